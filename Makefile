@@ -1,0 +1,38 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Each makes .venv and installs by itself.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py
+
+.PHONY: demo test test-all lint types docs clean
+
+demo: .venv/.viz
+	$(BIN)/delira-nca grow
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: .venv/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# One stamp per set of extras; the pinned versions are those that the suite was green with.
+.venv/.%: $(SOURCES) | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist docs/_build *.egg-info

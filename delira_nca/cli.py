@@ -1,0 +1,94 @@
+"""The command ``delira-nca``. Each command only reads its arguments and calls the function that does the work."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from delira_nca._version import __version__
+from delira_nca.errors import DeliraNCAError
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows which option was probably meant."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = getattr(parsed, "options", [])
+            close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+            self.error(f"unknown argument {unknown[0]}" + (f". Did you mean {close[0]}?" if close else ""))
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and leave with status 2."""
+        print(f"delira-nca: error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _add_grow(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "grow",
+        help="grow a picture from one cell",
+        description="Train an automaton to grow a picture from one cell, and leave a film, curves and checkpoints.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--target", metavar="FILE", help="picture with transparency (default: scikit-learn's dahlia)")
+    what.add_argument("--emoji", metavar="CHARACTER", help="an emoji, from a colour-emoji font of the system")
+    parser.add_argument("--size", type=int, default=24, help="cells along the longer side of the picture")
+    parser.add_argument("--padding", type=int, default=16, help="empty cells on each side of it")
+    parser.add_argument(
+        "--steps", type=int, nargs=2, default=(40, 56), metavar=("LOW", "HIGH"), help="steps of a roll-out in training"
+    )
+    parser.add_argument("--regime", default="persistent", help="growing, persistent or regenerating")
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--iterations", type=int, default=50, help="iterations of an epoch")
+    parser.add_argument("--batch-size", type=int, default=8, help="states in one iteration")
+    parser.add_argument("--pool-size", type=int, default=256, help="states in the pool")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Adam, at the beginning")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.set_defaults(run=_grow, options=sorted(parser._option_string_actions))
+
+
+def _grow(arguments: argparse.Namespace) -> None:
+    from delira_nca.experiment import GrowConfig, grow
+
+    options = {k: v for k, v in vars(arguments).items() if k not in ("command", "run", "options")}
+    result = grow(GrowConfig(**{**options, "steps": tuple(arguments.steps)}))
+    for steps, error in result.log10_errors.items():
+        print(f"log10 of the mean squared error {steps} steps after the seed: {error:.2f}")
+    for name in ("growth.gif", "curves.png", "metrics.jsonl", "events", "checkpoints"):
+        print(result.folder / name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command, and return its exit status: 0, or 2 for arguments that cannot work.
+
+    Examples
+    --------
+    >>> main(["grow", "--regime", "persistant"])
+    2
+    """
+    parser = _Parser(prog="delira-nca", description="Train Neural Cellular Automata.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"delira-nca {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_grow(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except DeliraNCAError as error:
+        print(f"delira-nca: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("delira-nca: interrupted", file=sys.stderr)
+        return 130
+    return 0

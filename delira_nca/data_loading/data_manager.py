@@ -1,0 +1,231 @@
+"""The data manager: draws, loads and augments the batches of an epoch, with or without worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from delira_nca.data_loading.dataset import AbstractDataset, Batch, DataLike, IndicesLike, as_dataset
+from delira_nca.data_loading.engine import BatchBuilder, Crew
+from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
+from delira_nca.data_loading.settings import SETTABLE, Settings, require_integer
+from delira_nca.errors import require_choice
+
+__all__ = ["BatchGenerator", "DataManager"]
+
+
+class DataManager:
+    """Draws samples, puts them together to batches and transforms these, in worker processes if wanted.
+
+    Every batch is a function of seed, epoch and its index: it is bit for bit the same with 0, 1 or 8 workers, in an
+    epoch that is run alone or after others. The global random generators of the process are left as they were.
+
+    Parameters
+    ----------
+    data : a dataset, a dict of arrays with equal first axis, or an iterable of dicts.
+    batch_size : samples in a batch, at least 1.
+    n_process_augmentation : worker processes; 0 builds the batches in this process. They are started at the first
+        batch and live until `close`.
+    transforms : what changes a batch, or ``None``. A transform of batchgenerators is called as
+        ``transform(**batch)``, anything else as ``transform(batch)``; it returns a dict of arrays. It may draw from
+        the global generators of Python, numpy and torch, which are seeded around it.
+    sampler_cls : class derived from `AbstractSampler` that orders the samples.
+    drop_last : whether an incomplete last batch is left out.
+    seed : what all randomness is derived from, at least 0.
+    prefetch : batches that each worker builds ahead.
+    start_method : ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter
+        two, dataset and transforms must be picklable.
+    timeout : seconds to wait for a batch of a worker before an error is raised; 0 waits for ever.
+    **sampler_kwargs : handed to the sampler, for example ``num_samples=100``.
+
+    Raises
+    ------
+    ConfigError
+        If a value cannot work, or ``drop_last`` would leave no batch.
+    UnknownNameError
+        If an argument is known neither here nor to the sampler.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> manager = DataManager({"data": np.arange(10.0)}, batch_size=4)
+    >>> [batch["data"].tolist() for batch in manager.get_batchgen()]
+    [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], [8.0, 9.0]]
+    >>> doubled = DataManager({"data": np.ones(2)}, 2, transforms=lambda batch: {"data": 2 * batch["data"]})
+    >>> next(iter(doubled.get_batchgen()))
+    {'data': array([2., 2.])}
+    """
+
+    def __init__(
+        self,
+        data: DataLike,
+        batch_size: int,
+        n_process_augmentation: int = 0,
+        transforms: Callable[..., Any] | None = None,
+        sampler_cls: type[AbstractSampler] = SequentialSampler,
+        drop_last: bool = False,
+        *,
+        seed: int = 0,
+        prefetch: int = 2,
+        start_method: str | None = None,
+        timeout: float = 60.0,
+        **sampler_kwargs: Any,
+    ) -> None:
+        self._use(
+            Settings(
+                dataset=as_dataset(data),
+                batch_size=batch_size,
+                n_process_augmentation=n_process_augmentation,
+                transforms=transforms,
+                sampler_cls=sampler_cls,
+                drop_last=drop_last,
+                seed=seed,
+                prefetch=prefetch,
+                start_method=start_method,
+                timeout=timeout,
+                sampler_kwargs=sampler_kwargs,
+            )
+        )
+
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        self._crew = Crew(
+            BatchBuilder(settings.dataset, settings.transforms),
+            num_workers=settings.n_process_augmentation,
+            prefetch=settings.prefetch,
+            start_method=settings.start_method,
+            timeout=settings.timeout,
+        )
+
+    @property
+    def dataset(self) -> AbstractDataset:
+        """The samples."""
+        return self._settings.dataset
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples in the dataset."""
+        return len(self._settings.dataset)
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches in one epoch."""
+        return self._settings.n_batches
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a batch."""
+        return self._settings.batch_size
+
+    @property
+    def n_process_augmentation(self) -> int:
+        """Number of worker processes."""
+        return self._settings.n_process_augmentation
+
+    @property
+    def transforms(self) -> Callable[..., Any] | None:
+        """What changes a batch, or ``None``."""
+        return self._settings.transforms
+
+    def get_batchgen(self, seed: int | None = None, *, epoch: int = 1) -> BatchGenerator:
+        """Batches of one epoch; they are built when the result is iterated, and anew at each iteration.
+
+        Parameters
+        ----------
+        seed : in place of the manager's.
+        epoch : number of the epoch, at least 0; order and augmentation differ from epoch to epoch.
+
+        Raises
+        ------
+        ConfigError
+            If seed or epoch is not an integer of at least 0.
+        """
+        seed = self._settings.seed if seed is None else seed
+        require_integer("seed", seed, 0)
+        require_integer("epoch", epoch, 0)
+        return BatchGenerator(self._settings, self._crew, int(seed), int(epoch))
+
+    def get_subset(self, indices: IndicesLike) -> DataManager:
+        """Manager of some samples of the same data, a view of them, with the same settings and workers of its own.
+
+        Raises
+        ------
+        ConfigError
+            If the indices do not fit (see `SubsetDataset`), or the settings do not fit so few samples.
+        """
+        subset = object.__new__(type(self))
+        subset._use(replace(self._settings, dataset=self.dataset.get_subset(indices)))
+        return subset
+
+    def update_state_from_dict(self, new_state: Mapping[str, Any]) -> DataManager:
+        """Change settings, all or, after an error, none. Running batch generators keep the old ones.
+
+        Parameters
+        ----------
+        new_state : names of constructor arguments and their new values; what goes to the sampler stands in a dict
+            ``"sampler_kwargs"``, which replaces the former one.
+
+        Returns
+        -------
+        The manager itself.
+
+        Raises
+        ------
+        UnknownNameError
+            If a key is unknown; the nearest right one is named.
+        ConfigError
+            If a value cannot work.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> manager = DataManager({"data": np.zeros(10)}, batch_size=4)
+        >>> manager.update_state_from_dict({"batch_size": 5, "drop_last": True}).n_batches
+        2
+        """
+        for key in new_state:
+            require_choice("setting of the data manager", key, SETTABLE)
+        changes = dict(new_state)
+        if "data" in changes:
+            changes["dataset"] = as_dataset(changes.pop("data"))
+        settings = replace(self._settings, **changes)
+        self._crew.retire()
+        self._use(settings)
+        return self
+
+    def close(self) -> None:
+        """End the worker processes, also of iterations that still run; a later iteration starts new ones."""
+        self._crew.close()
+
+    def __enter__(self) -> DataManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_settings": self._settings}  # a copy starts workers of its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._use(state["_settings"])
+
+
+class BatchGenerator:
+    """The batches of one epoch: an iterable of dicts of arrays, with a length.
+
+    It can be iterated again, left early, and iterated while another one is. Made by `DataManager.get_batchgen`.
+    """
+
+    def __init__(self, settings: Settings, crew: Crew, seed: int, epoch: int) -> None:
+        self._settings, self._crew = settings, crew
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return self._settings.n_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._crew.run(self._settings.tasks(self.seed, self.epoch))

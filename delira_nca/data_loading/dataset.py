@@ -1,0 +1,318 @@
+"""Datasets: numbered samples, each a dict of arrays. A subset is a view; a batch is taken in one go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.errors import ConfigError, ShapeError
+
+__all__ = [
+    "AbstractDataset",
+    "Batch",
+    "DictDataset",
+    "Indices",
+    "IterableDataset",
+    "SubsetDataset",
+    "as_dataset",
+]
+
+Batch = dict[str, npt.NDArray[Any]]
+Indices = npt.NDArray[np.int64]
+IndicesLike = Sequence[int] | npt.NDArray[Any]
+
+
+class AbstractDataset(ABC):
+    """A number of samples.
+
+    Implement ``__len__`` and ``__getitem__``; override `take` where whole batches load faster.
+
+    Attributes
+    ----------
+    is_deterministic : bool
+        Whether reading a sample draws nothing from a global random generator. Where it is ``False`` (the
+        default), the data manager seeds the globals around the reading, so that random reading is
+        reproducible too. Set it to ``True`` in a class that draws nothing, and loading is a bit faster.
+
+    Examples
+    --------
+    >>> class Squares(AbstractDataset):
+    ...     is_deterministic = True
+    ...     def __len__(self):
+    ...         return 10
+    ...     def __getitem__(self, index):
+    ...         return {"x": index, "y": index**2}
+    >>> Squares().take([1, 3])["y"].tolist()
+    [1, 9]
+    >>> Squares().get_subset([7, 8, 9])[0]
+    {'x': 7, 'y': 49}
+    """
+
+    is_deterministic: bool = False
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the samples."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """Sample as a dict of arrays or numbers, without a batch axis; ``IndexError`` beyond the end."""
+
+    def take(self, indices: IndicesLike) -> Batch:
+        """Several samples stacked along a new first axis.
+
+        Parameters
+        ----------
+        indices : which samples, in which order; repeated ones are allowed.
+
+        Returns
+        -------
+        dict of (len(indices), ...) arrays, which share no memory with the dataset
+
+        Raises
+        ------
+        ConfigError
+            If there are no indices, or two samples do not have the same keys.
+        ShapeError
+            If an entry has another shape in one sample than in another; key and sample are named.
+        """
+        numbers = as_indices(indices, len(self)).tolist()
+        return _stack([self[number] for number in numbers], numbers)
+
+    def get_subset(self, indices: IndicesLike) -> SubsetDataset:
+        """View of some samples: its sample ``i`` is ``self[indices[i]]``, nothing is copied."""
+        return SubsetDataset(self, indices)
+
+
+class DictDataset(AbstractDataset):
+    """Samples in arrays of equal length, ``{"data": (N, ...), "label": (N, ...)}``.
+
+    Row ``i`` of each is sample ``i``.
+
+    The arrays are kept as they are, never copied: a memory map stays on disk, and an array that was spread
+    out with ``np.broadcast_to`` stays as small as it was.
+
+    Parameters
+    ----------
+    data : mapping of names to arrays, or what ``np.asarray`` turns into one (lists, CPU tensors).
+
+    Raises
+    ------
+    ShapeError
+        If the arrays differ in length, or an entry has no first axis.
+    ConfigError
+        If there are no arrays or no samples, or a name is not a string.
+
+    Examples
+    --------
+    >>> dataset = DictDataset({"data": np.zeros((3, 1, 8, 8)), "label": [0, 1, 1]})
+    >>> len(dataset), dataset[2]["data"].shape, dataset.take([0, 2])["label"].tolist()
+    (3, (1, 8, 8), [0, 1])
+    """
+
+    is_deterministic = True
+
+    def __init__(self, data: Mapping[str, npt.ArrayLike]) -> None:
+        if not data:
+            raise ConfigError("a dataset needs at least one array, this mapping is empty")
+        self.arrays: Batch = {_require_name(key): _as_array(key, value) for key, value in data.items()}
+        lengths = {key: len(array) for key, array in self.arrays.items()}
+        if len(set(lengths.values())) > 1:
+            shown = ", ".join(f"{key!r}: {length}" for key, length in lengths.items())
+            raise ShapeError(f"the arrays of a dataset must be equally long along their first axis, not {shown}")
+        self._length = next(iter(lengths.values()))
+        if self._length == 0:
+            raise ConfigError(f"a dataset needs at least one sample; the length of {list(lengths)} is 0")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Batch:
+        return {key: array[index] for key, array in self.arrays.items()}
+
+    def take(self, indices: IndicesLike) -> Batch:
+        """Copy rows of every array; see `AbstractDataset.take`."""
+        rows = as_indices(indices, self._length)
+        return {key: array[rows] for key, array in self.arrays.items()}
+
+
+class IterableDataset(AbstractDataset):
+    """Samples in a list of dicts, all with the same keys.
+
+    Parameters
+    ----------
+    data : iterable of mappings of names to arrays or numbers; it is read once, and its samples are kept in
+        memory.
+
+    Raises
+    ------
+    ConfigError
+        If there are no samples, or one is not a mapping or has other keys than the first.
+
+    Examples
+    --------
+    >>> dataset = IterableDataset({"x": np.full(2, i)} for i in range(3))
+    >>> dataset.take([2, 0])["x"].tolist()
+    [[2, 2], [0, 0]]
+    """
+
+    is_deterministic = True
+
+    def __init__(self, data: Iterable[Mapping[str, Any]]) -> None:
+        self.samples = list(data)
+        if not self.samples:
+            raise ConfigError("a dataset needs at least one sample, this iterable gave none")
+        for number, sample in enumerate(self.samples):
+            if not isinstance(sample, Mapping):
+                raise ConfigError(f"sample {number} is a {type(sample).__name__}, not a dict of arrays")
+            _require_keys(sample, number, self.samples[0], 0)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.samples[index]
+
+
+class SubsetDataset(AbstractDataset):
+    """View of some samples of another dataset, in the given order.
+
+    A subset of a subset refers to the first dataset directly, so nesting costs nothing.
+
+    Parameters
+    ----------
+    dataset : where the samples are.
+    indices : integers from 0 to ``len(dataset) - 1``; repeated ones are allowed.
+
+    Raises
+    ------
+    ConfigError
+        If there are no indices, or they are not such integers (a mask of booleans is not; use
+        ``np.flatnonzero``).
+
+    Examples
+    --------
+    >>> dataset = DictDataset({"x": np.arange(10)})
+    >>> subset = dataset.get_subset([7, 8, 9])
+    >>> subset.take([0, 1])["x"].tolist(), subset.get_subset([2])[0]["x"].item()
+    ([7, 8], 9)
+    """
+
+    def __init__(self, dataset: AbstractDataset, indices: IndicesLike) -> None:
+        self.indices = as_indices(indices, len(dataset)).copy()
+        if isinstance(dataset, SubsetDataset):
+            self.indices, dataset = dataset.indices[self.indices], dataset.dataset
+        self.dataset: AbstractDataset = dataset
+        self.is_deterministic = dataset.is_deterministic
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.dataset[int(self.indices[index])]
+
+    def take(self, indices: IndicesLike) -> Batch:
+        """Take samples from the dataset below in one go; see `AbstractDataset.take`."""
+        return self.dataset.take(self.indices[as_indices(indices, len(self))])
+
+
+DataLike = AbstractDataset | Mapping[str, npt.ArrayLike] | Iterable[Mapping[str, Any]]
+
+
+def as_dataset(data: DataLike) -> AbstractDataset:
+    """Make a dataset of what a user has.
+
+    A dataset stays itself, a mapping of arrays or an iterable of dicts is wrapped.
+
+    Raises
+    ------
+    ConfigError
+        If ``data`` is none of the three, or does not make a dataset (see there).
+
+    Examples
+    --------
+    >>> len(as_dataset({"x": np.zeros((5, 2))})), len(as_dataset([{"x": 1}, {"x": 2}]))
+    (5, 2)
+    """
+    if isinstance(data, AbstractDataset):
+        return data
+    if isinstance(data, Mapping):
+        return DictDataset(data)
+    if isinstance(data, Iterable) and not isinstance(data, (str, bytes, np.ndarray)):
+        return IterableDataset(data)
+    raise ConfigError(
+        f"data must be a dataset, a dict of arrays, or an iterable of dicts, not a {type(data).__name__}; "
+        "wrap an array as {'data': array}, and derive what reads samples on demand from AbstractDataset"
+    )
+
+
+def as_indices(indices: IndicesLike, length: int) -> Indices:
+    """Check indices of samples and turn them into an array.
+
+    Returns
+    -------
+    (len(indices),) int64 array, the same memory where possible
+
+    Raises
+    ------
+    ConfigError
+        If they are not integers from 0 to ``length - 1``, in one dimension, at least one.
+    """
+    array = np.asarray(indices)
+    if array.ndim != 1 or array.size == 0:
+        raise ConfigError(f"indices must be a non-empty list of integers, not one of shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        cure = "; turn a mask into indices with np.flatnonzero(mask)" if array.dtype.kind == "b" else ""
+        raise ConfigError(f"indices must be integers, not {array.dtype}{cure}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= length:
+        wrong = low if low < 0 else high
+        raise ConfigError(f"index {wrong} is out of range: the {length} samples are numbered 0 to {length - 1}")
+    return array.astype(np.int64, copy=False)
+
+
+def _require_name(key: object) -> str:
+    if not isinstance(key, str):
+        raise ConfigError(f"the names in a dataset are strings, not {key!r}")
+    return key
+
+
+def _as_array(key: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"the entry {key!r} is not an array: {error}") from error
+    if array.ndim == 0:
+        raise ShapeError(f"the entry {key!r} is a single {array.dtype}, not an array with a row for each sample")
+    return array
+
+
+def _require_keys(sample: Mapping[str, Any], number: int, first: Mapping[str, Any], first_number: int) -> None:
+    if sample.keys() != first.keys():
+        raise ConfigError(
+            f"sample {number} has the keys {sorted(map(str, sample))}, "
+            f"but sample {first_number} has {sorted(map(str, first))}; all samples need the same"
+        )
+
+
+def _stack(samples: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> Batch:
+    """Stack samples key by key; ``numbers`` are their indices, for messages."""
+    first = samples[0]
+    for number, sample in zip(numbers, samples, strict=True):
+        if sample.keys() != first.keys():
+            _require_keys(sample, number, first, numbers[0])
+    batch: Batch = {}
+    for key in first:
+        parts = [np.asarray(sample[key]) for sample in samples]
+        for number, part in zip(numbers, parts, strict=True):
+            if part.shape != parts[0].shape:
+                raise ShapeError(
+                    f"cannot stack {key!r}: it has the shape {part.shape} in sample {number}, "
+                    f"but {parts[0].shape} in sample {numbers[0]}"
+                )
+        batch[_require_name(key)] = np.stack(parts)
+    return batch

@@ -1,0 +1,123 @@
+"""Samplers: in which order the samples of one epoch are drawn."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca import seeding
+from delira_nca.data_loading.dataset import AbstractDataset
+from delira_nca.errors import ConfigError
+
+__all__ = ["AbstractSampler", "RandomSampler", "SequentialSampler"]
+
+
+class AbstractSampler(ABC):
+    """An order of indices.
+
+    Implement ``__iter__``, and ``__len__`` where it draws more or fewer than it was
+    given.
+
+    Parameters
+    ----------
+    indices : what is drawn from; the sampler yields these numbers themselves, not their positions.
+    generator : where random numbers come from; ``None`` is a new one of seed 0. The data manager hands in
+        one that is keyed by seed and epoch.
+
+    Raises
+    ------
+    ConfigError
+        If the indices are empty, not integers, or not one-dimensional.
+    """
+
+    def __init__(
+        self, indices: Sequence[int] | npt.NDArray[Any], *, generator: np.random.Generator | None = None
+    ) -> None:
+        array = np.asarray(indices)
+        if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+            raise ConfigError(
+                f"a sampler draws from a non-empty list of integers, not from {array.dtype} of shape {array.shape}"
+            )
+        self.indices = array.astype(np.int64)
+        self.generator = seeding.generator(0, "sample") if generator is None else generator
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: AbstractDataset, *, generator: np.random.Generator, **kwargs: Any
+    ) -> AbstractSampler:
+        """Build the sampler of a whole dataset; override it in a sampler that looks at labels."""
+        return cls(np.arange(len(dataset)), generator=generator, **kwargs)
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[int]:
+        """Yield the indices of one epoch, in order."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class SequentialSampler(AbstractSampler):
+    """The given indices in the given order.
+
+    Examples
+    --------
+    >>> list(SequentialSampler([5, 6, 7]))
+    [5, 6, 7]
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.indices.tolist()
+
+
+class RandomSampler(AbstractSampler):
+    """The given indices in random order; each iteration draws anew.
+
+    Parameters
+    ----------
+    indices : what is drawn from.
+    replacement : whether an index can be drawn again.
+    num_samples : how many are drawn; ``None`` is as many as there are indices.
+    generator : where random numbers come from; ``None`` is a new one of seed 0.
+
+    Raises
+    ------
+    ConfigError
+        If ``num_samples`` is not an integer of at least 1, or more than there are without replacement.
+
+    Examples
+    --------
+    >>> sorted(RandomSampler([5, 6, 7]))
+    [5, 6, 7]
+    >>> len(list(RandomSampler([5, 6, 7], replacement=True, num_samples=100)))
+    100
+    """
+
+    def __init__(
+        self,
+        indices: Sequence[int] | npt.NDArray[Any],
+        replacement: bool = False,
+        num_samples: int | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(indices, generator=generator)
+        self.replacement = replacement
+        self.num_samples = len(self.indices) if num_samples is None else num_samples
+        is_integer = isinstance(self.num_samples, (int, np.integer)) and not isinstance(self.num_samples, bool)
+        if not is_integer or self.num_samples < 1:
+            raise ConfigError(f"num_samples must be an integer of at least 1, not {num_samples!r}")
+        if not replacement and self.num_samples > len(self.indices):
+            raise ConfigError(
+                f"num_samples={num_samples} is more than the {len(self.indices)} indices that there are; "
+                "set replacement=True to draw one more than once"
+            )
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.generator.choice(self.indices, self.num_samples, replace=self.replacement).tolist()
+
+    def __len__(self) -> int:
+        return int(self.num_samples)

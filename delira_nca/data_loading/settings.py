@@ -1,0 +1,113 @@
+"""What a data manager is told, checked before any work starts."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from delira_nca import seeding
+from delira_nca.data_loading.dataset import AbstractDataset, as_indices
+from delira_nca.data_loading.engine import BatchTask
+from delira_nca.data_loading.sampler import AbstractSampler
+from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean, require_choice
+
+__all__ = ["SETTABLE", "Settings", "require_integer"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a data manager is told; checked as a whole, replaced as a whole."""
+
+    dataset: AbstractDataset
+    batch_size: int
+    n_process_augmentation: int
+    transforms: Callable[..., Any] | None
+    sampler_cls: type[AbstractSampler]
+    drop_last: bool
+    seed: int
+    prefetch: int
+    start_method: str | None
+    timeout: float
+    sampler_kwargs: Mapping[str, Any]
+    num_drawn: int = field(init=False)  # samples in one epoch
+
+    def __post_init__(self) -> None:
+        require_integer("batch_size", self.batch_size, 1)
+        require_integer("n_process_augmentation", self.n_process_augmentation, 0)
+        require_integer("prefetch", self.prefetch, 1)
+        if self.start_method is not None:
+            require_choice("start_method", self.start_method, multiprocessing.get_all_start_methods())
+        is_number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
+        if not is_number or not 0 <= self.timeout < math.inf:
+            raise ConfigError(f"timeout must be a number of seconds, 0 for none, not {self.timeout!r}")
+        if self.transforms is not None and not callable(self.transforms):
+            raise ConfigError(
+                f"transforms must be callable, not a {type(self.transforms).__name__}; "
+                "join several with batchgenerators' Compose"
+            )
+        object.__setattr__(self, "num_drawn", len(self.sampler(self.seed, 0)))
+        if self.drop_last and self.batch_size > self.num_drawn:
+            raise ConfigError(
+                f"batch_size={self.batch_size} is larger than the {self.num_drawn} samples of an epoch, and with "
+                "drop_last=True no batch would be left; choose a smaller batch_size or drop_last=False"
+            )
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches in one epoch."""
+        batches = self.num_drawn / self.batch_size
+        return math.floor(batches) if self.drop_last else math.ceil(batches)
+
+    def sampler(self, seed: int, epoch: int) -> AbstractSampler:
+        """Sampler of one epoch."""
+        if not isinstance(self.sampler_cls, type) or not issubclass(self.sampler_cls, AbstractSampler):
+            raise ConfigError(f"sampler_cls must be a class derived from AbstractSampler, not {self.sampler_cls!r}")
+        self._require_known_arguments()
+        generator = seeding.generator(seed, "sample", epoch)
+        return self.sampler_cls.from_dataset(self.dataset, generator=generator, **self.sampler_kwargs)
+
+    def _require_known_arguments(self) -> None:
+        taken = inspect.signature(self.sampler_cls).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+            return
+        by_dataset = inspect.signature(self.sampler_cls.from_dataset).parameters.values()
+        names = {*taken, *(parameter.name for parameter in by_dataset if parameter.kind is parameter.KEYWORD_ONLY)}
+        names -= {"indices", "generator"}
+        for name in self.sampler_kwargs.keys() - names:
+            raise UnknownNameError(
+                f"unknown argument {name!r}: neither of DataManager nor of {self.sampler_cls.__name__}. "
+                f"{did_you_mean(name, names | (set(SETTABLE) - {'sampler_kwargs'}))}"
+            )
+
+    def tasks(self, seed: int, epoch: int) -> Iterator[BatchTask]:
+        """Tasks of one epoch, in order."""
+        order = as_indices(list(self.sampler(seed, epoch)), len(self.dataset))
+        if len(order) != self.num_drawn:
+            raise ConfigError(
+                f"{self.sampler_cls.__name__} drew {len(order)} samples, but its length says {self.num_drawn}"
+            )
+        for index in range(self.n_batches):
+            start = index * self.batch_size
+            yield BatchTask(seed, epoch, index, order[start : start + self.batch_size])
+
+
+# What a caller may change; the dataset is given as "data".
+SETTABLE = ("data", *(f.name for f in fields(Settings) if f.init and f.name != "dataset"))
+
+
+def require_integer(what: str, value: object, least: int) -> None:
+    """Refuse what is not an integer of at least ``least``.
+
+    Raises
+    ------
+    ConfigError
+        With the name and the value.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{what} must be an integer of at least {least}, not {value!r}")

@@ -1,0 +1,229 @@
+"""Pictures as targets: ``(4, H, W)`` float32; red, green, blue, alpha in [0, 1]; premultiplied.
+
+Premultiplied means that a transparent pixel is zero in all four channels, as a dead cell is. Everything that
+averages pixels (resizing above all) is right only on premultiplied colours: else the hidden colour of
+transparent pixels bleeds into the edge.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.errors import ConfigError, ShapeError
+
+__all__ = ["Target", "area_resize", "fit_square", "load_image", "place", "premultiply", "require_size"]
+
+Target = npt.NDArray[np.float32]
+
+
+def premultiply(pixels: npt.NDArray[np.uint8]) -> Target:
+    """Turn 8-bit pixels with alpha into a target.
+
+    Parameters
+    ----------
+    pixels : (H, W, 4) uint8 array
+        Red, green, blue, alpha as an image file has them: not premultiplied.
+
+    Returns
+    -------
+    (4, H, W) float32 array in [0, 1]
+
+    Raises
+    ------
+    ShapeError
+        If the array is not (H, W, 4) or not uint8.
+
+    Examples
+    --------
+    >>> premultiply(np.array([[[255, 0, 51, 51]]], dtype=np.uint8)).ravel().round(2).tolist()
+    [0.2..., 0.0, 0.03..., 0.2...]
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
+        raise ShapeError(f"pixels must be (H, W, 4) uint8, not {pixels.shape} {pixels.dtype}")
+    channels = pixels.transpose(2, 0, 1).astype(np.float64) / 255
+    channels[:3] *= channels[3]
+    return np.ascontiguousarray(channels, dtype=np.float32)
+
+
+def area_resize(image: Target, height: int, width: int) -> Target:
+    """Resize by area averaging: a new pixel is the mean of exactly the area that it covers.
+
+    The weights are never negative, so there is no ringing and a premultiplied picture stays one (colour at
+    most alpha). At a whole-numbered factor this is the mean over blocks; enlarging keeps the pixels as sharp
+    squares.
+
+    Parameters
+    ----------
+    image : (C, H, W) array
+    height, width : the new size, at least 1 each.
+
+    Returns
+    -------
+    (C, height, width) float32 array
+
+    Raises
+    ------
+    ShapeError
+        If the image does not have three axes, or one of length 0.
+    ConfigError
+        If a size is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> area_resize(np.array([[[0.0, 0.3, 0.6]]], dtype=np.float32), 1, 2).ravel().round(4).tolist()
+    [0.1..., 0.5...]
+    """
+    if image.ndim != 3 or 0 in image.shape:
+        raise ShapeError(f"an image to resize is (C, H, W) with no empty axis, not {image.shape}")
+    rows = _coverage(image.shape[1], require_size("height", height))
+    columns = _coverage(image.shape[2], require_size("width", width))
+    return np.asarray(rows @ image.astype(np.float64) @ columns.T, dtype=np.float32)
+
+
+def _coverage(old: int, new: int) -> npt.NDArray[np.float64]:
+    """Share of each of ``old`` pixels in each of ``new`` pixels of the same line: (new, old), rows add up to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    pixels = np.arange(old)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    overlap = np.clip(overlap, 0.0, None)
+    return np.asarray(overlap / overlap.sum(axis=1, keepdims=True))
+
+
+def fit_square(image: Target, size: int) -> Target:
+    """Resize so that the longer side is ``size``, and centre it, aspect ratio kept, in a transparent square.
+
+    Parameters
+    ----------
+    image : (4, H, W) target
+    size : side of the square, at least 1.
+
+    Returns
+    -------
+    (4, size, size) target
+
+    Examples
+    --------
+    >>> fit_square(np.ones((4, 2, 8), dtype=np.float32), 4)[3].tolist()
+    [[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    _require_target(image)
+    require_size("size", size)
+    height, width = image.shape[1:]
+    scale = size / max(height, width)
+    fitted = area_resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    np.minimum(fitted[:3], fitted[3], out=fitted[:3])  # rounding to float32 may lift a colour above its alpha
+    return place(fitted, size)
+
+
+def place(target: Target, grid: int) -> Target:
+    """Centre a target on an empty grid; where the rest is odd, it sits one cell nearer to the upper left.
+
+    Parameters
+    ----------
+    target : (4, H, W) array
+    grid : side of the square grid, at least ``max(H, W)``.
+
+    Returns
+    -------
+    (4, grid, grid) float32 array, zero around the target
+
+    Raises
+    ------
+    ShapeError
+        If the target is not (4, H, W), or larger than the grid.
+
+    Examples
+    --------
+    >>> place(np.ones((4, 1, 1), dtype=np.float32), 3)[0].tolist()
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    _require_target(target)
+    require_size("grid", grid)
+    height, width = target.shape[1:]
+    if max(height, width) > grid:
+        raise ShapeError(
+            f"a target of {height} x {width} does not fit on a grid of {grid} x {grid}; "
+            f"give a grid of at least {max(height, width)}, or a smaller target"
+        )
+    top, left = (grid - height) // 2, (grid - width) // 2
+    placed = np.zeros((4, grid, grid), dtype=np.float32)
+    placed[:, top : top + height, left : left + width] = target
+    return placed
+
+
+def load_image(path: str | os.PathLike[str], size: int) -> Target:
+    """Read a picture with an alpha channel as a target.
+
+    The colours are premultiplied before the picture is resized (area averaging, longer side to ``size``,
+    aspect ratio kept) and centred in a square. An EXIF orientation is followed; of an animation the first
+    picture is taken.
+
+    Parameters
+    ----------
+    path : a file that Pillow can read: PNG, WebP, GIF, TIFF, ...
+    size : side of the target, at least 1.
+
+    Returns
+    -------
+    (4, size, size) float32 array in [0, 1], premultiplied
+
+    Raises
+    ------
+    ConfigError
+        If the picture has no alpha channel, or is transparent everywhere.
+    MissingFileError
+        If there is no such file, or it is no picture (also a ``FileNotFoundError``).
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "red.png"
+    ...     Image.new("RGBA", (20, 10), (255, 0, 0, 255)).save(file)
+    ...     target = load_image(file, 4)
+    >>> target.shape, target[0, :, 0].tolist()
+    ((4, 4, 4), [0.0, 1.0, 1.0, 0.0])
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    require_size("size", size)
+    try:
+        opened = Image.open(path)
+    except UnidentifiedImageError as error:
+        raise MissingFileError(f"{os.fspath(path)!r} is no picture that Pillow can read") from error
+    except OSError as error:
+        raise MissingFileError(f"cannot open the picture {os.fspath(path)!r}: {error.strerror}") from error
+    with opened as image:
+        if "A" not in image.getbands() and "transparency" not in image.info:
+            raise ConfigError(
+                f"{os.fspath(path)!r} has no alpha channel (its mode is {image.mode!r}), so nothing says which "
+                "pixels are the target and which the background. Erase the background in an image editor and "
+                "save a PNG with transparency; or, if the whole rectangle is the target, add an opaque channel: "
+                "Image.open(path).convert('RGBA').save('target.png')"
+            )
+        pixels = np.asarray(ImageOps.exif_transpose(image.convert("RGBA")))
+    if not pixels[..., 3].any():
+        raise ConfigError(f"{os.fspath(path)!r} is transparent everywhere: there is nothing to grow")
+    return fit_square(premultiply(pixels), size)
+
+
+def require_size(what: str, size: int) -> int:
+    """Refuse a size that is not an integer of at least 1; give it back otherwise.
+
+    Raises
+    ------
+    ConfigError
+        With the name and the value.
+    """
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+        raise ConfigError(f"{what} must be an integer of at least 1, not {size!r}")
+    return int(size)
+
+
+def _require_target(image: Target) -> None:
+    if image.ndim != 3 or image.shape[0] != 4 or 0 in image.shape:
+        raise ShapeError(f"a target is (4, H, W): red, green, blue, alpha; not {image.shape}")

@@ -1,0 +1,243 @@
+"""Grow a picture from one cell: target, automaton, pool, training, film."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delira_nca._version import __version__
+from delira_nca.data_loading import DataManager
+from delira_nca.data_loading.sources import dahlia, emoji, load_image, place
+from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
+from delira_nca.io import replaced
+from delira_nca.logging import JSONLSink, TensorboardXSink
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel, interpret_range_parameter, make_seed, presets
+from delira_nca.seeding import isolated_rng
+from delira_nca.training import PyTorchNetworkTrainer, SamplePool
+from delira_nca.training.callbacks import (
+    GradientNormalization,
+    LRSchedulerCallback,
+    MetricLogger,
+    NaNGuard,
+    PoolUpdate,
+    ProgressBar,
+)
+from delira_nca.visualization import save_curves, save_film, save_picture, to_rgb
+
+__all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "grow"]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What an automaton is trained on: the three of Mordvintsev et al. (2020).
+
+    Parameters
+    ----------
+    pool : whether states live on from iteration to iteration, so that the pattern learns to stay.
+    num_damaged : how many states of each batch get a hole, so that it learns to heal.
+    """
+
+    pool: bool
+    num_damaged: int
+
+
+REGIMES = {"growing": Regime(False, 0), "persistent": Regime(True, 0), "regenerating": Regime(True, 3)}
+
+
+@dataclass(frozen=True)
+class GrowConfig:
+    """Description of a run that grows a picture: plain values, which are written beside its results.
+
+    Parameters
+    ----------
+    target : picture with transparency to grow; the dahlia of scikit-learn by default.
+    emoji : one emoji to grow instead, from a colour-emoji font of the system.
+    size : cells along the longer side of the picture.
+    padding : empty cells on each side of it.
+    steps : roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
+        results are shown.
+    regime : growing, persistent or regenerating.
+    epochs, iterations : so many epochs of so many iterations.
+    batch_size, pool_size : states per iteration, and in the pool.
+    learning_rate : of Adam; multiplied by 0.3 after 50 % and after 80 % of the epochs.
+    out : folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
+    seed : of everything random.
+    device : ``auto``, ``cpu``, ``cuda``, ...
+    """
+
+    target: str | None = None
+    emoji: str | None = None
+    size: int = 24
+    padding: int = 16
+    steps: tuple[int, int] = (40, 56)
+    regime: str = "persistent"
+    epochs: int = 24
+    iterations: int = 50
+    batch_size: int = 8
+    pool_size: int = 256
+    learning_rate: float = 2e-3
+    out: str | None = None
+    seed: int = 0
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises
+        ------
+        ConfigError, UnknownNameError, MissingDependencyError
+            With the value, what was expected, and the nearest right name.
+        """
+        if self.target is not None and self.emoji is not None:
+            raise ConfigError(f"give a target ({self.target!r}) or an emoji ({self.emoji!r}), not both")
+        require_choice("regime", self.regime, REGIMES)
+        if not isinstance(self.steps, (tuple, list)):
+            raise ConfigError(f"steps are two numbers, low and high, not {self.steps!r}")
+        interpret_range_parameter(tuple(self.steps))  # type: ignore[arg-type]  # the range is checked there
+        for name in ("size", "epochs", "iterations", "batch_size", "pool_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} is a whole number of at least 1, not {value!r}")
+        if self.padding < 0:
+            raise ConfigError(f"padding is at least 0 cells, not {self.padding!r}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
+        if importlib.util.find_spec("matplotlib") is None:
+            raise MissingDependencyError("the curves need matplotlib: pip install 'delira_nca[viz]'")
+
+    @property
+    def name(self) -> str:
+        """Name of what is grown."""
+        if self.emoji is not None:
+            return "emoji-" + "-".join(f"{ord(character):x}" for character in self.emoji)
+        return "dahlia" if self.target is None else Path(self.target).stem
+
+
+@dataclass(frozen=True)
+class GrowResult:
+    """What became of a run.
+
+    Attributes
+    ----------
+    folder : of its files.
+    network : the automaton of the best epoch.
+    log10_errors : number of steps from the seed to the log10 of the mean squared error over the grid, RGBA.
+    """
+
+    folder: Path
+    network: BasicNCAModel
+    log10_errors: Mapping[int, float]
+
+
+def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
+    """Train an automaton to grow a picture, and leave film, curves, numbers and checkpoints in the run's folder.
+
+    Parameters
+    ----------
+    config : of the run.
+    progress : whether to show how far it is.
+
+    Raises
+    ------
+    ConfigError, MissingDependencyError
+        Before anything is written: for a config that cannot work, a picture without transparency, a folder that
+        already holds a run.
+    """
+    config.check()
+    grid = config.size + 2 * config.padding
+    target = torch.from_numpy(place(_target(config), grid))
+    with isolated_rng(config.seed):
+        network = BasicNCAModel(
+            **presets.growing(training_timesteps=tuple(config.steps), inference_timesteps=config.steps[1])
+        )
+    seed = make_seed(network.num_channels, (grid, grid))
+    pool = SamplePool(seed, config.pool_size, rng_seed=config.seed) if REGIMES[config.regime].pool else None
+    if pool is not None:
+        pool.check_batch_size(config.batch_size, 1, REGIMES[config.regime].num_damaged)
+    folder = _claim_folder(config)
+    callbacks = _callbacks(config, pool, folder, progress)
+    trainer = PyTorchNetworkTrainer(
+        network,
+        folder / "checkpoints",
+        {"mse": mse},
+        torch.optim.Adam,
+        {"lr": config.learning_rate},
+        callbacks=callbacks,
+        device=config.device,
+        seed=config.seed,
+    )
+    save_picture(to_rgb(target.numpy()), folder / "target.png")
+    with (
+        DataManager(_samples(seed, target, config.batch_size * config.iterations), config.batch_size) as train,
+        DataManager(_samples(seed, target, 4), 4) as valid,
+    ):
+        best = trainer.train(config.epochs, train, valid, "mse", "lowest")
+    return _results(config, trainer, best, seed, target, folder)
+
+
+def _target(config: GrowConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if config.target is not None:
+        return load_image(config.target, config.size)
+    return emoji(config.emoji, config.size) if config.emoji is not None else dahlia(config.size)
+
+
+def _samples(seed: Tensor, target: Tensor, count: int) -> dict[str, Any]:
+    """So many equal pairs of seed and target, none of them copied."""
+    pairs = {"data": seed.numpy(), "label": target.numpy()}
+    return {key: np.broadcast_to(array, (count, *array.shape)) for key, array in pairs.items()}
+
+
+def _claim_folder(config: GrowConfig) -> Path:
+    if config.out is not None:
+        folder = Path(config.out)
+        if (folder / "config.json").exists():
+            raise ConfigError(f"{folder} already holds a run: give another folder, or remove it")
+    else:
+        names = (config.name if n == 1 else f"{config.name}-{n}" for n in range(1, 10_000))
+        folder = next(f for f in map(Path("runs").joinpath, names) if not f.exists())
+    folder.mkdir(parents=True, exist_ok=True)
+    with replaced(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps({"delira_nca": __version__, **asdict(config)}, indent=2) + "\n")
+    return folder
+
+
+def _callbacks(config: GrowConfig, pool: SamplePool | None, folder: Path, progress: bool) -> list[Any]:
+    milestones = sorted({max(1, round(config.epochs * part)) for part in (0.5, 0.8)})
+    callbacks: list[Any] = [NaNGuard(), GradientNormalization()]
+    if pool is not None:
+        callbacks.append(PoolUpdate(pool, num_damaged=REGIMES[config.regime].num_damaged))
+    callbacks += [
+        LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": milestones, "gamma": 0.3}),
+        MetricLogger(JSONLSink(folder / "metrics.jsonl"), TensorboardXSink(folder / "events")),
+    ]
+    return [*callbacks, ProgressBar(("mse", "val_mse"))] if progress else callbacks
+
+
+def _results(
+    config: GrowConfig,
+    trainer: PyTorchNetworkTrainer,
+    network: BasicNCAModel,
+    seed: Tensor,
+    target: Tensor,
+    folder: Path,
+) -> GrowResult:
+    horizon = config.steps[1]
+    frames = network.record(seed.unsqueeze(0), 5 * horizon, seed=config.seed, keep=list(range(5 * horizon + 1)))
+    label = target.unsqueeze(0).to(network.device)
+    errors = {n: math.log10(float(mse(frames[n].pred, label))) for n in (horizon, 5 * horizon)}
+    film = np.concatenate([to_rgb(frame.image_channels_np) for frame in frames[: 2 * horizon + 1]])
+    save_film(film, folder / "growth.gif")
+    save_curves(trainer.history, folder / "curves.png", keys=["mse"], title=f"{config.name}, {config.regime}")
+    with replaced(folder / "result.json") as temporary:
+        temporary.write_text(json.dumps({"log10_error_after_steps": errors, "best_epoch": trainer.best.epoch}) + "\n")
+    return GrowResult(folder, network, errors)

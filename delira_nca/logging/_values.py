@@ -1,0 +1,86 @@
+"""What may be recorded: checked and turned into plain Python before any file is touched."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.errors import ConfigError, ShapeError
+
+UInt8Array = npt.NDArray[np.uint8]
+
+__all__ = ["UInt8Array", "as_floats", "as_image", "as_json", "as_step"]
+
+
+def as_floats(values: Mapping[str, Any]) -> dict[str, float]:
+    """Plain floats of everything ``float()`` takes.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key whose value is not one number, or a key that cannot be a column.
+
+    Examples
+    --------
+    >>> as_floats({"loss": np.float32(0.5), "cells": np.array([3])})
+    {'loss': 0.5, 'cells': 3.0}
+    """
+    floats: dict[str, float] = {}
+    for key, value in values.items():
+        if not isinstance(key, str) or not key or key == "step":
+            raise ConfigError(f"a scalar is recorded under a name that is not empty and not 'step', not {key!r}")
+        try:
+            floats[key] = float(value.item() if hasattr(value, "item") else value)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ConfigError(f"scalar {key!r} is not one number but {_describe(value)}") from error
+    return floats
+
+
+def _describe(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{value!r:.80}" if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
+
+
+def as_step(step: Any, *, least: int = 0) -> int:
+    """Plain integer of a step.
+
+    Raises
+    ------
+    ConfigError
+        If it is not an integer, or smaller than ``least``.
+    """
+    try:
+        number = operator.index(step)
+    except TypeError:
+        raise ConfigError(f"a step is an integer, not {step!r}") from None
+    if number < least:
+        raise ConfigError(f"a step is at least {least} here, not {number}")
+    return number
+
+
+def as_image(image: Any) -> UInt8Array:
+    """Array of a picture (H, W, 3) uint8, given as array or tensor.
+
+    Raises
+    ------
+    ShapeError
+        If it has another shape, or no pixels.
+    ConfigError
+        If it is not uint8: whether floats end at 1 or at 255 is not guessed.
+    """
+    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    if array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
+        raise ShapeError(f"a picture has the shape (H, W, 3), not {array.shape}")
+    if array.dtype != np.uint8:
+        raise ConfigError(f"a picture holds uint8 from 0 to 255, not {array.dtype}; see visualization.to_rgb")
+    return np.ascontiguousarray(array)
+
+
+def as_json(values: Mapping[str, Any]) -> str:
+    """Readable JSON text of a config, in its order; what JSON does not know becomes its ``str()``."""
+    return json.dumps({str(key): value for key, value in values.items()}, indent=2, default=str)

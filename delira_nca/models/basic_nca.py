@@ -1,0 +1,425 @@
+"""The neural cellular automaton: a perception, a rule, an alive mask and, maybe, a head."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delira_nca.errors import ConfigError, ShapeError, did_you_mean
+from delira_nca.losses import mse
+from delira_nca.models.alive import AliveMask
+from delira_nca.models.inputs import interpret_range_parameter, pad_input
+from delira_nca.models.perception import LearnedFilters, Perception
+from delira_nca.models.prediction import Prediction
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.models.rule import MLPRule
+from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, rollout, step, trajectory
+from delira_nca.rollout.loop import Masks
+from delira_nca.rollout.masks import fire_threshold
+from delira_nca.seeding import derive_seed, generator
+
+__all__ = ["BasicNCAModel"]
+
+Steps = int | tuple[int, int]
+
+
+class BasicNCAModel(AbstractPyTorchNetwork):
+    """Neural cellular automaton on a grid of one, two or three dimensions.
+
+    A state is (B, C, *spatial) with the image channels first, then the hidden, then the output channels.
+
+    Parameters
+    ----------
+    device : where the parameters are made; they follow ``.to()`` like those of any module.
+    num_image_channels, num_hidden_channels, num_output_channels : of the state.
+    plot_function : object that draws predictions, kept for the user.
+    validation_metric : name of the metric that says how good the model is, kept for the user.
+    fire_rate : probability that a cell updates in a step; 1 is deterministic.
+    hidden_size : neurons of the rule's hidden layer.
+    use_alive_mask : whether cells die outside of life; ``alive=AliveMask(...)`` says how.
+    immutable_image_channels : whether the image channels stay what they are. The rule then has no rows for them.
+    num_learned_filters : learned depth-wise filters beside the identity; 0 takes Sobel's instead.
+    filter_padding : zeros, reflect, replicate or circular.
+    use_laplace : whether the laplacian joins Sobel's filters.
+    kernel_size : of the learned filters.
+    pad_noise : whether the hidden channels of an image that is given start as noise.
+    use_temporal_encoding : whether each cell is told the time: a channel of ``t / T``, with ``T`` the (upper) number
+        of training steps.
+    rule_type : makes the rule from ``(hidden_size, final_bias=False)``.
+    training_timesteps, inference_timesteps : a number of steps, or a range ``(low, high)`` to draw below ``high``.
+    dims : spatial dimensions, 1, 2 or 3.
+    perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A
+        :class:`Perception` and an :class:`MLPRule` are built for the model; any other module is taken as it is and
+        maps (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to
+        the update. A head maps the hidden channels to what is compared with the label.
+    memory_budget : bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For arguments that cannot work, before anything is built.
+
+    Notes
+    -----
+    Mordvintsev et al. (2020), "Growing Neural Cellular Automata"; the argument names are NCALab's.
+
+    Examples
+    --------
+    >>> from delira_nca.models import presets
+    >>> model = BasicNCAModel(**presets.growing())
+    >>> model.num_trainable_parameters()
+    8336
+    """
+
+    loss_names: tuple[str, ...] | None = ("total", "mse")
+
+    def __init__(
+        self,
+        device: torch.device | str | None = None,
+        num_image_channels: int = 4,
+        num_hidden_channels: int = 12,
+        num_output_channels: int = 0,
+        plot_function: Any = None,
+        validation_metric: str | None = None,
+        fire_rate: float = 0.5,
+        hidden_size: int = 128,
+        use_alive_mask: bool = False,
+        immutable_image_channels: bool = True,
+        num_learned_filters: int = 2,
+        filter_padding: str = "reflect",
+        use_laplace: bool = False,
+        kernel_size: int = 3,
+        pad_noise: bool = False,
+        use_temporal_encoding: bool = False,
+        rule_type: Callable[..., nn.Module] = MLPRule,
+        training_timesteps: Steps = 100,
+        inference_timesteps: Steps = 100,
+        *,
+        dims: int = 2,
+        perception: nn.Module | None = None,
+        rule: nn.Module | None = None,
+        alive: AliveMask | None = None,
+        head: nn.Module | None = None,
+        memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    ) -> None:
+        arguments = {k: v for k, v in locals().items() if k in inspect.signature(type(self).__init__).parameters}
+        super().__init__(**{k: v for k, v in arguments.items() if k != "self"})
+        self.num_image_channels, self.num_hidden_channels = num_image_channels, num_hidden_channels
+        self.num_output_channels = num_output_channels
+        self.num_channels = num_image_channels + num_hidden_channels + num_output_channels
+        self.immutable_image_channels = immutable_image_channels
+        self.num_fixed_channels = num_image_channels if immutable_image_channels else 0
+        self.alive: AliveMask | None = AliveMask() if alive is None and use_alive_mask else alive
+        self.fire_rate, self.hidden_size, self.dims = fire_rate, hidden_size, dims
+        self.training_timesteps, self.inference_timesteps = training_timesteps, inference_timesteps
+        self._check()
+        self.plot_function, self.validation_metric = plot_function, validation_metric
+        self.num_learned_filters, self.filter_padding = num_learned_filters, filter_padding
+        self.use_laplace, self.kernel_size = use_laplace, kernel_size
+        self.pad_noise, self.use_temporal_encoding = pad_noise, use_temporal_encoding
+        self.rule_type, self.memory_budget = rule_type, memory_budget
+        self.perception = self._define_perception() if perception is None else perception
+        if isinstance(self.perception, Perception):
+            self.perception.build(self.num_channels, dims)
+        self.rule = self._define_rule() if rule is None else rule
+        if isinstance(self.rule, MLPRule):
+            self.rule.build(self.input_vector_size, self.num_channels - self.num_fixed_channels, dims)
+        self.head = head
+        if device is not None:
+            self.to(device)
+
+    def _check(self) -> None:
+        counts = (self.num_image_channels, self.num_hidden_channels, self.num_output_channels)
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
+            raise ConfigError(f"numbers of image, hidden and output channels are whole and at least 0, not {counts}")
+        if self.num_channels == self.num_fixed_channels:
+            raise ConfigError(
+                f"nothing could change: all {self.num_channels} channels are image channels, and those are immutable"
+            )
+        if self.alive is not None and not 0 <= self.alive.channel < self.num_channels:
+            raise ConfigError(f"alive channel {self.alive.channel} is none of the {self.num_channels} channels")
+        fire_threshold(self.fire_rate)
+        interpret_range_parameter(self.training_timesteps)
+        interpret_range_parameter(self.inference_timesteps)
+
+    def _define_perception(self) -> Perception:
+        if self.num_learned_filters:
+            if self.use_laplace:
+                raise ConfigError("use_laplace belongs to the fixed filters: it needs num_learned_filters=0")
+            learned = LearnedFilters(self.num_learned_filters, self.kernel_size)
+            return Perception("identity", learned, padding=self.filter_padding)
+        fixed = ("identity", "sobel", "laplacian") if self.use_laplace else ("identity", "sobel")
+        return Perception(*fixed, padding=self.filter_padding)
+
+    def _define_rule(self) -> nn.Module:
+        """Rule for the model; override to make another."""
+        return self.rule_type(self.hidden_size, final_bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def use_alive_mask(self) -> bool:
+        """Whether cells die outside of life."""
+        return self.alive is not None
+
+    @property
+    def skips_dead_space(self) -> bool:
+        """Whether a roll-out may leave out the space around all life, with the same result."""
+        return (
+            self.alive is not None
+            and self.alive.before
+            and self.alive.threshold >= 0
+            and self.num_fixed_channels == 0
+            and type(self.perception) is Perception
+            and self.perception.padding == "zeros"
+            and type(self.rule) is MLPRule
+        )
+
+    @property
+    def input_vector_size(self) -> int:
+        """Channels that the rule sees."""
+        if not hasattr(self.perception, "out_channels"):
+            raise ConfigError(f"perception {type(self.perception).__name__} needs an attribute out_channels")
+        return int(self.perception.out_channels) + int(self.use_temporal_encoding)  # type: ignore[arg-type]
+
+    # The cell, as a roll-out sees it ------------------------------------------------------------------------------
+
+    def perceive(self, x: Tensor, t: int) -> Tensor:
+        """(B, C, *spatial) state at step ``t`` to (B, input_vector_size, *spatial)."""
+        perception: Tensor = self.perception(x)
+        if not self.use_temporal_encoding:
+            return perception
+        steps = self.training_timesteps
+        horizon = steps if isinstance(steps, int) else steps[1]
+        time = perception.new_full((x.shape[0], 1, *x.shape[2:]), t / max(horizon, 1))
+        return torch.cat([perception, time], 1)
+
+    def _alive(self, x: Tensor) -> Tensor:
+        """(B, 1, *spatial) bool: which cells live; all where there is no alive mask."""
+        return x.new_ones(x.shape[0], 1, *x.shape[2:], dtype=torch.bool) if self.alive is None else self.alive(x)
+
+    def _update(self, x: Tensor, step: int) -> Tensor:
+        """(B, C - fixed, *spatial) update before fire and alive mask."""
+        update: Tensor = self.rule(self.perceive(x, step))
+        return update
+
+    def _forward_step(self, x: Tensor, step_number: int) -> Tensor:
+        """State after the one step of this number, every cell firing."""
+        return step(self, x, step_number, None)
+
+    # Roll-outs ----------------------------------------------------------------------------------------------------
+
+    def prepare_input(self, x: Tensor) -> Tensor:
+        """Preprocess a padded state before a roll-out. Override where an input needs it."""
+        return x
+
+    def forward(
+        self,
+        x: Tensor,
+        steps: int = 1,
+        *,
+        start: int = 0,
+        seed: int | None = None,
+        masks: Masks | None = None,
+    ) -> Prediction:
+        """Roll a state out.
+
+        Parameters
+        ----------
+        x : (B, C, *spatial) state, all channels; :func:`pad_input` makes one of an image.
+        steps, start, masks : see :func:`delira_nca.rollout.rollout`.
+        seed : of the fire masks. Without one it is drawn from torch's global generator, as dropout would.
+
+        Raises
+        ------
+        ShapeError
+            If the state does not have the model's channels and dimensions.
+        """
+        self._check_state(x)
+        if seed is None:
+            stochastic = self.fire_rate < 1 and masks is None
+            seed = int(torch.randint(2**32, ())) if stochastic else 0
+        state = rollout(x, self, steps, start=start, seed=seed, masks=masks, memory_budget=self.memory_budget)
+        return self._prediction(steps, state)
+
+    def forward_batch(
+        self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
+    ) -> tuple[Prediction, dict[str, Tensor]]:
+        """Roll ``batch["data"]`` out for the number of steps of training or inference; both are drawn by the seed."""
+        timesteps = self.training_timesteps if train else self.inference_timesteps
+        steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
+        prediction = self(self._state_of(batch["data"], seed), steps, seed=seed)
+        return prediction, prediction.parts()
+
+    @torch.no_grad()
+    def predict(
+        self, image: Tensor, steps: Steps | None = None, *, seed: int = 0, masks: Masks | None = None
+    ) -> Prediction:
+        """Roll an image or a state out without gradients, in evaluation mode.
+
+        Parameters
+        ----------
+        image : (B, num_image_channels, *spatial) image or (B, C, *spatial) state. It is not changed.
+        steps : how many, or a range; ``inference_timesteps`` by default.
+        seed : of everything random: steps, noise and fire masks. The same seed gives the same prediction.
+        masks : fire masks from outside.
+        """
+        return self.record(image, steps, seed=seed, masks=masks, keep="last")[-1]
+
+    @torch.no_grad()
+    def record(
+        self,
+        image: Tensor,
+        steps: Steps | None = None,
+        *,
+        seed: int = 0,
+        masks: Masks | None = None,
+        keep: str | list[int] = "all",
+    ) -> list[Prediction]:
+        """Predictions along one roll-out.
+
+        Parameters
+        ----------
+        image, steps, seed, masks : as for :meth:`predict`, whose result the last prediction equals.
+        keep : ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is the input).
+        """
+        steps = interpret_range_parameter(
+            self.inference_timesteps if steps is None else steps, generator(seed, "steps")
+        )
+        kept = range(1, steps + 1) if keep == "all" else [steps] if keep == "last" else keep
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            state = self._state_of(image.to(self.device), seed)
+            states = trajectory(state, self, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
+            return [self._prediction(n, states[n]) for n in sorted(states)]
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _state_of(self, image: Tensor, seed: int) -> Tensor:
+        noise = torch.Generator().manual_seed(derive_seed(seed, "noise")) if self.pad_noise else None
+        return self.prepare_input(pad_input(image, self, noise=self.pad_noise, generator=noise))
+
+    def _prediction(self, steps: int, state: Tensor) -> Prediction:
+        prediction = Prediction(self, steps, state)
+        if self.head is not None:
+            prediction.head_prediction = self.head(prediction.hidden_channels)
+        return prediction
+
+    def _check_state(self, x: Tensor) -> None:
+        if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"a state of this model is (B, {self.num_channels}, {self.dims} spatial axes), not {tuple(x.shape)}; "
+                "pad_input() makes one of an image"
+            )
+
+    # Training -----------------------------------------------------------------------------------------------------
+
+    def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
+        """Mean squared error of the prediction; override, together with ``loss_names``, for another task."""
+        error = mse(prediction.pred, label)
+        return {"total": error, "mse": error}
+
+    def metrics(self, pred: Prediction, label: Tensor) -> dict[str, float]:
+        """Standard metrics of a prediction; override for another task."""
+        return {"mse": float(mse(pred.pred, label))}
+
+    def validate(
+        self, image: Tensor, label: Tensor, steps: Steps | None = None, *, seed: int = 0
+    ) -> tuple[dict[str, float], Prediction]:
+        """Predict, and measure against the label."""
+        prediction = self.predict(image, steps, seed=seed)
+        return self.metrics(prediction, label.to(self.device)), prediction
+
+    def finetune(self, freeze_head: bool = False) -> None:
+        """Freeze all but the rule's last layer and, unless it is to be frozen too, the head; set training mode.
+
+        Raises
+        ------
+        ConfigError
+            If the rule is a module of the user's that has no ``freeze()``.
+        """
+        if not callable(getattr(self.rule, "freeze", None)):
+            raise ConfigError(f"rule {type(self.rule).__name__} has no freeze(): freeze its layers by hand")
+        self.perception.requires_grad_(False)
+        self.rule.freeze()  # type: ignore[operator]
+        if self.head is not None:
+            self.head.requires_grad_(not freeze_head)
+        self.train()
+
+    def num_trainable_parameters(self) -> int:
+        """Number of weights that training changes."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    # Description --------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description of the model, without weights: what :meth:`from_dict` takes.
+
+        Modules of the user's own appear under their class path, and must be handed in again to :meth:`from_dict`.
+        """
+        parts = {
+            "device",
+            "plot_function",
+            "rule_type",
+            "use_alive_mask",
+            "alive",
+            "perception",
+            "rule",
+            "head",
+        }
+        config = {key: value for key, value in self.init_kwargs.items() if key not in parts}
+        alive = self.alive
+        config["alive"] = None if alive is None else {k: getattr(alive, k) for k in alive.__dataclass_fields__}
+        for name, own in (("perception", Perception), ("rule", MLPRule)):
+            part = getattr(self, name)
+            config[name] = part.to_dict() if type(part) is own else _class_path(part)
+        config["head"] = None if self.head is None else _class_path(self.head)
+        return config
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], **modules: Any) -> BasicNCAModel:
+        """Model from its description, with fresh weights.
+
+        Parameters
+        ----------
+        config : from :meth:`to_dict`.
+        **modules : perception, rule or head, where they are modules of the user's own; or other arguments to change.
+
+        Raises
+        ------
+        ConfigError
+            If an argument is unknown, or a module of the user's is missing.
+        """
+        arguments = {**config, **modules}
+        known = inspect.signature(cls.__init__).parameters.keys() - {"self"}
+        if unknown := sorted(arguments.keys() - known):
+            raise ConfigError(f"{cls.__name__} has no argument {unknown[0]!r}. {did_you_mean(unknown[0], known)}")
+        if isinstance(arguments.get("alive"), Mapping):
+            arguments["alive"] = AliveMask(**arguments["alive"])
+        builders: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+            "perception": Perception.from_dict,
+            "rule": lambda description: MLPRule(**description),
+        }
+        for name in ("perception", "rule", "head"):
+            value = arguments.get(name)
+            if isinstance(value, str):
+                raise ConfigError(f"{name} is a {value}, which a description cannot hold: pass {name}=...")
+            if isinstance(value, Mapping):
+                arguments[name] = builders[name](dict(value))
+        for name in ("training_timesteps", "inference_timesteps"):
+            if isinstance(arguments.get(name), list):
+                arguments[name] = tuple(arguments[name])
+        return cls(**arguments)
+
+
+def _class_path(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"

@@ -1,0 +1,160 @@
+"""States to begin with, and the small helpers of NCALab's API page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, ShapeError
+
+__all__ = ["intepret_range_parameter", "interpret_range_parameter", "make_seed", "pad_input", "unwrap"]
+
+T = TypeVar("T")
+
+
+class HasChannels(Protocol):
+    """What :func:`pad_input` needs to know of a model."""
+
+    num_image_channels: int
+    num_hidden_channels: int
+    num_output_channels: int
+
+
+def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3) -> Tensor:
+    """State with one living cell in the middle.
+
+    Parameters
+    ----------
+    num_channels : of the state.
+    shape : spatial shape; the middle of an even axis is the cell behind it.
+    first_channel : this channel and those after it are 1 in that cell; all others are 0 (alpha and the hidden
+        channels of RGBA states, as Mordvintsev et al., 2020).
+
+    Returns
+    -------
+    (num_channels, *shape) float tensor
+
+    Raises
+    ------
+    ConfigError
+        If no channel is left to be 1.
+
+    Examples
+    --------
+    >>> make_seed(16, (32, 32))[:, 16, 16].tolist() == [0.0] * 3 + [1.0] * 13
+    True
+    """
+    if not 0 <= first_channel < num_channels:
+        raise ConfigError(f"a seed of {num_channels} channels cannot start at channel {first_channel}")
+    seed = torch.zeros(num_channels, *shape)
+    cell = seed[first_channel:]
+    for size in shape:
+        cell = cell.select(1, size // 2)
+    cell.fill_(1.0)
+    return seed
+
+
+def pad_input(
+    x: Tensor,
+    nca: HasChannels,
+    noise: bool = True,
+    mean: float = 0.5,
+    std: float = 0.225,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Append the channels that an image lacks to be a state.
+
+    Parameters
+    ----------
+    x : (B, c, *spatial) image, or a whole state, which is returned as it is.
+    nca : model, of which the numbers of channels are read.
+    noise : whether hidden channels are Gaussian noise; they are zero otherwise. Output channels are always zero.
+    mean, std : of the noise.
+    generator : to draw the noise from; torch's global one by default.
+
+    Returns
+    -------
+    (B, C, *spatial) tensor
+
+    Raises
+    ------
+    ShapeError
+        If ``x`` has more channels than a state, or, of an image, others than the model's image channels.
+    """
+    image, hidden, output = nca.num_image_channels, nca.num_hidden_channels, nca.num_output_channels
+    channels = image + hidden + output
+    if x.dim() < 3 or (x.shape[1] != image and x.shape[1] != channels):
+        raise ShapeError(
+            f"input is (B, {image}, *spatial) image or (B, {channels}, *spatial) state, not {tuple(x.shape)}"
+        )
+    if x.shape[1] == channels:
+        return x
+    state = x.new_zeros(x.shape[0], channels, *x.shape[2:])
+    state[:, :image] = x
+    if noise and hidden:
+        drawn = torch.empty(x.shape[0], hidden, *x.shape[2:]).normal_(mean, std, generator=generator)
+        state[:, image : image + hidden] = drawn.to(x)
+    return state
+
+
+def interpret_range_parameter(x: int | tuple[int, int], rng: np.random.Generator | None = None) -> int:
+    """Number of steps out of a number or a range.
+
+    Parameters
+    ----------
+    x : a number, or ``(low, high)``: drawn uniformly from ``low`` to ``high - 1``.
+    rng : to draw from; a fresh unseeded one by default.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is neither a whole number nor a pair of them.
+    ConfigError
+        If a number is negative, or the range is reversed or empty.
+
+    Examples
+    --------
+    >>> interpret_range_parameter(64)
+    64
+    >>> interpret_range_parameter((96, 64))
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: a range of steps is (low, high) with low < high, not (96, 64)
+    """
+    whole = (int, np.integer)
+    if isinstance(x, whole) and not isinstance(x, bool):
+        if x < 0:
+            raise ConfigError(f"a number of steps is at least 0, not {x}")
+        return int(x)
+    if not isinstance(x, (tuple, list)) or len(x) != 2 or not all(isinstance(v, whole) for v in x):
+        raise TypeError(f"steps are a whole number or a pair (low, high), not {x!r}")
+    low, high = x
+    if low < 0 or low >= high:
+        raise ConfigError(f"a range of steps is (low, high) with low < high, not ({low}, {high})")
+    return int((rng or np.random.default_rng()).integers(low, high))
+
+
+intepret_range_parameter = interpret_range_parameter
+"""The name on NCALab's API page, as it is spelt there."""
+
+
+def unwrap(x: T | None) -> T:
+    """Return ``x``, which the caller knows not to be None.
+
+    Raises
+    ------
+    RuntimeError
+        If it is None after all.
+
+    Examples
+    --------
+    >>> unwrap(3)
+    3
+    """
+    if x is None:
+        raise RuntimeError("unwrap() was given None")
+    return x

@@ -1,0 +1,243 @@
+"""What a cell sees of its neighbours: fixed and learned filters, in one, two or three dimensions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from delira_nca.errors import ConfigError, ShapeError, require_choice
+
+__all__ = ["FIXED_FILTERS", "PADDINGS", "FullFilters", "LearnedFilters", "Perception"]
+
+FIXED_FILTERS = ("identity", "sobel", "laplacian")
+PADDINGS = ("zeros", "reflect", "replicate", "circular")
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_MODULES: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
+
+
+@dataclass(frozen=True)
+class LearnedFilters:
+    """Learned depth-wise filters: each maps every channel to one channel of its own (NCALab, M3D-NCA).
+
+    Parameters
+    ----------
+    num : how many filters, so ``num * C`` channels.
+    kernel_size : odd number of cells.
+    bias : whether each channel of each filter has one.
+    """
+
+    num: int = 2
+    kernel_size: int = 3
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class FullFilters:
+    """Learned filters over all channels at once (Med-NCA, self-classifying MNIST).
+
+    Parameters
+    ----------
+    num : how many filter banks.
+    out_channels : of each bank; as many as the state by default.
+    kernel_size : odd number of cells.
+    bias : whether each output channel has one.
+    relu : whether a rectifier follows.
+    """
+
+    num: int = 2
+    out_channels: int | None = None
+    kernel_size: int = 3
+    bias: bool = True
+    relu: bool = False
+
+
+_SHORTHAND: dict[str, LearnedFilters | FullFilters] = {"learned": LearnedFilters(), "full": FullFilters()}
+Filter = str | LearnedFilters | FullFilters
+
+
+def _outer(vectors: list[Tensor]) -> Tensor:
+    return reduce(lambda kernel, vector: kernel.unsqueeze(-1) * vector, vectors[1:], vectors[0])
+
+
+def _fixed_kernels(name: str, dims: int, angle: float, laplacian_scale: float) -> list[Tensor]:
+    """Kernels of one fixed filter, each of shape ``(3,) * dims``."""
+    smooth, difference = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
+    if name == "identity":
+        return [_outer([torch.tensor([0.0, 1.0, 0.0])] * dims)]
+    if name == "laplacian":
+        kernel = _outer([smooth] * dims)
+        kernel[(1,) * dims] -= 4.0**dims
+        return [kernel * laplacian_scale]
+    gain = 2.0 * 4.0 ** (dims - 1)  # so that a ramp of slope 1 gives 1
+    last_axis_first = range(dims - 1, -1, -1)
+    gradients = [_outer([difference if a == axis else smooth for a in range(dims)]) / gain for axis in last_axis_first]
+    if dims == 2 and angle:
+        cos, sin = math.cos(angle), math.sin(angle)
+        along_x, along_y = gradients
+        gradients = [cos * along_x - sin * along_y, sin * along_x + cos * along_y]
+    return gradients
+
+
+class Perception(nn.Module):
+    """Filters over the neighbourhood of each cell, side by side.
+
+    Parameters
+    ----------
+    *filters : ``"identity"``, ``"sobel"`` (one gradient per axis, last axis first, a ramp of slope 1 gives 1: divided
+        by 8 in 2D), ``"laplacian"``, ``"learned"`` or a :class:`LearnedFilters`, ``"full"`` or a :class:`FullFilters`.
+    padding : what lies beyond the border, for all filters: zeros, reflect, replicate or circular.
+    angle : radians by which the two Sobel filters are turned (2D only).
+    laplacian_scale : factor of the laplacian; 1 is the kernel ``[[1, 2, 1], [2, -12, 2], [1, 2, 1]]``.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        For an unknown filter or padding, an even kernel, no filter at all, or an angle where there is none.
+
+    Notes
+    -----
+    Mordvintsev et al. (2020), "Growing Neural Cellular Automata"; the laplacian is the one of Niklasson et al. (2021),
+    "Self-Organising Textures". The model that takes the perception calls :meth:`build` with its own channels.
+
+    Examples
+    --------
+    >>> perception = Perception("identity", "sobel").build(num_channels=16, dims=2)
+    >>> perception(torch.zeros(1, 16, 8, 8)).shape
+    torch.Size([1, 48, 8, 8])
+    """
+
+    kernels: Tensor
+
+    def __init__(
+        self, *filters: Filter, padding: str = "zeros", angle: float = 0.0, laplacian_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        if not filters:
+            raise ConfigError("a perception needs at least one filter, for instance 'identity', 'sobel'")
+        for spec in filters:
+            if isinstance(spec, str):
+                require_choice("filter", spec, (*FIXED_FILTERS, *_SHORTHAND))
+            elif spec.kernel_size % 2 == 0 or spec.kernel_size < 1 or spec.num < 1:
+                raise ConfigError(f"a filter has an odd kernel and there is at least one of it, not {spec}")
+        require_choice("padding", padding, PADDINGS)
+        self.filters = tuple(_SHORTHAND.get(f, f) if isinstance(f, str) else f for f in filters)
+        self.padding, self.angle, self.laplacian_scale = padding, float(angle), float(laplacian_scale)
+        self.num_channels = self.dims = 0
+
+    def build(self, num_channels: int, dims: int = 2) -> Perception:
+        """Make the kernels for a state of so many channels and spatial dimensions, and return the module itself."""
+        require_choice("number of spatial dimensions", dims, _CONVOLUTIONS)
+        if self.angle and dims != 2:
+            raise ConfigError(f"angle turns the filters of a 2D perception, not of one in {dims}D")
+        self.num_channels, self.dims = num_channels, dims
+        fixed = [f for f in self.filters if isinstance(f, str)]
+        kernels = [k for name in fixed for k in _fixed_kernels(name, dims, self.angle, self.laplacian_scale)]
+        stacked = torch.stack(kernels) if kernels else torch.zeros(0, *(3,) * dims)
+        self.register_buffer("kernels", stacked, persistent=False)
+        learned = [f for f in self.filters if not isinstance(f, str)]
+        self.learned = nn.ModuleList(nn.ModuleList(self._convolutions(spec)) for spec in learned)
+        return self
+
+    def _convolutions(self, spec: LearnedFilters | FullFilters) -> list[nn.Module]:
+        full = isinstance(spec, FullFilters)
+        return [
+            _CONV_MODULES[self.dims](
+                self.num_channels,
+                (spec.out_channels or self.num_channels) if isinstance(spec, FullFilters) else self.num_channels,
+                spec.kernel_size,
+                groups=1 if full else self.num_channels,
+                bias=spec.bias,
+                padding=spec.kernel_size // 2,
+                padding_mode=self.padding,  # type: ignore[arg-type]  # checked in the constructor
+            )
+            for _ in range(spec.num)
+        ]
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the perception."""
+        channels = 0
+        for spec in self.filters:
+            if isinstance(spec, FullFilters):
+                channels += spec.num * (spec.out_channels or self.num_channels)
+            elif isinstance(spec, LearnedFilters):
+                channels += spec.num * self.num_channels
+            else:
+                channels += self.num_channels * (self.dims if spec == "sobel" else 1)
+        return channels
+
+    @property
+    def radius(self) -> int:
+        """Farthest cell, by the larger of the axis distances, that one look can reach."""
+        reach = {"identity": 0, "sobel": 1, "laplacian": 1}
+        return max(reach[f] if isinstance(f, str) else f.kernel_size // 2 for f in self.filters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) state to (B, out_channels, *spatial); channels run filter by filter.
+
+        Raises
+        ------
+        ShapeError
+            If the state has other channels or dimensions than the perception was built for.
+        """
+        if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
+            )
+        padded = self._pad(x) if any(f in ("sobel", "laplacian") for f in self.filters) else x
+        parts: list[Tensor] = []
+        learned, kernel = iter(self.learned), 0
+        for spec in self.filters:
+            if spec == "identity":
+                parts.append(x)
+                kernel += 1
+            elif isinstance(spec, str):
+                for _ in range(self.dims if spec == "sobel" else 1):
+                    parts.append(self._depthwise(padded, self.kernels[kernel]))
+                    kernel += 1
+            else:
+                outputs = [convolution(x) for convolution in next(learned)]  # type: ignore[attr-defined]
+                relu = isinstance(spec, FullFilters) and spec.relu
+                parts.extend(F.relu(output) for output in outputs) if relu else parts.extend(outputs)
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def _pad(self, x: Tensor) -> Tensor:
+        if self.padding == "zeros":
+            return x
+        return F.pad(x, (1, 1) * self.dims, mode=self.padding)
+
+    def _depthwise(self, x: Tensor, kernel: Tensor) -> Tensor:
+        weight = kernel.expand(self.num_channels, 1, *kernel.shape)
+        return _CONVOLUTIONS[self.dims](
+            x, weight, padding=1 if self.padding == "zeros" else 0, groups=self.num_channels
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for :meth:`from_dict`."""
+        return {
+            "filters": [f if isinstance(f, str) else {"type": type(f).__name__, **asdict(f)} for f in self.filters],
+            "padding": self.padding,
+            "angle": self.angle,
+            "laplacian_scale": self.laplacian_scale,
+        }
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> Perception:
+        """Perception from what :meth:`to_dict` gave, to be built by its model."""
+        config = dict(config)
+        types = {"LearnedFilters": LearnedFilters, "FullFilters": FullFilters}
+        filters = [
+            f if isinstance(f, str) else types[f["type"]](**{k: v for k, v in f.items() if k != "type"})
+            for f in config.pop("filters")
+        ]
+        return cls(*filters, **config)

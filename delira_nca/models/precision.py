@@ -1,0 +1,95 @@
+"""Arithmetic of a training step: which dtype, and how the backward pass and the optimizer step are taken in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from delira_nca.errors import ConfigError, did_you_mean
+
+__all__ = ["Precision"]
+
+_APEX_KEYS = {"allow_banned", "verbose"}
+
+
+class Precision:
+    """Full or mixed precision through ``torch.amp``.
+
+    Parameters
+    ----------
+    mixed : whether to compute in a lower precision where torch's autocast finds it safe.
+    device_type : ``"cpu"`` (bfloat16 by default) or ``"cuda"`` (float16 by default, with a gradient scaler).
+    options : ``dtype`` (a torch dtype or its name), ``cache_enabled``, and ``scaler``, a dict for
+        ``torch.amp.GradScaler``. Delira's apex keys are taken: ``enable_caching`` is ``cache_enabled``; the others
+        mean nothing to torch and are dropped with a warning when they are set.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown option or dtype.
+
+    Examples
+    --------
+    >>> precision = Precision(mixed=True, device_type="cpu")
+    >>> with precision.autocast():
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    torch.bfloat16
+    """
+
+    def __init__(self, mixed: bool = False, device_type: str = "cpu", options: Mapping[str, Any] | None = None) -> None:
+        options = dict(options or {})
+        if "enable_caching" in options:
+            options["cache_enabled"] = options.pop("enable_caching")
+        if dropped := sorted(key for key in _APEX_KEYS & options.keys() if options[key]):
+            warnings.warn(f"mixed_precision_kwargs {dropped} were apex's and mean nothing to torch.amp", stacklevel=2)
+        options = {key: value for key, value in options.items() if key not in _APEX_KEYS}
+        known = {"dtype", "cache_enabled", "scaler"}
+        if unknown := sorted(options.keys() - known):
+            raise ConfigError(f"unknown mixed_precision_kwargs {unknown}. {did_you_mean(unknown[0], known)}")
+        self.mixed, self.device_type = bool(mixed), device_type
+        self.dtype = self._dtype(options.get("dtype"))
+        self.cache_enabled = bool(options.get("cache_enabled", True))
+        needs_scaler = self.mixed and self.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(device_type, **options.get("scaler", {})) if needs_scaler else None
+
+    def _dtype(self, dtype: torch.dtype | str | None) -> torch.dtype:
+        if dtype is None:
+            return torch.float16 if self.device_type == "cuda" else torch.bfloat16
+        found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if found not in (torch.float16, torch.bfloat16):
+            raise ConfigError(f"mixed precision computes in float16 or bfloat16, not {dtype!r}")
+        return found
+
+    def autocast(self) -> torch.amp.autocast_mode.autocast:
+        """Context of the forward pass and the losses."""
+        return torch.autocast(self.device_type, self.dtype, self.mixed, self.cache_enabled)
+
+    def backward(self, loss: Tensor) -> None:
+        """Back-propagate, scaled where float16 needs it."""
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Let the optimizer step on true gradients; skipped by the scaler where they overflowed."""
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+
+    def update(self) -> None:
+        """Adapt the scale, once per iteration, after the last optimizer."""
+        if self.scaler is not None:
+            self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the scaler, empty without one."""
+        return {} if self.scaler is None else dict(self.scaler.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the scaler's state."""
+        if self.scaler is not None and state:
+            self.scaler.load_state_dict(dict(state))

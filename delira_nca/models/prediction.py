@@ -1,0 +1,115 @@
+"""The result of a roll-out, with a name for every part of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from delira_nca.models.basic_nca import BasicNCAModel
+
+__all__ = ["Prediction"]
+
+Array = npt.NDArray[Any]
+
+
+class Prediction:
+    """State after a roll-out and its named views.
+
+    Parameters
+    ----------
+    model : the model that made it; its numbers of channels name the parts.
+    steps : how many steps it took.
+    output_image : (B, C, *spatial) state, all channels.
+    head_prediction : what the model's head made of it, if it has one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from delira_nca.models import BasicNCAModel
+    >>> model = BasicNCAModel(num_image_channels=3, num_hidden_channels=4, num_output_channels=1, dims=2)
+    >>> prediction = model.predict(torch.zeros(2, 3, 8, 8), steps=2)
+    >>> prediction.hidden_channels.shape, prediction.output_channels.shape
+    (torch.Size([2, 4, 8, 8]), torch.Size([2, 1, 8, 8]))
+    """
+
+    def __init__(
+        self, model: BasicNCAModel, steps: int, output_image: Tensor, head_prediction: Tensor | None = None
+    ) -> None:
+        self.model, self.steps = model, steps
+        self.output_image, self.head_prediction = output_image, head_prediction
+        self._arrays: dict[str, Array] = {}
+
+    @property
+    def image_channels(self) -> Tensor:
+        """(B, num_image_channels, *spatial) view."""
+        return self.output_image[:, : self.model.num_image_channels]
+
+    @property
+    def hidden_channels(self) -> Tensor:
+        """(B, num_hidden_channels, *spatial) view."""
+        first = self.model.num_image_channels
+        return self.output_image[:, first : first + self.model.num_hidden_channels]
+
+    @property
+    def output_channels(self) -> Tensor:
+        """(B, num_output_channels, *spatial) view; empty for a model that has none."""
+        return self.output_image[:, self.model.num_image_channels + self.model.num_hidden_channels :]
+
+    @property
+    def pred(self) -> Tensor:
+        """What is compared with the label: the head's prediction, else the output channels, else the image."""
+        if self.head_prediction is not None:
+            return self.head_prediction
+        return self.output_channels if self.model.num_output_channels else self.image_channels
+
+    def parts(self) -> dict[str, Tensor]:
+        """All parts by name: what criterions and metrics can be wired to."""
+        named = {
+            "pred": self.pred,
+            "state": self.output_image,
+            "image": self.image_channels,
+            "hidden": self.hidden_channels,
+            "output": self.output_channels,
+        }
+        return named if self.head_prediction is None else {**named, "head": self.head_prediction}
+
+    def detach(self) -> Prediction:
+        """The same without its graph."""
+        head = None if self.head_prediction is None else self.head_prediction.detach()
+        return Prediction(self.model, self.steps, self.output_image.detach(), head)
+
+    def _array(self, name: str, tensor: Tensor | None) -> Array:
+        if tensor is None:
+            raise AttributeError(f"this prediction has no {name}: the model has no head")
+        if name not in self._arrays:
+            self._arrays[name] = np.asarray(tensor.detach().cpu())
+        return self._arrays[name]
+
+    @property
+    def output_array(self) -> Array:
+        """The state as an array, brought to the CPU at the first call."""
+        return self._array("output_array", self.output_image)
+
+    @property
+    def image_channels_np(self) -> Array:
+        """The image channels as an array."""
+        return self._array("image_channels_np", self.image_channels)
+
+    @property
+    def hidden_channels_np(self) -> Array:
+        """The hidden channels as an array."""
+        return self._array("hidden_channels_np", self.hidden_channels)
+
+    @property
+    def output_channels_np(self) -> Array:
+        """The output channels as an array."""
+        return self._array("output_channels_np", self.output_channels)
+
+    @property
+    def head_prediction_array(self) -> Array | None:
+        """The head's prediction as an array, or None."""
+        return None if self.head_prediction is None else self._array("head_prediction_array", self.head_prediction)

@@ -1,0 +1,142 @@
+"""Networks in PyTorch: how a batch becomes tensors, a loss, and a step of the optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from delira_nca.errors import ConfigError
+from delira_nca.models.abstract_network import AbstractNetwork
+from delira_nca.models.precision import Precision
+from delira_nca.models.wiring import evaluate, total_loss
+
+__all__ = ["AbstractPyTorchNetwork"]
+
+
+class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
+    """A PyTorch module that the trainer can train.
+
+    Override :meth:`forward_batch` to feed the network something else than ``batch["data"]``; override
+    :meth:`closure` for another kind of training step (several optimizers, adversaries), the loop stays as it is.
+    """
+
+    loss_names: tuple[str, ...] | None = None
+    """Names of what :meth:`loss` returns, for networks that bring their own loss; ``None`` for those that do not."""
+
+    def loss(self, prediction: Any, label: Tensor) -> dict[str, Tensor]:
+        """Losses of the network's own, used where the trainer is given no criterions; ``"total"`` is minimised."""
+        raise ConfigError(f"{type(self).__name__} has no loss of its own: give the trainer criterions")
+
+    def forward_batch(
+        self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
+    ) -> tuple[Any, dict[str, Any]]:
+        """Prediction for a prepared batch.
+
+        Parameters
+        ----------
+        batch : tensors by name.
+        seed : of whatever is random in the prediction.
+        train : whether the prediction is trained on.
+
+        Returns
+        -------
+        tuple of (prediction, its parts by name)
+            A tensor's only part is ``"pred"``; a dict is its own parts.
+        """
+        prediction = self(batch["data"])
+        return prediction, (prediction if isinstance(prediction, dict) else {"pred": prediction})
+
+    @staticmethod
+    def closure(
+        model: AbstractPyTorchNetwork,
+        data_dict: Mapping[str, Any],
+        optimizers: Mapping[str, Optimizer],
+        criterions: Mapping[str, Callable[..., Tensor]],
+        metrics: Mapping[str, Callable[..., Tensor]],
+        fold: int = 0,
+        batch_nr: int = 0,
+        *,
+        keys: Mapping[str, tuple[str, ...]] | None = None,
+        precision: Precision | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
+        """Forward pass, losses, and, if there are optimizers, backward pass and their steps.
+
+        Parameters
+        ----------
+        model : the network.
+        data_dict : prepared batch.
+        optimizers : by name; empty to evaluate only.
+        criterions, metrics : by name; criterions are summed, metrics are not differentiated. Without criterions the
+            network's own :meth:`loss` of the prediction and ``data_dict["label"]`` is minimised.
+        fold, batch_nr : of the run and of the iteration, for closures that want to know.
+        keys : name of a criterion or metric to the names of its arguments.
+        precision : arithmetic; full by default.
+        seed : of the roll-out.
+
+        Returns
+        -------
+        tuple of (metric values, loss values with ``"loss"``, prediction), all detached
+        """
+        precision = precision or Precision()
+        with torch.set_grad_enabled(bool(optimizers)), precision.autocast():
+            prediction, parts = model.forward_batch(data_dict, seed=seed, train=bool(optimizers))
+            named = {**data_dict, **parts}
+            if criterions:
+                losses = evaluate(criterions, named, keys)
+                total = total_loss(losses)
+            else:
+                losses = _own_losses(model, prediction, named)
+                total = losses.pop("total")
+        if optimizers:
+            for optimizer in optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+            precision.backward(total)
+            for optimizer in optimizers.values():
+                precision.step(optimizer)
+            precision.update()
+        with torch.no_grad():
+            measured = evaluate(metrics, named, keys)
+        loss_values = {name: value.detach() for name, value in losses.items()}
+        loss_values["loss"] = total.detach()
+        return measured, loss_values, _detach(prediction)
+
+    @staticmethod
+    def prepare_batch(
+        batch: Mapping[str, Any], input_device: torch.device | str, output_device: torch.device | str
+    ) -> dict[str, Any]:
+        """Tensors on the devices: ``"data"`` on the input's, the rest on the output's.
+
+        Floating-point arrays become float32; integers and booleans keep their type; what is no array stays as it is.
+        """
+        prepared = {}
+        for key, value in batch.items():
+            if isinstance(value, np.ndarray) and value.dtype != object:
+                value = torch.from_numpy(np.ascontiguousarray(value))
+            if isinstance(value, Tensor):
+                dtype = torch.float32 if value.is_floating_point() else value.dtype
+                value = value.to(input_device if key == "data" else output_device, dtype)
+            prepared[key] = value
+        return prepared
+
+
+def _own_losses(model: AbstractPyTorchNetwork, prediction: Any, named: Mapping[str, Any]) -> dict[str, Tensor]:
+    losses = dict(model.loss(prediction, named["label"]))
+    if "total" not in losses or set(losses) != set(model.loss_names or ()):
+        raise ConfigError(
+            f"{type(model).__name__}.loss returns {sorted(losses)}, loss_names says {sorted(model.loss_names or ())}: "
+            "they must be the same, with 'total' among them"
+        )
+    return losses
+
+
+def _detach(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _detach(part) for key, part in value.items()}
+    return value.detach() if hasattr(value, "detach") else value

@@ -1,0 +1,117 @@
+"""Which cells update: fire masks from a counter-based generator.
+
+The mask of a cell is a pure function of (seed, step, sample, cell). Any device, tile, worker or re-computation draws
+the same mask, in any order, and nothing has to be stored for the backward pass.
+
+The generator is ``pcg4d`` of Jarzynski and Olano, "Hash Functions for GPU Rendering", Journal of Computer Graphics
+Techniques 9(3), 2020: four 32-bit words in, four out, additions, multiplications and shifts only, so that a shader or
+a vector unit computes the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+
+__all__ = ["fire_mask", "fire_threshold", "uniform24"]
+
+_MULTIPLIER, _INCREMENT, _WORD = 1664525, 1013904223, 0xFFFFFFFF
+
+
+def fire_threshold(fire_rate: float) -> int:
+    """Number of the 2**24 equally likely hashes that make a cell fire, rounded to the nearest.
+
+    Raises
+    ------
+    ConfigError
+        If ``fire_rate`` is not a probability.
+    """
+    if not 0.0 <= fire_rate <= 1.0:
+        raise ConfigError(f"fire_rate is the probability that a cell updates, from 0 to 1, not {fire_rate!r}")
+    return round(fire_rate * 2**24)
+
+
+def _signed(word: int) -> int:
+    """Read 32 bits as the int32 that torch multiplies without overflow checks."""
+    word &= _WORD
+    return word - 2**32 if word >= 2**31 else word
+
+
+def _xorshift16(word: Tensor) -> Tensor:
+    return word ^ ((word >> 16) & 0xFFFF)  # the shift of int32 is arithmetic; the mask makes it logical
+
+
+def uniform24(seed: int, step: int, num_samples: int, num_cells: int, device: torch.device | str = "cpu") -> Tensor:
+    """Hash of every cell of a batch.
+
+    Parameters
+    ----------
+    seed : of this roll-out; its low 32 bits count.
+    step : number of the step, from 0.
+    num_samples, num_cells : the last cell of a sample is its last in row-major order.
+
+    Returns
+    -------
+    (num_samples, num_cells) int32 tensor of integers from 0 to 2**24 - 1
+
+    Examples
+    --------
+    >>> uniform24(0, 0, 1, 3).tolist()
+    [[13837640, 5811046, 14644540]]
+    """
+    x = _signed(seed * _MULTIPLIER + _INCREMENT)
+    y: Tensor | int = _signed(step * _MULTIPLIER + _INCREMENT)
+    z: Tensor = torch.arange(num_samples, dtype=torch.int32, device=device).unsqueeze(1) * _MULTIPLIER + _INCREMENT
+    w: Tensor = torch.arange(num_cells, dtype=torch.int32, device=device).unsqueeze(0) * _MULTIPLIER + _INCREMENT
+    first: Tensor = w * y + x
+    second: Tensor = z * first + y
+    z = z + first * second
+    w = w + second * z
+    first, second, z, w = map(_xorshift16, (first, second, z, w))
+    first = first + second * w
+    second = second + z * first
+    z = z + first * second
+    w = w + second * z
+    return (w >> 8) & 0xFFFFFF
+
+
+def fire_mask(
+    seed: int,
+    step: int,
+    num_samples: int,
+    shape: Sequence[int],
+    fire_rate: float,
+    device: torch.device | str = "cpu",
+) -> Tensor | None:
+    """Cells that update in one step.
+
+    Parameters
+    ----------
+    seed : of this roll-out.
+    step : number of the step, from 0.
+    num_samples : batch size.
+    shape : spatial shape of the grid.
+    fire_rate : probability that a cell updates. 1 is deterministic and hashes nothing; 0 never updates.
+
+    Returns
+    -------
+    (num_samples, 1, *shape) bool tensor, or None where every cell fires
+        One value for all channels of a cell.
+
+    Examples
+    --------
+    >>> fire_mask(0, 0, 2, (64, 64), 0.5).float().mean().item()
+    0.506103515625
+    >>> fire_mask(0, 0, 2, (64, 64), 1.0) is None
+    True
+    """
+    threshold = fire_threshold(fire_rate)
+    if threshold == 2**24:
+        return None
+    hashes = uniform24(seed, step, num_samples, prod(shape), device)
+    return (hashes < threshold).view(num_samples, 1, *shape)

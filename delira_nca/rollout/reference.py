@@ -1,0 +1,90 @@
+"""One step of an automaton in plain PyTorch: the definition that every fast path is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Alive", "Cell", "step"]
+
+
+class Alive(Protocol):
+    """Which cells live: a rule on the state, asked before the update, after it, or both."""
+
+    @property
+    def before(self) -> bool:
+        """Whether a cell must live before the update."""
+        ...
+
+    @property
+    def after(self) -> bool:
+        """Whether a cell must live after the update."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) state to (B, 1, *spatial) bool."""
+        ...
+
+
+class Cell(Protocol):
+    """What a roll-out needs to know of an automaton."""
+
+    fire_rate: float
+    num_fixed_channels: int
+
+    @property
+    def skips_dead_space(self) -> bool:
+        """Whether a cell without life in its neighbourhood is zero after a step, and padding adds nothing but zeros."""
+        ...
+
+    @property
+    def alive(self) -> Alive | None:
+        """Which cells live; None where all do."""
+        ...
+
+    def perceive(self, x: Tensor, t: int) -> Tensor:
+        """(B, C, *spatial) state at step ``t`` to (B, P, *spatial) perception."""
+        ...
+
+    @property
+    def rule(self) -> Callable[[Tensor], Tensor]:
+        """(B, P, *spatial) perception to the (B, C - num_fixed_channels, *spatial) update."""
+        ...
+
+
+def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None) -> Tensor:
+    """Update every cell once.
+
+    Selection instead of products with 0 and 1: a NaN in a cell that does not fire, or dies, goes nowhere.
+
+    Parameters
+    ----------
+    cell : the automaton.
+    x : (B, C, *spatial) state.
+    t : number of the step, from 0.
+    fire : (B, 1, *spatial) bool mask of the cells that update, or None for all.
+
+    Returns
+    -------
+    (B, C, *spatial) tensor
+        The first ``cell.num_fixed_channels`` channels are those of ``x``, bit for bit.
+
+    Notes
+    -----
+    Mordvintsev et al. (2020), "Growing Neural Cellular Automata", Distill.
+    """
+    alive, fixed = cell.alive, cell.num_fixed_channels
+    update = cell.rule(cell.perceive(x, t))
+    free = x[:, fixed:] if fixed else x
+    new = free + update if fire is None else torch.where(fire, free + update, free)
+    if alive is not None:
+        living = alive(x) if alive.before else None
+        if alive.after:
+            after = alive(torch.cat([x[:, :fixed], new], 1) if fixed else new)
+            living = after if living is None else living & after
+        if living is not None:
+            new = torch.where(living, new, 0.0)
+    return torch.cat([x[:, :fixed], new], 1) if fixed else new

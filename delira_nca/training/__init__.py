@@ -1,0 +1,22 @@
+"""How weights change: trainers, callbacks, the pool. Names load on use; the abstract trainer needs no torch."""
+
+from delira_nca._lazy import lazy_names
+
+__all__ = [
+    "AbstractNetworkTrainer",
+    "Pool",
+    "PyTorchNetworkTrainer",
+    "SamplePool",
+    "create_optims_default_pytorch",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "AbstractNetworkTrainer": "abstract_trainer",
+        "Pool": "pool",
+        "PyTorchNetworkTrainer": "pytorch_trainer",
+        "SamplePool": "pool",
+        "create_optims_default_pytorch": "optimizers",
+    },
+)

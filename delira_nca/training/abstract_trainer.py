@@ -1,0 +1,332 @@
+"""The training loop, whatever trains: hooks, the best epoch, history and stopping. Free of torch."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
+from delira_nca.training.callbacks.abstract_callback import HOOKS
+from delira_nca.training.dispatch import CallbackTable
+from delira_nca.training.scores import BestScore, find_score_key, is_better
+
+__all__ = ["AbstractNetworkTrainer"]
+
+_LOGGER = logging.getLogger("delira_nca")
+Path = str | os.PathLike[str]
+
+
+class AbstractNetworkTrainer(ABC):
+    """Loop, hooks and state of a training. Subclass it, once per backend or routine, and fill in the abstract methods.
+
+    Parameters
+    ----------
+    fold : number of the current fold, from 0.
+    callbacks : registered in this order.
+
+    Attributes
+    ----------
+    STATE_KEYS : what a callback may change by returning it from a hook.
+    history : list of dict, one per epoch: ``{"epoch": 1, "loss": ..., "val_loss": ...}``.
+    metrics_val : metrics of the last epoch.
+    best : the :class:`BestScore` of this run.
+    start_epoch : number of the next epoch, from 1.
+    global_iter_num : training iterations done.
+    """
+
+    STATE_KEYS: frozenset[str] = frozenset({"stop_training", "stop_reason", "val_freq", "extra"})
+
+    def __init__(self, fold: int = 0, callbacks: Sequence[Any] = ()) -> None:
+        self.fold = fold
+        self._callbacks = CallbackTable()
+        for callback in callbacks or ():
+            self.register_callback(callback)
+        self.best = BestScore()
+        self.history: list[dict[str, Any]] = []
+        self.metrics_val: dict[str, float] = {}
+        self.start_epoch, self.global_iter_num = 1, 0
+        self.val_freq = 1
+        self._validates = False
+        self.stop_training = False
+        self.stop_reason: str | None = None
+        self.extra: dict[str, Any] = {}
+
+    # The loop -----------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        num_epochs: int,
+        datamgr_train: Any,
+        datamgr_valid: Any = None,
+        val_score_key: str | None = None,
+        val_score_mode: str = "highest",
+        *,
+        val_freq: int | None = None,
+    ) -> Any:
+        """Train until ``num_epochs`` epochs of the run are done, counted from its first.
+
+        Parameters
+        ----------
+        num_epochs : number of the last epoch. A run that has done 3, here or before a resume, does 3 more for 6.
+        datamgr_train, datamgr_valid : a data manager, or any iterable of batches.
+        val_score_key : score that decides which epoch is best: of validation where there is one, else of training.
+        val_score_mode : ``"highest"`` or ``"lowest"``: which way is better.
+        val_freq : validate every so many epochs; as set in the trainer by default.
+
+        Returns
+        -------
+        The best network if a score decides, else the network of the last epoch.
+
+        Raises
+        ------
+        ConfigError
+            Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none.
+        """
+        self._check_train_arguments(num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq)
+        try:
+            self._at_training_begin(num_epochs=num_epochs)
+            for epoch in range(self.start_epoch, num_epochs + 1):
+                self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
+                metrics = dict(self._train_single_epoch(_batches(datamgr_train, epoch), epoch))
+                validated = self._validates and epoch % self.val_freq == 0
+                if validated:
+                    measured = self._validate_single_epoch(_batches(datamgr_valid, epoch), epoch)
+                    metrics |= {f"val_{name}": value for name, value in measured.items()}
+                is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
+                self._at_epoch_end(metrics, val_score_key, epoch, is_best)
+                if self.stop_training:
+                    break
+        except BaseException as error:
+            self._at_exception(error)
+            self._at_training_end(exception=error)
+            raise
+        return self._at_training_end()
+
+    def _check_train_arguments(
+        self, num_epochs: int, train: Any, valid: Any, key: str | None, mode: str, val_freq: int | None
+    ) -> None:
+        if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 1:
+            raise ConfigError(f"num_epochs is a whole number of at least 1, not {num_epochs!r}")
+        for name, source in (("datamgr_train", train), ("datamgr_valid", valid)):
+            if source is not None and not hasattr(source, "get_batchgen") and not isinstance(source, Iterable):
+                raise ConfigError(f"{name} is a data manager or an iterable of batches, not {source!r}")
+        if train is None:
+            raise ConfigError("datamgr_train is a data manager or an iterable of batches, not None")
+        self.val_freq = self.val_freq if val_freq is None else val_freq
+        if isinstance(self.val_freq, bool) or not isinstance(self.val_freq, int) or self.val_freq < 1:
+            raise ConfigError(f"val_freq is a number of epochs of at least 1, not {self.val_freq!r}")
+        requested, self._validates = BestScore(key, mode), valid is not None
+        if key is not None:
+            if (names := self.score_names()) is not None:
+                find_score_key(key, names)
+            if valid is None:
+                _LOGGER.warning("no validation data: %r of training decides which epoch is best", key)
+        if (requested.key, requested.mode) != (self.best.key, self.best.mode):
+            if self.best.score is not None:
+                _LOGGER.warning("another score decides from now on (%r): the best one starts anew", key)
+            self.best = requested
+        self.stop_training, self.stop_reason = False, None
+
+    def stop(self, reason: str) -> None:
+        """End the training after this epoch, for a reason that stays readable as ``stop_reason``."""
+        self.stop_training, self.stop_reason = True, reason
+
+    # What a subclass fills in -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _setup(self, *args: Any, **kwargs: Any) -> None:
+        """Set the trainer up: called once, by the subclass's constructor."""
+
+    @abstractmethod
+    def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float]:
+        """Train one epoch, and return the means of its losses and metrics."""
+
+    @abstractmethod
+    def predict(self, batchgen: Iterable[Mapping[str, Any]], batch_size: int | None = None) -> Any:
+        """Predict all batches of a generator."""
+
+    def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float]:
+        """Validate one epoch, and return the means of its losses and metrics, without a prefix."""
+        raise NotImplementedError(f"{type(self).__name__} does not validate: override _validate_single_epoch")
+
+    def _score_names(self, *, validated: bool) -> list[str] | None:
+        """Names of all scores of an epoch, ``val_`` ones too if it is validated; None if they are not known yet."""
+        return None
+
+    def score_names(self) -> list[str] | None:
+        """Names of all scores that the epochs of this training have; None if they are not known before the first."""
+        return self._score_names(validated=self._validates)
+
+    def best_network(self) -> Any:
+        """What :meth:`train` returns."""
+        return None
+
+    def save_state(self, file_name: Path, *args: Any, **kwargs: Any) -> None:
+        """Write the state of the run to a file."""
+        raise NotImplementedError(f"{type(self).__name__} writes no state: override save_state")
+
+    @staticmethod
+    def load_state(file_name: Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read the state of a run from a file."""
+        raise NotImplementedError("this trainer reads no state: override load_state")
+
+    # Hooks, in the order in which they run ------------------------------------------------------------------------
+
+    def _at_training_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Dispatch ``at_training_begin``."""
+        self._dispatch("at_training_begin", num_epochs=kwargs.get("num_epochs"))
+
+    def _at_epoch_begin(
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
+    ) -> None:
+        """Dispatch ``at_epoch_begin``."""
+        self._dispatch(
+            "at_epoch_begin",
+            val_metrics=metrics_val,
+            val_score_key=val_score_key,
+            curr_epoch=epoch,
+            num_epochs=num_epochs,
+        )
+
+    def _at_epoch_end(
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
+    ) -> None:
+        """Write the epoch into the history, dispatch ``at_epoch_end``, and then ``at_checkpoint``."""
+        self.metrics_val = dict(metrics_val)
+        self.history.append({"epoch": epoch, **self.metrics_val})
+        self.start_epoch = epoch + 1
+        event = {"val_metrics": self.metrics_val, "curr_epoch": epoch, "is_best": is_best}
+        self._dispatch("at_epoch_end", val_score_key=val_score_key, **event)
+        self._dispatch("at_checkpoint", **event)
+
+    def _at_exception(self, exception: BaseException) -> None:
+        """Dispatch ``at_exception`` to everyone."""
+        self._callbacks.call_all("at_exception", self, {"exception": exception})
+
+    def _at_training_end(self, *, exception: BaseException | None = None) -> Any:
+        """Dispatch ``at_training_end`` to everyone, and return the best network."""
+        errors = self._callbacks.call_all("at_training_end", self, {"exception": exception})
+        if exception is not None:
+            return None
+        if errors:
+            raise errors[0]
+        return self.best_network()
+
+    # Callbacks ----------------------------------------------------------------------------------------------------
+
+    @property
+    def callbacks(self) -> tuple[Any, ...]:
+        """The registered callbacks, in order."""
+        return tuple(self._callbacks.callbacks)
+
+    def register_callback(self, callback: Any) -> None:
+        """Register a callback: an ``AbstractCallback``, or anything with ``at_epoch_begin`` and ``at_epoch_end``.
+
+        Raises
+        ------
+        CallbackTypeError
+            If it is neither (also an ``AssertionError``, as on delira's page).
+        """
+        self._callbacks.add(callback)
+
+    def _dispatch(self, hook: str, **event: Any) -> None:
+        """Call a hook of every callback, in the order of registration, and take over what they return."""
+        for name, returned in self._callbacks.call(hook, self, event):
+            self._check_state_keys(returned, f"callback {name} returned from {hook}")
+            self._update_state(returned)
+
+    def _dispatch_iter_begin(self, data_dict: Mapping[str, Any], **event: Any) -> Mapping[str, Any]:
+        """Call ``at_iter_begin``, where each callback may replace the batch that the next one sees."""
+        if not self._callbacks.listens("at_iter_begin"):
+            return data_dict
+        event["data_dict"] = data_dict
+        for name, returned in self._callbacks.call("at_iter_begin", self, event):
+            state = dict(returned)
+            event["data_dict"] = state.pop("data_dict", event["data_dict"])
+            self._check_state_keys(state, f"callback {name} returned from at_iter_begin", also="data_dict")
+            self._update_state(state)
+        batch: Mapping[str, Any] = event["data_dict"]
+        return batch
+
+    def _check_state_keys(self, state: Mapping[str, Any], who: str, *, also: str | None = None) -> None:
+        allowed = self.STATE_KEYS | ({also} if also else set())
+        if unknown := sorted(state.keys() - allowed):
+            raise StateKeyError(f"{who} {unknown[0]!r}, which it may not set. {did_you_mean(unknown[0], allowed)}")
+
+    # State --------------------------------------------------------------------------------------------------------
+
+    def _update_state(self, new_state: Mapping[str, Any] | None) -> AbstractNetworkTrainer:
+        """Change the declared parts of the state.
+
+        Raises
+        ------
+        StateKeyError
+            For a key that is not in ``STATE_KEYS``.
+        """
+        self._check_state_keys(new_state or {}, "the new state has")
+        for key, value in (new_state or {}).items():
+            setattr(self, key, value)
+        return self
+
+    def update_state(self, file_name: Path, *args: Any, **kwargs: Any) -> AbstractNetworkTrainer:
+        """Take up the state in a file, and return the trainer."""
+        return self._update_state(self.load_state(file_name, *args, **kwargs))
+
+    @staticmethod
+    def _is_better_val_scores(old_val_score: float | None, new_val_score: float, mode: str = "highest") -> bool:
+        """Whether a validation score is better than the old one; ties and NaN are not.
+
+        Examples
+        --------
+        >>> AbstractNetworkTrainer._is_better_val_scores(0.2, 0.3, "highest")
+        True
+        """
+        return is_better(old_val_score, new_val_score, mode)
+
+    @property
+    def fold(self) -> int:
+        """Number of the current fold, from 0.
+
+        Raises
+        ------
+        TypeError
+            When it is set to something else than a whole number.
+        """
+        return self._fold
+
+    @fold.setter
+    def fold(self, fold: int) -> None:
+        if isinstance(fold, bool) or not isinstance(fold, int):
+            raise TypeError(f"fold is a whole number, not {fold!r}")
+        if fold < 0:
+            raise ConfigError(f"fold is at least 0, not {fold}")
+        self._fold = fold
+
+    def describe(self) -> str:
+        """Text that tells which callbacks run at which hook, in the order in which they run.
+
+        Examples
+        --------
+        >>> print(trainer.describe())  # doctest: +SKIP
+        PyTorchNetworkTrainer, fold 0, next epoch 1
+          at_training_begin  LRSchedulerCallback, ProgressBar
+          ...
+        """
+        lines = [f"{type(self).__name__}, fold {self.fold}, next epoch {self.start_epoch}"]
+        width = max(map(len, HOOKS))
+        lines += [f"  {hook:{width}}  {', '.join(self._callbacks.names_at(hook)) or '-'}" for hook in HOOKS]
+        return "\n".join(lines)
+
+
+def _batches(source: Any, epoch: int) -> Iterable[Mapping[str, Any]]:
+    """Batches of one epoch, of a data manager (asked for this epoch, if it knows epochs) or of any iterable."""
+    get = getattr(source, "get_batchgen", None)
+    if get is None:
+        iterable: Iterable[Mapping[str, Any]] = source
+        return iterable
+    batches: Iterable[Mapping[str, Any]] = get(epoch=epoch) if "epoch" in inspect.signature(get).parameters else get()
+    return batches

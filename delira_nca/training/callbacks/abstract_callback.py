@@ -1,0 +1,116 @@
+"""The base class of callbacks: empty, documented hooks. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from delira_nca.errors import CallbackError, did_you_mean
+
+__all__ = ["HOOKS", "AbstractCallback"]
+
+HOOKS: dict[str, frozenset[str]] = {
+    "at_training_begin": frozenset({"num_epochs"}),
+    "at_epoch_begin": frozenset({"val_metrics", "val_score_key", "curr_epoch", "num_epochs"}),
+    "at_iter_begin": frozenset({"iter_num", "curr_epoch", "global_iter_num", "train", "data_dict"}),
+    "at_iter_end": frozenset(
+        {"iter_num", "curr_epoch", "global_iter_num", "train", "data_dict", "metrics", "prediction"}
+    ),
+    "at_epoch_end": frozenset({"val_metrics", "val_score_key", "curr_epoch", "is_best"}),
+    "at_checkpoint": frozenset({"val_metrics", "curr_epoch", "is_best"}),
+    "at_training_end": frozenset({"exception"}),
+    "at_exception": frozenset({"exception"}),
+}
+"""Every hook in the order in which they first run, and the keywords that it is called with."""
+
+Returned = Mapping[str, Any] | None
+
+
+class AbstractCallback:
+    """A listener of a trainer. Override what you need; an overridden hook is called, an empty one costs nothing.
+
+    A hook is called as ``hook(trainer, **event)`` with the keywords that it names (all of them, if it takes
+    ``**event``). It returns ``None`` or a dict of trainer state to change; the allowed keys are the trainer's
+    ``STATE_KEYS``. A method ``at_...`` that is no hook is refused when the class is made.
+
+    Raises
+    ------
+    CallbackError
+        When a subclass misspells a hook.
+
+    Examples
+    --------
+    >>> class StopAtNoon(AbstractCallback):
+    ...     def at_epoch_end(self, trainer, curr_epoch):
+    ...         return {"stop_training": True} if curr_epoch == 12 else None
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            if name.startswith(("at_", "on_")) and name not in HOOKS and callable(getattr(cls, name)):
+                raise CallbackError(f"{cls.__name__}.{name} is no hook. {did_you_mean(name, HOOKS)}")
+
+    @property
+    def state_key(self) -> str:
+        """Name of the state in a checkpoint; a second callback of the same name gets ``#2`` behind it."""
+        return type(self).__name__
+
+    def at_training_begin(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run before the first epoch, after a resume: ``num_epochs``."""
+        return None
+
+    def at_epoch_begin(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run before an epoch.
+
+        ``val_metrics`` (of the epoch before), ``val_score_key``, ``curr_epoch``, ``num_epochs``.
+        """
+        return None
+
+    def at_iter_begin(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run before a batch is put on the device.
+
+        ``data_dict``, ``iter_num``, ``curr_epoch``, ``global_iter_num``, ``train``.
+
+        May also return ``{"data_dict": ...}``, which replaces the batch. ``iter_num`` counts from 0 within the epoch;
+        in validation ``train`` is False and ``global_iter_num`` stands still.
+        """
+        return None
+
+    def at_iter_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run after a batch: as before it, with ``metrics`` (losses and metrics) and ``prediction``, detached."""
+        return None
+
+    def at_epoch_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run after validation and before the checkpoint, so that what changes here is in the file.
+
+        ``val_metrics`` (all of the epoch; those of validation begin with ``val_``), ``val_score_key``,
+        ``curr_epoch``, ``is_best``.
+        """
+        return None
+
+    def at_checkpoint(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run when all callbacks have seen the epoch's end and the state is final.
+
+        ``val_metrics``, ``curr_epoch``, ``is_best``.
+        """
+        return None
+
+    def at_training_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run at last, always, also after an exception: ``exception``, None after a normal end."""
+        return None
+
+    def at_exception(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run when anything was raised between begin and end of a training: ``exception``."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold of this callback: plain Python and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave."""
+
+    def __repr__(self) -> str:
+        shown = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items() if not k.startswith('_'))})"

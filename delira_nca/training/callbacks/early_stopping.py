@@ -1,0 +1,104 @@
+"""Stop when a score no longer gets better. Free of torch."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from delira_nca.errors import ConfigError
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.scores import find_score_key, higher_is_better, is_better
+
+__all__ = ["EarlyStopping"]
+
+_LOGGER = logging.getLogger("delira_nca")
+
+
+class EarlyStopping(AbstractCallback):
+    """End the training when a score has not got better for some epochs.
+
+    Parameters
+    ----------
+    monitor_key : the score; that of validation where there is one.
+    min_delta : by more than so much it must be better than the best.
+    patience : so many epochs in a row may pass without; the next one ends the training.
+    mode : ``"min"`` (``"lowest"``) or ``"max"`` (``"highest"``): which way is better.
+    check_finite : whether a score that is NaN or infinite ends the training at once; it counts as no better otherwise.
+
+    Raises
+    ------
+    ConfigError, ScoreModeError
+        For a negative patience or min_delta, or an unknown mode.
+    ScoreKeyError
+        From the training, before its first batch: if nobody computes the score.
+
+    Notes
+    -----
+    An epoch that is not validated does not count.
+
+    Examples
+    --------
+    >>> stopping = EarlyStopping("loss", patience=1)
+    >>> [stopping.step(score) for score in (1.0, 0.9, 0.95, 0.92)]
+    [False, False, False, True]
+    """
+
+    def __init__(
+        self,
+        monitor_key: str,
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "min",
+        *,
+        check_finite: bool = True,
+    ) -> None:
+        if patience < 0 or min_delta < 0:
+            raise ConfigError(f"patience and min_delta are at least 0, not {patience!r} and {min_delta!r}")
+        higher_is_better(mode)
+        self.monitor_key, self.min_delta, self.patience, self.mode = monitor_key, min_delta, patience, mode
+        self.check_finite = check_finite
+        self.best: float | None = None
+        self.epochs_waited = 0
+
+    def step(self, score: float) -> bool:
+        """Take in a score, and say whether the training should end."""
+        if self.check_finite and not math.isfinite(score):
+            return True
+        if is_better(self.best, score, self.mode, self.min_delta):
+            self.best, self.epochs_waited = score, 0
+        else:
+            self.epochs_waited += 1
+        return self.epochs_waited > self.patience
+
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Refuse a score that nobody computes."""
+        names = trainer.score_names()
+        if names is not None:
+            find_score_key(self.monitor_key, names)
+
+    def at_epoch_end(
+        self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> Returned:
+        """Stop the trainer where it is time."""
+        names = trainer.score_names() or val_metrics
+        key = find_score_key(self.monitor_key, names)
+        if key not in val_metrics or not self.step(float(val_metrics[key])):
+            return None
+        score = float(val_metrics[key])
+        reason = (
+            f"{key} has not got better than {self.best} for {self.epochs_waited} epochs"
+            if math.isfinite(score)
+            else f"{key} is {score}"
+        )
+        _LOGGER.info("early stopping in epoch %d: %s", curr_epoch, reason)
+        return {"stop_training": True, "stop_reason": reason}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best score and epochs waited."""
+        return {"best": self.best, "epochs_waited": self.epochs_waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.best, self.epochs_waited = state["best"], state["epochs_waited"]

@@ -1,0 +1,53 @@
+"""How optimizers are made, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from delira_nca.errors import ConfigError
+
+__all__ = ["OptimFn", "create_optims_default_pytorch", "make_optimizers"]
+
+OptimFn = Callable[..., "Mapping[str, Optimizer] | Optimizer"]
+
+
+def create_optims_default_pytorch(
+    model: nn.Module, optim_cls: type[Optimizer], **optim_params: Any
+) -> dict[str, Optimizer]:
+    """One optimizer, ``"default"``, over all parameters that are trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> optimizers = create_optims_default_pytorch(nn.Linear(2, 1), torch.optim.Adam, lr=2e-3)
+    >>> optimizers["default"].param_groups[0]["lr"]
+    0.002
+    """
+    return {"default": optim_cls([p for p in model.parameters() if p.requires_grad], **optim_params)}
+
+
+def make_optimizers(
+    network: nn.Module, optim_fn: OptimFn, optimizer_cls: type[Optimizer], optimizer_params: Mapping[str, Any] | None
+) -> dict[str, Optimizer]:
+    """Optimizers of a network, whatever the function gives: a dict, or one that becomes ``"default"``.
+
+    Raises
+    ------
+    ConfigError
+        If it gives anything else, or the parameters do not fit the class.
+    """
+    if not isinstance(optimizer_cls, type) or not issubclass(optimizer_cls, Optimizer):
+        raise ConfigError(f"optimizer_cls is a class of torch.optim, not {optimizer_cls!r}")
+    try:
+        made = optim_fn(network, optimizer_cls, **(optimizer_params or {}))
+    except TypeError as error:
+        raise ConfigError(f"optimizer_params {dict(optimizer_params or {})} do not fit: {error}") from error
+    optimizers = {"default": made} if isinstance(made, Optimizer) else dict(made)
+    for name, optimizer in optimizers.items():
+        if not isinstance(optimizer, Optimizer):
+            raise ConfigError(f"optim_fn gave a {type(optimizer).__name__} as optimizer {name!r}")
+    return optimizers

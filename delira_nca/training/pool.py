@@ -1,0 +1,282 @@
+"""The sample pool: states that live on from iteration to iteration, so that an automaton learns to stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import CheckpointError, ConfigError, ShapeError, did_you_mean
+from delira_nca.seeding import generator
+from delira_nca.training.damage import Damage, apply_damage
+
+__all__ = ["Draw", "Pool", "SamplePool"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn from a pool, the sample with the highest loss first.
+
+    Attributes
+    ----------
+    indices : (B,) int64, the slots, each at most once.
+    states : (B, C, *spatial), with seeds and damage put in.
+    losses : (B,) losses by which they were ranked, before seeds and damage; inf for a slot that never trained.
+    slots : name to (B, ...) tensor, aligned with the states.
+    """
+
+    indices: Tensor
+    states: Tensor
+    losses: Tensor
+    slots: dict[str, Tensor]
+
+
+class SamplePool:
+    """States to train on, each with its last loss and whatever else belongs to it.
+
+    Parameters
+    ----------
+    seed : (C, *spatial) state that every slot begins with, and that replaces the worst of each draw.
+    capacity : number of slots.
+    slots : name to (capacity, ...) tensor that stays aligned with the states: a label, a goal.
+    rng_seed : what is drawn is a function of this number and of how often was drawn before.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        For a capacity below 1, a seed without spatial axes, or slots of another length.
+
+    Notes
+    -----
+    Mordvintsev et al. (2020), "Growing Neural Cellular Automata": draw without replacement, rank by loss, replace the
+    worst by the seed, damage the best, and write what became of them back to where they came from.
+
+    Examples
+    --------
+    >>> pool = SamplePool(torch.ones(4, 8, 8), capacity=16)
+    >>> draw = pool.sample(3)
+    >>> pool.commit(draw.indices, draw.states * 2, losses=torch.tensor([0.3, 0.2, 0.1]))
+    >>> int((pool.states[:, 0, 0, 0] == 2).sum())
+    3
+    """
+
+    def __init__(
+        self, seed: Tensor, capacity: int = 1024, *, slots: Mapping[str, Tensor] | None = None, rng_seed: int = 0
+    ) -> None:
+        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+            raise ConfigError(f"capacity of a pool is a number of states of at least 1, not {capacity!r}")
+        if seed.dim() < 2:
+            raise ShapeError(f"the seed of a pool is one state (C, *spatial), not {tuple(seed.shape)}")
+        for name, values in (slots or {}).items():
+            if len(values) != capacity:
+                raise ShapeError(f"slot {name!r} has {len(values)} entries for a pool of {capacity}")
+        self.seed = seed.detach().clone()
+        self.states = self.seed.repeat(capacity, *(1,) * seed.dim())
+        self.losses = torch.full((capacity,), torch.inf)
+        self.slots = {name: values.detach().clone() for name, values in (slots or {}).items()}
+        self.rng_seed, self.num_draws = rng_seed, 0
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __repr__(self) -> str:
+        shape = tuple(self.seed.shape)
+        return f"SamplePool(capacity={len(self)}, state={shape}, slots={sorted(self.slots)}, draws={self.num_draws})"
+
+    def sample(
+        self,
+        batch_size: int,
+        *,
+        losses: Tensor | None = None,
+        num_seeds: int = 1,
+        num_damaged: int = 0,
+        damage: Damage | str = "disc",
+    ) -> Draw:
+        """Draw states without replacement, worst first.
+
+        Parameters
+        ----------
+        batch_size : how many.
+        losses : (capacity,) to rank by, instead of those that were committed.
+        num_seeds : so many with the highest losses are replaced by the seed.
+        num_damaged : so many with the lowest losses get a hole; never one that was replaced.
+        damage : shape of the holes.
+
+        Raises
+        ------
+        ConfigError
+            If the pool is smaller than the batch, or the batch than the seeds and damaged ones together.
+        """
+        self.check_batch_size(batch_size, num_seeds, num_damaged)
+        ranks = self.losses if losses is None else losses.detach().cpu()
+        if ranks.shape != self.losses.shape:
+            raise ShapeError(f"losses of the pool are ({len(self)},), not {tuple(ranks.shape)}")
+        rng = generator(self.rng_seed, "pool", self.num_draws)
+        self.num_draws += 1
+        drawn = torch.from_numpy(rng.choice(len(self), batch_size, replace=False))
+        by_loss = ranks[drawn].nan_to_num(nan=torch.inf, posinf=torch.inf)  # a state that went NaN is the worst
+        order = torch.argsort(by_loss, descending=True, stable=True)
+        indices = drawn[order]
+        states = self.states[indices]
+        states[:num_seeds] = self.seed
+        for position in range(batch_size - num_damaged, batch_size):
+            states[position] = apply_damage(states[position], damage, rng)
+        slots = {name: values[indices] for name, values in self.slots.items()}
+        return Draw(indices, states, by_loss[order], slots)
+
+    def check_batch_size(self, batch_size: int, num_seeds: int = 1, num_damaged: int = 0) -> None:
+        """Refuse a batch that cannot be drawn, naming both numbers."""
+        if not 1 <= batch_size <= len(self):
+            raise ConfigError(f"a batch of {batch_size} cannot be drawn from a pool of {len(self)} without repetition")
+        if min(num_seeds, num_damaged) < 0 or num_seeds + num_damaged > batch_size:
+            raise ConfigError(
+                f"{num_seeds} seeds and {num_damaged} damaged samples do not fit into a batch of {batch_size}"
+            )
+
+    def commit(
+        self,
+        indices: Tensor,
+        states: Tensor,
+        *,
+        losses: Tensor | None = None,
+        slots: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write states back to where they were drawn.
+
+        Parameters
+        ----------
+        indices : (B,) from the draw.
+        states : (B, C, *spatial), detached here.
+        losses : (B,) by which they will be ranked; unknown ones rank as the worst.
+        slots : name to (B, ...), where these have changed.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If shapes do not fit the pool, or a slot is unknown.
+        """
+        if states.shape != (len(indices), *self.seed.shape):
+            expected = (len(indices), *self.seed.shape)
+            raise ShapeError(f"states for {len(indices)} slots are {expected}, not {tuple(states.shape)}")
+        for name, values in (slots or {}).items():
+            if name not in self.slots:
+                raise ConfigError(f"the pool has no slot {name!r}. {did_you_mean(name, self.slots)}")
+            self.slots[name][indices] = values.detach().to(self.slots[name])
+        self.states[indices] = states.detach().to(self.states)
+        self.losses[indices] = torch.inf if losses is None else losses.detach().to(self.losses)
+
+    def state_dict(self) -> dict[str, Any]:
+        """States, losses, slots, and how often was drawn."""
+        return {
+            "states": self.states,
+            "losses": self.losses,
+            "slots": dict(self.slots),
+            "rng_seed": self.rng_seed,
+            "num_draws": self.num_draws,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state.
+
+        Raises
+        ------
+        CheckpointError
+            If it is that of a pool of another shape or with other slots.
+        """
+        if state["states"].shape != self.states.shape or state["slots"].keys() != self.slots.keys():
+            raise CheckpointError(
+                f"the saved pool holds {tuple(state['states'].shape)} and slots {sorted(state['slots'])}, "
+                f"this one {tuple(self.states.shape)} and slots {sorted(self.slots)}"
+            )
+        self.states, self.losses = state["states"].clone(), state["losses"].clone()
+        self.slots = {name: values.clone() for name, values in state["slots"].items()}
+        self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]
+
+
+class Pool:
+    """The pool with NCALab's face: ``sample(seed)`` before a roll-out, ``update(batch)`` after it.
+
+    Parameters
+    ----------
+    n_seed : so many of each batch are seeds.
+    damage : whether samples are damaged.
+    p_damage : probability that a sample that is no seed is damaged.
+    capacity : number of states kept; NCALab keeps only the batch before.
+    rng_seed : see :class:`SamplePool`.
+
+    Examples
+    --------
+    >>> pool = Pool(n_seed=1)
+    >>> seed = torch.ones(4, 16, 8, 8)
+    >>> batch = pool.sample(seed)
+    >>> pool.update(batch * 2, losses=torch.tensor([0.4, 0.3, 0.2, 0.1]))
+    >>> pool.sample(seed).shape
+    torch.Size([4, 16, 8, 8])
+    """
+
+    def __init__(
+        self, n_seed: int = 1, damage: bool = False, p_damage: float = 0.2, *, capacity: int = 256, rng_seed: int = 0
+    ) -> None:
+        if not 0.0 <= p_damage <= 1.0:
+            raise ConfigError(f"p_damage is a probability, from 0 to 1, not {p_damage!r}")
+        self.n_seed, self.damage, self.p_damage = n_seed, damage, p_damage
+        self.capacity, self.rng_seed = capacity, rng_seed
+        self.pool: SamplePool | None = None
+        self._draw: Draw | None = None
+
+    @property
+    def batch(self) -> Tensor | None:
+        """The states drawn last, None before the first draw."""
+        return None if self._draw is None else self._draw.states
+
+    def sample(self, seed: Tensor) -> Tensor:
+        """Draw a batch of states, of which ``n_seed`` are seeds.
+
+        Parameters
+        ----------
+        seed : (B, C, *spatial) seeds, all alike; the first fills the pool at the first call.
+
+        Raises
+        ------
+        ConfigError
+            If the pool is smaller than the batch.
+        """
+        if self.pool is None:
+            self.pool = SamplePool(seed[0], self.capacity, rng_seed=self.rng_seed)
+        num_damaged = 0
+        if self.damage:
+            rng = generator(self.rng_seed, "damage", self.pool.num_draws)
+            num_damaged = int(rng.binomial(max(len(seed) - self.n_seed, 0), self.p_damage))
+        draw = self.pool.sample(len(seed), num_seeds=self.n_seed, num_damaged=num_damaged, damage="rectangle")
+        self._draw = draw
+        return draw.states.to(seed.device)
+
+    def update(self, batch: Tensor, losses: Tensor | None = None) -> None:
+        """Write the batch that became of the last draw back.
+
+        Parameters
+        ----------
+        batch : (B, C, *spatial).
+        losses : (B,), so that the worst are replaced by the seed; without them the draw's order, a random one, decides.
+
+        Raises
+        ------
+        ConfigError
+            If nothing was drawn.
+        """
+        if self.pool is None or self._draw is None:
+            raise ConfigError("update() of a pool of which nothing was drawn: call sample(seed) first")
+        self.pool.commit(self._draw.indices, batch, losses=losses)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the pool; empty before the first draw."""
+        return {} if self.pool is None else {**self.pool.state_dict(), "seed": self.pool.seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        if state:
+            self.pool = SamplePool(state["seed"], len(state["states"]), rng_seed=state["rng_seed"])
+            self.pool.load_state_dict(state)

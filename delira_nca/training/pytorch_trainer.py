@@ -1,0 +1,425 @@
+"""The trainer for networks in PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from delira_nca._version import __version__
+from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
+from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
+from delira_nca.models.precision import Precision
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.seeding import derive_seed, isolated_rng
+from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.checkpoint import Checkpoint
+from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.means import SampleMean
+from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers
+from delira_nca.training.predictor import batch_length, predict_batches
+
+__all__ = ["PyTorchNetworkTrainer"]
+
+FORMAT_VERSION = 1
+Functions = Mapping[str, Callable[..., Tensor]]
+
+
+class PyTorchNetworkTrainer(AbstractNetworkTrainer):
+    """Train and validate a network in PyTorch.
+
+    Parameters
+    ----------
+    network : to train, with its ``closure`` and ``prepare_batch``. It is trained in place.
+    save_path : folder of the checkpoints; None writes none.
+    criterions : name to callable; their sum, ``"loss"``, is minimised. None or empty: the network's own ``loss``.
+    optimizer_cls, optimizer_params : class and keyword arguments of the optimizer.
+    metrics : name to callable; measured, not minimised.
+    lr_scheduler_cls, lr_scheduler_params : a torch scheduler, stepped once per epoch, or a callback class.
+    gpu_ids : ``[]`` for the CPU, ``[n]`` for one GPU.
+    save_freq : write a checkpoint every so many epochs, and at the end; 0 never.
+    optim_fn : called with network, class and parameters; gives the optimizers by name.
+    fold : number of the fold.
+    callbacks : registered in this order, before the scheduler's and the checkpoint's.
+    start_epoch : number of the first epoch.
+    mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
+    metric_keys : name of a criterion or metric to the names of what it is called with, among the entries of the batch
+        and the parts of the prediction; ``("pred", "label")`` by default.
+    val_freq : validate every so many epochs.
+    device : instead of ``gpu_ids``; ``"auto"`` takes a GPU where there is one.
+    seed : of everything random in the training: steps, fire masks, dropout.
+
+    Raises
+    ------
+    ConfigError, CallbackTypeError
+        Before anything is done: for arguments that cannot work or are unknown.
+
+    Examples
+    --------
+    >>> from delira_nca.models import BasicNCAModel, presets
+    >>> from delira_nca.losses import mse
+    >>> network = BasicNCAModel(**presets.growing(training_timesteps=4))
+    >>> trainer = PyTorchNetworkTrainer(network, None, {"mse": mse}, torch.optim.Adam, {"lr": 2e-3})
+    >>> batch = {"data": np.zeros((2, 16, 8, 8)), "label": np.zeros((2, 4, 8, 8))}
+    >>> trained = trainer.train(1, [batch])
+    >>> trainer.history
+    [{'epoch': 1, 'mse': 0.0, 'loss': 0.0}]
+    """
+
+    STATE_KEYS = AbstractNetworkTrainer.STATE_KEYS | {"save_freq", "criterions", "metrics"}
+
+    def __init__(
+        self,
+        network: AbstractPyTorchNetwork,
+        save_path: Path | None,
+        criterions: Functions | None = None,
+        optimizer_cls: type[Optimizer] = torch.optim.Adam,
+        optimizer_params: Mapping[str, Any] | None = None,
+        metrics: Functions | None = None,
+        lr_scheduler_cls: type[Any] | None = None,
+        lr_scheduler_params: Mapping[str, Any] | None = None,
+        gpu_ids: Sequence[int] = (),
+        save_freq: int = 1,
+        optim_fn: OptimFn = create_optims_default_pytorch,
+        fold: int = 0,
+        callbacks: Sequence[Any] = (),
+        start_epoch: int = 1,
+        mixed_precision: bool = False,
+        mixed_precision_kwargs: Mapping[str, Any] | None = None,
+        *,
+        metric_keys: Mapping[str, tuple[str, ...]] | None = None,
+        val_freq: int = 1,
+        device: str | torch.device | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        refuse_unknown_keywords(type(self).__name__, kwargs, inspect.signature(type(self).__init__).parameters)
+        self._check(network, criterions, metrics, metric_keys, save_freq, start_epoch)
+        super().__init__(fold, callbacks)
+        self.save_path, self.save_freq = save_path, save_freq
+        self.criterions, self.metrics = dict(criterions or {}), dict(metrics or {})
+        self.metric_keys = dict(metric_keys or {})
+        self.start_epoch, self.val_freq, self.seed = start_epoch, val_freq, seed
+        derive_seed(seed)
+        self._device_argument = device
+        self._best_weights: dict[str, Tensor] | None = None
+        self._setup(
+            network,
+            optim_fn,
+            optimizer_cls,
+            optimizer_params,
+            lr_scheduler_cls,
+            lr_scheduler_params,
+            gpu_ids,
+            mixed_precision,
+            mixed_precision_kwargs,
+        )
+
+    @staticmethod
+    def _check(
+        network: Any,
+        criterions: Functions | None,
+        metrics: Functions | None,
+        metric_keys: Mapping[str, Any] | None,
+        save_freq: int,
+        start_epoch: int,
+    ) -> None:
+        if not isinstance(network, nn.Module) or not all(hasattr(network, n) for n in ("closure", "prepare_batch")):
+            raise ConfigError(f"network is a module with closure and prepare_batch, not {type(network).__name__}")
+        for what, functions in (("criterion", criterions), ("metric", metrics)):
+            for name, function in (functions or {}).items():
+                if not callable(function):
+                    raise ConfigError(f"{what} {name!r} is called with tensors, but {function!r} cannot be called")
+        if not criterions and getattr(network, "loss_names", None) is None:
+            raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
+        refuse_unknown_keywords("metric_keys", metric_keys or {}, {**(criterions or {}), **(metrics or {})})
+        if isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 0:
+            raise ConfigError(f"save_freq is a number of epochs, 0 for never, not {save_freq!r}")
+        if isinstance(start_epoch, bool) or not isinstance(start_epoch, int) or start_epoch < 1:
+            raise ConfigError(f"start_epoch is at least 1, not {start_epoch!r}")
+
+    def _setup(
+        self,
+        network: AbstractPyTorchNetwork,
+        optim_fn: OptimFn,
+        optimizer_cls: type[Optimizer],
+        optimizer_params: Mapping[str, Any] | None,
+        lr_scheduler_cls: type[Any] | None,
+        lr_scheduler_params: Mapping[str, Any] | None,
+        gpu_ids: Sequence[int],
+        mixed_precision: bool,
+        mixed_precision_kwargs: Mapping[str, Any] | None,
+    ) -> None:
+        """Put the network on its device, and make optimizers, precision, and the callbacks of scheduler and files."""
+        self.device = _device(gpu_ids, self._device_argument)
+        self.input_device = self.output_device = self.device
+        self.network = network.to(self.device)
+        self.optimizers = make_optimizers(network, optim_fn, optimizer_cls, optimizer_params)
+        self.precision = Precision(mixed_precision, self.device.type, mixed_precision_kwargs)
+        if lr_scheduler_cls is not None:
+            params = dict(lr_scheduler_params or {})
+            is_callback = isinstance(lr_scheduler_cls, type) and issubclass(lr_scheduler_cls, AbstractCallback)
+            callback = lr_scheduler_cls(**params) if is_callback else LRSchedulerCallback(lr_scheduler_cls, params)
+            self.register_callback(callback)
+        if self.save_path is not None and not any(isinstance(c, Checkpoint) for c in self.callbacks):
+            self.register_callback(Checkpoint())
+
+    # One epoch ----------------------------------------------------------------------------------------------------
+
+    def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
+        """Train on every batch, and return the means over samples of losses and metrics."""
+        self.network.train()
+        means = SampleMean()
+        for iter_num, batch in enumerate(batchgen):
+            means.add(self._iterate(batch, iter_num, epoch, train=True), batch_length(batch))
+            self.global_iter_num += 1
+        if not (result := means.result()):
+            raise ConfigError(f"the training data gave no batch in epoch {epoch}")
+        return result
+
+    def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
+        """Evaluate every batch, criterions included, and return the means over samples."""
+        self.network.eval()
+        means = SampleMean()
+        for iter_num, batch in enumerate(batchgen):
+            means.add(self._iterate(batch, iter_num, epoch, train=False), batch_length(batch))
+        if not (result := means.result()):
+            raise ConfigError(f"the validation data gave no batch in epoch {epoch}")
+        return result
+
+    def _iterate(self, batch: Mapping[str, Any], iter_num: int, epoch: int, *, train: bool) -> dict[str, Any]:
+        """Run hooks and closure on one batch, and return its losses and metrics."""
+        event = {
+            "iter_num": iter_num,
+            "curr_epoch": epoch,
+            "global_iter_num": self.global_iter_num,
+            "train": train,
+        }
+        batch = self._dispatch_iter_begin(batch, **event)
+        data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
+        values, prediction = self._closure(data_dict, iter_num, train=train)
+        if self._callbacks.listens("at_iter_end"):
+            self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)
+        return values
+
+    def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
+        """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
+        keys = ("train", self.global_iter_num) if train else ("valid", iter_num)
+        with isolated_rng(derive_seed(self.seed, "closure", *keys)):
+            metrics, losses, prediction = self.network.closure(
+                self.network,
+                data_dict,
+                self.optimizers if train else {},
+                self.criterions,
+                self.metrics,
+                self.fold,
+                self.global_iter_num if train else iter_num,
+                keys=self.metric_keys,
+                precision=self.precision,
+                seed=derive_seed(self.seed, "rollout", *keys),
+            )
+        return {**metrics, **losses}, prediction
+
+    def predict(
+        self, batchgen: Iterable[Mapping[str, Any]], batch_size: int | None = None
+    ) -> tuple[Any, list[Any], dict[str, float]]:
+        """Predict all batches of a generator.
+
+        Parameters
+        ----------
+        batchgen : batches.
+        batch_size : group the samples by so many; the last group holds what is left.
+
+        Returns
+        -------
+        tuple of (predictions, labels, means)
+            One array over all samples (a list of arrays where shapes differ), a list of the labels of each batch, and
+            the means over samples of metrics and, where there are labels, losses.
+        """
+
+        def evaluate(batch: Mapping[str, Any], number: int) -> tuple[dict[str, Any], Any]:
+            data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
+            if "label" in data_dict:
+                values, prediction = self._closure(data_dict, number, train=False)
+            else:
+                seed = derive_seed(self.seed, "rollout", "valid", number)
+                with torch.no_grad():
+                    values, prediction = {}, self.network.forward_batch(data_dict, seed=seed)[0]
+            return values, np.asarray(getattr(prediction, "pred", prediction).detach().cpu())
+
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            return predict_batches(evaluate, batchgen, batch_size)
+        finally:
+            self.network.train(was_training)
+
+    def _score_names(self, *, validated: bool) -> list[str] | None:
+        """Names of losses and metrics; None where a subclass's own routine may compute others."""
+        losses = self.criterions or [n for n in self.network.loss_names or () if n != "total"]
+        names = [*losses, *self.metrics, "loss"]
+        routine = "_validate_single_epoch" if validated else "_train_single_epoch"
+        own_closure = type(self.network).closure is not AbstractPyTorchNetwork.closure
+        if own_closure or getattr(type(self), routine) is not getattr(PyTorchNetworkTrainer, routine):
+            return None
+        return [*names, *(f"val_{name}" for name in names)] if validated else names
+
+    # Hooks --------------------------------------------------------------------------------------------------------
+
+    def _at_epoch_end(
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
+    ) -> None:
+        """Keep the weights of the best epoch, and let the callbacks know."""
+        if is_best:
+            self._best_weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+        super()._at_epoch_end(metrics_val, val_score_key, epoch, is_best, **kwargs)
+
+    def best_network(self) -> AbstractPyTorchNetwork:
+        """The network as it was in the best epoch, a copy; the network itself where no score decides.
+
+        The trainer's own network keeps the weights of the last epoch, so that training can go on from there.
+        """
+        if self._best_weights is None:
+            return self.network.eval()
+        best = copy.deepcopy(self.network)
+        best.load_state_dict(self._best_weights)
+        return best.eval()
+
+    # State --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides the future of the run: tensors and plain Python."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "versions": {"delira_nca": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
+            "epoch": self.start_epoch - 1,
+            "global_iter_num": self.global_iter_num,
+            "fold": self.fold,
+            "seed": self.seed,
+            "network": dict(self.network.state_dict()),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "precision": self.precision.state_dict(),
+            "best": self.best.state_dict(),
+            "best_weights": self._best_weights,
+            "callbacks": self._callbacks.state_dict(),
+            "history": copy.deepcopy(self.history),
+            "metrics_val": dict(self.metrics_val),
+        }
+
+    def save_state(self, file_name: Path, epoch: int | None = None, **kwargs: Any) -> None:
+        """Write the state of the run to a file.
+
+        Parameters
+        ----------
+        file_name : of the file.
+        epoch : number of the last epoch that is done; what the trainer knows by default.
+        **kwargs : more entries of the file, tensors and plain Python.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written. The former file is as it was.
+        """
+        state = self.state_dict()
+        if epoch is not None:
+            state["epoch"] = epoch
+        refuse = state.keys() & kwargs.keys()
+        if refuse:
+            raise ConfigError(f"{sorted(refuse)} are entries of every checkpoint: choose other names")
+        save_checkpoint({**state, **kwargs}, file_name)
+
+    @staticmethod
+    def load_state(file_name: Path, **kwargs: Any) -> dict[str, Any]:
+        """Read the state of a run from a file. Nothing in it is executed.
+
+        Raises
+        ------
+        CheckpointError
+            If it is no readable checkpoint of a run.
+        """
+        state = load_checkpoint(file_name)
+        if "format_version" not in state:
+            raise CheckpointError(f"{file_name} holds no state of a run: it has no format_version")
+        if state["format_version"] > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{file_name} has format {state['format_version']}, this version reads up to {FORMAT_VERSION}: "
+                f"it was written by delira_nca {state.get('versions', {}).get('delira_nca')}"
+            )
+        return state
+
+    def _update_state(self, new_state: Mapping[str, Any] | None) -> PyTorchNetworkTrainer:
+        """Take up a state from a file, or change declared parts of it.
+
+        Raises
+        ------
+        CheckpointError
+            If a saved state does not fit this trainer; nothing is changed then.
+        StateKeyError
+            For a key that is not in ``STATE_KEYS``.
+        """
+        if not new_state or "format_version" not in new_state:
+            super()._update_state(new_state)
+            return self
+        self._check_fits(new_state)
+        self.network.load_state_dict(new_state["network"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(new_state["optimizers"][name])
+        self.precision.load_state_dict(new_state["precision"])
+        self.best.load_state_dict(new_state["best"])
+        self._best_weights = new_state["best_weights"]
+        self._callbacks.load_state_dict(new_state["callbacks"])
+        self.history = copy.deepcopy(list(new_state["history"]))
+        self.metrics_val = dict(new_state["metrics_val"])
+        self.start_epoch, self.global_iter_num = new_state["epoch"] + 1, new_state["global_iter_num"]
+        self.fold, self.seed = new_state["fold"], new_state["seed"]
+        return self
+
+    def _check_fits(self, state: Mapping[str, Any]) -> None:
+        ours = {name: tuple(t.shape) for name, t in self.network.state_dict().items()}
+        theirs = {name: tuple(t.shape) for name, t in state["network"].items()}
+        if ours != theirs:
+            names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+            shown = ", ".join(f"{n} (saved {theirs.get(n)}, here {ours.get(n)})" for n in names[:5])
+            raise CheckpointError(f"the checkpoint is of another network; {len(names)} tensors differ: {shown}")
+        if state["optimizers"].keys() != self.optimizers.keys():
+            raise CheckpointError(
+                f"the checkpoint has optimizers {sorted(state['optimizers'])}, this trainer {sorted(self.optimizers)}"
+            )
+
+    def describe(self) -> str:
+        """Text that tells what is trained, on what, and which callbacks run at which hook, in order."""
+        network = type(self.network).__name__
+        weights = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        optimizers = ", ".join(f"{name}: {type(o).__name__}" for name, o in self.optimizers.items())
+        lines = [
+            super().describe(),
+            f"  network            {network}, {weights} weights, on {self.device}",
+            f"  optimizers         {optimizers}",
+            f"  criterions         {', '.join(self.criterions) or 'the loss of the network'}",
+            f"  metrics            {', '.join(self.metrics) or '-'}",
+        ]
+        return "\n".join(lines)
+
+
+def _device(gpu_ids: Sequence[int], device: str | torch.device | None) -> torch.device:
+    if len(gpu_ids) > 1:
+        raise ConfigError(f"gpu_ids names one GPU; several, {list(gpu_ids)}, train with torchrun, one process each")
+    if gpu_ids and device is not None:
+        raise ConfigError(f"give gpu_ids {list(gpu_ids)} or device {str(device)!r}, not both")
+    name = f"cuda:{gpu_ids[0]}" if gpu_ids else "cpu" if device is None else device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        made = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"{name!r} is no device of torch: {str(error).splitlines()[0]}") from error
+    if made.type == "cuda" and (not torch.cuda.is_available() or (made.index or 0) >= torch.cuda.device_count()):
+        raise ConfigError(f"device {made} was asked for, and torch sees {torch.cuda.device_count()} GPUs")
+    return made

@@ -1,0 +1,140 @@
+"""Which score decides, which way is better, and what was the best so far. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from delira_nca.errors import ScoreKeyError, ScoreModeError, did_you_mean
+
+__all__ = ["BestScore", "find_score_key", "higher_is_better", "is_better"]
+
+_HIGHER = {"highest": True, "max": True, "lowest": False, "min": False}
+
+
+def higher_is_better(mode: str) -> bool:
+    """Direction of a score.
+
+    Raises
+    ------
+    ScoreModeError
+        If the mode is none of highest, lowest (delira), max, min.
+    """
+    if mode not in _HIGHER:
+        raise ScoreModeError(f"unknown score mode {mode!r}. {did_you_mean(mode, _HIGHER)}")
+    return _HIGHER[mode]
+
+
+def is_better(old: float | None, new: float, mode: str, min_delta: float = 0.0) -> bool:
+    """Whether a score is better than the one before.
+
+    Parameters
+    ----------
+    old : best score so far, None if there is none.
+    new : a tie and a NaN are not better.
+    mode : highest or max, lowest or min.
+    min_delta : by how much more than this it must be better.
+
+    Examples
+    --------
+    >>> is_better(None, -3.0, "highest"), is_better(0.5, 0.5, "lowest"), is_better(None, float("nan"), "lowest")
+    (True, False, False)
+    """
+    higher = higher_is_better(mode)
+    if math.isnan(new):
+        return False
+    if old is None or math.isnan(old):
+        return True
+    return new > old + min_delta if higher else new < old - min_delta
+
+
+def find_score_key(key: str, names: Iterable[str]) -> str:
+    """Full name of the score that a key means: of validation, if it is measured there.
+
+    Parameters
+    ----------
+    key : ``"dice"`` or ``"val_dice"``.
+    names : of all scores; those of validation begin with ``val_``.
+
+    Raises
+    ------
+    ScoreKeyError
+        If nobody computes it.
+
+    Examples
+    --------
+    >>> find_score_key("dice", ["dice", "val_dice"])
+    'val_dice'
+    """
+    names = list(names)
+    validation = [name for name in names if name.startswith("val_")]
+    for candidate in (f"val_{key}", key):
+        if candidate in (validation or names):
+            return candidate
+    if key in names:
+        raise ScoreKeyError(
+            f"the score {key!r} that decides which epoch is best is measured in training only, and validation is on. "
+            f"{did_you_mean(key, validation)}"
+        )
+    raise ScoreKeyError(
+        f"nobody computes the score {key!r} that decides which epoch is best. {did_you_mean(key, validation or names)}"
+    )
+
+
+class BestScore:
+    """The best score of a run and its epoch.
+
+    Parameters
+    ----------
+    key : of the score, see :func:`find_score_key`; None if no score decides.
+    mode : highest or lowest.
+
+    Raises
+    ------
+    ScoreModeError
+        For another mode.
+
+    Examples
+    --------
+    >>> best = BestScore("loss", "lowest")
+    >>> [best.update(epoch, {"loss": loss}) for epoch, loss in enumerate([2.0, 1.0, 1.5], start=1)]
+    [True, True, False]
+    >>> best.score, best.epoch
+    (1.0, 2)
+    """
+
+    def __init__(self, key: str | None = None, mode: str = "highest") -> None:
+        higher_is_better(mode)
+        self.key, self.mode = key, mode
+        self.score: float | None = None
+        self.epoch: int | None = None
+
+    def update(self, epoch: int, metrics: Mapping[str, float], *, validated: bool = True) -> bool:
+        """Take in an epoch's metrics, and say whether it is the best so far.
+
+        Parameters
+        ----------
+        validated : False in an epoch without the validation that the other epochs have: it cannot be the best.
+
+        Raises
+        ------
+        ScoreKeyError
+            If the score is not among the metrics.
+        """
+        if self.key is None or not validated:
+            return False
+        score = float(metrics[find_score_key(self.key, metrics)])
+        if not is_better(self.score, score, self.mode):
+            return False
+        self.score, self.epoch = score, epoch
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Key, mode, score and epoch."""
+        return {"key": self.key, "mode": self.mode, "score": self.score, "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.key, self.mode = state["key"], state["mode"]
+        self.score, self.epoch = state["score"], state["epoch"]

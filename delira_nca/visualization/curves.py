@@ -1,0 +1,240 @@
+"""How the numbers of a training went, as a figure."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean
+from delira_nca.io.files import replaced
+from delira_nca.visualization._files import suffix_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["save_curves"]
+
+FloatArray = npt.NDArray[np.float64]
+COUNTERS = ("epoch", "step")
+COLOURS = ("#2a6fbb", "#d1662a", "#2f8f5b", "#8a55b5", "#b8395a", "#7a6a1f", "#3a8f9e", "#5c5c5c")
+INK, GREY, GRID = "#222222", "#666666", "#e6e6e6"
+FONT = "DejaVu Sans"  # comes with matplotlib
+FEW = 60  # so many points, or fewer, are marked one by one
+# files that do not depend on the time of day
+METADATA: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def save_curves(
+    history: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    keys: Sequence[str] | None = None,
+    log10: bool | Sequence[str] = True,
+    title: str | None = None,
+) -> None:
+    """Draw the history of a training: one panel per quantity, training solid, validation dashed.
+
+    Parameters
+    ----------
+    history : one dict per epoch, ``{"epoch": 1, "loss": 0.1, "val_loss": 0.2, ...}``
+        The horizontal axis is ``"epoch"``, else ``"step"``, else the place in the list from 1. ``"val_loss"`` shares
+        panel and colour with ``"loss"``. A line passes over epochs that lack its key or have ``None`` there (not
+        measured), and is broken by NaN and infinities (diverged).
+    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    keys : what to draw, in this order; by default every key that has numbers.
+    log10 : draw the decimal logarithm and say so at the axis. ``True``: of every quantity whose numbers are all
+        positive. Names of quantities, such as ``["loss", "lr"]``: of those.
+    title : above the figure.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to draw, or a quantity named in ``log10`` is not positive.
+    UnknownNameError
+        If nobody recorded a key, with the nearest that somebody did; or if the suffix is unknown.
+    MissingDependencyError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "curves.svg"
+    >>> save_curves([{"epoch": 1, "loss": 0.5, "val_loss": 0.6}, {"epoch": 2, "loss": 0.1}], path)
+    >>> path.exists()
+    True
+    """
+    path = Path(path)
+    suffix = suffix_of(path, list(METADATA))
+    panels = _panels(history, keys)
+    figure = _draw(panels, _logarithmic(panels, log10), _counter(history), title)
+    with replaced(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], metadata=METADATA[suffix])
+
+
+def _counter(history: Sequence[Mapping[str, Any]]) -> str | None:
+    """Name of the horizontal axis, if every record has it."""
+    return next((name for name in COUNTERS if all(_is_number(record.get(name)) for record in history)), None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
+
+
+def _panels(
+    history: Sequence[Mapping[str, Any]], keys: Sequence[str] | None
+) -> dict[str, dict[str, tuple[FloatArray, FloatArray]]]:
+    """Quantity -> key -> (x, y) of what was measured."""
+    if not history:
+        raise ConfigError("there are no curves of an empty history")
+    counter = _counter(history)
+    measured: dict[str, list[tuple[float, float]]] = {}
+    for place, record in enumerate(history, 1):
+        x = float(record[counter]) if counter else float(place)
+        for key, value in record.items():
+            if key not in COUNTERS and _is_number(value):
+                measured.setdefault(key, []).append((x, float(value)))
+    for key in measured if keys is None else keys:
+        if key not in measured:
+            raise UnknownNameError(f"the history has no numbers named {key!r}. {did_you_mean(key, measured)}")
+    panels: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {}
+    for key in measured if keys is None else keys:
+        points = np.array(sorted(measured[key], key=lambda point: point[0]))
+        panels.setdefault(_quantity(key), {})[key] = (points[:, 0], points[:, 1])
+    if not panels:
+        raise ConfigError(f"there is nothing to draw: keys={keys!r}, and the history has {sorted(measured)}")
+    return panels
+
+
+def _quantity(key: str) -> str:
+    """What a key measures, on whatever data.
+
+    >>> _quantity("val_loss"), _quantity("train_loss"), _quantity("loss")
+    ('loss', 'loss', 'loss')
+    """
+    return key.removeprefix("val_").removeprefix("train_") or key
+
+
+def _logarithmic(
+    panels: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]], log10: bool | Sequence[str]
+) -> set[str]:
+    """Quantities that are drawn as their logarithm."""
+    finite = {name: np.concatenate([y for _, y in lines.values()]) for name, lines in panels.items()}
+    finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
+    positive = {name for name, values in finite.items() if values.size and (values > 0).all()}
+    if isinstance(log10, bool):
+        return positive if log10 else set()
+    wanted = {log10} if isinstance(log10, str) else set(log10)
+    for name in sorted(wanted - positive):
+        if name not in finite:
+            raise UnknownNameError(f"log10 of {name!r}, which is not drawn. {did_you_mean(name, finite)}")
+        raise ConfigError(f"log10 of {name!r}, whose numbers are not all positive")
+    return wanted
+
+
+def _draw(
+    panels: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]],
+    logarithmic: set[str],
+    counter: str | None,
+    title: str | None,
+) -> Figure:
+    """Figure of all panels, in up to three columns."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise MissingDependencyError("curves need matplotlib: pip install 'delira_nca[viz]'") from error
+
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
+    width, height = (6.4, 3.8) if columns == 1 else (4.4 * columns, 2.8 * rows)
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)  # inches
+    figure = Figure(figsize=(width, height + (0.3 if title else 0.0)), dpi=150, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    limits = _limits([x for lines in panels.values() for x, _ in lines.values()])
+    for place, (name, lines) in enumerate(panels.items()):
+        axes = grid[place]
+        _draw_panel(axes, name, lines, COLOURS[place % len(COLOURS)], is_log=name in logarithmic)
+        axes.set_xlim(*limits)
+        if place + columns >= len(panels):
+            axes.set_xlabel(counter or "record", fontsize=9, color=GREY, family=FONT)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    if title:
+        figure.suptitle(title, x=0.015, ha="left", fontsize=13, color=INK, family=FONT, parse_math=False)
+    return figure
+
+
+def _draw_panel(
+    axes: Axes, name: str, lines: Mapping[str, tuple[FloatArray, FloatArray]], colour: str, *, is_log: bool
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for key, (x, y) in lines.items():
+        y = np.where(np.isfinite(y), y, np.nan)
+        if is_log:
+            y = np.log10(y)
+        is_val, marked = key.startswith("val_"), _marked(y)
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            linestyle=(0, (4, 1.6)) if is_val else "-",
+            linewidth=1.6,
+            marker="o" if marked else "",
+            markersize=3.2,
+            markerfacecolor="white" if is_val else colour,
+            markeredgewidth=1.0,
+            markevery=marked or None,
+            label="val" if is_val else "train",
+            zorder=3 if is_val else 2,
+        )
+    axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=colour, family=FONT, parse_math=False)
+    if len(lines) > 1 or next(iter(lines)).startswith("val_"):
+        legend = axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=2,
+            frameon=False,
+            borderaxespad=0.2,
+            handlelength=2.2,
+            columnspacing=1.2,
+            prop={"family": FONT, "size": 8.5},
+            labelcolor=INK,
+        )
+        legend.set_in_layout(False)
+    axes.set_ylabel(f"log10({name})" if is_log else name, fontsize=9, color=GREY, family=FONT, parse_math=False)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#b0b0b0")
+    axes.tick_params(labelsize=8.5, labelcolor=INK, color="#b0b0b0", labelfontfamily=FONT)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+    axes.margins(y=0.08)
+
+
+def _limits(xs: Sequence[FloatArray]) -> tuple[float, float]:
+    """Ends of the horizontal axis of all panels, with room for the markers at the borders."""
+    first, last = min(float(x[0]) for x in xs), max(float(x[-1]) for x in xs)
+    room = 0.02 * (last - first) or 0.5
+    return first - room, last + room
+
+
+def _marked(y: FloatArray) -> list[int]:
+    """Points to mark: all of a few, else those that no line touches, as both neighbours are gaps.
+
+    >>> _marked(np.array([1.0, np.nan, 1.0] + [2.0] * 100 + [np.nan, 3.0]))
+    [0, 104]
+    """
+    if len(y) <= FEW:
+        return list(range(len(y)))
+    is_gap = np.concatenate([[True], np.isnan(y), [True]])
+    return [int(place) for place in np.flatnonzero(~is_gap[1:-1] & is_gap[:-2] & is_gap[2:])]

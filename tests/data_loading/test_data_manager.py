@@ -1,0 +1,265 @@
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from delira_nca.data_loading import AbstractSampler, DataManager, RandomSampler
+from delira_nca.errors import ConfigError, UnknownNameError
+
+
+def make_data(length=10):
+    return {"data": np.arange(length * 6, dtype=np.float32).reshape(length, 1, 2, 3), "label": np.arange(length)}
+
+
+def add_noise(batch):
+    noise = np.random.normal(size=batch["data"].shape) + random.random() + torch.rand(1).item()
+    return {**batch, "data": batch["data"] + noise}
+
+
+def labels(batches):
+    return [batch["label"].tolist() for batch in batches]
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key].dtype == b[key].dtype
+            assert a[key].strides == b[key].strides
+            assert a[key].flags.writeable
+            assert np.array_equal(a[key], b[key])
+
+
+def test_batches_are_the_data_in_order():
+    manager = DataManager(make_data(), 4)
+    batches = list(manager.get_batchgen())
+    assert labels(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert np.array_equal(np.concatenate([b["data"] for b in batches]), make_data()["data"])
+
+
+@pytest.mark.parametrize(("drop_last", "expected"), [(False, [4, 4, 2]), (True, [4, 4])])
+def test_incomplete_last_batch_is_kept_or_dropped(drop_last, expected):
+    manager = DataManager(make_data(), 4, drop_last=drop_last)
+    batchgen = manager.get_batchgen()
+    assert len(batchgen) == manager.n_batches == len(expected)
+    assert [len(batch["label"]) for batch in batchgen] == expected
+
+
+def test_properties_say_what_was_given():
+    manager = DataManager(make_data(), 4, 2, add_noise)
+    assert (manager.n_samples, manager.n_batches, manager.batch_size) == (10, 3, 4)
+    assert (manager.n_process_augmentation, manager.transforms) == (2, add_noise)
+    assert len(manager.dataset) == 10
+
+
+def test_sampler_arguments_reach_the_sampler_and_decide_the_length():
+    manager = DataManager(make_data(), 4, sampler_cls=RandomSampler, num_samples=13, replacement=True)
+    assert manager.n_samples == 10
+    assert [len(batch["label"]) for batch in manager.get_batchgen()] == [4, 4, 4, 1]
+
+
+def test_batch_is_bit_identical_for_any_number_of_workers():
+    data = {
+        "data": np.linspace(0, 1, 12 * 9000, dtype=np.float32).reshape(12, 9000),  # large: through shared memory
+        "flipped": np.arange(12 * 20000).reshape(12, 20000)[:, ::-1],
+        "name": np.array([f"sample {i}" for i in range(12)]),
+        "odd": np.arange(12 * 10000, dtype=">i8").reshape(12, 10000),
+    }
+    runs = []
+    for n_process in (0, 1, 2):
+        with DataManager(data, 4, n_process, add_noise, RandomSampler, seed=5) as manager:
+            runs.append([batch for epoch in (1, 2) for batch in manager.get_batchgen(epoch=epoch)])
+    assert len(runs[0]) == 6
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0], runs[2])
+
+
+def test_workers_give_arrays_that_the_caller_owns():
+    with DataManager({"x": np.zeros((4, 20000))}, 2, 1) as manager:
+        batches = list(manager.get_batchgen())
+    for batch in batches:
+        batch["x"] += 1
+        assert batch["x"].flags.owndata
+    assert all(batch["x"].sum() == 40000 for batch in batches)
+
+
+def test_epochs_differ_and_do_not_depend_on_earlier_ones():
+    manager = DataManager(make_data(), 4, 0, add_noise, RandomSampler, seed=1)
+    first, second = list(manager.get_batchgen(epoch=1)), list(manager.get_batchgen(epoch=2))
+    alone = list(DataManager(make_data(), 4, 0, add_noise, RandomSampler, seed=1).get_batchgen(epoch=2))
+    assert labels(first) != labels(second)
+    assert_same(second, alone)
+
+
+def test_same_batch_generator_gives_the_same_batches_again():
+    batchgen = DataManager(make_data(), 4, 0, add_noise, RandomSampler).get_batchgen()
+    assert_same(list(batchgen), list(batchgen))
+
+
+def test_augmentation_differs_from_batch_to_batch():
+    manager = DataManager({"data": np.zeros((4, 3))}, 2, transforms=add_noise)
+    first, second = manager.get_batchgen()
+    assert not np.array_equal(first["data"], second["data"])
+
+
+def test_seed_decides_the_order_and_can_be_given_for_one_epoch():
+    manager = DataManager(make_data(), 10, sampler_cls=RandomSampler, seed=3)
+    other = DataManager(make_data(), 10, sampler_cls=RandomSampler, seed=4)
+    assert labels(manager.get_batchgen()) != labels(other.get_batchgen())
+    assert labels(manager.get_batchgen(seed=4)) == labels(other.get_batchgen())
+
+
+@pytest.mark.parametrize("n_process", [0, 1])
+def test_global_generators_stay_untouched(n_process):
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    with DataManager(make_data(), 4, n_process, add_noise, RandomSampler) as manager:
+        for _ in manager.get_batchgen():
+            assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+def test_dataset_that_draws_is_reproducible_too():
+    from delira_nca.data_loading import AbstractDataset
+
+    class Noise(AbstractDataset):
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            return {"x": np.random.rand()}
+
+    manager = DataManager(Noise(), 3)
+    subset = manager.get_subset([0, 1, 2])
+    first = [batch["x"].tolist() for batch in manager.get_batchgen()]
+    assert first == [batch["x"].tolist() for batch in manager.get_batchgen()]
+    assert first[0] == next(iter(subset.get_batchgen()))["x"].tolist()
+
+
+def test_get_subset_is_a_manager_of_these_samples_with_the_same_settings():
+    manager = DataManager(make_data(), 2, 0, add_noise, drop_last=True, seed=7)
+    subset = manager.get_subset([9, 4, 5]).get_subset([1, 0, 2])
+    assert (subset.batch_size, subset.n_samples, subset.n_batches, subset.transforms) == (2, 3, 1, add_noise)
+    assert labels(subset.get_batchgen()) == [[4, 9]]
+    assert subset.dataset.dataset is manager.dataset
+    with pytest.raises(ConfigError, match="batch_size=2 is larger than the 1 samples"):
+        manager.get_subset([1])
+
+
+def test_update_changes_known_settings_only():
+    manager = DataManager(make_data(), 4)
+    running = manager.get_batchgen()
+    assert manager.update_state_from_dict({"batch_size": 5, "data": make_data(20), "drop_last": True}) is manager
+    assert (manager.batch_size, manager.n_samples, manager.n_batches) == (5, 20, 4)
+    assert labels(running) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    with pytest.raises(UnknownNameError, match="Did you mean 'batch_size'"):
+        manager.update_state_from_dict({"drop_last": False, "batchsize": 2})
+    with pytest.raises(ConfigError, match="batch_size must be"):
+        manager.update_state_from_dict({"drop_last": False, "batch_size": 0})
+    assert (manager.batch_size, manager.n_batches) == (5, 4)
+
+
+def test_update_of_the_sampler_arguments_replaces_them():
+    manager = DataManager(make_data(), 4, sampler_cls=RandomSampler, num_samples=4)
+    assert manager.n_batches == 1
+    assert manager.update_state_from_dict({"sampler_kwargs": {"num_samples": 8}}).n_batches == 2
+    assert manager.update_state_from_dict({"sampler_kwargs": {}}).n_batches == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, not 0"),
+        ({"batch_size": 2.0}, "not 2.0"),
+        ({"n_process_augmentation": -1}, "n_process_augmentation must be"),
+        ({"prefetch": 0}, "prefetch must be"),
+        ({"timeout": -1}, "timeout must be"),
+        ({"start_method": "fourk"}, "Did you mean 'fork'"),
+        ({"seed": -1}, "seed"),
+        ({"transforms": [add_noise]}, "transforms must be callable, not a list"),
+        ({"sampler_cls": list}, "derived from AbstractSampler"),
+        ({"batch_size": 11, "drop_last": True}, "batch_size=11 is larger than the 10 samples"),
+        ({"batchsize": 4}, "unknown argument 'batchsize'.*Did you mean 'batch_size'"),
+        ({"sampler_cls": RandomSampler, "num_sample": 4}, "Did you mean 'num_samples'"),
+        ({"sampler_cls": RandomSampler, "num_samples": 11}, "more than the 10 indices"),
+    ],
+)
+def test_wrong_settings_are_refused_before_the_work_starts(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        DataManager(make_data(), **{"batch_size": 4, **arguments})
+
+
+@pytest.mark.parametrize("arguments", [{"epoch": -1}, {"epoch": 1.5}, {"seed": -1}])
+def test_wrong_epoch_or_seed_is_refused_at_once(arguments):
+    with pytest.raises(ConfigError, match="must be an integer of at least 0"):
+        DataManager(make_data(), 4).get_batchgen(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "not a NoneType .is its 'return' missing"),
+        (np.zeros(3), "not a ndarray"),
+        ({"data": [1, 2]}, "'data' is a list"),
+        ({"data": torch.zeros(2)}, "'data' is a Tensor"),
+        ({3: np.zeros(2)}, "entry 3"),
+    ],
+)
+def test_transform_must_return_a_dict_of_arrays(result, message):
+    with pytest.raises(ConfigError, match=message):
+        list(DataManager(make_data(), 4, transforms=lambda batch: result).get_batchgen())
+
+
+def test_sampler_that_needs_labels_is_built_from_the_dataset():
+    class OnlyOdd(AbstractSampler):
+        @classmethod
+        def from_dataset(cls, dataset, *, generator, key="label"):
+            return cls(np.flatnonzero(dataset.take(range(len(dataset)))[key] % 2), generator=generator)
+
+        def __iter__(self):
+            return iter(self.indices.tolist())
+
+    assert labels(DataManager(make_data(), 2, sampler_cls=OnlyOdd, key="label").get_batchgen()) == [[1, 3], [5, 7], [9]]
+
+
+def test_sampler_whose_length_lies_is_an_error():
+    class Short(RandomSampler):
+        def __iter__(self):
+            yield 1
+
+    with pytest.raises(ConfigError, match="Short drew 1 samples, but its length says 10"):
+        list(DataManager(make_data(), 2, sampler_cls=Short).get_batchgen())
+
+
+def test_transforms_of_batchgenerators_get_the_batch_as_keywords():
+    from batchgenerators.transforms.abstract_transforms import Compose
+    from batchgenerators.transforms.spatial_transforms import MirrorTransform
+
+    data = np.arange(4 * 6, dtype=np.float32).reshape(4, 1, 2, 3)
+    runs = []
+    for n_process in (0, 1):
+        with DataManager({"data": data}, 2, n_process, Compose([MirrorTransform(axes=(0, 1))])) as manager:
+            runs.append([batch for epoch in range(1, 4) for batch in manager.get_batchgen(epoch=epoch)])
+    assert_same(*runs)
+    mirrored = runs[0][0]["data"]
+    assert np.array_equal(np.sort(mirrored.ravel()), np.arange(12))
+    assert any(not np.array_equal(batch["data"], data[:2]) for batch in runs[0][::2])
+
+
+def test_manager_can_be_pickled():
+    manager = pickle.loads(pickle.dumps(DataManager(make_data(), 4, transforms=add_noise, seed=9)))
+    assert_same(list(manager.get_batchgen()), list(DataManager(make_data(), 4, 0, add_noise, seed=9).get_batchgen()))
+
+
+def test_import_costs_no_optional_library():
+    lazy = ["batchgenerators", "sklearn", "PIL", "scipy"]
+    code = f"import sys, delira_nca.data_loading.sources; print([m for m in {lazy} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert shown.stdout.strip() == "[]"
