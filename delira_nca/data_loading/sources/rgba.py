@@ -12,7 +12,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.errors import ConfigError, MissingFileError, ShapeError
 
 __all__ = ["Target", "area_resize", "fit_square", "load_image", "place", "premultiply", "require_size"]
 
