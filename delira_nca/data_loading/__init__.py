@@ -7,6 +7,7 @@ from delira_nca.data_loading.dataset import (
     IterableDataset,
     SubsetDataset,
     as_dataset,
+    repeat,
 )
 from delira_nca.data_loading.sampler import AbstractSampler, RandomSampler, SequentialSampler
 
@@ -21,4 +22,5 @@ __all__ = [
     "SequentialSampler",
     "SubsetDataset",
     "as_dataset",
+    "repeat",
 ]

@@ -19,6 +19,7 @@ __all__ = [
     "IterableDataset",
     "SubsetDataset",
     "as_dataset",
+    "repeat",
 ]
 
 Batch = dict[str, npt.NDArray[Any]]
@@ -221,6 +222,33 @@ class SubsetDataset(AbstractDataset):
 
 
 DataLike = AbstractDataset | Mapping[str, npt.ArrayLike] | Iterable[Mapping[str, Any]]
+
+
+def repeat(sample: Mapping[str, npt.ArrayLike], times: int) -> DictDataset:
+    """Dataset of one sample, so many times: nothing is copied, however many.
+
+    An automaton that grows one picture sees the same seed and target in every batch.
+
+    Parameters
+    ----------
+    sample : mapping of names to arrays without a batch axis.
+    times : how many samples there are to be, at least 1.
+
+    Raises
+    ------
+    ConfigError
+        If there are no arrays, or the number is below 1.
+
+    Examples
+    --------
+    >>> dataset = repeat({"data": np.zeros((16, 8, 8)), "label": np.ones((4, 8, 8))}, 1000)
+    >>> len(dataset), dataset.arrays["data"].strides[0]
+    (1000, 0)
+    """
+    if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+        raise ConfigError(f"a sample is repeated a number of times of at least 1, not {times!r}")
+    arrays = {key: np.asarray(value) for key, value in sample.items()}
+    return DictDataset({key: np.broadcast_to(array, (times, *array.shape)) for key, array in arrays.items()})
 
 
 def as_dataset(data: DataLike) -> AbstractDataset:

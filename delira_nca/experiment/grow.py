@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from delira_nca._version import __version__
-from delira_nca.data_loading import DataManager
+from delira_nca.data_loading import DataManager, repeat
 from delira_nca.data_loading.sources import dahlia, emoji, load_image, place
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
 from delira_nca.io import replaced
@@ -83,7 +83,7 @@ class GrowConfig:
     regime: str = "persistent"
     epochs: int = 24
     iterations: int = 50
-    batch_size: int = 8
+    batch_size: int = 4
     pool_size: int = 256
     learning_rate: float = 2e-3
     out: str | None = None
@@ -177,9 +177,10 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
         seed=config.seed,
     )
     save_picture(to_rgb(target.numpy()), folder / "target.png")
+    pair = {"data": seed, "label": target}
     with (
-        DataManager(_samples(seed, target, config.batch_size * config.iterations), config.batch_size) as train,
-        DataManager(_samples(seed, target, 4), 4) as valid,
+        DataManager(repeat(pair, config.batch_size * config.iterations), config.batch_size) as train,
+        DataManager(repeat(pair, 4), 4) as valid,
     ):
         best = trainer.train(config.epochs, train, valid, "mse", "lowest")
     return _results(config, trainer, best, seed, target, folder)
@@ -189,12 +190,6 @@ def _target(config: GrowConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
     if config.target is not None:
         return load_image(config.target, config.size)
     return emoji(config.emoji, config.size) if config.emoji is not None else dahlia(config.size)
-
-
-def _samples(seed: Tensor, target: Tensor, count: int) -> dict[str, Any]:
-    """So many equal pairs of seed and target, none of them copied."""
-    pairs = {"data": seed.numpy(), "label": target.numpy()}
-    return {key: np.broadcast_to(array, (count, *array.shape)) for key, array in pairs.items()}
 
 
 def _claim_folder(config: GrowConfig) -> Path:

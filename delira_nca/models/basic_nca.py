@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delira_nca.errors import ConfigError, ShapeError, did_you_mean
+from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
 from delira_nca.models.inputs import interpret_range_parameter, pad_input
@@ -17,6 +19,7 @@ from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
+from delira_nca.models.wiring import entry
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, rollout, step, trajectory
 from delira_nca.rollout.loop import Masks
 from delira_nca.rollout.masks import fire_threshold
@@ -53,14 +56,14 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     training_timesteps, inference_timesteps : a number of steps, or a range ``(low, high)`` to draw below ``high``.
     dims : spatial dimensions, 1, 2 or 3.
     perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A
-        :class:`Perception` and an :class:`MLPRule` are built for the model; any other module is taken as it is and
-        maps (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to
-        the update. A head maps the hidden channels to what is compared with the label.
+        :class:`Perception` and an :class:`MLPRule` are copied and built for the model; any other module is taken as it
+        is and maps (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time),
+        *spatial) to the update. A head maps the hidden channels to what is compared with the label.
     memory_budget : bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
 
     Raises
     ------
-    ConfigError, UnknownNameError
+    ConfigError, UnknownNameError, UnknownKeywordError
         For arguments that cannot work, before anything is built.
 
     Notes
@@ -105,9 +108,11 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         alive: AliveMask | None = None,
         head: nn.Module | None = None,
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
+        **kwargs: Any,
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k in inspect.signature(type(self).__init__).parameters}
-        super().__init__(**{k: v for k, v in arguments.items() if k != "self"})
+        refuse_unknown_keywords(type(self).__name__, kwargs, _arguments_of(type(self)))
+        arguments = _arguments_of(type(self))
+        super().__init__(**{key: value for key, value in locals().items() if key in arguments})
         self.num_image_channels, self.num_hidden_channels = num_image_channels, num_hidden_channels
         self.num_output_channels = num_output_channels
         self.num_channels = num_image_channels + num_hidden_channels + num_output_channels
@@ -124,9 +129,11 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.rule_type, self.memory_budget = rule_type, memory_budget
         self.perception = self._define_perception() if perception is None else perception
         if isinstance(self.perception, Perception):
+            self.perception = copy.deepcopy(self.perception)
             self.perception.build(self.num_channels, dims)
         self.rule = self._define_rule() if rule is None else rule
         if isinstance(self.rule, MLPRule):
+            self.rule = copy.deepcopy(self.rule)
             self.rule.build(self.input_vector_size, self.num_channels - self.num_fixed_channels, dims)
         self.head = head
         if device is not None:
@@ -136,6 +143,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         counts = (self.num_image_channels, self.num_hidden_channels, self.num_output_channels)
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
             raise ConfigError(f"numbers of image, hidden and output channels are whole and at least 0, not {counts}")
+        require_choice("number of spatial dimensions", self.dims, (1, 2, 3))
         if self.num_channels == self.num_fixed_channels:
             raise ConfigError(
                 f"nothing could change: all {self.num_channels} channels are image channels, and those are immutable"
@@ -162,7 +170,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return next(self.parameters()).device
+        tensor = next(itertools.chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
 
     @property
     def use_alive_mask(self) -> bool:
@@ -173,14 +182,22 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     def skips_dead_space(self) -> bool:
         """Whether a roll-out may leave out the space around all life, with the same result."""
         return (
-            self.alive is not None
+            type(self.alive) is AliveMask
             and self.alive.before
             and self.alive.threshold >= 0
             and self.num_fixed_channels == 0
             and type(self.perception) is Perception
             and self.perception.padding == "zeros"
             and type(self.rule) is MLPRule
+            and type(self).perceive is BasicNCAModel.perceive
         )
+
+    @property
+    def radius(self) -> int:
+        """Farthest cell, by the larger of the axis distances, that one step can see."""
+        if not hasattr(self.perception, "radius"):
+            raise ConfigError(f"perception {type(self.perception).__name__} does not say its radius")
+        return int(self.perception.radius)  # type: ignore[arg-type]
 
     @property
     def input_vector_size(self) -> int:
@@ -255,7 +272,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Roll ``batch["data"]`` out for the number of steps of training or inference; both are drawn by the seed."""
         timesteps = self.training_timesteps if train else self.inference_timesteps
         steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
-        prediction = self(self._state_of(batch["data"], seed), steps, seed=seed)
+        prediction = self(self._state_of(entry(batch, "data", type(self).__name__), seed), steps, seed=seed)
         return prediction, prediction.parts()
 
     @torch.no_grad()
@@ -293,11 +310,14 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         steps = interpret_range_parameter(
             self.inference_timesteps if steps is None else steps, generator(seed, "steps")
         )
+        if isinstance(keep, str):
+            require_choice("keep", keep, ("all", "last"))
         kept = range(1, steps + 1) if keep == "all" else [steps] if keep == "last" else keep
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             state = self._state_of(image.to(self.device), seed)
+            self._check_state(state)
             states = trajectory(state, self, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
             return [self._prediction(n, states[n]) for n in sorted(states)]
         finally:
@@ -396,13 +416,12 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Raises
         ------
-        ConfigError
+        UnknownKeywordError, ConfigError
             If an argument is unknown, or a module of the user's is missing.
         """
         arguments = {**config, **modules}
-        known = inspect.signature(cls.__init__).parameters.keys() - {"self"}
-        if unknown := sorted(arguments.keys() - known):
-            raise ConfigError(f"{cls.__name__} has no argument {unknown[0]!r}. {did_you_mean(unknown[0], known)}")
+        known = _arguments_of(cls)
+        refuse_unknown_keywords(cls.__name__, sorted(arguments.keys() - known), known)
         if isinstance(arguments.get("alive"), Mapping):
             arguments["alive"] = AliveMask(**arguments["alive"])
         builders: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
@@ -423,3 +442,16 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
 def _class_path(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def _arguments_of(cls: type) -> set[str]:
+    """Names that a constructor takes; where it passes any others on, also those of the next class in line."""
+    names: set[str] = set()
+    for owner in cls.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = inspect.signature(owner.__init__).parameters.values()  # type: ignore[misc]
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if owner is BasicNCAModel or all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self"}

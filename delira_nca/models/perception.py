@@ -96,7 +96,9 @@ class Perception(nn.Module):
     *filters : ``"identity"``, ``"sobel"`` (one gradient per axis, last axis first, a ramp of slope 1 gives 1: divided
         by 8 in 2D), ``"laplacian"``, ``"learned"`` or a :class:`LearnedFilters`, ``"full"`` or a :class:`FullFilters`.
     padding : what lies beyond the border, for all filters: zeros, reflect, replicate or circular.
-    angle : radians by which the two Sobel filters are turned (2D only).
+    angle : radians by which the two Sobel filters are turned (2D only), counterclockwise on a picture whose first
+        axis points down, like ``torch.rot90``: what a perception turned by pi/2 sees of a turned picture is the turned
+        perception of the picture.
     laplacian_scale : factor of the laplacian; 1 is the kernel ``[[1, 2, 1], [2, -12, 2], [1, 2, 1]]``.
 
     Raises
@@ -107,7 +109,7 @@ class Perception(nn.Module):
     Notes
     -----
     Mordvintsev et al. (2020), "Growing Neural Cellular Automata"; the laplacian is the one of Niklasson et al. (2021),
-    "Self-Organising Textures". The model that takes the perception calls :meth:`build` with its own channels.
+    "Self-Organising Textures". A model builds a copy for its own channels, so that one perception may describe many.
 
     Examples
     --------
@@ -127,8 +129,12 @@ class Perception(nn.Module):
         for spec in filters:
             if isinstance(spec, str):
                 require_choice("filter", spec, (*FIXED_FILTERS, *_SHORTHAND))
+            elif not isinstance(spec, (LearnedFilters, FullFilters)):
+                raise ConfigError(f"a filter is a name, LearnedFilters(...) or FullFilters(...), not {spec!r}")
             elif spec.kernel_size % 2 == 0 or spec.kernel_size < 1 or spec.num < 1:
                 raise ConfigError(f"a filter has an odd kernel and there is at least one of it, not {spec}")
+            elif isinstance(spec, FullFilters) and spec.out_channels is not None and spec.out_channels < 1:
+                raise ConfigError(f"a filter has at least one channel, not {spec}")
         require_choice("padding", padding, PADDINGS)
         self.filters = tuple(_SHORTHAND.get(f, f) if isinstance(f, str) else f for f in filters)
         self.padding, self.angle, self.laplacian_scale = padding, float(angle), float(laplacian_scale)

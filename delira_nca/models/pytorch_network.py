@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from delira_nca.errors import ConfigError
 from delira_nca.models.abstract_network import AbstractNetwork
 from delira_nca.models.precision import Precision
-from delira_nca.models.wiring import evaluate, total_loss
+from delira_nca.models.wiring import entry, evaluate, total_loss
 
 __all__ = ["AbstractPyTorchNetwork"]
 
@@ -48,7 +48,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         tuple of (prediction, its parts by name)
             A tensor's only part is ``"pred"``; a dict is its own parts.
         """
-        prediction = self(batch["data"])
+        prediction = self(entry(batch, "data", "the network"))
         return prediction, (prediction if isinstance(prediction, dict) else {"pred": prediction})
 
     @staticmethod
@@ -113,12 +113,14 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
     ) -> dict[str, Any]:
         """Tensors on the devices: ``"data"`` on the input's, the rest on the output's.
 
-        Floating-point arrays become float32; integers and booleans keep their type; what is no array stays as it is.
+        Floating-point arrays become float32; integers and booleans keep their type; what is no array of numbers
+        stays as it is.
         """
         prepared = {}
         for key, value in batch.items():
-            if isinstance(value, np.ndarray) and value.dtype != object:
-                value = torch.from_numpy(np.ascontiguousarray(value))
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+                native = value.astype(value.dtype.newbyteorder("="), order="C", copy=not value.flags.writeable)
+                value = torch.from_numpy(native)
             if isinstance(value, Tensor):
                 dtype = torch.float32 if value.is_floating_point() else value.dtype
                 value = value.to(input_device if key == "data" else output_device, dtype)
@@ -127,7 +129,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
 
 
 def _own_losses(model: AbstractPyTorchNetwork, prediction: Any, named: Mapping[str, Any]) -> dict[str, Tensor]:
-    losses = dict(model.loss(prediction, named["label"]))
+    losses = dict(model.loss(prediction, entry(named, "label", "the network's own loss")))
     if "total" not in losses or set(losses) != set(model.loss_names or ()):
         raise ConfigError(
             f"{type(model).__name__}.loss returns {sorted(losses)}, loss_names says {sorted(model.loss_names or ())}: "

@@ -42,7 +42,8 @@ class MLPRule(nn.Module):
 
     Notes
     -----
-    Mordvintsev et al. (2020): one hidden layer of 128, with the final bias. The model calls :meth:`build`.
+    Mordvintsev et al. (2020): one hidden layer of 128, with the final bias. A model builds a copy for its own
+    channels, so that one rule may describe many.
 
     Examples
     --------
@@ -64,6 +65,7 @@ class MLPRule(nn.Module):
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> MLPRule:
         """Make the layers, and return the module itself."""
+        require_choice("number of spatial dimensions", dims, _POINTWISE)
         convolution = _POINTWISE[dims]
         sizes = (in_channels, *self.hidden_sizes)
         self.hidden = nn.ModuleList(convolution(a, b, 1) for a, b in zip(sizes, self.hidden_sizes, strict=False))

@@ -9,9 +9,22 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean
 
-__all__ = ["DEFAULT_KEYS", "evaluate", "total_loss"]
+__all__ = ["DEFAULT_KEYS", "entry", "evaluate", "total_loss"]
 
 DEFAULT_KEYS = ("pred", "label")
+
+
+def entry(named: Mapping[str, Any], key: str, owner: str) -> Any:
+    """Take what somebody is wired to.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is not there.
+    """
+    if key not in named:
+        raise UnknownNameError(f"{owner} is wired to {key!r}, which is not there. {did_you_mean(key, named)}")
+    return named[key]
 
 
 def evaluate(
@@ -42,10 +55,7 @@ def evaluate(
     values = {}
     for name, function in functions.items():
         arguments = (keys or {}).get(name, DEFAULT_KEYS)
-        for key in arguments:
-            if key not in named:
-                raise UnknownNameError(f"{name!r} is wired to {key!r}, which is not there. {did_you_mean(key, named)}")
-        values[name] = function(*(named[key] for key in arguments))
+        values[name] = function(*[entry(named, key, repr(name)) for key in arguments])
     return values
 
 

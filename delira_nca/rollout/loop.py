@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -48,7 +49,8 @@ def rollout(
     segment : steps between two stored states. What lies between is computed again in the backward pass, with
         gradients bit-equal to those of the plain roll-out. ``None`` chooses by the budget; a number of at least
         ``steps`` stores everything.
-    memory_budget : bytes; a roll-out that would keep more than this for its backward pass is cut into segments.
+    memory_budget : bytes that may be kept for the backward pass. As soon as half of them are, the rest of the
+        roll-out is cut into segments.
 
     Returns
     -------
@@ -93,6 +95,7 @@ def trajectory(
     ConfigError
         If a step to keep lies outside of the roll-out.
     """
+    _check(x, cell, steps, start, masks, segment)
     wanted = set(range(1, steps + 1) if keep is None else keep)
     if outside := sorted(k for k in wanted if not 0 <= k <= steps):
         raise ConfigError(f"cannot keep the states after {outside} of {steps} steps: choose from 0 to {steps}")
@@ -116,37 +119,49 @@ def _states(
 
     def mask_of(t: int) -> Tensor | None:
         if callable(masks):
-            return masks(t)
+            fire = masks(t)
+            if fire is not None and (fire.shape != (x.shape[0], 1, *x.shape[2:]) or fire.dtype != torch.bool):
+                raise ShapeError(f"the mask of step {t} is {_mask_mismatch(fire, x, ())}")
+            return fire
         if masks is not None:
             return masks[t - start]
         return fire_mask(seed, t, x.shape[0], x.shape[2:], cell.fire_rate, x.device)
 
+    windows: dict[int, Window] = {}
+
     def run(state: Tensor, begin: int, end: int) -> Tensor:
-        if not cell.skips_dead_space:
-            for t in range(begin, end):
-                state = step(cell, state, t, mask_of(t))
-            return state
-        for first in range(begin, end, WINDOW_STEPS):
-            last = min(first + WINDOW_STEPS, end)
-            window = Window(state, margin=last - first)
-            part = window.cut(state)
-            for t in range(first, last):
+        while begin < end:
+            group, last = (begin - start) // WINDOW_STEPS, end
+            if cell.skips_dead_space:  # the same window for the same steps, however they are cut into segments
+                last = min(start + (group + 1) * WINDOW_STEPS, end)
+                if group not in windows:
+                    windows[group] = Window(state, margin=max(WINDOW_STEPS, 1 + cell.radius))
+                window = windows[group]
+                state = window.cut(state)
+            for t in range(begin, last):
                 fire = mask_of(t)
-                part = step(cell, part, t, None if fire is None else window.cut(fire))
-            state = window.put_back(part)
+                state = step(cell, state, t, window.cut(fire) if cell.skips_dead_space and fire is not None else fire)
+            if cell.skips_dead_space:
+                state = window.put_back(state)
+            begin = last
         return state
 
     done, length = 0, steps if segment is None else segment
-    if segment is None and torch.is_grad_enabled() and steps > 1:
-        first = x
-        weights = cell.parameters() if isinstance(cell, torch.nn.Module) else ()
-        x, step_bytes = measure_saved_bytes(lambda: run(first, start, start + 1), [first, *weights])
-        done = 1
-        length = segment_length(steps, step_bytes, x.nbytes, memory_budget)
-        yield done, x
-    borders = sorted({*range(done + length, steps, max(length, 1)), *(k for k in keep if k > done), steps})
-    for border in (b for b in borders if b > done):
-        if torch.is_grad_enabled() and length < steps:
+    stops = sorted({*(k for k in keep if k > 0), steps})
+    if segment is None and torch.is_grad_enabled():
+        weights = list(cell.parameters()) if isinstance(cell, torch.nn.Module) else []
+        stored = 0
+        while done < steps and stored <= memory_budget // 2:
+            before, begin = x, done
+            done = min(begin + WINDOW_STEPS, next(stop for stop in stops if stop > begin))
+            forward = functools.partial(run, before, start + begin, start + done)
+            x, saved = measure_saved_bytes(forward, [before, *weights])
+            stored += saved + x.nbytes
+            length = segment_length(steps - done, saved // (done - begin), x.nbytes)
+            yield done, x
+    recompute = torch.is_grad_enabled() and length < steps - done
+    for border in sorted({*range(done + length, steps, max(length, 1)), *stops} - set(range(done + 1))):
+        if recompute:
             x = checkpoint(run, x, start + done, start + border, use_reentrant=False)
         else:
             x = run(x, start + done, start + border)
@@ -155,20 +170,23 @@ def _states(
 
 
 def _check(x: Tensor, cell: Cell, steps: int, start: int, masks: Masks | None, segment: int | None) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise ConfigError(f"steps is a whole number of at least 0, not {steps!r}")
-    if start < 0:
-        raise ConfigError(f"start is the number of the first step, at least 0, not {start!r}")
-    if segment is not None and segment < 1:
-        raise ConfigError(f"segment is a number of steps of at least 1, not {segment!r}")
+    for name, number, least in (
+        ("steps", steps, 0),
+        ("start", start, 0),
+        ("segment", 1 if segment is None else segment, 1),
+    ):
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise ConfigError(f"{name} is a whole number of at least {least}, not {number!r}")
     if x.dim() < 3:
         raise ShapeError(f"a state is (B, C, *spatial) with at least one spatial axis, not {tuple(x.shape)}")
     if isinstance(masks, Tensor):
         expected = (x.shape[0], 1, *x.shape[2:])
-        if masks.shape[0] < steps or masks.shape[1:] != expected or masks.dtype != torch.bool:
-            raise ShapeError(
-                f"masks for {steps} steps are a bool tensor of shape {(steps, *expected)}, "
-                f"not {masks.dtype} of {tuple(masks.shape)}"
-            )
+        if masks.dim() == 0 or len(masks) < steps or masks.shape[1:] != expected or masks.dtype != torch.bool:
+            raise ShapeError(f"masks for {steps} steps are {_mask_mismatch(masks, x, (steps,))}")
     elif masks is None:
         fire_threshold(cell.fire_rate)
+
+
+def _mask_mismatch(mask: Tensor, x: Tensor, leading: tuple[int, ...]) -> str:
+    expected = (*leading, x.shape[0], 1, *x.shape[2:])
+    return f"a bool tensor of shape {expected}, not {mask.dtype} of {tuple(mask.shape)}"

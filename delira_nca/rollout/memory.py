@@ -37,20 +37,16 @@ def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Te
     return result, sum(saved.values())
 
 
-def segment_length(steps: int, step_bytes: int, state_bytes: int, memory_budget: int) -> int:
-    """Steps of one segment between two stored states.
+def segment_length(steps: int, step_bytes: int, state_bytes: int) -> int:
+    """Steps of one segment between two stored states, with the least memory.
 
-    All steps are one segment where the whole roll-out fits into the budget. Where it does not, every segment but the
-    one at work is dropped and computed again, which costs one more forward pass however long a segment is; so the
-    length with the least memory is taken: ``sqrt(steps * state / step)``.
+    Every segment but the one at work is dropped and computed again, which costs one more forward pass however long a
+    segment is. Stored are ``steps / length`` states and ``length`` whole steps; their sum is smallest at
+    ``sqrt(steps * state / step)``.
 
     Examples
     --------
-    >>> segment_length(80, step_bytes=40_000_000, state_bytes=2_600_000, memory_budget=2**30)
+    >>> segment_length(80, step_bytes=40_000_000, state_bytes=2_600_000)
     2
-    >>> segment_length(20, step_bytes=40_000_000, state_bytes=2_600_000, memory_budget=2**30)
-    20
     """
-    if steps * step_bytes <= memory_budget:
-        return max(steps, 1)
     return max(1, isqrt(round(steps * state_bytes / max(step_bytes, 1))))

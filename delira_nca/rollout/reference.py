@@ -41,6 +41,11 @@ class Cell(Protocol):
         ...
 
     @property
+    def radius(self) -> int:
+        """Farthest cell that one look can reach; asked for only where ``skips_dead_space``."""
+        ...
+
+    @property
     def alive(self) -> Alive | None:
         """Which cells live; None where all do."""
         ...

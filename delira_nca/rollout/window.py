@@ -2,7 +2,8 @@
 
 Where a cell must live before it may update, a step cannot reach farther than one cell beyond what is not zero. So the
 box around all that is not zero, wider by as many cells as steps are to come, holds the whole future of these steps,
-and beyond it everything is and stays exactly zero, which is also what zero padding sees there.
+and beyond it everything is and stays exactly zero, which is also what zero padding sees there. Gradients reach a bit
+farther: what a cell beside the box saw in the first step has one too, though its value is zero.
 """
 
 from __future__ import annotations

@@ -1,0 +1,29 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+
+@pytest.fixture
+def randomise() -> Callable[..., nn.Module]:
+    """Fill every weight, the zero-initialised ones too, so that an automaton does something."""
+
+    def fill(module: nn.Module, scale: float = 0.2, seed: int = 0) -> nn.Module:
+        source = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=source))
+        return module
+
+    return fill
+
+
+@pytest.fixture
+def noise() -> Callable[..., Tensor]:
+    """Standard normal numbers of a seed."""
+
+    def draw(*shape: int, seed: int = 0) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+    return draw

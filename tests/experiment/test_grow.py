@@ -1,0 +1,120 @@
+"""The job that grows a picture: what it refuses, and what it leaves behind."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
+from delira_nca.experiment import GrowConfig, grow
+from delira_nca.io import load_checkpoint
+from delira_nca.logging import read_jsonl
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel, make_seed, presets
+
+QUICK = {"size": 8, "padding": 3, "steps": (4, 8), "epochs": 2, "iterations": 3, "pool_size": 16}
+
+
+@pytest.fixture
+def ring(tmp_path):
+    """Picture of a green ring, transparent inside and outside."""
+    y, x = np.mgrid[-1:1:40j, -1:1:40j]
+    inside = (np.hypot(x, y) < 0.9) & (np.hypot(x, y) > 0.4)
+    pixels = np.zeros((40, 40, 4), np.uint8)
+    pixels[inside] = (0, 200, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "ring.png")
+    return tmp_path / "ring.png"
+
+
+def test_run_leaves_film_curves_numbers_and_checkpoints(ring, tmp_path):
+    result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "run"), **QUICK), progress=False)
+    with Image.open(result.folder / "growth.gif") as film:
+        assert film.size == (14 * 8, 14 * 8)
+    records = read_jsonl(result.folder / "metrics.jsonl")
+    assert [r["epoch"] for r in records] == [1, 2]
+    assert [r["step"] for r in records] == [3, 6]
+    assert records[0]["lr"] == pytest.approx(2e-3)
+    assert json.loads((result.folder / "config.json").read_text())["steps"] == [4, 8]
+    assert {f.name for f in (result.folder / "checkpoints").iterdir()} >= {"checkpoint_epoch_2.pt"}
+    assert (result.folder / "curves.png").stat().st_size > 1000
+    assert list((result.folder / "events").iterdir())
+
+
+def test_reported_errors_are_those_of_the_returned_network(ring, tmp_path):
+    result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "run"), **QUICK), progress=False)
+    assert sorted(result.log10_errors) == [8, 40]
+    from delira_nca.data_loading.sources import load_image, place
+
+    target = torch.from_numpy(place(load_image(ring, 8), 14))
+    grown = result.network.predict(make_seed(16, (14, 14)).unsqueeze(0), 8, seed=0)
+    assert result.log10_errors[8] == pytest.approx(math.log10(float(mse(grown.pred[0], target))), abs=1e-6)
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(ring, tmp_path):
+    weights = []
+    for number, seed in enumerate((1, 1, 2)):
+        config = GrowConfig(target=str(ring), out=str(tmp_path / f"run{number}"), seed=seed, **QUICK)
+        weights.append(grow(config, progress=False).network.rule.last.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(("regime", "pooled"), [("growing", False), ("persistent", True), ("regenerating", True)])
+def test_regimes_differ_in_the_pool(regime, pooled, ring, tmp_path):
+    result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "run"), regime=regime, **QUICK), progress=False)
+    state = load_checkpoint(result.folder / "checkpoints" / "checkpoint_epoch_2.pt")
+    assert ("PoolUpdate" in state["callbacks"]) == pooled
+
+
+def test_default_folder_is_the_first_free_one(ring, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = GrowConfig(target=str(ring), **{**QUICK, "epochs": 1})
+    assert [grow(config, progress=False).folder.as_posix() for _ in range(2)] == ["runs/ring", "runs/ring-2"]
+
+
+def test_folder_with_a_run_is_left_alone(ring, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        grow(GrowConfig(target=str(ring), out=str(tmp_path), **QUICK))
+    assert (tmp_path / "config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"regime": "persistant"}, UnknownNameError, "Did you mean 'persistent'"),
+        ({"steps": (8, 4)}, ConfigError, r"low < high, not \(8, 4\)"),
+        ({"size": 0}, ConfigError, "size is a whole number of at least 1, not 0"),
+        ({"epochs": 1.5}, ConfigError, "epochs"),
+        ({"padding": -1}, ConfigError, "padding"),
+        ({"learning_rate": 0.0}, ConfigError, "learning_rate"),
+        ({"pool_size": 4}, ConfigError, "batch of 8 cannot be drawn from a pool of 4"),
+        ({"emoji": "x"}, ConfigError, "not both"),
+        ({"target": "nowhere.png"}, MissingFileError, "nowhere.png"),
+        ({"device": "cuda:99"}, ConfigError, "cuda:99"),
+    ],
+)
+def test_bad_config_is_refused_before_anything_is_written(change, error, message, ring, tmp_path):
+    config = GrowConfig(**{"target": str(ring), "out": str(tmp_path / "run"), **QUICK, "batch_size": 8, **change})
+    with pytest.raises(error, match=message):
+        grow(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_picture_without_transparency_is_refused_with_the_cure(tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    with pytest.raises(ConfigError, match="no alpha channel.*convert"):
+        grow(GrowConfig(target=str(tmp_path / "red.png"), out=str(tmp_path / "run"), **QUICK))
+    assert not (tmp_path / "run").exists()
+
+
+def test_preset_is_the_one_of_the_article():
+    assert BasicNCAModel(**presets.growing()).num_trainable_parameters() == 8336
+
+
+@pytest.mark.slow
+def test_dahlia_grows_and_stays():
+    """The demo in a fifth of its length: recognisable, and still there after five times the horizon."""

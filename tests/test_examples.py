@@ -1,0 +1,36 @@
+"""The examples run, and the README shows what they do."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs_quickly(example, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, example, "--quick"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    printed = re.findall(r"^runs/\S+$", done.stdout, flags=re.MULTILINE)
+    assert all((tmp_path / file).stat().st_size > 0 for file in printed)
+    assert done.stdout
+
+
+def test_readme_shows_the_lines_of_the_growing_example():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    example = re.sub(r"\s+", "", (ROOT / "examples" / "grow.py").read_text())
+    example = example.replace("if quickelse", "").replace(
+        'repeat({"data":seed,"label":target},160ifquickelse400)', 'repeat({"data":seed,"label":target},400)'
+    )
+    lines = [line for line in blocks[0].splitlines() if line.strip() and not line.startswith("size, grid")]
+    missing = [line for line in lines if re.sub(r"\s+", "", line.split("  #")[0]) not in example]
+    assert lines
+    assert not missing

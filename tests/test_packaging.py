@@ -1,0 +1,77 @@
+"""A wheel, installed anywhere, imports every module and grows a picture."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import delira_nca
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command, cwd, **environment):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Folder with the installed wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("site")
+    wheels = tmp_path_factory.mktemp("wheels")
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    for file in (ROOT / "delira_nca").rglob("*"):
+        if file.is_file() and "__pycache__" not in file.parts:
+            copy = source / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    run("-m", "pip", "wheel", *options, "-w", wheels, source, cwd=source)
+    (wheel,) = wheels.glob("*.whl")
+    run("-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", folder, wheel, cwd=folder)
+    return folder
+
+
+def test_wheel_holds_every_module(site, tmp_path):
+    script = (
+        "import delira_nca, pkgutil, importlib\n"
+        "names = [m.name for m in pkgutil.walk_packages(delira_nca.__path__, 'delira_nca.') if '__main__' not in m.name]\n"
+        "[importlib.import_module(name) for name in names]\n"
+        "print(delira_nca.__file__, len(names))"
+    )
+    file, count = run("-c", script, cwd=tmp_path, PYTHONPATH=str(site)).split()
+    assert Path(file).is_relative_to(site)
+    ours = [f for f in (ROOT / "delira_nca").rglob("*.py") if f.name not in ("__init__.py", "__main__.py")]
+    packages = [f for f in (ROOT / "delira_nca").rglob("__init__.py") if f.parent.name != "delira_nca"]
+    assert int(count) == len(ours) + len(packages)
+    assert (site / "delira_nca" / "py.typed").is_file()
+
+
+def test_wheel_grows_a_picture_from_an_empty_folder(site, tmp_path):
+    options = "--size 8 --padding 3 --steps 4 8 --epochs 2 --iterations 2 --pool-size 16".split()
+    printed = run("-m", "delira_nca", "grow", *options, cwd=tmp_path, PYTHONPATH=str(site))
+    assert "log10 of the mean squared error 8 steps after the seed" in printed
+    made = {file.name for file in (tmp_path / "runs" / "dahlia").iterdir()}
+    assert {"growth.gif", "curves.png", "metrics.jsonl", "events", "checkpoints", "config.json"} <= made
+
+
+def test_wheel_has_the_command(site):
+    (entry_points,) = site.glob("delira_nca-*.dist-info/entry_points.txt")
+    assert "delira-nca = delira_nca.cli:main" in entry_points.read_text()
+
+
+def test_version_is_that_of_the_changelog_and_the_citation():
+    assert f"version: {delira_nca.__version__}\n" in (ROOT / "CITATION.cff").read_text()

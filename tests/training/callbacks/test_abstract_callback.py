@@ -1,0 +1,37 @@
+"""The base class of callbacks."""
+
+import pytest
+
+from delira_nca.errors import CallbackError
+from delira_nca.training.callbacks import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import HOOKS
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("at_epoch_ned", "at_epoch_end"), ("on_epoch_end", "at_epoch_end"), ("at_iter_start", "at_iter")]
+)
+def test_a_misspelt_hook_is_refused_when_the_class_is_made(name, nearest):
+    with pytest.raises(CallbackError, match=rf"Mine\.{name} is no hook\..*Did you mean '{nearest}"):
+        type("Mine", (AbstractCallback,), {name: lambda self, trainer: None})
+
+
+def test_attributes_and_methods_that_are_no_hooks_are_left_alone():
+    mine = type("Mine", (AbstractCallback,), {"at_noon": 12, "once": lambda self: 1})
+    assert (mine.at_noon, mine().once()) == (12, 1)
+
+
+def test_every_hook_is_there_empty_and_documented():
+    callback = AbstractCallback()
+    for hook, keywords in HOOKS.items():
+        assert getattr(callback, hook)(None, **dict.fromkeys(keywords)) is None
+        assert getattr(AbstractCallback, hook).__doc__
+    assert callback.state_dict() == {}
+    callback.load_state_dict({})
+
+
+def test_the_text_shows_plain_public_settings():
+    class Mine(AbstractCallback):
+        def __init__(self):
+            self.a, self.b, self._c, self.d = 1, "x", 2, object()
+
+    assert repr(Mine()) == "Mine(a=1, b='x')"
