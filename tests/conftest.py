@@ -5,6 +5,15 @@ import torch
 from torch import Tensor, nn
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Grids of a test are so small that a second thread only waits, and other tests run beside it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def randomise() -> Callable[..., nn.Module]:
     """Fill every weight, the zero-initialised ones too, so that an automaton does something."""

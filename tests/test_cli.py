@@ -52,7 +52,7 @@ def test_module_is_the_command():
 def test_help_tells_every_default(capsys):
     with pytest.raises(SystemExit):
         main(["grow", "--help"])
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     for option in ("--target", "--emoji", "--size", "--steps", "--regime", "--epochs", "--out", "--seed", "--device"):
         assert option in printed
     assert "(default: persistent)" in printed

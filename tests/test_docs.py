@@ -18,13 +18,13 @@ def modules():
             yield name
 
 
-@pytest.mark.parametrize("module", modules())
+@pytest.mark.parametrize("module", list(modules()))
 def test_module_is_in_the_reference(module):
     shown = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.rst"))
     assert re.search(rf"automodule:: {re.escape(module)}$", shown, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("hook", list(HOOKS))
 def test_hook_page_tells_when_a_hook_runs_and_what_it_is_given(hook):
     page = (ROOT / "docs" / "hooks.rst").read_text()
     diagram, table = page.split("What a hook is given")

@@ -48,7 +48,8 @@ def site(tmp_path_factory):
 def test_wheel_holds_every_module(site, tmp_path):
     script = (
         "import delira_nca, pkgutil, importlib\n"
-        "names = [m.name for m in pkgutil.walk_packages(delira_nca.__path__, 'delira_nca.') if '__main__' not in m.name]\n"
+        "found = pkgutil.walk_packages(delira_nca.__path__, 'delira_nca.')\n"
+        "names = [module.name for module in found if '__main__' not in module.name]\n"
         "[importlib.import_module(name) for name in names]\n"
         "print(delira_nca.__file__, len(names))"
     )
@@ -61,7 +62,21 @@ def test_wheel_holds_every_module(site, tmp_path):
 
 
 def test_wheel_grows_a_picture_from_an_empty_folder(site, tmp_path):
-    options = "--size 8 --padding 3 --steps 4 8 --epochs 2 --iterations 2 --pool-size 16".split()
+    options = [
+        "--size",
+        "8",
+        "--padding",
+        "3",
+        "--steps",
+        "4",
+        "8",
+        "--epochs",
+        "2",
+        "--iterations",
+        "2",
+        "--pool-size",
+        "16",
+    ]
     printed = run("-m", "delira_nca", "grow", *options, cwd=tmp_path, PYTHONPATH=str(site))
     assert "log10 of the mean squared error 8 steps after the seed" in printed
     made = {file.name for file in (tmp_path / "runs" / "dahlia").iterdir()}

@@ -32,6 +32,7 @@ from delira_nca.training.callbacks import (
     PoolUpdate,
     ProgressBar,
 )
+from delira_nca.training.devices import choose_device
 from delira_nca.visualization import save_curves, save_film, save_picture, to_rgb
 
 __all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "grow"]
@@ -112,6 +113,7 @@ class GrowConfig:
             raise ConfigError(f"padding is at least 0 cells, not {self.padding!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
+        choose_device(device=self.device)
         if importlib.util.find_spec("matplotlib") is None:
             raise MissingDependencyError("the curves need matplotlib: pip install 'delira_nca[viz]'")
 

@@ -74,9 +74,12 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
+        try:
+            return torch.from_numpy(value.copy())
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{where} is an array of {value.dtype}, which no tensor can hold") from error
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
     if value is None or type(value) in (bool, int, float, str, bytes, complex):
         return value
     if isinstance(value, Mapping):

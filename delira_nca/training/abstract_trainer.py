@@ -116,9 +116,10 @@ class AbstractNetworkTrainer(ABC):
                 raise ConfigError(f"{name} is a data manager or an iterable of batches, not {source!r}")
         if train is None:
             raise ConfigError("datamgr_train is a data manager or an iterable of batches, not None")
-        self.val_freq = self.val_freq if val_freq is None else val_freq
-        if isinstance(self.val_freq, bool) or not isinstance(self.val_freq, int) or self.val_freq < 1:
-            raise ConfigError(f"val_freq is a number of epochs of at least 1, not {self.val_freq!r}")
+        val_freq = self.val_freq if val_freq is None else val_freq
+        if isinstance(val_freq, bool) or not isinstance(val_freq, int) or val_freq < 1:
+            raise ConfigError(f"val_freq is a number of epochs of at least 1, not {val_freq!r}")
+        self.val_freq = val_freq
         requested, self._validates = BestScore(key, mode), valid is not None
         if key is not None:
             if (names := self.score_names()) is not None:
@@ -307,15 +308,7 @@ class AbstractNetworkTrainer(ABC):
         self._fold = fold
 
     def describe(self) -> str:
-        """Text that tells which callbacks run at which hook, in the order in which they run.
-
-        Examples
-        --------
-        >>> print(trainer.describe())  # doctest: +SKIP
-        PyTorchNetworkTrainer, fold 0, next epoch 1
-          at_training_begin  LRSchedulerCallback, ProgressBar
-          ...
-        """
+        """Text that tells which callbacks run at which hook, in order; a dash where nobody listens."""
         lines = [f"{type(self).__name__}, fold {self.fold}, next epoch {self.start_epoch}"]
         width = max(map(len, HOOKS))
         lines += [f"  {hook:{width}}  {', '.join(self._callbacks.names_at(hook)) or '-'}" for hook in HOOKS]

@@ -30,7 +30,7 @@ class CallbackTable:
         CallbackTypeError
             If it is neither, or a class instead of an object.
         CallbackError
-            If a hook asks for a keyword that it will not be given.
+            If a hook asks for a keyword that it will not be given, or does not take the trainer.
         """
         duck = all(callable(getattr(callback, hook, None)) for hook in ("at_epoch_begin", "at_epoch_end"))
         if isinstance(callback, type) or not (isinstance(callback, AbstractCallback) or duck):
@@ -52,7 +52,10 @@ class CallbackTable:
 
     @staticmethod
     def _accepted_keywords(callback: Any, hook: str, method: Callable[..., Any]) -> frozenset[str]:
-        _, *parameters = inspect.signature(method).parameters.values()  # the first is the trainer
+        parameters = list(inspect.signature(method).parameters.values())
+        if not parameters or parameters[0].kind in (parameters[0].KEYWORD_ONLY, parameters[0].VAR_KEYWORD):
+            raise CallbackError(f"{type(callback).__name__}.{hook} takes no trainer: a hook is called with it first")
+        del parameters[0]
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             return HOOKS[hook]
         for p in parameters:

@@ -38,14 +38,17 @@ def make_optimizers(
     Raises
     ------
     ConfigError
-        If it gives anything else, or the parameters do not fit the class.
+        If it gives anything else, the parameters do not fit the class, or the network has nothing to train.
     """
     if not isinstance(optimizer_cls, type) or not issubclass(optimizer_cls, Optimizer):
         raise ConfigError(f"optimizer_cls is a class of torch.optim, not {optimizer_cls!r}")
     try:
         made = optim_fn(network, optimizer_cls, **(optimizer_params or {}))
-    except TypeError as error:
-        raise ConfigError(f"optimizer_params {dict(optimizer_params or {})} do not fit: {error}") from error
+    except (TypeError, ValueError) as error:
+        name, params = optimizer_cls.__name__, dict(optimizer_params or {})
+        raise ConfigError(f"{name} cannot be made with optimizer_params {params}: {error}") from error
+    if not isinstance(made, (Optimizer, Mapping)) or made == {}:
+        raise ConfigError(f"optim_fn gives an optimizer, or several by name, not {made!r}")
     optimizers = {"default": made} if isinstance(made, Optimizer) else dict(made)
     for name, optimizer in optimizers.items():
         if not isinstance(optimizer, Optimizer):

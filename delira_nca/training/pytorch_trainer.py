@@ -22,6 +22,7 @@ from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.devices import choose_device
 from delira_nca.training.means import SampleMean
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers
 from delira_nca.training.predictor import batch_length, predict_batches
@@ -100,7 +101,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        refuse_unknown_keywords(type(self).__name__, kwargs, inspect.signature(type(self).__init__).parameters)
+        refuse_unknown_keywords(type(self).__name__, kwargs, _argument_names(type(self)))
         self._check(network, criterions, metrics, metric_keys, save_freq, start_epoch)
         super().__init__(fold, callbacks)
         self.save_path, self.save_freq = save_path, save_freq
@@ -133,13 +134,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     ) -> None:
         if not isinstance(network, nn.Module) or not all(hasattr(network, n) for n in ("closure", "prepare_batch")):
             raise ConfigError(f"network is a module with closure and prepare_batch, not {type(network).__name__}")
-        for what, functions in (("criterion", criterions), ("metric", metrics)):
-            for name, function in (functions or {}).items():
+        for what, given in (("criterion", criterions), ("metric", metrics)):
+            for name, function in (given or {}).items():
                 if not callable(function):
                     raise ConfigError(f"{what} {name!r} is called with tensors, but {function!r} cannot be called")
         if not criterions and getattr(network, "loss_names", None) is None:
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
-        refuse_unknown_keywords("metric_keys", metric_keys or {}, {**(criterions or {}), **(metrics or {})})
+        functions = {**(criterions or {}), **(metrics or {})}
+        refuse_unknown_keywords("metric_keys", [name for name in metric_keys or {} if name not in functions], functions)
         if isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 0:
             raise ConfigError(f"save_freq is a number of epochs, 0 for never, not {save_freq!r}")
         if isinstance(start_epoch, bool) or not isinstance(start_epoch, int) or start_epoch < 1:
@@ -158,7 +160,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         mixed_precision_kwargs: Mapping[str, Any] | None,
     ) -> None:
         """Put the network on its device, and make optimizers, precision, and the callbacks of scheduler and files."""
-        self.device = _device(gpu_ids, self._device_argument)
+        self.device = choose_device(gpu_ids, self._device_argument)
         self.input_device = self.output_device = self.device
         self.network = network.to(self.device)
         self.optimizers = make_optimizers(network, optim_fn, optimizer_cls, optimizer_params)
@@ -249,10 +251,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             if "label" in data_dict:
                 values, prediction = self._closure(data_dict, number, train=False)
             else:
-                seed = derive_seed(self.seed, "rollout", "valid", number)
-                with torch.no_grad():
+                keys = ("valid", number)
+                with isolated_rng(derive_seed(self.seed, "closure", *keys)), torch.no_grad(), self.precision.autocast():
+                    seed = derive_seed(self.seed, "rollout", *keys)
                     values, prediction = {}, self.network.forward_batch(data_dict, seed=seed)[0]
-            return values, np.asarray(getattr(prediction, "pred", prediction).detach().cpu())
+            pred = getattr(prediction, "pred", prediction).detach().cpu()
+            return values, np.asarray(pred.float() if pred.dtype == torch.bfloat16 else pred)
 
         was_training = self.network.training
         self.network.eval()
@@ -286,7 +290,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
         The trainer's own network keeps the weights of the last epoch, so that training can go on from there.
         """
-        if self._best_weights is None:
+        if self._best_weights is None or self.best.score is None:
             return self.network.eval()
         best = copy.deepcopy(self.network)
         best.load_state_dict(self._best_weights)
@@ -408,18 +412,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         return "\n".join(lines)
 
 
-def _device(gpu_ids: Sequence[int], device: str | torch.device | None) -> torch.device:
-    if len(gpu_ids) > 1:
-        raise ConfigError(f"gpu_ids names one GPU; several, {list(gpu_ids)}, train with torchrun, one process each")
-    if gpu_ids and device is not None:
-        raise ConfigError(f"give gpu_ids {list(gpu_ids)} or device {str(device)!r}, not both")
-    name = f"cuda:{gpu_ids[0]}" if gpu_ids else "cpu" if device is None else device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        made = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"{name!r} is no device of torch: {str(error).splitlines()[0]}") from error
-    if made.type == "cuda" and (not torch.cuda.is_available() or (made.index or 0) >= torch.cuda.device_count()):
-        raise ConfigError(f"device {made} was asked for, and torch sees {torch.cuda.device_count()} GPUs")
-    return made
+def _argument_names(trainer_cls: type[PyTorchNetworkTrainer]) -> set[str]:
+    names = set()
+    for owner in (trainer_cls, PyTorchNetworkTrainer):
+        parameters = inspect.signature(owner.__init__).parameters.values()
+        names |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    return names - {"self"}

@@ -169,7 +169,9 @@ def make_trainer(nca):
 
     def make(network=None, save_path=None, criterions=None, optimizer_cls=torch.optim.Adam, **changes):
         arguments = {"optimizer_params": {"lr": 1e-2}, **changes}
-        return PyTorchNetworkTrainer(network or nca(), save_path, criterions or {"mse": mse}, optimizer_cls, **arguments)
+        return PyTorchNetworkTrainer(
+            network or nca(), save_path, criterions or {"mse": mse}, optimizer_cls, **arguments
+        )
 
     return make
 

@@ -44,9 +44,9 @@ trainer = MeanTrainer(callbacks=[
     EarlyStopping("loss", min_delta=0.1, patience=0), ProgressBar(stream=out),
 ])
 weight = trainer.train(9, [{"data": np.full(2, 4.0)}], val_score_key="loss", val_score_mode="lowest")
-assert [h["loss"] for h in trainer.history] == [16.0, 4.0, 1.0, 0.25, 0.0625], trainer.history
-assert trainer.best.epoch == 4 + 1 and weight == 3.875 and ends == [None]
-assert len(out.getvalue().splitlines()) == 5
+assert [h["loss"] for h in trainer.history] == [4.0 ** (2 - n) for n in range(6)], trainer.history
+assert trainer.best.epoch == 6 and weight == 3.9375 and ends == [None]
+assert len(out.getvalue().splitlines()) == 6
 assert not any(name.partition(".")[0] == "torch" for name, module in sys.modules.items() if module is not None)
 print("done")
 """
@@ -249,7 +249,9 @@ def test_update_state_changes_declared_keys_only_and_returns_the_trainer(plain_t
 # Stopping and going on ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hook", ["at_training_begin", "at_epoch_begin", "at_iter_begin", "at_iter_end", "at_epoch_end"])
+@pytest.mark.parametrize(
+    "hook", ["at_training_begin", "at_epoch_begin", "at_iter_begin", "at_iter_end", "at_epoch_end"]
+)
 def test_stop_training_ends_after_the_epoch_and_keeps_the_reason(plain_trainer, recorder, hook):
     calls = []
     stop = _at(hook, {"stop_training": True, "stop_reason": "enough"})

@@ -34,6 +34,7 @@ class MetricLogger(AbstractCallback):
         if every < 0:
             raise ConfigError(f"every is a number of iterations, 0 for none, not {every!r}")
         self.sinks, self.every, self.config = sinks, every, dict(config or {})
+        self._rates: dict[str, float] = {}
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Forget what will be done again, and write the config."""
@@ -51,14 +52,17 @@ class MetricLogger(AbstractCallback):
             for sink in self.sinks:
                 sink.scalars(values, global_iter_num + 1)
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
-        """Write the epoch's values and learning rates."""
-        rates = {
+    def at_epoch_begin(self, trainer: Any, **event: Any) -> None:
+        """Remember the learning rates, before a scheduler changes them."""
+        self._rates = {
             "lr" if name == "default" else f"lr_{name}": float(optimizer.param_groups[0]["lr"])
             for name, optimizer in trainer.optimizers.items()
         }
+
+    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+        """Write the epoch's values, and the learning rates that it began with."""
         for sink in self.sinks:
-            sink.scalars({"epoch": curr_epoch, **val_metrics, **rates}, trainer.global_iter_num)
+            sink.scalars({"epoch": curr_epoch, **val_metrics, **self._rates}, trainer.global_iter_num)
 
     def at_training_end(self, trainer: Any, **event: Any) -> None:
         """Let go of the files."""

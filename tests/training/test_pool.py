@@ -1,0 +1,265 @@
+"""The sample pool, and its face of NCALab's page."""
+
+import pytest
+import torch
+
+from delira_nca.errors import CheckpointError, ConfigError, ShapeError
+from delira_nca.training import Pool, SamplePool
+
+LOSSES = torch.tensor([0.5, 0.1, 0.9, 0.3, 0.2, 0.8, 0.4, 0.7])
+
+
+@pytest.fixture
+def seed():
+    return torch.full((3, 6, 6), 2.0)
+
+
+@pytest.fixture
+def pool(seed):
+    """Pool of 8 in which slot n holds n + 10 everywhere, so that each state says where it is from."""
+    pool = SamplePool(seed, 8)
+    states = torch.arange(10.0, 18.0).view(8, 1, 1, 1).expand(8, 3, 6, 6)
+    pool.commit(torch.arange(8), states, losses=LOSSES)
+    return pool
+
+
+def test_a_fresh_pool_holds_the_seed_and_no_losses(seed):
+    pool = SamplePool(seed, 5)
+    assert pool.states.shape == (5, 3, 6, 6)
+    assert all(torch.equal(state, seed) for state in pool.states)
+    assert torch.isinf(pool.losses).all()
+    assert len(pool) == 5
+    assert repr(pool) == "SamplePool(capacity=5, state=(3, 6, 6), slots=[], draws=0)"
+
+
+def test_the_pool_replaces_the_worst_sample_by_the_seed(pool, seed):
+    drawn = pool.sample(batch_size=4, losses=LOSSES.flip(0))
+    assert torch.equal(drawn.states[drawn.losses.argmax()], seed)
+    assert len(set(drawn.indices.tolist())) == 4
+
+
+def test_all_are_drawn_once_worst_first(pool, seed):
+    draw = pool.sample(8)
+    assert draw.indices.tolist() == LOSSES.argsort(descending=True).tolist()
+    assert draw.losses.tolist() == LOSSES.sort(descending=True).values.tolist()
+    assert torch.equal(draw.states[0], seed)
+    assert draw.states[1:, 0, 0, 0].tolist() == [index + 10 for index in draw.indices[1:].tolist()]
+
+
+def test_a_draw_is_without_replacement_and_reaches_every_slot(pool):
+    drawn = [pool.sample(5).indices.tolist() for _ in range(40)]
+    assert all(len(set(indices)) == 5 for indices in drawn)
+    assert {index for indices in drawn for index in indices} == set(range(8))
+    assert drawn[0] != drawn[1]
+
+
+def test_a_draw_is_a_copy(pool):
+    before = pool.states.clone()
+    pool.sample(8, num_damaged=3).states.zero_()
+    assert torch.equal(pool.states, before)
+
+
+@pytest.mark.parametrize(("num_seeds", "replaced"), [(0, 0), (1, 1), (3, 3), (8, 8)])
+def test_as_many_of_the_worst_as_asked_for_begin_anew(pool, seed, num_seeds, replaced):
+    states = pool.sample(8, num_seeds=num_seeds).states
+    assert [torch.equal(state, seed) for state in states] == [True] * replaced + [False] * (8 - replaced)
+
+
+@pytest.mark.parametrize("damage", ["disc", "half", "rectangle"])
+def test_only_the_lowest_losses_are_damaged(pool, damage):
+    draw = pool.sample(8, num_damaged=3, damage=damage)
+    holes = draw.states == 0
+    assert [bool(hole.any()) for hole in holes] == [False] * 5 + [True] * 3
+    assert draw.losses[5:].tolist() == LOSSES.sort(descending=True).values[5:].tolist()
+    for state, hole, index in zip(draw.states[5:], holes[5:], draw.indices[5:].tolist(), strict=True):
+        assert all(torch.equal(channel, hole[0]) for channel in hole)
+        assert bool((state[~hole] == index + 10).all())
+
+
+def test_no_replaced_sample_is_ever_damaged(pool, seed):
+    draw = pool.sample(4, num_seeds=2, num_damaged=2)
+    assert all(torch.equal(state, seed) for state in draw.states[:2])
+    assert all(bool((state == 0).any()) for state in draw.states[2:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        ((9,), ("9", "8")),
+        ((0,), ("0", "8")),
+        ((4, 3, 2), ("3", "2", "4")),
+        ((4, -1, 2), ("-1", "2", "4")),
+        ((4, 0, -2), ("0", "-2", "4")),
+    ],
+)
+def test_a_draw_that_cannot_be_is_refused_with_its_numbers_and_changes_nothing(pool, arguments, numbers):
+    batch_size, *counts = arguments
+    with pytest.raises(ConfigError) as raised:
+        pool.sample(batch_size, **dict(zip(("num_seeds", "num_damaged"), counts, strict=False)))
+    assert all(number in str(raised.value) for number in numbers)
+    assert isinstance(raised.value, ValueError)
+    assert pool.num_draws == 0
+
+
+def test_a_batch_of_one_is_the_seed(pool, seed):
+    assert torch.equal(pool.sample(1).states, seed[None])
+
+
+@pytest.mark.parametrize("capacity", [0, -3, 2.5, True])
+def test_a_capacity_that_is_none_is_refused(seed, capacity):
+    with pytest.raises(ConfigError, match="capacity"):
+        SamplePool(seed, capacity)
+
+
+def test_shapes_that_do_not_fit_are_refused(pool, seed):
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        SamplePool(torch.ones(3), 4)
+    with pytest.raises(ShapeError, match="slot 'label' has 3 entries for a pool of 4"):
+        SamplePool(seed, 4, slots={"label": torch.zeros(3)})
+    with pytest.raises(ShapeError, match=r"\(2, 3, 6, 6\), not \(3, 3, 6, 6\)"):
+        pool.commit(torch.arange(2), torch.zeros(3, 3, 6, 6))
+    with pytest.raises(ShapeError, match=r"\(8,\), not \(4,\)"):
+        pool.sample(4, losses=torch.zeros(4))
+    with pytest.raises(ConfigError, match="no slot 'label'"):
+        pool.commit(torch.arange(2), torch.zeros(2, 3, 6, 6), slots={"label": torch.zeros(2)})
+
+
+def test_commit_writes_exactly_the_drawn_rows(pool):
+    states, losses = pool.states.clone(), pool.losses.clone()
+    draw = pool.sample(3)
+    pool.commit(draw.indices, torch.full((3, 3, 6, 6), 7.0), losses=torch.tensor([0.01, 0.02, 0.03]))
+    others = [index for index in range(8) if index not in draw.indices]
+    assert bool((pool.states[draw.indices] == 7).all())
+    assert torch.equal(pool.states[others], states[others])
+    assert pool.losses[draw.indices].tolist() == torch.tensor([0.01, 0.02, 0.03]).tolist()
+    assert torch.equal(pool.losses[others], losses[others])
+
+
+def test_commit_keeps_no_graph_and_ranks_unknown_losses_as_the_worst(pool):
+    states = torch.ones(2, 3, 6, 6, requires_grad=True) * 2
+    pool.commit(torch.tensor([1, 4]), states)
+    assert not pool.states.requires_grad
+    assert pool.sample(8).indices[:2].sort().values.tolist() == [1, 4]
+
+
+def test_losses_that_are_nan_rank_worst(pool, seed):
+    pool.commit(torch.tensor([4]), pool.states[4:5].clone(), losses=torch.tensor([torch.nan]))
+    draw = pool.sample(8, num_damaged=2)
+    assert draw.indices[0] == 4
+    assert torch.equal(draw.states[0], seed)
+    assert torch.isfinite(draw.losses[1:]).all()
+
+
+def test_slots_stay_aligned_with_states(seed):
+    pool = SamplePool(seed, 6, slots={"label": torch.arange(6), "goal": torch.arange(12.0).view(6, 2)})
+    draw = pool.sample(4)
+    assert draw.slots["label"].tolist() == draw.indices.tolist()
+    assert draw.slots["goal"][:, 0].tolist() == [2.0 * index for index in draw.indices.tolist()]
+    pool.commit(draw.indices, draw.states, slots={"label": draw.slots["label"] + 100})
+    expected = [index + 100 if index in draw.indices else index for index in range(6)]
+    assert pool.slots["label"].tolist() == expected
+    assert pool.slots["goal"].tolist() == torch.arange(12.0).view(6, 2).tolist()
+
+
+def test_what_is_drawn_is_a_function_of_the_seed_of_the_pool(seed):
+    def draws(rng_seed):
+        pool = SamplePool(seed, 32, rng_seed=rng_seed)
+        return [pool.sample(4).indices.tolist() for _ in range(3)]
+
+    assert draws(0) == draws(0)
+    assert draws(0) != draws(1)
+
+
+def test_a_pool_goes_on_from_its_state(pool, seed, assert_same):
+    for _ in range(3):
+        draw = pool.sample(3, num_damaged=1)
+        pool.commit(draw.indices, draw.states + 1, losses=draw.losses / 2)
+    resumed = SamplePool(seed, 8, rng_seed=99)
+    resumed.load_state_dict(pool.state_dict())
+    for _ in range(3):
+        draws = [p.sample(4, num_damaged=1) for p in (pool, resumed)]
+        assert_same(*(vars(draw) for draw in draws))
+        for p, draw in zip((pool, resumed), draws, strict=True):
+            p.commit(draw.indices, draw.states * 2, losses=draw.losses)
+    assert_same(pool.state_dict(), resumed.state_dict())
+
+
+def test_a_state_that_was_taken_up_is_not_shared(pool, seed):
+    resumed = SamplePool(seed, 8)
+    resumed.load_state_dict(pool.state_dict())
+    resumed.commit(torch.tensor([0]), torch.zeros(1, 3, 6, 6))
+    assert bool((pool.states[0] == 10).all())
+
+
+def test_the_state_of_another_pool_is_refused(pool, seed):
+    with pytest.raises(CheckpointError, match=r"\(8, 3, 6, 6\).*\(9, 3, 6, 6\)"):
+        SamplePool(seed, 9).load_state_dict(pool.state_dict())
+    with pytest.raises(CheckpointError, match="label"):
+        SamplePool(seed, 8, slots={"label": torch.zeros(8)}).load_state_dict(pool.state_dict())
+
+
+# NCALab's face --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seeds(seed):
+    return seed[None].repeat(4, 1, 1, 1)
+
+
+def test_the_face_gives_seeds_at_first_and_then_what_became_of_them(seeds):
+    pool = Pool(n_seed=1, capacity=4)
+    assert pool.batch is None
+    assert torch.equal(pool.sample(seeds), seeds)
+    pool.update(seeds * 3, losses=torch.tensor([0.4, 0.3, 0.2, 0.1]))
+    batch = pool.sample(seeds)
+    assert sorted(batch[:, 0, 0, 0].tolist()) == [2.0, 6.0, 6.0, 6.0]
+    assert torch.equal(batch, pool.batch)
+
+
+def test_the_face_replaces_the_worst(seeds):
+    pool = Pool(n_seed=2, capacity=4)
+    pool.sample(seeds)
+    values = torch.tensor([3.0, 4.0, 5.0, 6.0]).view(4, 1, 1, 1)
+    pool.update(values.expand(4, 3, 6, 6), losses=torch.tensor([0.1, 0.9, 0.2, 0.8]))
+    assert sorted(pool.sample(seeds)[:, 0, 0, 0].tolist()) == [2.0, 2.0, 3.0, 5.0]
+
+
+def test_the_face_damages_none_all_or_some_but_never_a_seed(seeds):
+    def damaged(p_damage):
+        pool, counts = Pool(n_seed=1, damage=True, p_damage=p_damage, capacity=4), []
+        for _ in range(30):
+            batch = pool.sample(seeds)
+            assert not bool((batch[0] == 0).any())
+            counts.append(sum(bool((state == 0).any()) for state in batch))
+            pool.update(seeds)
+        return counts
+
+    assert set(damaged(0.0)) == {0}
+    assert set(damaged(1.0)) == {3}
+    assert 0.25 < sum(damaged(0.5)) / 90 < 0.75
+    undamaged = Pool(damage=False, p_damage=1.0, capacity=4)
+    assert not bool((undamaged.sample(seeds) == 0).any())
+
+
+def test_the_face_refuses_what_cannot_be(seeds):
+    with pytest.raises(ConfigError, match="batch of 4 cannot be drawn from a pool of 3"):
+        Pool(capacity=3).sample(seeds)
+    with pytest.raises(ConfigError, match="5 seeds .* batch of 4"):
+        Pool(n_seed=5, damage=True).sample(seeds)
+    with pytest.raises(ConfigError, match=r"p_damage .* not 1\.5"):
+        Pool(p_damage=1.5)
+    with pytest.raises(ConfigError, match="call sample"):
+        Pool().update(seeds)
+
+
+def test_the_face_goes_on_from_its_state(seeds):
+    pool = Pool(n_seed=1, damage=True, p_damage=0.5, capacity=8)
+    assert pool.state_dict() == {}
+    pool.sample(seeds)
+    pool.update(seeds * 2, losses=torch.rand(4))
+    resumed = Pool(n_seed=1, damage=True, p_damage=0.5, capacity=8)
+    resumed.load_state_dict(pool.state_dict())
+    for _ in range(3):
+        assert torch.equal(pool.sample(seeds), resumed.sample(seeds))
+        for each in (pool, resumed):
+            each.update(each.batch + 1, losses=each.batch.mean((1, 2, 3)))
