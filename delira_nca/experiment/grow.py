@@ -31,6 +31,7 @@ from delira_nca.training.callbacks import (
     NaNGuard,
     PoolUpdate,
     ProgressBar,
+    StepCurriculum,
 )
 from delira_nca.training.devices import choose_device
 from delira_nca.visualization import save_curves, save_film, save_picture, to_rgb
@@ -66,7 +67,7 @@ class GrowConfig:
     size : cells along the longer side of the picture.
     padding : empty cells on each side of it.
     steps : roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
-        results are shown.
+        results are shown. A training of at least 8 epochs begins with shorter ones, for a quarter of its length.
     regime : growing, persistent or regenerating.
     epochs, iterations : so many epochs of so many iterations.
     batch_size, pool_size : states per iteration, and in the pool.
@@ -213,6 +214,13 @@ def _callbacks(config: GrowConfig, pool: SamplePool | None, folder: Path, progre
     callbacks: list[Any] = [NaNGuard(), GradientNormalization()]
     if pool is not None:
         callbacks.append(PoolUpdate(pool, num_damaged=REGIMES[config.regime].num_damaged))
+    low, high = config.steps
+    if config.epochs >= 8:
+        short = max(1, round(0.4 * low))
+        first = (short, max(short + 1, round(0.4 * high)))
+        callbacks.append(
+            StepCurriculum(first, (low, high), hold=max(1, config.epochs // 12), epochs=config.epochs // 4)
+        )
     callbacks += [
         LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": milestones, "gamma": 0.3}),
         MetricLogger(JSONLSink(folder / "metrics.jsonl"), TensorboardXSink(folder / "events")),
@@ -234,7 +242,8 @@ def _results(
     errors = {n: math.log10(float(mse(frames[n].pred, label))) for n in (horizon, 5 * horizon)}
     film = np.concatenate([to_rgb(frame.image_channels_np) for frame in frames[: 2 * horizon + 1]])
     save_film(film, folder / "growth.gif")
-    save_curves(trainer.history, folder / "curves.png", keys=["mse"], title=f"{config.name}, {config.regime}")
+    title = f"{config.name}, {config.regime}"
+    save_curves(trainer.history, folder / "curves.png", keys=["mse", "val_mse"], title=title)
     with replaced(folder / "result.json") as temporary:
         temporary.write_text(json.dumps({"log10_error_after_steps": errors, "best_epoch": trainer.best.epoch}) + "\n")
     return GrowResult(folder, network, errors)

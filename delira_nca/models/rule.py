@@ -57,7 +57,7 @@ class MLPRule(nn.Module):
         self, hidden_size: int | Sequence[int] = 128, *, nonlinearity: str = "relu", final_bias: bool = True
     ) -> None:
         super().__init__()
-        sizes = (hidden_size,) if isinstance(hidden_size, int) else tuple(hidden_size)
+        sizes: tuple[Any, ...] = tuple(hidden_size) if isinstance(hidden_size, Sequence) else (hidden_size,)
         if not sizes or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sizes):
             raise ConfigError(f"hidden_size is a number of neurons of at least 1, or several, not {hidden_size!r}")
         require_choice("nonlinearity", nonlinearity, _NONLINEARITIES)

@@ -130,17 +130,26 @@ class CallbackTable:
 
         A callback without a saved state keeps its own, and a saved state without a callback is left; both are logged,
         since the run does not go on exactly as it was.
+
+        Raises
+        ------
+        CheckpointError
+            If a state does not fit; all callbacks have the states they had before then.
         """
         callbacks = dict(self._keyed())
         for key in sorted(states.keys() - callbacks.keys()):
             _LOGGER.warning("the checkpoint holds a state of callback %s, which is not registered", key)
+        former: dict[str, Any] = {}
         for key, callback in callbacks.items():
             if key in states:
+                former[key] = callback.state_dict()
                 try:
                     callback.load_state_dict(states[key])
-                except DeliraNCAError:
-                    raise
                 except Exception as error:
+                    for done in list(former)[:-1]:
+                        callbacks[done].load_state_dict(former[done])
+                    if isinstance(error, DeliraNCAError):
+                        raise
                     raise CheckpointError(f"callback {key} cannot take up its saved state: {error}") from error
             elif callback.state_dict():
                 _LOGGER.warning("callback %s has no state in the checkpoint and starts anew", key)

@@ -372,13 +372,13 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             super()._update_state(new_state)
             return self
         self._check_fits(new_state)
+        self._callbacks.load_state_dict(new_state["callbacks"])  # first, since a callback may refuse its state
         self.network.load_state_dict(new_state["network"])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(new_state["optimizers"][name])
+            optimizer.load_state_dict(copy.deepcopy(new_state["optimizers"][name]))  # torch would share the tensors
         self.precision.load_state_dict(new_state["precision"])
         self.best.load_state_dict(new_state["best"])
         self._best_weights = new_state["best_weights"]
-        self._callbacks.load_state_dict(new_state["callbacks"])
         self.history = copy.deepcopy(list(new_state["history"]))
         self.metrics_val = dict(new_state["metrics_val"])
         self.start_epoch, self.global_iter_num = new_state["epoch"] + 1, new_state["global_iter_num"]
@@ -396,6 +396,15 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             raise CheckpointError(
                 f"the checkpoint has optimizers {sorted(state['optimizers'])}, this trainer {sorted(self.optimizers)}"
             )
+        for name, optimizer in self.optimizers.items():
+            saved, here = (
+                [len(group["params"]) for group in groups]
+                for groups in (state["optimizers"][name]["param_groups"], optimizer.param_groups)
+            )
+            if saved != here:
+                raise CheckpointError(
+                    f"the checkpoint's optimizer {name!r} has groups of {saved} tensors, this trainer's of {here}"
+                )
 
     def describe(self) -> str:
         """Text that tells what is trained, on what, and which callbacks run at which hook, in order."""

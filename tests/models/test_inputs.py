@@ -3,8 +3,14 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.models import BasicNCAModel, intepret_range_parameter, interpret_range_parameter, make_seed
-from delira_nca.models import pad_input, unwrap
+from delira_nca.models import (
+    BasicNCAModel,
+    intepret_range_parameter,
+    interpret_range_parameter,
+    make_seed,
+    pad_input,
+    unwrap,
+)
 
 
 @pytest.fixture

@@ -152,12 +152,15 @@ def test_learned_filters_use_the_padding_too(padding):
     with torch.no_grad():
         next(perception.parameters()).copy_(torch.tensor([[[1.0, 0.0, 10.0]]]))
     seen = perception(torch.tensor([[[1.0, 2.0, 3.0]]]))[0, 0].tolist()
-    assert seen == {
-        "zeros": [20, 31, 2],
-        "reflect": [22, 31, 22],
-        "replicate": [21, 31, 32],
-        "circular": [23, 31, 12],
-    }[padding]
+    assert (
+        seen
+        == {
+            "zeros": [20, 31, 2],
+            "reflect": [22, 31, 22],
+            "replicate": [21, 31, 32],
+            "circular": [23, 31, 12],
+        }[padding]
+    )
 
 
 def test_fixed_kernels_are_no_part_of_the_weights_but_follow_the_module():

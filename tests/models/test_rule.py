@@ -58,7 +58,7 @@ def test_a_description_makes_the_same_rule():
     assert MLPRule(**rule.to_dict()).to_dict() == rule.to_dict()
 
 
-@pytest.mark.parametrize("size", [0, -3, (), (8, 0), True, (2.5,)])
+@pytest.mark.parametrize("size", [0, -3, (), (8, 0), True, 2.5, (2.5,), None, "8"])
 def test_sizes_that_cannot_work_are_refused(size):
     with pytest.raises(ConfigError, match="number of neurons of at least 1"):
         MLPRule(size)

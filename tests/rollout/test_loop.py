@@ -57,7 +57,7 @@ def assert_all_equal(found, expected):
         assert torch.equal(a, b)
 
 
-# Segments --------------------------------------------------------------------------------------------------------------
+# Segments -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("segment", [1, 3, 4, 6, 7])
@@ -118,7 +118,7 @@ def test_nothing_is_kept_without_gradients(randomise, noise):
     assert torch.equal(out, rollout(x, model, 8, seed=1).detach())
 
 
-# Start, masks, trajectories ---------------------------------------------------------------------------------------------
+# Start, masks, trajectories -----------------------------------------------------------------------------------------
 
 
 def test_a_roll_out_goes_on_where_it_stopped(model, x):
@@ -183,7 +183,7 @@ def test_a_trajectory_can_be_trained_on_at_every_step(randomise, x):
             assert (a - b).abs().max() <= 1e-6 * b.abs().max()
 
 
-# What is refused ----------------------------------------------------------------------------------------------------------
+# What is refused ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [-1, True, 2.0, "3"])

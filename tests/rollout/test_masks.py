@@ -84,3 +84,9 @@ def test_a_sample_has_the_same_mask_in_every_batch(shape):
     for size in (1, 3):
         assert torch.equal(fire_mask(1, 2, size, shape, 0.5), large[:size])
     assert not torch.equal(large[0], large[1])
+
+
+def test_a_cell_fires_where_its_hash_is_below_the_threshold():
+    value = int(uniform24(0, 0, 1, 3)[0, 1])
+    assert not fire_mask(0, 0, 1, (3,), value / 2**24)[0, 0, 1]
+    assert fire_mask(0, 0, 1, (3,), (value + 1) / 2**24)[0, 0, 1]

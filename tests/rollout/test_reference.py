@@ -21,7 +21,7 @@ def automaton(channels=6, fixed=0, perception=("identity", "sobel"), padding="ze
     return BasicNCAModel(**arguments)
 
 
-# What one step does ---------------------------------------------------------------------------------------------------
+# What one step does -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("padding", ["zeros", "circular"])
@@ -183,7 +183,7 @@ def test_a_seed_grows_alike_on_every_grid_that_it_does_not_fill(randomise):
     assert torch.count_nonzero(large) == torch.count_nonzero(large[:, :, 16:48, 16:48])
 
 
-# The same rule in numpy, in float64 and other words ------------------------------------------------------------------
+# The same rule in numpy, in float64 and other words -----------------------------------------------------------------
 
 PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 SOBEL_X = np.outer([1, 2, 1], [-1, 0, 1]) / 8

@@ -186,3 +186,14 @@ def linear_batches():
         return [{"data": x, "label": x.sum(1, keepdims=True)} for x in data]
 
     return make
+
+
+@pytest.fixture
+def linear_trainer():
+    """Makes trainers of the linear network that do not change it, unless they are told to; arguments by name."""
+
+    def make(network, **changes):
+        arguments = {"criterions": {"mse": mse}, "optimizer_cls": torch.optim.SGD, "optimizer_params": {"lr": 0.0}}
+        return PyTorchNetworkTrainer(network, None, **{**arguments, **changes})
+
+    return make

@@ -147,3 +147,14 @@ def test_states_and_callbacks_that_do_not_meet_are_told(caplog):
 def test_a_state_that_does_not_fit_names_the_callback():
     with pytest.raises(CheckpointError, match="callback EarlyStopping cannot take up its saved state"):
         _table(EarlyStopping("loss")).load_state_dict({"EarlyStopping": {"other": 1}})
+
+
+def test_where_one_state_does_not_fit_none_is_taken_up():
+    def stoppings():
+        return [EarlyStopping("loss"), EarlyStopping("dice")]
+
+    (first, second), other = stoppings(), {"best": 0.5, "epochs_waited": 3}
+    first.step(0.25)
+    with pytest.raises(CheckpointError, match="EarlyStopping#2"):
+        _table(first, second).load_state_dict({"EarlyStopping": other, "EarlyStopping#2": {}})
+    assert (first.best, first.epochs_waited, second.best) == (0.25, 0, None)

@@ -8,10 +8,9 @@ import torch
 
 from delira_nca.errors import ConfigError, ScoreKeyError, UnknownKeywordError, UnknownNameError
 from delira_nca.losses import mse
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.training import PyTorchNetworkTrainer
-from delira_nca.training.callbacks import LambdaCallback, LRSchedulerCallback
+from delira_nca.training.callbacks import LambdaCallback
 
 
 class DropoutRule(MLPRule):
@@ -64,17 +63,30 @@ def test_dropout_is_reproducible_and_resumed_exactly(make_trainer, nca, batches,
     assert plain.history != straight.history
 
 
+def test_steps_are_drawn_anew_in_every_iteration_from_low_to_below_high(make_trainer, nca, batches):
+    def steps(seed):
+        drawn = []
+        keep = LambdaCallback(at_iter_end=lambda trainer, prediction, train: drawn.append((train, prediction.steps)))
+        trainer = make_trainer(nca(training_timesteps=(2, 5), inference_timesteps=7), callbacks=[keep], seed=seed)
+        trainer.train(2, batches(1) * 20, batches(1))
+        return drawn
+
+    first = steps(0)
+    assert first[:20] != first[21:41]
+    assert [n for train, n in first if not train] == [7, 7]
+    assert {n for train, n in first if train} == {2, 3, 4}
+    assert steps(0) == first
+    assert steps(1) != first
+
+
 # What is measured -----------------------------------------------------------------------------------------------------
 
 
-def _linear_trainer(network, **changes):
-    arguments = {"criterions": {"mse": mse}, "optimizer_cls": torch.optim.SGD, "optimizer_params": {"lr": 0.0}}
-    return PyTorchNetworkTrainer(network, None, **{**arguments, **changes})
-
-
-def test_means_are_over_samples_and_criterions_are_computed_in_validation(linear_network, linear_batches):
+def test_means_are_over_samples_and_criterions_are_computed_in_validation(
+    linear_network, linear_batches, linear_trainer
+):
     network, data = linear_network(), linear_batches(5, 1)
-    trainer = _linear_trainer(network, metrics={"mae": lambda pred, label: (pred - label).abs().mean()})
+    trainer = linear_trainer(network, metrics={"mae": lambda pred, label: (pred - label).abs().mean()})
     trainer.train(1, data, data)
     x, y = (np.concatenate([batch[key] for batch in data]).astype(np.float64) for key in ("data", "label"))
     weight, bias = (p.detach().double().numpy() for p in network.layer.parameters())
@@ -86,27 +98,27 @@ def test_means_are_over_samples_and_criterions_are_computed_in_validation(linear
         assert entry[f"val_{name}"] == pytest.approx(value, rel=1e-5)
 
 
-def test_the_loss_is_the_sum_of_the_criterions(linear_network, linear_batches):
-    trainer = _linear_trainer(linear_network(), criterions={"a": mse, "b": lambda p, y: 3 * mse(p, y)})
+def test_the_loss_is_the_sum_of_the_criterions(linear_network, linear_batches, linear_trainer):
+    trainer = linear_trainer(linear_network(), criterions={"a": mse, "b": lambda p, y: 3 * mse(p, y)})
     trainer.train(1, linear_batches(4))
     (entry,) = trainer.history
     assert entry["b"] == pytest.approx(3 * entry["a"])
     assert entry["loss"] == pytest.approx(4 * entry["a"])
 
 
-def test_one_step_of_sgd_is_the_gradient_step(linear_network, linear_batches):
+def test_one_step_of_sgd_is_the_gradient_step(linear_network, linear_batches, linear_trainer):
     network, (batch,) = linear_network(), linear_batches(4)
     x, y = batch["data"].astype(np.float64), batch["label"].astype(np.float64)
     weight, bias = (p.detach().double().numpy() for p in network.layer.parameters())
     expected = weight - 0.5 * 2 * (x @ weight.T + bias - y).T @ x / 4
-    _linear_trainer(network, optimizer_params={"lr": 0.5}).train(1, [batch])
+    linear_trainer(network, optimizer_params={"lr": 0.5}).train(1, [batch])
     assert network.layer.weight.detach().numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_criterions_and_metrics_are_wired_by_name(linear_network, linear_batches):
+def test_criterions_and_metrics_are_wired_by_name(linear_network, linear_batches, linear_trainer):
     data = [{**batch, "other": 2 * batch["label"]} for batch in linear_batches(4)]
     keys = {"mse": ("pred", "other"), "first": ("data",)}
-    trainer = _linear_trainer(linear_network(), metrics={"first": lambda x: x[0, 0]}, metric_keys=keys)
+    trainer = linear_trainer(linear_network(), metrics={"first": lambda x: x[0, 0]}, metric_keys=keys)
     trainer.train(1, data)
     pred = trainer.predict(data)[0]
     assert trainer.history[0]["mse"] == pytest.approx(float(np.square(pred - data[0]["other"]).mean()), rel=1e-5)
@@ -213,9 +225,7 @@ def test_a_misspelt_score_is_refused_before_the_first_batch(make_trainer, batche
 )
 def test_arguments_that_cannot_work_are_refused(nca, arguments, error, message):
     with pytest.raises(error, match=message):
-        PyTorchNetworkTrainer(
-            **{"network": nca(), "save_path": None, "criterions": {"mse": mse}, **arguments}
-        )
+        PyTorchNetworkTrainer(**{"network": nca(), "save_path": None, "criterions": {"mse": mse}, **arguments})
 
 
 def test_a_misspelt_argument_of_a_subclass_is_told_with_the_arguments_of_both(nca):
@@ -235,214 +245,3 @@ def test_a_network_without_a_loss_needs_criterions(linear_network):
 
 def test_auto_takes_a_device_that_is_there(make_trainer):
     assert make_trainer(device="auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-# Routines of one's own ------------------------------------------------------------------------------------------------
-
-
-class Adversaries(AbstractPyTorchNetwork):
-    """Two parts with an optimizer each, one against the other."""
-
-    def __init__(self):
-        super().__init__()
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)
-            self.generator, self.critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
-
-    @staticmethod
-    def closure(model, data_dict, optimizers, criterions, metrics, fold=0, batch_nr=0, **kwargs):
-        with torch.set_grad_enabled(bool(optimizers)):
-            fake = model.generator(data_dict["data"])
-            critic_loss = model.critic(fake.detach()).mean() - model.critic(data_dict["label"]).mean()
-            generator_loss = -model.critic(fake).mean()
-        for name, loss in (("critic", critic_loss), ("generator", generator_loss)):
-            if optimizers:
-                optimizers[name].zero_grad()
-                loss.backward(retain_graph=name == "critic")
-        for optimizer in optimizers.values():
-            optimizer.step()
-        losses = {"critic": critic_loss.detach(), "generator": generator_loss.detach()}
-        return {"batch_nr": float(batch_nr)}, {**losses, "loss": sum(losses.values())}, fake.detach()
-
-
-def _one_for_each_part(network, cls, **params):
-    return {part: cls(getattr(network, part).parameters(), **params) for part in ("generator", "critic")}
-
-
-def test_a_closure_may_step_several_optimizers(tmp_path, assert_same):
-    def make():
-        return PyTorchNetworkTrainer(
-            Adversaries(), None, {"none": mse}, torch.optim.Adam, {"lr": 0.1}, optim_fn=_one_for_each_part
-        )
-
-    rng = np.random.default_rng(0)
-    data = [{key: rng.random((4, 2), dtype=np.float32) for key in ("data", "label")} for _ in range(2)]
-    trainer = make()
-    before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
-    trainer.train(2, data, data, val_score_key="val_critic")
-    assert all(not torch.equal(before[name], p) for name, p in trainer.network.named_parameters())
-    assert sorted(trainer.optimizers) == ["critic", "generator"]
-    assert [entry["batch_nr"] for entry in trainer.history] == [0.5, 2.5]
-    assert trainer.history[0]["val_batch_nr"] == 0.5
-    trainer.save_state(tmp_path / "state.pt")
-    resumed = make().update_state(tmp_path / "state.pt")
-    for each in (trainer, resumed):
-        each.train(3, data, data, val_score_key="val_critic")
-    assert_same(trainer.state_dict(), resumed.state_dict())
-
-
-def test_an_unknown_score_of_a_closure_of_one_s_own_is_told_after_the_first_epoch():
-    trainer = PyTorchNetworkTrainer(Adversaries(), None, {"none": mse}, optim_fn=_one_for_each_part)
-    data = [{key: np.ones((4, 2), dtype=np.float32) for key in ("data", "label")}]
-    with pytest.raises(ScoreKeyError, match="Did you mean 'critic'"):
-        trainer.train(2, data, val_score_key="critc")
-
-
-def test_a_trainer_may_train_an_epoch_in_its_own_way(nca, batches):
-    class Twice(PyTorchNetworkTrainer):
-        def _train_single_epoch(self, batchgen, epoch):
-            data = list(batchgen)
-            first = super()._train_single_epoch(data, epoch)
-            return {"first": first["loss"], **super()._train_single_epoch(data, epoch)}
-
-    trainer = Twice(nca(), None, {"mse": mse})
-    trainer.train(2, batches(2, 2), val_score_key="first", val_score_mode="lowest")
-    assert trainer.global_iter_num == 8
-    assert trainer.history[0]["first"] != trainer.history[0]["loss"]
-    assert trainer.best.score in [entry["first"] for entry in trainer.history]
-
-
-# Prediction -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_prediction_gives_all_samples_labels_and_means(make_trainer, batches):
-    trainer, data = make_trainer(), batches(3, 2)
-    predictions, labels, means = trainer.predict(data)
-    assert isinstance(predictions, np.ndarray)
-    assert predictions.shape == (5, 4, 6, 6)
-    assert [len(label) for label in labels] == [3, 2]
-    expected = np.square(predictions - np.concatenate([b["label"] for b in data]), dtype=np.float64).mean()
-    assert means == {"mse": pytest.approx(expected, rel=1e-5), "loss": pytest.approx(expected, rel=1e-5)}
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 9])
-def test_regrouping_predicts_the_same_samples_in_order(linear_network, linear_batches, batch_size):
-    trainer, data = _linear_trainer(linear_network()), linear_batches(3, 2)
-    whole, regrouped = trainer.predict(data), trainer.predict(data, batch_size)
-    assert regrouped[0] == pytest.approx(whole[0], abs=1e-6)
-    assert np.array_equal(np.concatenate(regrouped[1]), np.concatenate(whole[1]))
-    assert regrouped[2]["loss"] == pytest.approx(whole[2]["loss"], rel=1e-5)
-
-
-def test_a_prediction_changes_neither_weights_nor_mode_and_makes_no_graph(make_trainer, batches, assert_same):
-    modes = []
-
-    def watch(pred, label):
-        modes.append((trainer.network.training, torch.is_grad_enabled(), pred.requires_grad))
-        return mse(pred, label)
-
-    trainer = make_trainer(criterions={"mse": watch})
-    before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-    for training in (True, False):
-        trainer.network.train(training)
-        trainer.predict(batches(2))
-        assert trainer.network.training is training
-    assert modes == [(False, False, False)] * 2
-    assert_same(dict(trainer.network.state_dict()), before)
-    assert all(p.grad is None for p in trainer.network.parameters())
-
-
-def test_the_mode_comes_back_after_an_error(make_trainer):
-    trainer = make_trainer()
-    trainer.network.train()
-    with pytest.raises(ConfigError):
-        trainer.predict([{"data": np.zeros((1, 7, 6, 6))}])
-    assert trainer.network.training
-
-
-def test_a_prediction_needs_no_labels_and_is_the_same_without_them(make_trainer, batches):
-    trainer, data = make_trainer(), batches(3, 2)
-    predictions, labels, means = trainer.predict([{"data": batch["data"]} for batch in data])
-    assert (labels, means) == ([], {})
-    assert np.array_equal(predictions, trainer.predict(data)[0])
-
-
-def test_nothing_is_predicted_for_nothing(make_trainer):
-    predictions, labels, means = make_trainer().predict([])
-    assert (len(predictions), labels, means) == (0, [], {})
-
-
-# Precision and schedulers ---------------------------------------------------------------------------------------------
-
-
-def test_mixed_precision_trains_on_a_cpu_in_bfloat16(linear_network, linear_batches):
-    seen = []
-
-    def watch(pred, label):
-        seen.append(pred.dtype)
-        return mse(pred.float(), label)
-
-    trainer = _linear_trainer(
-        linear_network(), criterions={"mse": watch}, optimizer_params={"lr": 0.1}, mixed_precision=True
-    )
-    data = linear_batches(4, 4)
-    trainer.train(5, data, data)
-    assert set(seen) == {torch.bfloat16}
-    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
-    assert trainer.network.layer.weight.dtype == torch.float32
-    with_labels, without = trainer.predict(data)[0], trainer.predict([{"data": batch["data"]} for batch in data])[0]
-    assert np.array_equal(with_labels, without)
-    assert with_labels.dtype == np.float32
-
-
-def test_mixed_precision_trains_an_automaton(make_trainer, batches):
-    trainer = make_trainer(mixed_precision=True)
-    trainer.train(2, batches(2), batches(2))
-    assert all(np.isfinite(list(entry.values())).all() for entry in trainer.history)
-
-
-def test_a_scheduler_of_torch_is_stepped_once_per_epoch(make_trainer, batches):
-    rates = []
-    watch = LambdaCallback(at_epoch_begin=lambda t: rates.append(t.optimizers["default"].param_groups[0]["lr"]))
-    trainer = make_trainer(
-        lr_scheduler_cls=torch.optim.lr_scheduler.StepLR,
-        lr_scheduler_params={"step_size": 2, "gamma": 0.5},
-        callbacks=[watch],
-    )
-    trainer.train(5, batches(2, 2))
-    assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025])
-    assert [type(c).__name__ for c in trainer.callbacks] == ["LambdaCallback", "LRSchedulerCallback"]
-
-
-def test_a_scheduler_may_be_a_callback_class(make_trainer, batches):
-    class Halving(LRSchedulerCallback):
-        def __init__(self, factor):
-            super().__init__(torch.optim.lr_scheduler.ExponentialLR, {"gamma": factor}, every="iteration")
-
-    trainer = make_trainer(lr_scheduler_cls=Halving, lr_scheduler_params={"factor": 0.5})
-    trainer.train(1, batches(2, 2))
-    assert trainer.optimizers["default"].param_groups[0]["lr"] == pytest.approx(0.0025)
-
-
-def test_a_callback_may_change_what_is_minimised(make_trainer, batches):
-    double = LambdaCallback(
-        at_epoch_end=lambda trainer: {"criterions": {"mse": lambda p, y: 2 * mse(p, y)}, "metrics": {"plain": mse}}
-    )
-    trainer = make_trainer(callbacks=[double])
-    trainer.train(2, batches(2))
-    assert trainer.history[1]["loss"] == pytest.approx(2 * trainer.history[1]["plain"], rel=1e-5)
-
-
-def test_describe_tells_what_is_trained(make_trainer, tmp_path):
-    text = make_trainer(save_path=tmp_path, metrics={"dice": mse}, fold=3).describe()
-    weights = 12 * 2 * 8 + 8 + 8 * 8 + 8
-    assert text.startswith("PyTorchNetworkTrainer, fold 3, next epoch 1\n")
-    assert f"BasicNCAModel, {weights} weights, on cpu" in text
-    for words in ("default: Adam", "criterions         mse", "metrics            dice", "at_checkpoint      Checkpoint"):
-        assert words in text
-
-
-def test_the_first_epoch_may_have_another_number(make_trainer, batches):
-    trainer = make_trainer(start_epoch=4)
-    trainer.train(5, batches(2))
-    assert [entry["epoch"] for entry in trainer.history] == [4, 5]

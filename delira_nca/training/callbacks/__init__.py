@@ -14,6 +14,7 @@ _HOMES = {
     "NaNGuard": "gradients",
     "PoolUpdate": "pool_update",
     "ProgressBar": "progress_bar",
+    "StepCurriculum": "step_curriculum",
     "WeightAverage": "weight_average",
 }
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
-from delira_nca.training.scores import find_score_key
+from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["LRSchedulerCallback"]
 
@@ -23,7 +24,8 @@ class LRSchedulerCallback(AbstractCallback):
     scheduler_cls : class, or function of the optimizer, from ``torch.optim.lr_scheduler``.
     params : its keyword arguments.
     every : ``"epoch"`` or ``"iteration"``: how often it steps.
-    monitor_key : score that it is stepped with (``ReduceLROnPlateau``); it steps in epochs that measure it.
+    monitor_key : score that it is stepped with, in epochs that measure it. ``ReduceLROnPlateau`` follows the score
+        that decides which epoch is best, in its direction, where nothing is said.
 
     Raises
     ------
@@ -48,28 +50,44 @@ class LRSchedulerCallback(AbstractCallback):
         if not callable(scheduler_cls):
             raise ConfigError(f"scheduler_cls is called with an optimizer, but {scheduler_cls!r} cannot be called")
         require_choice("period of a scheduler", every, ("epoch", "iteration"))
-        if monitor_key is not None and every == "iteration":
+        self._is_plateau = isinstance(scheduler_cls, type) and issubclass(scheduler_cls, ReduceLROnPlateau)
+        if (monitor_key is not None or self._is_plateau) and every == "iteration":
             raise ConfigError("a scheduler that follows a score steps once per epoch, not per iteration")
         self.scheduler_cls, self.params, self.every = scheduler_cls, dict(params or {}), every
-        self.monitor_key = monitor_key
+        self.monitor_key, self._key = monitor_key, monitor_key
+        self._direction: dict[str, str] = {}
         self._schedulers: dict[str, Any] = {}
         self._loaded: Mapping[str, Any] = {}
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Make the schedulers, unless they are there from a training before, or take up those of a checkpoint."""
-        if self.monitor_key is not None and (names := trainer.score_names()) is not None:
-            find_score_key(self.monitor_key, names)
-        if self._schedulers and not self._loaded:
+        self._follow(trainer)
+        of_this_trainer = all(
+            getattr(scheduler, "optimizer", optimizer) is optimizer
+            for name, scheduler in self._schedulers.items()
+            for optimizer in [trainer.optimizers.get(name)]
+        )
+        if self._schedulers and of_this_trainer and not self._loaded:
             return
         for name, optimizer in trainer.optimizers.items():
             self._schedulers[name] = self._make(optimizer, self._loaded.get(name))
         self._loaded = {}
 
+    def _follow(self, trainer: Any) -> None:
+        self._key = self.monitor_key
+        if self._key is None and self._is_plateau:
+            self._key = trainer.best.key
+            if self._key is None:
+                raise ConfigError(f"{self._name} follows a score: give monitor_key, or the training a val_score_key")
+            self._direction = {"mode": "max" if higher_is_better(trainer.best.mode) else "min"}
+        if self._key is not None and (names := trainer.score_names()) is not None:
+            find_score_key(self._key, names)
+
     def _make(self, optimizer: Optimizer, state: Mapping[str, Any] | None) -> Any:
         resumed = [{k: copy.deepcopy(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
         try:
-            scheduler = self.scheduler_cls(optimizer, **self.params)
-        except TypeError as error:
+            scheduler = self.scheduler_cls(optimizer, **{**self._direction, **self.params})
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"parameters {self.params} do not fit {self._name}: {error}") from error
         if state is not None:
             scheduler.load_state_dict(dict(state))
@@ -87,11 +105,11 @@ class LRSchedulerCallback(AbstractCallback):
         """Step after an epoch."""
         if self.every != "epoch":
             return
-        if self.monitor_key is None:
+        if self._key is None:
             for scheduler in self._schedulers.values():
                 scheduler.step()
             return
-        key = find_score_key(self.monitor_key, trainer.score_names() or val_metrics)
+        key = find_score_key(self._key, trainer.score_names() or val_metrics)
         if key in val_metrics:
             for scheduler in self._schedulers.values():
                 scheduler.step(float(val_metrics[key]))

@@ -113,4 +113,7 @@ class WeightAverage(AbstractCallback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up an average, at the beginning of the next training."""
-        self._loaded = {k: torch.as_tensor(v) for k, v in state.items()}
+        self._loaded = {k: torch.as_tensor(v).clone() for k, v in state.items()} or None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_average": None, "_loaded": self.state_dict() or None, "_own_weights": None}

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.models.wiring import entry, evaluate, total_loss
+
+NAMED = {"pred": torch.tensor(5.0), "label": torch.tensor(3.0), "mask": torch.tensor(10.0)}
+
+
+def difference(a, b):
+    return a - b
+
+
+def test_functions_get_what_they_are_wired_to_in_that_order():
+    keys = {"swapped": ("label", "pred"), "one": ("mask",), "unused": ("nothing",)}
+    functions = {"plain": difference, "swapped": difference, "one": torch.neg}
+    values = evaluate(functions, NAMED, keys)
+    assert {name: value.item() for name, value in values.items()} == {"plain": 2.0, "swapped": -2.0, "one": -10.0}
+    assert list(values) == ["plain", "swapped", "one"]
+    assert evaluate({}, NAMED) == {}
+
+
+def test_a_name_that_is_not_there_is_refused_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="'mse' is wired to 'lable', which is not there.*Did you mean 'label'"):
+        evaluate({"mse": difference}, NAMED, {"mse": ("pred", "lable")})
+    with pytest.raises(UnknownNameError, match="the pool is wired to 'data'"):
+        entry(NAMED, "data", "the pool")
+    assert entry(NAMED, "mask", "anybody") is NAMED["mask"]
+
+
+def test_criterions_are_summed():
+    losses = {"a": torch.tensor(1.0), "b": torch.tensor(2.5)}
+    assert total_loss(losses).item() == 3.5
+    assert losses["a"].item() == 1.0
+    assert total_loss({"loss": torch.tensor(2.0)}).item() == 2.0
+
+
+def test_sums_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match="nothing to minimise"):
+        total_loss({})
+    with pytest.raises(ConfigError, match="'loss' is the name of the sum"):
+        total_loss({"loss": torch.tensor(1.0), "mse": torch.tensor(1.0)})

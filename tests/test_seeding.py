@@ -1,0 +1,112 @@
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import delira_nca
+from delira_nca.errors import ConfigError
+from delira_nca.seeding import derive_seed, generator, isolated_rng
+
+
+def test_a_key_gives_its_numbers_whoever_asks_first():
+    first = generator(5, "pool", 3).random(4).tolist()
+    generator(5, "augment", 1, 2).random(100)
+    assert generator(5, "pool", 3).random(4).tolist() == first
+
+
+def test_different_keys_give_different_numbers():
+    keys = [
+        (5,),
+        (6,),
+        (5, "pool"),
+        (5, "augment"),
+        (5, "pool", 0),
+        (5, "pool", 1),
+        (5, 0, "pool"),
+        (5, 1, 0),
+        (5, 0, 1),
+    ]
+    assert len({float(generator(*key).random()) for key in keys}) == len(keys)
+    assert len({derive_seed(*key) for key in keys}) == len(keys)
+
+
+def test_seeds_have_32_bits_and_are_spread_evenly():
+    seeds = np.array([derive_seed(0, "rollout", i) for i in range(2000)], dtype=np.float64)
+    assert 0 <= seeds.min() <= seeds.max() < 2**32
+    assert abs(seeds.mean() / 2**32 - 0.5) < 4 / np.sqrt(12 * 2000)
+    neighbours = np.corrcoef(seeds[1:], seeds[:-1])[0, 1]
+    assert abs(neighbours) < 4 / np.sqrt(2000)
+
+
+def test_another_process_with_another_hash_seed_gives_the_same():
+    script = "from delira_nca.seeding import derive_seed; print(derive_seed(7, 'pool', 3, 'x'))"
+    root = Path(delira_nca.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=root,
+        env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == derive_seed(7, "pool", 3, "x")
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "7", None, True])
+def test_a_seed_is_a_whole_number(seed):
+    for function in (generator, derive_seed):
+        with pytest.raises(ConfigError, match="integer of at least 0, not"):
+            function(seed, "pool")
+    assert derive_seed(np.int64(3)) == derive_seed(3)
+
+
+def draw():
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_inside_of_the_block_global_generators_are_a_function_of_the_seed():
+    with isolated_rng(1):
+        first = draw()
+    draw()
+    with isolated_rng(1):
+        assert draw() == first
+    with isolated_rng(2):
+        assert not set(draw()) & set(first)
+
+
+def test_after_the_block_the_users_generators_go_on_as_if_nothing_was():
+    def seed_all():
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+
+    seed_all()
+    expected = draw()
+    seed_all()
+    with isolated_rng(9):
+        draw()
+    assert draw() == expected
+    seed_all()
+
+    @isolated_rng(9)
+    def fail():
+        draw()
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert draw() == expected
+
+
+def test_blocks_can_be_nested():
+    with isolated_rng(1):
+        first, second = draw(), draw()
+    with isolated_rng(1):
+        assert draw() == first
+        with isolated_rng(2):
+            draw()
+        assert draw() == second

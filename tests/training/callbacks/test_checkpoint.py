@@ -1,0 +1,190 @@
+"""Which files a run leaves."""
+
+import pytest
+import torch
+
+from delira_nca.errors import CheckpointError, ConfigError, ScoreKeyError, ScoreModeError
+from delira_nca.io import load_checkpoint
+from delira_nca.training.callbacks import Checkpoint, EarlyStopping, LambdaCallback
+
+
+@pytest.fixture
+def run(make_trainer, batches, tmp_path):
+    """Trains, with one score for each epoch, and gives the trainer."""
+
+    def train(num_epochs, *callbacks, scores=(), folder=tmp_path, mode="highest", state=None, **kwargs):
+        values = iter(scores)
+        if scores:
+            kwargs["metrics"] = {"score": lambda pred, label: torch.tensor(next(values))}
+        trainer = make_trainer(save_path=folder, callbacks=callbacks, **kwargs)
+        if state:
+            trainer.update_state(state)
+        trainer.train(num_epochs, batches(1), val_score_key="score" if scores else None, val_score_mode=mode)
+        return trainer
+
+    return train
+
+
+def _files(folder):
+    return sorted(path.name.removeprefix("checkpoint_").removesuffix(".pt") for path in folder.iterdir())
+
+
+def _epochs(*numbers):
+    return sorted(f"epoch_{number}" for number in numbers)
+
+
+def test_the_last_two_epochs_are_kept(run, tmp_path):
+    run(5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_epoch_4.pt", "checkpoint_epoch_5.pt"]
+    assert [load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.pt")["epoch"] for n in (4, 5)] == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "kwargs", "save_freq", "epochs"),
+    [
+        (5, {"last": 1}, 1, (5,)),
+        (5, {"last": 0}, 1, (1, 2, 3, 4, 5)),
+        (7, {}, 5, (5, 7)),
+        (10, {}, 5, (5, 10)),
+        (3, {}, 5, (3,)),
+        (6, {"every": 2, "last": 0}, 1, (2, 4, 6)),
+        (4, {}, 0, ()),
+        (4, {"every": 0}, 1, ()),
+        (4, {"every": 1}, 0, (3, 4)),
+    ],
+)
+def test_files_for_a_number_of_epochs(run, tmp_path, num_epochs, kwargs, save_freq, epochs):
+    run(num_epochs, Checkpoint(**kwargs), save_freq=save_freq)
+    assert _files(tmp_path) == _epochs(*epochs)
+
+
+def test_a_run_without_a_path_writes_nothing(run, tmp_path):
+    assert run(2, folder=None).callbacks == ()
+    assert _files(tmp_path) == []
+
+
+def test_no_weights_are_saved_before_they_were_trained(run, tmp_path):
+    class Fails(LambdaCallback):
+        pass
+
+    with pytest.raises(RuntimeError, match="Fails"):
+        run(2, Fails(at_iter_end=lambda trainer: 1 / 0), save_freq=5)
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "mode", "best"),
+    [([0.1, 0.9, 0.5, 0.4], "highest", 2), ([-3, -2, -1, -5], "highest", 3), ([0.1, 0.9, 0.5, 0.4], "lowest", 1)],
+)
+def test_the_best_epoch_is_kept_under_its_name(run, tmp_path, scores, mode, best):
+    trainer = run(4, scores=scores, mode=mode)
+    assert _files(tmp_path) == ["best", *_epochs(3, 4)]
+    state = load_checkpoint(tmp_path / "checkpoint_best.pt")
+    assert (state["epoch"], state["best"]["epoch"]) == (best, best)
+    assert all(torch.equal(v, trainer._best_weights[k]) for k, v in state["network"].items())
+
+
+@pytest.mark.parametrize(("scores", "kwargs"), [([float("nan")] * 2, {}), ([0.1, 0.2], {"best": False})])
+def test_there_is_no_best_where_none_was_or_none_is_wanted(run, tmp_path, scores, kwargs):
+    run(2, Checkpoint(**kwargs), scores=scores)
+    assert _files(tmp_path) == _epochs(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "top_k", "every", "epochs"),
+    [
+        ("min", 1, None, (2, 6)),
+        ("min", 2, None, (2, 4, 6)),
+        ("max", 2, None, (3, 5, 6)),
+        ("min", 2, 4, (2, 4, 6)),
+    ],
+)
+def test_the_best_few_are_kept_besides(run, tmp_path, mode, top_k, every, epochs):
+    scores = [float("nan"), 0.1, 0.8, 0.2, 0.9, 0.5]
+    checkpoint = Checkpoint(last=1, best=False, top_k=top_k, monitor_key="score", mode=mode, every=every)
+    run(6, checkpoint, scores=scores)
+    assert _files(tmp_path) == _epochs(*epochs)
+    assert checkpoint.saved == list(epochs)
+
+
+def test_the_epoch_of_an_early_stop_is_saved(run, tmp_path):
+    run(9, EarlyStopping("score"), scores=[0.1, 0.2, 0.3], save_freq=5)
+    assert _files(tmp_path) == ["best", "epoch_2"]
+
+
+def test_nothing_is_saved_after_an_exception(run, tmp_path):
+    def fail(trainer, curr_epoch):
+        if curr_epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(5, LambdaCallback(at_iter_end=fail), save_freq=2)
+    assert _files(tmp_path) == _epochs(2)
+
+
+def test_callbacks_in_any_order_are_saved_as_they_are_after_the_epoch(run, tmp_path):
+    for number, callbacks in enumerate(
+        ([Checkpoint(), EarlyStopping("mse", patience=9)], [EarlyStopping("mse", patience=9), Checkpoint()])
+    ):
+        trainer = run(2, *callbacks, folder=tmp_path / str(number))
+        saved = load_checkpoint(tmp_path / str(number) / "checkpoint_epoch_2.pt")["callbacks"]
+        assert saved["EarlyStopping"]["best"] == min(entry["mse"] for entry in trainer.history)
+        assert saved["Checkpoint"]["saved"] == [1, 2]
+
+
+def test_foreign_files_are_left_alone(run, tmp_path):
+    names = ["checkpoint_epoch_9.pt", "checkpoint_epoch_2.pt.bak", "notes.txt", ".checkpoint_epoch_1.pt.1.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    run(5)
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+
+
+def test_a_resumed_run_prunes_its_own_files_and_leaves_those_of_another_folder(run, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    run(3, Checkpoint(last=2, top_k=1, monitor_key="score"), scores=[0.1, 0.2, 0.3], folder=first)
+    kept = _files(first)
+    assert kept == ["best", *_epochs(1, 2, 3)]
+    state = first / "checkpoint_epoch_3.pt"
+    run(6, Checkpoint(last=1, top_k=1, monitor_key="score"), scores=[0.4, 0.0, 0.2], folder=second, state=state)
+    assert _files(first) == kept
+    assert _files(second) == ["best", *_epochs(5, 6)]
+    run(6, Checkpoint(last=1), scores=[0.4, 0.5, 0.6], folder=first, state=state)
+    assert _files(first) == ["best", "epoch_6"]
+
+
+def test_a_save_that_fails_ends_the_run_and_keeps_the_former_files(run, tmp_path, monkeypatch):
+    save = torch.save
+
+    def full(value, file):
+        if value["epoch"] == 3:
+            raise OSError(28, "No space left on device")
+        save(value, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"checkpoint_epoch_3\.pt.*No space left"):
+        run(5)
+    assert _files(tmp_path) == _epochs(1, 2)
+    assert load_checkpoint(tmp_path / "checkpoint_epoch_2.pt")["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error"),
+    [
+        ({"last": -1}, ConfigError),
+        ({"every": -1}, ConfigError),
+        ({"top_k": -1}, ConfigError),
+        ({"top_k": 2}, ConfigError),
+        ({"top_k": 2, "monitor_key": "mse", "mode": "best"}, ScoreModeError),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(kwargs, error):
+    with pytest.raises(error):
+        Checkpoint(**kwargs)
+
+
+def test_no_folder_and_an_unknown_score_are_refused_before_the_first_batch(run):
+    with pytest.raises(ConfigError, match="no folder"):
+        run(1, Checkpoint(), folder=None)
+    with pytest.raises(ScoreKeyError, match="Did you mean 'mse'"):
+        run(1, Checkpoint(top_k=1, monitor_key="msee"))

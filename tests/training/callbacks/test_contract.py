@@ -1,0 +1,130 @@
+"""What holds for every callback of the package: found by introspection, so that a new one cannot be forgotten."""
+
+import copy
+import importlib
+import inspect
+import io
+import pickle
+import pkgutil
+
+import pytest
+import torch
+
+import delira_nca.training.callbacks as package
+from delira_nca.logging import JSONLSink
+from delira_nca.models import make_seed
+from delira_nca.training import SamplePool
+from delira_nca.training.callbacks import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import HOOKS
+
+
+def _found():
+    for module in pkgutil.iter_modules(package.__path__):
+        for cls in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
+            own = inspect.isclass(cls) and issubclass(cls, AbstractCallback) and cls.__module__.endswith(module.name)
+            abstract = own and any(getattr(value, "__isabstractmethod__", False) for value in vars(cls).values())
+            if own and not abstract:
+                yield cls
+
+
+CLASSES = sorted(_found(), key=lambda cls: cls.__name__)
+
+ARGUMENTS = {
+    "Checkpoint": lambda folder: ((folder,), {"top_k": 1, "monitor_key": "loss"}),
+    "EarlyStopping": lambda folder: (("loss",), {"patience": 3}),
+    "LRSchedulerCallback": lambda folder: ((torch.optim.lr_scheduler.StepLR, {"step_size": 1}), {}),
+    "LambdaCallback": lambda folder: ((), {"at_epoch_end": print_nothing}),
+    "MetricLogger": lambda folder: ((JSONLSink(folder / "log.jsonl"),), {"every": 1}),
+    "PoolUpdate": lambda folder: ((SamplePool(make_seed(8, (6, 6)), 6),), {}),
+    "StepCurriculum": lambda folder: (((1, 2), (3, 5)), {"epochs": 3}),
+    "ProgressBar": lambda folder: ((), {"stream": io.StringIO()}),
+}
+
+
+def print_nothing(trainer):
+    """Take part in a pickle, which a lambda cannot."""
+
+
+def _make(cls, folder):
+    args, kwargs = ARGUMENTS.get(cls.__name__, lambda folder: ((), {}))(folder)
+    return cls(*args, **kwargs)
+
+
+@pytest.fixture(params=CLASSES, ids=lambda cls: cls.__name__)
+def callback_cls(request):
+    return request.param
+
+
+@pytest.fixture
+def trained(callback_cls, make_trainer, batches, tmp_path):
+    """Callback after two epochs, and its trainer."""
+    callback = _make(callback_cls, tmp_path)
+    trainer = make_trainer(callbacks=[callback])
+    trainer.train(2, batches(3, 3), batches(2))
+    return callback, trainer
+
+
+def test_what_is_public_is_what_is_there():
+    assert [cls.__name__ for cls in CLASSES] == package.__all__
+    assert all(getattr(package, cls.__name__) is cls for cls in CLASSES)
+    assert dir(package) == package.__all__
+    with pytest.raises(AttributeError, match="no attribute 'Checkpiont'"):
+        package.Checkpiont  # noqa: B018
+
+
+def test_it_is_documented_and_so_is_every_hook_of_it(callback_cls):
+    assert len(callback_cls.__doc__.strip()) > 20
+    for name, method in vars(callback_cls).items():
+        if callable(method) and not name.startswith("_"):
+            assert method.__doc__, name
+
+
+def test_it_has_no_hook_but_those_that_there_are(callback_cls, trained):
+    hooks = [name for name in dir(callback_cls) if name.startswith(("at_", "on_"))]
+    assert sorted(hooks) == sorted(HOOKS)
+    _, trainer = trained
+    listens = [hook for hook in HOOKS if callback_cls.__name__ in trainer._callbacks.names_at(hook)]
+    assert listens or callback_cls is AbstractCallback
+
+
+def test_its_text_is_short_and_names_it(callback_cls, trained):
+    assert repr(trained[0]).startswith(f"{callback_cls.__name__}(")
+    assert len(repr(trained[0])) < 300
+    assert "\n" not in repr(trained[0])
+
+
+def test_its_state_survives_a_checkpoint(callback_cls, trained, make_trainer, batches, tmp_path, assert_same):
+    callback, trainer = trained
+    trainer.save_state(tmp_path / "state.pt")
+    fresh = _make(callback_cls, tmp_path)
+    resumed = make_trainer(callbacks=[fresh]).update_state(tmp_path / "state.pt")
+    assert_same(fresh.state_dict(), callback.state_dict())
+    for each in (trainer, resumed):
+        each.train(3, batches(3, 3), batches(2))
+    assert_same(fresh.state_dict(), callback.state_dict())
+    assert_same(resumed.state_dict(), trainer.state_dict())
+
+
+def test_its_state_can_be_taken_back(callback_cls, trained, tmp_path, assert_same):
+    fresh = _make(callback_cls, tmp_path)
+    before = copy.deepcopy(fresh.state_dict())
+    fresh.load_state_dict(trained[0].state_dict())
+    fresh.load_state_dict(before)
+    assert_same(fresh.state_dict(), before)
+
+
+@pytest.mark.parametrize("copied", [lambda c: pickle.loads(pickle.dumps(c)), copy.deepcopy], ids=["pickle", "deepcopy"])
+def test_a_copy_of_it_has_its_state(callback_cls, trained, tmp_path, assert_same, copied):
+    assert repr(copied(_make(callback_cls, tmp_path))) == repr(_make(callback_cls, tmp_path))
+    callback, _ = trained
+    again = copied(callback)
+    assert repr(again) == repr(callback)
+    assert_same(again.state_dict(), callback.state_dict())
+
+
+def test_it_leaves_nothing_behind_on_the_trainer(trained, batches):
+    _, trainer = trained
+    for optimizer in trainer.optimizers.values():
+        assert len(optimizer._optimizer_step_pre_hooks) == 0
+        assert len(optimizer._optimizer_step_post_hooks) == 0
+    assert all(not module._forward_hooks for module in trainer.network.modules())

@@ -1,0 +1,102 @@
+"""When a score no longer gets better."""
+
+import pytest
+
+from delira_nca.errors import ConfigError, ScoreKeyError, ScoreModeError
+from delira_nca.training.callbacks import EarlyStopping
+
+NAN, INF = float("nan"), float("inf")
+
+
+def _stops_at(scores, **kwargs):
+    """Number of the epoch, from 1, in which it stops; None if it does not."""
+    stopping = EarlyStopping("loss", **kwargs)
+    return next((epoch for epoch, score in enumerate(scores, 1) if stopping.step(score)), None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "arguments", "epoch"),
+    [
+        ([5, 4, 3, 2, 1], {}, None),
+        ([1, 2, 3, 4, 5], {"mode": "max"}, None),
+        ([1, 5, 6, 7, 8], {"patience": 2}, 4),
+        ([1, 5, 6, 7, 8], {"patience": 2, "mode": "lowest"}, 4),
+        ([1, 5, 6, 7, 8], {}, 2),
+        ([1, 5, 6, 0.5, 7, 8, 9], {"patience": 2}, 7),
+        ([8, 1, 2, 9, 8, 8], {"patience": 1, "mode": "highest"}, 3),
+        ([1, 1, 1, 1], {"patience": 2}, 4),
+        ([4, 3.5, 3, 2.5], {"min_delta": 0.5}, 2),
+        ([4, 3.5, 3, 2.5], {"min_delta": 0.5, "patience": 1}, None),
+        ([4, 3.4, 2.8, 2.2], {"min_delta": 0.5}, None),
+        ([-3, -2, -1], {"mode": "max"}, None),
+        ([1, 0.9, NAN, NAN, NAN, NAN], {"patience": 3}, 3),
+        ([1, 0.9, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False}, 6),
+        ([1, NAN, 0.5, NAN, 0.25], {"patience": 1, "check_finite": False}, None),
+        ([NAN, 0.5, 0.6], {"patience": 1, "check_finite": False}, None),
+        ([INF], {}, 1),
+        ([INF, 3, 2], {"check_finite": False}, None),
+    ],
+)
+def test_it_stops_in_the_right_epoch(scores, arguments, epoch):
+    assert _stops_at(scores, **arguments) == epoch
+
+
+def _train(trainer_cls, stopping, scores, **kwargs):
+    trainer = trainer_cls(valid_metrics=[{"loss": score} for score in scores], callbacks=[stopping], **kwargs)
+    trainer.train(len(scores), [{"data": [0]}], [{"data": [0]}])
+    return trainer
+
+
+def test_it_ends_the_training_with_a_reason(plain_trainer, caplog):
+    caplog.set_level("INFO")
+    stopping = EarlyStopping("loss", patience=2)
+    trainer = _train(plain_trainer, stopping, [1, 5, 6, 7, 8])
+    assert trainer.epochs_done == [1, 2, 3, 4]
+    assert trainer.stop_reason == "val_loss has not got better than 1.0 for 3 epochs"
+    assert f"early stopping in epoch 4: {trainer.stop_reason}" in caplog.text
+    assert stopping.state_dict() == {"best": 1.0, "epochs_waited": 3}
+
+
+def test_it_says_so_where_the_score_is_not_finite(plain_trainer):
+    trainer = _train(plain_trainer, EarlyStopping("val_loss", patience=3), [1, 0.9, NAN, NAN])
+    assert (trainer.epochs_done, trainer.stop_reason) == ([1, 2, 3], "val_loss is nan")
+
+
+def test_an_epoch_without_validation_does_not_count(plain_trainer):
+    scores = [9, 1, 9, 2, 9, 3, 9, 4]
+    trainer = plain_trainer(
+        valid_metrics=[{"loss": s} for s in scores], names=["loss"], callbacks=[EarlyStopping("loss", patience=1)]
+    )
+    trainer.train(8, [{"data": [0]}], [{"data": [0]}], val_freq=2)
+    assert trainer.epochs_done == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_score_of_training_counts_where_there_is_no_validation(plain_trainer):
+    trainer = plain_trainer([{"loss": s} for s in (1, 2, 3)], callbacks=[EarlyStopping("loss")])
+    trainer.train(3, [{"data": [0]}])
+    assert trainer.epochs_done == [1, 2]
+
+
+def test_an_unknown_score_is_refused_before_the_first_batch(plain_trainer, recorder):
+    calls = []
+    trainer = plain_trainer(names=["loss", "dice"], callbacks=[EarlyStopping("val_dcie"), recorder(calls)])
+    with pytest.raises(ScoreKeyError, match=r"'val_dcie'.*Known: 'val_dice', 'val_loss'\. Did you mean 'val_dice'\?"):
+        trainer.train(3, [{"data": [0]}], [{"data": [0]}])
+    assert not any(hook == "at_epoch_begin" for _, hook, _ in calls)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [({"patience": -1}, ConfigError), ({"min_delta": -0.1}, ConfigError), ({"mode": "best"}, ScoreModeError)],
+)
+def test_arguments_that_cannot_work_are_refused(arguments, error):
+    with pytest.raises(error):
+        EarlyStopping("loss", **arguments)
+
+
+def test_it_goes_on_counting_from_its_state():
+    stopping = EarlyStopping("loss", patience=2)
+    assert [stopping.step(score) for score in (1, 5, 6)] == [False] * 3
+    resumed = EarlyStopping("loss", patience=2)
+    resumed.load_state_dict(stopping.state_dict())
+    assert resumed.step(7)

@@ -1,0 +1,156 @@
+"""What is done to gradients before a step."""
+
+import pytest
+import torch
+
+from delira_nca.errors import CallbackError, ConfigError, NonFiniteError
+from delira_nca.losses import mse
+from delira_nca.training import PyTorchNetworkTrainer
+from delira_nca.training.callbacks import GradientClipping, GradientNormalization, LambdaCallback, NaNGuard
+
+
+@pytest.fixture
+def parameters():
+    """Makes parameters with the given gradients."""
+
+    def make(*gradients):
+        made = [torch.nn.Parameter(torch.zeros(2)) for _ in gradients]
+        for parameter, gradient in zip(made, gradients, strict=True):
+            parameter.grad = None if gradient is None else torch.tensor(gradient)
+        return made
+
+    return make
+
+
+def test_each_gradient_is_divided_by_its_own_norm(parameters):
+    made = parameters([3.0, 4.0], [0.0, 0.5], [0.0, 0.0], None, [3e-9, 4e-9])
+    GradientNormalization().before_step(None, made)
+    norms = [5.0, 0.5, None, None, 5e-9]
+    for parameter, norm in zip(made, norms, strict=True):
+        if norm is not None:
+            assert parameter.grad.norm().item() == pytest.approx(norm / (norm + 1e-8), rel=1e-5)
+    assert made[0].grad.tolist() == pytest.approx([0.6, 0.8])
+    assert made[2].grad.tolist() == [0.0, 0.0]
+    assert made[3].grad is None
+
+
+def test_gradients_together_are_clipped_to_a_norm(parameters):
+    made = parameters([3.0, 0.0], None, [0.0, 4.0])
+    GradientClipping(1.0).before_step(None, made)
+    assert made[0].grad.tolist() == pytest.approx([0.6, 0.0], rel=1e-5)
+    assert made[2].grad.tolist() == pytest.approx([0.0, 0.8], rel=1e-5)
+    small = parameters([0.3, 0.4])
+    GradientClipping(1.0).before_step(None, small)
+    assert small[0].grad.tolist() == pytest.approx([0.3, 0.4])
+    largest = parameters([3.0, 4.0])
+    GradientClipping(2.0, norm_type=float("inf")).before_step(None, largest)
+    assert largest[0].grad.tolist() == pytest.approx([1.5, 2.0], rel=1e-5)
+
+
+@pytest.mark.parametrize(("cls", "value"), [(GradientNormalization, 0), (GradientClipping, 0), (GradientClipping, -1)])
+def test_a_limit_that_is_none_is_refused(cls, value):
+    with pytest.raises(ConfigError, match="greater than 0"):
+        cls(value)
+
+
+def _trainer(network, callbacks, lr=1.0, **changes):
+    arguments = {"criterions": {"mse": mse}, "optimizer_cls": torch.optim.SGD, "optimizer_params": {"lr": lr}}
+    return PyTorchNetworkTrainer(network, None, **{**arguments, **changes}, callbacks=callbacks)
+
+
+def test_a_step_is_taken_with_the_changed_gradient(linear_network, linear_batches):
+    network = linear_network()
+    before = [p.detach().clone() for p in network.parameters()]
+    _trainer(network, [GradientNormalization()]).train(1, linear_batches(4))
+    for old, parameter in zip(before, network.parameters(), strict=True):
+        assert (parameter - old).norm().item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_several_change_it_in_the_order_of_registration(linear_network, linear_batches):
+    lengths = []
+    for callbacks in (
+        [GradientNormalization(), GradientClipping(0.5)],
+        [GradientClipping(0.5), GradientNormalization()],
+    ):
+        network = linear_network()
+        before = network.layer.bias.detach().clone()
+        _trainer(network, callbacks).train(1, linear_batches(4))
+        lengths.append(abs((network.layer.bias - before).item()))
+    assert lengths == pytest.approx([0.5 / 2**0.5, 1.0], rel=1e-4)
+
+
+def test_after_a_training_gradients_are_left_alone(linear_network, linear_batches):
+    trainer = _trainer(linear_network(), [GradientNormalization()])
+    for num_epochs in (1, 2):
+        trainer.train(num_epochs, linear_batches(4))
+        assert len(trainer.optimizers["default"]._optimizer_step_pre_hooks) == 0
+    broken = LambdaCallback(at_epoch_begin=lambda trainer: 1 / 0)
+    trainer = _trainer(linear_network(), [GradientNormalization(), broken])
+    with pytest.raises(CallbackError):
+        trainer.train(1, linear_batches(4))
+    assert len(trainer.optimizers["default"]._optimizer_step_pre_hooks) == 0
+
+
+def _loss_with_a_bad_gradient(bad, at):
+    """Mean squared error, finite itself, whose gradient is not in one call."""
+    calls = []
+
+    class Bad(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return torch.full_like(gradient, bad)
+
+    def loss(pred, label):
+        calls.append(1)
+        return mse(Bad.apply(pred) if len(calls) == at else pred, label)
+
+    return loss
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_gradient_that_is_not_finite_is_named_and_changes_no_weight(linear_network, linear_batches, bad):
+    network, weights = linear_network(), []
+    keep = LambdaCallback(
+        at_iter_begin=lambda trainer: weights.append([p.detach().clone() for p in network.parameters()])
+    )
+    trainer = _trainer(
+        network,
+        [NaNGuard(), GradientNormalization(), keep],
+        lr=0.01,
+        criterions={"mse": _loss_with_a_bad_gradient(bad, 4)},
+    )
+    with pytest.raises(NonFiniteError, match=r"gradient of layer\.weight is not finite in iteration 1 of epoch 2"):
+        trainer.train(3, linear_batches(4, 4))
+    assert all(torch.equal(old, new) for old, new in zip(weights[-1], network.parameters(), strict=True))
+    assert len(trainer.history) == 1
+
+
+def test_gradients_whose_sum_overflows_are_finite(parameters):
+    NaNGuard().before_step(None, [])
+    made = parameters([3e38, 3e38])
+    NaNGuard().before_step(type("Trainer", (), {"network": torch.nn.Linear(1, 1)}), made)
+    assert torch.isfinite(made[0].grad).all()
+
+
+@pytest.mark.parametrize("where", ["metrics", "criterions"])
+def test_a_value_that_is_not_finite_is_named(linear_network, linear_batches, where):
+    values = iter([0.5, 0.5, float("inf")])
+
+    def measured(pred, label):
+        return mse(pred, label).detach() * 0 + next(values) if where == "metrics" else mse(pred, label) + next(values)
+
+    changes = {"metrics": {"score": measured}} if where == "metrics" else {"criterions": {"score": measured}}
+    trainer = _trainer(linear_network(), [NaNGuard()], lr=0.01, **changes)
+    with pytest.raises(NonFiniteError, match="score is inf in iteration 2 of epoch 1"):
+        trainer.train(1, linear_batches(4, 4, 4))
+
+
+def test_validation_is_guarded_too(linear_network, linear_batches):
+    data = linear_batches(4)
+    bad = [{**data[0], "label": data[0]["label"] * float("nan")}]
+    with pytest.raises(NonFiniteError, match="mse is nan in iteration 0 of epoch 1"):
+        _trainer(linear_network(), [NaNGuard()]).train(1, data, bad)

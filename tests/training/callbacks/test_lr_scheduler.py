@@ -1,0 +1,157 @@
+"""Learning rates over a training are those that torch's own schedulers give."""
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from delira_nca.errors import ConfigError, ScoreKeyError, UnknownNameError
+from delira_nca.training.callbacks import LambdaCallback, LRSchedulerCallback
+
+CASES = [
+    (lr_scheduler.StepLR, {"step_size": 2, "gamma": 0.5}, "epoch"),
+    (lr_scheduler.ExponentialLR, {"gamma": 0.9}, "epoch"),
+    (lr_scheduler.CosineAnnealingLR, {"T_max": 4}, "epoch"),
+    (lr_scheduler.LambdaLR, {"lr_lambda": lambda n: 1 / (n + 1)}, "epoch"),
+    (lr_scheduler.MultiStepLR, {"milestones": [3, 7], "gamma": 0.3}, "iteration"),
+    (lr_scheduler.OneCycleLR, {"max_lr": 0.1, "total_steps": 12}, "iteration"),
+    (lr_scheduler.CosineAnnealingWarmRestarts, {"T_0": 3}, "iteration"),
+]
+
+
+def _rate(trainer):
+    return trainer.optimizers["default"].param_groups[0]["lr"]
+
+
+def _rates_of_torch(cls, params, number):
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-2)
+    scheduler = cls(optimizer, **params)
+    rates = []
+    for _ in range(number):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.fixture
+def rates(make_trainer, batches):
+    """Rate at each iteration of a training of 5 epochs, two iterations each."""
+
+    def run(*callbacks, num_epochs=5, **kwargs):
+        seen = []
+        watch = LambdaCallback(at_iter_begin=lambda t, train: seen.append(_rate(t)) if train else None)
+        trainer = make_trainer(callbacks=[*callbacks, watch], **kwargs)
+        trainer.train(num_epochs, batches(1, 1), batches(1))
+        return seen
+
+    return run
+
+
+@pytest.mark.parametrize(("cls", "params", "every"), CASES, ids=[case[0].__name__ for case in CASES])
+def test_rates_are_torch_s_own(rates, cls, params, every):
+    seen = rates(LRSchedulerCallback(cls, params, every=every))
+    if every == "iteration":
+        assert seen == _rates_of_torch(cls, params, 10)
+    else:
+        assert seen == [rate for rate in _rates_of_torch(cls, params, 5) for _ in range(2)]
+
+
+def test_a_score_that_does_not_get_better_lowers_the_rate(make_trainer, batches):
+    scores, rates = iter([1.0, 0.5, 0.6, 0.7, 0.4, 0.3]), []
+    trainer = make_trainer(
+        metrics={"score": lambda pred, label: torch.tensor(next(scores))},
+        callbacks=[
+            LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau, {"patience": 1, "factor": 0.1}, monitor_key="score"),
+            LambdaCallback(at_checkpoint=lambda trainer: rates.append(_rate(trainer))),
+        ],
+    )
+    trainer.train(6, batches(1))
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-3])
+
+
+def test_a_score_is_followed_only_in_epochs_that_measure_it(make_trainer, batches):
+    callback = LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau, {"patience": 9}, monitor_key="val_mse")
+    make_trainer(callbacks=[callback]).train(5, batches(1), batches(1), val_freq=2)
+    assert callback.state_dict()["default"]["last_epoch"] == 2
+
+
+def test_an_unknown_score_is_refused_before_the_first_batch(make_trainer, batches):
+    callback = LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau, monitor_key="msee")
+    trainer = make_trainer(callbacks=[callback])
+    with pytest.raises(ScoreKeyError, match="Did you mean 'mse'"):
+        trainer.train(1, batches(1))
+    assert trainer.global_iter_num == 0
+
+
+def test_every_optimizer_has_a_schedule_of_its_own(make_trainer, batches):
+    def two(network, cls, lr):
+        return {
+            "slow": cls(network.rule.hidden.parameters(), lr=lr / 10),
+            "fast": cls(network.rule.last.parameters(), lr=lr),
+        }
+
+    trainer = make_trainer(optim_fn=two, callbacks=[LRSchedulerCallback(lr_scheduler.ExponentialLR, {"gamma": 0.5})])
+    trainer.train(2, batches(1))
+    assert {name: o.param_groups[0]["lr"] for name, o in trainer.optimizers.items()} == pytest.approx(
+        {"slow": 2.5e-4, "fast": 2.5e-3}
+    )
+
+
+def test_a_second_training_goes_on_with_the_schedule(make_trainer, batches):
+    trainer = make_trainer(callbacks=[LRSchedulerCallback(lr_scheduler.ExponentialLR, {"gamma": 0.5})])
+    trainer.train(1, batches(1))
+    trainer.train(3, batches(1))
+    assert _rate(trainer) == pytest.approx(1e-2 / 8)
+
+
+def test_a_callback_that_is_used_again_follows_the_new_trainer(make_trainer, batches):
+    callback = LRSchedulerCallback(lr_scheduler.ExponentialLR, {"gamma": 0.5})
+    folds = [make_trainer(callbacks=[callback], fold=fold) for fold in (0, 1)]
+    for trainer in folds:
+        trainer.train(2, batches(1))
+    assert [_rate(trainer) for trainer in folds] == pytest.approx([2.5e-3, 2.5e-3])
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "error", "message"),
+    [
+        (("StepLR",), {}, ConfigError, "'StepLR' cannot be called"),
+        ((lr_scheduler.StepLR,), {"every": "batch"}, UnknownNameError, "'batch'"),
+        ((lr_scheduler.StepLR,), {"every": "iteration", "monitor_key": "x"}, ConfigError, "once per epoch"),
+        ((lr_scheduler.ReduceLROnPlateau,), {"every": "iteration"}, ConfigError, "once per epoch"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(args, kwargs, error, message):
+    with pytest.raises(error, match=message):
+        LRSchedulerCallback(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("cls", "params"),
+    [(lr_scheduler.StepLR, {"stepsize": 2}), (lr_scheduler.StepLR, {}), (lr_scheduler.OneCycleLR, {"max_lr": 1.0})],
+)
+def test_parameters_that_do_not_fit_are_refused_before_the_first_batch(make_trainer, batches, cls, params):
+    trainer = make_trainer(callbacks=[LRSchedulerCallback(cls, params)])
+    with pytest.raises(ConfigError, match=f"do not fit {cls.__name__}"):
+        trainer.train(1, batches(1))
+    assert trainer.global_iter_num == 0
+
+
+@pytest.mark.parametrize(("mode", "rates"), [("highest", [1e-2, 1e-3, 1e-3]), ("lowest", [1e-2, 1e-2, 1e-3])])
+def test_a_plateau_is_one_of_the_score_that_decides_in_its_direction(make_trainer, batches, mode, rates):
+    scores, seen = iter([1.0, 0.5, 0.75]), []
+    trainer = make_trainer(
+        metrics={"score": lambda pred, label: torch.tensor(next(scores))},
+        lr_scheduler_cls=lr_scheduler.ReduceLROnPlateau,
+        lr_scheduler_params={"patience": 0, "factor": 0.1, "cooldown": 5},
+        callbacks=[LambdaCallback(at_checkpoint=lambda trainer: seen.append(_rate(trainer)))],
+    )
+    trainer.train(3, batches(1), val_score_key="score", val_score_mode=mode)
+    assert seen == pytest.approx(rates)
+
+
+def test_a_scheduler_that_needs_a_score_and_is_given_none_is_refused_before_the_first_batch(make_trainer, batches):
+    trainer = make_trainer(callbacks=[LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau)])
+    with pytest.raises(ConfigError, match="monitor_key"):
+        trainer.train(1, batches(1))
+    assert trainer.global_iter_num == 0

@@ -1,0 +1,145 @@
+"""The pool in the loop."""
+
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
+from delira_nca.training import SamplePool
+from delira_nca.training.callbacks import LambdaCallback, PoolUpdate
+from delira_nca.training.callbacks.pool_update import image_error
+
+
+@pytest.fixture
+def pool():
+    """Pool of 6 states that say where they are from: slot n holds n + 2 everywhere, and a loss of n."""
+    pool = SamplePool(torch.ones(8, 6, 6), 6)
+    states = torch.arange(2.0, 8.0).view(6, 1, 1, 1).expand(6, 8, 6, 6)
+    pool.commit(torch.arange(6), states, losses=torch.arange(6.0))
+    return pool
+
+
+@pytest.fixture
+def watch():
+    """Callback that keeps what each iteration was given and gave."""
+
+    class Watch(LambdaCallback):
+        def __init__(self):
+            self.begun, self.ended = [], []
+            super().__init__(
+                at_iter_begin=lambda trainer, train, data_dict: self.begun.append((train, data_dict)),
+                at_iter_end=lambda trainer, train, data_dict, prediction: self.ended.append(
+                    (data_dict, prediction.output_image)
+                ),
+            )
+
+    return Watch()
+
+
+def test_the_batch_is_replaced_in_training_only(make_trainer, batches, pool, watch):
+    data = batches(3)
+    make_trainer(callbacks=[PoolUpdate(pool, num_seeds=0), watch]).train(1, data, data)
+    (first, trained), (second, validated) = watch.begun
+    assert (first, second) == (True, False)
+    assert set(trained["data"][:, 0, 0, 0].tolist()) <= {2.0, 3.0, 4.0, 5.0, 6.0, 7.0}
+    assert trained["label"] is data[0]["label"]
+    assert validated is data[0]
+    assert pool.num_draws == 1
+
+
+def test_what_became_of_the_states_goes_back_to_where_they_were_drawn(make_trainer, batches, pool, watch):
+    before, losses = pool.states.clone(), pool.losses.clone()
+    update = PoolUpdate(pool)
+    make_trainer(callbacks=[update, watch]).train(1, batches(3), batches(3))
+    drawn = sorted(int(value) - 2 for value in watch.begun[0][1]["data"][1:, 0, 0, 0])
+    changed = [n for n in range(6) if not torch.equal(pool.states[n], before[n])]
+    assert len(changed) == 3
+    assert set(drawn) < set(changed)
+    data, states = watch.ended[0]
+    assert sorted(pool.states[changed].flatten(1).sum(1).tolist()) == sorted(states.flatten(1).sum(1).tolist())
+    assert sorted(pool.losses[changed].tolist()) == sorted(image_error(states, data).tolist())
+    kept = [n for n in range(6) if n not in changed]
+    assert torch.equal(pool.losses[kept], losses[kept])
+    assert not pool.states.requires_grad
+
+
+@pytest.mark.parametrize(("num_seeds", "num_damaged"), [(0, 0), (1, 0), (1, 2), (2, 1)])
+def test_as_many_as_asked_for_begin_anew_or_are_damaged(make_trainer, batches, pool, watch, num_seeds, num_damaged):
+    update = PoolUpdate(pool, num_seeds=num_seeds, num_damaged=num_damaged, damage="half")
+    make_trainer(callbacks=[update, watch]).train(1, batches(4))
+    states = watch.begun[0][1]["data"]
+    assert [torch.equal(state, pool.seed) for state in states] == [n < num_seeds for n in range(4)]
+    assert [bool((state == 0).any()) for state in states] == [n >= 4 - num_damaged for n in range(4)]
+
+
+def test_slots_replace_the_entries_of_their_name(make_trainer, batches, watch):
+    labels = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 4, 6, 6)
+    pool = SamplePool(torch.ones(8, 6, 6), 5, slots={"label": labels})
+    make_trainer(callbacks=[PoolUpdate(pool), watch]).train(1, batches(3))
+    given = watch.begun[0][1]["label"]
+    assert len(set(given[:, 0, 0, 0].tolist())) == 3
+    data, states = watch.ended[0]
+    assert torch.equal(data["label"], given)
+    for value, loss in zip(given[:, 0, 0, 0].tolist(), image_error(states, data), strict=True):
+        assert pool.losses[int(value)] == loss
+
+
+def test_a_score_of_one_s_own_ranks(make_trainer, batches, pool):
+    update = PoolUpdate(pool, score=lambda states, batch: torch.full((len(states),), 7.0))
+    make_trainer(callbacks=[update]).train(1, batches(3))
+    assert int((pool.losses == 7).sum()) == 3
+
+
+def test_another_entry_may_hold_the_states(linear_network, make_trainer, batches, pool, watch):
+    data = [{"data": batch["data"], "cells": batch["data"], "label": batch["label"]} for batch in batches(3)]
+    make_trainer(callbacks=[PoolUpdate(pool, key="cells", num_seeds=0), watch]).train(1, data)
+    assert watch.begun[0][1]["data"] is data[0]["data"]
+    assert float(watch.begun[0][1]["cells"].min()) >= 2.0
+
+
+def test_a_pool_smaller_than_the_batch_is_refused_with_both_numbers_before_the_step(make_trainer, batches, pool):
+    trainer = make_trainer(callbacks=[PoolUpdate(pool)])
+    before = trainer.network.rule.last.weight.clone()
+    with pytest.raises(ConfigError, match="batch of 7 cannot be drawn from a pool of 6"):
+        trainer.train(1, batches(7))
+    assert torch.equal(trainer.network.rule.last.weight, before)
+    assert trainer.global_iter_num == 0
+
+
+def test_states_of_another_shape_are_refused(make_trainer, batches, pool):
+    with pytest.raises(ShapeError, match=r"\(8, 6, 6\), the batch's 'data' \(8, 5, 5\)"):
+        make_trainer(callbacks=[PoolUpdate(pool)]).train(1, batches(2, side=5))
+
+
+def test_a_broken_iteration_writes_nothing_back(make_trainer, batches, pool):
+    before = pool.states.clone()
+    trainer = make_trainer(criterions={"mse": lambda pred, label: 1 / 0}, callbacks=[PoolUpdate(pool)])
+    with pytest.raises(ZeroDivisionError):
+        trainer.train(1, batches(3))
+    assert torch.equal(pool.states, before)
+
+
+def test_a_state_that_went_nan_is_the_next_to_begin_anew(make_trainer, batches, pool):
+    spoilt = pool.states[2].clone() * float("nan")
+    pool.commit(torch.tensor([2]), spoilt[None], losses=image_error(spoilt[None], {"label": torch.zeros(1, 4, 6, 6)}))
+    make_trainer(callbacks=[PoolUpdate(pool)]).train(1, batches(6))
+    assert torch.isfinite(pool.states).all()
+
+
+def test_the_error_of_an_image_is_that_of_its_first_channels():
+    states = torch.zeros(2, 5, 3, 3)
+    states[1, :2] = 2.0
+    states[:, 2:] = 9.0
+    assert image_error(states, {"label": torch.ones(2, 2, 3, 3)}).tolist() == [1.0, 1.0]
+    assert image_error(states, {"label": torch.zeros(2, 2, 3, 3)}).tolist() == [0.0, 4.0]
+
+
+def test_arguments_that_cannot_work_are_refused(pool):
+    with pytest.raises(ConfigError, match="not Tensor"):
+        PoolUpdate(pool.states)
+    with pytest.raises(UnknownNameError, match="Did you mean 'disc'"):
+        PoolUpdate(pool, damage="disk")
+
+
+def test_its_text_names_the_pool(pool):
+    text = repr(PoolUpdate(pool, num_damaged=3))
+    assert text == "PoolUpdate(SamplePool(capacity=6, state=(8, 6, 6), slots=[], draws=0), num_seeds=1, num_damaged=3)"

@@ -1,0 +1,244 @@
+"""A run that was ended anywhere and goes on elsewhere is, bit for bit, the run that was never ended."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from delira_nca.errors import CheckpointError, ConfigError
+from delira_nca.io import load_checkpoint, save_checkpoint
+from delira_nca.logging import read_jsonl
+from delira_nca.training import SamplePool
+from delira_nca.training.callbacks import EarlyStopping, LambdaCallback, PoolUpdate
+
+SCRIPT = Path(__file__).with_name("resume_run.py")
+SCHEDULES = ("epoch", "iteration", "one_cycle", "plateau")
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(SCRIPT))
+
+
+@pytest.fixture(scope="module")
+def straight(script, tmp_path_factory):
+    """Folder and last state of six epochs without a break, for each schedule, made when first asked for."""
+    runs = {}
+
+    def run(schedule):
+        if schedule not in runs:
+            folder = tmp_path_factory.mktemp(schedule)
+            trainer = script["build"](schedule, folder)
+            script["train"](trainer, 6)
+            trainer.save_state(folder / "state.pt")
+            runs[schedule] = folder, load_checkpoint(folder / "state.pt")
+        return runs[schedule]
+
+    return run
+
+
+def test_the_run_that_is_resumed_is_one_worth_resuming(straight):
+    folder, state = straight("epoch")
+    assert state["epoch"] == 6
+    assert state["global_iter_num"] == 12
+    pool = state["callbacks"]["PoolUpdate"]
+    assert pool["num_draws"] == 12
+    assert torch.isfinite(pool["losses"]).all()
+    assert len(state["callbacks"]) == 7
+    assert state["callbacks"]["EarlyStopping#2"]["epochs_waited"] == 5
+    assert len(state["callbacks"]["Checkpoint"]["scores"]) == 6
+    assert state["best"]["epoch"] in range(1, 7)
+    assert sorted(state["history"][0]) == ["epoch", "loss", "mse", "val_loss", "val_mse"]
+    assert torch.load(folder / "state.pt", weights_only=True)["epoch"] == 6
+
+
+def test_a_new_process_goes_on_exactly(straight, tmp_path, assert_same):
+    for arguments in ([tmp_path / "a", "3"], [tmp_path / "b", "6", tmp_path / "a"]):
+        command = [sys.executable, str(SCRIPT), ",".join(SCHEDULES), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    for schedule in SCHEDULES:
+        assert load_checkpoint(tmp_path / "a" / schedule / "state.pt")["epoch"] == 3
+        resumed = load_checkpoint(tmp_path / "b" / schedule / "state.pt")
+        assert_same(straight(schedule)[1], resumed, schedule)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5])
+def test_it_goes_on_exactly_after_every_epoch(script, straight, tmp_path, assert_same, schedule, epoch):
+    folder, expected = straight(schedule)
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    trainer = script["build"](schedule, tmp_path).update_state(folder / f"checkpoint_epoch_{epoch}.pt")
+    assert trainer.start_epoch == epoch + 1
+    script["train"](trainer, 6)
+    trainer.save_state(tmp_path / "state.pt")
+    assert_same(expected, load_checkpoint(tmp_path / "state.pt"))
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+    records = [record for record in read_jsonl(folder / "metrics.jsonl") if record["step"] > 2 * epoch]
+    assert read_jsonl(tmp_path / "metrics.jsonl") == records
+
+
+@pytest.mark.parametrize("iteration", [0, 1])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_it_goes_on_exactly_from_the_last_checkpoint_after_an_error(
+    script, straight, tmp_path, assert_same, iteration, error
+):
+    def fail(trainer, curr_epoch, iter_num):
+        if (curr_epoch, iter_num) == (3, iteration):
+            raise error("in the middle")
+
+    _, expected = straight("epoch")
+    broken = script["build"]("epoch", tmp_path)
+    broken.register_callback(LambdaCallback(at_iter_end=fail))
+    with pytest.raises((KeyboardInterrupt, RuntimeError), match="in the middle"):
+        script["train"](broken, 6)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint_epoch_*")) == [
+        "checkpoint_epoch_1.pt",
+        "checkpoint_epoch_2.pt",
+    ]
+    trainer = script["build"]("epoch", tmp_path).update_state(tmp_path / "checkpoint_epoch_2.pt")
+    script["train"](trainer, 6)
+    trainer.save_state(tmp_path / "state.pt")
+    assert_same(expected, load_checkpoint(tmp_path / "state.pt"))
+    folder, _ = straight("epoch")
+    assert (tmp_path / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+
+
+def test_the_same_trainer_goes_on_exactly(script, straight, tmp_path, assert_same):
+    trainer = script["build"]("one_cycle", tmp_path)
+    for num_epochs in (2, 3, 6):
+        script["train"](trainer, num_epochs)
+    trainer.save_state(tmp_path / "state.pt")
+    assert_same(straight("one_cycle")[1], load_checkpoint(tmp_path / "state.pt"))
+
+
+def test_workers_make_no_difference_to_a_run_or_its_resumption(script, straight, tmp_path, assert_same):
+    folder, _ = straight("epoch")
+    trainer = script["build"]("epoch", tmp_path)
+    script["train"](trainer, 2, num_workers=2)
+    trainer.save_state(tmp_path / "state.pt")
+    assert_same(load_checkpoint(folder / "checkpoint_epoch_2.pt"), load_checkpoint(tmp_path / "state.pt"))
+    resumed = script["build"]("epoch", tmp_path).update_state(tmp_path / "state.pt")
+    script["train"](resumed, 3, num_workers=2)
+    resumed.save_state(tmp_path / "state.pt")
+    assert_same(load_checkpoint(folder / "checkpoint_epoch_3.pt"), load_checkpoint(tmp_path / "state.pt"))
+
+
+def test_the_best_of_a_resumed_run_may_lie_before_the_resumption(make_trainer, batches, tmp_path, assert_same):
+    scores = iter([0.9, 0.5, 0.4, 0.3])
+
+    def make():
+        return make_trainer(metrics={"score": lambda pred, label: torch.tensor(next(scores))})
+
+    first = make()
+    best = first.train(2, batches(2), val_score_key="score")
+    first.save_state(tmp_path / "state.pt")
+    resumed = make().update_state(tmp_path / "state.pt")
+    assert_same(dict(resumed.train(4, batches(2), val_score_key="score").state_dict()), dict(best.state_dict()))
+    assert (resumed.best.epoch, resumed.best.score) == (1, pytest.approx(0.9))
+
+
+def test_a_state_is_not_shared_by_those_who_take_it_up(make_trainer, batches, assert_same):
+    first = make_trainer()
+    first.train(1, batches(2), val_score_key="loss", val_score_mode="lowest")
+    second = make_trainer()._update_state(first.state_dict())
+    first.train(3, batches(2, seed=9), val_score_key="loss", val_score_mode="lowest")
+    third = make_trainer()
+    third.train(1, batches(2), val_score_key="loss", val_score_mode="lowest")
+    assert_same(second.state_dict(), third.state_dict())
+
+
+# What does not fit ----------------------------------------------------------------------------------------------------
+
+
+def _copy(state):
+    return {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
+
+
+def test_the_checkpoint_of_another_network_is_refused_with_the_tensors_and_changes_nothing(
+    make_trainer, nca, batches, tmp_path, assert_same
+):
+    other = make_trainer(nca(num_hidden_channels=5))
+    other.save_state(tmp_path / "state.pt")
+    trainer = make_trainer()
+    trainer.train(1, batches(2))
+    before = _copy(trainer.network.state_dict())
+    with pytest.raises(CheckpointError) as raised:
+        trainer.update_state(tmp_path / "state.pt")
+    message = str(raised.value)
+    assert "rule.hidden.0.weight (saved (8, 27, 1, 1), here (8, 24, 1, 1))" in message
+    assert "rule.last.weight (saved (9, 8, 1, 1), here (8, 8, 1, 1))" in message
+    assert_same(_copy(trainer.network.state_dict()), before)
+    assert (trainer.start_epoch, len(trainer.history)) == (2, 1)
+
+
+@pytest.mark.parametrize("change", ["names", "groups"])
+def test_the_checkpoint_of_other_optimizers_is_refused_and_changes_nothing(
+    make_trainer, batches, tmp_path, assert_same, change
+):
+    def one_for_each_layer(network, cls, **params):
+        parts = {"hidden": network.rule.hidden.parameters(), "last": network.rule.last.parameters()}
+        if change == "names":
+            return {name: cls(part, **params) for name, part in parts.items()}
+        return cls([{"params": part} for part in parts.values()], **params)
+
+    other = make_trainer(optim_fn=one_for_each_layer)
+    other.train(1, batches(2))
+    other.save_state(tmp_path / "state.pt")
+    trainer = make_trainer()
+    before = _copy(trainer.network.state_dict())
+    with pytest.raises(CheckpointError, match="optimizer"):
+        trainer.update_state(tmp_path / "state.pt")
+    assert_same(_copy(trainer.network.state_dict()), before)
+    assert trainer.history == []
+
+
+def test_the_checkpoint_of_another_pool_is_refused_and_changes_no_weight(make_trainer, batches, tmp_path, assert_same):
+    def make(capacity):
+        return make_trainer(callbacks=[PoolUpdate(SamplePool(torch.ones(8, 6, 6), capacity))])
+
+    other = make(9)
+    other.train(1, batches(2))
+    other.save_state(tmp_path / "state.pt")
+    trainer = make(7)
+    before = _copy(trainer.network.state_dict())
+    with pytest.raises(CheckpointError, match="pool"):
+        trainer.update_state(tmp_path / "state.pt")
+    assert_same(_copy(trainer.network.state_dict()), before)
+    assert (trainer.start_epoch, trainer.history) == (1, [])
+
+
+def test_a_newer_format_is_refused_with_who_wrote_it(make_trainer, tmp_path):
+    trainer, path = make_trainer(), tmp_path / "state.pt"
+    save_checkpoint({**trainer.state_dict(), "format_version": 99, "versions": {"delira_nca": "9.9.9"}}, path)
+    with pytest.raises(CheckpointError, match=r"format 99, this version reads up to 1.*delira_nca 9\.9\.9"):
+        trainer.update_state(path)
+
+
+def test_a_file_of_something_else_is_refused(make_trainer, tmp_path):
+    save_checkpoint({"weights": torch.ones(2)}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="no state of a run"):
+        make_trainer().update_state(tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        make_trainer().update_state(tmp_path / "none.pt")
+
+
+def test_a_state_holds_more_if_asked_to_and_not_under_a_name_that_is_taken(make_trainer, tmp_path):
+    trainer, path = make_trainer(), tmp_path / "state.pt"
+    trainer.save_state(path, 5, note="mine", values=torch.ones(2))
+    state = trainer.load_state(path)
+    assert (state["epoch"], state["note"], state["values"].tolist()) == (5, "mine", [1.0, 1.0])
+    assert make_trainer().update_state(path).start_epoch == 6
+    with pytest.raises(ConfigError, match=r"\['history'\]"):
+        trainer.save_state(path, history=[])
+
+
+def test_callbacks_that_are_more_or_fewer_are_told(make_trainer, batches, tmp_path, caplog):
+    first = make_trainer(callbacks=[EarlyStopping("loss", patience=9)])
+    first.train(1, batches(2))
+    first.save_state(tmp_path / "state.pt")
+    make_trainer().update_state(tmp_path / "state.pt")
+    assert "state of callback EarlyStopping, which is not registered" in caplog.text
