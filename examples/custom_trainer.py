@@ -1,7 +1,8 @@
 """A training routine and a callback of one's own.
 
-The routine lets roll-outs get longer from epoch to epoch, which is easier to learn from than long ones at once; the
-callback watches how much of the grid lives, and ends a training in which everything has died or overgrown.
+The routine trains each batch for several roll-outs in a row, each from the states that the one before left behind, as
+Sudhakaran et al. (2022) do for goal-guided automata: without a pool, the automaton still learns to stay what it has
+become. The callback watches how much of the grid lives, and ends a training in which everything has died or overgrown.
 
 Run ``python examples/custom_trainer.py``; with ``--quick`` in less than a minute.
 """
@@ -16,20 +17,26 @@ from delira_nca.data_loading import DataManager, repeat, sources
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, make_seed, presets
 from delira_nca.training import PyTorchNetworkTrainer
-from delira_nca.training.callbacks import AbstractCallback, GradientNormalization
+from delira_nca.training.callbacks import AbstractCallback, GradientNormalization, StepCurriculum
+from delira_nca.training.means import SampleMean
 
 
-class LongerAndLonger(PyTorchNetworkTrainer):
-    """Train with roll-outs that begin at 8 steps and get 4 longer each epoch, up to a last length."""
+class InARow(PyTorchNetworkTrainer):
+    """Train each batch ``num_rollouts`` times, from where it has come to."""
 
-    def __init__(self, *args: Any, last_length: int = 48, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, num_rollouts: int = 2, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.last_length = last_length
+        self.num_rollouts = num_rollouts
 
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
-        length = min(8 + 4 * (epoch - 1), self.last_length)  # a function of the epoch, so that a resume goes on right
-        self.network.training_timesteps = (length, length + 4)
-        return {**super()._train_single_epoch(batchgen, epoch), "steps": float(length)}
+        self.network.train()
+        means = SampleMean()
+        for iter_num, batch in enumerate(batchgen):
+            for rollout in range(self.num_rollouts):
+                values, prediction = self._iterate(batch, iter_num, epoch, train=True)
+                batch = {**batch, "data": prediction.output_image}
+                means.add({f"mse_{rollout + 1}": values["mse"]}, len(batch["data"]))
+        return means.result()
 
 
 class WatchLife(AbstractCallback):
@@ -47,7 +54,8 @@ class WatchLife(AbstractCallback):
         """Print, and decide."""
         share = sum(self.living) / len(self.living)
         self.living.clear()
-        print(f"epoch {curr_epoch}: {val_metrics['steps']:.0f} steps, mse {val_metrics['mse']:.4f}, {share:.0%} alive")
+        errors = ", ".join(f"{name} {value:.4f}" for name, value in val_metrics.items())
+        print(f"epoch {curr_epoch}: {errors}, {share:.0%} alive")
         if 0 < share < 1:
             return None
         return {"stop_training": True, "stop_reason": f"{share:.0%} of the grid lives"}
@@ -57,20 +65,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few iterations on a small grid")
     quick = parser.parse_args().quick
-    size, grid, epochs, iterations = (12, 24, 5, 10) if quick else (24, 40, 16, 50)
+    size, grid, epochs, iterations, first, last = (
+        (12, 24, 4, 6, (6, 10), (12, 20)) if quick else (24, 48, 16, 40, (12, 20), (32, 48))
+    )
 
     torch.manual_seed(0)
     target = sources.place(sources.dahlia(size), grid)
     seed = make_seed(16, (grid, grid))
-    data = DataManager(repeat({"data": seed, "label": target}, 8 * iterations), batch_size=8)
-    trainer = LongerAndLonger(
+    data = DataManager(repeat({"data": seed, "label": target}, 4 * iterations), batch_size=4)
+    trainer = InARow(
         BasicNCAModel(**presets.growing()),
         None,
         {"mse": mse},
         torch.optim.Adam,
         {"lr": 2e-3},
-        callbacks=[GradientNormalization(), WatchLife()],
-        last_length=24 if quick else 48,
+        callbacks=[GradientNormalization(), StepCurriculum(first, last, epochs=epochs // 2), WatchLife()],
+        num_rollouts=3,
     )
     print(trainer.describe())
     trainer.train(epochs, data)

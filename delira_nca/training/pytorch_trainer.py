@@ -180,8 +180,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.network.train()
         means = SampleMean()
         for iter_num, batch in enumerate(batchgen):
-            means.add(self._iterate(batch, iter_num, epoch, train=True), batch_length(batch))
-            self.global_iter_num += 1
+            values, _ = self._iterate(batch, iter_num, epoch, train=True)
+            means.add(values, batch_length(batch))
         if not (result := means.result()):
             raise ConfigError(f"the training data gave no batch in epoch {epoch}")
         return result
@@ -191,13 +191,22 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.network.eval()
         means = SampleMean()
         for iter_num, batch in enumerate(batchgen):
-            means.add(self._iterate(batch, iter_num, epoch, train=False), batch_length(batch))
+            values, _ = self._iterate(batch, iter_num, epoch, train=False)
+            means.add(values, batch_length(batch))
         if not (result := means.result()):
             raise ConfigError(f"the validation data gave no batch in epoch {epoch}")
         return result
 
-    def _iterate(self, batch: Mapping[str, Any], iter_num: int, epoch: int, *, train: bool) -> dict[str, Any]:
-        """Run hooks and closure on one batch, and return its losses and metrics."""
+    def _iterate(
+        self, batch: Mapping[str, Any], iter_num: int, epoch: int, *, train: bool
+    ) -> tuple[dict[str, Any], Any]:
+        """Run hooks and closure on one batch: the piece that training routines are made of.
+
+        Returns
+        -------
+        tuple of (losses and metrics, prediction), detached
+            In training, one more iteration counts as done.
+        """
         event = {
             "iter_num": iter_num,
             "curr_epoch": epoch,
@@ -209,7 +218,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         values, prediction = self._closure(data_dict, iter_num, train=train)
         if self._callbacks.listens("at_iter_end"):
             self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)
-        return values
+        self.global_iter_num += int(train)
+        return values, prediction
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
