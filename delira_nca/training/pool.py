@@ -12,6 +12,7 @@ from torch import Tensor
 from delira_nca.errors import CheckpointError, ConfigError, ShapeError, did_you_mean
 from delira_nca.seeding import generator
 from delira_nca.training.damage import Damage, apply_damage
+from delira_nca.training.living_cells import pack_states, unpack_states
 
 __all__ = ["Draw", "Pool", "SamplePool"]
 
@@ -171,7 +172,7 @@ class SamplePool:
     def state_dict(self) -> dict[str, Any]:
         """States, losses, slots, and how often was drawn."""
         return {
-            "states": self.states,
+            "states": pack_states(self.states),
             "losses": self.losses,
             "slots": dict(self.slots),
             "rng_seed": self.rng_seed,
@@ -186,12 +187,12 @@ class SamplePool:
         CheckpointError
             If it is that of a pool of another shape or with other slots.
         """
-        if state["states"].shape != self.states.shape or state["slots"].keys() != self.slots.keys():
+        if tuple(state["states"]["shape"]) != tuple(self.states.shape) or state["slots"].keys() != self.slots.keys():
             raise CheckpointError(
-                f"the saved pool holds {tuple(state['states'].shape)} and slots {sorted(state['slots'])}, "
+                f"the saved pool holds {tuple(state['states']['shape'])} and slots {sorted(state['slots'])}, "
                 f"this one {tuple(self.states.shape)} and slots {sorted(self.slots)}"
             )
-        self.states, self.losses = state["states"].clone(), state["losses"].clone()
+        self.states, self.losses = unpack_states(state["states"]), state["losses"].clone()
         self.slots = {name: values.clone() for name, values in state["slots"].items()}
         self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]
 
@@ -278,5 +279,5 @@ class Pool:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
         if state:
-            self.pool = SamplePool(state["seed"], len(state["states"]), rng_seed=state["rng_seed"])
+            self.pool = SamplePool(state["seed"], state["states"]["shape"][0], rng_seed=state["rng_seed"])
             self.pool.load_state_dict(state)
