@@ -19,10 +19,10 @@ parser.add_argument("--quick", action="store_true", help="a few iterations on a 
 quick = parser.parse_args().quick
 
 torch.manual_seed(0)
-size, grid, steps, epochs = (12, 24, (12, 20), 3) if quick else (24, 56, (40, 56), 24)
+size, grid, steps, epochs, iterations = (12, 24, (12, 20), 3, 20) if quick else (24, 56, (40, 56), 24, 50)
 target = sources.place(sources.dahlia(size), grid)
 seed = make_seed(16, (grid, grid))
-data = DataManager(repeat({"data": seed, "label": target}, 80 if quick else 200), batch_size=4)
+data = DataManager(repeat({"data": seed, "label": target}, 4 * iterations), batch_size=4)
 network = BasicNCAModel(**presets.growing(training_timesteps=steps, inference_timesteps=steps[1]))
 schedule = LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": [12, 19], "gamma": 0.3})
 callbacks = [GradientNormalization(), PoolUpdate(SamplePool(seed, capacity=256)), schedule, ProgressBar()]

@@ -26,11 +26,10 @@ def test_example_runs_quickly(example, tmp_path):
 
 def test_readme_shows_the_lines_of_the_growing_example():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    example = re.sub(r"\s+", "", (ROOT / "examples" / "grow.py").read_text())
-    example = example.replace("if quickelse", "").replace(
-        'repeat({"data":seed,"label":target},160ifquickelse400)', 'repeat({"data":seed,"label":target},400)'
-    )
-    lines = [line for line in blocks[0].splitlines() if line.strip() and not line.startswith("size, grid")]
-    missing = [line for line in lines if re.sub(r"\s+", "", line.split("  #")[0]) not in example]
-    assert lines
+    example = "".join((ROOT / "examples" / "grow.py").read_text().split())
+    sizes, *lines = blocks[0].splitlines()
+    missing = [line for line in lines if "".join(line.split("  #")[0].split()) not in example]
     assert not missing
+    names, values = sizes.split(" = ")
+    assert names in (ROOT / "examples" / "grow.py").read_text()
+    assert f"else ({values})" in (ROOT / "examples" / "grow.py").read_text()

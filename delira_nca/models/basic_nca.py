@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
+from delira_nca.models.description import arguments_from, arguments_of, describe
 from delira_nca.models.inputs import interpret_range_parameter, pad_input
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.prediction import Prediction
@@ -51,7 +51,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     kernel_size : of the learned filters.
     pad_noise : whether the hidden channels of an image that is given start as noise.
     use_temporal_encoding : whether each cell is told the time: a channel of ``t / T``, with ``T`` the (upper) number
-        of training steps.
+        of training steps that the model was made with.
     rule_type : makes the rule from ``(hidden_size, final_bias=False)``.
     training_timesteps, inference_timesteps : a number of steps, or a range ``(low, high)`` to draw below ``high``.
     dims : spatial dimensions, 1, 2 or 3.
@@ -110,8 +110,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
         **kwargs: Any,
     ) -> None:
-        refuse_unknown_keywords(type(self).__name__, kwargs, _arguments_of(type(self)))
-        arguments = _arguments_of(type(self))
+        arguments = arguments_of(type(self), BasicNCAModel)
+        refuse_unknown_keywords(type(self).__name__, kwargs, arguments)
         super().__init__(**{key: value for key, value in locals().items() if key in arguments})
         self.num_image_channels, self.num_hidden_channels = num_image_channels, num_hidden_channels
         self.num_output_channels = num_output_channels
@@ -122,6 +122,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.fire_rate, self.hidden_size, self.dims = fire_rate, hidden_size, dims
         self.training_timesteps, self.inference_timesteps = training_timesteps, inference_timesteps
         self._check()
+        self._horizon = max(training_timesteps if isinstance(training_timesteps, int) else training_timesteps[1], 1)
         self.plot_function, self.validation_metric = plot_function, validation_metric
         self.num_learned_filters, self.filter_padding = num_learned_filters, filter_padding
         self.use_laplace, self.kernel_size = use_laplace, kernel_size
@@ -213,9 +214,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         perception: Tensor = self.perception(x)
         if not self.use_temporal_encoding:
             return perception
-        steps = self.training_timesteps
-        horizon = steps if isinstance(steps, int) else steps[1]
-        time = perception.new_full((x.shape[0], 1, *x.shape[2:]), t / max(horizon, 1))
+        time = perception.new_full((x.shape[0], 1, *x.shape[2:]), t / self._horizon)
         return torch.cat([perception, time], 1)
 
     def _alive(self, x: Tensor) -> Tensor:
@@ -386,24 +385,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Modules of the user's own appear under their class path, and must be handed in again to :meth:`from_dict`.
         """
-        parts = {
-            "device",
-            "plot_function",
-            "rule_type",
-            "use_alive_mask",
-            "alive",
-            "perception",
-            "rule",
-            "head",
-        }
-        config = {key: value for key, value in self.init_kwargs.items() if key not in parts}
-        alive = self.alive
-        config["alive"] = None if alive is None else {k: getattr(alive, k) for k in alive.__dataclass_fields__}
-        for name, own in (("perception", Perception), ("rule", MLPRule)):
-            part = getattr(self, name)
-            config[name] = part.to_dict() if type(part) is own else _class_path(part)
-        config["head"] = None if self.head is None else _class_path(self.head)
-        return config
+        return describe(self)
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], **modules: Any) -> BasicNCAModel:
@@ -419,39 +401,4 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         UnknownKeywordError, ConfigError
             If an argument is unknown, or a module of the user's is missing.
         """
-        arguments = {**config, **modules}
-        known = _arguments_of(cls)
-        refuse_unknown_keywords(cls.__name__, sorted(arguments.keys() - known), known)
-        if isinstance(arguments.get("alive"), Mapping):
-            arguments["alive"] = AliveMask(**arguments["alive"])
-        builders: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-            "perception": Perception.from_dict,
-            "rule": lambda description: MLPRule(**description),
-        }
-        for name in ("perception", "rule", "head"):
-            value = arguments.get(name)
-            if isinstance(value, str):
-                raise ConfigError(f"{name} is a {value}, which a description cannot hold: pass {name}=...")
-            if isinstance(value, Mapping):
-                arguments[name] = builders[name](dict(value))
-        for name in ("training_timesteps", "inference_timesteps"):
-            if isinstance(arguments.get(name), list):
-                arguments[name] = tuple(arguments[name])
-        return cls(**arguments)
-
-
-def _class_path(module: nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__qualname__}"
-
-
-def _arguments_of(cls: type) -> set[str]:
-    """Names that a constructor takes; where it passes any others on, also those of the next class in line."""
-    names: set[str] = set()
-    for owner in cls.__mro__:
-        if "__init__" not in vars(owner):
-            continue
-        parameters = inspect.signature(owner.__init__).parameters.values()  # type: ignore[misc]
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if owner is BasicNCAModel or all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            break
-    return names - {"self"}
+        return cls(**arguments_from(cls, {**config, **modules}, BasicNCAModel))

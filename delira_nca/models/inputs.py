@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class HasChannels(Protocol):
-    """What :func:`pad_input` needs to know of a model."""
+    """How the channels of a state are divided: what :func:`pad_input` and predictions need to know of a model."""
 
     num_image_channels: int
     num_hidden_channels: int

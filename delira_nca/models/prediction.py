@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.inputs import HasChannels
 
 __all__ = ["Prediction"]
 
@@ -37,7 +36,7 @@ class Prediction:
     """
 
     def __init__(
-        self, model: BasicNCAModel, steps: int, output_image: Tensor, head_prediction: Tensor | None = None
+        self, model: HasChannels, steps: int, output_image: Tensor, head_prediction: Tensor | None = None
     ) -> None:
         self.model, self.steps = model, steps
         self.output_image, self.head_prediction = output_image, head_prediction

@@ -277,9 +277,6 @@ def test_an_input_can_be_prepared_but_a_roll_out_goes_on_unprepared(noise):
     assert torch.equal(model(state, 0).output_image, state)
 
 
-# Parts --------------------------------------------------------------------------------------------------------------
-
-
 class Head(nn.Module):
     def __init__(self):
         super().__init__()
