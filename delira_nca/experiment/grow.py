@@ -32,6 +32,7 @@ from delira_nca.training.callbacks import (
     PoolUpdate,
     ProgressBar,
     StepCurriculum,
+    WeightAverage,
 )
 from delira_nca.training.devices import choose_device
 from delira_nca.visualization import save_curves, save_film, save_picture, to_rgb
@@ -71,7 +72,8 @@ class GrowConfig:
     regime : growing, persistent or regenerating.
     epochs, iterations : so many epochs of so many iterations.
     batch_size, pool_size : states per iteration, and in the pool.
-    learning_rate : of Adam; multiplied by 0.3 after 50 % and after 80 % of the epochs.
+    learning_rate : of Adam; multiplied by 0.3 after 50 % and after 80 % of the epochs. Results are those of the
+        exponential average of the weights over about 100 iterations.
     out : folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
     seed : of everything random.
     device : ``auto``, ``cpu``, ``cuda``, ...
@@ -214,6 +216,7 @@ def _callbacks(config: GrowConfig, pool: SamplePool | None, folder: Path, progre
     callbacks: list[Any] = [NaNGuard(), GradientNormalization()]
     if pool is not None:
         callbacks.append(PoolUpdate(pool, num_damaged=REGIMES[config.regime].num_damaged))
+    callbacks.append(WeightAverage(decay=0.99))
     low, high = config.steps
     if config.epochs >= 8:
         short = max(1, round(0.4 * low))

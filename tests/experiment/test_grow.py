@@ -116,5 +116,8 @@ def test_preset_is_the_one_of_the_article():
 
 
 @pytest.mark.slow
-def test_dahlia_grows_and_stays():
-    """The demo in a fifth of its length: recognisable, and still there after five times the horizon."""
+def test_small_dahlia_grows_and_stays(tmp_path):
+    config = GrowConfig(size=16, padding=8, steps=(24, 36), epochs=16, iterations=40, out=str(tmp_path / "run"))
+    result = grow(config, progress=False)
+    assert result.log10_errors[36] < -1.9
+    assert result.log10_errors[180] < -1.8
