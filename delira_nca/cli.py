@@ -52,7 +52,7 @@ def _add_grow(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--iterations", type=int, default=50, help="iterations of an epoch")
     parser.add_argument("--batch-size", type=int, default=4, help="states in one iteration")
     parser.add_argument("--pool-size", type=int, default=256, help="states in the pool")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Adam, at the beginning")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam, at the beginning")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

@@ -27,7 +27,7 @@ network = BasicNCAModel(**presets.growing(training_timesteps=steps, inference_ti
 schedule = LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": [12, 19], "gamma": 0.3})
 callbacks = [GradientNormalization(), PoolUpdate(SamplePool(seed, capacity=256)), schedule, ProgressBar()]
 trainer = PyTorchNetworkTrainer(
-    network, "runs/flower", {"mse": mse}, torch.optim.Adam, {"lr": 2e-3}, callbacks=callbacks
+    network, "runs/flower", {"mse": mse}, torch.optim.Adam, {"lr": 3e-3}, callbacks=callbacks
 )
 network = trainer.train(epochs, data)
 film = network.record(seed[None], steps=2 * steps[1])

@@ -89,7 +89,7 @@ class GrowConfig:
     iterations: int = 50
     batch_size: int = 4
     pool_size: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     out: str | None = None
     seed: int = 0
     device: str = "auto"
