@@ -19,12 +19,12 @@ parser.add_argument("--quick", action="store_true", help="a few iterations on a 
 quick = parser.parse_args().quick
 
 torch.manual_seed(0)
-size, grid, steps, epochs, iterations = (12, 24, (12, 20), 3, 20) if quick else (24, 56, (40, 56), 24, 50)
+size, grid, steps, epochs, iterations = (12, 24, (12, 20), 3, 20) if quick else (24, 56, (40, 56), 32, 50)
 target = sources.place(sources.dahlia(size), grid)
 seed = make_seed(16, (grid, grid))
 data = DataManager(repeat({"data": seed, "label": target}, 4 * iterations), batch_size=4)
 network = BasicNCAModel(**presets.growing(training_timesteps=steps, inference_timesteps=steps[1]))
-schedule = LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": [12, 19], "gamma": 0.3})
+schedule = LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": [16, 26], "gamma": 0.3})
 callbacks = [GradientNormalization(), PoolUpdate(SamplePool(seed, capacity=256)), schedule, ProgressBar()]
 trainer = PyTorchNetworkTrainer(
     network, "runs/flower", {"mse": mse}, torch.optim.Adam, {"lr": 3e-3}, callbacks=callbacks

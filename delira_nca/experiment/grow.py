@@ -85,7 +85,7 @@ class GrowConfig:
     padding: int = 16
     steps: tuple[int, int] = (40, 56)
     regime: str = "persistent"
-    epochs: int = 24
+    epochs: int = 32
     iterations: int = 50
     batch_size: int = 4
     pool_size: int = 256
