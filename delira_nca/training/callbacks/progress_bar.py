@@ -11,6 +11,8 @@ from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 
 __all__ = ["ProgressBar"]
 
+_SECONDS_BETWEEN_LOOKS = 0.2
+
 
 class ProgressBar(AbstractCallback):
     """Show the epoch, its metrics and the time that is left.
@@ -28,7 +30,7 @@ class ProgressBar(AbstractCallback):
     def __init__(self, keys: tuple[str, ...] | None = None, *, stream: TextIO | None = None) -> None:
         self.keys, self._stream = keys, stream
         self._bar: Any = None
-        self._began, self._first_epoch, self._num_epochs = 0.0, 1, 0
+        self._began, self._first_epoch, self._num_epochs, self._shown = 0.0, 1, 0, 0.0
 
     @property
     def _out(self) -> TextIO:
@@ -43,6 +45,13 @@ class ProgressBar(AbstractCallback):
             self._bar = tqdm(
                 total=num_epochs, initial=trainer.start_epoch - 1, unit="epoch", file=self._out, dynamic_ncols=True
             )
+
+    def at_iter_end(self, trainer: Any, *, iter_num: int, curr_epoch: int, train: bool, **event: Any) -> None:
+        """Show on a terminal that it goes on."""
+        if self._bar is not None and time.monotonic() - self._shown >= _SECONDS_BETWEEN_LOOKS:
+            what = "iteration" if train else "validation"
+            self._bar.set_description_str(f"epoch {curr_epoch}, {what} {iter_num + 1}")
+            self._shown = time.monotonic()
 
     def at_epoch_end(
         self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool, **event: Any

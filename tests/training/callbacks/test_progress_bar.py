@@ -77,3 +77,9 @@ def test_standard_error_is_asked_for_when_it_is_written_to(plain_trainer, capsys
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("epoch 1/1")
+
+
+def test_on_a_terminal_it_shows_the_iteration_between_epochs(plain_trainer):
+    out = Terminal()
+    _train(plain_trainer, ProgressBar(stream=out), 1)
+    assert "epoch 1, iteration 1" in out.getvalue()
