@@ -23,7 +23,7 @@ html_title = f"delira_nca {version}"
 
 def escape_stars_of_shapes(app, what, name, obj, options, lines):
     """Escape the star of shapes such as ``(B, C, *spatial)``, with which reStructuredText would begin an emphasis."""
-    lines[:] = [re.sub(r"(?<=, )\*(?=(spatial|box|shape)\b)", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"(?<![\w`*])\*(?=(spatial|box|shape)\b)", r"\\*", line) for line in lines]
 
 
 def setup(app):
