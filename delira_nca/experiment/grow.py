@@ -35,7 +35,7 @@ from delira_nca.training.callbacks import (
     WeightAverage,
 )
 from delira_nca.training.devices import choose_device
-from delira_nca.visualization import save_curves, save_film, save_picture, to_rgb
+from delira_nca.visualization import crop_to_life, save_curves, save_film, save_picture, to_rgb
 
 __all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "grow"]
 
@@ -243,8 +243,8 @@ def _results(
     frames = network.record(seed.unsqueeze(0), 5 * horizon, seed=config.seed, keep=list(range(5 * horizon + 1)))
     label = target.unsqueeze(0).to(network.device)
     errors = {n: math.log10(float(mse(frames[n].pred, label))) for n in (horizon, 5 * horizon)}
-    film = np.concatenate([to_rgb(frame.image_channels_np) for frame in frames[: 2 * horizon + 1]])
-    save_film(film, folder / "growth.gif")
+    film = np.concatenate([frame.image_channels_np for frame in frames[: 2 * horizon + 1]])
+    save_film(to_rgb(crop_to_life(film)), folder / "growth.gif", scale=12)
     title = f"{config.name}, {config.regime}"
     save_curves(trainer.history, folder / "curves.png", keys=["mse", "val_mse"], title=title)
     with replaced(folder / "result.json") as temporary:

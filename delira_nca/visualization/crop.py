@@ -1,0 +1,64 @@
+"""The part of a film in which something is to be seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.errors import ConfigError, ShapeError
+
+__all__ = ["crop_to_life"]
+
+
+def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt.NDArray[Any]:
+    """Cut states to the smallest square that holds the living cells of all of them.
+
+    Parameters
+    ----------
+    states : (..., C, H, W) array or tensor, C >= 4, the fourth channel alpha.
+    margin : cells to leave around life, as far as there are any.
+    threshold : a cell lives whose alpha is above it.
+
+    Returns
+    -------
+    (..., C, h, w) array, a view where ``states`` is an array
+        The whole where nothing lives. The square is as large as its longer side needs, and the grid allows.
+
+    Raises
+    ------
+    ShapeError
+        If there are fewer than three axes or four channels.
+    ConfigError
+        If the margin is negative.
+
+    Examples
+    --------
+    >>> states = np.zeros((2, 4, 9, 9))
+    >>> states[0, 3, 4, 4] = states[1, 3, 4, 6] = 1.0
+    >>> crop_to_life(states, margin=1).shape
+    (2, 4, 5, 5)
+    """
+    if hasattr(states, "detach"):
+        states = states.detach().cpu()
+    cells = np.asarray(states)
+    if cells.ndim < 3 or cells.shape[-3] < 4:
+        raise ShapeError(f"a state of coloured cells has the shape (..., C >= 4, H, W), not {cells.shape}")
+    if margin < 0:
+        raise ConfigError(f"a margin is at least 0 cells, not {margin!r}")
+    living = (cells[..., 3, :, :] > threshold).reshape(-1, *cells.shape[-2:]).any(0)
+    if not living.any():
+        return cells
+    spans = [np.flatnonzero(living.any(1)), np.flatnonzero(living.any(0))]
+    side = max(span[-1] - span[0] + 1 for span in spans) + 2 * margin
+    rows, columns = (_centred(span, side, size) for span, size in zip(spans, living.shape, strict=True))
+    return cells[..., rows, columns]
+
+
+def _centred(span: npt.NDArray[np.intp], side: int, size: int) -> slice:
+    """Slice of so many cells with the span in its middle, moved inside of the axis."""
+    side = min(side, size)
+    first = (int(span[0]) + int(span[-1]) + 1 - side) // 2
+    first = min(max(first, 0), size - side)
+    return slice(first, first + side)
