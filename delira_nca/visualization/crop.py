@@ -47,10 +47,10 @@ def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt
         raise ShapeError(f"a state of coloured cells has the shape (..., C >= 4, H, W), not {cells.shape}")
     if margin < 0:
         raise ConfigError(f"a margin is at least 0 cells, not {margin!r}")
-    living = (cells[..., 3, :, :] > threshold).reshape(-1, *cells.shape[-2:]).any(0)
+    living = np.any((cells[..., 3, :, :] > threshold).reshape(-1, *cells.shape[-2:]), axis=0)
     if not living.any():
         return cells
-    spans = [np.flatnonzero(living.any(1)), np.flatnonzero(living.any(0))]
+    spans = [np.flatnonzero(np.any(living, axis=axis)) for axis in (1, 0)]
     side = max(span[-1] - span[0] + 1 for span in spans) + 2 * margin
     rows, columns = (_centred(span, side, size) for span, size in zip(spans, living.shape, strict=True))
     return cells[..., rows, columns]
