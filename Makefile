@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py
 
-.PHONY: demo test test-all lint types docs clean
+.PHONY: demo test test-all lint types docs faults-data benchmark-data clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow
@@ -24,6 +24,13 @@ types: .venv/.dev
 
 docs: .venv/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# What goes wrong on purpose, twenty times each; takes about twenty minutes.
+faults-data: .venv/.dev
+	$(BIN)/python -m benchmarks.faults data --trials 20 --jobs 2 --page docs/faults_data.rst
+
+benchmark-data: .venv/.dev
+	$(BIN)/python -m benchmarks.data
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

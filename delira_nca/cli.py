@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -26,7 +27,11 @@ class _Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and leave with status 2."""
+        """Print the message, with the choice that was probably meant, and leave with status 2."""
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong is not None:
+            close = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
+            message += f". Did you mean {close[0]!r}?" if close else ""
         print(f"delira-nca: error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
@@ -70,6 +75,64 @@ def _grow(arguments: argparse.Namespace) -> None:
         print(result.folder / name)
 
 
+def _add_data(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser("data", help="list and check the sources of data", allow_abbrev=False)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
+    listing = actions.add_parser(
+        "list",
+        help="all sources, and whether their files are here",
+        description="List all sources.",
+        allow_abbrev=False,
+    )
+    listing.set_defaults(run=_list_data, options=sorted(listing._option_string_actions))
+    checking = actions.add_parser(
+        "check",
+        help="open and verify one source",
+        description="Open a source, verify the sha256 of its files, and print what is in it. Nothing is downloaded.",
+        allow_abbrev=False,
+    )
+    checking.add_argument("name", metavar="NAME", help="as 'delira-nca data list' shows it")
+    checking.add_argument(
+        "--root",
+        metavar="PATH",
+        help="package file, or folder with it or with its content (default: what is installed)",
+    )
+    checking.set_defaults(run=_check_data, options=sorted(checking._option_string_actions))
+
+
+def _list_data(arguments: argparse.Namespace) -> None:
+    from delira_nca.data_loading import sources
+
+    rows = [("NAME", "HERE", "FROM", "LICENCE", "WHAT")]
+    for source in map(sources.describe, sources.available()):
+        here = "yes" if sources.is_here(source.name) else "no"
+        rows.append((source.name, here, source.origin, source.licence.partition(" (")[0], source.summary))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _check_data(arguments: argparse.Namespace) -> None:
+    from delira_nca.data_loading import sources
+
+    opened = sources.check(arguments.name, arguments.root)
+    source = opened.source
+    known = {file.path: file.sha256 for file in source.files}
+    print(f"{source.name}: {source.summary}")
+    print(f"from      {source.origin}")
+    for file in opened.files:
+        print(f"file      {file.path}, in {file.origin}")
+        print(f"sha256    {file.sha256}, {'as expected' if file.sha256 == known[file.path] else 'another version'}")
+    for spec in source.arrays:
+        array = opened.arrays[spec.key]
+        print(
+            f"array     {spec.key} {array.shape} {array.dtype}, from {array.min():g} to {array.max():g}: {spec.meaning}"
+        )
+    print(f"licence   {source.licence}")
+    print(f"citation  {source.citation}")
+    print(f"note      {source.note}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status: 0, or 2 for arguments that cannot work.
 
@@ -82,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"delira-nca {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_grow(commands)
+    _add_data(commands)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 from delira_nca.errors import ConfigError
 
@@ -71,15 +72,34 @@ def isolated_rng(seed: int) -> Iterator[None]:
     True
     """
     seed = derive_seed(seed)
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    python_state = random.getstate()
     random.seed(seed)
-    np.random.seed(seed)
     try:
-        with _isolated_torch(seed) if "torch" in sys.modules else contextlib.nullcontext():
+        with _isolated_numpy(seed), _isolated_torch(seed) if "torch" in sys.modules else contextlib.nullcontext():
             yield
     finally:
         random.setstate(python_state)
-        np.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def _isolated_numpy(seed: int) -> Iterator[None]:
+    # The user's bit generator is put aside as it is: reading and writing its state is slow. What numpy forgets when
+    # it changes generators is the second of a pair of normal numbers; where there is one, the state is written.
+    state = np.random.get_state()
+    users = get_bit_generator()
+    spare = _SPARE.pop() if _SPARE else np.random.MT19937()
+    set_bit_generator(spare)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        set_bit_generator(users)
+        if isinstance(state, dict) or state[3]:
+            np.random.set_state(state)
+        _SPARE.append(spare)
+
+
+_SPARE: list[np.random.MT19937] = []  # making one takes longer than all the rest; what is in it does not matter
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The command line: what it prints, and its exit status."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from delira_nca import __version__
 from delira_nca.cli import main
+from delira_nca.data_loading import sources
 
 
 @pytest.mark.parametrize(
@@ -16,6 +18,10 @@ from delira_nca.cli import main
         (["grow", "--steps", "96", "64"], "low < high, not (96, 64)"),
         (["grow", "--target", "nowhere.png"], "nowhere.png"),
         (["grow", "--device", "cuda:99", "--size", "8"], "cuda:99"),
+        (["data", "check", "nuclei2d"], "Did you mean 'nuclei_2d'?"),
+        (["data", "check", "nuclei_2d", "--root", "nowhere.whl"], "there is no 'nowhere.whl'"),
+        (["data", "check", "nuclei_2d", "--root", "."], "pip download --no-deps stardist==0.9.2"),
+        (["data", "check", "discs", "--root", "."], "'discs' is computed and needs no file"),
     ],
 )
 def test_wrong_value_is_one_line_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -35,6 +41,11 @@ def test_wrong_value_is_one_line_and_status_2(arguments, message, capsys, tmp_pa
         (["grow", "--size", "large"], "invalid int value: 'large'"),
         (["grow", "--target", "a.png", "--emoji", "x"], "not allowed with argument"),
         (["gorw"], "invalid choice: 'gorw'"),
+        (["gorw"], "Did you mean 'grow'?"),
+        (["data", "chek", "digits"], "Did you mean 'check'?"),
+        (["data", "check", "digits", "--rot", "x"], "unknown argument --rot. Did you mean --root?"),
+        (["data", "check"], "required: NAME"),
+        (["data"], "required: ACTION"),
     ],
 )
 def test_wrong_argument_is_named_and_status_2(arguments, message, capsys):
@@ -56,3 +67,38 @@ def test_help_tells_every_default(capsys):
     for option in ("--target", "--emoji", "--size", "--steps", "--regime", "--epochs", "--out", "--seed", "--device"):
         assert option in printed
     assert "(default: persistent)" in printed
+
+
+def test_data_list_has_a_line_for_every_source(capsys):
+    assert main(["data", "list"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "HERE", "FROM", "LICENCE", "WHAT"]
+    assert [line.split()[0] for line in lines] == list(sources.available())
+    by_name = {line.split()[0]: line for line in lines}
+    assert by_name["digits"].split()[:4] == ["digits", "yes", "scikit-learn", "1.9.1"]
+    assert "CC0-1.0" in by_name["grass"]
+    for name, line in by_name.items():
+        assert line.split()[1] == ("yes" if sources.is_here(name) else "no")
+        assert line.index(sources.describe(name).summary) == head.index("WHAT")
+
+
+def test_data_check_prints_what_was_verified(capsys):
+    assert main(["data", "check", "digits"]) == 0
+    printed = capsys.readouterr().out
+    source = sources.describe("digits")
+    assert f"sha256    {source.files[0].sha256}, as expected\n" in printed
+    assert "array     data (1797, 1, 8, 8) uint8, from 0 to 16: ink, 0 to 16\n" in printed
+    assert "array     label (1797,) int64, from 0 to 9: the digit\n" in printed
+    assert f"licence   {source.licence}\n" in printed
+    assert f"citation  {source.citation}\n" in printed
+
+
+def test_data_check_takes_a_folder_and_refuses_another_content(capsys, tmp_path):
+    (tmp_path / "brick.png").write_bytes(b"another picture")
+    assert main(["data", "check", "brick", "--root", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert sources.describe("brick").files[0].sha256 in error
+    assert hashlib.sha256(b"another picture").hexdigest() in error
+    (tmp_path / "brick.png").write_bytes(sources.check("brick").files[0].content)
+    assert main(["data", "check", "brick", "--root", str(tmp_path)]) == 0
+    assert f"in {tmp_path / 'brick.png'}" in capsys.readouterr().out

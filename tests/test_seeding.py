@@ -110,3 +110,21 @@ def test_blocks_can_be_nested():
         with isolated_rng(2):
             draw()
         assert draw() == second
+
+
+@pytest.mark.parametrize("draws", [0, 1, 2, 3])
+def test_isolated_numbers_leave_the_second_of_a_pair_of_normal_numbers(draws):
+    np.random.seed(5)
+    expected = np.random.normal(size=6).tolist()
+    np.random.seed(5)
+    numbers = np.random.normal(size=draws).tolist()
+    users = np.random.get_bit_generator()
+    with isolated_rng(1):
+        first = np.random.normal()
+        with isolated_rng(2):
+            np.random.normal()
+        second = np.random.normal()
+    assert np.random.get_bit_generator() is users
+    assert numbers + np.random.normal(size=6 - draws).tolist() == expected
+    with isolated_rng(1):
+        assert [np.random.normal(), np.random.normal()] == [first, second]

@@ -1,26 +1,113 @@
-"""Where batches come from: datasets, samplers, and the manager that loads and augments in workers."""
+"""Where batches come from: datasets, splits, samplers, and the manager that loads and augments in workers.
 
-from delira_nca.data_loading.data_manager import BatchGenerator, DataManager
-from delira_nca.data_loading.dataset import (
-    AbstractDataset,
-    DictDataset,
-    IterableDataset,
-    SubsetDataset,
-    as_dataset,
-    repeat,
-)
-from delira_nca.data_loading.sampler import AbstractSampler, RandomSampler, SequentialSampler
+Names load on use: datasets, splits and samplers need no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from delira_nca._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from delira_nca.data_loading.background import BackgroundProc, SharedQ
+    from delira_nca.data_loading.cached import BaseCacheDataset, BaseExtendCacheDataset, CachedDataset
+    from delira_nca.data_loading.concat import ConcatDataset
+    from delira_nca.data_loading.data_manager import BatchGenerator, DataManager
+    from delira_nca.data_loading.dataset import (
+        AbstractDataset,
+        DictDataset,
+        IterableDataset,
+        SubsetDataset,
+        as_dataset,
+        repeat,
+    )
+    from delira_nca.data_loading.debug import DebugDisabled, DebugEnabled, debug_mode
+    from delira_nca.data_loading.failures import BatchError
+    from delira_nca.data_loading.lazy import BaseLazyDataset
+    from delira_nca.data_loading.load_sample import LoadSample, LoadSampleLabel
+    from delira_nca.data_loading.normalize import norm_range, norm_zero_mean_unit_std
+    from delira_nca.data_loading.readers import (
+        CaseDataset,
+        DecathlonDataset,
+        MedMNISTDataset,
+        NNUNetDataset,
+        PairedFolderDataset,
+    )
+    from delira_nca.data_loading.sampler import (
+        AbstractSampler,
+        BatchSampler,
+        RandomSampler,
+        RandomSamplerNoReplacement,
+        RandomSamplerWithReplacement,
+        SequentialSampler,
+    )
+    from delira_nca.data_loading.splits import kfold, kfold_indices, train_val_indices, train_val_split
+    from delira_nca.data_loading.weighted_sampler import PrevalenceRandomSampler, WeightedRandomSampler
 
 __all__ = [
     "AbstractDataset",
     "AbstractSampler",
+    "BackgroundProc",
+    "BaseCacheDataset",
+    "BaseExtendCacheDataset",
+    "BaseLazyDataset",
+    "BatchError",
     "BatchGenerator",
+    "BatchSampler",
+    "CachedDataset",
+    "CaseDataset",
+    "ConcatDataset",
     "DataManager",
+    "DebugDisabled",
+    "DebugEnabled",
+    "DecathlonDataset",
     "DictDataset",
     "IterableDataset",
+    "LoadSample",
+    "LoadSampleLabel",
+    "MedMNISTDataset",
+    "NNUNetDataset",
+    "PairedFolderDataset",
+    "PrevalenceRandomSampler",
     "RandomSampler",
+    "RandomSamplerNoReplacement",
+    "RandomSamplerWithReplacement",
     "SequentialSampler",
+    "SharedQ",
     "SubsetDataset",
+    "WeightedRandomSampler",
     "as_dataset",
+    "debug_mode",
+    "kfold",
+    "kfold_indices",
+    "norm_range",
+    "norm_zero_mean_unit_std",
     "repeat",
+    "train_val_indices",
+    "train_val_split",
 ]
+
+_HOMES = {
+    "background": ("BackgroundProc", "SharedQ"),
+    "cached": ("BaseCacheDataset", "BaseExtendCacheDataset", "CachedDataset"),
+    "concat": ("ConcatDataset",),
+    "data_manager": ("BatchGenerator", "DataManager"),
+    "dataset": ("AbstractDataset", "DictDataset", "IterableDataset", "SubsetDataset", "as_dataset", "repeat"),
+    "debug": ("DebugDisabled", "DebugEnabled", "debug_mode"),
+    "failures": ("BatchError",),
+    "lazy": ("BaseLazyDataset",),
+    "load_sample": ("LoadSample", "LoadSampleLabel"),
+    "normalize": ("norm_range", "norm_zero_mean_unit_std"),
+    "readers": ("CaseDataset", "DecathlonDataset", "MedMNISTDataset", "NNUNetDataset", "PairedFolderDataset"),
+    "sampler": (
+        "AbstractSampler",
+        "BatchSampler",
+        "RandomSampler",
+        "RandomSamplerNoReplacement",
+        "RandomSamplerWithReplacement",
+        "SequentialSampler",
+    ),
+    "splits": ("kfold", "kfold_indices", "train_val_indices", "train_val_split"),
+    "weighted_sampler": ("PrevalenceRandomSampler", "WeightedRandomSampler"),
+}
+
+__getattr__, __dir__ = lazy_names(__name__, {name: home for home, names in _HOMES.items() for name in names})

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from delira_nca.data_loading.dataset import AbstractDataset, Batch, DataLike, IndicesLike, as_dataset
+from delira_nca.data_loading.dataset import AbstractDataset, Batch, IndicesLike
 from delira_nca.data_loading.engine import BatchBuilder, Crew
+from delira_nca.data_loading.loaders import LoadableLike, SampleSource, as_source, changed_source
 from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
 from delira_nca.data_loading.settings import SETTABLE, Settings, require_integer
-from delira_nca.errors import require_choice
+from delira_nca.errors import ConfigError, require_choice
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["BatchGenerator", "DataManager"]
 
@@ -24,8 +30,9 @@ class DataManager:
 
     Parameters
     ----------
-    data : a dataset, a dict of arrays with equal first axis, or an iterable of dicts.
-    batch_size : samples in a batch, at least 1.
+    data : a dataset, a dict of arrays with equal first axis, an iterable of dicts; or a data loader or an augmenter of
+        batchgenerators, of which loader and transform are taken (see `LoaderSource`).
+    batch_size : samples in a batch, at least 1. A loader knows its own.
     n_process_augmentation : worker processes; 0 builds the batches in this process. They are started at the first
         batch and live until `close`.
     transforms : what changes a batch, or ``None``. A transform of batchgenerators is called as
@@ -35,9 +42,11 @@ class DataManager:
     drop_last : whether an incomplete last batch is left out.
     seed : what all randomness is derived from, at least 0.
     prefetch : batches that each worker builds ahead.
+    num_batches : batches in an epoch of a data loader that has no end.
     start_method : ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter
         two, dataset and transforms must be picklable.
-    timeout : seconds to wait for a batch of a worker before an error is raised; 0 waits for ever.
+    timeout : seconds to wait for a batch of a worker before an error is raised; 0 waits for ever. The time that new
+        processes take to start does not count.
     **sampler_kwargs : handed to the sampler, for example ``num_samples=100``.
 
     Raises
@@ -60,8 +69,8 @@ class DataManager:
 
     def __init__(
         self,
-        data: DataLike,
-        batch_size: int,
+        data: LoadableLike,
+        batch_size: int | None = None,
         n_process_augmentation: int = 0,
         transforms: Callable[..., Any] | None = None,
         sampler_cls: type[AbstractSampler] = SequentialSampler,
@@ -71,12 +80,13 @@ class DataManager:
         prefetch: int = 2,
         start_method: str | None = None,
         timeout: float = 60.0,
+        num_batches: int | None = None,
         **sampler_kwargs: Any,
     ) -> None:
         self._use(
             Settings(
-                dataset=as_dataset(data),
-                batch_size=batch_size,
+                source=as_source(data, num_batches),
+                batch_size=batch_size,  # type: ignore[arg-type]  # None is refused, or replaced
                 n_process_augmentation=n_process_augmentation,
                 transforms=transforms,
                 sampler_cls=sampler_cls,
@@ -92,7 +102,7 @@ class DataManager:
     def _use(self, settings: Settings) -> None:
         self._settings = settings
         self._crew = Crew(
-            BatchBuilder(settings.dataset, settings.transforms),
+            BatchBuilder(settings.source, settings.transforms),
             num_workers=settings.n_process_augmentation,
             prefetch=settings.prefetch,
             start_method=settings.start_method,
@@ -101,13 +111,13 @@ class DataManager:
 
     @property
     def dataset(self) -> AbstractDataset:
-        """The samples."""
+        """The samples; a ``ConfigError`` where a data loader keeps them to itself."""
         return self._settings.dataset
 
     @property
     def n_samples(self) -> int:
-        """Number of samples in the dataset."""
-        return len(self._settings.dataset)
+        """Number of samples in the dataset; of a loader without end, those of one epoch."""
+        return self._settings.n_samples
 
     @property
     def n_batches(self) -> int:
@@ -147,6 +157,48 @@ class DataManager:
         require_integer("epoch", epoch, 0)
         return BatchGenerator(self._settings, self._crew, int(seed), int(epoch))
 
+    def show_batch(
+        self,
+        epoch: int = 1,
+        index: int = 0,
+        *,
+        seed: int | None = None,
+        image_key: str | None = None,
+        max_samples: int = 8,
+        path: str | os.PathLike[str] | None = None,
+    ) -> Figure:
+        """Draw one batch as training gets it, augmented, with its targets. It is built in this process.
+
+        Parameters
+        ----------
+        epoch, index : which batch.
+        seed : in place of the manager's.
+        image_key, max_samples : see `delira_nca.data_loading.show.draw_batch`.
+        path : where to save the figure too; the ending says the format.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ConfigError
+            If there is no such batch, or no entry of it can be an image.
+        MissingDependencyError
+            Without matplotlib.
+        """
+        from delira_nca.data_loading.show import draw_batch
+
+        batchgen = self.get_batchgen(seed, epoch=epoch)
+        require_integer("index", index, 0)
+        if index >= len(batchgen):
+            raise ConfigError(f"there is no batch {index}: an epoch has {len(batchgen)}, numbered from 0")
+        title = f"epoch {epoch}, batch {index}"
+        figure = draw_batch(batchgen.build(index), image_key=image_key, max_samples=max_samples, title=title)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
     def get_subset(self, indices: IndicesLike) -> DataManager:
         """Manager of some samples of the same data, a view of them, with the same settings and workers of its own.
 
@@ -156,7 +208,7 @@ class DataManager:
             If the indices do not fit (see `SubsetDataset`), or the settings do not fit so few samples.
         """
         subset = object.__new__(type(self))
-        subset._use(replace(self._settings, dataset=self.dataset.get_subset(indices)))
+        subset._use(replace(self._settings, source=SampleSource(self.dataset.get_subset(indices))))
         return subset
 
     def update_state_from_dict(self, new_state: Mapping[str, Any]) -> DataManager:
@@ -188,8 +240,8 @@ class DataManager:
         for key in new_state:
             require_choice("setting of the data manager", key, SETTABLE)
         changes = dict(new_state)
-        if "data" in changes:
-            changes["dataset"] = as_dataset(changes.pop("data"))
+        if "data" in changes or "num_batches" in changes:
+            changes["source"] = changed_source(self._settings.source, changes)
         settings = replace(self._settings, **changes)
         self._crew.retire()
         self._use(settings)
@@ -226,6 +278,11 @@ class BatchGenerator:
 
     def __len__(self) -> int:
         return self._settings.n_batches
+
+    def build(self, index: int) -> Batch:
+        """Build one batch in this process: the one that iterating gives at this place."""
+        tasks = self._settings.tasks(self.seed, self.epoch)
+        return next(self._crew.run(itertools.islice(tasks, index, index + 1), is_here=True))
 
     def __iter__(self) -> Iterator[Batch]:
         return self._crew.run(self._settings.tasks(self.seed, self.epoch))

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca import seeding
+from delira_nca.data_loading.batches import (
+    Batch,
+    Indices,
+    IndicesLike,
+    as_indices,
+    name_number,
+    require_keys,
+    require_name,
+    stack,
+)
+from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
 
 __all__ = [
     "AbstractDataset",
     "Batch",
+    "DataLike",
     "DictDataset",
     "Indices",
+    "IndicesLike",
     "IterableDataset",
     "SubsetDataset",
     "as_dataset",
+    "as_indices",
     "repeat",
 ]
-
-Batch = dict[str, npt.NDArray[Any]]
-Indices = npt.NDArray[np.int64]
-IndicesLike = Sequence[int] | npt.NDArray[Any]
 
 
 class AbstractDataset(ABC):
@@ -82,11 +93,54 @@ class AbstractDataset(ABC):
             If an entry has another shape in one sample than in another; key and sample are named.
         """
         numbers = as_indices(indices, len(self)).tolist()
-        return _stack([self[number] for number in numbers], numbers)
+        return stack([self[number] for number in numbers], numbers, self.name_of)
+
+    def get_sample_from_index(self, index: int) -> Mapping[str, Any]:
+        """Sample ``index``, the same as ``self[index]``."""
+        return self[index]
 
     def get_subset(self, indices: IndicesLike) -> SubsetDataset:
         """View of some samples: its sample ``i`` is ``self[indices[i]]``, nothing is copied."""
         return SubsetDataset(self, indices)
+
+    def column(self, key: str) -> npt.NDArray[Any]:
+        """One entry of all samples, stacked: labels above all, for splits and samplers.
+
+        Where samples are read on demand, all of them are read once; an entry that is a single value in each
+        sample is then kept.
+
+        Parameters
+        ----------
+        key : name of the entry.
+
+        Returns
+        -------
+        (len(self), ...) array
+
+        Raises
+        ------
+        UnknownNameError
+            If a sample has no such entry.
+        ShapeError
+            If its shape differs among the samples.
+        """
+        known: Batch = self.__dict__.setdefault("_columns", {})
+        if key in known:
+            return known[key]
+        with reading(self):
+            parts = [{key: _entry(self[number], key, self.name_of(number))} for number in range(len(self))]
+        array = stack(parts, range(len(parts)), self.name_of)[key]
+        if array.size == len(array):
+            known[key] = array
+        return array
+
+    def name_of(self, index: int) -> str:
+        """What messages call a sample; what reads files names the file too."""
+        return name_number(index)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        for number in range(len(self)):
+            yield self[number]
 
 
 class DictDataset(AbstractDataset):
@@ -120,7 +174,7 @@ class DictDataset(AbstractDataset):
     def __init__(self, data: Mapping[str, npt.ArrayLike]) -> None:
         if not data:
             raise ConfigError("a dataset needs at least one array, this mapping is empty")
-        self.arrays: Batch = {_require_name(key): _as_array(key, value) for key, value in data.items()}
+        self.arrays: Batch = {require_name(key): _as_array(key, value) for key, value in data.items()}
         lengths = {key: len(array) for key, array in self.arrays.items()}
         if len(set(lengths.values())) > 1:
             shown = ", ".join(f"{key!r}: {length}" for key, length in lengths.items())
@@ -139,6 +193,10 @@ class DictDataset(AbstractDataset):
         """Copy rows of every array; see `AbstractDataset.take`."""
         rows = as_indices(indices, self._length)
         return {key: array[rows] for key, array in self.arrays.items()}
+
+    def column(self, key: str) -> npt.NDArray[Any]:
+        """One entry of all samples: the array itself."""
+        return np.asarray(_entry(self.arrays, key, "the dataset"))
 
 
 class IterableDataset(AbstractDataset):
@@ -169,8 +227,8 @@ class IterableDataset(AbstractDataset):
             raise ConfigError("a dataset needs at least one sample, this iterable gave none")
         for number, sample in enumerate(self.samples):
             if not isinstance(sample, Mapping):
-                raise ConfigError(f"sample {number} is a {type(sample).__name__}, not a dict of arrays")
-            _require_keys(sample, number, self.samples[0], 0)
+                raise ConfigError(f"{self.name_of(number)} is a {type(sample).__name__}, not a dict of arrays")
+            require_keys(sample, number, self.samples[0], 0, self.name_of)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -204,7 +262,7 @@ class SubsetDataset(AbstractDataset):
     """
 
     def __init__(self, dataset: AbstractDataset, indices: IndicesLike) -> None:
-        self.indices = as_indices(indices, len(dataset)).copy()
+        self.indices: Indices = as_indices(indices, len(dataset)).copy()
         if isinstance(dataset, SubsetDataset):
             self.indices, dataset = dataset.indices[self.indices], dataset.dataset
         self.dataset: AbstractDataset = dataset
@@ -219,6 +277,15 @@ class SubsetDataset(AbstractDataset):
     def take(self, indices: IndicesLike) -> Batch:
         """Take samples from the dataset below in one go; see `AbstractDataset.take`."""
         return self.dataset.take(self.indices[as_indices(indices, len(self))])
+
+    def name_of(self, index: int) -> str:
+        """Name of the sample in the dataset below."""
+        return self.dataset.name_of(int(self.indices[index]))
+
+    def column(self, key: str) -> npt.NDArray[Any]:
+        """One entry of all samples; the dataset below reads, and keeps, those of all of its own."""
+        array: npt.NDArray[Any] = self.dataset.column(key)[self.indices]
+        return array
 
 
 DataLike = AbstractDataset | Mapping[str, npt.ArrayLike] | Iterable[Mapping[str, Any]]
@@ -278,35 +345,15 @@ def as_dataset(data: DataLike) -> AbstractDataset:
     )
 
 
-def as_indices(indices: IndicesLike, length: int) -> Indices:
-    """Check indices of samples and turn them into an array.
-
-    Returns
-    -------
-    (len(indices),) int64 array, the same memory where possible
-
-    Raises
-    ------
-    ConfigError
-        If they are not integers from 0 to ``length - 1``, in one dimension, at least one.
-    """
-    array = np.asarray(indices)
-    if array.ndim != 1 or array.size == 0:
-        raise ConfigError(f"indices must be a non-empty list of integers, not one of shape {array.shape}")
-    if array.dtype.kind not in "iu":
-        cure = "; turn a mask into indices with np.flatnonzero(mask)" if array.dtype.kind == "b" else ""
-        raise ConfigError(f"indices must be integers, not {array.dtype}{cure}")
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= length:
-        wrong = low if low < 0 else high
-        raise ConfigError(f"index {wrong} is out of range: the {length} samples are numbered 0 to {length - 1}")
-    return array.astype(np.int64, copy=False)
+def reading(dataset: AbstractDataset) -> contextlib.AbstractContextManager[None]:
+    """Context in which samples are read for another purpose than a batch: the globals are left as they were."""
+    return contextlib.nullcontext() if dataset.is_deterministic else seeding.isolated_rng(0)
 
 
-def _require_name(key: object) -> str:
-    if not isinstance(key, str):
-        raise ConfigError(f"the names in a dataset are strings, not {key!r}")
-    return key
+def _entry(sample: Mapping[str, Any], key: str, owner: str) -> Any:
+    if key not in sample:
+        raise UnknownNameError(f"{owner} has no entry {key!r}. {did_you_mean(key, sample)}")
+    return sample[key]
 
 
 def _as_array(key: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -317,30 +364,3 @@ def _as_array(key: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     if array.ndim == 0:
         raise ShapeError(f"the entry {key!r} is a single {array.dtype}, not an array with a row for each sample")
     return array
-
-
-def _require_keys(sample: Mapping[str, Any], number: int, first: Mapping[str, Any], first_number: int) -> None:
-    if sample.keys() != first.keys():
-        raise ConfigError(
-            f"sample {number} has the keys {sorted(map(str, sample))}, "
-            f"but sample {first_number} has {sorted(map(str, first))}; all samples need the same"
-        )
-
-
-def _stack(samples: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> Batch:
-    """Stack samples key by key; ``numbers`` are their indices, for messages."""
-    first = samples[0]
-    for number, sample in zip(numbers, samples, strict=True):
-        if sample.keys() != first.keys():
-            _require_keys(sample, number, first, numbers[0])
-    batch: Batch = {}
-    for key in first:
-        parts = [np.asarray(sample[key]) for sample in samples]
-        for number, part in zip(numbers, parts, strict=True):
-            if part.shape != parts[0].shape:
-                raise ShapeError(
-                    f"cannot stack {key!r}: it has the shape {part.shape} in sample {number}, "
-                    f"but {parts[0].shape} in sample {numbers[0]}"
-                )
-        batch[_require_name(key)] = np.stack(parts)
-    return batch

@@ -5,24 +5,24 @@ What a batch holds is a function of its task alone. Workers therefore have nothi
 
 from __future__ import annotations
 
-import contextlib
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 from delira_nca import seeding
-from delira_nca.data_loading.dataset import AbstractDataset, Batch, Indices
-from delira_nca.errors import ConfigError, DeliraNCAError
+from delira_nca.data_loading.dataset import Batch, Indices
+from delira_nca.data_loading.debug import is_debug
+from delira_nca.data_loading.failures import failure_of
+from delira_nca.errors import ConfigError
 
-__all__ = ["BatchBuilder", "BatchTask", "Crew", "WorkerGroup"]
+if TYPE_CHECKING:
+    from delira_nca.data_loading.workers import WorkerGroup
 
-# From this size on an array travels through shared memory; below it, pickling through the pipe is faster.
-_SHARED_FROM_BYTES = 1 << 16
+__all__ = ["BatchBuilder", "BatchTask", "Crew", "Source"]
 
 
 class BatchTask(NamedTuple):
@@ -33,55 +33,71 @@ class BatchTask(NamedTuple):
     number: int
     indices: Indices
 
+    @property
+    def place(self) -> tuple[int, int, Indices]:
+        """Epoch, index and samples, for messages."""
+        return self.epoch, self.number, self.indices
 
-class BatchBuilder(Dataset[Batch]):
-    """Turn a task into a batch: take the samples, transform them, check and settle the arrays.
+
+class Source(Protocol):
+    """Where untransformed batches come from."""
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether `load` draws nothing from a global generator."""
+
+    def load(self, task: BatchTask) -> dict[str, Any]:
+        """Batch of a task; the global generators are seeded for it."""
+
+    def settle(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make arrays of what is none, after the transforms."""
+
+
+class BatchBuilder:
+    """Turns a task into a batch: takes the samples, transforms them, checks and settles the arrays.
 
     Parameters
     ----------
-    dataset : where samples are taken from.
+    source : where batches are taken from.
     transforms : see `delira_nca.data_loading.DataManager`; ``None`` leaves the samples as they are.
     """
 
-    def __init__(self, dataset: AbstractDataset, transforms: Callable[..., Any] | None) -> None:
-        self.dataset = dataset
+    def __init__(self, source: Source, transforms: Callable[..., Any] | None) -> None:
+        self.source = source
         self.transforms = transforms
-        self.may_draw = transforms is not None or not dataset.is_deterministic
+        self.may_draw = transforms is not None or not source.is_deterministic
 
-    def __getitem__(self, task: BatchTask) -> Batch:
+    def __call__(self, task: BatchTask) -> Batch:
         """Build the batch of a task: contiguous, writable arrays of its own."""
-        isolated: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if self.may_draw:
-            isolated = seeding.isolated_rng(seeding.derive_seed(task.seed, "augment", task.epoch, task.number))
-        with isolated:
-            batch = self.dataset.take(task.indices)
-            if self.transforms is not None:
-                batch = self._transform(self.transforms, batch)
-        return {key: _settle(array) for key, array in batch.items()}
+        if not self.may_draw:
+            return self._build(task)
+        # Torch's generator is seeded where torch is loaded: what a transform loads later would draw at will.
+        import torch  # noqa: F401
 
-    @staticmethod
-    def _transform(transforms: Callable[..., Any], batch: Batch) -> Batch:
-        result = transforms(**batch) if _takes_keywords(transforms) else transforms(batch)
-        name = getattr(transforms, "__name__", type(transforms).__name__)
-        if not isinstance(result, dict):
-            raise ConfigError(
-                f"the transform {name} must return the batch as a dict of arrays, not a {type(result).__name__}"
-                + (" (is its 'return' missing?)" if result is None else "")
-            )
-        for key, value in result.items():
+        with seeding.isolated_rng(seeding.derive_seed(task.seed, "augment", task.epoch, task.number)):
+            return self._build(task)
+
+    def _build(self, task: BatchTask) -> Batch:
+        batch = self.source.load(task)
+        if self.transforms is not None:
+            batch = apply(self.transforms, batch)
+        batch = self.source.settle(batch)
+        name = "the data loader" if self.transforms is None else f"the transform {name_of(self.transforms)}"
+        for key, value in batch.items():
             if not isinstance(key, str) or not isinstance(value, np.ndarray):
                 raise ConfigError(
-                    f"the transform {name} must return a dict of numpy arrays, but its entry {key!r} "
+                    f"{name} must return a dict of numpy arrays, but its entry {key!r} "
                     f"is a {type(value).__name__}; the network makes tensors of the arrays later"
                 )
-        return result
+        return {key: _settle(array) for key, array in batch.items()}
 
 
 class Crew:
     """Who builds the batches of a manager: this process, or workers that are kept from one epoch to the next.
 
     A group of workers builds one epoch at a time. An iteration that starts beside a running one gets a group of its
-    own, so that neither sees the other's batches.
+    own, so that neither sees the other's batches. In debug mode, and in a process that may have no children (a
+    worker of somebody else), this process builds.
 
     Parameters
     ----------
@@ -98,14 +114,13 @@ class Crew:
         self._busy: set[WorkerGroup] = set()
         self._is_retired = False
 
-    def run(self, tasks: Iterable[BatchTask]) -> Iterator[Batch]:
-        """Yield the batches of the tasks, in their order."""
-        if self._num_workers == 0:
-            for task in tasks:
-                yield self._builder[task]
+    def run(self, tasks: Iterable[BatchTask], *, is_here: bool = False) -> Iterator[Batch]:
+        """Yield the batches of the tasks, in their order; ``is_here`` keeps the workers out of it."""
+        if is_here or self._num_workers == 0 or is_debug() or multiprocessing.current_process().daemon:
+            yield from self._run_here(tasks)
             return
         tasks = list(tasks)
-        group, self._idle = self._idle or WorkerGroup(self._builder, self._num_workers, **self._options), None
+        group, self._idle = self._idle or self._hire(), None
         self._busy.add(group)
         is_sound = False
         try:
@@ -121,6 +136,19 @@ class Crew:
             else:
                 group.close()
 
+    def _run_here(self, tasks: Iterable[BatchTask]) -> Iterator[Batch]:
+        for task in tasks:
+            try:
+                batch = self._builder(task)
+            except Exception as error:
+                raise failure_of(error, task.place).error() from error
+            yield batch
+
+    def _hire(self) -> WorkerGroup:
+        from delira_nca.data_loading.workers import WorkerGroup
+
+        return WorkerGroup(self._builder, self._num_workers, **self._options)
+
     def close(self) -> None:
         """End all workers. An iteration that still runs fails at its next batch."""
         for group in (*self._busy, *([self._idle] if self._idle else [])):
@@ -135,76 +163,23 @@ class Crew:
         self._idle = None
 
 
-class WorkerGroup:
-    """Worker processes that live as long as the group and build the batches of one epoch after another.
-
-    One epoch at a time: the caller must be done with, or have given up, an earlier ``run``.
-
-    Parameters
-    ----------
-    builder : what builds the batches.
-    num_workers : number of processes, at least 1.
-    prefetch : batches that each worker builds ahead.
-    start_method : how processes are started, ``None`` for the platform's way.
-    timeout : seconds to wait for a batch before an error is raised; 0 waits for ever.
-    """
-
-    def __init__(
-        self, builder: BatchBuilder, num_workers: int, *, prefetch: int, start_method: str | None, timeout: float
-    ) -> None:
-        self.is_closed = False
-        self._tasks: list[BatchTask] = []
-        self._loader: DataLoader[Any] = DataLoader(
-            builder,
-            batch_size=None,
-            sampler=_Tasks(self._tasks),
-            num_workers=num_workers,
-            collate_fn=_pack,
-            timeout=timeout,
-            multiprocessing_context=start_method,
-            generator=torch.Generator(),  # else torch draws from the generator that the user owns
-            prefetch_factor=prefetch,
-            persistent_workers=True,
+def apply(transforms: Callable[..., Any], batch: dict[str, Any]) -> dict[str, Any]:
+    """Transform a batch; what batchgenerators calls a transform takes the entries as keyword arguments."""
+    result = transforms(**batch) if _takes_keywords(transforms) else transforms(batch)
+    if not isinstance(result, dict):
+        raise ConfigError(
+            f"the transform {name_of(transforms)} must return the batch as a dict of arrays, "
+            f"not a {type(result).__name__}" + (" (is its 'return' missing?)" if result is None else "")
         )
-
-    def run(self, tasks: list[BatchTask]) -> Iterator[Batch]:
-        """Yield the batches of the tasks, in their order.
-
-        Raises
-        ------
-        DeliraNCAError
-            If the group was closed meanwhile.
-        """
-        self._tasks[:] = tasks
-        batches = iter(self._loader)
-        for _ in tasks:
-            if self.is_closed:
-                raise DeliraNCAError("the data manager was closed while its batches were iterated")
-            yield {key: _unpack(value) for key, value in next(batches).items()}
-
-    def close(self) -> None:
-        """End the processes now, whoever still refers to the group (a traceback may)."""
-        self.is_closed = True
-        workers, self._loader._iterator = self._loader._iterator, None
-        if workers is not None:
-            workers._shutdown_workers()  # type: ignore[attr-defined]
+    return result
 
 
-class _Tasks:
-    """What the loader takes for its sampler: the tasks at the moment when an epoch starts."""
-
-    def __init__(self, tasks: list[BatchTask]) -> None:
-        self._tasks = tasks
-
-    def __iter__(self) -> Iterator[BatchTask]:
-        return iter(list(self._tasks))
-
-    def __len__(self) -> int:
-        return len(self._tasks)
+def name_of(transforms: Callable[..., Any]) -> str:
+    """Name of a transform, for messages."""
+    return str(getattr(transforms, "__name__", type(transforms).__name__))
 
 
 def _takes_keywords(transforms: object) -> bool:
-    """Whether this is a transform of batchgenerators, which takes the entries of a batch as keyword arguments."""
     module = sys.modules.get("batchgenerators.transforms.abstract_transforms")  # loaded where a transform exists
     return bool(module is not None and isinstance(transforms, module.AbstractTransform))
 
@@ -217,23 +192,3 @@ def _settle(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array
     settled: npt.NDArray[Any] = array.copy(order="C")
     return settled
-
-
-def _pack(batch: Any) -> dict[str, Any]:
-    """Make tensors of large arrays: torch moves them through shared memory. Runs in the worker."""
-    return {key: _to_tensor(array) for key, array in batch.items()}
-
-
-def _to_tensor(array: npt.NDArray[Any]) -> Any:
-    if array.nbytes < _SHARED_FROM_BYTES or array.dtype.kind not in "biufc":
-        return array
-    try:
-        return torch.from_numpy(array)
-    except TypeError:  # a type of numbers that torch does not have
-        return array
-
-
-def _unpack(value: Any) -> npt.NDArray[Any]:
-    """Copy out of shared memory, so that kept batches hold no file descriptors."""
-    array: npt.NDArray[Any] = value.numpy().copy() if isinstance(value, torch.Tensor) else value
-    return array

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,14 @@ from delira_nca import seeding
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError
 
-__all__ = ["AbstractSampler", "RandomSampler", "SequentialSampler"]
+__all__ = [
+    "AbstractSampler",
+    "BatchSampler",
+    "RandomSampler",
+    "RandomSamplerNoReplacement",
+    "RandomSamplerWithReplacement",
+    "SequentialSampler",
+]
 
 
 class AbstractSampler(ABC):
@@ -121,3 +128,86 @@ class RandomSampler(AbstractSampler):
 
     def __len__(self) -> int:
         return int(self.num_samples)
+
+
+class RandomSamplerNoReplacement(RandomSampler):
+    """Each of the given indices once, in random order.
+
+    Parameters
+    ----------
+    indices : what is drawn from.
+    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    """
+
+    def __init__(
+        self, indices: Sequence[int] | npt.NDArray[Any], *, generator: np.random.Generator | None = None
+    ) -> None:
+        super().__init__(indices, generator=generator)
+
+
+class RandomSamplerWithReplacement(RandomSampler):
+    """Draw from the given indices; each can come again.
+
+    Parameters
+    ----------
+    indices : what is drawn from.
+    num_samples : how many are drawn; ``None`` is as many as there are indices.
+    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    """
+
+    def __init__(
+        self,
+        indices: Sequence[int] | npt.NDArray[Any],
+        num_samples: int | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(indices, True, num_samples, generator=generator)
+
+
+class SizedIterable(Sized, Iterable[int], Protocol):
+    """Anything that gives indices and says how many."""
+
+
+class BatchSampler:
+    """The indices of another sampler, as lists of a batch each.
+
+    The data manager does this by itself; this is for loops that draw from a dataset directly.
+
+    Parameters
+    ----------
+    sampler : gives single indices; anything that can be iterated and has a length.
+    batch_size : indices in a list, at least 1.
+    drop_last : whether an incomplete last list is left out.
+
+    Raises
+    ------
+    ConfigError
+        If the size is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> list(BatchSampler(SequentialSampler([5, 6, 7]), 2))
+    [[5, 6], [7]]
+    """
+
+    def __init__(self, sampler: SizedIterable, batch_size: int, drop_last: bool = False) -> None:
+        if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
+            raise ConfigError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
+        self.sampler = sampler
+        self.batch_size = int(batch_size)
+        self.drop_last = drop_last
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for index in self.sampler:
+            batch.append(index)
+            if len(batch) == self.batch_size:
+                yield batch
+                batch = []
+        if batch and not self.drop_last:
+            yield batch
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full if self.drop_last or not rest else full + 1

@@ -14,7 +14,9 @@ import numpy as np
 from delira_nca import seeding
 from delira_nca.data_loading.dataset import AbstractDataset, as_indices
 from delira_nca.data_loading.engine import BatchTask
-from delira_nca.data_loading.sampler import AbstractSampler
+from delira_nca.data_loading.loaders import LoaderSource, SampleSource
+from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
+from delira_nca.data_loading.worker_process import require_picklable, start_method_of
 from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean, require_choice
 
 __all__ = ["SETTABLE", "Settings", "require_integer"]
@@ -24,7 +26,7 @@ __all__ = ["SETTABLE", "Settings", "require_integer"]
 class Settings:
     """Everything that a data manager is told; checked as a whole, replaced as a whole."""
 
-    dataset: AbstractDataset
+    source: SampleSource | LoaderSource
     batch_size: int
     n_process_augmentation: int
     transforms: Callable[..., Any] | None
@@ -38,6 +40,8 @@ class Settings:
     num_drawn: int = field(init=False)  # samples in one epoch
 
     def __post_init__(self) -> None:
+        if isinstance(self.source, LoaderSource):
+            self._require_what_a_loader_allows(self.source)
         require_integer("batch_size", self.batch_size, 1)
         require_integer("n_process_augmentation", self.n_process_augmentation, 0)
         require_integer("prefetch", self.prefetch, 1)
@@ -51,6 +55,14 @@ class Settings:
                 f"transforms must be callable, not a {type(self.transforms).__name__}; "
                 "join several with batchgenerators' Compose"
             )
+        if self.n_process_augmentation and self.transforms is not None:
+            method = start_method_of(self.start_method)
+            if method != "fork":
+                require_picklable(self.transforms, "transforms", method)
+        if isinstance(self.source, LoaderSource):
+            seeding.derive_seed(self.seed)  # refuses what is no seed
+            object.__setattr__(self, "num_drawn", self.source.num_samples)
+            return
         object.__setattr__(self, "num_drawn", len(self.sampler(self.seed, 0)))
         if self.drop_last and self.batch_size > self.num_drawn:
             raise ConfigError(
@@ -58,9 +70,37 @@ class Settings:
                 "drop_last=True no batch would be left; choose a smaller batch_size or drop_last=False"
             )
 
+    def _require_what_a_loader_allows(self, source: LoaderSource) -> None:
+        name = type(source.loader).__name__
+        if self.batch_size is None:
+            object.__setattr__(self, "batch_size", source.batch_size or 1)
+        elif source.batch_size is not None and self.batch_size != source.batch_size:
+            raise ConfigError(f"batch_size={self.batch_size!r}, but {name} makes batches of {source.batch_size}")
+        if self.sampler_cls is not SequentialSampler or self.sampler_kwargs or self.drop_last:
+            raise ConfigError(
+                f"{name} decides itself which samples are in a batch: "
+                "leave out sampler_cls, its arguments, and drop_last"
+            )
+
+    @property
+    def dataset(self) -> AbstractDataset:
+        """The samples."""
+        if isinstance(self.source, LoaderSource):
+            raise ConfigError(
+                f"a data manager of a {type(self.source.loader).__name__} has no dataset: the loader keeps its samples"
+            )
+        return self.source.dataset
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples; of a loader without end, those of one epoch."""
+        return self.num_drawn if isinstance(self.source, LoaderSource) else len(self.source.dataset)
+
     @property
     def n_batches(self) -> int:
         """Number of batches in one epoch."""
+        if isinstance(self.source, LoaderSource):
+            return self.source.num_batches
         batches = self.num_drawn / self.batch_size
         return math.floor(batches) if self.drop_last else math.ceil(batches)
 
@@ -87,6 +127,10 @@ class Settings:
 
     def tasks(self, seed: int, epoch: int) -> Iterator[BatchTask]:
         """Tasks of one epoch, in order."""
+        if isinstance(self.source, LoaderSource):
+            nobody = np.empty(0, np.int64)
+            yield from (BatchTask(seed, epoch, index, nobody) for index in range(self.n_batches))
+            return
         order = as_indices(list(self.sampler(seed, epoch)), len(self.dataset))
         if len(order) != self.num_drawn:
             raise ConfigError(
@@ -97,8 +141,8 @@ class Settings:
             yield BatchTask(seed, epoch, index, order[start : start + self.batch_size])
 
 
-# What a caller may change; the dataset is given as "data".
-SETTABLE = ("data", *(f.name for f in fields(Settings) if f.init and f.name != "dataset"))
+# What a caller may change; the source is made of "data" and "num_batches".
+SETTABLE = ("data", "num_batches", *(f.name for f in fields(Settings) if f.init and f.name != "source"))
 
 
 def require_integer(what: str, value: object, least: int) -> None:

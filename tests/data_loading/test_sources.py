@@ -249,3 +249,21 @@ def test_joined_emoji_that_falls_apart_is_refused(monkeypatch):
     monkeypatch.setattr(emoji_module, "_open_font", lambda path: basic)
     with pytest.raises(ConfigError, match="several pictures side by side"):
         emoji("\N{WOMAN}\u200d\N{ROCKET}", 8)
+
+
+@needs_font
+def test_font_is_given_as_a_file_or_as_its_content():
+    path = emoji_module.find_emoji_font()
+    expected = emoji("\N{LIZARD}", 16)
+    for font in (path, str(path), path.read_bytes()):
+        assert np.array_equal(emoji("\N{LIZARD}", 16, font=font), expected)
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_given_font_that_is_none_is_refused(as_bytes, tmp_path):
+    path = tmp_path / "no-font.ttf"
+    path.write_bytes(b"text")
+    with pytest.raises(
+        MissingDependencyError, match="cannot open the font " + ("that was given" if as_bytes else ".*no-font")
+    ):
+        emoji("\N{LIZARD}", 8, font=path.read_bytes() if as_bytes else path)

@@ -2,13 +2,16 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from delira_nca.data_loading import DataManager
-from delira_nca.errors import DeliraNCAError
+from delira_nca.data_loading.debug import debug_mode
+from delira_nca.data_loading.failures import WorkerError
+from delira_nca.errors import ConfigError, DeliraNCAError
 
 
 def make_manager(transforms=None, *, length=12, width=4, n_process=2, **arguments):
@@ -27,12 +30,6 @@ def add_pid(batch):
     return {**batch, "pid": np.full(len(batch["x"]), os.getpid())}
 
 
-def fail_at_four(batch):
-    if 4 in batch["x"]:
-        raise ArithmeticError("sample four cannot be divided")
-    return batch
-
-
 def kill_at_four(batch):
     if 4 in batch["x"]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -41,8 +38,56 @@ def kill_at_four(batch):
 
 def sleep_at_four(batch):
     if 4 in batch["x"]:
-        time.sleep(1.0)
+        time.sleep(60.0)
     return batch
+
+
+def exit_at_four(batch):
+    if 4 in batch["x"]:
+        sys.exit(3)
+    return batch
+
+
+def stop_at_four(batch):
+    if 4 in batch["x"]:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return batch
+
+
+def fork_and_die_at_four(batch):
+    if 4 in batch["x"]:
+        if os.fork() == 0:
+            time.sleep(3.0)
+        os._exit(7)
+    return batch
+
+
+def report_settings(batch):
+    import torch
+    from threadpoolctl import threadpool_info
+
+    threads = max([1, torch.get_num_threads(), *(library["num_threads"] for library in threadpool_info())])
+    ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return {"threads": np.full(2, threads), "ignores": np.full(2, ignores)}
+
+
+def grow(batch):
+    size = 1000 * int(batch["x"][0, 0]) + 1
+    return {
+        "numbers": np.arange(size, dtype=np.int16),
+        "empty": np.zeros((0, 3), np.float32),
+        "words": np.array(["a", "bc"] * size),
+        "objects": np.array([None, "b", 3], dtype=object),
+        "record": np.zeros(size, [("a", "i4"), ("b", "f8")]),
+        "dates": np.full(size, np.datetime64("2026-01-01")),
+        "scalar": np.array(size),
+        "truth": np.ones((size, 3), bool)[:, ::2],
+        "column": np.asfortranarray(np.arange(2.0 * size).reshape(2, size)),
+    }
+
+
+needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 @pytest.fixture(autouse=True)
@@ -60,15 +105,6 @@ def test_workers_live_from_epoch_to_epoch():
     assert len(pids[0]) == 2
     assert pids[0] == pids[1]
     assert os.getpid() not in pids[0]
-
-
-@pytest.mark.parametrize("n_process", [0, 1])
-def test_exception_in_a_transform_keeps_type_and_text(n_process):
-    with make_manager(fail_at_four, n_process=n_process) as manager:
-        batches = iter(manager.get_batchgen())
-        assert firsts([next(batches), next(batches)]) == EXPECTED[:2]
-        with pytest.raises(ArithmeticError, match="sample four cannot be divided"):
-            next(batches)
 
 
 @pytest.mark.parametrize("width", [4, 200_000], ids=["small", "larger than a pipe"])
@@ -121,21 +157,125 @@ def test_manager_that_is_forgotten_leaves_no_process():
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_killed_worker_is_an_error_and_not_a_wait():
-    with make_manager(kill_at_four, n_process=1, timeout=30.0) as manager:
-        with pytest.raises(RuntimeError, match=r"killed by signal|exited unexpectedly"):
+@needs_sigkill
+@pytest.mark.parametrize("n_process", [1, 2])
+def test_killed_worker_is_a_clear_error_at_once(n_process):
+    with make_manager(kill_at_four, n_process=n_process, timeout=30.0) as manager:
+        start = time.perf_counter()
+        with pytest.raises(WorkerError, match=r"signal 9 \(SIGKILL\) while it built batch 2 of epoch 1") as info:
             list(manager.get_batchgen())
+        assert time.perf_counter() - start < 2
+        assert "(samples 4, 5): probably out of memory" in str(info.value)
         manager.update_state_from_dict({"transforms": None})
         assert firsts(manager.get_batchgen()) == EXPECTED
 
 
-def test_batch_that_takes_too_long_is_an_error():
+@needs_sigkill
+def test_worker_that_is_killed_between_epochs_is_an_error_of_the_next_epoch():
+    with make_manager(n_process=2) as manager:
+        list(manager.get_batchgen())
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="while it built nothing|SIGKILL"):
+            list(manager.get_batchgen())
+        assert firsts(manager.get_batchgen()) == EXPECTED
+
+
+@needs_sigkill
+def test_death_is_noticed_even_if_a_process_of_a_transform_holds_the_connection():
     with (
-        make_manager(sleep_at_four, n_process=1, timeout=0.3) as manager,
-        pytest.raises(RuntimeError, match=r"timed out after 0\.3 seconds"),
+        make_manager(fork_and_die_at_four, n_process=1, start_method="fork") as manager,
+        pytest.raises(WorkerError, match="exited unexpectedly with code 7"),
     ):
         list(manager.get_batchgen())
+
+
+def test_worker_that_exits_is_an_error_with_its_code():
+    with (
+        make_manager(exit_at_four, n_process=1) as manager,
+        pytest.raises(WorkerError, match=r"exited unexpectedly with code 3 while it built batch 2 .*\(samples 4, 5\)"),
+    ):
+        list(manager.get_batchgen())
+
+
+def test_batch_that_takes_too_long_is_an_error_that_says_where_it_is():
+    with make_manager(sleep_at_four, n_process=1, timeout=0.3) as manager:
+        start = time.perf_counter()
+        with pytest.raises(RuntimeError, match=r"batch 2 .*\(samples 4, 5\) timed out after 0\.3 seconds") as info:
+            list(manager.get_batchgen())
+        assert 0.3 <= time.perf_counter() - start < 2
+    assert isinstance(info.value, TimeoutError)
+    assert "is still building batch 2 of epoch 1" in str(info.value)
+    assert "in sleep_at_four\n    time.sleep(60.0)" in str(info.value)
+    assert "worker.py" not in str(info.value).partition("engine.py")[0]
+
+
+@needs_sigkill
+def test_stopped_worker_is_not_waited_for():
+    with (
+        make_manager(stop_at_four, n_process=1, timeout=0.3) as manager,
+        pytest.raises(TimeoutError, match="is stopped, or in native code"),
+    ):
+        list(manager.get_batchgen())
+
+
+def test_workers_use_one_thread_and_leave_signals_to_the_parent():
+    with make_manager(report_settings, n_process=1) as manager:
+        batch = next(iter(manager.get_batchgen()))
+    assert batch["threads"].tolist() == [1, 1]
+    assert batch["ignores"].tolist() == [True, True]
+
+
+def test_parent_keeps_its_handlers_of_signals():
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGCHLD] if hasattr(signal, "SIGCHLD") else [])]
+    before = [signal.getsignal(number) for number in numbers]
+    with make_manager(n_process=1) as manager:
+        list(manager.get_batchgen())
+        assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_what_cannot_be_sent_to_a_worker_is_refused_before_one_starts():
+    with pytest.raises(ConfigError, match="sends transforms to worker processes, but <lambda> cannot be pickled"):
+        make_manager(lambda batch: batch, start_method="spawn")
+    assert firsts(make_manager(lambda batch: batch, n_process=0, start_method="spawn").get_batchgen()) == EXPECTED
+    manager = DataManager([{"x": 1, "f": lambda: None}], 1, 1, start_method="spawn")
+    with pytest.raises(ConfigError, match="sends data to worker processes.*cannot be pickled"):
+        list(manager.get_batchgen())
+    assert not multiprocessing.active_children()
+
+
+@needs_fork
+def test_manager_in_a_process_that_may_have_no_children_builds_there():
+    def work(connection):
+        connection.send(firsts(make_manager(n_process=2).get_batchgen()))
+
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs,), daemon=True)
+    process.start()
+    assert ours.poll(20)
+    assert ours.recv() == EXPECTED
+    process.join(5)
+
+
+def test_tasks_larger_than_a_pipe_are_no_reason_to_wait():
+    data = {"x": np.arange(300_000)}
+    with DataManager(data, 100_000, 1, prefetch=3) as manager:
+        assert [batch["x"][0] for batch in manager.get_batchgen()] == [0, 100_000, 200_000]
+
+
+def test_batches_of_growing_size_and_of_every_type_arrive_whole():
+    with make_manager(grow, n_process=2, length=24) as manager, debug_mode():
+        expected = list(manager.get_batchgen())
+    with make_manager(grow, n_process=2, length=24) as manager:
+        batches = list(manager.get_batchgen())
+    for batch, other in zip(batches, expected, strict=True):
+        assert list(batch) == list(other)
+        for key in batch:
+            assert (batch[key].dtype, batch[key].shape) == (other[key].dtype, other[key].shape)
+            assert batch[key].tolist() == other[key].tolist()
+            assert batch[key].flags.writeable
+            assert batch[key].flags.c_contiguous
 
 
 def test_kept_batches_hold_no_file_descriptors():

@@ -1,7 +1,30 @@
-"""Growing targets: where the pictures come from that cells learn to grow into."""
+"""Real data out of packages that are installed or named, computed data, and pictures as targets to grow."""
 
 from delira_nca.data_loading.sources.dahlia import dahlia
 from delira_nca.data_loading.sources.emoji import emoji
+from delira_nca.data_loading.sources.registry import Opened, available, check, describe, is_here, open_source
+from delira_nca.data_loading.sources.registry import open_source as open  # noqa: A004
 from delira_nca.data_loading.sources.rgba import area_resize, fit_square, load_image, place, premultiply
+from delira_nca.data_loading.sources.source import Source
+from delira_nca.data_loading.sources.synthetic import blobs, discs, vessels
 
-__all__ = ["area_resize", "dahlia", "emoji", "fit_square", "load_image", "place", "premultiply"]
+__all__ = [
+    "Opened",
+    "Source",
+    "area_resize",
+    "available",
+    "blobs",
+    "check",
+    "dahlia",
+    "describe",
+    "discs",
+    "emoji",
+    "fit_square",
+    "is_here",
+    "load_image",
+    "open",
+    "open_source",
+    "place",
+    "premultiply",
+    "vessels",
+]

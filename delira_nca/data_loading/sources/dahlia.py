@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from delira_nca.data_loading.sources.rgba import Target, fit_square, premultiply, require_size
 from delira_nca.errors import ConfigError, MissingDependencyError
 
-__all__ = ["FLOWER_SHA256", "dahlia"]
+__all__ = ["FLOWER_SHA256", "cut_dahlia", "dahlia"]
 
 FLOWER_SHA256 = "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638"
 
@@ -58,7 +59,33 @@ def dahlia(size: int) -> Target:
     ((4, 24, 24), 1.0)
     """
     require_size("size", size)
-    pixels = _read_photograph()
+    path = _find_photograph()
+    photograph = path.read_bytes()
+    found = hashlib.sha256(photograph).hexdigest()
+    if found != FLOWER_SHA256:
+        raise ConfigError(
+            f"{path} is not the photograph that the dahlia is cut from: its sha256 is {found}, expected {FLOWER_SHA256}"
+        )
+    return cut_dahlia(photograph, size)
+
+
+def cut_dahlia(photograph: bytes, size: int) -> Target:
+    """Target of :func:`dahlia`, cut out of the photograph that the caller has read and verified.
+
+    Parameters
+    ----------
+    photograph : content of ``flower.jpg``.
+    size : side of the target in cells, at least 1.
+
+    Returns
+    -------
+    (4, size, size) float32 array in [0, 1], premultiplied
+    """
+    from PIL import Image
+
+    require_size("size", size)
+    with Image.open(io.BytesIO(photograph)) as image:
+        pixels = np.asarray(image.convert("RGB"))
     mask = _cut(pixels)
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -74,20 +101,6 @@ def _find_photograph() -> Path:
     if not path.is_file():
         raise MissingDependencyError(f"the installed scikit-learn has no {path}; install it anew")
     return path
-
-
-def _read_photograph() -> npt.NDArray[np.uint8]:
-    """Verify and decode the photograph: (427, 640, 3) uint8."""
-    from PIL import Image
-
-    path = _find_photograph()
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != FLOWER_SHA256:
-        raise ConfigError(
-            f"{path} is not the photograph that the dahlia is cut from: its sha256 is {found}, expected {FLOWER_SHA256}"
-        )
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def _cut(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

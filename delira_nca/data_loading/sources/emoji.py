@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -43,14 +44,15 @@ _FACE = "\N{GRINNING FACE}"  # every emoji font has it
 _UNASSIGNED = "\U000effff"  # no font has it, so it draws what the font shows for a missing character
 
 
-def emoji(character: str, size: int) -> Target:
-    """One emoji, drawn with a colour-emoji font of the system, cropped to what is drawn.
+def emoji(character: str, size: int, *, font: str | os.PathLike[str] | bytes | None = None) -> Target:
+    """One emoji, drawn with a colour-emoji font, cropped to what is drawn.
 
     Parameters
     ----------
     character : one emoji as the user sees it; skin tones, flags and joined emoji count as one where the font
         and Pillow can join them (joining needs Pillow with libraqm).
     size : side of the target in cells, at least 1; 40 in the growing-NCA article.
+    font : a font file, or its content; by default the one of the system that :func:`find_emoji_font` finds.
 
     Returns
     -------
@@ -76,17 +78,18 @@ def emoji(character: str, size: int) -> Target:
     """
     require_size("size", size)
     _require_one(character)
-    path = find_emoji_font()
-    if path is None:
+    source = find_emoji_font() if font is None else font
+    if source is None:
         raise MissingDependencyError(f"no colour-emoji font was found on this system. {_HOW_TO_GET_ONE}")
-    font = _open_font(path)
-    pixels = _draw(font, character)
-    missing = _draw(font, _UNASSIGNED)
+    name = "that was given" if isinstance(source, bytes) else Path(source).name
+    opened = _open_font(source)
+    pixels = _draw(opened, character)
+    missing = _draw(opened, _UNASSIGNED)
     if not pixels[..., 3].any() or (pixels.shape == missing.shape and np.array_equal(pixels, missing)):
-        if not _draw(font, _FACE)[..., 3].any():
-            raise MissingDependencyError(f"Pillow draws nothing with the font {path}. {_HOW_TO_GET_ONE}")
-        raise ConfigError(f"the font {path.name} has no picture for {character!r} ({_codes(character)})")
-    _require_one_picture(font, character, path)
+        if not _draw(opened, _FACE)[..., 3].any():
+            raise MissingDependencyError(f"Pillow draws nothing with the font {name}. {_HOW_TO_GET_ONE}")
+        raise ConfigError(f"the font {name} has no picture for {character!r} ({_codes(character)})")
+    _require_one_picture(opened, character, name)
     return fit_square(premultiply(pixels), size)
 
 
@@ -136,15 +139,16 @@ def _fonts_of_fontconfig() -> Iterator[Path]:
     yield from (Path(line) for line in sorted(set(listed.splitlines())) if "emoji" in Path(line).name.lower())
 
 
-def _open_font(path: Path) -> FreeTypeFont:
+def _open_font(source: str | os.PathLike[str] | bytes) -> FreeTypeFont:
     from PIL import ImageFont
 
     for size in _FONT_SIZES:
         try:
-            return ImageFont.truetype(str(path), size)
+            return ImageFont.truetype(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source), size)
         except OSError as error:  # "invalid pixel size": a bitmap font without this size
             reason = error
-    raise MissingDependencyError(f"Pillow cannot open the font {path}: {reason}. {_HOW_TO_GET_ONE}") from reason
+    name = "that was given" if isinstance(source, bytes) else os.fspath(source)
+    raise MissingDependencyError(f"Pillow cannot open the font {name}: {reason}. {_HOW_TO_GET_ONE}") from reason
 
 
 def _draw(font: FreeTypeFont, text: str) -> npt.NDArray[np.uint8]:
@@ -178,13 +182,13 @@ def _count(text: str) -> int:
     return number
 
 
-def _require_one_picture(font: FreeTypeFont, character: str, path: Path) -> None:
+def _require_one_picture(font: FreeTypeFont, character: str, font_name: str) -> None:
     """Refuse a joined emoji that the font draws as several pictures side by side."""
     advance, one = font.getlength(character), max(font.getlength(part) for part in character)
     if advance > 1.5 * one:
         raise ConfigError(
-            f"{character!r} ({_codes(character)}) comes out as several pictures side by side: {path.name} or "
-            "this Pillow cannot join them. Choose a simple emoji, or install a Pillow with libraqm"
+            f"{character!r} ({_codes(character)}) comes out as several pictures side by side: the font "
+            f"{font_name} or this Pillow cannot join them. Choose a simple emoji, or install a Pillow with libraqm"
         )
 
 

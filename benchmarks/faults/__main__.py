@@ -1,0 +1,76 @@
+"""Run a family of faults: ``python -m benchmarks.faults data --trials 20 --page docs/faults_data.rst``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.faults.report import Row, as_rst
+from benchmarks.faults.runner import HARD_LIMIT, run_trial
+
+
+class Family(NamedTuple):
+    """Modules of cases, each with a list ``CASES``, and the page that shows them."""
+
+    modules: tuple[str, ...]
+    title: str
+    introduction: str
+
+
+FAMILIES = {
+    "data": Family(
+        ("benchmarks.faults.data_cases", "benchmarks.faults.background_cases"),
+        "When loading fails",
+        f"""
+What happens to a data manager, or to a function in the background, when something goes wrong. Each trial is a process
+of its own with a hard limit of {HARD_LIMIT:g} seconds. It survives if the right exception with the original text and
+the right place arrives in time (or the process ends with the right code), and if afterwards no process and no shared
+memory is left. Seconds count from the fault to the exception, or, where none is raised, to the end of all processes.
+""",
+    ),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run a family of faults and count how many trials end well.")
+    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("--trials", type=int, default=20, help="so many of each case")
+    parser.add_argument("--jobs", type=int, default=1, help="so many trials at the same time")
+    parser.add_argument("--setting", help="only cases in this setting, for example '2, fork'")
+    parser.add_argument("--match", default="", help="only cases with this in their name")
+    parser.add_argument("--page", type=Path, help="where to write the table, as reStructuredText")
+    parser.add_argument("--json", type=Path, help="where to write the counts")
+    given = parser.parse_args()
+    family = FAMILIES[given.family]
+    chosen = [
+        (module, number, case)
+        for module in family.modules
+        for number, case in enumerate(importlib.import_module(module).CASES)
+        if given.setting in (None, case.setting) and given.match in case.name
+    ]
+    rows = []
+    with ThreadPoolExecutor(given.jobs) as pool:
+        started = [[pool.submit(run_trial, *of, trial) for trial in range(given.trials)] for of in chosen]
+        for (_, _, case), trials in zip(chosen, started, strict=True):
+            row = Row(case, [trial.result() for trial in trials])
+            rows.append(row)
+            print("{:45} {:10} {:>3} trials, {:>3} survived, median {} s, longest {} s".format(*row.cells), flush=True)
+            for outcome in [outcome for outcome in row.outcomes if outcome.wrong][:1]:
+                print("   ", "; ".join(outcome.wrong), outcome.output[-3000:], sep="\n    ", flush=True)
+    if given.page:
+        command = f"make faults-{given.family}"
+        given.page.write_text(as_rst(family.title, family.introduction, command, rows))
+    if given.json:
+        given.json.write_text(json.dumps([row.cells for row in rows]))
+    print("load average at the end:", *(f"{load:.1f}" for load in os.getloadavg()))
+    return int(any(row.num_survived < len(row.outcomes) for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

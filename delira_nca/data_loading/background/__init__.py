@@ -1,0 +1,12 @@
+"""Any function that returns arrays, called in the background: results come in order through shared memory."""
+
+from delira_nca.data_loading.background.faults import (
+    EmptyQueueError,
+    TimeoutError,  # noqa: A004
+    WorkerDiedError,
+)
+from delira_nca.data_loading.background.proc import BackgroundProc
+from delira_nca.data_loading.background.shared_queue import SharedQ
+from delira_nca.data_loading.failures import WorkerError
+
+__all__ = ["BackgroundProc", "EmptyQueueError", "SharedQ", "TimeoutError", "WorkerDiedError", "WorkerError"]

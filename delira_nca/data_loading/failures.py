@@ -1,0 +1,184 @@
+"""The error of a batch: what went wrong, in the words of who raised it, and which batch and samples it was about."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from delira_nca.data_loading.dataset import Indices
+from delira_nca.errors import DeliraNCAError
+
+__all__ = ["BatchError", "Failure", "WorkerError", "WorkerTimeoutError", "failure_of", "place_of"]
+
+_SHOWN = 16  # so many indices are written out
+
+
+class BatchError(DeliraNCAError):
+    """A batch could not be built.
+
+    What is raised is a class made for the occasion: derived from this one and from that of the original error, so that
+    ``except ValueError`` catches what began as a ``ValueError``. Its text is that of the original error, followed by
+    the place. The original error is its ``__cause__``, if it could travel, and its attributes are copied.
+
+    Attributes
+    ----------
+    epoch, index : int
+        Which batch of which epoch.
+    samples : tuple of int
+        Indices of the batch's samples in the dataset of the data manager.
+    worker_traceback : str
+        Where it was raised, if that was in another process; else empty, and the traceback is the cause's.
+    """
+
+    epoch: int
+    index: int
+    samples: tuple[int, ...]
+    worker_traceback: str
+
+
+class WorkerError(DeliraNCAError, RuntimeError):
+    """A worker process ended, or cannot be started."""
+
+
+class WorkerTimeoutError(WorkerError, TimeoutError):
+    """A worker process took longer than it may."""
+
+    __str__ = Exception.__str__  # OSError would look for an errno
+
+
+class Failure(NamedTuple):
+    """An error with its place, in a form that any process can read; `error` makes the exception of it."""
+
+    kind: type[Exception]
+    text: str
+    place: tuple[int, int, tuple[int, ...]]
+    where: str = ""
+    trace: str = ""
+    original: bytes | Exception | None = None
+
+    def error(self) -> BatchError:
+        """Exception to raise, with its cause."""
+        cause = self.original
+        if isinstance(cause, bytes):
+            try:
+                cause = pickle.loads(cause)
+            except Exception:  # an exception whose constructor takes other arguments than it passes on
+                cause = None
+        error = _rebuild(self._replace(original=None), vars(cause) if isinstance(cause, Exception) else {})
+        error.__cause__ = cause if isinstance(cause, Exception) else None
+        return error
+
+
+def failure_of(error: Exception, place: tuple[int, int, Sequence[int] | Indices], *, where: str = "") -> Failure:
+    """Describe an error that is being handled.
+
+    Parameters
+    ----------
+    error : the original.
+    place : epoch, index and samples of the batch.
+    where : the process it was raised in, if another one will raise it; the error is made ready to travel.
+    """
+    kind = type(error)
+    if isinstance(error, BatchError):  # of a data manager inside of this one
+        kind = next(base for base in kind.__bases__ if base is not BatchError)
+    if issubclass(kind, (StopIteration, StopAsyncIteration)):
+        kind = RuntimeError  # it would end a loop in silence
+    if where:
+        kind = _travelling(kind)
+    text = _text_of(error) if type(error).__name__ == kind.__name__ else f"{type(error).__name__}: {error}"
+    epoch, index, samples = place
+    failure = Failure(kind, text, (epoch, index, tuple(map(int, samples))), where, original=error)
+    if not where:
+        return failure
+    trace = "".join(traceback.format_exception(type(error), error, _without_worker(error))).rstrip()
+    return failure._replace(trace=trace, original=_pickled(error))
+
+
+def place_of(epoch: int, index: int, samples: Sequence[int] | Indices) -> str:
+    """Words for a batch.
+
+    Examples
+    --------
+    >>> place_of(2, 0, [5, 3])
+    'batch 0 of epoch 2 (samples 5, 3)'
+    """
+    place = f"batch {index} of epoch {epoch}"
+    if not len(samples):
+        return place
+    shown = ", ".join(str(sample) for sample in samples[:_SHOWN])
+    more = f", ... {len(samples)} in all" if len(samples) > _SHOWN else ""
+    return f"{place} ({'sample' if len(samples) == 1 else 'samples'} {shown}{more})"
+
+
+def _rebuild(failure: Failure, attributes: dict[str, Any]) -> BatchError:
+    error = _make(failure)
+    for name, value in attributes.items():
+        with contextlib.suppress(AttributeError):
+            setattr(error, name, value)
+    error.epoch, error.index, error.samples = failure.place
+    error.worker_traceback = failure.trace
+    return error
+
+
+def _make(failure: Failure) -> BatchError:
+    """Exception of a class derived from the original one; from a base of it, if that is made in a way of its own."""
+    for base in failure.kind.__mro__:
+        text = failure.text if base is failure.kind else f"{failure.kind.__name__}: {failure.text}"
+        message = _message(failure._replace(text=text))
+        travelling = failure._replace(kind=_travelling(base), text=text)
+        names = {
+            "__str__": lambda self, message=message: message,
+            "__reduce__": lambda self, travelling=travelling: (_rebuild, (travelling, {})),
+            "__init__": lambda self, *_: None,
+            "__module__": base.__module__,
+            "__qualname__": base.__qualname__,
+            "__doc__": base.__doc__,
+        }
+        with contextlib.suppress(Exception):
+            error: BatchError = type(base.__name__, (BatchError, base), names)(message)
+            error.args = (message,)
+            return error
+    raise AssertionError(f"no exception can be made of {failure.kind!r}")  # Exception itself can
+
+
+def _message(failure: Failure) -> str:
+    message = f"{failure.text}\n  in {place_of(*failure.place)}"
+    if failure.where:
+        message += f", built by {failure.where}"
+    if failure.trace:
+        message += ":\n\n" + "\n".join(f"  {line}" for line in failure.trace.splitlines())
+    return message
+
+
+def _text_of(error: Exception) -> str:
+    if type(error) is KeyError and len(error.args) == 1:
+        return f"no key {error.args[0]!r}"  # its text would be the bare key
+    return str(error) or type(error).__name__
+
+
+def _without_worker(error: Exception) -> TracebackType | None:
+    """Traceback from the first line on that is not the worker's own."""
+    trace = error.__traceback__
+    return trace.tb_next if trace is not None and trace.tb_next is not None else trace
+
+
+def _pickled(error: Exception) -> bytes | None:
+    try:
+        return pickle.dumps(error)
+    except Exception:
+        return None
+
+
+def _travelling(kind: type[Exception]) -> type[Exception]:
+    """Same class, or its nearest base that another process can import."""
+    for base in kind.__mro__:
+        try:
+            pickle.dumps(base)
+        except Exception:
+            continue
+        return base if issubclass(base, Exception) else Exception
+    return Exception

@@ -1,0 +1,208 @@
+"""Where untransformed batches come from: samples of a dataset, or a data loader of batchgenerators."""
+
+from __future__ import annotations
+
+import copy
+import random
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca import seeding
+from delira_nca.data_loading.dataset import AbstractDataset, Batch, DataLike, as_dataset
+from delira_nca.data_loading.engine import BatchTask
+from delira_nca.errors import ConfigError
+
+__all__ = ["LoaderSource", "SampleSource", "as_source", "changed_source"]
+
+_AUGMENTERS = {"MultiThreadedAugmenter", "NonDetMultiThreadedAugmenter", "SingleThreadedAugmenter"}
+
+
+class SampleSource:
+    """Batches of samples of a dataset.
+
+    Parameters
+    ----------
+    dataset : where the samples are.
+    """
+
+    def __init__(self, dataset: AbstractDataset) -> None:
+        self.dataset = dataset
+        self.is_deterministic = dataset.is_deterministic
+
+    def load(self, task: BatchTask) -> Batch:
+        """Take the samples of a task."""
+        return self.dataset.take(task.indices)
+
+    def settle(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Leave the batch as it is."""
+        return batch
+
+
+class LoaderSource:
+    """Batches of a data loader of batchgenerators, or of an object that works like one.
+
+    A loader is made for batches in a row, this asks for them in any order. So each batch is drawn from a fresh shallow
+    copy of the loader, with the global generators seeded for this batch, and with new generators, seeded likewise,
+    in place of those that the loader keeps in its attributes. What a loader counts for itself does not go on from
+    one batch to the next. A batchgenerators ``DataLoader`` that goes through its data once (``infinite=False``) is put
+    in the right place of the epoch's order.
+
+    Parameters
+    ----------
+    loader : has ``generate_train_batch`` or ``__next__``, which return a dict.
+    transform : is called as ``transform(**batch)``; ``None`` for none.
+    num_batches : batches in an epoch; ``None`` asks the loader.
+
+    Raises
+    ------
+    ConfigError
+        If the number is not given and the loader has no end, or has an earlier one; or the loader is a generator.
+    """
+
+    is_deterministic = False
+
+    def __init__(
+        self, loader: Any, transform: Callable[..., Any] | None = None, num_batches: int | None = None
+    ) -> None:
+        if num_batches is not None and (not isinstance(num_batches, int) or num_batches < 1):
+            raise ConfigError(f"num_batches must be an integer of at least 1, not {num_batches!r}")
+        if isinstance(loader, types.GeneratorType):
+            raise ConfigError(
+                "a generator gives its batches in a row, and cannot be asked for one of them; derive a class from "
+                "batchgenerators' SlimDataLoaderBase whose generate_train_batch does what is in the generator"
+            )
+        self.loader = loader
+        self.transform = transform
+        self.batch_size: int | None = getattr(loader, "batch_size", getattr(loader, "BATCH_SIZE", None))
+        indices = getattr(loader, "indices", None)
+        self.is_finite = indices is not None and not getattr(loader, "infinite", True) and bool(self.batch_size)
+        limit = self._limit()
+        if num_batches is None and limit is None:
+            raise ConfigError(
+                f"{type(loader).__name__} gives batches without end: say how many make an epoch, "
+                "for example DataManager(loader, num_batches=250)"
+            )
+        if num_batches is not None and limit is not None and num_batches > limit:
+            raise ConfigError(f"{type(loader).__name__} ends after {limit} batches, num_batches is {num_batches}")
+        self.num_batches: int = num_batches if num_batches is not None else limit  # type: ignore[assignment]
+        if not self.num_batches:
+            raise ConfigError(f"{type(loader).__name__} has fewer samples than one batch")
+
+    def _limit(self) -> int | None:
+        """Batches until the loader ends, or ``None``."""
+        if self.is_finite:
+            length, size = len(self.loader.indices), int(self.batch_size or 1)
+            return -(-length // size) if getattr(self.loader, "return_incomplete", False) else length // size
+        number = getattr(self.loader, "_num_batches", None)  # of the former DataLoaderBase
+        return int(number) if number is not None and number < 1e9 else None
+
+    @property
+    def num_samples(self) -> int:
+        """Samples that the loader has, or, if it has no end, draws in an epoch."""
+        if self.is_finite:
+            return len(self.loader.indices)
+        return self.num_batches * int(self.batch_size or 1)
+
+    def load(self, task: BatchTask) -> dict[str, Any]:
+        """Draw the batch of a task."""
+        loader = copy.copy(self.loader)
+        for name, value in vars(loader).items():
+            fresh = _reseeded(value, task, name)
+            if fresh is not value:
+                setattr(loader, name, fresh)
+        loader.thread_id = 0
+        if hasattr(loader, "_batches_generated"):
+            loader._seed, loader._batches_generated = False, 0
+        if self.is_finite:
+            self._place(loader, task)
+        try:
+            batch = next(loader) if hasattr(loader, "__next__") else loader.generate_train_batch()
+        except StopIteration:
+            raise ConfigError(
+                f"{type(loader).__name__} ended, though an epoch has {self.num_batches} batches"
+            ) from None
+        if self.transform is not None:
+            batch = self.transform(**batch)
+        if not isinstance(batch, dict):
+            raise ConfigError(f"{type(loader).__name__} must give dicts, not a {type(batch).__name__}")
+        return batch
+
+    def _place(self, loader: Any, task: BatchTask) -> None:
+        if getattr(loader, "shuffle", False):
+            order = seeding.generator(task.seed, "sample", task.epoch).permutation(len(loader.indices))
+            loader.indices = [loader.indices[place] for place in order]
+        loader.number_of_threads_in_multithreaded = 1
+        loader.current_position = task.number * int(self.batch_size or 1)
+        loader.was_initialized, loader.last_reached = True, False
+
+    def settle(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make arrays of the lists, strings, numbers and tensors that such loaders return beside arrays."""
+        return {key: _as_array(value) for key, value in batch.items()}
+
+
+def as_source(data: Any, num_batches: int | None = None) -> SampleSource | LoaderSource:
+    """Source of what a user has: data (see `as_dataset`), or a loader or an augmenter of batchgenerators.
+
+    Of an augmenter, loader and transform are taken; its processes are not started.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these, or ``num_batches`` is given for data, whose length decides.
+    """
+    transform = None
+    if any(base.__name__ in _AUGMENTERS for base in type(data).__mro__):
+        transform = data.transform
+        data = data.data_loader if hasattr(data, "data_loader") else data.generator
+    elif not hasattr(data, "generate_train_batch") and (num_batches is None or not hasattr(data, "__next__")):
+        if num_batches is not None:
+            raise ConfigError(
+                "num_batches is for a data loader, which may have no end; how long an epoch of a dataset is, "
+                "its sampler decides, for example RandomSampler with num_samples"
+            )
+        return SampleSource(as_dataset(data))
+    return LoaderSource(data, transform, num_batches)
+
+
+def changed_source(source: SampleSource | LoaderSource, changes: dict[str, Any]) -> SampleSource | LoaderSource:
+    """Source after a change of ``"data"`` or ``"num_batches"``, which are taken out of the changes."""
+    num_batches = changes.pop("num_batches", None)
+    if "data" in changes:
+        return as_source(changes.pop("data"), num_batches)
+    if isinstance(source, LoaderSource):
+        return LoaderSource(source.loader, source.transform, num_batches)
+    return as_source(source.dataset, num_batches)
+
+
+LoadableLike = DataLike | Any
+"""What a data manager takes: data, or a loader or an augmenter of batchgenerators, which need not be installed."""
+
+
+def _reseeded(value: Any, task: BatchTask, name: str) -> Any:
+    keys = ("loader", name, task.epoch, task.number)
+    if isinstance(value, np.random.Generator):
+        return seeding.generator(task.seed, *keys)
+    if isinstance(value, np.random.RandomState):
+        return np.random.RandomState(seeding.derive_seed(task.seed, *keys))
+    if isinstance(value, random.Random):
+        return random.Random(seeding.derive_seed(task.seed, *keys))
+    return value
+
+
+def _as_array(value: Any) -> npt.NDArray[Any]:
+    if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, (list, tuple, str, int, float, np.generic)):
+        try:
+            return np.asarray(value)
+        except ValueError:  # of different lengths
+            pass
+    array = np.empty(len(value) if isinstance(value, (list, tuple)) else (), dtype=object)
+    array[...] = value if not isinstance(value, (list, tuple)) else [*value]
+    return array

@@ -1,0 +1,23 @@
+"""Readers of data that users have: folders of images and masks, nnU-Net, the Decathlon, MedMNIST."""
+
+from delira_nca.data_loading.readers.cases import Case, CaseDataset
+from delira_nca.data_loading.readers.decathlon import DecathlonDataset
+from delira_nca.data_loading.readers.files import read_array, read_image, read_label
+from delira_nca.data_loading.readers.medmnist import MedMNISTDataset
+from delira_nca.data_loading.readers.nnunet import NNUNetDataset
+from delira_nca.data_loading.readers.paired_folders import PairedFolderDataset
+from delira_nca.data_loading.readers.resize import resize_image, resize_label
+
+__all__ = [
+    "Case",
+    "CaseDataset",
+    "DecathlonDataset",
+    "MedMNISTDataset",
+    "NNUNetDataset",
+    "PairedFolderDataset",
+    "read_array",
+    "read_image",
+    "read_label",
+    "resize_image",
+    "resize_label",
+]

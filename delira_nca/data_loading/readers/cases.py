@@ -1,0 +1,222 @@
+"""What the readers of folders have in common: a case is one or more image files, and perhaps a mask."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.data_loading.batches import located, normal_index
+from delira_nca.data_loading.dataset import AbstractDataset
+from delira_nca.data_loading.readers.files import describe_file, read_image, read_label, require_readable
+from delira_nca.data_loading.readers.resize import require_size, resize_image, resize_label
+from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
+
+__all__ = ["Case", "CaseDataset", "read_json", "shown"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Files of one sample: one image, or one for each channel, and the mask where there is one."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+
+class CaseDataset(AbstractDataset):
+    """Images with their masks, read from files when they are asked for.
+
+    A sample is ``{"data", "label", "name"}``: (C, *spatial) float32, (1, *spatial) int64 classes (left out where there
+    are no masks), and the name of the case, a string; in a batch, an array of strings, which networks leave alone.
+    What else is known of a case, `info` tells.
+
+    Parameters
+    ----------
+    cases : what there is to read, all with a mask, or none.
+    resize : length of each spatial axis; one number is the side of a square picture; ``None`` keeps the size.
+        Images are averaged or interpolated linearly, masks take the nearest value.
+    channel_axis : axis of the channels in ``.npy`` and ``.npz`` images; ``None`` for images without.
+    binarise : what is above it in a mask becomes 1, the rest 0; ``None`` does so with JPEG masks only, at 127.
+    channel_names : what the channels of an image are; ``None`` for any number of channels.
+    classes : all values that a mask may have; ``None`` for any.
+
+    Attributes
+    ----------
+    cases : tuple of Case
+    channel_names : tuple of str, or None
+
+    Raises
+    ------
+    ConfigError
+        If there are no cases, some have masks and some have not, or a file has an ending that nobody reads.
+    MissingFileError
+        If a file is not there.
+    MissingDependencyError
+        If a file is a NIfTI volume, and nibabel is not installed.
+    """
+
+    is_deterministic = True
+
+    def __init__(
+        self,
+        cases: Iterable[Case],
+        *,
+        resize: int | Sequence[int] | None = None,
+        channel_axis: int | None = None,
+        binarise: float | None = None,
+        channel_names: Sequence[str] | None = None,
+        classes: Collection[int] | None = None,
+    ) -> None:
+        self.cases = tuple(cases)
+        if not self.cases:
+            raise ConfigError("a dataset needs at least one case, there is none")
+        self.resize = require_size(resize)
+        self.channel_axis, self.binarise = channel_axis, binarise
+        self.channel_names = None if channel_names is None else tuple(channel_names)
+        self.classes = None if classes is None else np.unique(np.asarray(sorted(classes), dtype=np.int64))
+        self.has_labels = self.cases[0].label is not None
+        bare = [case.name for case in self.cases if case.label is None]
+        if self.has_labels and bare:
+            raise ConfigError(f"cases without a mask: {shown(bare)}")
+        for case in self.cases:
+            for path in (*case.images, *([case.label] if case.label else [])):
+                require_readable(path)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the cases, in order."""
+        return tuple(case.name for case in self.cases)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number = normal_index(index, len(self))
+        try:
+            return self._read(self.cases[number])
+        except Exception as error:
+            raise located(error, self.name_of(number)) from error
+
+    def name_of(self, index: int) -> str:
+        """Number and name of the case."""
+        return f"sample {index} ({self.cases[index].name!r})"
+
+    def info(self, index: int) -> dict[str, Any]:
+        """What is known of a case and is no part of a sample.
+
+        Returns
+        -------
+        dict
+            ``"name"``; ``"images"``, paths; ``"label"``, a path or ``None``; of NIfTI files ``"affine"``, (4, 4), and
+            ``"spacing"``, millimetres of each axis, as they are in the file, whatever the samples are resized to.
+        """
+        case = self.cases[normal_index(index, len(self))]
+        return {"name": case.name, "images": case.images, "label": case.label, **describe_file(case.images[0])}
+
+    def check(self) -> None:
+        """Read every case once, before a long training for example.
+
+        Raises
+        ------
+        ConfigError
+            With all that is wrong, one line for each case.
+        """
+        problems = []
+        for number in range(len(self)):
+            try:
+                self[number]
+            except DeliraNCAError as error:
+                problems.append(str(error))
+        if problems:
+            raise ConfigError(f"{len(problems)} of {len(self)} cases cannot be used:\n" + "\n".join(problems))
+
+    def column(self, key: str) -> npt.NDArray[Any]:
+        """One entry of all samples; the names are known without reading. See `AbstractDataset.column`."""
+        return np.array(self.names) if key == "name" else super().column(key)
+
+    def _read(self, case: Case) -> dict[str, Any]:
+        data = self._read_images(case)
+        sample: dict[str, Any] = {"data": data if self.resize is None else resize_image(data, self.resize)}
+        if case.label is not None:
+            label = self._read_label(case.label, case.images[0], data.shape[1:])
+            sample["label"] = (label if self.resize is None else resize_label(label, self.resize))[np.newaxis]
+        sample["name"] = case.name
+        return sample
+
+    def _read_images(self, case: Case) -> npt.NDArray[np.float32]:
+        """Channels of all image files of a case."""
+        parts = [read_image(path, self.channel_axis) for path in case.images]
+        for path, part in zip(case.images, parts, strict=True):
+            if part.shape != parts[0].shape:
+                raise ShapeError(
+                    f"the channels differ in size: {os.fspath(path)!r} is {_size(part.shape[1:])}, "
+                    f"{os.fspath(case.images[0])!r} is {_size(parts[0].shape[1:])}"
+                )
+        data = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if self.channel_names is not None and len(data) != len(self.channel_names):
+            raise ShapeError(
+                f"{os.fspath(case.images[0])!r} has {len(data)} channels, but there should be "
+                f"{len(self.channel_names)}: {shown(self.channel_names)}"
+            )
+        return data
+
+    def _read_label(self, path: Path, image: Path, spatial: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        label = read_label(path, self.binarise)
+        if label.shape in ((1, *spatial), (*spatial, 1)):
+            label = label.reshape(spatial)
+        if label.shape != spatial:
+            raise ShapeError(
+                f"an image and its mask must have the same size: {os.fspath(image)!r} is {_size(spatial)}, "
+                f"{os.fspath(path)!r} is {_size(label.shape)}"
+            )
+        if self.classes is not None:
+            strange = np.setdiff1d(label, self.classes)
+            if strange.size:
+                raise ConfigError(
+                    f"{os.fspath(path)!r} has the values {shown(strange.tolist())}, "
+                    f"which are none of the classes {shown(self.classes.tolist())}"
+                )
+        return label
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a ``dataset.json``.
+
+    Raises
+    ------
+    MissingFileError
+        If it is not there, or no object in JSON.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingFileError(f"there is no file {os.fspath(path)!r}, which describes the dataset") from error
+    except ValueError as error:
+        raise MissingFileError(f"{os.fspath(path)!r} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise MissingFileError(f"{os.fspath(path)!r} must hold an object, not a {type(content).__name__}")
+    return content
+
+
+def shown(names: Iterable[Any], most: int = 10) -> str:
+    """The first names of a list for a message, and how many more there are.
+
+    Examples
+    --------
+    >>> shown(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    names = list(names)
+    text = ", ".join(repr(name) for name in names[:most])
+    return text if len(names) <= most else f"{text} and {len(names) - most} more"
+
+
+def _size(spatial: tuple[int, ...]) -> str:
+    return " x ".join(map(str, spatial))

@@ -1,0 +1,110 @@
+"""A folder of images and a folder of masks with the same names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from delira_nca.data_loading.readers.cases import Case, CaseDataset, shown
+from delira_nca.data_loading.readers.files import ENDINGS, split_ending
+from delira_nca.errors import ConfigError, MissingFileError
+
+__all__ = ["PairedFolderDataset"]
+
+
+class PairedFolderDataset(CaseDataset):
+    """Images of one folder with the masks of another, matched by name: ``images/ann.jpg`` and ``masks/ann.png``.
+
+    Read are ``.png``, ``.jpg``, ``.bmp``, ``.tif``, ``.npy``, ``.npz`` (one array in each) and, with nibabel,
+    ``.nii`` and ``.nii.gz``. Files with another ending, hidden files and subfolders are left out. For what a sample
+    is, see `CaseDataset`.
+
+    Parameters
+    ----------
+    images : folder of the images.
+    labels : folder of the masks, the same one if suffixes tell them apart; ``None`` if there are none.
+    image_suffix, label_suffix : end of the name before the ending that is no part of it: ``"_mask"`` where the
+        mask of ``ann.jpg`` is ``ann_mask.png``.
+    resize, channel_axis, binarise : see `CaseDataset`.
+
+    Raises
+    ------
+    MissingFileError
+        If a folder is not there.
+    ConfigError
+        If there are no images, an image has no mask or the other way round, or two files have the same name; by
+        name. Reading raises `ShapeError` where an image and its mask differ in size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> folder = getfixture("tmp_path")
+    >>> for kind, array in (("images", np.ones((4, 6))), ("masks", np.eye(4, 6))):
+    ...     (folder / kind).mkdir()
+    ...     np.save(folder / kind / "ann.npy", array)
+    >>> dataset = PairedFolderDataset(folder / "images", folder / "masks")
+    >>> sample = dataset[0]
+    >>> sample["data"].shape, sample["label"].sum().item(), sample["name"]
+    ((1, 4, 6), 4, 'ann')
+    """
+
+    def __init__(
+        self,
+        images: str | os.PathLike[str],
+        labels: str | os.PathLike[str] | None = None,
+        *,
+        image_suffix: str = "",
+        label_suffix: str = "",
+        resize: int | Sequence[int] | None = None,
+        channel_axis: int | None = None,
+        binarise: float | None = None,
+    ) -> None:
+        shared = labels is not None and Path(images).resolve() == Path(labels).resolve()
+        if shared and image_suffix == label_suffix:
+            raise ConfigError("images and masks in one folder are told apart by image_suffix or label_suffix")
+        found = _named_files(images, image_suffix, not_suffix=label_suffix if shared else "")
+        if not found:
+            raise ConfigError(
+                f"there are no images in {os.fspath(images)!r} with the ending {', '.join(ENDINGS)}"
+                + (f" and the suffix {image_suffix!r}" if image_suffix else "")
+            )
+        masks = {}
+        if labels is not None:
+            masks = _named_files(labels, label_suffix, not_suffix=image_suffix if shared else "")
+            _require_partners(found, masks)
+        super().__init__(
+            (Case(name, (path,), masks.get(name)) for name, path in sorted(found.items())),
+            resize=resize,
+            channel_axis=channel_axis,
+            binarise=binarise,
+        )
+
+
+def _named_files(folder: str | os.PathLike[str], suffix: str, not_suffix: str = "") -> dict[str, Path]:
+    """Files with a known ending by name, less the suffix; without those that have ``not_suffix``."""
+    if not Path(folder).is_dir():
+        raise MissingFileError(f"{os.fspath(folder)!r} is no folder")
+    named: dict[str, Path] = {}
+    for path in sorted(Path(folder).iterdir()):
+        name, ending = split_ending(path.name)
+        is_other = bool(not_suffix) and name.endswith(not_suffix) and len(not_suffix) > len(suffix)
+        if path.name.startswith(".") or ending not in ENDINGS or not name.endswith(suffix) or is_other:
+            continue
+        name = name[: len(name) - len(suffix)]
+        if name in named:
+            raise ConfigError(f"two files are called {name!r}: {os.fspath(named[name])!r} and {os.fspath(path)!r}")
+        named[name] = path
+    return named
+
+
+def _require_partners(images: dict[str, Path], masks: dict[str, Path]) -> None:
+    parts = []
+    if images.keys() - masks.keys():
+        parts.append(f"images without a mask: {shown(sorted(images.keys() - masks.keys()))}")
+    if masks.keys() - images.keys():
+        parts.append(f"masks without an image: {shown(sorted(masks.keys() - images.keys()))}")
+    if parts:
+        raise ConfigError(
+            "; ".join(parts) + ". Files are matched by their names; image_suffix and label_suffix say what to leave out"
+        )

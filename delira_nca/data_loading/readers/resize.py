@@ -1,0 +1,112 @@
+"""Images and masks brought to another size: images by averaging, masks by picking, never the other way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.errors import ConfigError, ShapeError
+
+__all__ = ["require_size", "resize_image", "resize_label"]
+
+
+def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Resize an image, axis by axis: smaller by the mean of the area that a new pixel covers, larger linearly.
+
+    Both keep the mean of a constant image and never leave the range of the values.
+
+    Parameters
+    ----------
+    image : (C, *spatial) array
+    size : the new length of each spatial axis.
+
+    Returns
+    -------
+    (C, *size) float32 array
+
+    Raises
+    ------
+    ShapeError
+        If there is not one length for each spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> resize_image(np.array([[0.0, 2.0, 4.0, 6.0]]), [2]).tolist(), resize_image(np.array([[0.0, 4.0]]), [4]).tolist()
+    ([[1.0, 5.0]], [[0.0, 1.0, 3.0, 4.0]])
+    """
+    _require_axes(size, image.shape[1:])
+    values = image.astype(np.float64)
+    for axis, new in enumerate(size, start=1):
+        old = values.shape[axis]
+        if new != old:
+            weights = _areas(old, new) if new < old else _ramps(old, new)
+            values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def resize_label(label: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[Any]:
+    """Resize a mask by the nearest place, so that no class appears that was not there.
+
+    Parameters
+    ----------
+    label : spatial array
+    size : the new length of each axis.
+
+    Returns
+    -------
+    array of that shape and the same type
+
+    Raises
+    ------
+    ShapeError
+        If there is not one length for each axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> resize_label(np.array([0, 9, 9, 0]), [2]).tolist(), resize_label(np.array([0, 9]), [4]).tolist()
+    ([9, 0], [0, 0, 9, 9])
+    """
+    _require_axes(size, label.shape)
+    lengths = zip(label.shape, size, strict=True)
+    places = [np.floor((np.arange(new) + 0.5) * old / new).astype(int) for old, new in lengths]
+    return label[np.ix_(*places)]
+
+
+def require_size(size: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    """Lengths of the axes as a tuple, ``None`` for no resizing; a single number is the side of a square picture.
+
+    Raises
+    ------
+    ConfigError
+        If one is not an integer of at least 1.
+    """
+    if size is None:
+        return None
+    lengths = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+    if not lengths or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in lengths):
+        raise ConfigError(f"resize must be the new length of each axis, integers of at least 1, not {size!r}")
+    return tuple(int(length) for length in lengths)
+
+
+def _require_axes(size: Sequence[int], spatial: tuple[int, ...]) -> None:
+    if len(size) != len(spatial):
+        raise ShapeError(f"cannot resize {len(spatial)} axes {spatial} to {tuple(size)}: give {len(spatial)} lengths")
+
+
+def _areas(old: int, new: int) -> npt.NDArray[np.float64]:
+    """Share of each old pixel in the area of each new one, (new, old); rows add up to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    overlap = np.minimum(edges[1:, None], np.arange(1, old + 1)) - np.maximum(edges[:-1, None], np.arange(old))
+    overlap = np.clip(overlap, 0.0, None)
+    return np.asarray(overlap / overlap.sum(axis=1, keepdims=True))
+
+
+def _ramps(old: int, new: int) -> npt.NDArray[np.float64]:
+    """Weights of linear interpolation between the centres of pixels, (new, old); beyond the last centre it is flat."""
+    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    return np.asarray(np.maximum(0.0, 1 - np.abs(centres[:, None] - np.arange(old))))

@@ -1,0 +1,294 @@
+"""Which samples are trained on, and which are held out: k folds, or one validation part.
+
+Three kinds of split, by ``split_type``: ``"random"``; ``"stratified"``, each part with the same share of each class;
+``"grouped"``, the samples of one group (a patient, a volume) all in the same part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca import seeding
+from delira_nca.data_loading.batches import Indices
+from delira_nca.data_loading.dataset import AbstractDataset, DataLike, SubsetDataset, as_dataset
+from delira_nca.data_loading.labels import as_labels, encode
+from delira_nca.errors import ConfigError, require_choice
+
+__all__ = ["SPLIT_TYPES", "kfold", "kfold_indices", "train_val_indices", "train_val_split"]
+
+SPLIT_TYPES = ("random", "stratified", "grouped")
+
+Values = Sequence[Any] | npt.NDArray[Any]
+
+
+def kfold(
+    data: DataLike,
+    num_splits: int = 5,
+    *,
+    split_type: str = "random",
+    shuffle: bool = True,
+    random_seed: int | None = None,
+    label_key: str = "label",
+    group_key: str | None = None,
+    labels: Values | None = None,
+    groups: Values | None = None,
+) -> list[tuple[SubsetDataset, SubsetDataset]]:
+    """Divide a dataset into folds; each is held out once.
+
+    Parameters
+    ----------
+    data : a dataset, or what makes one. A subset is fine: its folds are views of the dataset below.
+    num_splits, split_type, shuffle, random_seed : see `kfold_indices`.
+    label_key : entry that holds the class of a sample, for a stratified split without ``labels``.
+    group_key : entry that holds the group of a sample, for a grouped split without ``groups``.
+    labels, groups : the classes or groups themselves, in the order of the samples.
+
+    Returns
+    -------
+    list of (training, held out) pairs of `SubsetDataset`
+
+    Raises
+    ------
+    ConfigError
+        As `kfold_indices`; also if the entry is not in the dataset.
+
+    Examples
+    --------
+    >>> folds = kfold({"x": np.arange(6), "label": [0, 1, 0, 1, 0, 1]}, 3, split_type="stratified")
+    >>> [sorted(test.column("label").tolist()) for _, test in folds]
+    [[0, 1], [0, 1], [0, 1]]
+    """
+    dataset = as_dataset(data)
+    labels, groups = _values_of(dataset, split_type, label_key, group_key, labels, groups)
+    folds = kfold_indices(
+        len(dataset),
+        num_splits,
+        split_type=split_type,
+        shuffle=shuffle,
+        random_seed=random_seed,
+        labels=labels,
+        groups=groups,
+    )
+    return [(dataset.get_subset(train), dataset.get_subset(test)) for train, test in folds]
+
+
+def train_val_split(
+    data: DataLike,
+    val_split: float | int = 0.2,
+    *,
+    split_type: str = "random",
+    random_seed: int | None = None,
+    label_key: str = "label",
+    group_key: str | None = None,
+    labels: Values | None = None,
+    groups: Values | None = None,
+) -> tuple[SubsetDataset, SubsetDataset]:
+    """Divide a dataset into a part to train on and a part to validate on.
+
+    Parameters
+    ----------
+    data : a dataset, or what makes one; the training part of a fold, for example.
+    val_split, split_type, random_seed : see `train_val_indices`.
+    label_key, group_key, labels, groups : see `kfold`.
+
+    Returns
+    -------
+    (training, validation) pair of `SubsetDataset`
+
+    Examples
+    --------
+    >>> train, val = train_val_split({"x": np.arange(10)}, 0.3)
+    >>> len(train), len(val), sorted(train.column("x").tolist() + val.column("x").tolist()) == list(range(10))
+    (7, 3, True)
+    """
+    dataset = as_dataset(data)
+    labels, groups = _values_of(dataset, split_type, label_key, group_key, labels, groups)
+    train, val = train_val_indices(
+        len(dataset), val_split, split_type=split_type, random_seed=random_seed, labels=labels, groups=groups
+    )
+    return dataset.get_subset(train), dataset.get_subset(val)
+
+
+def kfold_indices(
+    num_samples: int,
+    num_splits: int = 5,
+    *,
+    split_type: str = "random",
+    shuffle: bool = True,
+    random_seed: int | None = None,
+    labels: Values | None = None,
+    groups: Values | None = None,
+) -> list[tuple[Indices, Indices]]:
+    """Divide the numbers 0 to ``num_samples - 1`` into folds; each is held out once.
+
+    Parameters
+    ----------
+    num_samples : how many samples there are.
+    num_splits : number of folds, at least 2.
+    split_type : ``"random"``, ``"stratified"`` or ``"grouped"``. Groups are dealt out so that the folds are of
+        similar size.
+    shuffle : whether chance decides who is in which fold; if not, the order of the samples does.
+    random_seed : of the chance; ``None`` is 0. Global generators are never drawn from.
+    labels : (num_samples,) classes, for a stratified split.
+    groups : (num_samples,) groups, for a grouped split.
+
+    Returns
+    -------
+    list of (training, held out) pairs of sorted int64 arrays
+
+    Raises
+    ------
+    UnknownNameError
+        If the kind of split is unknown.
+    ConfigError
+        If there are fewer samples or groups, or fewer members of a class, than folds; or if labels or groups
+        are missing, or given to a split that does not look at them.
+    """
+    _require_kind(split_type, num_samples, labels, groups)
+    num_splits = _require_count("num_splits", num_splits, 2)
+    if num_splits > num_samples:
+        raise ConfigError(f"num_splits={num_splits} folds cannot be made of {num_samples} samples")
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+
+    seed = seeding.derive_seed(0 if random_seed is None else random_seed, "kfold")
+    chance = {"shuffle": True, "random_state": seed} if shuffle else {}
+    rows = np.zeros(num_samples)
+    if split_type == "stratified":
+        classes, codes = encode(as_labels(labels, "label", num_samples))  # type: ignore[arg-type]
+        _require_members(classes, codes, num_splits, f"num_splits={num_splits}")
+        found = StratifiedKFold(num_splits, **chance).split(rows, codes)
+    elif split_type == "grouped":
+        names, codes = encode(as_labels(groups, "group", num_samples))  # type: ignore[arg-type]
+        if len(names) < num_splits:
+            raise ConfigError(f"num_splits={num_splits} folds cannot be made of {len(names)} groups: {_shown(names)}")
+        if shuffle:  # of groups of equal size, the number decides
+            codes = np.random.default_rng(seed).permutation(len(names))[codes]
+        found = GroupKFold(num_splits).split(rows, groups=codes)
+    else:
+        found = KFold(num_splits, **chance).split(rows)
+    return [(_sorted(train), _sorted(test)) for train, test in found]
+
+
+def train_val_indices(
+    num_samples: int,
+    val_split: float | int = 0.2,
+    *,
+    split_type: str = "random",
+    random_seed: int | None = None,
+    labels: Values | None = None,
+    groups: Values | None = None,
+) -> tuple[Indices, Indices]:
+    """Divide the numbers 0 to ``num_samples - 1`` by chance into a training and a validation part.
+
+    Parameters
+    ----------
+    num_samples : how many samples there are.
+    val_split : share of the validation part, between 0 and 1, rounded up; or, an integer, its number of samples.
+        In a grouped split, of groups.
+    split_type, random_seed, labels, groups : see `kfold_indices`.
+
+    Returns
+    -------
+    (training, validation) pair of sorted int64 arrays
+
+    Raises
+    ------
+    UnknownNameError
+        If the kind of split is unknown.
+    ConfigError
+        If a part would be empty, a class has a single member, or, in a stratified split, a part has fewer
+        samples than there are classes; or as in `kfold_indices`.
+    """
+    _require_kind(split_type, num_samples, labels, groups)
+    from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+
+    seed = seeding.derive_seed(0 if random_seed is None else random_seed, "validation")
+    rows = np.zeros(num_samples)
+    if split_type == "grouped":
+        names, codes = encode(as_labels(groups, "group", num_samples))  # type: ignore[arg-type]
+        held_out = _num_held_out(val_split, len(names), "groups")
+        parts = GroupShuffleSplit(1, test_size=held_out, random_state=seed).split(rows, groups=codes)
+    elif split_type == "stratified":
+        classes, codes = encode(as_labels(labels, "label", num_samples))  # type: ignore[arg-type]
+        held_out = _num_held_out(val_split, num_samples, "samples")
+        _require_members(classes, codes, 2, "the 2 parts of a validation split")
+        smaller = min(held_out, num_samples - held_out)
+        if smaller < len(classes):
+            raise ConfigError(
+                f"val_split={val_split} of {num_samples} samples makes a part of {smaller}, fewer than the "
+                f"{len(classes)} classes that each part must hold"
+            )
+        parts = StratifiedShuffleSplit(1, test_size=held_out, random_state=seed).split(rows, codes)
+    else:
+        held_out = _num_held_out(val_split, num_samples, "samples")
+        parts = ShuffleSplit(1, test_size=held_out, random_state=seed).split(rows)
+    train, val = next(iter(parts))
+    return _sorted(train), _sorted(val)
+
+
+def _values_of(
+    dataset: AbstractDataset,
+    split_type: str,
+    label_key: str,
+    group_key: str | None,
+    labels: Values | None,
+    groups: Values | None,
+) -> tuple[Values | None, Values | None]:
+    """Labels or groups of the samples, read from the dataset where they were not given."""
+    if split_type == "stratified" and labels is None:
+        labels = dataset.column(label_key)
+    if split_type == "grouped" and groups is None and group_key is not None:
+        groups = dataset.column(group_key)
+    return labels, groups
+
+
+def _require_kind(split_type: str, num_samples: int, labels: Values | None, groups: Values | None) -> None:
+    require_choice("split_type", split_type, SPLIT_TYPES)
+    _require_count("num_samples", num_samples, 2)
+    for name, values, user in (("labels", labels, "stratified"), ("groups", groups, "grouped")):
+        if split_type == user and values is None:
+            cure = ", or group_key, the name of an entry of the dataset" if name == "groups" else ""
+            raise ConfigError(f"a {user} split needs {name}{cure}")
+        if split_type != user and values is not None:
+            raise ConfigError(f"{name} were given, but a {split_type} split does not look at them: use {user!r}")
+
+
+def _require_count(what: str, value: object, least: int) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{what} must be an integer of at least {least}, not {value!r}")
+    return int(value)
+
+
+def _require_members(classes: list[Any], codes: npt.NDArray[np.int64], least: int, needed_for: str) -> None:
+    counts = np.bincount(codes, minlength=len(classes))
+    if counts.min() < least:
+        members = ", ".join(
+            f"class {name!r} has {count}" for name, count in zip(classes, counts, strict=True) if count < least
+        )
+        raise ConfigError(f"too few samples of a class for {needed_for}: {members}; each class needs at least {least}")
+
+
+def _num_held_out(val_split: float | int, available: int, what: str) -> int:
+    is_number = isinstance(val_split, (int, float, np.integer, np.floating)) and not isinstance(val_split, bool)
+    is_share = is_number and not isinstance(val_split, (int, np.integer))
+    if not is_number or not 0 < val_split < (1 if is_share else available):
+        raise ConfigError(
+            f"val_split must be a share between 0 and 1, or a number of {what} from 1 to {available - 1}, "
+            f"not {val_split!r}"
+        )
+    held_out = int(np.ceil(np.round(val_split * available, 9))) if is_share else int(val_split)
+    if held_out >= available:
+        raise ConfigError(f"val_split={val_split} of {available} {what} leaves none to train on")
+    return held_out
+
+
+def _sorted(indices: npt.NDArray[Any]) -> Indices:
+    return np.sort(indices).astype(np.int64)
+
+
+def _shown(names: list[Any], most: int = 10) -> str:
+    return ", ".join(repr(name) for name in names[:most]) + (", ..." if len(names) > most else "")

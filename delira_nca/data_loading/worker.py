@@ -1,0 +1,187 @@
+"""What runs in a worker process: builds batches one after another until it is told to stop, or is left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing import parent_process, reduction
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from delira_nca.data_loading.failures import Failure, failure_of
+from delira_nca.data_loading.transport import Outbox, Parcel
+
+if TYPE_CHECKING:
+    from delira_nca.data_loading.engine import BatchBuilder, BatchTask
+
+__all__ = ["Hello", "NewRun", "Order", "Reply", "Stack", "Stop", "WhereAreYou", "work"]
+
+_LOOKS_EVERY = 0.5  # seconds from one look whether the parent still lives to the next
+
+
+class Order(NamedTuple):
+    """To a worker: build this, and put it in that slot."""
+
+    run: int
+    slot: int
+    task: BatchTask
+
+
+class NewRun(NamedTuple):
+    """To a worker: orders of earlier runs are not wanted any more."""
+
+    run: int
+
+
+class WhereAreYou(NamedTuple):
+    """To a worker: answer with a `Stack`."""
+
+
+class Stop(NamedTuple):
+    """To a worker: end after what is being built."""
+
+
+class Hello(NamedTuple):
+    """From a worker: it has started."""
+
+
+class Stack(NamedTuple):
+    """From a worker: the lines that its main thread is at."""
+
+    text: str
+
+
+class Reply(NamedTuple):
+    """From a worker: what came of an order; ``None`` where it was not wanted any more."""
+
+    run: int
+    slot: int
+    number: int
+    content: Parcel | Failure | None
+
+
+def work(
+    builder: BatchBuilder, connection: Connection, *, name: str, num_slots: int, parent: int, has_torch: bool
+) -> None:
+    """Build what is ordered through the connection, until told to stop, or the parent process is gone.
+
+    Parameters
+    ----------
+    builder : what builds the batches.
+    connection : to the parent.
+    name : what messages call this process.
+    num_slots : orders that may be open at the same time.
+    parent : process id of the parent, if this process was forked from it, else 0.
+    has_torch : whether torch is loaded in the parent.
+    """
+    _prepare(has_torch)
+    _Worker(builder, connection, name, num_slots, parent).work()
+
+
+class _Worker:
+    """One thread listens, so that the parent never waits to be heard and its end is noticed; the main one builds."""
+
+    def __init__(self, builder: BatchBuilder, connection: Connection, name: str, num_slots: int, parent: int) -> None:
+        self._builder, self._connection, self._name, self._parent = builder, connection, name, parent
+        self._outbox = Outbox(num_slots)
+        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._speaking = threading.Lock()
+        self._run = 0
+        self._main = threading.get_ident()
+
+    def work(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._say(Hello())
+        while (order := self._orders.get()) is not None:
+            self._obey(order)
+
+    def _obey(self, order: Order) -> None:
+        content: Parcel | Failure | None = None
+        file: int | None = None
+        if order.run == self._run:
+            try:
+                content, file = self._outbox.pack(order.slot, self._builder(order.task))
+                message = pickle.dumps(Reply(order.run, order.slot, order.task.number, content), protocol=4)
+            except Exception as error:
+                if file is not None:  # an entry of the batch cannot be pickled
+                    os.close(file)
+                    file = None
+                    self._outbox.forget(order.slot)
+                content = failure_of(error, order.task.place, where=f"{self._name} (pid {os.getpid()})")
+        if not isinstance(content, Parcel):
+            message = pickle.dumps(Reply(order.run, order.slot, order.task.number, content))
+        self._send(message, file)
+
+    def _say(self, message: Hello | Stack) -> None:
+        self._send(pickle.dumps(message))
+
+    def _send(self, message: bytes, file: int | None = None) -> None:
+        try:
+            with self._speaking:
+                self._connection.send_bytes(message)
+                if file is not None:
+                    reduction.send_handle(self._connection, file, self._parent)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(1)  # nobody is left to build for
+        finally:
+            if file is not None:
+                os.close(file)
+
+    def _listen(self) -> None:
+        parent = parent_process()
+        ends: list[Any] = [self._connection]
+        if parent is not None and not self._parent:
+            ends.append(parent.sentinel)
+        while True:
+            if self._connection in wait(ends, _LOOKS_EVERY):
+                try:
+                    message = pickle.loads(self._connection.recv_bytes())
+                except (EOFError, OSError):
+                    os._exit(1)
+                if isinstance(message, Order):
+                    self._orders.put(message)
+                elif isinstance(message, NewRun):
+                    self._run = message.run
+                elif isinstance(message, WhereAreYou):
+                    self._say(Stack(self._stack()))
+                else:
+                    self._orders.put(None)
+                    return
+            elif self._is_orphan(parent):
+                os._exit(1)
+
+    def _stack(self) -> str:
+        """Lines that the main thread is at, from here on."""
+        stack = traceback.extract_stack(sys._current_frames().get(self._main))
+        ours = max((place for place, line in enumerate(stack) if line.filename == __file__), default=-1)
+        return "".join(traceback.format_list(stack[ours + 1 :] or stack))
+
+    def _is_orphan(self, parent: Any) -> bool:
+        # A forked process holds the ends of pipes of those before it open, so that these notice nothing.
+        if self._parent:
+            return os.getppid() != self._parent
+        return parent is not None and bool(wait([parent.sentinel], 0))
+
+
+def _prepare(has_torch: bool) -> None:
+    """Leave signals to the parent, and work in one thread: there are other workers for the other cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    if has_torch:
+        import torch
+
+        torch.set_num_threads(1)
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"  # for what is loaded later
+    with contextlib.suppress(ImportError):
+        importlib.import_module("threadpoolctl").threadpool_limits(1)

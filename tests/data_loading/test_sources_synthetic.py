@@ -1,0 +1,117 @@
+"""Computed pictures: a function of the seed, with masks that geometry confirms."""
+
+import inspect
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from delira_nca.data_loading.sources import blobs, discs, synthetic, vessels
+from delira_nca.errors import ConfigError
+
+KINDS = [discs, blobs, vessels]
+SHAPES = [(32, 32), (24, 40), (20, 24, 16)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_arrays_have_the_shape_and_every_picture_both_classes(kind, shape):
+    drawn = kind(num_samples=6, shape=shape, seed=3)
+    assert sorted(drawn) == ["data", "label"]
+    data, label = drawn["data"], drawn["label"]
+    assert data.shape == label.shape == (6, 1, *shape)
+    assert (data.dtype, label.dtype) == (np.float32, np.uint8)
+    assert 0 <= data.min() < data.max() <= 1
+    share = label.reshape(6, -1).mean(axis=1)
+    assert set(np.unique(label).tolist()) == {0, 1}
+    assert 0 < share.min() < share.max() < 0.8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sample_is_a_function_of_seed_and_index(kind):
+    few, many, other = kind(num_samples=2, seed=5), kind(num_samples=4, seed=5), kind(num_samples=2, seed=6)
+    for key in ("data", "label"):
+        assert np.array_equal(few[key], many[key][:2])
+        assert not np.array_equal(few[key], other[key])
+    assert len({sample.tobytes() for sample in many["label"]}) == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_global_generator_is_untouched(kind):
+    before = np.random.get_state()[1].copy()
+    kind(num_samples=1)
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_noise_a_threshold_over_a_flat_ground_finds_the_mask(kind):
+    drawn = kind(num_samples=8, shape=(48, 48), noise=0.0)
+    for picture, mask in zip(drawn["data"][:, 0], drawn["label"][:, 0].astype(bool), strict=True):
+        assert picture[mask].min() > picture[~mask].max()
+    noisy = kind(num_samples=8, shape=(48, 48), noise=0.2)
+    assert np.array_equal(noisy["label"], drawn["label"])
+    residual = (noisy["data"] - drawn["data"])[(noisy["data"] > 0) & (noisy["data"] < 1)]
+    assert 0.12 < residual.std() < 0.2
+
+
+@pytest.mark.parametrize("centre", [(5.0, 7.0), (5.25, 6.5), (0.0, 15.0), (-3.0, 4.0), (-30.0, 4.0)])
+@pytest.mark.parametrize("radius", [0.9, 3.0, 4.7])
+def test_stamp_is_exactly_the_cells_within_the_radius(centre, radius):
+    inside = np.zeros((12, 16), dtype=bool)
+    synthetic._stamp(inside, np.array(centre), radius)
+    rows, columns = np.mgrid[:12, :16]
+    assert np.array_equal(inside, (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2)
+
+
+def test_discs_are_whole_and_one_to_four():
+    masks = discs(num_samples=60, shape=(64, 64))["label"][:, 0]
+    counts = [ndimage.label(mask)[1] for mask in masks]
+    assert {1, 2, 3} <= set(counts) <= {1, 2, 3, 4}
+    for mask, count in zip(masks, counts, strict=True):
+        assert 0.9 * np.pi * 6.4**2 <= mask.sum() / count <= 4.1 * np.pi * 16**2
+        if count == 4:  # none of them touches another
+            for number in range(1, 5):
+                rows, columns = np.nonzero(ndimage.label(mask)[0] == number)
+                assert abs(np.ptp(rows) - np.ptp(columns)) <= 1
+
+
+def test_blobs_cover_a_fifth_to_a_half():
+    share = blobs(num_samples=40, shape=(32, 32))["label"].reshape(40, -1).mean(axis=1)
+    assert 0.2 <= share.min() < 0.26
+    assert 0.44 < share.max() <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (32, 32, 32)])
+def test_vessels_hang_together_and_come_in_at_a_border(shape):
+    for mask in vessels(num_samples=10, shape=shape)["label"][:, 0]:
+        structure = np.ones((3,) * mask.ndim)
+        assert ndimage.label(mask, structure)[1] == 1
+        inner = tuple(slice(1, -1) for _ in shape)
+        assert mask.sum() > mask[inner].sum()
+        # thin: no cell is deeper inside than the trunk's radius
+        assert ndimage.distance_transform_edt(mask).max() <= 2 * max(min(shape) / 24, 1.2) + 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_samples": 0}, "num_samples must be an integer of at least 1, not 0"),
+        ({"num_samples": 2.0}, "num_samples must be"),
+        ({"shape": (64,)}, r"\(H, W\) or \(D, H, W\)"),
+        ({"shape": (64, 7)}, r"at least 8, not \(64, 7\)"),
+        ({"shape": 64}, "not 64"),
+        ({"shape": "ab"}, "not 'ab'"),
+        ({"shape": (8.0, 8.0)}, "of integers"),
+        ({"noise": -0.1}, "noise must be a number of at least 0, not -0.1"),
+        ({"noise": float("nan")}, "noise must be"),
+        ({"seed": -1}, "a seed is an integer of at least 0, not -1"),
+    ],
+)
+def test_wrong_argument_is_refused_with_its_value(kind, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**arguments)
+
+
+def test_all_kinds_take_the_same_arguments():
+    assert len({str(inspect.signature(kind)) for kind in KINDS}) == 1
