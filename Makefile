@@ -25,9 +25,9 @@ types: .venv/.dev
 docs: .venv/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
-# What goes wrong on purpose, twenty times each; takes about twenty minutes.
+# What goes wrong on purpose, twenty times each; takes about ten minutes.
 faults-data: .venv/.dev
-	$(BIN)/python -m benchmarks.faults data --trials 20 --jobs 2 --page docs/faults_data.rst
+	$(BIN)/python -m benchmarks.faults data --trials 20 --jobs 3 --page docs/faults_data.rst
 
 benchmark-data: .venv/.dev
 	$(BIN)/python -m benchmarks.data

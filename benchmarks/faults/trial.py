@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import time
 
@@ -12,6 +13,7 @@ __all__ = ["main"]
 
 
 def main(module: str, number: int) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the runner beside itself ignores it
     case: Case = importlib.import_module(module).CASES[number]
     try:
         case.body()
