@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import pickle
 import queue
-import signal
 import sys
 import threading
 import traceback
@@ -15,6 +12,7 @@ from multiprocessing import parent_process, reduction
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from delira_nca.data_loading.child_process import settle_in
 from delira_nca.data_loading.failures import Failure, failure_of
 from delira_nca.data_loading.transport import Outbox, Parcel
 
@@ -81,7 +79,7 @@ def work(
     parent : process id of the parent, if this process was forked from it, else 0.
     has_torch : whether torch is loaded in the parent.
     """
-    _prepare(has_torch)
+    settle_in(has_torch=has_torch)
     _Worker(builder, connection, name, num_slots, parent).work()
 
 
@@ -168,20 +166,3 @@ class _Worker:
         if self._parent:
             return os.getppid() != self._parent
         return parent is not None and bool(wait([parent.sentinel], 0))
-
-
-def _prepare(has_torch: bool) -> None:
-    """Leave signals to the parent, and work in one thread: there are other workers for the other cores."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-    if has_torch:
-        import torch
-
-        torch.set_num_threads(1)
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"  # for what is loaded later
-    with contextlib.suppress(ImportError):
-        importlib.import_module("threadpoolctl").threadpool_limits(1)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from delira_nca.data_loading.child_process import end_processes, join_all
 from delira_nca.data_loading.dataset import Batch
 from delira_nca.data_loading.engine import BatchBuilder, BatchTask, name_of
 from delira_nca.data_loading.failures import Failure, WorkerError, place_of
@@ -137,26 +138,16 @@ def end(workers: list[Worker], owner: int, *, at_once: bool = False) -> None:
     """End processes: by asking, then by SIGTERM, then by SIGKILL."""
     if os.getpid() != owner:  # a forked process forgot its copy of the group
         return
+    processes = [worker.process for worker in workers]
     if not at_once:
         for worker in workers:
             with contextlib.suppress(WorkerError, OSError):
                 worker.send(Stop())
-        _join(workers, _POLITE)
-        for worker in workers:
-            worker.process.terminate()
-        _join(workers, _POLITE)
-    for worker in workers:
-        worker.process.kill()
-    _join(workers, None)
+        join_all(processes, _POLITE)
+    end_processes(processes, 0.0 if at_once else _POLITE)
     for worker in workers:
         worker.connection.close()
     workers.clear()
-
-
-def _join(workers: list[Worker], seconds: float | None) -> None:
-    end = None if seconds is None else time.monotonic() + seconds
-    for worker in workers:
-        worker.process.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
 def start_method_of(start_method: str | None) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
-import time
 from typing import Any
 
 from delira_nca.data_loading.background.faults import WorkerDiedError
 from delira_nca.data_loading.background.slots import Slots
 from delira_nca.data_loading.background.worker import Birth, work
+from delira_nca.data_loading.child_process import end_processes, join_all
 
 __all__ = ["Estate", "Worker"]
 
@@ -114,13 +113,8 @@ class Estate:
         for worker in workers:
             if not worker.pending:
                 worker.send(None)
-        _join([worker for worker in workers if not worker.pending], _POLITE)
-        for worker in workers:
-            worker.process.terminate()
-        _join(workers, _POLITE)
-        for worker in workers:
-            worker.process.kill()
-        _join(workers, math.inf)
+        join_all([worker.process for worker in workers if not worker.pending], _POLITE)
+        end_processes([worker.process for worker in workers], _POLITE)
         for worker in workers:
             worker.tasks.close()
             worker.watch.close()
@@ -128,9 +122,3 @@ class Estate:
         if self.slots is not None:
             self.slots.close()
         self.slots = None
-
-
-def _join(workers: list[Worker], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    for worker in workers:
-        worker.process.join(None if seconds == math.inf else max(0.0, end - time.monotonic()))

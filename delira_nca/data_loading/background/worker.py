@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import multiprocessing
 import os
 import pickle
@@ -24,6 +23,7 @@ from delira_nca import seeding
 from delira_nca.data_loading.background.faults import Failure
 from delira_nca.data_loading.background.layout import Arrays, Flat, Layout, flatten
 from delira_nca.data_loading.background.slots import Slots
+from delira_nca.data_loading.child_process import settle_in
 from delira_nca.errors import ConfigError
 
 __all__ = ["Birth", "Done", "Failed", "Hello", "Job", "Ready", "Run", "Scout", "work"]
@@ -123,7 +123,8 @@ class Birth:
 
 def work(birth: Birth, tasks: Connection, watch: Connection) -> None:
     """Make calls until told to stop, or until the parent is gone."""
-    _prepare(birth)
+    settle_in(has_torch=True)
+    _tie_to_parent(birth)
     threading.Thread(target=_watch, args=(birth, watch, threading.get_ident()), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
@@ -168,21 +169,13 @@ def _answer(job: Job, call: int, layout: Layout | None, place: Arrays | None) ->
         return Failed(call, Failure.of(error))
 
 
-def _prepare(birth: Birth) -> None:
-    """Leave signals to the parent, and work in one thread: there are other workers for the other cores."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
+def _tie_to_parent(birth: Birth) -> None:
+    """Have the system end this process together with its parent, where it can."""
     if sys.platform == "linux" and birth.is_tied:
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if birth.is_forked and os.getppid() != birth.parent:
         os._exit(1)
-    import torch
-
-    torch.set_num_threads(1)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("threadpoolctl").threadpool_limits(1)
 
 
 def _watch(birth: Birth, watch: Connection, main: int) -> None:
