@@ -1,3 +1,5 @@
+"""A queue of processes, each with one result."""
+
 import gc
 import logging
 import multiprocessing
@@ -16,18 +18,10 @@ from delira_nca.errors import ConfigError, ShapeError
 
 pytestmark = [
     pytest.mark.timeout(120),
+    pytest.mark.usefixtures("leaves_no_process"),
     pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(sys.platform == "win32", reason="targets of these tests are not importable in spawned workers"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _leaves_nothing():
-    gc.collect()
-    before = set(multiprocessing.active_children())
-    yield
-    gc.collect()
-    assert set(multiprocessing.active_children()) <= before
 
 
 def make(**arguments):
