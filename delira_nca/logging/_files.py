@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from delira_nca.io.files import replaced
-from delira_nca.logging._values import UInt8Array, as_json
+import numpy.typing as npt
 
-__all__ = ["AppendedFile", "drop_images", "write_config", "write_image"]
+from delira_nca.io.files import replaced
+from delira_nca.logging._values import as_image, as_json, as_step
+
+__all__ = ["AppendedFile", "FileSink"]
 
 
 class AppendedFile:
@@ -47,26 +49,59 @@ class AppendedFile:
         return {**self.__dict__, "_handle": None}
 
 
-def write_config(path: Path, values: Mapping[str, Any]) -> None:
-    """Write the config beside a file of numbers: ``metrics.jsonl`` -> ``metrics.config.json``."""
-    text = as_json(values)
-    with replaced(path.with_name(f"{path.stem}.config.json")) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+class FileSink:
+    """A sink that appends numbers to one file; what the file cannot hold lies beside it.
 
+    Parameters
+    ----------
+    path : the file; its folder is made by the first write.
+    """
 
-def write_image(path: Path, name: str, image: UInt8Array, step: int) -> None:
-    """Write a picture beside a file of numbers: ``metrics.images/<name>/<step>.png``."""
-    from PIL import Image
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = AppendedFile(path)
 
-    with replaced(_image_folder(path).joinpath(*map(_as_file_name, name.split("/")), f"{step:08d}.png")) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG")
+    @property
+    def path(self) -> Path:
+        """The file that is written."""
+        return self._file.path
 
+    def images(self, name: str, image: npt.ArrayLike, step: int) -> None:
+        """Write the (H, W, 3) uint8 picture to ``<stem>.images/<name>/<step>.png`` beside the file."""
+        from PIL import Image
 
-def drop_images(path: Path, step: int) -> None:
-    """Remove the pictures of later steps that ``write_image`` made beside a file of numbers."""
-    for picture in _image_folder(path).rglob("*.png"):
-        if picture.stem.isdecimal() and int(picture.stem) > step:
-            picture.unlink()
+        picture, number = as_image(image), as_step(step)
+        parts = [*map(_as_file_name, name.split("/")), f"{number:08d}.png"]
+        with replaced(_image_folder(self.path).joinpath(*parts)) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+
+    def config(self, values: Mapping[str, Any]) -> None:
+        """Write the config to ``<stem>.config.json`` beside the file, in place of an earlier one."""
+        text = as_json(values)
+        with replaced(self.path.with_name(f"{self.path.stem}.config.json")) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def truncate(self, step: int) -> None:
+        """Remove the records and pictures of later steps; a kill leaves the old file or the new one.
+
+        Raises
+        ------
+        ConfigError
+            If the file holds something that is not a record of the sink.
+        """
+        step = as_step(step, least=-1)
+        self.close()
+        for picture in _image_folder(self.path).rglob("*.png"):
+            if picture.stem.isdecimal() and int(picture.stem) > step:
+                picture.unlink()
+        self._drop_after(step)
+
+    def _drop_after(self, step: int) -> None:
+        """Remove the records of later steps from the file."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file; a later record opens it again."""
+        self._file.close()
 
 
 def _image_folder(path: Path) -> Path:

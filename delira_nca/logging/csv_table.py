@@ -7,19 +7,16 @@ import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from delira_nca.errors import ConfigError
 from delira_nca.io.files import replaced
-from delira_nca.logging._files import AppendedFile, drop_images, write_config, write_image
-from delira_nca.logging._values import as_floats, as_image, as_step
+from delira_nca.logging._files import FileSink
+from delira_nca.logging._values import as_floats, as_step
 
 __all__ = ["CSVSink", "read_csv"]
 
 
-class CSVSink:
+class CSVSink(FileSink):
     """Appends a row per record to a table whose header is the union of all names recorded so far.
 
     A name that comes later adds a column: the table is written anew, in one piece. A cell is empty where
@@ -46,13 +43,8 @@ class CSVSink:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = AppendedFile(path)
+        super().__init__(path)
         self._header: list[str] = []
-
-    @property
-    def path(self) -> Path:
-        """The file that is written."""
-        return self._file.path
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append one row, after new columns where a name is new.
@@ -79,32 +71,10 @@ class CSVSink:
             _write(self.path, [self._header, *([*row, *[""] * len(new)] for row in rows)])
         self._file.write(_format([[record.get(key, "") for key in self._header]]))
 
-    def images(self, name: str, image: npt.ArrayLike, step: int) -> None:
-        """Write the (H, W, 3) uint8 picture to ``<stem>.images/<name>/<step>.png`` beside the file."""
-        write_image(self.path, name, as_image(image), as_step(step))
-
-    def config(self, values: Mapping[str, Any]) -> None:
-        """Write the config to ``<stem>.config.json`` beside the file, in place of an earlier one."""
-        write_config(self.path, values)
-
-    def truncate(self, step: int) -> None:
-        """Remove the rows and pictures of later steps, in one piece; the columns stay.
-
-        Raises
-        ------
-        ConfigError
-            If the file is not a table of a sink.
-        """
-        step = as_step(step, least=-1)
-        self.close()
-        drop_images(self.path, step)
+    def _drop_after(self, step: int) -> None:
         rows = _read(self.path)
         if rows:
             _write(self.path, [rows[0], *(row for row in rows[1:] if int(row[0]) <= step)])
-
-    def close(self) -> None:
-        """Close the file; a later record opens it again."""
-        self._file.close()
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:

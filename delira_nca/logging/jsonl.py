@@ -10,19 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from delira_nca.errors import ConfigError
 from delira_nca.io.files import replaced
-from delira_nca.logging._files import AppendedFile, drop_images, write_config, write_image
-from delira_nca.logging._values import as_floats, as_image, as_step
+from delira_nca.logging._files import FileSink
+from delira_nca.logging._values import as_floats, as_step
 
 __all__ = ["JSONLSink", "read_jsonl"]
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-class JSONLSink:
+class JSONLSink(FileSink):
     """Appends ``{"step": 3, "loss": 0.25}`` to a text file, one line a record, flushed with each.
 
     Every line is valid JSON: what is not finite is written as the string ``"NaN"``, ``"Infinity"`` or
@@ -49,14 +47,6 @@ class JSONLSink:
     [{'step': 1, 'loss': 0.25}, {'step': 2, 'loss': nan}]
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = AppendedFile(path)
-
-    @property
-    def path(self) -> Path:
-        """The file that is written."""
-        return self._file.path
-
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append one line.
 
@@ -71,25 +61,7 @@ class JSONLSink:
             _mend(self.path)
         self._file.write(line.encode())
 
-    def images(self, name: str, image: npt.ArrayLike, step: int) -> None:
-        """Write the (H, W, 3) uint8 picture to ``<stem>.images/<name>/<step>.png`` beside the file."""
-        write_image(self.path, name, as_image(image), as_step(step))
-
-    def config(self, values: Mapping[str, Any]) -> None:
-        """Write the config to ``<stem>.config.json`` beside the file, in place of an earlier one."""
-        write_config(self.path, values)
-
-    def truncate(self, step: int) -> None:
-        """Remove the records and pictures of later steps; a kill leaves the old file or the new one.
-
-        Raises
-        ------
-        ConfigError
-            If the file holds a line that is not a record.
-        """
-        step = as_step(step, least=-1)
-        self.close()
-        drop_images(self.path, step)
+    def _drop_after(self, step: int) -> None:
         if not self.path.exists():
             return
         _mend(self.path)
@@ -98,10 +70,6 @@ class JSONLSink:
         if len(kept) < len(lines):
             with replaced(self.path) as temporary:
                 temporary.write_bytes(b"".join(kept))
-
-    def close(self) -> None:
-        """Close the file; a later record opens it again."""
-        self._file.close()
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, float]]:
