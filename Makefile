@@ -23,7 +23,7 @@ types: .venv/.dev
 	$(BIN)/mypy
 
 docs: .venv/.docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 # What goes wrong on purpose, twenty times each; takes about ten minutes.
 faults-data: .venv/.dev
