@@ -47,11 +47,15 @@ class Regime:
     Parameters
     ----------
     pool : whether states live on from iteration to iteration, so that the pattern learns to stay.
-    num_damaged : how many states of each batch get a hole, so that it learns to heal.
+    damaged : how many states of eight get a hole, so that it learns to heal.
     """
 
     pool: bool
-    num_damaged: int
+    damaged: int
+
+    def num_damaged(self, batch_size: int) -> int:
+        """How many states of a batch get a hole: the article's share of three in eight, and at least one of them."""
+        return max(1, self.damaged * batch_size // 8) if self.damaged else 0
 
 
 REGIMES = {"growing": Regime(False, 0), "persistent": Regime(True, 0), "regenerating": Regime(True, 3)}
@@ -168,7 +172,7 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     seed = make_seed(network.num_channels, (grid, grid))
     pool = SamplePool(seed, config.pool_size, rng_seed=config.seed) if REGIMES[config.regime].pool else None
     if pool is not None:
-        pool.check_batch_size(config.batch_size, 1, REGIMES[config.regime].num_damaged)
+        pool.check_batch_size(config.batch_size, 1, REGIMES[config.regime].num_damaged(config.batch_size))
     folder = _claim_folder(config)
     callbacks = _callbacks(config, pool, folder, progress)
     trainer = PyTorchNetworkTrainer(
@@ -215,7 +219,7 @@ def _callbacks(config: GrowConfig, pool: SamplePool | None, folder: Path, progre
     milestones = sorted({max(1, round(config.epochs * part)) for part in (0.5, 0.8)})
     callbacks: list[Any] = [NaNGuard(), GradientNormalization()]
     if pool is not None:
-        callbacks.append(PoolUpdate(pool, num_damaged=REGIMES[config.regime].num_damaged))
+        callbacks.append(PoolUpdate(pool, num_damaged=REGIMES[config.regime].num_damaged(config.batch_size)))
     callbacks.append(WeightAverage(decay=0.99))
     low, high = config.steps
     if config.epochs >= 8:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
-from delira_nca.experiment import GrowConfig, grow
+from delira_nca.experiment import REGIMES, GrowConfig, grow
 from delira_nca.io import load_checkpoint
 from delira_nca.logging import read_jsonl
 from delira_nca.losses import mse
@@ -68,6 +68,12 @@ def test_regimes_differ_in_the_pool(regime, pooled, ring, tmp_path):
     result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "run"), regime=regime, **QUICK), progress=False)
     state = load_checkpoint(result.folder / "checkpoints" / "checkpoint_epoch_2.pt")
     assert ("PoolUpdate" in state["callbacks"]) == pooled
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(8, 3), (4, 1), (16, 6), (2, 1)])
+def test_damage_keeps_the_share_of_the_article_in_any_batch(batch_size, expected):
+    assert REGIMES["regenerating"].num_damaged(batch_size) == expected
+    assert REGIMES["persistent"].num_damaged(batch_size) == 0
 
 
 def test_default_folder_is_the_first_free_one(ring, tmp_path, monkeypatch):
