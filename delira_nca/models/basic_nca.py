@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,12 +17,13 @@ from delira_nca.models.alive import AliveMask
 from delira_nca.models.description import arguments_from, arguments_of, describe
 from delira_nca.models.inputs import interpret_range_parameter, pad_input
 from delira_nca.models.perception import LearnedFilters, Perception
+from delira_nca.models.plain import plain_cell
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.wiring import entry
-from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, rollout, step, trajectory
-from delira_nca.rollout.loop import Masks
+from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, NotPlainError, PlainCell, rollout, step, trajectory
+from delira_nca.rollout.job import Masks
 from delira_nca.rollout.masks import fire_threshold
 from delira_nca.seeding import derive_seed, generator
 
@@ -59,6 +61,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         :class:`Perception` and an :class:`MLPRule` are copied and built for the model; any other module is taken as it
         is and maps (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time),
         *spatial) to the update. A head maps the hidden channels to what is compared with the label.
+    update_noise : standard deviation of the noise that joins the update in every step, in training and after it.
     memory_budget : bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
 
     Raises
@@ -107,6 +110,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         rule: nn.Module | None = None,
         alive: AliveMask | None = None,
         head: nn.Module | None = None,
+        update_noise: float = 0.0,
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
         **kwargs: Any,
     ) -> None:
@@ -119,7 +123,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.immutable_image_channels = immutable_image_channels
         self.num_fixed_channels = num_image_channels if immutable_image_channels else 0
         self.alive: AliveMask | None = AliveMask() if alive is None and use_alive_mask else alive
-        self.fire_rate, self.hidden_size, self.dims = fire_rate, hidden_size, dims
+        self.fire_rate, self.update_noise, self.hidden_size, self.dims = fire_rate, update_noise, hidden_size, dims
         self.training_timesteps, self.inference_timesteps = training_timesteps, inference_timesteps
         self._check()
         self._horizon = max(training_timesteps if isinstance(training_timesteps, int) else training_timesteps[1], 1)
@@ -152,6 +156,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         if self.alive is not None and not 0 <= self.alive.channel < self.num_channels:
             raise ConfigError(f"alive channel {self.alive.channel} is none of the {self.num_channels} channels")
         fire_threshold(self.fire_rate)
+        if not 0 <= self.update_noise < math.inf:
+            raise ConfigError(f"update_noise is a standard deviation of at least 0, not {self.update_noise!r}")
         interpret_range_parameter(self.training_timesteps)
         interpret_range_parameter(self.inference_timesteps)
 
@@ -217,6 +223,22 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         time = perception.new_full((x.shape[0], 1, *x.shape[2:]), t / self._horizon)
         return torch.cat([perception, time], 1)
 
+    def plain(self) -> PlainCell:
+        """The cell as numbers, for the back ends that do not call its modules.
+
+        Raises
+        ------
+        NotPlainError
+            If a part of it is not the package's own: only the reference back end can run it then.
+        """
+        if "perceive" in vars(self) or type(self).perceive is not BasicNCAModel.perceive:
+            raise NotPlainError(f"{type(self).__name__} perceives in a way of its own")
+        return plain_cell(
+            self,
+            time_scale=1 / self._horizon if self.use_temporal_encoding else None,
+            update_noise=float(self.update_noise),
+        )
+
     def _alive(self, x: Tensor) -> Tensor:
         """(B, 1, *spatial) bool: which cells live; all where there is no alive mask."""
         return x.new_ones(x.shape[0], 1, *x.shape[2:], dtype=torch.bool) if self.alive is None else self.alive(x)
@@ -260,7 +282,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """
         self._check_state(x)
         if seed is None:
-            stochastic = self.fire_rate < 1 and masks is None
+            stochastic = (self.fire_rate < 1 and masks is None) or self.update_noise > 0
             seed = int(torch.randint(2**32, ())) if stochastic else 0
         state = rollout(x, self, steps, start=start, seed=seed, masks=masks, memory_budget=self.memory_budget)
         return self._prediction(steps, state)

@@ -1,7 +1,35 @@
-"""How T steps of an automaton are computed: the step, the masks, the loop, and the memory of back-propagation."""
+"""How T steps of an automaton are computed: the step, its randomness, the back ends, and the memory they need."""
 
-from delira_nca.rollout.loop import DEFAULT_MEMORY_BUDGET, rollout, trajectory
-from delira_nca.rollout.masks import fire_mask
+from delira_nca.rollout.backends import (
+    BACKENDS,
+    Backend,
+    current_backend,
+    register_backend,
+    set_backend,
+    using_backend,
+)
+from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job
+from delira_nca.rollout.loop import rollout, trajectory
+from delira_nca.rollout.masks import fire_mask, update_noise
+from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
 from delira_nca.rollout.reference import Cell, step
 
-__all__ = ["DEFAULT_MEMORY_BUDGET", "Cell", "fire_mask", "rollout", "step", "trajectory"]
+__all__ = [
+    "BACKENDS",
+    "DEFAULT_MEMORY_BUDGET",
+    "AliveRule",
+    "Backend",
+    "Cell",
+    "Job",
+    "NotPlainError",
+    "PlainCell",
+    "current_backend",
+    "fire_mask",
+    "register_backend",
+    "rollout",
+    "set_backend",
+    "step",
+    "trajectory",
+    "update_noise",
+    "using_backend",
+]

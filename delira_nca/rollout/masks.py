@@ -1,7 +1,7 @@
-"""Which cells update: fire masks from a counter-based generator.
+"""The randomness of a roll-out: fire masks and update noise from a counter-based generator.
 
-The mask of a cell is a pure function of (seed, step, sample, cell). Any device, tile, worker or re-computation draws
-the same mask, in any order, and nothing has to be stored for the backward pass.
+Each number is a pure function of (seed, step, sample, cell). Any device, tile, worker or re-computation draws the
+same, in any order, and nothing has to be stored for the backward pass.
 
 The generator is ``pcg4d`` of Jarzynski and Olano, "Hash Functions for GPU Rendering", Journal of Computer Graphics
 Techniques 9(3), 2020: four 32-bit words in, four out, additions, multiplications and shifts only, so that a shader or
@@ -18,9 +18,11 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 
-__all__ = ["fire_mask", "fire_threshold", "uniform24"]
+__all__ = ["fire_mask", "fire_threshold", "uniform24", "update_noise"]
 
 _MULTIPLIER, _INCREMENT, _WORD = 1664525, 1013904223, 0xFFFFFFFF
+_NOISE_STREAM = 0x9E3779B9  # added to the seed, so that noise and fire masks are strangers
+_NOISE_MEAN, _NOISE_SCALE = 8 * 65535 // 2, (12 / (8 * (2**32 - 1))) ** 0.5
 
 
 def fire_threshold(fire_rate: float) -> int:
@@ -46,6 +48,24 @@ def _xorshift16(word: Tensor) -> Tensor:
     return word ^ ((word >> 16) & 0xFFFF)  # the shift of int32 is arithmetic; the mask makes it logical
 
 
+def _hash(seed: int, step: int, num_samples: int, num_items: int, device: torch.device | str) -> tuple[Tensor, ...]:
+    """Four (num_samples, num_items) int32 words for every item of every sample."""
+    x = _signed(seed * _MULTIPLIER + _INCREMENT)
+    y: Tensor | int = _signed(step * _MULTIPLIER + _INCREMENT)
+    z: Tensor = torch.arange(num_samples, dtype=torch.int32, device=device).unsqueeze(1) * _MULTIPLIER + _INCREMENT
+    w: Tensor = torch.arange(num_items, dtype=torch.int32, device=device).unsqueeze(0) * _MULTIPLIER + _INCREMENT
+    first: Tensor = w * y + x
+    second: Tensor = z * first + y
+    z = z + first * second
+    w = w + second * z
+    first, second, z, w = map(_xorshift16, (first, second, z, w))
+    first = first + second * w
+    second = second + z * first
+    z = z + first * second
+    w = w + second * z
+    return first, second, z, w
+
+
 def uniform24(seed: int, step: int, num_samples: int, num_cells: int, device: torch.device | str = "cpu") -> Tensor:
     """Hash of every cell of a batch.
 
@@ -64,20 +84,44 @@ def uniform24(seed: int, step: int, num_samples: int, num_cells: int, device: to
     >>> uniform24(0, 0, 1, 3).tolist()
     [[13837640, 5811046, 14644540]]
     """
-    x = _signed(seed * _MULTIPLIER + _INCREMENT)
-    y: Tensor | int = _signed(step * _MULTIPLIER + _INCREMENT)
-    z: Tensor = torch.arange(num_samples, dtype=torch.int32, device=device).unsqueeze(1) * _MULTIPLIER + _INCREMENT
-    w: Tensor = torch.arange(num_cells, dtype=torch.int32, device=device).unsqueeze(0) * _MULTIPLIER + _INCREMENT
-    first: Tensor = w * y + x
-    second: Tensor = z * first + y
-    z = z + first * second
-    w = w + second * z
-    first, second, z, w = map(_xorshift16, (first, second, z, w))
-    first = first + second * w
-    second = second + z * first
-    z = z + first * second
-    w = w + second * z
-    return (w >> 8) & 0xFFFFFF
+    *_, word = _hash(seed, step, num_samples, num_cells, device)
+    return (word >> 8) & 0xFFFFFF
+
+
+def update_noise(
+    seed: int,
+    step: int,
+    num_samples: int,
+    num_channels: int,
+    shape: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Noise for every channel of every cell, nearly normal with mean 0 and variance 1.
+
+    Each number is the sum of the eight 16-bit halves of one hash of four words: whole numbers up to the last
+    multiplication, so that every back end gets the same bits. The excess kurtosis is -0.15, and no number is larger
+    than 4.9.
+
+    Parameters
+    ----------
+    seed : of this roll-out; fire masks of the same seed are independent of it.
+    step : number of the step, from 0.
+    num_samples, num_channels, shape : of the state.
+
+    Returns
+    -------
+    (num_samples, num_channels, *shape) float32 tensor
+
+    Examples
+    --------
+    >>> drawn = update_noise(0, 0, 1, 4, (100, 100))
+    >>> drawn.mean().abs().item() < 0.02, (drawn.std() - 1).abs().item() < 0.02
+    (True, True)
+    """
+    words = _hash(seed + _NOISE_STREAM, step, num_samples, prod(shape) * num_channels, device)
+    total = torch.stack([(word & 0xFFFF) + ((word >> 16) & 0xFFFF) for word in words]).sum(0, dtype=torch.int32)
+    normal: Tensor = (total - _NOISE_MEAN).to(torch.float32) * _NOISE_SCALE
+    return normal.view(num_samples, *shape, num_channels).movedim(-1, 1)
 
 
 def fire_mask(

@@ -34,6 +34,7 @@ class Cell(Protocol):
 
     fire_rate: float
     num_fixed_channels: int
+    update_noise: float
 
     @property
     def skips_dead_space(self) -> bool:
@@ -60,7 +61,7 @@ class Cell(Protocol):
         ...
 
 
-def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None) -> Tensor:
+def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None, noise: Tensor | None = None) -> Tensor:
     """Update every cell once.
 
     Selection instead of products with 0 and 1: a NaN in a cell that does not fire, or dies, goes nowhere.
@@ -71,6 +72,7 @@ def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None) -> Tensor:
     x : (B, C, *spatial) state.
     t : number of the step, from 0.
     fire : (B, 1, *spatial) bool mask of the cells that update, or None for all.
+    noise : (B, C - fixed, *spatial) that joins the update, or None.
 
     Returns
     -------
@@ -83,6 +85,8 @@ def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None) -> Tensor:
     """
     alive, fixed = cell.alive, cell.num_fixed_channels
     update = cell.rule(cell.perceive(x, t))
+    if noise is not None:
+        update = update + noise
     free = x[:, fixed:] if fixed else x
     new = free + update if fire is None else torch.where(fire, free + update, free)
     if alive is not None:

@@ -1,0 +1,138 @@
+"""A model as numbers, for the back ends that do not call its modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from delira_nca.models.alive import AliveMask
+from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
+from delira_nca.models.rule import MLPRule
+from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
+
+__all__ = ["plain_cell"]
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> PlainCell:
+    """Write a model of the package's own parts as numbers that gradients flow to.
+
+    Parameters
+    ----------
+    model : with a :class:`Perception`, an :class:`MLPRule` and, maybe, an :class:`AliveMask`.
+    time_scale : of its time channel, which the rule sees last; None where there is none.
+    update_noise : standard deviation of the noise on its updates.
+
+    Raises
+    ------
+    NotPlainError
+        If a part is the user's own, or somebody listens to it.
+    """
+    perception, rule, alive = model.perception, model.rule, model.alive
+    _refuse_what_is_not_ours("perception", perception, Perception)
+    _refuse_what_is_not_ours("rule", rule, MLPRule)
+    if alive is not None and type(alive) is not AliveMask:
+        raise NotPlainError(f"the alive mask is a {type(alive).__name__}, not an AliveMask")
+    filters, learned, filter_bias, full, full_bias, full_relu, order = _filters(perception)
+    layers = [*rule.hidden, rule.last]
+    weights = [layer.weight.flatten(1) for layer in layers]
+    if order is not None:
+        extra = range(len(order), weights[0].shape[1])
+        weights[0] = weights[0][:, [*order, *extra]]
+    return PlainCell(
+        num_channels=model.num_channels,
+        num_fixed_channels=model.num_fixed_channels,
+        padding=perception.padding,
+        filters=filters,
+        learned=learned,
+        filter_bias=filter_bias,
+        full=full,
+        full_bias=full_bias,
+        full_relu=full_relu,
+        weights=tuple(weights),
+        biases=tuple(layer.bias for layer in layers),
+        nonlinearity=rule.nonlinearity,
+        time_scale=time_scale,
+        alive=None if alive is None else AliveRule(alive.channel, alive.threshold, alive.before, alive.after),
+        fire_rate=model.fire_rate,
+        update_noise=update_noise,
+    )
+
+
+def _refuse_what_is_not_ours(what: str, module: nn.Module, cls: type[nn.Module]) -> None:
+    if type(module) is not cls:
+        raise NotPlainError(f"the {what} is a {type(module).__name__}, not {cls.__name__} itself")
+    for name, part in module.named_modules():
+        if any(getattr(part, hooks, None) for hooks in _HOOKS):
+            raise NotPlainError(f"a hook listens to the {what}'s {name or 'forward'}")
+        if type(part) not in (cls, nn.ModuleList, nn.Conv1d, nn.Conv2d, nn.Conv3d):
+            raise NotPlainError(f"part {name} of the {what} is a {type(part).__name__}")
+        if "forward" in vars(part):
+            raise NotPlainError(f"the forward of the {what}'s {name or 'module'} was replaced")
+
+
+def _filters(
+    perception: Perception,
+) -> tuple[Tensor, tuple[bool, ...], Tensor | None, Tensor | None, Tensor | None, bool, list[int] | None]:
+    """Depth-wise filters first, full filters after them, all of one kernel size; the order if it had to change."""
+    channels, dims = perception.num_channels, perception.dims
+    width = 2 * perception.radius + 1
+    depthwise: list[Tensor] = []
+    learned: list[bool] = []
+    biases: list[Tensor | None] = []
+    banks: list[tuple[Tensor, Tensor | None, bool]] = []
+    places: tuple[list[int], list[int]] = [], []
+    kernel, convolutions, column = 0, iter(perception.learned), 0
+    for spec in perception.filters:
+        full = isinstance(spec, FullFilters)
+        if isinstance(spec, (LearnedFilters, FullFilters)):
+            for convolution in next(convolutions):  # type: ignore[attr-defined]
+                weight = _widened(convolution.weight, width, dims)
+                if isinstance(spec, FullFilters):
+                    banks.append((weight, convolution.bias, spec.relu))
+                else:
+                    depthwise.append(weight[:, 0])
+                    learned.append(True)
+                    biases.append(convolution.bias)
+                places[full].extend(range(column, column + len(weight)))
+                column += len(weight)
+        else:
+            for _ in range(dims if spec == "sobel" else 1):
+                one = _widened(perception.kernels[kernel], width, dims)
+                depthwise.append(one.expand(channels, *one.shape))
+                learned.append(False)
+                biases.append(None)
+                places[full].extend(range(column, column + channels))
+                column, kernel = column + channels, kernel + 1
+    if len({relu for *_, relu in banks}) > 1:
+        raise NotPlainError("some of the full filters have a rectifier and some have none")
+    order = [*places[0], *places[1]]
+    first = next(iter([*depthwise, *(bank for bank, *_ in banks)]))
+    zero = first.new_zeros(())
+    return (
+        torch.stack(depthwise) if depthwise else first.new_zeros(0, channels, *(width,) * dims),
+        tuple(learned),
+        _stacked(biases, zero.expand(channels)),
+        torch.cat([bank for bank, *_ in banks]) if banks else None,
+        torch.cat([zero.expand(len(bank)) if bias is None else bias for bank, bias, _ in banks])
+        if any(bias is not None for _, bias, _ in banks)
+        else None,
+        bool(banks) and banks[0][2],
+        None if order == list(range(column)) else order,
+    )
+
+
+def _stacked(biases: list[Tensor | None], nothing: Tensor) -> Tensor | None:
+    if all(bias is None for bias in biases):
+        return None
+    return torch.stack([nothing if bias is None else bias for bias in biases])
+
+
+def _widened(kernel: Tensor, width: int, dims: int) -> Tensor:
+    """Kernel of the width in its last axes: zero around what was there, or its middle where the rest is zero."""
+    margin = (width - kernel.shape[-1]) // 2
+    return F.pad(kernel, (margin, margin) * dims) if margin else kernel

@@ -1,0 +1,105 @@
+"""One roll-out to be done: what every back end is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.rollout.masks import fire_mask, fire_threshold, update_noise
+from delira_nca.rollout.plain import NotPlainError, PlainCell
+from delira_nca.rollout.reference import Cell
+
+__all__ = ["DEFAULT_MEMORY_BUDGET", "Job", "Masks"]
+
+DEFAULT_MEMORY_BUDGET = 2**30
+"""Bytes that a roll-out may keep for its backward pass before it stores states at segment borders only."""
+
+Masks = Tensor | Callable[[int], Tensor | None]
+"""Fire masks from outside: (T, B, 1, *spatial) bool, or a function of the step that returns one (None: all fire)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """State, automaton and numbers of a roll-out; the parameters are those of :func:`delira_nca.rollout.rollout`.
+
+    ``stops`` are the numbers of steps after which the state is wanted, ascending, each from 1 to ``steps``.
+    """
+
+    x: Tensor
+    cell: Cell
+    steps: int
+    stops: tuple[int, ...]
+    start: int = 0
+    seed: int = 0
+    masks: Masks | None = None
+    segment: int | None = None
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+            If a number is out of range, or the state or the masks have another shape.
+        """
+        for name, number, least in (
+            ("steps", self.steps, 0),
+            ("start", self.start, 0),
+            ("segment", 1 if self.segment is None else self.segment, 1),
+            ("memory_budget", self.memory_budget, 1),
+        ):
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise ConfigError(f"{name} is a whole number of at least {least}, not {number!r}")
+        x, masks = self.x, self.masks
+        if x.dim() < 3:
+            raise ShapeError(f"a state is (B, C, *spatial) with at least one spatial axis, not {tuple(x.shape)}")
+        if isinstance(masks, Tensor):
+            expected = (x.shape[0], 1, *x.shape[2:])
+            if masks.dim() == 0 or len(masks) < self.steps or masks.shape[1:] != expected or masks.dtype != torch.bool:
+                raise ShapeError(f"masks for {self.steps} steps are {self._mismatch(masks, (self.steps,))}")
+        elif masks is None:
+            fire_threshold(self.cell.fire_rate)
+
+    def fires(self, t: int) -> Tensor | None:
+        """(B, 1, *spatial) bool mask of the cells that update in step ``t``; None where all do."""
+        if callable(self.masks):
+            fire = self.masks(t)
+            expected = (self.x.shape[0], 1, *self.x.shape[2:])
+            if fire is not None and (fire.shape != expected or fire.dtype != torch.bool):
+                raise ShapeError(f"the mask of step {t} is {self._mismatch(fire, ())}")
+            return fire
+        if self.masks is not None:
+            return self.masks[t - self.start]
+        return fire_mask(self.seed, t, self.x.shape[0], self.x.shape[2:], self.cell.fire_rate, self.x.device)
+
+    def noise(self, t: int) -> Tensor | None:
+        """(B, C - fixed, *spatial) noise that joins the updates of step ``t``; None where there is none."""
+        std = getattr(self.cell, "update_noise", 0.0)
+        if not std:
+            return None
+        fixed = self.cell.num_fixed_channels
+        samples, channels, *shape = self.x.shape
+        drawn = update_noise(self.seed, t, samples, channels, shape, self.x.device)[:, fixed:]
+        return drawn.to(self.x.dtype) * std
+
+    @cached_property
+    def plain(self) -> PlainCell | str:
+        """The automaton as numbers, or why it cannot be written so."""
+        describe = getattr(self.cell, "plain", None)
+        if describe is None:
+            return f"{type(self.cell).__name__} does not describe itself as numbers (it has no plain())"
+        try:
+            plain: PlainCell = describe()
+        except NotPlainError as error:
+            return str(error)
+        return plain
+
+    def _mismatch(self, mask: Tensor, leading: tuple[int, ...]) -> str:
+        expected = (*leading, self.x.shape[0], 1, *self.x.shape[2:])
+        return f"a bool tensor of shape {expected}, not {mask.dtype} of {tuple(mask.shape)}"
