@@ -1,0 +1,212 @@
+"""The compiled back end: a whole roll-out as one call forward, and one backward."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from delira_nca.rollout import native_library
+from delira_nca.rollout.job import Job
+from delira_nca.rollout.masks import fire_threshold
+from delira_nca.rollout.native_library import NativeLibrary
+from delira_nca.rollout.plain import PlainCell
+from delira_nca.rollout.support import check_budget, check_padding, why_not_plain_cpu
+
+__all__ = ["Native"]
+
+_PADDINGS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
+_LEAKS = {"relu": 0.0, "leaky_relu": 0.01}
+
+
+class Native:
+    """Fused roll-out in C++: cells that cannot change are not evaluated, and what did change is all that is kept.
+
+    A step keeps the old values of the cells that it changed, and the backward pass undoes it with them. Perception and
+    hidden layer are computed again, tile by tile, in the cache. With ``torch.autocast("cpu", torch.bfloat16)`` the
+    matrix products are taken in bfloat16; the state and all sums stay in float32.
+    """
+
+    name = "native"
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run on this machine, or None."""
+        return native_library.why_not()
+
+    def refusal(self, job: Job) -> str | None:
+        """Why it cannot do this job, or None."""
+        plain = job.plain
+        if isinstance(plain, str):
+            return plain
+        if (reason := why_not_plain_cpu(job.x, plain, (torch.float32,))) is not None:
+            return reason
+        if len(plain.weights) != 2:
+            return f"the rule has {len(plain.weights) - 1} hidden layers, and native knows rules with one"
+        if plain.nonlinearity not in _LEAKS:
+            return f"the nonlinearity is {plain.nonlinearity}, and native knows {' and '.join(_LEAKS)}"
+        if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
+            return f"autocast is on with {torch.get_autocast_dtype('cpu')}, and native knows bfloat16"
+        return None
+
+    def states(self, job: Job) -> dict[int, Tensor]:
+        """State after each of the job's stops."""
+        plain = job.plain
+        assert isinstance(plain, PlainCell)
+        check_padding(plain, job.x)
+        check_budget(plain, job)
+        call = _Call(job, plain, native_library.load())
+        return dict(zip(job.stops, _Rollout.apply(call, job.x, *plain.tensors()), strict=True))
+
+
+class _Call:
+    """One roll-out as the library wants it. Everything that the C struct points to is held here."""
+
+    def __init__(self, job: Job, plain: PlainCell, library: NativeLibrary) -> None:
+        self.library, self.plain, self.stops = library, plain, job.stops
+        self.bf16, self.grad = torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
+        self.numbers = {
+            "start": job.start,
+            "steps": job.stops[-1],
+            "segment": job.segment or 0,
+            "budget": job.memory_budget,
+            "seed": job.seed & 0xFFFFFFFF,
+        }
+        self.masks = _masks(job)
+
+    def struct(self, x: Tensor, tensors: list[Tensor | None]) -> tuple[native_library.Job, list[Any]]:
+        """The C struct, and what has to stay alive as long as it is used."""
+        plain = self.plain
+        held: list[Any] = [_contiguous(tensor) for tensor in tensors]
+        filters, filter_bias, full, full_bias, w1, w2, b1, b2 = held
+        kernel = filters.shape[2:] if len(filters) else plain.filters.shape[2:]
+        learned = (ctypes.c_uint8 * max(len(plain.learned), 1))(*plain.learned)
+        stops = (ctypes.c_int64 * len(self.stops))(*self.stops)
+        alive = plain.alive
+        struct = native_library.Job(
+            batch=x.shape[0],
+            channels=plain.num_channels,
+            fixed=plain.num_fixed_channels,
+            shape=_three(x.shape[2:]),
+            kernel=_three(kernel),
+            padding=_PADDINGS[plain.padding],
+            filters=len(plain.learned),
+            filter=_address(filters),
+            learned=learned,
+            filter_bias=_address(filter_bias),
+            full_outputs=0 if full is None else len(full),
+            full=_address(full),
+            full_bias=_address(full_bias),
+            full_relu=plain.full_relu,
+            hidden=len(w1),
+            w1=_address(w1),
+            b1=_address(b1),
+            w2=_address(w2),
+            b2=_address(b2),
+            has_time=plain.time_scale is not None,
+            time_scale=plain.time_scale or 0.0,
+            leak=_LEAKS[plain.nonlinearity],
+            noise=plain.update_noise,
+            alive_channel=-1 if alive is None or not (alive.before or alive.after) else alive.channel,
+            threshold=0.0 if alive is None else alive.threshold,
+            before=alive is not None and alive.before,
+            after=alive is not None and alive.after,
+            fire_threshold=2**24 if self.masks is not None else fire_threshold(plain.fire_rate),
+            masks=_address(self.masks),
+            num_stops=len(self.stops),
+            stops=stops,
+            threads=torch.get_num_threads(),
+            bf16=self.bf16,
+            **self.numbers,
+        )
+        return struct, [*held, learned, stops]
+
+
+class _Rollout(Function):
+    """The one node of a roll-out in the graph: from the state and all tensors of a cell to the states at the stops."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, x: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        x = x.contiguous()
+        outs = [torch.empty_like(x) for _ in call.stops]
+        struct, held = call.struct(x, list(tensors))
+        wants_tape = call.grad and any(ctx.needs_input_grad)
+        tape = call.library.forward(struct, x.data_ptr(), [out.data_ptr() for out in outs], tape=wants_tape)
+        del held
+        if tape is not None:
+            ctx.tape = _Tape(call.library, tape)
+        ctx.call, ctx.shape = call, x.shape
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        return tuple(outs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        tensors = list(ctx.saved_tensors)
+        _, needs_x, *needs = ctx.needs_input_grad
+        given = [None if grad is None else grad.to(torch.float32).contiguous() for grad in grads]
+        template = next((grad for grad in given if grad is not None), None)
+        if template is None:
+            return (None,) * (2 + len(tensors))
+        gx = torch.empty_like(template) if needs_x else None
+        results = [
+            torch.zeros_like(tensor, memory_format=torch.contiguous_format) if wanted and tensor is not None else None
+            for tensor, wanted in zip(tensors, needs, strict=True)
+        ]
+        filters, filter_bias, full, full_bias, w1, w2, b1, b2 = results
+        named = {
+            "x": gx,
+            "filter": filters,
+            "filter_bias": filter_bias,
+            "full": full,
+            "full_bias": full_bias,
+            "w1": w1,
+            "b1": b1,
+            "w2": w2,
+            "b2": b2,
+        }
+        out = native_library.Gradients(**{name: _address(tensor) for name, tensor in named.items()})
+        struct, held = call.struct(template, tensors)
+        call.library.backward(struct, ctx.tape.address, [_address(grad) for grad in given], out)
+        del held
+        return (None, gx, *results)
+
+
+class _Tape:
+    """What the library keeps for a backward pass, given back when the graph goes."""
+
+    def __init__(self, library: NativeLibrary, address: int) -> None:
+        self.address = address
+        free: Callable[[int], None] = library.free
+        weakref.finalize(self, free, address).atexit = False
+
+
+def _masks(job: Job) -> Tensor | None:
+    """(T, B, 1, *spatial) contiguous bytes; None where the masks come from the seed."""
+    if job.masks is None:
+        return None
+    if isinstance(job.masks, Tensor):
+        return job.masks[: job.stops[-1]].to(torch.bool).contiguous()
+    everywhere = torch.ones(job.x.shape[0], 1, *job.x.shape[2:], dtype=torch.bool)
+    fires = [job.fires(t) for t in range(job.start, job.start + job.stops[-1])]
+    return torch.stack([everywhere if fire is None else fire for fire in fires])
+
+
+def _three(sizes: Any) -> Any:
+    """Sizes of the spatial axes as depth, height, width."""
+    return (ctypes.c_int64 * 3)(*(1,) * (3 - len(sizes)), *sizes)
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().contiguous()
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,178 @@
+"""The compiled roll-out as a library: which files were built, which one this CPU can run, and its C interface."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_uint8, c_uint32, c_void_p
+from functools import cache
+from pathlib import Path
+
+from delira_nca.errors import ConfigError, require_choice
+
+__all__ = ["INSTRUCTION_SETS", "Gradients", "Job", "NativeLibrary", "available", "load", "use_instruction_set", "why_not"]
+
+INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")
+"""Builds of the library, from the one that every CPU can run; a later one needs a higher level of CPU."""
+
+_ABI = 1
+_NO_MEMORY = 1
+_forced: str | None = None
+
+_floats = c_void_p
+
+
+class Job(Structure):
+    """``nca_job`` of ``csrc/nca.h``."""
+
+    _fields_ = [  # noqa: RUF012
+        ("batch", c_int64),
+        ("channels", c_int64),
+        ("fixed", c_int64),
+        ("shape", c_int64 * 3),
+        ("kernel", c_int64 * 3),
+        ("padding", c_int64),
+        ("filters", c_int64),
+        ("filter", _floats),
+        ("learned", POINTER(c_uint8)),
+        ("filter_bias", _floats),
+        ("full_outputs", c_int64),
+        ("full", _floats),
+        ("full_bias", _floats),
+        ("full_relu", c_int64),
+        ("hidden", c_int64),
+        ("w1", _floats),
+        ("b1", _floats),
+        ("w2", _floats),
+        ("b2", _floats),
+        ("has_time", c_int64),
+        ("time_scale", c_double),
+        ("leak", c_float),
+        ("noise", c_float),
+        ("alive_channel", c_int64),
+        ("threshold", c_float),
+        ("before", c_int64),
+        ("after", c_int64),
+        ("fire_threshold", c_uint32),
+        ("seed", c_uint32),
+        ("masks", c_void_p),
+        ("start", c_int64),
+        ("steps", c_int64),
+        ("num_stops", c_int64),
+        ("stops", POINTER(c_int64)),
+        ("segment", c_int64),
+        ("budget", c_int64),
+        ("threads", c_int64),
+        ("bf16", c_int64),
+    ]
+
+
+class Gradients(Structure):
+    """``nca_gradients`` of ``csrc/nca.h``."""
+
+    _fields_ = [  # noqa: RUF012
+        (name, _floats) for name in ("x", "filter", "filter_bias", "full", "full_bias", "w1", "b1", "w2", "b2")
+    ]
+
+
+class NativeLibrary:
+    """One build of the library, loaded.
+
+    Parameters
+    ----------
+    path : of the file.
+    name : of its instruction set.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        library = ctypes.CDLL(str(path))
+        self.cpu_level: int = library.nca_cpu_level()
+        self._forward, self._backward = library.nca_forward, library.nca_backward
+        self._forward.argtypes = [POINTER(Job), c_void_p, POINTER(c_void_p), POINTER(c_void_p)]
+        self._backward.argtypes = [POINTER(Job), c_void_p, POINTER(c_void_p), POINTER(Gradients)]
+        self._free, self._tape_bytes = library.nca_free, library.nca_tape_bytes
+        self._free.argtypes, self._free.restype = [c_void_p], None
+        self._tape_bytes.argtypes, self._tape_bytes.restype = [c_void_p], c_int64
+        self._pool_bytes = library.nca_pool_bytes
+        self._pool_bytes.argtypes, self._pool_bytes.restype = [c_int], c_int64
+        if library.nca_abi() != _ABI:
+            raise OSError(f"{path} was built for another version of the package: install it again")
+
+    def forward(self, job: Job, x: int, outs: list[int], *, tape: bool) -> int | None:
+        """Roll out from the state at an address to those of ``outs``; the address of the tape, if it is wanted."""
+        handle = c_void_p()
+        places = (c_void_p * len(outs))(*outs)
+        self._check(self._forward(job, x, places, ctypes.byref(handle) if tape else None))
+        return handle.value
+
+    def backward(self, job: Job, tape: int, grads: list[int | None], out: Gradients) -> None:
+        """Fill the gradients from those of the stops; None where one is zero."""
+        self._check(self._backward(job, tape, (c_void_p * len(grads))(*grads), out))
+
+    def free(self, tape: int) -> None:
+        """Give the memory of a tape back."""
+        self._free(tape)
+
+    def tape_bytes(self, tape: int) -> int:
+        """Bytes that a tape keeps for the backward pass."""
+        return int(self._tape_bytes(tape))
+
+    def pool_bytes(self, *, trim: bool = False) -> int:
+        """Bytes that the library holds for tapes, in use or not; after giving back what is free, if asked."""
+        return int(self._pool_bytes(int(trim)))
+
+    @staticmethod
+    def _check(status: int) -> None:
+        if status == _NO_MEMORY:
+            raise MemoryError("the native roll-out found no memory: give a smaller memory_budget or fewer steps")
+        if status:
+            raise RuntimeError("the native roll-out failed")
+
+
+@cache
+def _load(name: str) -> NativeLibrary | None:
+    files = sorted(Path(__file__).parent.glob(f"_native_{name}.*"))
+    return NativeLibrary(files[0], name) if files else None
+
+
+@cache
+def available() -> tuple[str, ...]:
+    """Instruction sets that were built and that this CPU has, the slowest first."""
+    portable = _load("portable")
+    if portable is None:
+        return ()
+    able = INSTRUCTION_SETS[: portable.cpu_level + 1]
+    return tuple(name for name in able if _load(name) is not None)
+
+
+@cache
+def why_not() -> str | None:
+    """Why there is nothing to load, or None if there is."""
+    try:
+        return None if available() else "it was not built (install the package again where a C++ compiler is found)"
+    except (OSError, AttributeError) as error:
+        return f"its library cannot be loaded: {error}"
+
+
+def use_instruction_set(name: str | None) -> None:
+    """Insist on an instruction set, to compare or to test; None takes the best.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        For a name that there is not, or that was not built or this CPU does not have.
+    """
+    global _forced
+    if name is not None:
+        require_choice("instruction set", name, INSTRUCTION_SETS)
+        if name not in available():
+            raise ConfigError(f"instruction set {name!r} was not built or is not in this CPU: there are {available()}")
+    _forced = name
+
+
+def load() -> NativeLibrary:
+    """Best build that this CPU can run, or the one that was insisted on."""
+    library = _load(_forced or available()[-1])
+    if library is None:
+        raise ConfigError(f"the native roll-out cannot run here: {why_not()}")
+    return library

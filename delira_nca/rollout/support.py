@@ -1,0 +1,79 @@
+"""What the fast back ends ask of a state and a cell, in the same words."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.rollout.job import Job
+from delira_nca.rollout.memory import least_bytes
+from delira_nca.rollout.plain import PlainCell
+
+__all__ = ["check_budget", "check_padding", "why_not_plain_cpu"]
+
+
+def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ...]) -> str | None:
+    """Why a state and the tensors of a cell are not all ordinary CPU tensors of one of these dtypes, or None."""
+    tensors = [x, *(tensor for tensor in plain.tensors() if tensor is not None)]
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "a transform of torch.func is at work"
+    if torch.compiler.is_compiling():
+        return "torch.compile is tracing"
+    for tensor in tensors:
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            return f"a tensor is a {type(tensor).__name__}"
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            return f"a tensor is on {tensor.device}, not on the CPU"
+        if tensor.dtype not in dtypes or tensor.dtype != x.dtype:
+            return f"a tensor is {tensor.dtype}, not {' or '.join(map(str, dtypes))} like all others"
+    if x.shape[1] != plain.num_channels or x.dim() - 2 != plain.dims:
+        return f"the state {tuple(x.shape)} is not of {plain.num_channels} channels and {plain.dims} spatial axes"
+    if x.numel() == 0:
+        return "the state is empty"
+    return None
+
+
+def check_padding(plain: PlainCell, x: Tensor) -> None:
+    """Refuse a grid that is too small for its padding.
+
+    Raises
+    ------
+    ShapeError
+        If an axis is not longer than the radius (reflect), or shorter than it (circular).
+    """
+    least = {"reflect": 1, "circular": 0}.get(plain.padding)
+    if least is None:
+        return
+    for size, radius in zip(x.shape[2:], plain.radius, strict=True):
+        if radius and size < radius + least:
+            raise ShapeError(
+                f"{plain.padding} padding by {radius} needs at least {radius + least} cells along every axis, "
+                f"not {tuple(x.shape[2:])}"
+            )
+
+
+def check_budget(plain: PlainCell, job: Job) -> None:
+    """Refuse a memory budget that cannot hold the backward pass however it is cut.
+
+    Raises
+    ------
+    ConfigError
+        With the least number of bytes that would do.
+    """
+    if not torch.is_grad_enabled() or job.segment is not None:
+        return
+    state = job.x.nbytes
+    least = least_bytes(job.stops[-1], state, worst_step_bytes(job.x, mortal=plain.alive is not None))
+    if job.memory_budget < least:
+        raise ConfigError(
+            f"memory_budget of {job.memory_budget} bytes is too small for {job.stops[-1]} steps of a state of "
+            f"{tuple(job.x.shape)}: give at least {least}"
+        )
+
+
+def worst_step_bytes(x: Tensor, *, mortal: bool) -> int:
+    """Bytes that one step can change at most: all cells of a state, and which of them fired, lived and died."""
+    row_words = -(-x.shape[-1] // 64)
+    rows = x.shape[0] * x[0, 0].numel() // x.shape[-1]
+    return int(x.nbytes + 8 * row_words * rows * (3 if mortal else 1))
