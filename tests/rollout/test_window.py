@@ -5,10 +5,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from delira_nca.models import AliveMask, BasicNCAModel, FullFilters, LearnedFilters, MLPRule, Perception
-from delira_nca.rollout import rollout
+from delira_nca.rollout import rollout, using_backend
 from delira_nca.rollout.window import Window
 
 CHANNELS = 5
+
+
+@pytest.fixture(autouse=True)
+def on_the_reference():
+    with using_backend("reference"):
+        yield
 
 
 class PlainNCA(BasicNCAModel):

@@ -1,0 +1,120 @@
+import gc
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception
+from delira_nca.rollout import rollout, using_backend
+
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def on_the_reference():
+    with using_backend("reference"):
+        yield
+
+
+def automaton(windowed=True, **changes):
+    arguments = {
+        "num_image_channels": 4,
+        "num_hidden_channels": 4,
+        "immutable_image_channels": False,
+        "perception": Perception("identity", "sobel", padding="zeros" if windowed else "circular"),
+        "rule": MLPRule(12),
+        "alive": AliveMask(),
+        **changes,
+    }
+    return BasicNCAModel(**arguments)
+
+
+@pytest.fixture(params=[True, False], ids=["windowed", "everywhere"])
+def model(request, randomise):
+    model = randomise(automaton(request.param, use_temporal_encoding=True))
+    with torch.no_grad():
+        model.rule.last.bias[3] = 0.2
+    assert model.skips_dead_space is request.param
+    return model
+
+
+@pytest.fixture
+def x(noise):
+    """Life in the middle of 14 x 13 cells."""
+    x = torch.zeros(2, 8, 14, 13)
+    x[:, :, 6:8, 5:8] = noise(2, 8, 2, 3).abs()
+    return x
+
+
+def run(model, x, steps=STEPS, **options):
+    """Result, and the gradients of the input and of every weight."""
+    model.zero_grad()
+    x = x.clone().requires_grad_()
+    out = rollout(x, model, steps, **options)
+    (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+    return [out.detach(), x.grad, *(p.grad.clone() for p in model.parameters())]
+
+
+def assert_all_equal(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("segment", [1, 3, 4, 6, 7])
+def test_checkpointed_gradients_are_bit_equal(model, x, segment):
+    plain = run(model, x, seed=7, segment=STEPS)
+    assert plain[1].abs().max() > 0
+    assert_all_equal(run(model, x, seed=7, segment=segment), plain)
+
+
+def test_a_small_budget_chooses_segments_with_equal_gradients(randomise, x):
+    model = randomise(automaton(windowed=False))
+    assert_all_equal(run(model, x, seed=7, memory_budget=1), run(model, x, seed=7, segment=STEPS))
+    assert_all_equal(run(model, x, seed=7), run(model, x, seed=7, segment=STEPS))
+
+
+class PeakMemory(TorchDispatchMode):
+    """Largest number of bytes that tensors made inside of the block hold at one time, backward passes included."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak = {}, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self.live:
+                    self.live[storage._cdata] = storage.nbytes()
+                    weakref.finalize(storage, self.live.pop, storage._cdata, None)
+        self.peak = max(self.peak, sum(self.live.values()))
+        return result
+
+
+def peak(model, x, steps, **options):
+    gc.collect()
+    with PeakMemory() as memory:
+        rollout(x, model, steps, **options).sum().backward()
+    return memory.peak
+
+
+def test_segments_need_less_memory(randomise, noise):
+    model, steps = randomise(automaton(windowed=False)), 64
+    x = noise(2, 8, 12, 12)
+    plain = peak(model, x, steps, segment=steps)
+    assert plain > steps * x.nbytes  # the measure sees what is stored
+    assert peak(model, x, steps, segment=8) < 0.3 * plain
+    assert peak(model, x, steps, memory_budget=x.nbytes) < 0.3 * plain
+    assert peak(model, x, steps) > 0.9 * plain  # the default budget is large
+
+
+def test_nothing_is_kept_without_gradients(randomise, noise):
+    model = randomise(automaton(windowed=False))
+    x = noise(2, 8, 12, 12)
+    with torch.no_grad():
+        out = rollout(x, model, 8, seed=1, segment=2)
+    assert not out.requires_grad
+    assert torch.equal(out, rollout(x, model, 8, seed=1).detach())
