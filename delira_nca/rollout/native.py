@@ -61,7 +61,8 @@ class Native:
         check_padding(plain, job.x)
         check_budget(plain, job)
         call = _Call(job, plain, native_library.load())
-        return dict(zip(job.stops, _Rollout.apply(call, job.x, *plain.tensors()), strict=True))
+        outs: tuple[Tensor, ...] = _Rollout.apply(call, job.x, *plain.tensors())  # type: ignore[no-untyped-call]
+        return dict(zip(job.stops, outs, strict=True))
 
 
 class _Call:
