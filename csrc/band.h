@@ -8,7 +8,8 @@
 struct Sample {
   long number;
   Buffer<float> x, grad;
-  Buffer<Word> alive[2], occupied;          // life by parity of the step; rows that may not be zero
+  Buffer<Word> alive[2], occupied;          // above the threshold, by parity of the step; rows that may not be zero
+  Buffer<Word> grown, dying, raised;        // above it after the updates; see BandWork::rescue
   Buffer<Word> updated[2], has_grad;        // cells that were evaluated, by parity; rows with a gradient
 };
 
@@ -55,43 +56,68 @@ class BandWork {
         each_bit(fired[w], [&](int i) { *cell++ = first + (uint32_t)(64 * w + i); });
     }
     b.n = cell - b.cells;
-    for (long i = 0; i < b.n; i += TILE) {
-      long m = std::min(TILE, b.n - i);
-      if (j.bf16)
-        forward_tile(n, n.layers16, b.sample->x, b.cells + i, m, tile, b.update + i * g.CS);
-      else
-        forward_tile(n, n.layers, b.sample->x, b.cells + i, m, tile, b.update + i * g.CS);
-    }
+    for (long i = 0; i < b.n; i += TILE) forward(b, b.cells + i, std::min(TILE, b.n - i), tile, b.update + i * g.CS);
     if (j.noise != 0.f) make_noise(b, t);
+    if (!n.keeps_all()) grow(b, t);
+  }
+
+  // Decides who lives after the step, by what think() has found.
+  void judge(Band& b) {
+    Sample& s = *b.sample;
+    std::vector<Word> after(g.words);
+    for (long row = b.row0; row < b.row1; row++) {
+      Word* life = b.living + (row - b.row0) * g.words;
+      if (!j.before)
+        for (long w = 0; w < g.words; w++) life[w] = full_word(g, w);
+      if (!j.after) continue;
+      dilated(g, s.grown, row, 1, after.data());
+      for (long w = 0; w < g.words; w++) {
+        s.dying[row * g.words + w] = life[w] & ~after[w];
+        life[w] &= after[w];
+      }
+    }
+  }
+
+  // A cell that was dead before the step is dead after it, but where it fires, its update may keep a neighbour alive
+  // that would die otherwise. So the cells around those that are dying are evaluated, too.
+  bool may_rescue() const { return !n.keeps_all() && j.before && j.after && j.alive_channel >= g.fixed; }
+
+  void rescue(Band& b, Tile& tile, long t) {
+    Sample& s = *b.sample;
+    std::vector<Word> near(g.words);
+    for (long row = b.row0; row < b.row1; row++) {
+      const Word* life = b.living + (row - b.row0) * g.words;
+      Word* raised = s.raised + row * g.words;
+      memset(raised, 0, (size_t)g.words * 8);
+      dilated(g, s.dying, row, 1, near.data());
+      Word any = 0;
+      for (long w = 0; w < g.words; w++) any |= near[w] &= ~(life[w] | s.dying[row * g.words + w]);
+      if (!any) continue;
+      who_fires(b, row, t, near.data(), near.data());
+      for (long w = 0; w < g.words; w++)
+        each_bit(near[w], [&](int i) {
+          long column = 64 * w + i;
+          uint32_t cell = (uint32_t)(g.first(row) + column);
+          forward(b, &cell, 1, tile, tile.one);
+          if (j.noise != 0.f) make_noise(b, t, row * g.width + column, tile.one);
+          raised[w] |= (Word)(alive_after(b, cell, tile.one) > j.threshold) << i;
+        });
+    }
   }
 
   // Adds the updates to the cells that fired.
-  void act(Band& b, long t, Log* log) {
+  void act(Band& b, Log* log) {
     Sample& s = *b.sample;
     if (log) log->steps.back().rows = log->rows.end();
-    const uint32_t* cell = b.cells;
     const float* update = b.update;
-    long alive = j.alive_channel;
-    Word* life = s.alive[t & 1];
-    for (long row = b.row0; row < b.row1; row++)
-      for (long w = 0; w < g.words; w++) {
-        Word fired = b.fired[(row - b.row0) * g.words + w], living = 0;
-        if (!fired) continue;
-        each_bit(fired, [&](int i) {
-          float* x = s.x + (long)*cell++ * g.CS;
-          if (log) log_row(*log, x);
-          for (long c = 0; c < g.CS; c += VL) {
-            vec old = load(x + c);
-            store(x + c, select(loadi(n.is_free + c), old + load(update + c), old));
-          }
-          update += g.CS;
-          if (alive >= 0) living |= (Word)(x[alive] > j.threshold) << i;
-        });
-        if (alive >= 0) {
-          life[row * g.words + w] = (life[row * g.words + w] & ~fired) | living;
-          s.occupied[row * g.words + w] |= fired;
-        }
+    for (long i = 0; i < b.n; i++, update += g.CS) {
+      float* x = s.x + (long)b.cells[i] * g.CS;
+      if (log) log_row(*log, x);
+      for (long c = 0; c < g.CS; c += VL) {
+        vec old = load(x + c);
+        store(x + c, select(loadi(n.is_free + c), old + load(update + c), old));
       }
+    }
   }
 
   // Lets cells die.
@@ -99,14 +125,12 @@ class BandWork {
     Sample& s = *b.sample;
     if (log) log->steps.back().settled = log->bits.end(), log->steps.back().died_rows = log->rows.end();
     bool dead_lives = j.threshold < 0, fixed = j.alive_channel < g.fixed;  // a cell of zeros may be above the threshold
-    std::vector<Word> after(j.after ? g.words : 0);
+    std::vector<Word> kept(g.words);
     for (long row = b.row0; row < b.row1; row++) {
       Word* life = b.living + (row - b.row0) * g.words;
-      if (!j.before)
-        for (long w = 0; w < g.words; w++) life[w] = full_word(g, w);
-      if (j.after) {
-        dilated(g, s.alive[t & 1], row, 1, after.data());
-        for (long w = 0; w < g.words; w++) life[w] &= after[w];
+      if (may_rescue()) {
+        dilated(g, s.raised, row, 1, kept.data());
+        for (long w = 0; w < g.words; w++) life[w] |= s.dying[row * g.words + w] & kept[w];
       }
       Word* died = nullptr;
       if (log) {
@@ -115,15 +139,15 @@ class BandWork {
       }
       for (long w = 0; w < g.words; w++) {
         long at = row * g.words + w;
-        Word dies = s.occupied[at] & ~life[w], fired = b.fired[(row - b.row0) * g.words + w];
+        Word fired = b.fired[(row - b.row0) * g.words + w], dies = (s.occupied[at] | fired) & ~life[w];
         if (died) died[w] = dies & ~fired;
         each_bit(dies, [&](int i) {
           float* x = s.x + (g.first(row) + 64 * w + i) * g.CS;
           if (log && !(fired >> i & 1)) log_row(*log, x);
           for (long c = 0; c < g.CS; c += VL) store(x + c, select(loadi(n.is_free + c), vec{}, load(x + c)));
         });
-        s.occupied[at] &= life[w];
-        Word now = s.alive[t & 1][at];
+        s.occupied[at] = (s.occupied[at] | fired) & life[w];
+        Word now = s.grown[at];
         if (!fixed) now = dead_lives ? now | (full_word(g, w) & ~life[w]) : now & life[w];
         s.alive[(t + 1) & 1][at] = now;
       }
@@ -220,15 +244,48 @@ class BandWork {
                    : among[w] & fire_word(x, y, z, (uint32_t)(row * g.width + 64 * w), j.fire_threshold);
   }
 
-  void make_noise(Band& b, long t) {
+  void forward(const Band& b, const uint32_t* cells, long m, Tile& tile, float* update) const {
+    if (j.bf16)
+      forward_tile(n, n.layers16, b.sample->x, cells, m, tile, update);
+    else
+      forward_tile(n, n.layers, b.sample->x, cells, m, tile, update);
+  }
+
+  void make_noise(const Band& b, long t, long cell, float* update) const {
     uint32_t x = pcg_begin(j.seed + NOISE_STREAM), y = pcg_begin((uint32_t)t), z = pcg_begin((uint32_t)b.sample->number);
+    add_noise(update, x, y, z, (uint32_t)cell, (uint32_t)g.C, (uint32_t)g.fixed, j.noise);
+  }
+
+  void make_noise(Band& b, long t) const {
     float* update = b.update;
     for (long row = b.row0; row < b.row1; row++)
       for (long w = 0; w < g.words; w++)
         each_bit(b.fired[(row - b.row0) * g.words + w], [&](int i) {
-          add_noise(update, x, y, z, (uint32_t)(row * g.width + 64 * w + i), (uint32_t)g.C, (uint32_t)g.fixed, j.noise);
+          make_noise(b, t, row * g.width + 64 * w + i, update);
           update += g.CS;
         });
+  }
+
+  // The alive channel of a cell once its update is added.
+  float alive_after(const Band& b, uint32_t cell, const float* update) const {
+    float now = b.sample->x[(long)cell * g.CS + j.alive_channel];
+    return j.alive_channel < g.fixed ? now : now + update[j.alive_channel];
+  }
+
+  // Which cells are above the threshold once the updates are added.
+  void grow(Band& b, long t) const {
+    const float* update = b.update;
+    const uint32_t* cell = b.cells;
+    for (long row = b.row0; row < b.row1; row++)
+      for (long w = 0; w < g.words; w++) {
+        Word fired = b.fired[(row - b.row0) * g.words + w], above = 0;
+        each_bit(fired, [&](int i) {
+          above |= (Word)(alive_after(b, *cell++, update) > j.threshold) << i;
+          update += g.CS;
+        });
+        long at = row * g.words + w;
+        b.sample->grown[at] = (b.sample->alive[t & 1][at] & ~fired) | above;
+      }
   }
 
   void log_row(Log& log, const float* x) {

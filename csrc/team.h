@@ -16,7 +16,8 @@ class Team {
       sample.x = Buffer<float>(g.floats());
       if (with_grad) sample.grad = Buffer<float>(g.floats());
       size_t words = (size_t)(g.rows * g.words);
-      for (auto* map : {&sample.alive[0], &sample.alive[1], &sample.occupied, &sample.updated[0], &sample.updated[1], &sample.has_grad})
+      for (auto* map : {&sample.alive[0], &sample.alive[1], &sample.occupied, &sample.grown, &sample.dying, &sample.raised,
+                        &sample.updated[0], &sample.updated[1], &sample.has_grad})
         *map = Buffer<Word>(words);
       for (long b = 0; b < bands; b++) {
         Band band;
@@ -77,8 +78,13 @@ class Team {
     set_time(n, t, tile);
     bool skip = work_.dead_space_stays_dead(tile);
     each_number(turns, [&](long i) { work_.think(bands_[i], tile, t, skip, logs ? (*logs)[i].get() : nullptr); });
-    each_number(turns, [&](long i) { work_.act(bands_[i], t, logs ? (*logs)[i].get() : nullptr); });
-    if (!n.keeps_all()) each_number(turns, [&](long i) { work_.settle(bands_[i], t, logs ? (*logs)[i].get() : nullptr); });
+    if (!n.keeps_all()) each_band(turns, [&](Band& b) { work_.judge(b); });
+    if (work_.may_rescue()) each_band(turns, [&](Band& b) { work_.rescue(b, tile, t); });
+    each_number(turns, [&](long i) {
+      Log* log = logs ? (*logs)[i].get() : nullptr;
+      work_.act(bands_[i], log);
+      if (!n.keeps_all()) work_.settle(bands_[i], t, log);
+    });
     refresh_halo(turns);
     if (out) each_band(turns, [&](Band& b) { write_planes(b, b.sample->x, out); });
   }

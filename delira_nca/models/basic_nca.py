@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.wiring import entry
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, NotPlainError, PlainCell, rollout, step, trajectory
+from delira_nca.rollout.cost import RolloutCost, count_cost
 from delira_nca.rollout.job import Masks
 from delira_nca.rollout.masks import fire_threshold
 from delira_nca.seeding import derive_seed, generator
@@ -399,6 +400,47 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     def num_trainable_parameters(self) -> int:
         """Number of weights that training changes."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def cost(
+        self, shape: Sequence[int], steps: int, *, batch_size: int = 1, memory_budget: int | None = None
+    ) -> RolloutCost:
+        """Count parameters, operations and bytes of a roll-out; nothing is run.
+
+        Parameters
+        ----------
+        shape : spatial shape of the grid.
+        steps : how many.
+        batch_size : how many states are rolled out together.
+        memory_budget : bytes that may be kept for the backward pass; the model's own by default.
+
+        Raises
+        ------
+        ConfigError
+            If a number is out of range, or a part of the model is not the package's own: its work cannot be counted.
+
+        Examples
+        --------
+        >>> from delira_nca.models import presets
+        >>> cost = BasicNCAModel(**presets.growing()).cost((72, 72), steps=80, batch_size=8)
+        >>> cost.num_parameters, 2 * cost.rule, cost.forward_operations, cost.training_operations
+        (8336, 16384, 16768, 62592)
+        """
+        try:
+            with torch.enable_grad():  # which weights are learned decides what is kept
+                plain = self.plain()
+        except NotPlainError as error:
+            raise ConfigError(f"the cost of this {type(self).__name__} cannot be counted: {error}") from None
+        learned: Any = self.perception.learned
+        return count_cost(
+            plain,
+            shape,
+            steps,
+            cell=self,
+            num_parameters=sum(p.numel() for p in self.parameters()),
+            num_convolutions=1 + sum(map(len, learned)),
+            batch_size=batch_size,
+            memory_budget=self.memory_budget if memory_budget is None else memory_budget,
+        )
 
     # Description --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.rollout.eager import Reference
 from delira_nca.rollout.job import Job
+from delira_nca.rollout.native import Native
+from delira_nca.rollout.sparse import Sparse
 
 __all__ = ["BACKENDS", "Backend", "choose", "current_backend", "register_backend", "set_backend", "using_backend"]
 
@@ -144,4 +146,5 @@ def _tell(cell: str, reasons: dict[str, str]) -> None:
         _log.info(message)
 
 
-register_backend(Reference())
+for _backend in (Native(), Sparse(), Reference()):
+    register_backend(_backend)

@@ -8,7 +8,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-__all__ = ["measure_saved_bytes", "segment_length"]
+__all__ = ["best_length", "least_bytes", "measure_saved_bytes", "segment_length"]
 
 
 def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Tensor]) -> tuple[Tensor, int]:
@@ -50,3 +50,39 @@ def segment_length(steps: int, step_bytes: int, state_bytes: int) -> int:
     2
     """
     return max(1, isqrt(round(steps * state_bytes / max(step_bytes, 1))))
+
+
+def least_bytes(steps: int, state_bytes: int, step_bytes: int) -> int:
+    """Least memory in which a roll-out can go back, if states are kept at the best distance.
+
+    Kept are one state for each segment and what the steps of one segment need; without steps, one state.
+
+    Examples
+    --------
+    >>> least_bytes(100, state_bytes=10, step_bytes=10)
+    200
+    >>> least_bytes(100, state_bytes=10, step_bytes=1)  # 3 segments of 34 steps: 3 * 10 + 34
+    64
+    """
+    return min((_segmented(steps, length, state_bytes, step_bytes) for length in _lengths(steps)), default=state_bytes)
+
+
+def best_length(steps: int, state_bytes: int, step_bytes: int) -> int:
+    """Steps of a segment with which :func:`least_bytes` suffice; of several, the longest.
+
+    Examples
+    --------
+    >>> best_length(100, state_bytes=10, step_bytes=10), best_length(100, state_bytes=10, step_bytes=1)
+    (10, 34)
+    """
+    return min(_lengths(steps), key=lambda length: (_segmented(steps, length, state_bytes, step_bytes), -length))
+
+
+def _segmented(steps: int, length: int, state_bytes: int, step_bytes: int) -> int:
+    return -(-steps // length) * state_bytes + length * step_bytes
+
+
+def _lengths(steps: int) -> set[int]:
+    """Shortest lengths for every number of segments: no other needs to be looked at."""
+    few = range(1, min(isqrt(steps) + 1, steps) + 1)
+    return {*few, *(-(-steps // segments) for segments in few)}

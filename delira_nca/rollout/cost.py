@@ -1,0 +1,380 @@
+"""What a roll-out costs, counted before it runs: operations of a cell, and bytes on every back end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt, prod
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job
+from delira_nca.rollout.memory import best_length, least_bytes, segment_length
+from delira_nca.rollout.plain import PlainCell
+from delira_nca.rollout.reference import Cell
+from delira_nca.rollout.support import worst_step_bytes
+from delira_nca.rollout.window import WINDOW_STEPS
+
+__all__ = ["MemoryNeed", "RolloutCost", "count_cost", "format_bytes"]
+
+_SLAB, _CHUNK, _TILE, _LANES = 2**21, 2**17, 6144, 16
+"""Of the native library and the sparse back end: huge page, piece of the log, rows at a time, floats of a vector."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes that a back end needs at its peak, beside the weights, their gradients and the state that it is given.
+
+    The result and, in training, its gradient are counted.
+
+    Attributes
+    ----------
+    training : at most, with every cell alive and firing.
+    training_expected : with every cell alive, firing with the fire rate. Where cells die it is less.
+    training_least : at least, whatever the state holds, with all the memory saved that the budget lets it save.
+    inference : at most, without gradients, for the last state only.
+    kept_steps : of so many steps everything is kept for the backward pass in the worst case; budgets bind after them.
+    segment : of the steps that follow, one state in so many is kept, and the others are computed again; None where
+        no step follows.
+    """
+
+    training: int
+    training_expected: int
+    training_least: int
+    inference: int
+    kept_steps: int
+    segment: int | None
+
+
+@dataclass(frozen=True)
+class RolloutCost:
+    """What a roll-out costs. Its text is a short report.
+
+    A multiply-add is two operations. Additions of biases, nonlinearities, masks and random numbers are not counted.
+
+    Attributes
+    ----------
+    num_parameters : weights of the model.
+    batch_size, shape, steps, fire_rate : of the roll-out.
+    memory_budget : bytes that it may keep for the backward pass.
+    least_memory_budget : smallest budget that the back ends native and sparse accept for it.
+    perception, rule : multiply-adds of one evaluated cell in one step. The identity costs none, and of fixed filters
+        only the numbers that are not zero count.
+    backward : multiply-adds that the backward pass adds: gradients of weights and inputs, and perception and hidden
+        layers computed again.
+    memory : name of a back end to its bytes. They are those of float32 masks from a seed, and of native with as many
+        threads as torch had when they were counted.
+    """
+
+    num_parameters: int
+    batch_size: int
+    shape: tuple[int, ...]
+    steps: int
+    fire_rate: float
+    memory_budget: int
+    least_memory_budget: int
+    perception: int
+    rule: int
+    backward: int
+    memory: Mapping[str, MemoryNeed]
+
+    @property
+    def num_cells(self) -> int:
+        """Cells of the whole batch."""
+        return self.batch_size * prod(self.shape)
+
+    @property
+    def forward_operations(self) -> int:
+        """Operations of one evaluated cell in one step."""
+        return 2 * (self.perception + self.rule)
+
+    @property
+    def training_operations(self) -> int:
+        """Operations of one evaluated cell in one step, forward and back."""
+        return self.forward_operations + 2 * self.backward
+
+    def step_operations(self, *, training: bool = False, every_cell: bool = False) -> int:
+        """Operations of one step of the whole batch.
+
+        Parameters
+        ----------
+        training : whether the way back is counted too.
+        every_cell : whether all cells are evaluated, as the reference does, or only those that fire, as the others
+            do. Where cells die, these evaluate fewer still.
+        """
+        one = self.training_operations if training else self.forward_operations
+        return round(one * self.num_cells * (1.0 if every_cell else self.fire_rate))
+
+    def __str__(self) -> str:
+        grid = " x ".join(map(str, self.shape))
+        lines = [
+            f"{self.steps} steps of {self.batch_size} x ({grid}) cells that fire with probability {self.fire_rate:g}, "
+            f"{self.num_parameters:,} parameters",
+            f"operations of an evaluated cell and step: {self.forward_operations:,} forward ({2 * self.perception:,} "
+            f"perception, {2 * self.rule:,} rule), {self.training_operations:,} in training",
+            f"operations of a step of the batch: {_count(self.step_operations())} forward, "
+            f"{_count(self.step_operations(training=True))} in training; "
+            f"{_count(self.step_operations(every_cell=True))} and "
+            f"{_count(self.step_operations(training=True, every_cell=True))} if every cell is evaluated",
+            f"{'memory':<12}{'training at most':>18}{'expected':>12}{'inference':>12}   kept for the backward pass",
+        ]
+        for name, need in self.memory.items():
+            numbers = (need.training, need.training_expected, need.inference)
+            training, expected, inference = map(format_bytes, numbers)
+            lines.append(f"  {name:<10}{training:>18}{expected:>12}{inference:>12}   {self._kept(need)}")
+        lines.append(
+            f"memory_budget {format_bytes(self.memory_budget)}; native and sparse need "
+            f"{format_bytes(self.least_memory_budget)} of it at least"
+        )
+        return "\n".join(lines)
+
+    def _kept(self, need: MemoryNeed) -> str:
+        if need.segment is None:
+            return "all steps"
+        return f"{need.kept_steps} steps, then one state in {need.segment}"
+
+
+def count_cost(
+    plain: PlainCell,
+    shape: Sequence[int],
+    steps: int,
+    *,
+    cell: Cell,
+    num_parameters: int,
+    num_convolutions: int,
+    batch_size: int = 1,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> RolloutCost:
+    """Count what a roll-out costs; nothing is run.
+
+    Parameters
+    ----------
+    plain : the automaton as numbers.
+    shape : spatial shape of the grid.
+    steps : how many.
+    cell : the automaton itself.
+    num_parameters : of the model.
+    num_convolutions : of its perception; where padding is not zeros, each has a padded copy of the state.
+    batch_size : how many states are rolled out together.
+    memory_budget : bytes that may be kept for the backward pass.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    """
+    sizes = (batch_size, *shape)
+    if len(shape) != plain.dims or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
+        raise ConfigError(
+            f"a batch size and {plain.dims} sizes of the grid are whole numbers of at least 1, not {sizes}"
+        )
+    x = plain.filters.detach().new_zeros(()).expand(batch_size, plain.num_channels, *shape)  # takes no memory
+    Job(x, cell, steps, (steps,), memory_budget=memory_budget).check()
+    counted = _Counted(plain, x, steps, memory_budget, num_convolutions, skips_dead_space=cell.skips_dead_space)
+    perception, learned = _perception(plain)
+    rule = sum(weight.numel() for weight in plain.weights)
+    return RolloutCost(
+        num_parameters=num_parameters,
+        batch_size=batch_size,
+        shape=tuple(shape),
+        steps=steps,
+        fire_rate=plain.fire_rate,
+        memory_budget=memory_budget,
+        least_memory_budget=max(least_bytes(steps, counted.state, step) for step in counted.worst.values()),
+        perception=perception,
+        rule=rule,
+        backward=2 * perception + learned + 3 * rule - plain.weights[-1].numel(),
+        memory={"native": counted.native(), "sparse": counted.sparse(), "reference": counted.reference()},
+    )
+
+
+def format_bytes(number: float) -> str:
+    """Bytes in a unit that is easy to read.
+
+    Examples
+    --------
+    >>> format_bytes(1536), format_bytes(2**30), format_bytes(12)
+    ('1.5 KiB', '1.0 GiB', '12 B')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def _count(number: float) -> str:
+    for unit in ("", " k", " M", " G"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} T"
+
+
+def _perception(plain: PlainCell) -> tuple[int, int]:
+    """Multiply-adds of what a cell sees, and of those the part whose weights are learned."""
+    total = learned = 0
+    identity = plain.filters.new_zeros(plain.filters.shape[2:])
+    identity.view(-1)[identity.numel() // 2] = 1.0
+    for filters, is_learned in zip(plain.filters.detach(), plain.learned, strict=True):
+        if is_learned:
+            total, learned = total + filters.numel(), learned + filters.numel()
+        elif not torch.equal(filters, identity.expand_as(filters)):
+            total += int((filters != 0).sum())
+    full = 0 if plain.full is None else plain.full.numel()
+    return total + full, learned + full
+
+
+class _Counted:
+    """Formulas for the bytes of each back end; each says in its comment which tensors it counts."""
+
+    def __init__(self, plain: PlainCell, x: Tensor, steps: int, budget: int, convolutions: int, *, skips_dead_space: bool) -> None:
+        self.plain, self.x, self.steps, self.budget = plain, x, steps, budget
+        self.batch, self.item = x.shape[0], x.element_size()
+        self.cells = x.numel() // x.shape[1]
+        self.state = x.nbytes
+        self.padded = self.batch * prod(n + 2 * r for n, r in zip(x.shape[2:], plain.radius, strict=True))
+        self.mortal = plain.alive is not None and (plain.alive.before or plain.alive.after)
+        self.convolutions, self.skips_dead_space = convolutions, skips_dead_space
+        self.free = plain.num_channels - plain.num_fixed_channels
+        self.hidden = [len(weight) for weight in plain.weights[:-1]]
+        self.seen = plain.weights[0].shape[1]
+        self.weights = sum(tensor.nbytes for tensor in plain.tensors() if tensor is not None)
+        tensors = [tensor for tensor in plain.tensors() if tensor is not None]
+        self.learns = any(tensor.requires_grad for tensor in tensors)
+        self.worst = {"native": worst_step_bytes(x, mortal=self.mortal), "sparse": self._sparse_step(1.0)}
+
+    # Back ends ------------------------------------------------------------------------------------------------------
+
+    def native(self) -> MemoryNeed:
+        """Old rows of the cells that changed, and bits; the last state; scratch of each thread."""
+        worst = self.worst["native"]
+        fired = round(self.plain.fire_rate * self.state)
+        expected = worst - self.state + fired
+        kept_steps, segment = self._plan(worst)
+        threads = torch.get_num_threads()
+        together = threads > 1 and self.batch % threads and self.batch < 3 * threads
+        at_once = self.batch if together else min(threads, self.batch)
+        channels = -(-self.plain.num_channels // _LANES) * _LANES
+        grid, bands = _buffer(self.padded // self.batch * channels * 4), -(-16 // self.batch)
+        updates = self.cells // self.batch * channels * 4 + bands * 8 * channels * 4
+        updates += bands * (_SLAB if updates >= _SLAB else 128)
+        scratch = at_once * (grid + updates + self.cells // self.batch * 12)
+        scratch_back = scratch + at_once * grid
+        # weights laid out for the kernels, in bfloat16 too, tiles of 56 cells, sums of each band
+        layout = 16 * self.weights + 2**20 + threads * 56 * 4 * (4 * self.seen + 6 * sum(self.hidden) + 64)
+        sums = (self.batch + 15) * 2 * (self.weights + 8 * 4 * sum(self.hidden) + 2**12)
+        pieces = 2 * (self.batch + 15) * _CHUNK + _SLAB
+        end = self.batch * _buffer(self.state // self.batch)
+        rounding = 0 if segment is None else (self.steps // segment + 1) * (end - self.state)
+        full = min(self.steps * worst, max(self.budget, self.state + worst) + self.state + worst)
+        return MemoryNeed(
+            training=2 * self.state + end + full + full // 64 + rounding + pieces + scratch_back + layout + sums,
+            training_expected=3 * self.state + min(self.steps * expected, self.budget) + scratch_back + layout,
+            training_least=self._least(expected),
+            inference=self.state + scratch + layout,
+            kept_steps=kept_steps,
+            segment=segment,
+        )
+
+    def sparse(self) -> MemoryNeed:
+        """Old rows of the cells that changed, and their numbers; one state; views of the whole grid."""
+        worst, expected = self.worst["sparse"], self._sparse_step(self.plain.fire_rate)
+        kept_steps, segment = self._plan(worst)
+        width = self.seen - (self.plain.time_scale is not None)
+        rows = self.padded * self.item
+        noise = 0 if not self.plain.update_noise else 48 * self.plain.num_channels * self.cells
+        masks = 48 * self.cells + 8 * self.padded
+        tile = min(self.cells + 512, _TILE) * self.item * 4 * (width + 2 * sum(self.hidden) + self.free)
+        forward = rows * (2 * self.plain.num_channels + 2 * width) + masks + noise + tile + 8 * self.weights
+        backward = rows * (4 * self.plain.num_channels + 4 * width) + masks + noise + 2 * tile + 8 * self.weights
+        full = max(least_bytes(self.steps, self.state, worst), min(self.steps * worst + self.state, self.budget))
+        return MemoryNeed(
+            training=2 * self.state + full + backward,
+            training_expected=3 * self.state + min(self.steps * expected, self.budget) + backward,
+            training_least=self._least(expected),
+            inference=self.state + forward,
+            kept_steps=kept_steps,
+            segment=segment,
+        )
+
+    def reference(self) -> MemoryNeed:
+        """All that autograd keeps of a step, for every cell; temporary tensors of one step."""
+        step, floor = self._reference_step()
+        group = min(WINDOW_STEPS, self.steps)
+        kept_steps, segment = self._reference_plan(step)
+        temporary = 2 * step + 4 * self.state + 48 * self.cells
+        if self.plain.update_noise:
+            temporary += 48 * self.plain.num_channels * self.cells
+        everything = self.steps * step + self.state * (self.steps // WINDOW_STEPS + 1)
+        rest = self.steps - group
+        length = segment_length(rest, step, self.state)
+        tail = -(-rest // length) * self.state + min(length, rest) * step
+        full = min(everything, self.budget // 2 + group * step + self.state + tail)
+        least = min(self.steps * floor, max(group * floor, self.budget // 2)) if not self.skips_dead_space else 0
+        training = 2 * self.state + full + temporary
+        return MemoryNeed(
+            training=training,
+            training_expected=training,
+            training_least=2 * self.state + least if self.learns else self.state,
+            inference=self.state + temporary,
+            kept_steps=kept_steps,
+            segment=segment,
+        )
+
+    # Parts of them --------------------------------------------------------------------------------------------------
+
+    def _least(self, step: int) -> int:
+        """Result, its gradient, and what is kept however the steps are cut; without life nothing ever changes."""
+        if not self.learns:
+            return self.state
+        kept = 0 if self.mortal else max(0, least_bytes(self.steps, self.state, step) - self.state)
+        return 2 * self.state + kept
+
+    def _plan(self, step: int) -> tuple[int, int | None]:
+        """(steps that are kept whole, length of the segments after them) of native and sparse in the worst case."""
+        steps, state = self.steps, self.state
+        if steps * step + state <= self.budget or not steps:
+            return steps, None
+        kept = 0
+        while kept < steps and (kept + 1) * step + 2 * isqrt((steps - kept - 1) * state * step) <= self.budget:
+            kept += 1
+        return kept, best_length(steps - kept, state, step) if kept < steps else None
+
+    def _reference_plan(self, step: int) -> tuple[int, int | None]:
+        kept = stored = 0
+        while kept < self.steps and stored <= self.budget // 2:
+            done = min(WINDOW_STEPS, self.steps - kept)
+            kept, stored = kept + done, stored + done * step + self.state
+        rest = self.steps - kept
+        length = segment_length(rest, step, self.state)
+        return (kept, length) if length < rest else (self.steps, None)
+
+    def _sparse_step(self, fire_rate: float) -> int:
+        """Old numbers of the free channels and the place of each cell that fired; who lived."""
+        fired = round(self.cells * fire_rate)
+        return fired * (self.free * self.item + 4) + (self.padded if self.mortal else 0)
+
+    def _reference_step(self) -> tuple[int, int]:
+        """(at most, at least) bytes that autograd keeps of one step.
+
+        The state, padded copies of it for every convolution that does not pad itself, what is seen, what comes out of
+        every hidden layer, before and after those nonlinearities that need both, and the masks.
+        """
+        plain = self.plain
+        copies = 0 if plain.padding == "zeros" else self.convolutions
+        before = 0 if plain.nonlinearity in ("relu", "tanh") else sum(self.hidden)
+        rectified = len(plain.full) if plain.full is not None and plain.full_relu else 0
+        floats = self.seen + sum(self.hidden)
+        most = self.cells * (floats + before + rectified + plain.num_channels)
+        most += copies * self.padded * plain.num_channels
+        floor = self.item * self.cells * floats if self.learns else 0
+        return self.item * most + 3 * self.cells, floor
+
+
+def _buffer(number: int) -> int:
+    """Bytes of a buffer of the native library: whole huge pages, if it fills one."""
+    number += 128
+    return -(-number // _SLAB) * _SLAB if number >= _SLAB else number

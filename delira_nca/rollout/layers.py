@@ -1,0 +1,173 @@
+"""The layers of a rule on rows of cells, forwards and backwards.
+
+A layer is a convolution of one cell on sixteen "samples": of PyTorch's two matrix products for the CPU this takes the
+one that is twice as fast in float32, also on a single thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from delira_nca.rollout.plain import PlainCell
+
+__all__ = ["Layers", "tile_rows", "tiles"]
+
+_TILE, _GRAIN, _SAMPLES = 6144, 256, 16
+_aten = torch.ops.aten
+
+
+class _Nonlinearity(NamedTuple):
+    """A function and its gradient, from the result or, where that does not tell, from the argument."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    needs_argument: bool = False
+
+
+_NONLINEARITIES = {
+    "relu": _Nonlinearity(
+        torch.relu_, lambda grad, out: _aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)
+    ),
+    "leaky_relu": _Nonlinearity(
+        lambda x: F.leaky_relu(x, inplace=True), lambda grad, out: _aten.leaky_relu_backward(grad, out, 0.01, True)
+    ),
+    "tanh": _Nonlinearity(torch.tanh_, lambda grad, out: _aten.tanh_backward(grad, out)),
+    "gelu": _Nonlinearity(F.gelu, lambda grad, x: _aten.gelu_backward(grad, x), needs_argument=True),
+    "silu": _Nonlinearity(F.silu, lambda grad, x: _aten.silu_backward(grad, x), needs_argument=True),
+}
+
+
+def tile_rows(number: int) -> int:
+    """Rows of the tile that holds so many: few different sizes, because each new one costs a millisecond once.
+
+    Examples
+    --------
+    >>> [tile_rows(number) for number in (1, 100, 300, 5000)]
+    [16, 128, 512, 5120]
+    """
+    if number > _GRAIN:
+        return min(-(-number // _GRAIN) * _GRAIN, _TILE)
+    return max(_SAMPLES, 1 << (number - 1).bit_length())
+
+
+def tiles(rows: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Cut rows into parts that fit into the cache; yield each with the number of rows of its tile."""
+    for begin in range(0, len(rows), _TILE):
+        part = rows[begin : begin + _TILE]
+        yield part, tile_rows(len(part))
+
+
+class Layers:
+    """Multi-layer perceptron of a cell.
+
+    Parameters
+    ----------
+    plain : the automaton, with tensors that are not differentiated.
+    columns : of a perception; those of the first weights, but for that of the time.
+    """
+
+    def __init__(self, plain: PlainCell, columns: int) -> None:
+        first, *others = plain.weights
+        self.columns = columns
+        self._weights = [first[:, :columns].contiguous(), *(weight.contiguous() for weight in others)]
+        self._biases = plain.biases
+        self._time_scale = plain.time_scale
+        self._of_time = None if plain.time_scale is None else first[:, columns]
+        self._activate = _NONLINEARITIES[plain.nonlinearity]
+
+    def update(self, seen: Tensor, t: int) -> Tensor:
+        """(n, columns) perception at step ``t`` to the (n, free channels) update."""
+        *_, update = self._pass(seen, t)
+        return update
+
+    def _pass(self, seen: Tensor, t: int) -> Iterator[Tensor]:
+        """Yield what the gradient of each nonlinearity needs and what comes out of it, and the update last."""
+        last = len(self._weights) - 1
+        for index, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
+            if index == 0 and self._of_time is not None and self._time_scale is not None:
+                told = self._of_time * (t * self._time_scale)
+                bias = told if bias is None else bias + told
+            out = _product(seen, weight, bias)
+            if index < last:
+                if self._activate.needs_argument:
+                    yield out
+                seen = out = self._activate.forward(out)
+            yield out
+
+    def learn(self, seen: Tensor, of_update: Tensor, t: int, sums: PlainCell, *, into_seen: bool) -> Tensor | None:
+        """Add up the gradients of the layers.
+
+        Parameters
+        ----------
+        seen : (n, columns) perception.
+        of_update : (n, free channels) gradient of the update.
+        t : number of the step.
+        sums : gradients of the automaton's tensors, added up in place; None for those that nobody wants.
+        into_seen : whether the gradient of the perception is wanted.
+
+        Returns
+        -------
+        (n, columns) tensor or None
+            The gradient of the perception.
+        """
+        each = 2 if self._activate.needs_argument else 1
+        outputs = list(islice(self._pass(seen, t), each * (len(self._weights) - 1)))  # the update is not needed
+        arguments, inputs = outputs[::each], [seen, *outputs[each - 1 :: each]]
+        grad = of_update
+        for index in reversed(range(len(self._weights))):
+            of_weight, of_bias = sums.weights[index], sums.biases[index]
+            time = None if index or self._time_scale is None or of_weight is None else of_weight[:, self.columns]
+            if of_bias is not None or time is not None:
+                total = grad.sum(0)
+                if of_bias is not None:
+                    of_bias.add_(total)
+                if time is not None and self._time_scale is not None:
+                    time.add_(total, alpha=t * self._time_scale)
+            below = into_seen or any(s is not None for s in (*sums.weights[:index], *sums.biases[:index]))
+            of_input, part = _product_backward(grad, inputs[index], self._weights[index], below, of_weight is not None)
+            if part is not None:
+                of_weight[:, : part.shape[1]].add_(part)
+            if of_input is None:
+                return None
+            grad = self._activate.backward(of_input, arguments[index - 1]) if index else of_input
+        return grad
+
+
+def _image(rows: Tensor) -> Tensor:
+    return rows.view(_SAMPLES, len(rows) // _SAMPLES, 1, rows.shape[1]).movedim(-1, 1)
+
+
+def _takes_convolution(rows: Tensor) -> bool:
+    return rows.dtype == torch.float32 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(n, in) rows and (out, in) weights to (n, out)."""
+    if not _takes_convolution(rows):
+        return F.linear(rows, weight, bias)
+    out = F.conv2d(_image(rows), weight[..., None, None], bias)
+    return out.movedim(1, -1).reshape(len(rows), -1)
+
+
+def _product_backward(
+    grad: Tensor, rows: Tensor, weight: Tensor, into_rows: bool, into_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the rows and of the weights, as far as they are wanted."""
+    if not _takes_convolution(rows):
+        return grad @ weight if into_rows else None, grad.t() @ rows if into_weight else None
+    if not into_rows and not into_weight:
+        return None, None
+    arguments = _image(grad), _image(rows), weight[..., None, None], None
+    of_rows, of_weight, _ = _aten.convolution_backward(
+        *arguments, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [into_rows, into_weight, False]
+    )
+    return (
+        of_rows.movedim(1, -1).reshape(rows.shape) if into_rows else None,
+        of_weight.view(weight.shape) if into_weight else None,
+    )
