@@ -2,9 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py
+SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types docs faults-data benchmark-data clean
+.PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow
@@ -31,6 +31,12 @@ faults-data: .venv/.dev
 
 benchmark-data: .venv/.dev
 	$(BIN)/python -m benchmarks.data
+
+benchmark-rollout: .venv/.dev
+	$(BIN)/python -m benchmarks.rollout --table docs/rollout_data.rst
+
+benchmark-trainer: .venv/.dev
+	$(BIN)/python -m benchmarks.trainer
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -13,7 +13,7 @@ __all__ = ["SampleMean"]
 class SampleMean:
     """Mean over samples of values that are themselves means over batches.
 
-    Sums stay on the device until :meth:`result`, so that no iteration waits for one.
+    Sums stay on a GPU until :meth:`result`, so that no iteration waits for one.
 
     Examples
     --------
@@ -31,7 +31,8 @@ class SampleMean:
     def add(self, values: Mapping[str, Any], num_samples: int) -> None:
         """Take in the values of one batch."""
         for name, value in values.items():
-            number = value.detach().double() if isinstance(value, torch.Tensor) else float(value)
+            number = value.detach() if isinstance(value, torch.Tensor) else value
+            number = number.double() if getattr(number, "is_cuda", False) else float(number)
             self._sums[name] = self._sums.get(name, 0.0) + number * num_samples
             self._counts[name] = self._counts.get(name, 0) + num_samples
 

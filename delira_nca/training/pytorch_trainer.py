@@ -24,6 +24,7 @@ from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
 from delira_nca.training.devices import choose_device
 from delira_nca.training.means import SampleMean
+from delira_nca.training.memory_check import MemoryCheck
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers
 from delira_nca.training.predictor import batch_length, predict_batches
 
@@ -111,6 +112,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         derive_seed(seed)
         self._device_argument = device
         self._best_weights: dict[str, Tensor] | None = None
+        self._memory_check = MemoryCheck()
         self._setup(
             network,
             optim_fn,
@@ -215,6 +217,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         }
         batch = self._dispatch_iter_begin(batch, **event)
         data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
+        if train and type(self)._closure is PyTorchNetworkTrainer._closure:
+            self._memory_check(self.network, data_dict, self.precision)
         values, prediction = self._closure(data_dict, iter_num, train=train)
         if self._callbacks.listens("at_iter_end"):
             self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)

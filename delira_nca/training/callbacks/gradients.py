@@ -68,8 +68,10 @@ class GradientNormalization(GradientCallback):
     def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
         """Normalise each gradient."""
         with torch.no_grad():
-            for gradient in _gradients(parameters):
-                gradient /= gradient.norm() + self.eps
+            gradients = list(_gradients(parameters))
+            norms = torch._foreach_norm(gradients)
+            torch._foreach_add_(norms, self.eps)
+            torch._foreach_div_(gradients, norms)
 
 
 class GradientClipping(GradientCallback):
