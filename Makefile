@@ -7,7 +7,7 @@ SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wild
 .PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer clean
 
 demo: .venv/.viz
-	$(BIN)/delira-nca grow
+	$(BIN)/delira-nca grow --precision bfloat16
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

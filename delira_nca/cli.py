@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -47,20 +48,21 @@ def _add_grow(commands: argparse._SubParsersAction[_Parser]) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--target", metavar="FILE", help="picture with transparency (default: scikit-learn's dahlia)")
     what.add_argument("--emoji", metavar="CHARACTER", help="an emoji, from a colour-emoji font of the system")
-    parser.add_argument("--size", type=int, default=24, help="cells along the longer side of the picture")
+    parser.add_argument("--size", type=int, default=40, help="cells along the longer side of the picture")
     parser.add_argument("--padding", type=int, default=16, help="empty cells on each side of it")
     parser.add_argument(
-        "--steps", type=int, nargs=2, default=(40, 56), metavar=("LOW", "HIGH"), help="steps of a roll-out in training"
+        "--steps", type=int, nargs=2, default=(48, 64), metavar=("LOW", "HIGH"), help="steps of a roll-out in training"
     )
-    parser.add_argument("--regime", default="persistent", help="growing, persistent or regenerating")
-    parser.add_argument("--epochs", type=int, default=32)
+    parser.add_argument("--regime", default="regenerating", help="growing, persistent or regenerating")
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--iterations", type=int, default=50, help="iterations of an epoch")
     parser.add_argument("--batch-size", type=int, default=4, help="states in one iteration")
     parser.add_argument("--pool-size", type=int, default=256, help="states in the pool")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam, at the beginning")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Adam, at the beginning")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--precision", default="float32", help="of matrix products in training: float32 or bfloat16")
     parser.set_defaults(run=_grow, options=sorted(parser._option_string_actions))
 
 
@@ -71,7 +73,10 @@ def _grow(arguments: argparse.Namespace) -> None:
     result = grow(GrowConfig(**{**options, "steps": tuple(arguments.steps)}))
     for steps, error in result.log10_errors.items():
         print(f"log10 of the mean squared error {steps} steps after the seed: {error:.2f}")
-    for name in ("growth.gif", "curves.png", "metrics.jsonl", "events", "checkpoints"):
+    for steps, error in result.log10_errors_healing.items():
+        print(f"log10 of the mean squared error {steps} steps after one half was cut off: {error:.2f}")
+    films = ("growth.gif", "healing.gif") if result.log10_errors_healing else ("growth.gif",)
+    for name in (*films, "curves.png", "metrics.jsonl", "events", "checkpoints"):
         print(result.folder / name)
 
 
@@ -133,6 +138,24 @@ def _check_data(arguments: argparse.Namespace) -> None:
     print(f"note      {source.note}")
 
 
+def _add_info(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="what runs here: versions, memory, back ends",
+        description="Print what roll-outs run on here, and what keeps the fast back ends away.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="print it for programs")
+    parser.set_defaults(run=_info, options=sorted(parser._option_string_actions))
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from delira_nca.environment import info
+
+    found = info()
+    print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status: 0, or 2 for arguments that cannot work.
 
@@ -146,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_grow(commands)
     _add_data(commands)
+    _add_info(commands)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)

@@ -15,6 +15,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DeliraNCAError",
+    "MemoryBudgetError",
     "MissingDependencyError",
     "MissingFileError",
     "NonFiniteError",
@@ -42,6 +43,10 @@ class MissingFileError(ConfigError, FileNotFoundError):
     """A file was named that is not there, or is not what it should be."""
 
     __str__ = Exception.__str__  # OSError would look for an errno
+
+
+class MemoryBudgetError(ConfigError, MemoryError):
+    """What was asked for does not fit into memory, however it is computed."""
 
 
 class ShapeError(ConfigError):

@@ -1,6 +1,7 @@
 """The command line: what it prints, and its exit status."""
 
 import hashlib
+import json
 import subprocess
 import sys
 
@@ -46,6 +47,7 @@ def test_wrong_value_is_one_line_and_status_2(arguments, message, capsys, tmp_pa
         (["data", "check", "digits", "--rot", "x"], "unknown argument --rot. Did you mean --root?"),
         (["data", "check"], "required: NAME"),
         (["data"], "required: ACTION"),
+        (["info", "--jsn"], "unknown argument --jsn. Did you mean --json?"),
     ],
 )
 def test_wrong_argument_is_named_and_status_2(arguments, message, capsys):
@@ -102,3 +104,14 @@ def test_data_check_takes_a_folder_and_refuses_another_content(capsys, tmp_path)
     (tmp_path / "brick.png").write_bytes(sources.check("brick").files[0].content)
     assert main(["data", "check", "brick", "--root", str(tmp_path)]) == 0
     assert f"in {tmp_path / 'brick.png'}" in capsys.readouterr().out
+
+
+def test_info_prints_a_report_for_people_and_one_for_programs(capsys):
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"versions            delira_nca {__version__}, python ")
+    assert "\nback end reference  runs" in printed
+    assert main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["versions"]["delira_nca"] == __version__
+    assert found["backends"]["reference"] is None

@@ -30,6 +30,7 @@ def test_every_error_is_ours_public_and_says_its_message(cls):
         (errors.StateKeyError, KeyError),
         (errors.CheckpointError, RuntimeError),
         (errors.NonFiniteError, ArithmeticError),
+        (errors.MemoryBudgetError, MemoryError),
         (errors.MissingDependencyError, ImportError),
     ],
 )

@@ -13,6 +13,7 @@ ROOMS = [
     "errors",
     "seeding",
     "losses",
+    "machine",
     "rollout",
     "models",
     "data_loading",
@@ -24,6 +25,7 @@ ROOMS = [
     "visualization",
     "export",
     "experiment",
+    "environment",
     "cli",
     "__main__",
 ]
@@ -127,6 +129,7 @@ def loaded_by(module):
     [
         "delira_nca",
         "delira_nca.errors",
+        "delira_nca.machine",
         "delira_nca.training",
         "delira_nca.training.abstract_trainer",
         "delira_nca.training.callbacks.early_stopping",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from delira_nca.errors import ConfigError, MissingDependencyError, require_choic
 from delira_nca.io import replaced
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
-from delira_nca.models import BasicNCAModel, interpret_range_parameter, make_seed, presets
+from delira_nca.models import BasicNCAModel, Perception, Prediction, interpret_range_parameter, make_seed, presets
 from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
@@ -58,6 +58,8 @@ class Regime:
         return max(1, self.damaged * batch_size // 8) if self.damaged else 0
 
 
+PRECISIONS = ("float32", "bfloat16")
+
 REGIMES = {"growing": Regime(False, 0), "persistent": Regime(True, 0), "regenerating": Regime(True, 3)}
 
 
@@ -76,27 +78,29 @@ class GrowConfig:
     regime : growing, persistent or regenerating.
     epochs, iterations : so many epochs of so many iterations.
     batch_size, pool_size : states per iteration, and in the pool.
-    learning_rate : of Adam; multiplied by 0.3 after 50 % and after 80 % of the epochs. Results are those of the
-        exponential average of the weights over about 100 iterations.
+    learning_rate : of Adam at first; it falls along a cosine to 3 % of that. Results are those of the exponential
+        average of the weights over about 100 iterations.
     out : folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
     seed : of everything random.
     device : ``auto``, ``cpu``, ``cuda``, ...
+    precision : ``float32``, or ``bfloat16`` for matrix products with float32 states and sums.
     """
 
     target: str | None = None
     emoji: str | None = None
-    size: int = 24
+    size: int = 40
     padding: int = 16
-    steps: tuple[int, int] = (40, 56)
-    regime: str = "persistent"
-    epochs: int = 32
+    steps: tuple[int, int] = (48, 64)
+    regime: str = "regenerating"
+    epochs: int = 100
     iterations: int = 50
     batch_size: int = 4
     pool_size: int = 256
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     out: str | None = None
     seed: int = 0
     device: str = "auto"
+    precision: str = "float32"
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -120,6 +124,7 @@ class GrowConfig:
             raise ConfigError(f"padding is at least 0 cells, not {self.padding!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
+        require_choice("precision", self.precision, PRECISIONS)
         choose_device(device=self.device)
         if importlib.util.find_spec("matplotlib") is None:
             raise MissingDependencyError("the curves need matplotlib: pip install 'delira_nca[viz]'")
@@ -141,11 +146,14 @@ class GrowResult:
     folder : of its files.
     network : the automaton of the best epoch.
     log10_errors : number of steps from the seed to the log10 of the mean squared error over the grid, RGBA.
+    log10_errors_healing : the same by the number of steps after one half of the grown picture was cut off; empty where
+        nothing was trained to heal.
     """
 
     folder: Path
     network: BasicNCAModel
     log10_errors: Mapping[int, float]
+    log10_errors_healing: Mapping[int, float]
 
 
 def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
@@ -167,7 +175,11 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     target = torch.from_numpy(place(_target(config), grid))
     with isolated_rng(config.seed):
         network = BasicNCAModel(
-            **presets.growing(training_timesteps=tuple(config.steps), inference_timesteps=config.steps[1])
+            **presets.growing(
+                perception=Perception("identity", "sobel", "laplacian"),  # learns in fewer iterations
+                training_timesteps=tuple(config.steps),
+                inference_timesteps=config.steps[1],
+            )
         )
     seed = make_seed(network.num_channels, (grid, grid))
     pool = SamplePool(seed, config.pool_size, rng_seed=config.seed) if REGIMES[config.regime].pool else None
@@ -184,6 +196,8 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
         callbacks=callbacks,
         device=config.device,
         seed=config.seed,
+        mixed_precision=config.precision != "float32",
+        mixed_precision_kwargs={"dtype": config.precision} if config.precision != "float32" else None,
     )
     save_picture(to_rgb(target.numpy()), folder / "target.png")
     pair = {"data": seed, "label": target}
@@ -216,20 +230,21 @@ def _claim_folder(config: GrowConfig) -> Path:
 
 
 def _callbacks(config: GrowConfig, pool: SamplePool | None, folder: Path, progress: bool) -> list[Any]:
-    milestones = sorted({max(1, round(config.epochs * part)) for part in (0.5, 0.8)})
     callbacks: list[Any] = [NaNGuard(), GradientNormalization()]
     if pool is not None:
-        callbacks.append(PoolUpdate(pool, num_damaged=REGIMES[config.regime].num_damaged(config.batch_size)))
+        damaged = REGIMES[config.regime].num_damaged(config.batch_size)
+        callbacks.append(PoolUpdate(pool, num_damaged=damaged, damage="mixed"))
     callbacks.append(WeightAverage(decay=0.99))
     low, high = config.steps
     if config.epochs >= 8:
-        short = max(1, round(0.4 * low))
-        first = (short, max(short + 1, round(0.4 * high)))
-        callbacks.append(
-            StepCurriculum(first, (low, high), hold=max(1, config.epochs // 12), epochs=config.epochs // 4)
-        )
+        short = max(1, round(low / 3))
+        first = (short, max(short + 1, round(high / 3)))
+        callbacks.append(StepCurriculum(first, (low, high), epochs=max(2, config.epochs // 4)))
     callbacks += [
-        LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": milestones, "gamma": 0.3}),
+        LRSchedulerCallback(
+            torch.optim.lr_scheduler.CosineAnnealingLR,
+            {"T_max": config.epochs, "eta_min": 0.03 * config.learning_rate},
+        ),
         MetricLogger(JSONLSink(folder / "metrics.jsonl"), TensorboardXSink(folder / "events")),
     ]
     return [*callbacks, ProgressBar(("mse", "val_mse"))] if progress else callbacks
@@ -244,13 +259,33 @@ def _results(
     folder: Path,
 ) -> GrowResult:
     horizon = config.steps[1]
-    frames = network.record(seed.unsqueeze(0), 5 * horizon, seed=config.seed, keep=list(range(5 * horizon + 1)))
     label = target.unsqueeze(0).to(network.device)
-    errors = {n: math.log10(float(mse(frames[n].pred, label))) for n in (horizon, 5 * horizon)}
-    film = np.concatenate([frame.image_channels_np for frame in frames[: 2 * horizon + 1]])
-    save_film(to_rgb(crop_to_life(film)), folder / "growth.gif", scale=12)
+    frames = network.record(seed.unsqueeze(0), 5 * horizon, seed=config.seed, keep=list(range(5 * horizon + 1)))
+    errors = {n: _log10_error(frames[n], label) for n in (horizon, 5 * horizon)}
+    _save_film(frames[: 2 * horizon + 1], folder / "growth.gif")
+    healing = {}
+    if REGIMES[config.regime].damaged:
+        cut = frames[horizon].output_image.clone()
+        cut[..., cut.shape[-1] // 2 :] = 0.0
+        healed = network.record(cut, 2 * horizon, seed=config.seed, keep=list(range(2 * horizon + 1)))
+        healing = {n: _log10_error(healed[n], label) for n in (0, horizon, 2 * horizon)}
+        _save_film([frames[horizon], *healed], folder / "healing.gif")
     title = f"{config.name}, {config.regime}"
     save_curves(trainer.history, folder / "curves.png", keys=["mse", "val_mse"], title=title)
+    written = {
+        "log10_error_after_steps": errors,
+        "log10_error_after_cutting_in_half": healing,
+        "best_epoch": trainer.best.epoch,
+    }
     with replaced(folder / "result.json") as temporary:
-        temporary.write_text(json.dumps({"log10_error_after_steps": errors, "best_epoch": trainer.best.epoch}) + "\n")
-    return GrowResult(folder, network, errors)
+        temporary.write_text(json.dumps(written) + "\n")
+    return GrowResult(folder, network, errors, healing)
+
+
+def _log10_error(frame: Prediction, label: Tensor) -> float:
+    return math.log10(float(mse(frame.pred, label)))
+
+
+def _save_film(frames: Sequence[Prediction], path: Path) -> None:
+    film = np.concatenate([frame.image_channels_np for frame in frames])
+    save_film(to_rgb(crop_to_life(film)), path, scale=max(1, 288 // max(film.shape[-2:])))

@@ -100,6 +100,18 @@ class Job:
             return str(error)
         return plain
 
+    def numbers(self) -> PlainCell:
+        """The automaton as numbers.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be written so; a back end that needs it has refused the job before.
+        """
+        if isinstance(self.plain, str):
+            raise ConfigError(self.plain)
+        return self.plain
+
     def _mismatch(self, mask: Tensor, leading: tuple[int, ...]) -> str:
         expected = (*leading, self.x.shape[0], 1, *self.x.shape[2:])
         return f"a bool tensor of shape {expected}, not {mask.dtype} of {tuple(mask.shape)}"

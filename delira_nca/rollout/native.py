@@ -30,7 +30,10 @@ class Native:
 
     A step keeps the old values of the cells that it changed, and the backward pass undoes it with them. Perception and
     hidden layer are computed again, tile by tile, in the cache. With ``torch.autocast("cpu", torch.bfloat16)`` the
-    matrix products are taken in bfloat16; the state and all sums stay in float32.
+    matrix products are taken in bfloat16, where the CPU has them; the state and all sums stay in float32.
+
+    Where all numbers are finite, results are those of the reference up to rounding, whatever the number of threads and
+    the memory budget, which change no bit.
     """
 
     name = "native"
@@ -56,8 +59,7 @@ class Native:
 
     def states(self, job: Job) -> dict[int, Tensor]:
         """State after each of the job's stops."""
-        plain = job.plain
-        assert isinstance(plain, PlainCell)
+        plain = job.numbers()
         check_padding(plain, job.x)
         check_budget(plain, job)
         call = _Call(job, plain, native_library.load())

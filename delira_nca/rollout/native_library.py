@@ -9,7 +9,16 @@ from pathlib import Path
 
 from delira_nca.errors import ConfigError, require_choice
 
-__all__ = ["INSTRUCTION_SETS", "Gradients", "Job", "NativeLibrary", "available", "load", "use_instruction_set", "why_not"]
+__all__ = [
+    "INSTRUCTION_SETS",
+    "Gradients",
+    "Job",
+    "NativeLibrary",
+    "available",
+    "load",
+    "use_instruction_set",
+    "why_not",
+]
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")
 """Builds of the library, from the one that every CPU can run; a later one needs a higher level of CPU."""
@@ -24,7 +33,7 @@ _floats = c_void_p
 class Job(Structure):
     """``nca_job`` of ``csrc/nca.h``."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("batch", c_int64),
         ("channels", c_int64),
         ("fixed", c_int64),
@@ -69,9 +78,7 @@ class Job(Structure):
 class Gradients(Structure):
     """``nca_gradients`` of ``csrc/nca.h``."""
 
-    _fields_ = [  # noqa: RUF012
-        (name, _floats) for name in ("x", "filter", "filter_bias", "full", "full_bias", "w1", "b1", "w2", "b2")
-    ]
+    _fields_ = [(name, _floats) for name in ("x", "filter", "filter_bias", "full", "full_bias", "w1", "b1", "w2", "b2")]
 
 
 class NativeLibrary:

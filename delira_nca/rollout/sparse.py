@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from delira_nca.errors import ConfigError
@@ -46,9 +45,6 @@ class Sparse:
             return reason
         if torch.is_autocast_enabled("cpu"):
             return "autocast is on"
-        tensors = [job.x, *(tensor for tensor in plain.tensors() if tensor is not None)]
-        if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):  # type: ignore[no-untyped-call]
-            return "there are no gradients in forward mode"
         return None
 
     def states(self, job: Job) -> dict[int, Tensor]:
@@ -60,9 +56,7 @@ class Sparse:
             If the memory budget does not hold what the backward pass needs, however it is cut, or the grid is too
             small for its padding.
         """
-        plain, x = job.plain, job.x
-        if isinstance(plain, str):
-            raise ConfigError(f"back end 'sparse' cannot do this roll-out: {plain}")
+        plain, x = job.numbers(), job.x
         check_padding(plain, x)
         grid = Rows(x.shape[0], x.shape[2:], plain.radius, plain.padding)
         inputs = [x, *plain.tensors()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.rollout.job import Job
@@ -21,6 +22,8 @@ def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ..
     if torch.compiler.is_compiling():
         return "torch.compile is tracing"
     for tensor in tensors:
+        if forward_ad.unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
+            return "there are no gradients in forward mode"
         if type(tensor) not in (Tensor, torch.nn.Parameter):
             return f"a tensor is a {type(tensor).__name__}"
         if tensor.device.type != "cpu" or tensor.layout != torch.strided:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from delira_nca.errors import require_choice
 
-__all__ = ["DAMAGES", "Damage", "apply_damage", "disc", "half", "rectangle"]
+__all__ = ["DAMAGES", "Damage", "apply_damage", "disc", "half", "mixed", "rectangle"]
 
 Damage = Callable[[np.random.Generator, Sequence[int]], Tensor]
 """Makes a bool tensor of a spatial shape, True where cells are destroyed."""
@@ -62,7 +62,12 @@ def rectangle(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
     return hole
 
 
-DAMAGES: dict[str, Damage] = {"disc": disc, "half": half, "rectangle": rectangle}
+def mixed(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    """Disc, half or rectangle, each as often as the others."""
+    return (disc, half, rectangle)[int(rng.integers(3))](rng, shape)
+
+
+DAMAGES: dict[str, Damage] = {"disc": disc, "half": half, "rectangle": rectangle, "mixed": mixed}
 
 
 def apply_damage(state: Tensor, damage: Damage | str, rng: np.random.Generator) -> Tensor:
@@ -71,7 +76,7 @@ def apply_damage(state: Tensor, damage: Damage | str, rng: np.random.Generator) 
     Parameters
     ----------
     state : (C, *spatial) tensor.
-    damage : shape of the hole, or the name of one: disc, half, rectangle.
+    damage : shape of the hole, or the name of one: disc, half, rectangle, mixed.
     rng : to draw it from.
 
     Raises

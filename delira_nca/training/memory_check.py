@@ -48,7 +48,7 @@ class MemoryCheck:
         key = (getattr(data, "shape", None), getattr(network, "training_timesteps", None))
         if key == self._passed:
             return
-        if isinstance(data, Tensor) and _counts_its_own_training(network):
+        if isinstance(data, Tensor) and data.dim() > 2 and _counts_its_own_training(network):
             _check(network, data, precision)
         self._passed = key
 
@@ -64,7 +64,7 @@ def _counts_its_own_training(network: Any) -> bool:
 
 def _check(network: BasicNCAModel, data: Tensor, precision: Precision) -> None:
     timesteps = network.training_timesteps
-    steps = timesteps if isinstance(timesteps, int) else timesteps[1] - 1
+    steps = timesteps[1] - 1 if isinstance(timesteps, (tuple, list)) else int(timesteps)
     size, shape = len(data), tuple(data.shape[2:])
     state = torch.empty((), dtype=data.dtype, device=data.device).expand(size, network.num_channels, *shape)
     job = Job(state, network, steps, (steps,), memory_budget=network.memory_budget)

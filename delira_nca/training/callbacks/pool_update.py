@@ -46,7 +46,7 @@ class PoolUpdate(AbstractCallback):
     key : entry of the batch that holds the states.
     num_seeds : so many of each batch, the worst, begin anew from the seed.
     num_damaged : so many of each batch, the best, get a hole.
-    damage : shape of the holes: disc, half, rectangle, or a function.
+    damage : shape of the holes: disc, half, rectangle, mixed (any of these), or a function.
     score : ``(states, batch) -> (B,)`` losses by which samples are ranked; the image error by default.
 
     Raises

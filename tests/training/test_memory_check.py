@@ -1,0 +1,286 @@
+"""A training that cannot fit is refused before its first step, and no other."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError, MemoryBudgetError
+from delira_nca.models import BasicNCAModel, presets
+from delira_nca.models.rule import MLPRule
+from delira_nca.rollout import BACKENDS, using_backend
+from delira_nca.training import memory_check
+from delira_nca.training.callbacks import AbstractCallback
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Sets how many bytes are available; counts how often that was asked."""
+
+    class Memory:
+        asked = 0
+
+        def set(self, left):
+            def available(*, swap):
+                self.asked += 1
+                return left
+
+            monkeypatch.setattr(memory_check, "available_memory", available)
+
+    return Memory()
+
+
+@pytest.fixture
+def immortal(nca):
+    """Makes automata of which every cell lives, so that it is certain what a roll-out keeps."""
+
+    def make(**changes):
+        return nca(**{"alive": None, "training_timesteps": (20, 41), **changes})
+
+    return make
+
+
+def least(network, size=3, steps=40, side=6, backend="sparse", **options):
+    return network.cost((side, side), steps, batch_size=size, **options).memory[backend].training_least
+
+
+@pytest.fixture(autouse=True)
+def sparse():
+    with using_backend("sparse"):
+        yield
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers_and_the_way_out(make_trainer, immortal, batches, memory):
+    network = immortal()
+    needed = least(network)
+    memory.set(needed - 1)
+    trainer = make_trainer(network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(MemoryBudgetError) as refused:
+        trainer.train(1, batches(3))
+    message = str(refused.value)
+    assert message.startswith("training on 40 steps of a batch of 3 x (6, 6) needs at least ")
+    assert f"{needed / 1024:.1f} KiB on back end 'sparse', and {(needed - 1) / 1024:.1f} KiB are available" in message
+    assert "What would fit: a batch of 2, or 39 steps, or a memory_budget of " in message
+    assert trainer.global_iter_num == 0
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert isinstance(refused.value, ConfigError)
+    assert isinstance(refused.value, MemoryError)
+
+
+def test_what_fits_is_trained(make_trainer, immortal, batches, memory):
+    network = immortal()
+    memory.set(least(network))
+    trainer = make_trainer(network)
+    trainer.train(1, batches(3))
+    assert trainer.global_iter_num == 1
+
+
+def test_every_way_out_is_one(make_trainer, immortal, batches, memory):
+    network = immortal()
+    left = least(network) * 9 // 10
+    memory.set(left)
+    with pytest.raises(MemoryBudgetError) as refused:
+        make_trainer(network).train(1, batches(3))
+    ways = str(refused.value).partition("What would fit: ")[2]
+    found = re.match(r"a batch of (\d+), or (\d+) steps, or a memory_budget of (\d+)", ways)
+    size, steps, budget = map(int, found.groups())
+    assert least(network, size=size) <= left < least(network, size=size + 1)
+    assert least(network, steps=steps) <= left < least(network, steps=steps + 1)
+    assert least(network, memory_budget=budget) <= left
+    make_trainer(immortal(training_timesteps=steps)).train(1, batches(3))
+    make_trainer(immortal(memory_budget=budget)).train(1, batches(3))
+
+
+@pytest.mark.skipif(BACKENDS["native"].unavailable() is not None, reason="native is not built")
+def test_another_back_end_is_a_way_out_where_it_needs_less(make_trainer, immortal, batches, memory):
+    network = immortal()
+    assert least(network, backend="native") < least(network, backend="reference")
+    memory.set(least(network, backend="native"))
+    with using_backend("reference"), pytest.raises(MemoryBudgetError, match=r"set_backend\('native'\)"):
+        make_trainer(network).train(1, batches(3))
+    with using_backend("native"):
+        make_trainer(network).train(1, batches(3))
+
+
+def test_a_state_so_large_that_nothing_helps_asks_for_a_smaller_grid(make_trainer, nca, batches, memory):
+    memory.set(10)
+    with pytest.raises(MemoryBudgetError, match="What would fit: a smaller grid"):
+        make_trainer(nca()).train(1, batches(1))
+
+
+def test_where_cells_may_be_dead_only_what_is_certain_counts(make_trainer, nca, batches, memory):
+    network = nca(training_timesteps=40)
+    assert least(network) == 2 * 3 * 8 * 6 * 6 * 4  # the result and its gradient
+    memory.set(least(network))
+    make_trainer(network).train(1, batches(3))
+    memory.set(least(network) - 1)
+    with pytest.raises(MemoryBudgetError):
+        make_trainer(network).train(1, batches(3))
+
+
+# Cost of the check --------------------------------------------------------------------------------------------------
+
+
+def test_it_is_asked_once_for_each_shape_and_number_of_steps(make_trainer, immortal, batches, memory):
+    network = immortal()
+    memory.set(2**40)
+    trainer = make_trainer(network)
+    trainer.train(2, batches(3, 3, 3), batches(2, 2))
+    assert memory.asked == 1
+    trainer.train(3, batches(3, 3, 1))
+    assert memory.asked == 2
+    network.training_timesteps = (10, 12)
+    trainer.train(4, batches(1, 1))
+    assert memory.asked == 3
+
+
+def test_memory_that_is_only_held_for_reuse_is_given_back_before_a_training_is_refused(
+    make_trainer, immortal, batches, monkeypatch
+):
+    network = immortal()
+    answers = [10, 2**40]
+    monkeypatch.setattr(memory_check, "available_memory", lambda *, swap: answers.pop(0))
+    make_trainer(network).train(1, batches(3))
+    assert answers == []
+
+
+def test_a_larger_batch_in_the_middle_of_a_training_is_refused_too(make_trainer, immortal, batches, memory):
+    network = immortal()
+    memory.set(least(network, size=2))
+    trainer = make_trainer(network)
+    with pytest.raises(MemoryBudgetError, match="batch of 3"):
+        trainer.train(1, batches(2, 2, 3))
+    assert trainer.global_iter_num == 2
+
+
+# What is let through ------------------------------------------------------------------------------------------------
+
+
+def test_where_the_memory_cannot_be_read_nothing_is_refused(make_trainer, immortal, batches, memory):
+    memory.set(None)
+    make_trainer(immortal()).train(1, batches(3))
+
+
+def test_validation_is_not_checked(make_trainer, immortal, batches, memory):
+    network = immortal()
+    memory.set(least(network, size=1))
+    make_trainer(network).train(1, batches(1), batches(3))
+
+
+def test_networks_that_do_not_know_their_cost_are_let_through(linear_trainer, linear_network, linear_batches, memory):
+    memory.set(10)
+    linear_trainer(linear_network()).train(1, linear_batches())
+    assert memory.asked == 0
+
+
+class ByHalves(BasicNCAModel):
+    """Rolls out a part of the batch only, so that the batch says nothing about memory."""
+
+    def forward_batch(self, batch, *, seed=0, train=False):
+        prediction, parts = super().forward_batch({"data": batch["data"][:1]}, seed=seed, train=train)
+        return prediction, {name: part.expand(len(batch["data"]), *part.shape[1:]) for name, part in parts.items()}
+
+
+class Shrinking(BasicNCAModel):
+    def prepare_input(self, x):
+        return x.clone()
+
+
+class MyRule(torch.nn.Conv2d):
+    pass
+
+
+def small(cls, **changes):
+    arguments = {"num_hidden_channels": 4, "rule": MLPRule(8), "training_timesteps": 4, "alive": None, **changes}
+    return cls(**presets.growing(**arguments))
+
+
+def hooked():
+    network = small(BasicNCAModel)
+    network.register_forward_pre_hook(lambda module, given: None)
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: small(ByHalves),
+        lambda: small(Shrinking),
+        lambda: small(BasicNCAModel, rule=MyRule(24, 8, 1)),
+        hooked,
+    ],
+    ids=["forward_batch", "prepare_input", "rule", "hook"],
+)
+def test_training_steps_of_one_s_own_are_let_through(network, make_trainer, batches, memory):
+    memory.set(10)
+    with using_backend("reference"):
+        make_trainer(network()).train(1, batches(3))
+
+
+def test_a_trainer_with_a_closure_of_its_own_is_let_through(immortal, batches, memory):
+    class Accumulating(PyTorchNetworkTrainer):
+        def _closure(self, data_dict, iter_num, *, train):
+            return super()._closure(data_dict, iter_num, train=train)
+
+    memory.set(10)
+    Accumulating(immortal(), None).train(1, batches(3))
+    assert memory.asked == 0
+
+
+def test_mixed_precision_halves_what_the_reference_keeps_and_is_let_through(make_trainer, immortal, batches, memory):
+    memory.set(10)
+    with using_backend("reference"):
+        make_trainer(immortal(), mixed_precision=True).train(1, batches(3))
+
+
+def test_the_batch_that_callbacks_make_is_the_one_that_counts(make_trainer, immortal, batches, memory):
+    class First(AbstractCallback):
+        def at_iter_begin(self, trainer, *, data_dict, **event):
+            return {"data_dict": {name: values[:1] for name, values in data_dict.items()}}
+
+    network = immortal()
+    memory.set(least(network, size=1))
+    make_trainer(network, callbacks=[First()]).train(1, batches(3))
+
+
+def test_a_back_end_that_cannot_do_it_says_so_itself(make_trainer, immortal, batches, memory):
+    memory.set(10)
+    network = immortal().double()
+    with using_backend("native") if BACKENDS["native"].unavailable() is None else using_backend("sparse"):
+        with pytest.raises(ConfigError, match="cannot do this roll-out") as refused:
+            make_trainer(network).train(1, batches(3))
+        assert not isinstance(refused.value, MemoryBudgetError)
+
+
+LIMITED = """
+import sys
+import numpy as np
+from delira_nca.errors import MemoryBudgetError
+from delira_nca.models import BasicNCAModel, presets
+from delira_nca.training import PyTorchNetworkTrainer, memory_check
+
+side = int(sys.argv[1])
+memory_check.available_memory = lambda *, swap: 2**30
+network = BasicNCAModel(**presets.growing(alive=None, training_timesteps=64, memory_budget=8 * 2**30))
+state = np.broadcast_to(np.ones((), np.float32), (2, 16, side, side))
+label = np.broadcast_to(np.zeros((), np.float32), (2, 4, side, side))
+try:
+    PyTorchNetworkTrainer(network, None).train(1, [{"data": state, "label": label}])
+except MemoryBudgetError as error:
+    print(error)
+with open("/proc/self/status") as status:
+    print(next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peaks are read from Linux")
+def test_a_training_that_would_take_two_gibibytes_is_refused_before_it_takes_any():
+    done = subprocess.run([sys.executable, "-c", LIMITED, "768"], capture_output=True, text=True, check=True)
+    message, peak = done.stdout.splitlines()
+    assert "on 64 steps of a batch of 2 x (768, 768) needs at least " in message
+    assert int(peak) < 1024
