@@ -68,7 +68,7 @@ def test_help_tells_every_default(capsys):
     printed = " ".join(capsys.readouterr().out.split())
     for option in ("--target", "--emoji", "--size", "--steps", "--regime", "--epochs", "--out", "--seed", "--device"):
         assert option in printed
-    assert "(default: persistent)" in printed
+    assert "(default: regenerating)" in printed
 
 
 def test_data_list_has_a_line_for_every_source(capsys):
