@@ -74,7 +74,8 @@ class GrowConfig:
     size : cells along the longer side of the picture.
     padding : empty cells on each side of it.
     steps : roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
-        results are shown. A training of at least 8 epochs begins with shorter ones, for a quarter of its length.
+        results are shown. A training of at least 8 epochs begins with roll-outs of a third of that, which
+        lengthen over the first 35 % of it.
     regime : growing, persistent or regenerating.
     epochs, iterations : so many epochs of so many iterations.
     batch_size, pool_size : states per iteration, and in the pool.
@@ -92,7 +93,7 @@ class GrowConfig:
     padding: int = 16
     steps: tuple[int, int] = (48, 64)
     regime: str = "regenerating"
-    epochs: int = 100
+    epochs: int = 140
     iterations: int = 50
     batch_size: int = 4
     pool_size: int = 256
@@ -239,7 +240,7 @@ def _callbacks(config: GrowConfig, pool: SamplePool | None, folder: Path, progre
     if config.epochs >= 8:
         short = max(1, round(low / 3))
         first = (short, max(short + 1, round(high / 3)))
-        callbacks.append(StepCurriculum(first, (low, high), epochs=max(2, config.epochs // 4)))
+        callbacks.append(StepCurriculum(first, (low, high), epochs=max(2, round(0.35 * config.epochs))))
     callbacks += [
         LRSchedulerCallback(
             torch.optim.lr_scheduler.CosineAnnealingLR,

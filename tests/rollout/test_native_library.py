@@ -128,9 +128,10 @@ def test_a_library_of_something_else_is_told_and_gone_around(folder):
 
 @needs_a_library
 def test_a_library_of_another_version_of_the_package_is_not_called(monkeypatch):
+    path = native_library.load().path
     monkeypatch.setattr(native_library, "_ABI", native_library._ABI + 1)
     with pytest.raises(OSError, match="was built for another version of the package: install it again"):
-        NativeLibrary(native_library.load().path, "portable")
+        NativeLibrary(path, "portable")
 
 
 @needs_a_library
