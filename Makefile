@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer clean
+.PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow --precision bfloat16
@@ -37,6 +37,10 @@ benchmark-rollout: .venv/.dev
 
 benchmark-trainer: .venv/.dev
 	$(BIN)/python -m benchmarks.trainer
+
+# The native roll-out under the compiler's sanitizers: two minutes, needs g++ on Linux.
+sanitize:
+	$(PYTHON) tests/native/sanitize.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

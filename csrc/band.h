@@ -190,6 +190,7 @@ class BandWork {
       }
     }
     b.n = cell - b.cells;
+    store(update, vec{});  // the last pair of bfloat16 may end in the next row
   }
 
   // Sums the gradients of the weights over the cells of a band, and scatters those of the state.

@@ -53,18 +53,24 @@ class Turns {
       for (long i = 0; i < n; i++) f(i);
       return;
     }
-    try {
-      for (long i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < n;) f(i);
-    } catch (...) {
-      failed_.store(true);
-      throw;
-    }
+    for (long i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < n;) f(i);
     wait();
   }
 
   template <class F>
   void once(F f) {
     each(1, [&](long) { f(); });
+  }
+
+  // What a thread does from its first turn to its last. Where it throws, no other thread waits for it any longer.
+  template <class F>
+  void take_part(F f) {
+    try {
+      f();
+    } catch (...) {
+      failed_.store(true);
+      throw;
+    }
   }
 
  private:

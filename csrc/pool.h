@@ -80,7 +80,7 @@ class Pool {
   }
 
   void trim(size_t keep) {
-    size_t spare = used_.size() * PER_SLAB > keep + PER_SLAB ? used_.size() - keep / PER_SLAB - 1 : 0;
+    size_t slabs = (keep + PER_SLAB - 1) / PER_SLAB, spare = used_.size() > slabs ? used_.size() - slabs : 0;
     for (size_t i = 0; i < partial_.size() && spare;) {
       char* slab = partial_[i];
       if (used_[slab]) {
@@ -120,6 +120,7 @@ class Stream {
   // Room for n bytes in a row, after which `slack` more may be touched. n + slack fits into a chunk.
   void* write(size_t n, size_t slack = 0) {
     if (chunks_.empty() || end_.offset + n + slack > Pool::CHUNK) {
+      if (n + slack > Pool::CHUNK) throw std::bad_alloc();  // Native.refusal knows
       chunks_.reserve(chunks_.size() + 1);  // so that a chunk which was taken cannot be lost
       chunks_.push_back(Pool::get().take());
       end_ = {chunks_.size() - 1, 0};

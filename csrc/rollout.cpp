@@ -43,8 +43,10 @@ void for_teams(const Net& n, long size, long threads, bool with_grad, F f) {
     Team team(n, size, with_grad);
     Turns turns((int)threads);
     Crew::run((int)threads, [&](int) {
-      Tile tile(n);
-      f(team, turns, tile, 0);
+      turns.take_part([&] {
+        Tile tile(n);
+        f(team, turns, tile, 0);
+      });
     });
     return;
   }

@@ -289,4 +289,4 @@ def _log10_error(frame: Prediction, label: Tensor) -> float:
 
 def _save_film(frames: Sequence[Prediction], path: Path) -> None:
     film = np.concatenate([frame.image_channels_np for frame in frames])
-    save_film(to_rgb(crop_to_life(film)), path, scale=max(1, 288 // max(film.shape[-2:])))
+    save_film(to_rgb(crop_to_life(film)), path, scale=8)

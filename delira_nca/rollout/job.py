@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,6 +62,7 @@ class Job:
             expected = (x.shape[0], 1, *x.shape[2:])
             if masks.dim() == 0 or len(masks) < self.steps or masks.shape[1:] != expected or masks.dtype != torch.bool:
                 raise ShapeError(f"masks for {self.steps} steps are {self._mismatch(masks, (self.steps,))}")
+            self._check_device(masks)
         elif masks is None:
             fire_threshold(self.cell.fire_rate)
 
@@ -73,6 +73,8 @@ class Job:
             expected = (self.x.shape[0], 1, *self.x.shape[2:])
             if fire is not None and (fire.shape != expected or fire.dtype != torch.bool):
                 raise ShapeError(f"the mask of step {t} is {self._mismatch(fire, ())}")
+            if fire is not None:
+                self._check_device(fire)
             return fire
         if self.masks is not None:
             return self.masks[t - self.start]
@@ -88,9 +90,18 @@ class Job:
         drawn = update_noise(self.seed, t, samples, channels, shape, self.x.device)[:, fixed:]
         return drawn.to(self.x.dtype) * std
 
-    @cached_property
+    @property
     def plain(self) -> PlainCell | str:
-        """The automaton as numbers, or why it cannot be written so."""
+        """The automaton as numbers, or why it cannot be written so.
+
+        Written once for a job, without the lock of a ``cached_property``: that one, of all jobs, may be held at a fork.
+        """
+        if "_plain" not in self.__dict__:
+            self.__dict__["_plain"] = self._describe()
+        found: PlainCell | str = self.__dict__["_plain"]
+        return found
+
+    def _describe(self) -> PlainCell | str:
         describe = getattr(self.cell, "plain", None)
         if describe is None:
             return f"{type(self.cell).__name__} does not describe itself as numbers (it has no plain())"
@@ -111,6 +122,10 @@ class Job:
         if isinstance(self.plain, str):
             raise ConfigError(self.plain)
         return self.plain
+
+    def _check_device(self, mask: Tensor) -> None:
+        if mask.device != self.x.device:
+            raise ConfigError(f"masks are on the device of the state, {self.x.device}, not on {mask.device}")
 
     def _mismatch(self, mask: Tensor, leading: tuple[int, ...]) -> str:
         expected = (*leading, self.x.shape[0], 1, *self.x.shape[2:])

@@ -26,13 +26,22 @@ def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Te
     known = {tensor.untyped_storage().data_ptr() for tensor in not_counted}
     saved: dict[int, int] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> tuple[Tensor, int]:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             saved[storage.data_ptr()] = storage.nbytes()
+        return tensor, tensor._version
+
+    def unpack(packed: tuple[Tensor, int]) -> Tensor:
+        tensor, version = packed
+        if tensor._version != version:  # which autograd looks at only where nobody else does the keeping
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"{tensor.dtype} of {tuple(tensor.shape)}"
+            )
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         result = function()
     return result, sum(saved.values())
 

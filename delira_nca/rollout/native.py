@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ __all__ = ["Native"]
 
 _PADDINGS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 _LEAKS = {"relu": 0.0, "leaky_relu": 0.01}
+_CHUNK = 2**17
+"""Bytes that the library logs in a row: ``Pool::CHUNK`` of ``csrc/pool.h``."""
 
 
 class Native:
@@ -53,6 +55,8 @@ class Native:
             return f"the rule has {len(plain.weights) - 1} hidden layers, and native knows rules with one"
         if plain.nonlinearity not in _LEAKS:
             return f"the nonlinearity is {plain.nonlinearity}, and native knows {' and '.join(_LEAKS)}"
+        if max(4 * plain.num_channels + 64, 8 * -(-job.x.shape[-1] // 64)) > _CHUNK:
+            return f"a cell or a row of {tuple(job.x.shape)} is too large for a piece of its log"
         if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
             return f"autocast is on with {torch.get_autocast_dtype('cpu')}, and native knows bfloat16"
         return None
@@ -142,9 +146,10 @@ class _Rollout(Function):
         tape = call.library.forward(struct, x.data_ptr(), [out.data_ptr() for out in outs], tape=wants_tape)
         del held
         if tape is not None:
-            ctx.tape = _Tape(call.library, tape)
+            handle = _Handle(_serials())
+            _TAPES[handle.value] = _Tape(call.library, tape, handle)
         ctx.call, ctx.shape = call, x.shape
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*tensors, None if tape is None else torch.frombuffer(handle, dtype=torch.int64))
         ctx.set_materialize_grads(False)
         return tuple(outs)
 
@@ -152,12 +157,15 @@ class _Rollout(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
-        tensors = list(ctx.saved_tensors)
+        *tensors, handle = ctx.saved_tensors
         _, needs_x, *needs = ctx.needs_input_grad
         given = [None if grad is None else grad.to(torch.float32).contiguous() for grad in grads]
         template = next((grad for grad in given if grad is not None), None)
         if template is None:
             return (None,) * (2 + len(tensors))
+        tape = _TAPES.get(int(handle))
+        if tape is None:
+            raise RuntimeError("a hook on saved tensors has copied what the roll-out keeps, and let it go")
         gx = torch.empty_like(template) if needs_x else None
         results = [
             torch.zeros_like(tensor, memory_format=torch.contiguous_format) if wanted and tensor is not None else None
@@ -177,18 +185,29 @@ class _Rollout(Function):
         }
         out = native_library.Gradients(**{name: _address(tensor) for name, tensor in named.items()})
         struct, held = call.struct(template, tensors)
-        call.library.backward(struct, ctx.tape.address, [_address(grad) for grad in given], out)
+        call.library.backward(struct, tape.address, [_address(grad) for grad in given], out)
         del held
         return (None, gx, *results)
 
 
-class _Tape:
-    """What the library keeps for a backward pass, given back when the graph goes."""
+class _Handle(ctypes.c_int64):
+    """Memory of the tensor that autograd saves instead of a tape; the tape goes with it."""
 
-    def __init__(self, library: NativeLibrary, address: int) -> None:
-        self.address = address
-        free: Callable[[int], None] = library.free
-        weakref.finalize(self, free, address).atexit = False
+
+_serials = itertools.count().__next__
+_TAPES: dict[int, _Tape] = {}
+
+
+class _Tape:
+    """What the library keeps for a backward pass, given back when autograd lets its saved tensors go."""
+
+    def __init__(self, library: NativeLibrary, address: int, handle: _Handle) -> None:
+        self.free, self.address = library.free, address
+        weakref.finalize(handle, self.give_back, handle.value).atexit = False
+
+    def give_back(self, serial: int) -> None:
+        del _TAPES[serial]
+        self.free(self.address)
 
 
 def _masks(job: Job) -> Tensor | None:

@@ -179,7 +179,7 @@ def use_instruction_set(name: str | None) -> None:
 
 def load() -> NativeLibrary:
     """Best build that this CPU can run, or the one that was insisted on."""
-    library = _load(_forced or available()[-1])
+    library = None if why_not() is not None else _load(_forced or available()[-1])
     if library is None:
         raise ConfigError(f"the native roll-out cannot run here: {why_not()}")
     return library

@@ -64,7 +64,9 @@ def check_budget(plain: PlainCell, job: Job) -> None:
     ConfigError
         With the least number of bytes that would do.
     """
-    if not torch.is_grad_enabled() or job.segment is not None:
+    tensors = [job.x, *(tensor for tensor in plain.tensors() if tensor is not None)]
+    keeps = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if not keeps or job.segment is not None:
         return
     state = job.x.nbytes
     least = least_bytes(job.stops[-1], state, worst_step_bytes(job.x, mortal=plain.alive is not None))

@@ -443,10 +443,7 @@ def test_a_second_backward_pass_gives_the_same_gradients(backend, alive, segment
         gradients(out, model, x)
 
 
-def test_weights_that_changed_under_the_graph_are_told(backend, request):
-    if backend == "reference":
-        reason = "measure_saved_bytes() packs tensors without their version: gradients are wrong in silence"
-        request.applymarker(pytest.mark.xfail(reason=reason))
+def test_weights_that_changed_under_the_graph_are_told(backend):
     model = automaton()
     out = rollout(torch.randn(2, 6, 7, 5), model, 3)
     with torch.no_grad():
@@ -479,11 +476,7 @@ def test_nothing_asks_for_gradients_where_they_are_off(backend):
     assert torch.equal(rollout(x, model, 3, seed=1), target.detach())
 
 
-def test_a_budget_binds_only_where_something_is_kept(backend, request):
-    if backend == "native":
-        request.applymarker(
-            pytest.mark.xfail(reason="check_budget() asks the grad mode only, not what needs a gradient")
-        )
+def test_a_budget_binds_only_where_something_is_kept(backend):
     model = automaton().requires_grad_(False)
     x = torch.randn(2, 6, 7, 5)
     assert torch.equal(rollout(x, model, 9, memory_budget=1), rollout(x, model, 9))
@@ -514,7 +507,6 @@ def test_masks_that_do_not_fit_are_refused(backend, masks):
         rollout(torch.zeros(2, 6, 5, 4), automaton(), 3, masks=lambda t: BAD_MASKS[masks][t, :, :, :, :3])
 
 
-@pytest.mark.xfail(reason="Job looks at the shape and the dtype of masks only: native takes a tensor on meta for none")
 @pytest.mark.parametrize("how", ["tensor", "function"])
 def test_masks_on_another_device_are_refused(backend, how):
     masks = torch.ones(3, 2, 1, 5, 4, dtype=torch.bool, device="meta")

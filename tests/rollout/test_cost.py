@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from delira_nca.errors import ConfigError
 from delira_nca.models import AliveMask, BasicNCAModel, FullFilters, LearnedFilters, MLPRule, Perception, presets
-from delira_nca.rollout import BACKENDS, Job, rollout, using_backend
+from delira_nca.rollout import BACKENDS, Job, native, rollout, using_backend
 from delira_nca.rollout.memory import measure_saved_bytes
 
 MODELS = {
@@ -100,7 +100,7 @@ def kept_by(backend, model, x, steps, budget):
         return None
     if backend.name == "native":
         node = backend.states(job)[steps].grad_fn
-        return node.call.library.tape_bytes(node.tape.address)
+        return node.call.library.tape_bytes(native._TAPES[int(node.saved_tensors[-1])].address)
     weights = [] if isinstance(job.plain, str) else [tensor for tensor in job.plain.tensors() if tensor is not None]
     return measure_saved_bytes(lambda: backend.states(job)[steps], [x, *weights, *model.parameters()])[1]
 

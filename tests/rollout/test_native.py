@@ -4,7 +4,6 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import weakref
@@ -246,7 +245,6 @@ def test_a_tape_goes_with_its_graph(tapes):
     assert not tapes
 
 
-@pytest.mark.xfail(reason="the node holds its tape itself, and lives as long as the result or the loss")
 def test_a_tape_goes_with_the_graph_where_the_result_stays(tapes):
     model, x = of_kind("growing", 2, (24, 20))
     out = rollout(x, model, 9)
@@ -369,12 +367,6 @@ def test_a_forked_child_rolls_out_and_trains_after_its_parent_did():
         assert_equal(torch.autograd.grad(kept, list(model.parameters()), x), expected[1:])
 
 
-HELD_LOCK = pytest.mark.xfail(
-    sys.version_info < (3, 12), reason="Job.plain is a cached_property, which had a lock for all jobs", strict=False
-)
-
-
-@HELD_LOCK
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_may_be_forked_while_another_thread_begins_a_roll_out():
     begun, forked = threading.Event(), threading.Event()
@@ -398,7 +390,6 @@ def test_a_child_may_be_forked_while_another_thread_begins_a_roll_out():
     assert code == 0
 
 
-@HELD_LOCK
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_may_be_forked_while_another_thread_rolls_out():
     model, x = of_kind("growing", 1, (36, 32))
@@ -495,11 +486,6 @@ def test_the_backward_pass_takes_its_products_as_the_forward_pass_did():
     assert_equal(torch.autograd.grad(out.square().sum(), [x, *model.parameters()]), inside)
 
 
-@pytest.mark.xfail(
-    "avx512_bf16" in native_library.available(),
-    reason="the last pair of bfloat16 of a band is half what memory held",
-    strict=False,
-)
 def test_gradients_in_bfloat16_do_not_depend_on_what_was_in_memory():
     """An odd number of free channels, summed in pairs: the last pair of the last cell ends beyond it."""
     model = automaton(16, fixed=3, perception=("identity", LearnedFilters(2)))
@@ -573,17 +559,14 @@ def test_what_points_to_the_library_lives_no_longer_than_the_graph():
     assert tape() is None
 
 
-TOO_LARGE = pytest.mark.xfail(reason="Stream::write() goes beyond its chunk of 128 KiB: memory is overwritten")
-
-
 @pytest.mark.parametrize(
     ("channels", "cells"),
     [
         (1, 2**20),
         (32752, 3),
-        pytest.param(1, 2**20 + 2**15, marks=TOO_LARGE),
-        pytest.param(33000, 3, marks=TOO_LARGE),
-        pytest.param(50000, 3, marks=TOO_LARGE),
+        (1, 2**20 + 2**15),
+        (33000, 3),
+        (50000, 3),
     ],
 )
 def test_what_does_not_fit_into_a_piece_of_the_log_is_refused_or_done_right(channels, cells):

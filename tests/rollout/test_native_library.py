@@ -106,7 +106,6 @@ def test_without_a_library_auto_goes_around_it_and_native_says_why(folder):
     assert roll_out_on_auto() != "native"
 
 
-@pytest.mark.xfail(reason="load() takes the last of no names", raises=IndexError)
 def test_without_a_library_there_is_nothing_to_load(folder):
     with pytest.raises(ConfigError, match="cannot run here: it was not built"):
         native_library.load()
