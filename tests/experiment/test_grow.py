@@ -37,7 +37,7 @@ def test_run_leaves_film_curves_numbers_and_checkpoints(ring, tmp_path):
     records = read_jsonl(result.folder / "metrics.jsonl")
     assert [r["epoch"] for r in records] == [1, 2]
     assert [r["step"] for r in records] == [3, 6]
-    assert records[0]["lr"] == pytest.approx(3e-3)
+    assert records[0]["lr"] == pytest.approx(2e-3)
     assert json.loads((result.folder / "config.json").read_text())["steps"] == [4, 8]
     assert {f.name for f in (result.folder / "checkpoints").iterdir()} >= {"checkpoint_epoch_2.pt"}
     assert (result.folder / "curves.png").stat().st_size > 1000
