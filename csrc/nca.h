@@ -61,6 +61,9 @@ NCA_EXPORT void nca_free(void* tape);
 NCA_EXPORT int64_t nca_tape_bytes(const void* tape);
 // Memory that is kept for the next roll-out, in bytes; trimmed to nothing where asked for.
 NCA_EXPORT int64_t nca_pool_bytes(int trim);
+// GOMP_parallel and omp_get_num_threads of the OpenMP library that the process uses, so that its threads do the work;
+// nulls for threads of our own.
+NCA_EXPORT void nca_use_openmp(void* parallel, void* num_threads);
 // 0: any CPU; 1: AVX2 and FMA; 2: AVX-512; 3: AVX-512 with bfloat16 products.
 NCA_EXPORT int nca_cpu_level(void);
 NCA_EXPORT int nca_abi(void);

@@ -41,9 +41,9 @@ template <class F>
 void for_teams(const Net& n, long size, long threads, bool with_grad, F f) {
   if (is_together(n.job, size)) {
     Team team(n, size, with_grad);
-    Turns turns((int)threads);
-    Crew::run((int)threads, [&](int) {
-      turns.take_part([&] {
+    Turns turns;
+    Crew::run((int)threads, [&](int, int crew) {
+      turns.take_part(crew, [&] {
         Tile tile(n);
         f(team, turns, tile, 0);
       });
@@ -51,7 +51,7 @@ void for_teams(const Net& n, long size, long threads, bool with_grad, F f) {
     return;
   }
   std::atomic<long> next{0};
-  Crew::run((int)threads, [&](int) {
+  Crew::run((int)threads, [&](int, int) {
     Tile tile(n);
     Team team(n, 1, with_grad);
     Turns alone(1);
@@ -283,4 +283,11 @@ int nca_cpu_level(void) {
 #endif
 }
 
-int nca_abi(void) { return 1; }
+void nca_use_openmp(void* parallel, void* num_threads) {
+  OpenMP& openmp = OpenMP::get();
+  openmp.parallel = (void (*)(void (*)(void*), void*, unsigned, unsigned))parallel;
+  openmp.num_threads = (int (*)(void))num_threads;
+  openmp.process = OpenMP::this_process();
+}
+
+int nca_abi(void) { return 2; }

@@ -54,9 +54,9 @@ def _add_grow(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--steps", type=int, nargs=2, default=(48, 64), metavar=("LOW", "HIGH"), help="steps of a roll-out in training"
     )
     parser.add_argument("--regime", default="regenerating", help="growing, persistent or regenerating")
-    parser.add_argument("--epochs", type=int, default=140)
+    parser.add_argument("--epochs", type=int, default=115)
     parser.add_argument("--iterations", type=int, default=50, help="iterations of an epoch")
-    parser.add_argument("--batch-size", type=int, default=4, help="states in one iteration")
+    parser.add_argument("--batch-size", type=int, default=3, help="states in one iteration")
     parser.add_argument("--pool-size", type=int, default=256, help="states in the pool")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Adam, at the beginning")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)")

@@ -93,9 +93,9 @@ class GrowConfig:
     padding: int = 16
     steps: tuple[int, int] = (48, 64)
     regime: str = "regenerating"
-    epochs: int = 140
+    epochs: int = 115
     iterations: int = 50
-    batch_size: int = 4
+    batch_size: int = 3
     pool_size: int = 256
     learning_rate: float = 2e-3
     out: str | None = None

@@ -7,6 +7,8 @@ from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_uint
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from delira_nca.errors import ConfigError, require_choice
 
 __all__ = [
@@ -23,7 +25,7 @@ __all__ = [
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")
 """Builds of the library, from the one that every CPU can run; a later one needs a higher level of CPU."""
 
-_ABI = 1
+_ABI = 2
 _NO_MEMORY = 1
 _forced: str | None = None
 
@@ -100,10 +102,25 @@ class NativeLibrary:
         self._free, self._tape_bytes = library.nca_free, library.nca_tape_bytes
         self._free.argtypes, self._free.restype = [c_void_p], None
         self._tape_bytes.argtypes, self._tape_bytes.restype = [c_void_p], c_int64
+        self._use_openmp = library.nca_use_openmp
+        self._use_openmp.argtypes, self._use_openmp.restype = [c_void_p, c_void_p], None
         self._pool_bytes = library.nca_pool_bytes
         self._pool_bytes.argtypes, self._pool_bytes.restype = [c_int], c_int64
         if library.nca_abi() != _ABI:
             raise OSError(f"{path} was built for another version of the package: install it again")
+
+    def share_threads(self) -> bool:
+        """Work on the threads of PyTorch's OpenMP library, if that is GNU's; whether it is.
+
+        A second pool of threads would compete with PyTorch's, which spin for a while after each of its operations.
+        """
+        library = _openmp()
+        if library is not None:
+            addresses = [
+                ctypes.cast(function, c_void_p) for function in (library.GOMP_parallel, library.omp_get_num_threads)
+            ]
+            self._use_openmp(*addresses)
+        return library is not None
 
     def forward(self, job: Job, x: int, outs: list[int], *, tape: bool) -> int | None:
         """Roll out from the state at an address to those of ``outs``; the address of the tape, if it is wanted."""
@@ -136,10 +153,24 @@ class NativeLibrary:
             raise RuntimeError("the native roll-out failed")
 
 
+def _openmp() -> ctypes.CDLL | None:
+    """GNU's OpenMP library, as PyTorch brings it along; the copy that is loaded already."""
+    root = Path(torch.__file__).parent
+    for path in sorted([*root.glob("lib/libgomp*"), *root.parent.glob("torch.libs/libgomp*")]):
+        library = ctypes.CDLL(str(path))
+        if hasattr(library, "GOMP_parallel") and hasattr(library, "omp_get_num_threads"):
+            return library
+    return None
+
+
 @cache
 def _load(name: str) -> NativeLibrary | None:
     files = sorted(Path(__file__).parent.glob(f"_native_{name}.*"))
-    return NativeLibrary(files[0], name) if files else None
+    if not files:
+        return None
+    library = NativeLibrary(files[0], name)
+    library.share_threads()
+    return library
 
 
 @cache
