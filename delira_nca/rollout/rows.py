@@ -14,7 +14,7 @@ __all__ = ["Rows", "living_rows", "spread"]
 
 
 class Rows:
-    """Where the cells of a batch stand in a (number, ...) tensor, border included.
+    """Where the cells of a batch stand in a (rows, ...) tensor, border included.
 
     A line of cells is treated as a picture that is one cell high.
 
@@ -47,7 +47,7 @@ class Rows:
         ]
 
     def inner(self, rows: Tensor) -> Tensor:
-        """(number, ...) to the (samples, *shape, ...) view of what lies inside of the border."""
+        """(rows, ...) to the (samples, *shape, ...) view of what lies inside of the border."""
         view = rows.view(self.samples, *self.padded, *rows.shape[1:])
         for axis, (size, reach) in enumerate(zip(self.shape, self.radius, strict=True)):
             if reach:
@@ -55,7 +55,7 @@ class Rows:
         return view
 
     def image(self, rows: Tensor) -> Tensor:
-        """(number, C) to the (samples, C, *padded) view in the order of memory that convolutions are fastest on."""
+        """(rows, C) to the (samples, C, *padded) view in the order of memory that convolutions are fastest on."""
         return rows.view(self.samples, *self.padded, rows.shape[1]).movedim(-1, 1)
 
     def cells_last(self, x: Tensor) -> Tensor:
@@ -63,27 +63,27 @@ class Rows:
         return (x.unsqueeze(2) if self._is_line else x).movedim(1, -1)
 
     def load(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) to (number, C), with the border filled."""
+        """(B, C, *spatial) to (rows, C), with the border filled."""
         return self.restore(self.cells_last(x))
 
     def save(self, rows: Tensor) -> Tensor:
-        """(number, C) to a new (samples, *shape, C) tensor."""
+        """(rows, C) to a new (samples, *shape, C) tensor."""
         return self.inner(rows).clone(memory_format=torch.contiguous_format)
 
     def restore(self, cells: Tensor) -> Tensor:
-        """(samples, *shape, C) to (number, C), with the border filled."""
+        """(samples, *shape, C) to (rows, C), with the border filled."""
         rows = cells.new_zeros(self.number, cells.shape[-1])
         self.inner(rows).copy_(cells)
         self.fill_border(rows)
         return rows
 
     def unload(self, rows: Tensor) -> Tensor:
-        """(number, C) to a new (B, C, *spatial) tensor."""
+        """(rows, C) to a new (B, C, *spatial) tensor."""
         x = self.inner(rows).movedim(-1, 1).clone(memory_format=torch.contiguous_format)
         return x.squeeze(2) if self._is_line else x
 
     def mask(self, cells: Tensor) -> Tensor:
-        """(B, 1, *spatial) bool to (number,), False on the border."""
+        """(B, 1, *spatial) bool to (rows,), False on the border."""
         rows = cells.new_zeros(self.number)
         self.inner(rows).copy_(self.cells_last(cells).squeeze(-1))
         return rows
@@ -130,7 +130,7 @@ def spread(cells: Tensor) -> Tensor:
 
 
 def living_rows(grid: Rows, rule: AliveRule, values: Tensor) -> Tensor:
-    """(number,) values of the alive channel to a (number,) bool mask of the cells that live, False on the border."""
+    """(rows,) values of the alive channel to a (number,) bool mask of the cells that live, False on the border."""
     rows = torch.zeros(grid.number, dtype=torch.bool, device=values.device)
     torch.gt(spread(grid.inner(values)), rule.threshold, out=grid.inner(rows))
     return rows

@@ -92,7 +92,7 @@ class Stepper:
 
         Parameters
         ----------
-        x : (number, C) state, changed in place.
+        x : (rows, C) state, changed in place.
         held : cells that may hold anything but zeros, as the step before returned it; None where nobody knows.
         keep : whether what was overwritten is wanted.
 
@@ -142,7 +142,7 @@ class Stepper:
 
         Parameters
         ----------
-        x : (number, C) state after the step; after the call, that before it.
+        x : (rows, C) state after the step; after the call, that before it.
         grad : its gradient, changed in place likewise; None where there is none yet.
         change : what the step overwrote.
         sums : gradients of the automaton's tensors, added up in place; None for those that nobody wants.
@@ -187,7 +187,7 @@ class Stepper:
     # Forwards -----------------------------------------------------------------------------------------------------
 
     def _look(self, x: Tensor) -> list[Tensor]:
-        """What every cell sees, bank by bank, (number, width) each."""
+        """What every cell sees, bank by bank, (rows, width) each."""
         views = []
         for index, bank in enumerate(self._banks):
             if bank.weight is None:
