@@ -15,6 +15,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DeliraNCAError",
+    "ExportError",
     "MemoryBudgetError",
     "MissingDependencyError",
     "MissingFileError",
@@ -47,6 +48,10 @@ class MissingFileError(ConfigError, FileNotFoundError):
 
 class MemoryBudgetError(ConfigError, MemoryError):
     """What was asked for does not fit into memory, however it is computed."""
+
+
+class ExportError(ConfigError):
+    """A model cannot be written in the form that was asked for; the message names the part that does not fit."""
 
 
 class ShapeError(ConfigError):

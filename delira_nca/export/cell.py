@@ -1,0 +1,109 @@
+"""An automaton as JSON: what the engines of the live page read."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ExportError, require_choice
+from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.perception import LearnedFilters, Perception
+from delira_nca.rollout.plain import NotPlainError
+
+__all__ = ["WEIGHTS", "describe_cell", "pack"]
+
+WEIGHTS = {"float32": "<f4", "float16": "<f2"}
+
+
+def pack(tensor: Tensor, weights: str = "float32") -> dict[str, Any]:
+    """Shape, type, and base64 of the numbers.
+
+    Examples
+    --------
+    >>> pack(torch.tensor([1.0, 2.0]), "float16")
+    {'shape': [2], 'type': 'float16', 'data': 'ADwAQA=='}
+    """
+    array = tensor.detach().cpu().float().numpy().astype(WEIGHTS[weights])
+    return {"shape": list(array.shape), "type": weights, "data": base64.b64encode(array.tobytes()).decode()}
+
+
+def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, Any]:
+    """Everything that a step of a two-dimensional automaton needs.
+
+    Parameters
+    ----------
+    model : any model whose parts are the package's own.
+    weights : ``"float32"``, or ``"float16"`` for half the bytes.
+
+    Returns
+    -------
+    dict of plain values, in the words of :class:`delira_nca.rollout.plain.PlainCell`
+
+    Raises
+    ------
+    ExportError
+        For what an engine cannot compute (a part of the user's own, a head, one or three dimensions), and for weights
+        that are not finite. The message names it.
+    """
+    require_choice("type of the weights", weights, WEIGHTS)
+    what = type(model).__name__
+    if not callable(getattr(model, "plain", None)):
+        raise ExportError(f"a live page shows a BasicNCAModel, not a {what}")
+    if model.dims != 2:
+        raise ExportError(f"a live page shows cells on a plane; this {what} has {model.dims} spatial dimensions")
+    if model.head is not None:
+        raise ExportError(f"a live page has no engine for a head, and this {what} has a {type(model.head).__name__}")
+    if type(model).prepare_input is not BasicNCAModel.prepare_input:
+        raise ExportError(f"{what} prepares its input in a way of its own, which a live page cannot do")
+    try:
+        with torch.no_grad():
+            cell = model.plain()
+    except NotPlainError as error:
+        raise ExportError(f"this {what} cannot live on a page: {error}") from None
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor.to(torch.float16) if weights == "float16" else tensor).all():
+            raise ExportError(f"{name} holds NaN or infinity as {weights}: there is nothing to show")
+
+    def packed(tensor: Tensor | None) -> dict[str, Any] | None:
+        return None if tensor is None else pack(tensor, weights)
+
+    return {
+        "channels": cell.num_channels,
+        "fixed": cell.num_fixed_channels,
+        "padding": cell.padding,
+        "filters": pack(cell.filters),  # exact: their sums have to cancel
+        "filterBias": packed(cell.filter_bias),
+        "full": packed(cell.full),
+        "fullBias": packed(cell.full_bias),
+        "fullRelu": cell.full_relu,
+        "gradients": _gradients(model.perception),
+        "layers": [{"weight": packed(w), "bias": packed(b)} for w, b in zip(cell.weights, cell.biases, strict=True)],
+        "nonlinearity": cell.nonlinearity,
+        "timeScale": cell.time_scale,
+        "alive": None
+        if cell.alive is None
+        else {
+            "channel": cell.alive.channel,
+            "threshold": cell.alive.threshold,
+            "before": cell.alive.before,
+            "after": cell.alive.after,
+        },
+        "fireRate": cell.fire_rate,
+        "updateNoise": cell.update_noise,
+    }
+
+
+def _gradients(perception: torch.nn.Module) -> list[list[int]]:
+    """Numbers of the depth-wise filters that are the two gradients of a Sobel filter."""
+    pairs, number = [], 0
+    for spec in perception.filters if isinstance(perception, Perception) else ():
+        if spec == "sobel":
+            pairs.append([number, number + 1])
+        if isinstance(spec, str):
+            number += 2 if spec == "sobel" else 1
+        elif isinstance(spec, LearnedFilters):
+            number += spec.num
+    return pairs

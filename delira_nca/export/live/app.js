@@ -1,0 +1,225 @@
+// The page as a whole: the world, what shows it, and everything that a person can ask for.
+
+import { Chart } from "./chart.js";
+import { classColour, countVotes, cssColour } from "./colours.js";
+import { choice, connect, element } from "./controls.js";
+import { Dish } from "./dish.js";
+import { chooseEngine } from "./engines.js";
+import { Player } from "./player.js";
+import { World } from "./world.js";
+
+const SIDES = ["right", "left", "top", "bottom"];
+const THUMBNAILS_EVERY = 350; // milliseconds
+
+export class App {
+  constructor(page, cell, sources, wanted) {
+    Object.assign(this, { page, cell, sources, wanted, cuts: 0, drawnAt: 0 });
+    const [height, width] = page.image ? page.image.shape.slice(1) : page.grid;
+    this.chosen = chooseEngine(wanted, sources, cell, height, width);
+    this.world = new World(page, cell, this.chosen.make);
+    this.player = new Player(() => this.world.step());
+    this.dish = new Dish(element("dish"), page, this.world, (...stroke) => this.stroke(...stroke));
+    this.chart = new Chart(element("chart"), page.horizon);
+    this.watchTheme();
+    this.fillIn();
+    connect(this);
+    this.showEngine();
+    this.redraw();
+  }
+
+  /** Go with the browser's frames, for good. */
+  run() {
+    const frame = (now) => {
+      if (this.player.frame(now, () => (this.state = this.world.snapshot()))) this.measure();
+      else this.state = this.world.snapshot();
+      this.redraw(now);
+      requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+  }
+
+  // What a person does -------------------------------------------------------------------------------------------
+
+  play(playing) {
+    this.player.playing = playing;
+    element("play").textContent = playing ? "Pause" : "Play";
+    this.announce(playing ? "Playing." : `Paused at step ${this.world.t}.`);
+  }
+
+  stepOnce() {
+    this.play(false);
+    this.world.step();
+    this.measure();
+    this.announce(`Step ${this.world.t}.`);
+  }
+
+  restart() {
+    this.world.restart();
+    this.chart.clear();
+    this.measure();
+    this.announce(this.page.task === "grow" ? "Restarted from the seed." : "Restarted.");
+  }
+
+  clear() {
+    this.world.clear();
+    this.announce("Cleared.");
+  }
+
+  stroke(x, y, radius, first) {
+    const actions = {
+      Erase: () => this.world.erase(x, y, radius),
+      Plant: () => first && this.world.plant(x, y),
+      Draw: () => this.world.draw(x, y, radius / 2, 1),
+      "Rub out": () => this.world.draw(x, y, radius, 0),
+    };
+    actions[this.tool]();
+    this.chart.wound(this.world.t);
+    this.measure();
+    if (first) this.announce(`${this.tool} at column ${x}, row ${y}.`);
+  }
+
+  cut() {
+    const side = SIDES[this.cuts++ % SIDES.length];
+    this.world.cut(side);
+    this.chart.wound(this.world.t);
+    this.measure();
+    this.announce(`The ${side} half was removed at step ${this.world.t}.`);
+  }
+
+  turn(degrees) {
+    this.world.turn(degrees);
+  }
+
+  choose(goal) {
+    this.world.choose(goal);
+    this.chart.clear();
+    this.announce(`The goal is ${this.page.goals[goal].name}.`);
+  }
+
+  show(image, name) {
+    this.world.show(image);
+    this.dish.fit();
+    this.announce(`${name}, ${image.shape[2]} by ${image.shape[1]} cells.`);
+  }
+
+  use(wanted) {
+    this.wanted = wanted;
+    this.chosen = chooseEngine(wanted, this.sources, this.cell, this.world.height, this.world.width);
+    this.world.move(this.chosen.make);
+    this.showEngine();
+    this.announce(`The engine is ${this.world.engine.name}.`);
+  }
+
+  /** The graphics card was taken away: go on with what was seen last. */
+  loseWebGL() {
+    this.chosen = chooseEngine("javascript", this.sources, this.cell, this.world.height, this.world.width);
+    this.chosen.why = "the graphics card was taken away";
+    this.world.move(this.chosen.make, this.state);
+    this.showEngine();
+  }
+
+  // What a person sees -------------------------------------------------------------------------------------------
+
+  announce(text, shown = false) {
+    element("announcer").textContent = text;
+    if (shown) element("clock").textContent = text;
+  }
+
+  watchTheme() {
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const read = () => {
+      const css = getComputedStyle(document.documentElement);
+      const colour = (name) => css.getPropertyValue(`--${name}`).trim();
+      const paper = [1, 3, 5].map((k) => parseInt(colour("dish").slice(k, k + 2), 16));
+      this.style = { paper, ink: colour("ink"), card: colour("card"), soft: colour("soft"), line: colour("line"), accent: colour("accent") };
+      this.thumbnailsAt = null;
+    };
+    dark.addEventListener("change", read);
+    read();
+  }
+
+  /** Everything that stays as the page was written. */
+  fillIn() {
+    const { page } = this;
+    element("explanation").append(
+      ...page.explanation.map((line) => Object.assign(document.createElement("p"), { textContent: line })),
+    );
+    element("figures").hidden = !page.figures.length;
+    for (const [name, value] of page.figures) {
+      const term = Object.assign(document.createElement("dt"), { textContent: name });
+      element("figures").querySelector("dl").append(term, Object.assign(document.createElement("dd"), { textContent: value }));
+    }
+    element("votes").hidden = page.task !== "classify";
+    page.classes.forEach((name, k) => {
+      const row = document.createElement("li");
+      row.append(name, document.createElement("i"), document.createElement("b"));
+      row.children[0].style.background = cssColour(classColour(k));
+      element("votes").querySelector("ol").append(row);
+    });
+    this.views = [-1, ...page.channelNames.keys()].map((view) => this.makeView(view));
+    element("views").append(...this.views.map(({ label }) => label));
+    this.showView(-1);
+  }
+
+  makeView(view) {
+    const name = view < 0 ? { grow: "picture", segment: "decision", classify: "votes" }[this.page.task] : this.page.channelNames[view];
+    const label = Object.assign(document.createElement("label"), { title: name });
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: "view", value: view, checked: view < 0 });
+    input.setAttribute("aria-label", name);
+    input.addEventListener("change", () => this.showView(view));
+    const canvas = Object.assign(document.createElement("canvas"), { width: 48, height: 48 });
+    label.append(input, canvas);
+    return { view, name, label, canvas };
+  }
+
+  showView(view) {
+    this.dish.view = view;
+    element("shown").textContent = this.views[view + 1].name;
+  }
+
+  showEngine() {
+    const { engine } = this.world;
+    engine.canvas?.addEventListener("webglcontextlost", () => this.world.engine === engine && this.loseWebGL());
+    element("engine").textContent = `${engine.name} runs: ${this.chosen.why}.`;
+    const options = [["Auto", "auto"], ["WebGL", "webgl"], ["JavaScript", "javascript"]];
+    choice(element("engines"), "engine", options, this.wanted, (wanted) => this.use(wanted));
+  }
+
+  measure() {
+    this.state = this.world.snapshot();
+    this.error = this.world.error(this.state);
+    if (this.error !== null) this.chart.add(this.world.t, this.error);
+  }
+
+  redraw(now = performance.now()) {
+    this.state ??= this.world.snapshot();
+    this.dish.draw(this.state, this.style);
+    element("clock").textContent = `step ${this.world.t}`;
+    element("rate").textContent = this.player.playing ? `${this.player.rate(now)}/s` : "";
+    element("distance").hidden = this.error == null;
+    if (this.error != null) {
+      element("distance").querySelector("output").textContent = this.error.toExponential(1);
+      this.chart.draw(this.style);
+    }
+    if (this.thumbnailsAt != null && now - this.thumbnailsAt < THUMBNAILS_EVERY) return;
+    this.thumbnailsAt = now;
+    this.describe();
+    for (const { view, canvas } of this.views) this.dish.thumbnail(this.state, view, canvas, this.style);
+    if (this.page.task === "classify") this.showVotes();
+  }
+
+  /** The dish in words, for who does not see it. */
+  describe() {
+    const far = this.error == null ? "" : `, ${this.error.toExponential(1)} from its target`;
+    element("dish").setAttribute("aria-label", `${this.page.title}: ${this.world.width} by ${this.world.height} cells at step ${this.world.t}${far}`);
+    element("chart").setAttribute("aria-label", `Mean squared error over the last steps${far}`);
+  }
+
+  showVotes() {
+    const votes = countVotes(this.state, this.page);
+    [...element("votes").querySelectorAll("li")].forEach((row, k) => {
+      row.children[0].style.width = `${100 * votes[k]}%`;
+      row.children[1].textContent = `${Math.round(100 * votes[k])} %`;
+    });
+  }
+}
