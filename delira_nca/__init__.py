@@ -20,6 +20,7 @@ _ROOMS = (
     "data_loading",
     "environment",
     "experiment",
+    "export",
     "io",
     "logging",
     "models",

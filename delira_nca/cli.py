@@ -76,7 +76,7 @@ def _grow(arguments: argparse.Namespace) -> None:
     for steps, error in result.log10_errors_healing.items():
         print(f"log10 of the mean squared error {steps} steps after one half was cut off: {error:.2f}")
     films = ("growth.gif", "healing.gif") if result.log10_errors_healing else ("growth.gif",)
-    for name in (*films, "curves.png", "metrics.jsonl", "events", "checkpoints"):
+    for name in ("live.html", *films, "curves.png", "metrics.jsonl", "events", "checkpoints"):
         print(result.folder / name)
 
 
@@ -138,6 +138,30 @@ def _check_data(arguments: argparse.Namespace) -> None:
     print(f"note      {source.note}")
 
 
+def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a trained automaton in a form that others can use",
+        description="Write the best network of a run, or of one checkpoint, as a page in which it lives.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="RUN", help="folder of a run, or a checkpoint")
+    parser.add_argument("--html", action="store_true", required=True, help="a page that opens in any browser")
+    parser.add_argument("--out", metavar="FILE", help="of the page (default: live.html in the run's folder)")
+    parser.add_argument("--title", help="of the page (default: name of the run)")
+    parser.add_argument("--grid", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="cells of the dish")
+    parser.add_argument("--weights", default="float32", help="float32, or float16 for a smaller page")
+    parser.set_defaults(run=_export, options=sorted(parser._option_string_actions))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from delira_nca.experiment import export_html
+
+    grid = None if arguments.grid is None else tuple(arguments.grid)
+    given = {"title": arguments.title, "grid": grid, "weights": arguments.weights}
+    print(export_html(arguments.source, arguments.out, **given))
+
+
 def _add_info(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser(
         "info",
@@ -169,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_grow(commands)
     _add_data(commands)
+    _add_export(commands)
     _add_info(commands)
     arguments = parser.parse_args(argv)
     try:

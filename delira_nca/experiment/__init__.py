@@ -1,5 +1,7 @@
 """Runs with a name."""
 
-from delira_nca.experiment.grow import REGIMES, GrowConfig, GrowResult, Regime, grow
+from delira_nca.experiment.export_run import export_html
+from delira_nca.experiment.grow import GrowResult, grow
+from delira_nca.experiment.grow_config import REGIMES, GrowConfig, Regime
 
-__all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "grow"]
+__all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "export_html", "grow"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,14 @@ from torch import Tensor
 from delira_nca._version import __version__
 from delira_nca.data_loading import DataManager, repeat
 from delira_nca.data_loading.sources import dahlia, emoji, load_image, place
-from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
+from delira_nca.errors import ConfigError
+from delira_nca.experiment.grow_config import REGIMES, GrowConfig
+from delira_nca.export.html import to_html
+from delira_nca.export.live_page import LivePage
 from delira_nca.io import replaced
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
-from delira_nca.models import BasicNCAModel, Perception, Prediction, interpret_range_parameter, make_seed, presets
+from delira_nca.models import BasicNCAModel, Perception, Prediction, make_seed, presets
 from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
@@ -34,108 +36,9 @@ from delira_nca.training.callbacks import (
     StepCurriculum,
     WeightAverage,
 )
-from delira_nca.training.devices import choose_device
 from delira_nca.visualization import crop_to_life, save_curves, save_film, save_picture, to_rgb
 
-__all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "grow"]
-
-
-@dataclass(frozen=True)
-class Regime:
-    """What an automaton is trained on: the three of Mordvintsev et al. (2020).
-
-    Parameters
-    ----------
-    pool : whether states live on from iteration to iteration, so that the pattern learns to stay.
-    damaged : how many states of eight get a hole, so that it learns to heal.
-    """
-
-    pool: bool
-    damaged: int
-
-    def num_damaged(self, batch_size: int) -> int:
-        """How many states of a batch get a hole: the article's share of three in eight, and at least one of them."""
-        return max(1, self.damaged * batch_size // 8) if self.damaged else 0
-
-
-PRECISIONS = ("float32", "bfloat16")
-
-REGIMES = {"growing": Regime(False, 0), "persistent": Regime(True, 0), "regenerating": Regime(True, 3)}
-
-
-@dataclass(frozen=True)
-class GrowConfig:
-    """Description of a run that grows a picture: plain values, which are written beside its results.
-
-    Parameters
-    ----------
-    target : picture with transparency to grow; the dahlia of scikit-learn by default.
-    emoji : one emoji to grow instead, from a colour-emoji font of the system.
-    size : cells along the longer side of the picture.
-    padding : empty cells on each side of it.
-    steps : roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
-        results are shown. A training of at least 8 epochs begins with roll-outs of a third of that, which
-        lengthen over the first 35 % of it.
-    regime : growing, persistent or regenerating.
-    epochs, iterations : so many epochs of so many iterations.
-    batch_size, pool_size : states per iteration, and in the pool.
-    learning_rate : of Adam at first; it falls along a cosine to 3 % of that. Results are those of the exponential
-        average of the weights over about 100 iterations.
-    out : folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
-    seed : of everything random.
-    device : ``auto``, ``cpu``, ``cuda``, ...
-    precision : ``float32``, or ``bfloat16`` for matrix products with float32 states and sums.
-    """
-
-    target: str | None = None
-    emoji: str | None = None
-    size: int = 40
-    padding: int = 16
-    steps: tuple[int, int] = (48, 64)
-    regime: str = "regenerating"
-    epochs: int = 115
-    iterations: int = 50
-    batch_size: int = 3
-    pool_size: int = 256
-    learning_rate: float = 2e-3
-    out: str | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "float32"
-
-    def check(self) -> None:
-        """Refuse what cannot work.
-
-        Raises
-        ------
-        ConfigError, UnknownNameError, MissingDependencyError
-            With the value, what was expected, and the nearest right name.
-        """
-        if self.target is not None and self.emoji is not None:
-            raise ConfigError(f"give a target ({self.target!r}) or an emoji ({self.emoji!r}), not both")
-        require_choice("regime", self.regime, REGIMES)
-        if not isinstance(self.steps, (tuple, list)):
-            raise ConfigError(f"steps are two numbers, low and high, not {self.steps!r}")
-        interpret_range_parameter(tuple(self.steps))  # type: ignore[arg-type]  # the range is checked there
-        for name in ("size", "epochs", "iterations", "batch_size", "pool_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {value!r}")
-        if self.padding < 0:
-            raise ConfigError(f"padding is at least 0 cells, not {self.padding!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
-        require_choice("precision", self.precision, PRECISIONS)
-        choose_device(device=self.device)
-        if importlib.util.find_spec("matplotlib") is None:
-            raise MissingDependencyError("the curves need matplotlib: pip install 'delira_nca[viz]'")
-
-    @property
-    def name(self) -> str:
-        """Name of what is grown."""
-        if self.emoji is not None:
-            return "emoji-" + "-".join(f"{ord(character):x}" for character in self.emoji)
-        return "dahlia" if self.target is None else Path(self.target).stem
+__all__ = ["GrowResult", "grow"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +58,15 @@ class GrowResult:
     network: BasicNCAModel
     log10_errors: Mapping[int, float]
     log10_errors_healing: Mapping[int, float]
+
+    def figures(self) -> dict[str, str]:
+        """What the live page tells of the run, in words."""
+        told = {"parameters": f"{self.network.num_trainable_parameters():,}"}
+        told |= {f"log10 error after {n} steps": f"{error:.2f}" for n, error in self.log10_errors.items()}
+        return told | {
+            f"{n} steps after losing a half" if n else "with one half cut off": f"{error:.2f}"
+            for n, error in self.log10_errors_healing.items()
+        }
 
 
 def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
@@ -187,7 +99,8 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     if pool is not None:
         pool.check_batch_size(config.batch_size, 1, REGIMES[config.regime].num_damaged(config.batch_size))
     folder = _claim_folder(config)
-    callbacks = _callbacks(config, pool, folder, progress)
+    shown: dict[str, Any] = {"title": config.name, "seed": seed, "target": target, "steps": config.steps[1]}
+    callbacks = [*_callbacks(config, pool, folder, progress), LivePage(folder / "live.html", **shown)]
     trainer = PyTorchNetworkTrainer(
         network,
         folder / "checkpoints",
@@ -201,13 +114,16 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
         mixed_precision_kwargs={"dtype": config.precision} if config.precision != "float32" else None,
     )
     save_picture(to_rgb(target.numpy()), folder / "target.png")
+    np.save(folder / "target.npy", target.numpy())
     pair = {"data": seed, "label": target}
     with (
         DataManager(repeat(pair, config.batch_size * config.iterations), config.batch_size) as train,
         DataManager(repeat(pair, 4), 4) as valid,
     ):
         best = trainer.train(config.epochs, train, valid, "mse", "lowest")
-    return _results(config, trainer, best, seed, target, folder)
+    result = _results(config, trainer, best, seed, target, folder)
+    to_html(best, folder / "live.html", figures=result.figures(), **shown)
+    return result
 
 
 def _target(config: GrowConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -273,14 +189,16 @@ def _results(
         _save_film([frames[horizon], *healed], folder / "healing.gif")
     title = f"{config.name}, {config.regime}"
     save_curves(trainer.history, folder / "curves.png", keys=["mse", "val_mse"], title=title)
+    result = GrowResult(folder, network, errors, healing)
     written = {
         "log10_error_after_steps": errors,
         "log10_error_after_cutting_in_half": healing,
         "best_epoch": trainer.best.epoch,
+        "figures": result.figures(),
     }
     with replaced(folder / "result.json") as temporary:
         temporary.write_text(json.dumps(written) + "\n")
-    return GrowResult(folder, network, errors, healing)
+    return result
 
 
 def _log10_error(frame: Prediction, label: Tensor) -> float:

@@ -55,4 +55,4 @@ def script(modules: tuple[str, ...]) -> str:
 
 
 def _read(name: str) -> str:
-    return resources.files("delira_nca.export").joinpath("live", name).read_text(encoding="utf-8")
+    return resources.files("delira_nca.export").joinpath("live").joinpath(name).read_text(encoding="utf-8")

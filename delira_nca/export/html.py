@@ -5,41 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from delira_nca._version import __version__
-from delira_nca.errors import ConfigError, ExportError, ShapeError, require_choice
+from delira_nca.errors import ExportError
 from delira_nca.export.assemble import assemble
-from delira_nca.export.cell import describe_cell, pack
+from delira_nca.export.page import describe_page
 from delira_nca.io import replaced
-from delira_nca.models import BasicNCAModel, make_seed
+from delira_nca.models import BasicNCAModel
 
-__all__ = ["LARGEST_GRID", "TASKS", "to_html"]
-
-TASKS = ("grow", "segment", "classify")
-LARGEST_GRID = 2048
-"""Cells along an edge that every WebGL2 can hold."""
-
-_EXPLANATIONS = {
-    "grow": (
-        "Every dot is a cell. It sees only itself and its eight neighbours, and all cells follow the same small rule.",
-        "The picture is drawn by nobody: it grows out of one cell, and the cells keep it up among themselves.",
-        "Wipe over it to kill cells, or cut it in half, and watch what is left.",
-    ),
-    "segment": (
-        "Every dot is a cell that sees its part of the picture and its eight neighbours, and nothing else.",
-        "From step to step the cells agree on what belongs to the structure; the colour is their decision.",
-        "Open or drop a picture of your own, or wipe out what the cells have found and watch it come back.",
-    ),
-    "classify": (
-        "Draw. Every inked dot becomes a cell that sees itself and its eight neighbours, and nothing else.",
-        "The cells talk to their neighbours until they agree on what they are together; colours are their votes.",
-        "Change the drawing while they live, and watch them change their minds.",
-    ),
-}
+__all__ = ["to_html"]
 
 
 def to_html(
@@ -113,32 +88,23 @@ def to_html(
     >>> path.stat().st_size < 1_000_000
     True
     """
-    cell = describe_cell(model, weights)
-    task = _task(model, task, goals, classes)
-    shape = _grid(model, grid, target, image)
-    page = {
-        "delira_nca": __version__,
-        "title": title,
-        "task": task,
-        "grid": list(shape),
-        "cell": cell,
-        "channelNames": _channel_names(model, task, classes),
-        "picture": _picture(model, task),
-        "outputs": {"first": model.num_channels - model.num_output_channels, "count": model.num_output_channels},
-        "classes": list(classes or ()),
-        "seed": _seed(model, task, seed, shape),
-        "targets": _targets(model, task, target, goals, shape),
-        "goals": _goals(model, goals),
-        "image": _image(model, image, task),
-        "normalize": _normalize(model, normalize),
-        "hiddenNoise": None
-        if not model.pad_noise or seed is not None or task == "grow"
-        else {"mean": 0.5, "std": 0.225, "first": model.num_image_channels, "count": model.num_hidden_channels},
-        "horizon": _horizon(model, steps),
-        "figures": [[str(name), str(value)] for name, value in (figures or {}).items()],
-        "explanation": _explanation(explanation, task),
-        "randomSeed": int(random_seed) & 0xFFFFFFFF,
-    }
+    page = describe_page(
+        model,
+        title=title,
+        grid=grid,
+        seed=seed,
+        target=target,
+        goals=goals,
+        image=image,
+        classes=classes,
+        task=task,
+        normalize=normalize,
+        steps=steps,
+        figures=figures,
+        explanation=explanation,
+        weights=weights,
+        random_seed=random_seed,
+    )
     text = assemble(page)
     path = Path(path)
     try:
@@ -147,176 +113,3 @@ def to_html(
     except OSError as error:
         raise ExportError(f"cannot write the page {path}: {error.strerror or error}") from error
     return path
-
-
-def _task(model: BasicNCAModel, task: str | None, goals: object, classes: Sequence[str] | None) -> str:
-    if task is None:
-        looks = model.num_fixed_channels > 0 and not goals
-        task = "classify" if classes else "segment" if looks else "grow"
-    require_choice("task", task, TASKS)
-    if task != "grow" and (not model.num_fixed_channels or not model.num_output_channels):
-        raise ConfigError(
-            f"to {task}, a model looks at fixed channels and answers in output channels; "
-            f"this one has {model.num_fixed_channels} and {model.num_output_channels}"
-        )
-    if task == "segment" and model.num_fixed_channels not in (1, 3):
-        raise ConfigError(f"a picture is grey or RGB, 1 or 3 channels, but the model looks at {model.num_fixed_channels}")
-    if classes and len(classes) != model.num_output_channels:
-        raise ConfigError(f"{len(classes)} classes for {model.num_output_channels} output channels: {list(classes)}")
-    if task == "classify" and not classes:
-        raise ConfigError("to classify, the page needs classes=[...], a name for every output channel")
-    return task
-
-
-def _grid(
-    model: BasicNCAModel, grid: Sequence[int] | None, target: Tensor | Mapping[str, Tensor] | None, image: Tensor | None
-) -> tuple[int, int]:
-    if grid is None:
-        given = next(iter(target.values()), None) if isinstance(target, Mapping) else target
-        given = image if given is None else given
-        grid = (64, 64) if given is None else given.shape[-2:]
-    shape = tuple(grid)
-    if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
-        raise ConfigError(f"grid is (height, width) in cells, at least 1 each, not {grid!r}")
-    if max(shape) > LARGEST_GRID:
-        raise ConfigError(f"a grid of {shape[0]} x {shape[1]} cells: graphics cards hold up to {LARGEST_GRID} an edge")
-    if model.plain().padding in ("reflect", "circular") and min(shape) <= model.radius:
-        raise ConfigError(f"a grid of {shape[0]} x {shape[1]} cells is too small for a padding of {model.radius} cells")
-    return shape
-
-
-def _channel_names(model: BasicNCAModel, task: str, classes: Sequence[str] | None) -> list[str]:
-    image, hidden, output = model.num_image_channels, model.num_hidden_channels, model.num_output_channels
-    colours = ("red", "green", "blue", "alpha")
-    is_colour = image in (3, 4) and (task != "grow" or not model.num_fixed_channels)
-    names = [colours[k] if is_colour else f"image {k + 1}" for k in range(image)]
-    names += [f"hidden {k + 1}" for k in range(hidden)]
-    if task == "classify" and classes:
-        return [*names, *map(str, classes)]
-    is_colour = task == "grow" and model.num_fixed_channels > 0 and output in (3, 4)
-    return [*names, *(colours[k] if is_colour else f"output {k + 1}" for k in range(output))]
-
-
-def _picture(model: BasicNCAModel, task: str) -> dict[str, int]:
-    """Where in the state the picture is that a person looks at."""
-    if task == "grow" and model.num_fixed_channels:
-        count = model.num_output_channels or model.num_hidden_channels
-        first = model.num_channels - model.num_output_channels if model.num_output_channels else model.num_fixed_channels
-    else:
-        first, count = 0, model.num_image_channels or model.num_channels
-    return {"first": first, "count": count if count in (1, 3, 4) else 4 if count > 4 else 1}
-
-
-def _seed(model: BasicNCAModel, task: str, seed: Tensor | None, shape: tuple[int, int]) -> dict[str, Any] | None:
-    if seed is None:
-        if task != "grow":
-            return None
-        alive = model.alive.channel if model.alive is not None else min(3, model.num_channels - 1)
-        first = alive if model.num_fixed_channels == 0 else model.num_fixed_channels
-        seed = make_seed(model.num_channels, (1, 1), first_channel=first)
-    if seed.dim() != 3 or seed.shape[0] != model.num_channels:
-        raise ShapeError(f"a seed of this model is ({model.num_channels}, h, w), not {tuple(seed.shape)}")
-    if any(given > cells for given, cells in zip(seed.shape[1:], shape, strict=True)):
-        raise ShapeError(f"a seed of {tuple(seed.shape[1:])} cells is larger than the grid of {shape}")
-    if not torch.isfinite(seed).all():
-        raise ConfigError("the seed holds NaN or infinity")
-    block = _trimmed(seed)
-    return {"block": pack(block), "whole": max(block.shape[1:]) * 2 > min(shape)}
-
-
-def _trimmed(seed: Tensor) -> Tensor:
-    """The smallest odd-sized part around the middle cell that holds all that is not zero."""
-    height, width = seed.shape[1:]
-    row, column = height // 2, width // 2
-    lived = seed.ne(0).any(0).nonzero()
-    if not len(lived):
-        return seed[:, row : row + 1, column : column + 1]
-    reach_y, reach_x = (lived - torch.tensor([row, column])).abs().amax(0).tolist()
-    if reach_y > min(row, height - 1 - row) or reach_x > min(column, width - 1 - column):
-        return seed
-    return seed[:, row - reach_y : row + reach_y + 1, column - reach_x : column + reach_x + 1]
-
-
-def _targets(
-    model: BasicNCAModel,
-    task: str,
-    target: Tensor | Mapping[str, Tensor] | None,
-    goals: Mapping[str, Sequence[float]] | None,
-    shape: tuple[int, int],
-) -> list[dict[str, Any] | None]:
-    if target is None:
-        return [None] * max(1, len(goals or ()))
-    if task != "grow":
-        raise ConfigError(f"a target is what grows; this page is to {task}")
-    if isinstance(target, Mapping):
-        for name in target:
-            require_choice("goal", name, goals or ())
-    else:
-        target = {next(iter(goals)) if goals else "": target}
-    return [_target(model, target.get(name), shape) for name in (goals or {"": ()})]
-
-
-def _target(model: BasicNCAModel, target: Tensor | None, shape: tuple[int, int]) -> dict[str, Any] | None:
-    if target is None:
-        return None
-    picture = _picture(model, "grow")
-    if target.dim() != 3 or target.shape[0] != picture["count"]:
-        raise ShapeError(f"a target of this model is ({picture['count']}, h, w), not {tuple(target.shape)}")
-    if any(given > cells for given, cells in zip(target.shape[1:], shape, strict=True)):
-        raise ShapeError(f"a target of {tuple(target.shape[1:])} cells is larger than the grid of {shape}")
-    if not torch.isfinite(target).all():
-        raise ConfigError("the target holds NaN or infinity")
-    whole = target.new_zeros(len(target), *shape)
-    top, left = (cells // 2 - given // 2 for given, cells in zip(target.shape[1:], shape, strict=True))
-    whole[:, top : top + target.shape[1], left : left + target.shape[2]] = target
-    return pack(whole, "float16")
-
-
-def _goals(model: BasicNCAModel, goals: Mapping[str, Sequence[float]] | None) -> list[dict[str, Any]]:
-    described = []
-    for name, values in (goals or {}).items():
-        if not model.num_fixed_channels or len(values) != model.num_fixed_channels:
-            raise ConfigError(
-                f"goal {name!r} has {len(values)} values, but the model has {model.num_fixed_channels} fixed channels"
-            )
-        described.append({"name": str(name), "values": [float(value) for value in values]})
-    return described
-
-
-def _image(model: BasicNCAModel, image: Tensor | None, task: str) -> dict[str, Any] | None:
-    if image is None:
-        return None
-    if task == "grow":
-        raise ConfigError("an image is looked at; this model grows a picture of its own: give a seed or a target")
-    if image.dim() != 3 or image.shape[0] != model.num_fixed_channels:
-        raise ShapeError(f"an image for this model is ({model.num_fixed_channels}, h, w), not {tuple(image.shape)}")
-    if not torch.isfinite(image).all():
-        raise ConfigError("the image holds NaN or infinity")
-    return pack(image, "float16")
-
-
-def _normalize(
-    model: BasicNCAModel, normalize: tuple[Sequence[float], Sequence[float]] | None
-) -> dict[str, list[float]]:
-    fixed = model.num_fixed_channels
-    mean, std = ([0.0] * fixed, [1.0] * fixed) if normalize is None else (list(map(float, n)) for n in normalize)
-    if len(mean) != fixed or len(std) != fixed or not all(std):
-        raise ConfigError(f"normalize is mean and std (not 0) of each of {fixed} fixed channels, not {normalize!r}")
-    return {"mean": mean, "std": std}
-
-
-def _horizon(model: BasicNCAModel, steps: int | None) -> int:
-    if steps is None:
-        trained = model.training_timesteps
-        steps = trained if isinstance(trained, int) else trained[1]
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ConfigError(f"steps is a whole number of at least 1, not {steps!r}")
-    return steps
-
-
-def _explanation(explanation: Sequence[str] | None, task: str) -> list[str]:
-    if explanation is None:
-        return list(_EXPLANATIONS[task])
-    if isinstance(explanation, str) or not 1 <= len(explanation) <= 3:
-        raise ConfigError(f"an explanation is one to three lines, not {explanation!r}")
-    return list(map(str, explanation))

@@ -2,8 +2,15 @@
 
 from delira_nca._lazy import lazy_names
 
-__all__ = ["load_checkpoint", "replaced", "save_checkpoint"]
+_HOMES = {
+    "describe_network": "network",
+    "load_checkpoint": "checkpoint",
+    "load_network": "network",
+    "replaced": "files",
+    "save_checkpoint": "checkpoint",
+    "save_network": "network",
+}
 
-__getattr__, __dir__ = lazy_names(
-    __name__, {"load_checkpoint": "checkpoint", "replaced": "files", "save_checkpoint": "checkpoint"}
-)
+__all__ = sorted(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

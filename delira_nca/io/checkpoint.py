@@ -14,7 +14,7 @@ from torch import Tensor
 from delira_nca.errors import CheckpointError
 from delira_nca.io.files import replaced
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["is_plain", "load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -68,6 +68,21 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not the state of a run")
     return state
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a checkpoint can hold a value.
+
+    Examples
+    --------
+    >>> is_plain({"steps": (48, 64)}), is_plain({"plot": print})
+    (True, False)
+    """
+    try:
+        _plain(value, "value")
+    except CheckpointError:
+        return False
+    return True
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from delira_nca._version import __version__
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
+from delira_nca.io.network import describe_network
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
@@ -321,6 +322,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "global_iter_num": self.global_iter_num,
             "fold": self.fold,
             "seed": self.seed,
+            "model": describe_network(self.network),
             "network": dict(self.network.state_dict()),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "precision": self.precision.state_dict(),

@@ -1,0 +1,65 @@
+"""A run that lies on the disk, in a form that others can use."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from delira_nca.errors import MissingFileError
+from delira_nca.export.html import to_html
+from delira_nca.io import load_network
+
+__all__ = ["export_html"]
+
+
+def export_html(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    title: str | None = None,
+    grid: tuple[int, int] | None = None,
+    weights: str = "float32",
+) -> Path:
+    """Write the best network of a run as a live page.
+
+    Parameters
+    ----------
+    source : folder of a run, or a checkpoint.
+    out : of the page; ``live.html`` in the folder of the run, or beside the checkpoint, by default.
+    title : of the page; the name of the run by default.
+    grid : (height, width) in cells; that of the training by default.
+    weights : ``"float32"`` or ``"float16"``.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such run, or no checkpoint in it.
+    CheckpointError, ExportError, ConfigError
+        If the checkpoint is not readable, or its model cannot live on a page.
+    """
+    source = Path(source)
+    checkpoint = source if source.is_file() else _best_checkpoint(source)
+    folder = source.parent if source.is_file() else source
+    options: dict[str, Any] = {}
+    if (folder / "target.npy").is_file() and not source.is_file():
+        options["target"] = torch.from_numpy(np.load(folder / "target.npy", allow_pickle=False))
+    if (folder / "result.json").is_file() and not source.is_file():
+        options["figures"] = json.loads((folder / "result.json").read_text()).get("figures")
+    name = source.stem if source.is_file() else source.resolve().name
+    page = folder / "live.html" if out is None else Path(out)
+    return to_html(load_network(checkpoint), page, title=title or name, grid=grid, weights=weights, **options)
+
+
+def _best_checkpoint(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise MissingFileError(f"there is no run {folder}")
+    best = folder / "checkpoints" / "checkpoint_best.pt"
+    found = [best] if best.is_file() else sorted(folder.rglob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise MissingFileError(f"run {folder} holds no checkpoint (checkpoint*.pt)")
+    return found[-1]

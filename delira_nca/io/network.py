@@ -1,0 +1,78 @@
+"""A trained automaton in a file of its own, or out of the checkpoint of a run: description and weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from delira_nca.errors import CheckpointError, ConfigError
+from delira_nca.io.checkpoint import is_plain, load_checkpoint, save_checkpoint
+from delira_nca.models.basic_nca import BasicNCAModel
+
+__all__ = ["describe_network", "load_network", "save_network"]
+
+
+def describe_network(network: Any) -> dict[str, Any] | None:
+    """Class path and arguments of a model; None of a network that cannot be described by plain values."""
+    if not callable(getattr(network, "to_dict", None)):
+        return None
+    arguments = network.to_dict()
+    if not is_plain(arguments):
+        return None
+    return {"class": f"{type(network).__module__}.{type(network).__qualname__}", "arguments": arguments}
+
+
+def save_network(network: BasicNCAModel, path: str | os.PathLike[str]) -> None:
+    """Write a model with its weights, for :func:`load_network`.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be described by plain values, or the file cannot be written.
+
+    Examples
+    --------
+    >>> from delira_nca.models import presets
+    >>> path = getfixture("tmp_path") / "growing.pt"
+    >>> save_network(BasicNCAModel(**presets.growing()), path)
+    >>> load_network(path).num_trainable_parameters()
+    8336
+    """
+    description = describe_network(network)
+    if description is None:
+        raise CheckpointError(f"{type(network).__name__} has arguments that are no plain values: save its state_dict()")
+    save_checkpoint({"model": description, "network": dict(network.state_dict())}, path)
+
+
+def load_network(
+    path: str | os.PathLike[str], cls: type[BasicNCAModel] = BasicNCAModel, *, best: bool = True, **modules: Any
+) -> BasicNCAModel:
+    """Model out of a file of :func:`save_network` or a checkpoint of a run, ready to predict. Nothing is executed.
+
+    Parameters
+    ----------
+    path : of the file.
+    cls : class of the model, where it is one of the user's own.
+    best : whether to take the weights of the run's best epoch, where a score decided one, and not those of the last.
+    **modules : perception, rule or head, where they are modules of the user's own.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no readable checkpoint, does not describe its model, or is of another class.
+    """
+    state = load_checkpoint(path)
+    described: Mapping[str, Any] | None = state.get("model")
+    if described is None:
+        raise CheckpointError(f"{Path(path)} does not say of which model it is: make the model, and load its weights")
+    wanted = f"{cls.__module__}.{cls.__qualname__}"
+    if described["class"] != wanted:
+        raise CheckpointError(f"{Path(path)} is of a {described['class']}, not a {wanted}: pass cls=...")
+    try:
+        network = cls.from_dict(described["arguments"], **modules)
+        network.load_state_dict((best and state.get("best_weights")) or state["network"])
+    except (ConfigError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{Path(path)} does not fit a {cls.__name__} of this version: {error}") from error
+    return network.eval()
