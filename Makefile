@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer sanitize clean
+.PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer
+.PHONY: benchmark-live sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow --precision bfloat16
@@ -34,6 +35,9 @@ benchmark-data: .venv/.dev
 
 benchmark-rollout: .venv/.dev
 	$(BIN)/python -m benchmarks.rollout --table docs/rollout_data.rst
+
+benchmark-live: .venv/.dev
+	$(BIN)/python -m benchmarks.live
 
 benchmark-trainer: .venv/.dev
 	$(BIN)/python -m benchmarks.trainer

@@ -10,6 +10,8 @@ import pytest
 from delira_nca import __version__
 from delira_nca.cli import main
 from delira_nca.data_loading import sources
+from delira_nca.io import save_network
+from delira_nca.models import BasicNCAModel, presets
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,7 @@ from delira_nca.data_loading import sources
         (["grow", "--steps", "96", "64"], "low < high, not (96, 64)"),
         (["grow", "--target", "nowhere.png"], "nowhere.png"),
         (["grow", "--device", "cuda:99", "--size", "8"], "cuda:99"),
+        (["export", "nowhere", "--html"], "there is no run nowhere"),
         (["data", "check", "nuclei2d"], "Did you mean 'nuclei_2d'?"),
         (["data", "check", "nuclei_2d", "--root", "nowhere.whl"], "there is no 'nowhere.whl'"),
         (["data", "check", "nuclei_2d", "--root", "."], "pip download --no-deps stardist==0.9.2"),
@@ -115,3 +118,10 @@ def test_info_prints_a_report_for_people_and_one_for_programs(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["versions"]["delira_nca"] == __version__
     assert found["backends"]["reference"] is None
+
+
+def test_export_writes_a_page_and_prints_its_path(capsys, tmp_path):
+    save_network(BasicNCAModel(**presets.growing()), tmp_path / "fresh.pt")
+    assert main(["export", str(tmp_path / "fresh.pt"), "--html", "--grid", "20", "30", "--title", "A <seed>"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "live.html")
+    assert "<title>A &lt;seed&gt;</title>" in (tmp_path / "live.html").read_text()

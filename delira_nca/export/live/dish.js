@@ -23,7 +23,7 @@ export class Dish {
     this.pixels = small.getContext("2d").createImageData(world.width, world.height);
     this.zoom = Math.max(1, Math.ceil(PIXELS / Math.max(world.width, world.height)));
     [canvas.width, canvas.height] = [world.width * this.zoom, world.height * this.zoom];
-    canvas.style.maxWidth = `${(78 * world.width) / world.height}vh`;
+    canvas.style.maxWidth = `calc(max(18rem, 100vh - 19rem) * ${world.width / world.height})`;
   }
 
   draw(state, style) {
