@@ -21,17 +21,17 @@ LARGEST_GRID = 2048
 
 _EXPLANATIONS = {
     "grow": (
-        "Every dot is a cell. It sees only itself and its eight neighbours, and all cells follow the same small rule.",
+        "Every dot is a cell. It sees only itself and {neighbours}, and all cells follow the same small rule.",
         "The picture is drawn by nobody: it grows out of one cell, and the cells keep it up among themselves.",
         "Wipe over it to kill cells, or cut it in half, and watch what is left.",
     ),
     "segment": (
-        "Every dot is a cell that sees its part of the picture and its eight neighbours, and nothing else.",
+        "Every dot is a cell that sees its part of the picture and {neighbours}, and nothing else.",
         "From step to step the cells agree on what belongs to the structure; the colour is their decision.",
         "Open or drop a picture of your own, or wipe out what the cells have found and watch it come back.",
     ),
     "classify": (
-        "Draw. Every inked dot becomes a cell that sees itself and its eight neighbours, and nothing else.",
+        "Draw. Every inked dot becomes a cell that sees itself and {neighbours}, and nothing else.",
         "The cells talk to their neighbours until they agree on what they are together; colours are their votes.",
         "Change the drawing while they live, and watch them change their minds.",
     ),
@@ -80,7 +80,7 @@ def describe_page(
         else {"mean": 0.5, "std": 0.225, "first": model.num_image_channels, "count": model.num_hidden_channels},
         "horizon": _horizon(model, steps),
         "figures": [[str(name), str(value)] for name, value in (figures or {}).items()],
-        "explanation": _explanation(explanation, task),
+        "explanation": _explanation(model, explanation, task),
         "randomSeed": int(random_seed) & 0xFFFFFFFF,
     }
 
@@ -254,9 +254,10 @@ def _horizon(model: BasicNCAModel, steps: int | None) -> int:
     return steps
 
 
-def _explanation(explanation: Sequence[str] | None, task: str) -> list[str]:
+def _explanation(model: BasicNCAModel, explanation: Sequence[str] | None, task: str) -> list[str]:
     if explanation is None:
-        return list(_EXPLANATIONS[task])
+        seen = "its eight neighbours" if model.radius == 1 else f"its neighbours up to {model.radius} cells away"
+        return [line.format(neighbours=seen) for line in _EXPLANATIONS[task]]
     if isinstance(explanation, str) or not 1 <= len(explanation) <= 3:
         raise ConfigError(f"an explanation is one to three lines, not {explanation!r}")
     return list(map(str, explanation))
