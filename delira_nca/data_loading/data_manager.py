@@ -139,23 +139,27 @@ class DataManager:
         """What changes a batch, or ``None``."""
         return self._settings.transforms
 
-    def get_batchgen(self, seed: int | None = None, *, epoch: int = 1) -> BatchGenerator:
+    def get_batchgen(self, seed: int | None = None, *, epoch: int = 1, start: int = 0) -> BatchGenerator:
         """Batches of one epoch; they are built when the result is iterated, and anew at each iteration.
 
         Parameters
         ----------
         seed : in place of the manager's.
         epoch : number of the epoch, at least 0; order and augmentation differ from epoch to epoch.
+        start : number of the first batch: those before it are not built, and the others are what they would be.
 
         Raises
         ------
         ConfigError
-            If seed or epoch is not an integer of at least 0.
+            If seed, epoch or start is not an integer of at least 0, or start is beyond the last batch.
         """
         seed = self._settings.seed if seed is None else seed
         require_integer("seed", seed, 0)
         require_integer("epoch", epoch, 0)
-        return BatchGenerator(self._settings, self._crew, int(seed), int(epoch))
+        require_integer("start", start, 0)
+        if start > self.n_batches:
+            raise ConfigError(f"an epoch has {self.n_batches} batches: none is left after the first {start}")
+        return BatchGenerator(self._settings, self._crew, int(seed), int(epoch), int(start))
 
     def show_batch(
         self,
@@ -272,17 +276,19 @@ class BatchGenerator:
     It can be iterated again, left early, and iterated while another one is. Made by `DataManager.get_batchgen`.
     """
 
-    def __init__(self, settings: Settings, crew: Crew, seed: int, epoch: int) -> None:
+    def __init__(self, settings: Settings, crew: Crew, seed: int, epoch: int, start: int = 0) -> None:
         self._settings, self._crew = settings, crew
-        self.seed, self.epoch = seed, epoch
+        self.seed, self.epoch, self.start = seed, epoch, start
 
     def __len__(self) -> int:
-        return self._settings.n_batches
+        return self._settings.n_batches - self.start
 
     def build(self, index: int) -> Batch:
         """Build one batch in this process: the one that iterating gives at this place."""
         tasks = self._settings.tasks(self.seed, self.epoch)
-        return next(self._crew.run(itertools.islice(tasks, index, index + 1), is_here=True))
+        first = self.start + index
+        return next(self._crew.run(itertools.islice(tasks, first, first + 1), is_here=True))
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._crew.run(self._settings.tasks(self.seed, self.epoch))
+        tasks = self._settings.tasks(self.seed, self.epoch)
+        return self._crew.run(itertools.islice(tasks, self.start, None))

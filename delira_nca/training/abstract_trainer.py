@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
 from delira_nca.training.callbacks.abstract_callback import HOOKS
 from delira_nca.training.dispatch import CallbackTable
+from delira_nca.training.interruption import Interruption
 from delira_nca.training.scores import BestScore, find_score_key, is_better
 
 __all__ = ["AbstractNetworkTrainer"]
@@ -35,10 +37,13 @@ class AbstractNetworkTrainer(ABC):
     metrics_val : metrics of the last epoch.
     best : the :class:`BestScore` of this run.
     start_epoch : number of the next epoch, from 1.
+    iteration : training iterations done in an epoch that is not done yet.
     global_iter_num : training iterations done.
+    on_requeue : called after SIGUSR1 has ended a training and everything is saved;
+        :func:`delira_nca.training.interruption.requeue_on_slurm` puts the job of Slurm into the queue again.
     """
 
-    STATE_KEYS: frozenset[str] = frozenset({"stop_training", "stop_reason", "val_freq", "extra"})
+    STATE_KEYS: frozenset[str] = frozenset({"stop_training", "stop_now", "stop_reason", "val_freq", "extra"})
 
     def __init__(self, fold: int = 0, callbacks: Sequence[Any] = ()) -> None:
         self.fold = fold
@@ -48,12 +53,14 @@ class AbstractNetworkTrainer(ABC):
         self.best = BestScore()
         self.history: list[dict[str, Any]] = []
         self.metrics_val: dict[str, float] = {}
-        self.start_epoch, self.global_iter_num = 1, 0
+        self.start_epoch, self.iteration, self.global_iter_num = 1, 0, 0
         self.val_freq = 1
         self._validates = False
-        self.stop_training = False
+        self.stop_training = self.stop_now = False
         self.stop_reason: str | None = None
         self.extra: dict[str, Any] = {}
+        self.on_requeue: Callable[[], Any] | None = None
+        self._left_early = False
 
     # The loop -----------------------------------------------------------------------------------------------------
 
@@ -66,8 +73,13 @@ class AbstractNetworkTrainer(ABC):
         val_score_mode: str = "highest",
         *,
         val_freq: int | None = None,
+        resume: Path = "never",
+        on_interrupt: str = "raise",
     ) -> Any:
         """Train until ``num_epochs`` epochs of the run are done, counted from its first.
+
+        SIGTERM, SIGUSR1 and the first Ctrl+C end the training when the current step is done and its state is saved; a
+        second Ctrl+C ends it at once. See :class:`delira_nca.training.interruption.Interruption`.
 
         Parameters
         ----------
@@ -76,6 +88,9 @@ class AbstractNetworkTrainer(ABC):
         val_score_key : score that decides which epoch is best: of validation where there is one, else of training.
         val_score_mode : ``"highest"`` or ``"lowest"``: which way is better.
         val_freq : validate every so many epochs; as set in the trainer by default.
+        resume : ``"never"``; ``"auto"``, to go on from the newest sound checkpoint in the trainer's folder, or to begin
+            where there is none; or the path of a checkpoint or of a folder with some.
+        on_interrupt : after the first Ctrl+C ``"raise"`` a KeyboardInterrupt, or ``"return"`` as after a normal end.
 
         Returns
         -------
@@ -85,26 +100,59 @@ class AbstractNetworkTrainer(ABC):
         ------
         ConfigError
             Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none.
+        CheckpointError
+            Before the first batch: if there are checkpoints to go on from, but none is sound or fits.
         """
+        interruption = Interruption(self._stop_for_signal, on_interrupt, self.on_requeue)
+        self._resume(resume)
         self._check_train_arguments(num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq)
-        try:
-            self._at_training_begin(num_epochs=num_epochs)
-            for epoch in range(self.start_epoch, num_epochs + 1):
-                self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
-                metrics = dict(self._train_single_epoch(_batches(datamgr_train, epoch), epoch))
-                validated = self._validates and epoch % self.val_freq == 0
-                if validated:
-                    measured = self._validate_single_epoch(_batches(datamgr_valid, epoch), epoch)
-                    metrics |= {f"val_{name}": value for name, value in measured.items()}
-                is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
-                self._at_epoch_end(metrics, val_score_key, epoch, is_best)
-                if self.stop_training:
-                    break
-        except BaseException as error:
-            self._at_exception(error)
-            self._at_training_end(exception=error)
-            raise
+        with interruption:
+            try:
+                self._at_training_begin(num_epochs=num_epochs)
+                for epoch in range(self.start_epoch, num_epochs + 1):
+                    self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
+                    metrics = dict(self._train_single_epoch(self._batches_left(datamgr_train, epoch), epoch))
+                    if self._left_early:
+                        break
+                    validated = self._validates and epoch % self.val_freq == 0
+                    if validated:
+                        measured = self._validate_single_epoch(_batches(datamgr_valid, epoch), epoch)
+                        metrics |= {f"val_{name}": value for name, value in measured.items()}
+                    is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
+                    self._at_epoch_end(metrics, val_score_key, epoch, is_best)
+                    if self.stop_training or self.stop_now:
+                        break
+                interruption.conclude()
+            except BaseException as error:
+                self._at_exception(error)
+                self._at_training_end(exception=error)
+                raise
         return self._at_training_end()
+
+    def _batches_left(self, source: Any, epoch: int) -> Iterator[Mapping[str, Any]]:
+        """Yield the batches that an epoch has left, until somebody wants the training to stop now."""
+        batches = _batches(source, epoch, self.iteration)
+        total = self.iteration + len(batches) if hasattr(batches, "__len__") else None
+        iterator = iter(batches)
+        try:
+            while True:
+                if self.stop_now and total is not None:
+                    self._left_early = self.iteration < total
+                    return
+                batch = next(iterator, None)
+                if batch is None:
+                    return
+                if self.stop_now:
+                    self._left_early = True
+                    return
+                yield batch
+        finally:
+            getattr(iterator, "close", lambda: None)()
+
+    def _resume(self, resume: Path) -> None:
+        """Take up the state of a checkpoint, as ``resume`` of :meth:`train` says."""
+        if resume != "never":
+            raise NotImplementedError(f"{type(self).__name__} reads no state: override _resume")
 
     def _check_train_arguments(
         self, num_epochs: int, train: Any, valid: Any, key: str | None, mode: str, val_freq: int | None
@@ -130,11 +178,19 @@ class AbstractNetworkTrainer(ABC):
             if self.best.score is not None:
                 _LOGGER.warning("another score decides from now on (%r): the best one starts anew", key)
             self.best = requested
-        self.stop_training, self.stop_reason = False, None
+        self.stop_training = self.stop_now = self._left_early = False
+        self.stop_reason = None
 
-    def stop(self, reason: str) -> None:
-        """End the training after this epoch, for a reason that stays readable as ``stop_reason``."""
-        self.stop_training, self.stop_reason = True, reason
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """End the training after this epoch, for a reason that stays readable as ``stop_reason``.
+
+        ``now`` ends it after this step. Its epoch is not done then: it is neither validated nor in the history, and a
+        run that goes on from the state that is saved does what the epoch has left.
+        """
+        self.stop_training, self.stop_now, self.stop_reason = True, self.stop_now or now, reason
+
+    def _stop_for_signal(self, name: str) -> None:
+        self.stop(f"signal {name}", now=True)
 
     # What a subclass fills in -------------------------------------------------------------------------------------
 
@@ -191,6 +247,7 @@ class AbstractNetworkTrainer(ABC):
             val_score_key=val_score_key,
             curr_epoch=epoch,
             num_epochs=num_epochs,
+            first_iter=self.iteration,
         )
 
     def _at_epoch_end(
@@ -199,7 +256,7 @@ class AbstractNetworkTrainer(ABC):
         """Write the epoch into the history, dispatch ``at_epoch_end``, and then ``at_checkpoint``."""
         self.metrics_val = dict(metrics_val)
         self.history.append({"epoch": epoch, **self.metrics_val})
-        self.start_epoch = epoch + 1
+        self.start_epoch, self.iteration = epoch + 1, 0
         event = {"val_metrics": self.metrics_val, "curr_epoch": epoch, "is_best": is_best}
         self._dispatch("at_epoch_end", val_score_key=val_score_key, **event)
         self._dispatch("at_checkpoint", **event)
@@ -252,6 +309,14 @@ class AbstractNetworkTrainer(ABC):
             self._update_state(state)
         batch: Mapping[str, Any] = event["data_dict"]
         return batch
+
+    def _finish_iteration(self, iter_num: int, epoch: int) -> None:
+        """Count an iteration of training as done, and dispatch ``at_iter_done``: to be called last in each."""
+        event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.global_iter_num}
+        self.global_iter_num += 1
+        self.iteration += 1
+        if self._callbacks.listens("at_iter_done"):
+            self._dispatch("at_iter_done", **event)
 
     def _check_state_keys(self, state: Mapping[str, Any], who: str, *, also: str | None = None) -> None:
         allowed = self.STATE_KEYS | ({also} if also else set())
@@ -315,11 +380,20 @@ class AbstractNetworkTrainer(ABC):
         return "\n".join(lines)
 
 
-def _batches(source: Any, epoch: int) -> Iterable[Mapping[str, Any]]:
-    """Batches of one epoch, of a data manager (asked for this epoch, if it knows epochs) or of any iterable."""
+def _batches(source: Any, epoch: int, start: int = 0) -> Iterable[Mapping[str, Any]]:
+    """Batches of one epoch from number ``start`` on, of a data manager or of any iterable.
+
+    A manager that knows epochs is asked for this one; where it cannot leave out batches, they are built and dropped.
+    """
     get = getattr(source, "get_batchgen", None)
     if get is None:
-        iterable: Iterable[Mapping[str, Any]] = source
-        return iterable
-    batches: Iterable[Mapping[str, Any]] = get(epoch=epoch) if "epoch" in inspect.signature(get).parameters else get()
-    return batches
+        batches = source
+    else:
+        known = inspect.signature(get).parameters
+        wanted = {"epoch": epoch, **({"start": start} if start else {})}
+        batches = get(**{name: value for name, value in wanted.items() if name in known})
+        if "start" in known:
+            start = 0
+    if not start:
+        return batches  # type: ignore[no-any-return]
+    return batches[start:] if isinstance(batches, Sequence) else itertools.islice(batches, start, None)

@@ -13,6 +13,12 @@ __all__ = ["SampleMean"]
 class SampleMean:
     """Mean over samples of values that are themselves means over batches.
 
+    Parameters
+    ----------
+    state : from :meth:`state_dict`, to go on from.
+
+    Notes
+    -----
     Sums stay on a GPU until :meth:`result`, so that no iteration waits for one.
 
     Examples
@@ -24,9 +30,9 @@ class SampleMean:
     {'loss': 2.0}
     """
 
-    def __init__(self) -> None:
-        self._sums: dict[str, Any] = {}
-        self._counts: dict[str, int] = {}
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self._sums: dict[str, Any] = dict(state["sums"]) if state else {}
+        self._counts: dict[str, int] = dict(state["counts"]) if state else {}
 
     def add(self, values: Mapping[str, Any], num_samples: int) -> None:
         """Take in the values of one batch."""
@@ -39,3 +45,7 @@ class SampleMean:
     def result(self) -> dict[str, float]:
         """Means so far, by name."""
         return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts so far."""
+        return {"sums": {name: float(total) for name, total in self._sums.items()}, "counts": dict(self._counts)}

@@ -113,6 +113,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         derive_seed(seed)
         self._device_argument = device
         self._best_weights: dict[str, Tensor] | None = None
+        self._means, self._begun_means = SampleMean(), None
         self._memory_check = MemoryCheck()
         self._setup(
             network,
@@ -181,11 +182,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
         """Train on every batch, and return the means over samples of losses and metrics."""
         self.network.train()
-        means = SampleMean()
-        for iter_num, batch in enumerate(batchgen):
-            values, _ = self._iterate(batch, iter_num, epoch, train=True)
-            means.add(values, batch_length(batch))
-        if not (result := means.result()):
+        for iter_num, batch in enumerate(batchgen, start=self.iteration):
+            self._iterate(batch, iter_num, epoch, train=True)
+        if not (result := self._means.result()) and not self._left_early:
             raise ConfigError(f"the training data gave no batch in epoch {epoch}")
         return result
 
@@ -208,7 +207,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         Returns
         -------
         tuple of (losses and metrics, prediction), detached
-            In training, one more iteration counts as done.
+            In training, one more iteration counts as done, and its values go into the means of the epoch.
         """
         event = {
             "iter_num": iter_num,
@@ -223,7 +222,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         values, prediction = self._closure(data_dict, iter_num, train=train)
         if self._callbacks.listens("at_iter_end"):
             self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)
-        self.global_iter_num += int(train)
+        if train:
+            self._means.add(values, batch_length(batch))
+            self._finish_iteration(iter_num, epoch)
         return values, prediction
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
@@ -292,6 +293,13 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
+    def _at_epoch_begin(
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
+    ) -> None:
+        """Begin the means of the epoch, or go on with those of one that was begun before."""
+        self._means, self._begun_means = SampleMean(self._begun_means), None
+        super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs, **kwargs)
+
     def _at_epoch_end(
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
     ) -> None:
@@ -319,6 +327,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "format_version": FORMAT_VERSION,
             "versions": {"delira_nca": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
             "epoch": self.start_epoch - 1,
+            "iteration": self.iteration,
+            "means": self._means.state_dict() if self.iteration else None,
             "global_iter_num": self.global_iter_num,
             "fold": self.fold,
             "seed": self.seed,
@@ -398,6 +408,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.history = copy.deepcopy(list(new_state["history"]))
         self.metrics_val = dict(new_state["metrics_val"])
         self.start_epoch, self.global_iter_num = new_state["epoch"] + 1, new_state["global_iter_num"]
+        self.iteration, self._begun_means = new_state.get("iteration", 0), new_state.get("means")
         self.fold, self.seed = new_state["fold"], new_state["seed"]
         return self
 

@@ -36,7 +36,8 @@ class PlainTrainer(AbstractNetworkTrainer):
             if seen.get("fails"):
                 raise seen["fails"]
             self._dispatch("at_iter_end", data_dict=seen, metrics={}, prediction=None, **event)
-            self.global_iter_num += train
+            if train:
+                self._finish_iteration(iter_num, epoch)
 
     def _train_single_epoch(self, batchgen, epoch):
         self._iterate(batchgen, epoch, True)

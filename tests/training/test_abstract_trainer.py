@@ -65,6 +65,8 @@ def _epoch(number, first_iteration):
         for iter_num in range(2):
             global_iter_num = first_iteration + (iter_num if train else 2)
             yield from ((hook, number, iter_num, global_iter_num, train) for hook in ("at_iter_begin", "at_iter_end"))
+            if train:
+                yield ("at_iter_done", number, iter_num, global_iter_num)
 
 
 EXPECTED = [
@@ -95,7 +97,13 @@ def test_hooks_are_given_the_keywords_that_are_documented(plain_trainer, recorde
     assert all(event.keys() == HOOKS[hook] for _, hook, event in calls)
     events = {hook: event for _, hook, event in reversed(calls)}  # the first of each
     assert events["at_training_begin"] == {"num_epochs": 2}
-    assert events["at_epoch_begin"] == {"val_metrics": {}, "val_score_key": "loss", "curr_epoch": 1, "num_epochs": 2}
+    assert events["at_epoch_begin"] == {
+        "val_metrics": {},
+        "val_score_key": "loss",
+        "curr_epoch": 1,
+        "num_epochs": 2,
+        "first_iter": 0,
+    }
     assert events["at_epoch_end"]["val_metrics"] == {"loss": 1.0, "val_loss": 2.0}
     assert events["at_training_end"] == {"exception": None}
     second = [event for _, hook, event in calls if hook == "at_epoch_begin"][1]

@@ -83,7 +83,7 @@ def test_a_duck_is_called_at_the_hooks_that_it_has():
     duck = Duck()
     table = _table(duck)
     list(table.call("at_epoch_end", None, EVENT))
-    list(table.call("at_epoch_begin", None, {**EVENT, "num_epochs": 5}))
+    list(table.call("at_epoch_begin", None, {**EVENT, "num_epochs": 5, "first_iter": 0}))
     assert duck.seen == [("end", 3), ("begin", sorted(HOOKS["at_epoch_begin"]))]
     assert [hook for hook in HOOKS if table.listens(hook)] == ["at_epoch_begin", "at_epoch_end"]
 

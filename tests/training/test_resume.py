@@ -47,7 +47,7 @@ def test_the_run_that_is_resumed_is_one_worth_resuming(straight):
     pool = state["callbacks"]["PoolUpdate"]
     assert pool["num_draws"] == 12
     assert torch.isfinite(pool["losses"]).all()
-    assert len(state["callbacks"]) == 7
+    assert len(state["callbacks"]) == 8
     assert state["callbacks"]["EarlyStopping#2"]["epochs_waited"] == 5
     assert len(state["callbacks"]["Checkpoint"]["scores"]) == 6
     assert state["best"]["epoch"] in range(1, 7)

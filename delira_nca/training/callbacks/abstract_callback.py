@@ -11,11 +11,12 @@ __all__ = ["HOOKS", "AbstractCallback"]
 
 HOOKS: dict[str, frozenset[str]] = {
     "at_training_begin": frozenset({"num_epochs"}),
-    "at_epoch_begin": frozenset({"val_metrics", "val_score_key", "curr_epoch", "num_epochs"}),
+    "at_epoch_begin": frozenset({"val_metrics", "val_score_key", "curr_epoch", "num_epochs", "first_iter"}),
     "at_iter_begin": frozenset({"iter_num", "curr_epoch", "global_iter_num", "train", "data_dict"}),
     "at_iter_end": frozenset(
         {"iter_num", "curr_epoch", "global_iter_num", "train", "data_dict", "metrics", "prediction"}
     ),
+    "at_iter_done": frozenset({"iter_num", "curr_epoch", "global_iter_num"}),
     "at_epoch_end": frozenset({"val_metrics", "val_score_key", "curr_epoch", "is_best"}),
     "at_checkpoint": frozenset({"val_metrics", "curr_epoch", "is_best"}),
     "at_training_end": frozenset({"exception"}),
@@ -63,7 +64,8 @@ class AbstractCallback:
     def at_epoch_begin(self, trainer: Any, *args: Any, **event: Any) -> Returned:
         """Run before an epoch.
 
-        ``val_metrics`` (of the epoch before), ``val_score_key``, ``curr_epoch``, ``num_epochs``.
+        ``val_metrics`` (of the epoch before), ``val_score_key``, ``curr_epoch``, ``num_epochs``, and ``first_iter``:
+        number of the first iteration, above 0 where a run goes on inside an epoch that it has begun before.
         """
         return None
 
@@ -79,6 +81,13 @@ class AbstractCallback:
 
     def at_iter_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:
         """Run after a batch: as before it, with ``metrics`` (losses and metrics) and ``prediction``, detached."""
+        return None
+
+    def at_iter_done(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+        """Run when an iteration of training is complete, counters and all: a state that is saved here can go on.
+
+        ``iter_num``, ``curr_epoch``, ``global_iter_num``: of the iteration that is done.
+        """
         return None
 
     def at_epoch_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:

@@ -52,8 +52,10 @@ class MetricLogger(AbstractCallback):
             for sink in self.sinks:
                 sink.scalars(values, global_iter_num + 1)
 
-    def at_epoch_begin(self, trainer: Any, **event: Any) -> None:
+    def at_epoch_begin(self, trainer: Any, *, first_iter: int, **event: Any) -> None:
         """Remember the learning rates, before a scheduler changes them."""
+        if first_iter and self._rates:
+            return
         self._rates = {
             "lr" if name == "default" else f"lr_{name}": float(optimizer.param_groups[0]["lr"])
             for name, optimizer in trainer.optimizers.items()
@@ -68,6 +70,14 @@ class MetricLogger(AbstractCallback):
         """Let go of the files."""
         for sink in self.sinks:
             sink.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Learning rates that the epoch began with."""
+        return {"rates": dict(self._rates)} if self._rates else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self._rates = dict(state.get("rates", {}))
 
     def __repr__(self) -> str:
         return f"MetricLogger({', '.join(type(sink).__name__ for sink in self.sinks)}, every={self.every})"
