@@ -6,6 +6,7 @@ import inspect
 import itertools
 import logging
 import os
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -39,6 +40,8 @@ class AbstractNetworkTrainer(ABC):
     start_epoch : number of the next epoch, from 1.
     iteration : training iterations done in an epoch that is not done yet.
     global_iter_num : training iterations done.
+    run_id : of this run; it stays the same where the run goes on from a checkpoint.
+    is_between_steps : False while an iteration is at work: a state that is saved then cannot go on.
     on_requeue : called after SIGUSR1 has ended a training and everything is saved;
         :func:`delira_nca.training.interruption.requeue_on_slurm` puts the job of Slurm into the queue again.
     """
@@ -60,6 +63,8 @@ class AbstractNetworkTrainer(ABC):
         self.stop_reason: str | None = None
         self.extra: dict[str, Any] = {}
         self.on_requeue: Callable[[], Any] | None = None
+        self.run_id = uuid.uuid4().hex
+        self.is_between_steps = True
         self._left_early = False
 
     # The loop -----------------------------------------------------------------------------------------------------
@@ -103,6 +108,7 @@ class AbstractNetworkTrainer(ABC):
         CheckpointError
             Before the first batch: if there are checkpoints to go on from, but none is sound or fits.
         """
+        self.is_between_steps = True
         interruption = Interruption(self._stop_for_signal, on_interrupt, self.on_requeue)
         self._resume(resume)
         self._check_train_arguments(num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq)
@@ -315,6 +321,7 @@ class AbstractNetworkTrainer(ABC):
         event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.global_iter_num}
         self.global_iter_num += 1
         self.iteration += 1
+        self.is_between_steps = True
         if self._callbacks.listens("at_iter_done"):
             self._dispatch("at_iter_done", **event)
 

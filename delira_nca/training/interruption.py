@@ -47,7 +47,7 @@ class Interruption:
     stop : called with the name of the signal; must not do more than note it.
     policy : after Ctrl+C, ``"raise"`` a KeyboardInterrupt when everything is saved, or ``"return"`` as if the
         training were done.
-    requeue : called, once everything is saved, if the signal was SIGUSR1.
+    requeue : called when the block ends, if the signal was SIGUSR1.
 
     Raises
     ------
@@ -77,6 +77,11 @@ class Interruption:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former = {}
+        if self.received == "SIGUSR1" and self._requeue is not None:
+            try:
+                self._requeue()
+            except Exception:
+                _LOGGER.exception("the job could not be put into the queue again")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -86,16 +91,11 @@ class Interruption:
         self._stop(name)
 
     def conclude(self) -> None:
-        """Raise what the signal stands for, if one came and the policy says so: everything is saved by now."""
+        """Raise what the signal stands for, if one came and the policy says so."""
         if self.received is None or (self.received == "SIGINT" and self._policy == "return"):
             return
         if self.received == "SIGINT":
             raise KeyboardInterrupt
-        if self.received == "SIGUSR1" and self._requeue is not None:
-            try:
-                self._requeue()
-            except Exception:
-                _LOGGER.exception("the job could not be put into the queue again")
         raise Terminated(self.received)
 
 

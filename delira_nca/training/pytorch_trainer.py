@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from delira_nca._version import __version__
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.network import describe_network
+from delira_nca.io.resume import plan_resume
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
@@ -31,6 +33,7 @@ from delira_nca.training.predictor import batch_length, predict_batches
 
 __all__ = ["PyTorchNetworkTrainer"]
 
+_LOGGER = logging.getLogger("delira_nca")
 FORMAT_VERSION = 1
 Functions = Mapping[str, Callable[..., Tensor]]
 
@@ -215,6 +218,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "global_iter_num": self.global_iter_num,
             "train": train,
         }
+        self.is_between_steps = False
         batch = self._dispatch_iter_begin(batch, **event)
         data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
         if train and type(self)._closure is PyTorchNetworkTrainer._closure:
@@ -225,6 +229,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if train:
             self._means.add(values, batch_length(batch))
             self._finish_iteration(iter_num, epoch)
+        self.is_between_steps = True
         return values, prediction
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
@@ -332,6 +337,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "global_iter_num": self.global_iter_num,
             "fold": self.fold,
             "seed": self.seed,
+            "run_id": self.run_id,
             "model": describe_network(self.network),
             "network": dict(self.network.state_dict()),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -384,6 +390,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             )
         return state
 
+    def _resume(self, resume: Path) -> None:
+        """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""
+        plan = plan_resume(resume, self.save_path)
+        if resume != "never" or plan.skipped:
+            _LOGGER.info("%s", plan)
+        if plan.path is not None:
+            self.update_state(plan.path)
+
     def _update_state(self, new_state: Mapping[str, Any] | None) -> PyTorchNetworkTrainer:
         """Take up a state from a file, or change declared parts of it.
 
@@ -410,6 +424,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.start_epoch, self.global_iter_num = new_state["epoch"] + 1, new_state["global_iter_num"]
         self.iteration, self._begun_means = new_state.get("iteration", 0), new_state.get("means")
         self.fold, self.seed = new_state["fold"], new_state["seed"]
+        self.run_id = new_state.get("run_id", self.run_id)
         return self
 
     def _check_fits(self, state: Mapping[str, Any]) -> None:

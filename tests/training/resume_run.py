@@ -72,11 +72,11 @@ def managers(num_workers=0):
     return train, DataManager(data, 4, seed=11)
 
 
-def train(trainer, num_epochs, num_workers=0):
+def train(trainer, num_epochs, num_workers=0, **options):
     """Train until an epoch, and return the state."""
     first, second = managers(num_workers)
     with first, second:
-        trainer.train(num_epochs, first, second, val_score_key="mse", val_score_mode="lowest")
+        trainer.train(num_epochs, first, second, val_score_key="mse", val_score_mode="lowest", **options)
     return trainer.state_dict()
 
 

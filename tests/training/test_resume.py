@@ -242,3 +242,45 @@ def test_callbacks_that_are_more_or_fewer_are_told(make_trainer, batches, tmp_pa
     first.save_state(tmp_path / "state.pt")
     make_trainer().update_state(tmp_path / "state.pt")
     assert "state of callback EarlyStopping, which is not registered" in caplog.text
+
+
+def _stop_at(number):
+    """Callback that ends the training when so many iterations of the run are done."""
+
+    def stop(trainer, global_iter_num):
+        if global_iter_num + 1 == number:
+            trainer.stop("enough", now=True)
+
+    return LambdaCallback(at_iter_done=stop)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("number", range(1, 13))
+def test_it_goes_on_exactly_after_every_iteration(script, straight, tmp_path, assert_same, schedule, number):
+    folder, expected = straight(schedule)
+    stopped = script["build"](schedule, tmp_path / "first")
+    stopped.register_callback(_stop_at(number))
+    script["train"](stopped, 6)
+    assert stopped.stop_reason == "enough"
+    assert stopped.global_iter_num == number
+    trainer = script["build"](schedule, tmp_path / "first")
+    script["train"](trainer, 6, resume="auto")
+    trainer.save_state(tmp_path / "state.pt")
+    assert_same(expected, load_checkpoint(tmp_path / "state.pt"))
+    assert (tmp_path / "first" / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+
+
+def test_a_stop_within_an_epoch_leaves_that_epoch_undone(script, tmp_path):
+    trainer = script["build"]("epoch", tmp_path)
+    trainer.register_callback(_stop_at(3))
+    script["train"](trainer, 6)
+    assert (trainer.start_epoch, trainer.iteration, len(trainer.history)) == (2, 1, 1)
+    assert load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_1.pt")["means"]["counts"] == {"mse": 3, "loss": 3}
+
+
+def test_a_stop_at_the_last_iteration_of_an_epoch_finishes_the_epoch(script, tmp_path):
+    trainer = script["build"]("epoch", tmp_path)
+    trainer.register_callback(_stop_at(4))
+    script["train"](trainer, 6)
+    assert (trainer.start_epoch, trainer.iteration, len(trainer.history)) == (3, 0, 2)
+    assert not list(tmp_path.glob("*iter*"))

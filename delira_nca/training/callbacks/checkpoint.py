@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from delira_nca.errors import ConfigError
+from delira_nca.errors import CheckpointError, ConfigError, require_choice
+from delira_nca.io.files import sweep
+from delira_nca.io.manifest import Manifest
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["Checkpoint"]
 
+_LOGGER = logging.getLogger("delira_nca")
+
 
 class Checkpoint(AbstractCallback):
-    """Save the state of the trainer when every callback has seen the epoch's end.
+    """Save the state of the trainer when every callback has seen the epoch's end, and between iterations.
 
-    Writes ``checkpoint_epoch_<n>.pt``, and ``checkpoint_best.pt`` when the trainer's score is better than ever. The
-    last epoch is saved however often the others are. Only files that this callback has written are removed, and only
-    after a newer one is safely there.
+    Writes ``checkpoint_epoch_<n>.pt``; ``checkpoint_best.pt`` when the trainer's score is better than ever; and
+    ``checkpoint_epoch_<n>_iter_<k>.pt`` after so many iterations, or where a training is stopped within an epoch. The
+    last epoch is saved however often the others are. Older files are removed after a newer one is safely there (those
+    within an epoch after any newer one), and only those that ``manifest.json`` in the folder says this run has written.
 
     Parameters
     ----------
     folder : where to; the trainer's ``save_path`` by default.
     every : save every so many epochs; the trainer's ``save_freq`` by default, 0 never.
+    every_iterations : save every so many iterations of the run as well; 0 only where it is stopped.
     last : keep so many of the newest files; 0 keeps all.
     best : whether to keep the best epoch.
     top_k : keep so many files with the best ``monitor_key`` besides.
     monitor_key, mode : score for ``top_k``, and which way is better.
+    on_error : what follows where a file cannot be written: ``"raise"``, or ``"warn"`` and go on training. The former
+        files are as they were.
 
     Raises
     ------
-    ConfigError
+    ConfigError, UnknownNameError
         For negative numbers, ``top_k`` without a score, or, at the beginning of a training, no folder.
     """
 
@@ -40,35 +49,50 @@ class Checkpoint(AbstractCallback):
         folder: str | Path | None = None,
         *,
         every: int | None = None,
+        every_iterations: int = 0,
         last: int = 2,
         best: bool = True,
         top_k: int = 0,
         monitor_key: str | None = None,
         mode: str = "min",
+        on_error: str = "raise",
     ) -> None:
-        if min(last, top_k, every or 0) < 0:
-            raise ConfigError(f"every, last and top_k are at least 0, not {every!r}, {last!r} and {top_k!r}")
+        if min(last, top_k, every or 0, every_iterations) < 0:
+            raise ConfigError(
+                "every, every_iterations, last and top_k are at least 0, "
+                f"not {every!r}, {every_iterations!r}, {last!r} and {top_k!r}"
+            )
         if top_k and monitor_key is None:
             raise ConfigError("top_k needs a score: give monitor_key")
         higher_is_better(mode)
+        require_choice("reaction to a file that cannot be written", on_error, ("raise", "warn"))
         self.folder = None if folder is None else Path(folder)
-        self.every, self.last, self.best = every, last, best
-        self.top_k, self.monitor_key, self.mode = top_k, monitor_key, mode
+        self.every, self.every_iterations, self.last, self.best = every, every_iterations, last, best
+        self.top_k, self.monitor_key, self.mode, self.on_error = top_k, monitor_key, mode, on_error
         self.saved: list[int] = []
         self.scores: dict[int, float] = {}
         self._epoch = 0
 
-    def _path(self, trainer: Any, name: str) -> Path:
-        folder = trainer.save_path if self.folder is None else self.folder
-        return Path(folder) / f"checkpoint_{name}.pt"
+    def _folder(self, trainer: Any) -> Path:
+        return Path(trainer.save_path if self.folder is None else self.folder)
+
+    def _every(self, trainer: Any) -> int:
+        return int(trainer.save_freq if self.every is None else self.every)
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
-        """Refuse to begin without a place to save to, or with a score that nobody computes."""
+        """Refuse to begin without a place to save to, or with a score that nobody computes; sweep up after a kill."""
         if self.folder is None and getattr(trainer, "save_path", None) is None:
             raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
         if self.monitor_key is not None and (names := trainer.score_names()) is not None:
             find_score_key(self.monitor_key, names)
         self._epoch = 0
+        if self._folder(trainer).is_dir():
+            sweep(self._folder(trainer))
+
+    def at_iter_done(self, trainer: Any, *, curr_epoch: int, global_iter_num: int, **event: Any) -> None:
+        """Save between two iterations where it is time."""
+        if self.every_iterations and (global_iter_num + 1) % self.every_iterations == 0:
+            self._save_step(trainer, curr_epoch, trainer.iteration)
 
     def at_checkpoint(
         self, trainer: Any, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
@@ -79,26 +103,58 @@ class Checkpoint(AbstractCallback):
             key = find_score_key(self.monitor_key, trainer.score_names() or val_metrics)
             if key in val_metrics:
                 self.scores[curr_epoch] = float(val_metrics[key])
-        every = trainer.save_freq if self.every is None else self.every
+        every = self._every(trainer)
         if every and (curr_epoch % every == 0 or curr_epoch in self._top()):
             self._save(trainer, curr_epoch)
         if every and self.best and is_best:
-            trainer.save_state(self._path(trainer, "best"), curr_epoch)
+            self._write(trainer, "checkpoint_best.pt", curr_epoch, 0)
 
     def at_training_end(self, trainer: Any, *, exception: BaseException | None, **event: Any) -> None:
-        """Save the last epoch if it is not there yet; after an exception nothing, since the state is no epoch's."""
-        every = trainer.save_freq if self.every is None else self.every
-        if exception is None and every and self._epoch and self._epoch not in self.saved:
+        """Save where the training stopped; nothing after an error, since the state may be that of half a step."""
+        if not self._every(trainer) or not (exception is None or getattr(trainer, "stop_now", False)):
+            return
+        if getattr(trainer, "iteration", 0):
+            if trainer.is_between_steps:
+                self._save_step(trainer, trainer.start_epoch, trainer.iteration)
+        elif exception is None and self._epoch and self._epoch not in self.saved:
             self._save(trainer, self._epoch)
 
     def _save(self, trainer: Any, epoch: int) -> None:
+        """Write the file of an epoch, and then remove those that are not kept any more."""
+        former = self.saved
         self.saved = sorted({*self.saved, epoch})
-        kept = set(self.saved[-self.last :]) | set(self._top())
+        kept = {*self.saved[-self.last :], *self._top()}
         dropped = [e for e in self.saved if e not in kept] if self.last else []
         self.saved = [e for e in self.saved if e not in dropped]
-        trainer.save_state(self._path(trainer, f"epoch_{epoch}"), epoch)
-        for old in dropped:
-            self._path(trainer, f"epoch_{old}").unlink(missing_ok=True)
+        if not self._write(trainer, _name(epoch), epoch, 0):
+            self.saved = former
+            return
+        self._remove(trainer, [_name(e) for e in dropped], before=(epoch, 0))
+
+    def _save_step(self, trainer: Any, epoch: int, iteration: int) -> None:
+        """Write a file within an epoch; the one before it is not needed any more."""
+        if self._write(trainer, _name(epoch, iteration), epoch - 1, iteration):
+            self._remove(trainer, [], before=(epoch - 1, iteration))
+
+    def _remove(self, trainer: Any, names: list[str], before: tuple[int, int]) -> None:
+        """Remove files of this run: those named, and those within an epoch that are older than a place."""
+        manifest = Manifest(self._folder(trainer), trainer.run_id)
+        older = [e.name for e in manifest.mine() if e.iteration and (e.epoch or 0, e.iteration) < before]
+        for name in (*names, *older):
+            manifest.remove(name)
+
+    def _write(self, trainer: Any, name: str, epoch: int, iteration: int) -> bool:
+        """Write the file of so many epochs and iterations done, and say whether it is there."""
+        folder = self._folder(trainer)
+        try:
+            trainer.save_state(folder / name, epoch)
+            Manifest(folder, trainer.run_id).add(folder / name, epoch=epoch, iteration=iteration)
+        except CheckpointError as error:
+            if self.on_error == "raise":
+                raise
+            _LOGGER.warning("training goes on without %s: %s", name, error)
+            return False
+        return True
 
     def _top(self) -> list[int]:
         sign = -1 if higher_is_better(self.mode) else 1
@@ -112,3 +168,8 @@ class Checkpoint(AbstractCallback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
         self.saved, self.scores = list(state["saved"]), dict(state["scores"])
+
+
+def _name(epoch: int, iteration: int = 0) -> str:
+    """Name of the file of an epoch that is done, or of one that is not."""
+    return f"checkpoint_epoch_{epoch}_iter_{iteration}.pt" if iteration else f"checkpoint_epoch_{epoch}.pt"

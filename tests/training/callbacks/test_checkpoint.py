@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from delira_nca.errors import CheckpointError, ConfigError, ScoreKeyError, ScoreModeError
-from delira_nca.io import load_checkpoint
+from delira_nca.io import Manifest, load_checkpoint
 from delira_nca.training.callbacks import Checkpoint, EarlyStopping, LambdaCallback
 
 
@@ -26,7 +26,7 @@ def run(make_trainer, batches, tmp_path):
 
 
 def _files(folder):
-    return sorted(path.name.removeprefix("checkpoint_").removesuffix(".pt") for path in folder.iterdir())
+    return sorted(path.name.removeprefix("checkpoint_").removesuffix(".pt") for path in folder.glob("checkpoint_*"))
 
 
 def _epochs(*numbers):
@@ -35,7 +35,8 @@ def _epochs(*numbers):
 
 def test_the_last_two_epochs_are_kept(run, tmp_path):
     run(5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_epoch_4.pt", "checkpoint_epoch_5.pt"]
+    assert _files(tmp_path) == _epochs(4, 5)
+    assert {entry.name for entry in Manifest(tmp_path, "any").entries()} == {path.name for path in tmp_path.glob("*.pt")}
     assert [load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.pt")["epoch"] for n in (4, 5)] == [4, 5]
 
 
