@@ -20,6 +20,7 @@ __all__ = [
     "MissingDependencyError",
     "MissingFileError",
     "NonFiniteError",
+    "RunLockedError",
     "ScoreKeyError",
     "ScoreModeError",
     "ShapeError",
@@ -90,6 +91,10 @@ class StateKeyError(CallbackError, KeyError):
 
 class CheckpointError(DeliraNCAError, RuntimeError):
     """A checkpoint cannot be written, read, or fitted to this trainer."""
+
+
+class RunLockedError(DeliraNCAError, RuntimeError):
+    """Another process writes to the folder of this run; the message says which, and on what machine."""
 
 
 class NonFiniteError(DeliraNCAError, ArithmeticError):

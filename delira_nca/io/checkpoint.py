@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import pickle
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from delira_nca.errors import CheckpointError
+from delira_nca.io.archive import check_archive
+from delira_nca.io.disk_space import require_disk_space
 from delira_nca.io.files import replaced
+from delira_nca.io.seal import SEAL_BYTES, CountingSink, Damage, SealingSink, check_seal
 
-__all__ = ["is_plain", "load_checkpoint", "save_checkpoint"]
+__all__ = ["checkpoint_bytes", "is_plain", "load_checkpoint", "save_checkpoint", "verify_checkpoint"]
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a state to a file.
 
-    The file is written beside its place, brought to the disk and then put there, so that a kill or a full disk leaves
-    the former file as it was.
+    The file is written beside its place, brought to the disk, read back and compared, and only then put there, so that
+    a kill, a full disk or a faulty one leaves the former file as it was. It carries its own checksum as the comment of
+    its archive; ``torch.load(path, weights_only=True)`` opens it all the same.
 
     Parameters
     ----------
@@ -32,7 +38,8 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     Raises
     ------
     CheckpointError
-        If a value is none of these (its place is named), or the file cannot be written.
+        If a value is none of these (its place is named), the disk has not enough space, the file cannot be written, or
+        the disk gives back other bytes.
 
     Examples
     --------
@@ -41,33 +48,93 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     >>> load_checkpoint(path)
     {'epoch': 3, 'weights': tensor([1., 1.])}
     """
-    plain = _plain(state, "state")
+    plain, path = _plain(state, "state"), Path(path)
     try:
+        total = _file_bytes(plain)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_disk_space(path.parent, total)
         with replaced(path, durable=True) as temporary:
-            torch.save(plain, temporary)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-        raise CheckpointError(f"cannot write the checkpoint {Path(path)}: {error}") from error
+            with open(temporary, "wb") as file:
+                sink = SealingSink(file, total)
+                _write(plain, sink)
+                sink.finish()
+                os.fsync(file.fileno())
+                _forget_cached(file.fileno())
+            with open(temporary, "rb") as file:
+                check_archive(file, check_seal(file))
+    except Damage as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: read back, {error}") from error
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, onto the CPU. Nothing in the file is executed.
 
+    The checksum is compared first, where there is one. Then what the file declares is compared with what it holds, so
+    that a file from elsewhere can neither run anything nor fill the memory.
+
     Raises
     ------
     CheckpointError
-        If there is no such file, or it is not a checkpoint, cut short, or holds more than tensors and plain Python.
+        If there is no such file, or it is empty, cut short, damaged, no checkpoint, declares more bytes than it has, or
+        holds more than tensors and plain Python.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is no readable checkpoint: {reason}") from error
+    with _opened(path) as file:
+        check_archive(file, check_seal(file))
+        file.seek(0)
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # torch raises many kinds for a broken file
+            raise Damage(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not the state of a run")
     return state
+
+
+def verify_checkpoint(path: str | os.PathLike[str]) -> None:
+    """Compare a file with the checksum it carries. Its content is not looked at.
+
+    Of a file without a checksum, as the first versions wrote it, only the beginning and the end are looked at.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file, or it is empty, cut short, damaged, or no checkpoint.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "state.pt"
+    >>> save_checkpoint({"epoch": 3}, path)
+    >>> verify_checkpoint(path)
+    >>> _ = path.write_bytes(path.read_bytes()[:1000])
+    >>> verify_checkpoint(path)
+    Traceback (most recent call last):
+    delira_nca.errors.CheckpointError: ...state.pt is no readable checkpoint: it is cut short at 1000 of ... bytes
+    """
+    with _opened(Path(path)) as file:
+        check_seal(file)
+
+
+def checkpoint_bytes(state: Mapping[str, Any]) -> int:
+    """Size of the file that :func:`save_checkpoint` would write, exactly. It takes a copy of the state in memory.
+
+    Raises
+    ------
+    CheckpointError
+        If a value is one that a checkpoint cannot hold.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "state.pt"
+    >>> save_checkpoint({"weights": torch.ones(1000)}, path)
+    >>> checkpoint_bytes({"weights": torch.ones(1000)}) == path.stat().st_size
+    True
+    """
+    return _file_bytes(_plain(state, "state"))
 
 
 def is_plain(value: Any) -> bool:
@@ -83,6 +150,38 @@ def is_plain(value: Any) -> bool:
     except CheckpointError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open for reading: one and the same file for checks and use, whatever replaces it meanwhile."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except (Damage, OSError) as error:
+        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
+
+
+def _file_bytes(plain: Any) -> int:
+    sink = CountingSink()
+    _write(plain, sink)
+    return sink.size + SEAL_BYTES
+
+
+def _write(plain: Any, sink: CountingSink | SealingSink) -> None:
+    try:
+        torch.save(plain, cast(IO[bytes], sink))
+    except (AttributeError, TypeError, pickle.PicklingError) as error:  # of a tensor of the user's own class
+        raise CheckpointError(f"a tensor of the state cannot be written: {error}") from error
+
+
+def _forget_cached(descriptor: int) -> None:
+    """Ask the system to read a file from the disk next time, where it can be asked."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _plain(value: Any, where: str) -> Any:

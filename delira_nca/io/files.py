@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["replaced", "sync"]
+from delira_nca.io.process import is_alive, start_time
+
+__all__ = ["replaced", "sweep", "sync"]
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp", re.DOTALL)
+_DAY = 24 * 60 * 60.0
 
 
 @contextlib.contextmanager
@@ -53,3 +60,42 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sweep(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Remove the temporary files of :func:`replaced` that a killed process has left in a folder.
+
+    A file is one of these if its process is gone, began after the file was written, or wrote it more than a day ago.
+    Processes of other machines are not seen: where several share the folder, hold a
+    :class:`~delira_nca.io.run_lock.RunLock` on it.
+
+    Returns
+    -------
+    tuple of paths, sorted
+        What was removed. What cannot be removed stays, and is not in it.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> for name in (".a.txt.0.tmp", f".b.txt.{os.getpid()}.tmp", "c.txt"):
+    ...     _ = (folder / name).write_text("half")
+    >>> [path.name for path in sweep(folder)]
+    ['.a.txt.0.tmp']
+    """
+    folder = Path(folder)
+    removed = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        found = _TEMPORARY.fullmatch(path.name)
+        with contextlib.suppress(OSError):  # another process was faster, or the file is somebody else's
+            if found is not None and not path.is_dir() and _is_left(path, int(found[1])):
+                path.unlink()
+                removed.append(path)
+    return tuple(removed)
+
+
+def _is_left(path: Path, pid: int) -> bool:
+    written = path.lstat().st_mtime
+    if time.time() - written > _DAY or not is_alive(pid):
+        return True
+    began = start_time(pid)
+    return began is not None and written < began - 2.0  # of that pid, but of an earlier process

@@ -1,10 +1,14 @@
 """A file is there whole, or as it was."""
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
-from delira_nca.io import replaced
+from delira_nca.io import replaced, sweep
+from delira_nca.io.process import birth, is_alive, start_time
 
 
 def test_a_block_that_ends_well_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -54,3 +58,74 @@ def test_a_path_may_be_a_string(tmp_path):
     with replaced(str(tmp_path / "a.txt")) as temporary:
         temporary.write_text("x")
     assert (tmp_path / "a.txt").read_text() == "x"
+
+
+@pytest.fixture
+def dead():
+    """Number of a process that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def write(folder, name, age=0.0):
+    path = folder / name
+    path.write_text("half")
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_a_temporary_file_of_a_process_that_is_gone_is_swept_and_nothing_else(tmp_path, dead):
+    stray = write(tmp_path, f".checkpoint_1.pt.{dead}.tmp")
+    alive = write(tmp_path, f".checkpoint_2.pt.{os.getpid()}.tmp")
+    names = (f"checkpoint_1.pt.{dead}.tmp", f".checkpoint.pt.{dead}", ".checkpoint.pt.x.tmp", f".{dead}.tmp", "a.tmp")
+    others = [write(tmp_path, name) for name in names]
+    (tmp_path / f".folder.{dead}.tmp").mkdir()
+    assert sweep(tmp_path) == (stray,)
+    assert not stray.exists()
+    assert all(path.read_text() == "half" for path in (alive, *others))
+    assert sweep(str(tmp_path)) == ()
+
+
+def test_a_temporary_file_older_than_a_day_is_swept_whoever_wrote_it(tmp_path):
+    old = write(tmp_path, f".a.{os.getpid()}.tmp", age=24 * 3600 + 60)
+    assert sweep(tmp_path) == (old,)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there is known when a process began")
+def test_a_temporary_file_of_an_earlier_process_of_the_same_number_is_swept(tmp_path):
+    age = time.time() - start_time(os.getpid())
+    write(tmp_path, f".new.{os.getpid()}.tmp", age=age - 1)
+    earlier = write(tmp_path, f".old.{os.getpid()}.tmp", age=age + 60)
+    assert sweep(tmp_path) == (earlier,)
+
+
+def test_a_folder_that_is_not_there_has_nothing_to_sweep(tmp_path):
+    assert sweep(tmp_path / "none") == ()
+
+
+def test_what_cannot_be_removed_stays_and_is_not_told_as_removed(tmp_path, dead, monkeypatch):
+    stray = write(tmp_path, f".a.{dead}.tmp")
+
+    def refuse(self):
+        raise PermissionError(13, "not yours")
+
+    monkeypatch.setattr(type(stray), "unlink", refuse)
+    assert sweep(tmp_path) == ()
+    assert stray.exists()
+
+
+def test_a_process_is_alive_until_it_has_ended_and_its_birth_tells_it_from_the_next(dead):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert is_alive(child.pid)
+    assert start_time(child.pid) is None or abs(start_time(child.pid) - time.time()) < 60
+    assert birth(child.pid) is None or birth(child.pid) != birth(os.getpid())
+    child.kill()
+    if sys.platform.startswith("linux"):
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert (f"/proc/{child.pid}", is_alive(child.pid)) == (f"/proc/{child.pid}", False)  # not waited for yet
+        assert os.path.exists(f"/proc/{child.pid}")
+    child.communicate()
+    assert not is_alive(child.pid)
+    assert [is_alive(dead), birth(dead), start_time(dead)] == [False, None, None]
+    assert [is_alive(pid) for pid in (0, -1, 2**31, 10**20)] == [False] * 4

@@ -1,0 +1,260 @@
+"""The list of a folder's checkpoints: how large each is, of which epoch, and which run wrote it. Free of torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from delira_nca.errors import CheckpointError, ConfigError
+from delira_nca.io.files import replaced
+
+__all__ = ["PATTERN", "Manifest", "ManifestEntry", "require_name", "state_position"]
+
+PATTERN = "checkpoint*.pt"
+"""Of the files in a folder that count as checkpoints."""
+_FORMAT = 1
+_LOGGER = logging.getLogger("delira_nca")
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """What is known of a checkpoint.
+
+    Attributes
+    ----------
+    name : of the file, without a folder.
+    size, sha256 : of the whole file, its seal included.
+    epoch, iteration : epochs done, and iterations; None of a file that was found, not added, and cannot be read.
+    run_id : of the run that wrote it; None where that is unknown.
+    time : when it was added, in ISO 8601.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    epoch: int | None
+    iteration: int | None
+    run_id: str | None
+    time: str
+
+    @classmethod
+    def from_dict(cls, values: Any) -> ManifestEntry:
+        """Entry out of a file.
+
+        Raises
+        ------
+        ConfigError
+            If it is not one.
+        """
+        try:
+            entry = cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"not an entry of a manifest: {values!r}") from error
+        require_name(entry.name)
+        texts = (entry.sha256, entry.time, *(() if entry.run_id is None else (entry.run_id,)))
+        numbers = (entry.size, *(number for number in (entry.epoch, entry.iteration) if number is not None))
+        if not all(isinstance(t, str) for t in texts) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ConfigError(f"not an entry of a manifest: {values!r}")
+        return entry
+
+
+class Manifest:
+    """The file ``manifest.json`` in a folder of checkpoints.
+
+    It is read anew by each call, and replaced in one piece. One process writes it at a time: hold a
+    :class:`~delira_nca.io.run_lock.RunLock`. Where it is missing or damaged, it is made from the files that are there;
+    of which run they are is unknown then, and they are never removed.
+
+    Parameters
+    ----------
+    folder : of the checkpoints.
+    run_id : of this run. A run that is resumed keeps it, so that it goes on to remove what it wrote before.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "checkpoint_1.pt").write_bytes(b"...")
+    >>> manifest = Manifest(folder, "a")
+    >>> manifest.add(folder / "checkpoint_1.pt", epoch=1, iteration=0).size
+    3
+    >>> Manifest(folder, "b").remove("checkpoint_1.pt"), manifest.remove("checkpoint_1.pt")
+    (False, True)
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], run_id: str) -> None:
+        if not isinstance(run_id, str) or not run_id:
+            raise ConfigError(f"run_id is a word, not {run_id!r}")
+        self.folder, self.run_id = Path(folder), run_id
+        self.path = self.folder / "manifest.json"
+
+    def entries(self) -> tuple[ManifestEntry, ...]:
+        """All checkpoints that are listed and there, the oldest first.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder cannot be read.
+        """
+        return tuple(e for e in self._read() if (self.folder / e.name).is_file())
+
+    def mine(self) -> tuple[ManifestEntry, ...]:
+        """Those that this run has written."""
+        return tuple(e for e in self.entries() if e.run_id == self.run_id)
+
+    def add(self, path: str | os.PathLike[str], *, epoch: int, iteration: int = 0) -> ManifestEntry:
+        """List a checkpoint that this run has just written. A former entry of its name is replaced.
+
+        Parameters
+        ----------
+        path : of the file, which lies in the folder; or its name.
+        epoch, iteration : where the run was.
+
+        Raises
+        ------
+        ConfigError
+            If the file lies elsewhere, or a number is negative.
+        CheckpointError
+            If the file or the manifest cannot be read or written.
+        """
+        path = Path(path)
+        if str(path.parent) != "." and path.parent.resolve() != self.folder.resolve():
+            raise ConfigError(f"{path} does not lie in {self.folder}, of which this is the manifest")
+        require_name(path.name)
+        if not all(type(number) is int and number >= 0 for number in (epoch, iteration)):
+            raise ConfigError(f"epoch and iteration are numbers from 0, not {epoch!r} and {iteration!r}")
+        try:
+            entry = _describe(self.folder / path.name, epoch, iteration, run_id=self.run_id)
+        except OSError as error:
+            raise CheckpointError(f"cannot list {self.folder / path.name}: {error}") from error
+        self._write([*(e for e in self.entries() if e.name != entry.name), entry])
+        return entry
+
+    def remove(self, name: str) -> bool:
+        """Delete a checkpoint if this run wrote it, and it is as large as when it did.
+
+        Returns
+        -------
+        bool
+            Whether it was deleted.
+
+        Raises
+        ------
+        ConfigError
+            If the name is a path.
+        CheckpointError
+            If the file cannot be deleted, or the manifest not be written.
+        """
+        require_name(name)
+        entries = self._read()
+        entry = next((e for e in entries if e.name == name and e.run_id == self.run_id), None)
+        if entry is None:
+            return False
+        path, deleted = self.folder / name, False
+        try:
+            if path.is_file() and not path.is_symlink():
+                if path.stat().st_size != entry.size:
+                    return False
+                path.unlink()
+                deleted = True
+        except OSError as error:
+            raise CheckpointError(f"cannot delete {path}: {error}") from error
+        self._write([e for e in entries if e is not entry])
+        return deleted
+
+    def _read(self) -> list[ManifestEntry]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or content.get("format") != _FORMAT:
+                raise ConfigError(f"not of format {_FORMAT}")
+            entries = [ManifestEntry.from_dict(values) for values in content["checkpoints"]]
+            if len({e.name for e in entries}) != len(entries):
+                raise ConfigError("a name is listed twice")
+        except FileNotFoundError:
+            return self._rebuilt()
+        except (ValueError, KeyError, TypeError) as error:
+            _LOGGER.warning("%s is damaged, and made anew from the files that are there: %s", self.path, error)
+            return self._rebuilt()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {self.path}: {error}") from error
+        return entries
+
+    def _rebuilt(self) -> list[ManifestEntry]:
+        try:
+            paths = sorted(path for path in self.folder.glob(PATTERN) if path.is_file())
+            return [_describe(path, *_position(path), run_id=None) for path in paths]
+        except OSError as error:
+            raise CheckpointError(f"cannot read {self.folder}: {error}") from error
+
+    def _write(self, entries: Iterable[ManifestEntry]) -> None:
+        content = {"format": _FORMAT, "checkpoints": [asdict(e) for e in entries]}
+        try:
+            with replaced(self.path, durable=True) as temporary:
+                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.path}: {error}") from error
+
+
+def require_name(name: Any) -> None:
+    """Refuse what is not the plain name of a file.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, a path, or not a string.
+
+    Examples
+    --------
+    >>> require_name("../checkpoint_1.pt")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: a checkpoint is listed by its name alone, not '../checkpoint_1.pt'
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
+        raise ConfigError(f"a checkpoint is listed by its name alone, not {name!r}")
+
+
+def state_position(state: Any) -> tuple[int, int]:
+    """Epoch and iteration of a run's state; the iteration is 0 where it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If it has no epoch.
+
+    Examples
+    --------
+    >>> state_position({"epoch": 3, "weights": []})
+    (3, 0)
+    """
+    position = state.get("epoch"), state.get("iteration", 0)
+    if not all(type(number) is int and number >= 0 for number in position):
+        raise CheckpointError(
+            f"it is not the state of a run: its epoch is {position[0]!r}, its iteration {position[1]!r}"
+        )
+    return position
+
+
+def _position(path: Path) -> tuple[int | None, int | None]:
+    from delira_nca.io.checkpoint import load_checkpoint  # needs torch, which a manifest in order does without
+
+    try:
+        return state_position(load_checkpoint(path))
+    except CheckpointError:
+        return None, None
+
+
+def _describe(path: Path, epoch: int | None, iteration: int | None, *, run_id: str | None) -> ManifestEntry:
+    digest = hashlib.sha256()
+    size = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    return ManifestEntry(path.name, size, digest.hexdigest(), epoch, iteration, run_id, now)

@@ -1,0 +1,186 @@
+"""Where a run begins: afresh, or after the newest checkpoint that is whole. Free of torch."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
+from delira_nca.io.manifest import PATTERN, Manifest, state_position
+
+__all__ = ["ResumePlan", "plan_resume"]
+
+_BEST = "checkpoint_best.pt"
+_NOT_WANTED = "resume='never'"
+_Load = Callable[[Path], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ResumePlan:
+    """What a run will begin with. Its text is a short report.
+
+    Attributes
+    ----------
+    action : ``"start"`` or ``"resume"``.
+    path : of the checkpoint to resume from; None to start.
+    epoch, iteration : that the checkpoint says of itself; 0 to start.
+    skipped : checkpoints that are there and are not taken, each with the reason; the newest first.
+    """
+
+    action: Literal["start", "resume"]
+    path: Path | None = None
+    epoch: int = 0
+    iteration: int = 0
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+    def __str__(self) -> str:
+        if self.action == "resume":
+            iteration = f", iteration {self.iteration}" if self.iteration else ""
+            lines = [f"resume after epoch {self.epoch}{iteration}", f"  from {self.path}"]
+        else:
+            lines = ["start from the beginning"]
+        return "\n".join([*lines, *(f"  not from {path}: {reason}" for path, reason in self.skipped)])
+
+
+def plan_resume(
+    resume: str | os.PathLike[str], folder: str | os.PathLike[str] | None, load: _Load | None = None
+) -> ResumePlan:
+    """Decide where a run begins. Nothing is changed.
+
+    Parameters
+    ----------
+    resume : ``"never"`` starts, whatever is there. ``"auto"`` takes the newest checkpoint of the folder that is whole,
+        and starts where there is none at all. A path takes that file, or the newest whole one of that folder.
+    folder : of this run's checkpoints; None if it writes none.
+    load : reads a checkpoint, or raises CheckpointError; :func:`~delira_nca.io.checkpoint.load_checkpoint` by default.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, or there are checkpoints and none of them can; or the named folder has none.
+    MissingFileError
+        If the path is not there; with the nearest name that is.
+    ConfigError
+        If ``resume`` is none of these, or ``"auto"`` without a folder.
+
+    Examples
+    --------
+    >>> from delira_nca.io import save_checkpoint
+    >>> folder = getfixture("tmp_path")
+    >>> print(plan_resume("auto", folder))
+    start from the beginning
+    >>> for epoch in (1, 2):
+    ...     save_checkpoint({"epoch": epoch}, folder / f"checkpoint_epoch_{epoch}.pt")
+    >>> _ = (folder / "checkpoint_epoch_2.pt").write_bytes(b"")
+    >>> print(plan_resume("auto", folder))
+    resume after epoch 1
+      from ...checkpoint_epoch_1.pt
+      not from ...checkpoint_epoch_2.pt: it is empty
+    """
+    if not isinstance(resume, str | os.PathLike) or not str(resume):
+        raise ConfigError(f"resume is 'never', 'auto', or the path of a checkpoint or of a folder, not {resume!r}")
+    load = _load_checkpoint if load is None else load
+    if resume == "never":
+        there = () if folder is None else tuple((path, _NOT_WANTED) for path in _checkpoints(Path(folder)))
+        return ResumePlan("start", skipped=there)
+    if resume == "auto":
+        if folder is None:
+            raise ConfigError("resume='auto' needs the folder of the checkpoints: this run has none")
+        return _newest(Path(folder), load) or ResumePlan("start")
+    path = Path(resume)
+    if path.is_dir():
+        if (plan := _newest(path, load)) is None:
+            raise CheckpointError(f"there is no checkpoint in {path}: none of its files is a {PATTERN}")
+        return plan
+    if not path.exists():
+        raise MissingFileError(f"there is no {path} to resume from{_nearest(path)}")
+    return _from_file(path, load)
+
+
+def _from_file(path: Path, load: _Load) -> ResumePlan:
+    try:
+        epoch, iteration = state_position(load(path))
+    except CheckpointError as error:
+        message = f"cannot resume from {path}: {_reason(error, path)}"
+        try:
+            other = _newest(path.parent, load)
+        except CheckpointError:
+            other = None
+        if other is not None:
+            message += f". The newest that can be read beside it is {other.path}, of epoch {other.epoch}"
+        raise CheckpointError(message) from error
+    return ResumePlan("resume", path, epoch, iteration)
+
+
+def _newest(folder: Path, load: _Load) -> ResumePlan | None:
+    """Plan to resume from the newest checkpoint that loads; None if the folder has none.
+
+    Raises
+    ------
+    CheckpointError
+        If it has some, and none of them loads.
+    """
+    paths = _checkpoints(folder)
+    if not paths:
+        return None
+    listed = {e.name: e for e in Manifest(folder, "-").entries()} if (folder / "manifest.json").is_file() else {}
+    ranks: dict[Path, tuple[int, int]] = {}
+    whole: set[Path] = set()
+    damaged: dict[Path, str] = {}
+
+    def read(path: Path) -> None:
+        try:
+            ranks[path] = state_position(load(path))
+            whole.add(path)
+        except CheckpointError as error:
+            damaged[path] = _reason(error, path)
+
+    for path in paths:
+        entry = listed.get(path.name)
+        if entry is not None and entry.epoch is not None and path.stat().st_size == entry.size:
+            ranks[path] = (entry.epoch, entry.iteration or 0)
+        else:
+            read(path)
+    while left := [path for path in paths if path not in damaged]:
+        newest = max(left, key=lambda path: (*ranks[path], path.name != _BEST, path.name))
+        if newest in whole:
+            skipped = sorted(damaged.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True)
+            return ResumePlan("resume", newest, *ranks[newest], skipped=tuple(skipped))
+        read(newest)  # what it says of itself counts, whatever the list says
+    reasons = "\n".join(f"  {path}: {reason}" for path, reason in damaged.items())
+    raise CheckpointError(
+        f"no checkpoint in {folder} can be read. Start afresh with resume='never', in another folder\n{reasons}"
+    )
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    if folder.exists() and not folder.is_dir():
+        raise MissingFileError(f"{folder} is a file, not the folder of a run's checkpoints")
+    found = [path for path in folder.glob(PATTERN) if path.is_file()]
+    return sorted(found, key=lambda path: path.name)
+
+
+def _load_checkpoint(path: Path) -> Mapping[str, Any]:
+    from delira_nca.io.checkpoint import load_checkpoint  # needs torch, which a plan to start does without
+
+    return load_checkpoint(path)
+
+
+def _reason(error: CheckpointError, path: Path) -> str:
+    """Message of an error without the name of the file, which stands before it anyway."""
+    return str(error).removeprefix(f"{path} is no readable checkpoint: ").removeprefix(f"{path} ")
+
+
+def _nearest(path: Path) -> str:
+    """End of a message: the entry of the same folder, or the word, that was probably meant."""
+    names = [] if path.parent != Path() else ["auto", "never"]
+    if path.parent.is_dir():
+        names += [entry.name for entry in path.parent.iterdir() if entry.is_dir() or entry.match("*.pt")]
+    elif path.parent != path:
+        return f": there is no folder {path.parent} either"
+    close = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.5)
+    return f". Did you mean {str(path.with_name(close[0]))!r}?" if close else ""

@@ -1,0 +1,241 @@
+"""Where a run begins."""
+
+import dataclasses
+import os
+
+import pytest
+
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
+from delira_nca.io import Manifest, ResumePlan, load_checkpoint, plan_resume, save_checkpoint
+
+
+def save(folder, name, epoch, **state):
+    path = folder / f"checkpoint_{name}.pt"
+    save_checkpoint({"epoch": epoch, **state}, path)
+    return path
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+@pytest.fixture
+def loaded():
+    """A reader, and the names of what it was asked to read."""
+
+    def load(path):
+        load.names.append(path.name)
+        return load_checkpoint(path)
+
+    load.names = []
+    return load
+
+
+@pytest.mark.parametrize("name", ["empty", "none"])
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_folder_without_checkpoints_starts(tmp_path, name, resume):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "other.pt").write_text("x")
+    (tmp_path / "empty" / ".checkpoint_1.pt.1.tmp").write_text("x")
+    plan = plan_resume(resume, tmp_path / name)
+    assert plan == ResumePlan("start", None, 0, 0, ())
+    assert str(plan) == "start from the beginning"
+    assert os.listdir(tmp_path) == ["empty"]
+
+
+def test_auto_takes_the_newest_by_epoch_and_not_by_name_or_time(tmp_path):
+    for epoch in (10, 9, 2):
+        save(tmp_path, f"epoch_{epoch}", epoch)
+    plan = plan_resume("auto", tmp_path)
+    assert plan == ResumePlan("resume", tmp_path / "checkpoint_epoch_10.pt", 10, 0)
+    assert str(plan) == f"resume after epoch 10\n  from {tmp_path / 'checkpoint_epoch_10.pt'}"
+
+
+def test_within_an_epoch_the_iteration_decides(tmp_path):
+    for name, iteration in (("a", 5), ("b", 30), ("c", 0)):
+        save(tmp_path, name, 2, iteration=iteration)
+    plan = plan_resume("auto", str(tmp_path))
+    assert (plan.path, plan.epoch, plan.iteration) == (tmp_path / "checkpoint_b.pt", 2, 30)
+    assert str(plan).startswith("resume after epoch 2, iteration 30\n")
+
+
+def test_auto_falls_back_over_damaged_files_and_says_which(tmp_path):
+    for epoch in range(1, 6):
+        save(tmp_path, f"epoch_{epoch}", epoch)
+    damage(tmp_path / "checkpoint_epoch_5.pt")
+    (tmp_path / "checkpoint_epoch_4.pt").write_bytes(b"")
+    plan = plan_resume("auto", tmp_path)
+    assert (plan.action, plan.path.name, plan.epoch) == ("resume", "checkpoint_epoch_3.pt", 3)
+    reasons = dict(plan.skipped)
+    assert set(reasons) == {tmp_path / "checkpoint_epoch_5.pt", tmp_path / "checkpoint_epoch_4.pt"}
+    assert reasons[tmp_path / "checkpoint_epoch_4.pt"] == "it is empty"
+    assert reasons[tmp_path / "checkpoint_epoch_5.pt"].startswith("it is cut short at")
+    assert f"\n  not from {tmp_path / 'checkpoint_epoch_4.pt'}: it is empty" in str(plan)
+
+
+def test_with_a_manifest_only_the_newest_are_read(tmp_path, loaded):
+    manifest = Manifest(tmp_path, "a")
+    for epoch in range(1, 6):
+        manifest.add(save(tmp_path, f"epoch_{epoch}", epoch, iteration=7), epoch=epoch, iteration=7)
+    content = bytearray((tmp_path / "checkpoint_epoch_5.pt").read_bytes())
+    content[300] ^= 1
+    (tmp_path / "checkpoint_epoch_5.pt").write_bytes(content)
+    plan = plan_resume("auto", tmp_path, loaded)
+    assert (plan.path.name, plan.epoch, plan.iteration) == ("checkpoint_epoch_4.pt", 4, 7)
+    assert loaded.names == ["checkpoint_epoch_5.pt", "checkpoint_epoch_4.pt"]
+    assert "checksum differs" in plan.skipped[0][1]
+
+
+def test_a_file_that_is_not_listed_is_read_as_after_a_kill_between_the_two(tmp_path, loaded):
+    Manifest(tmp_path, "a").add(save(tmp_path, "epoch_1", 1), epoch=1)
+    save(tmp_path, "epoch_2", 2)
+    assert plan_resume("auto", tmp_path, loaded).path.name == "checkpoint_epoch_2.pt"
+    assert loaded.names == ["checkpoint_epoch_2.pt"]
+
+
+def test_what_a_file_says_of_itself_counts_and_not_what_the_list_says(tmp_path):
+    manifest = Manifest(tmp_path, "a")
+    manifest.add(save(tmp_path, "a", 2), epoch=9)
+    manifest.add(save(tmp_path, "b", 3), epoch=3)
+    plan = plan_resume("auto", tmp_path)
+    assert (plan.path.name, plan.epoch) == ("checkpoint_b.pt", 3)
+
+
+def test_a_damaged_manifest_does_not_hinder(tmp_path):
+    save(tmp_path, "epoch_1", 1)
+    (tmp_path / "manifest.json").write_text("{")
+    assert plan_resume("auto", tmp_path).epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("newest", "best", "is_damaged", "expected"),
+    [
+        (5, 3, False, "epoch_5"),
+        (5, 3, True, "best"),
+        (5, 5, False, "epoch_5"),
+        (5, 5, True, "best"),
+        (2, 4, False, "best"),
+    ],
+)
+def test_the_best_counts_where_nothing_newer_is_whole(tmp_path, newest, best, is_damaged, expected):
+    path = save(tmp_path, f"epoch_{newest}", newest)
+    save(tmp_path, "epoch_1", 1)
+    save(tmp_path, "best", best)
+    if is_damaged:
+        damage(path)
+    assert plan_resume("auto", tmp_path).path.name == f"checkpoint_{expected}.pt"
+
+
+def test_a_folder_with_damaged_files_only_is_one_error_that_names_each(tmp_path):
+    damage(save(tmp_path, "epoch_1", 1))
+    (tmp_path / "checkpoint_epoch_2.pt").write_bytes(b"")
+    save_checkpoint({"weights": 1}, tmp_path / "checkpoint_x.pt")
+    for resume, folder in (("auto", tmp_path), (tmp_path, None)):
+        with pytest.raises(CheckpointError) as raised:
+            plan_resume(resume, folder)
+        first, *lines = str(raised.value).splitlines()
+        assert first.startswith(f"no checkpoint in {tmp_path} can be read")
+        assert lines[0].startswith(f"  {tmp_path / 'checkpoint_epoch_1.pt'}: it is cut short at")
+        assert lines[1] == f"  {tmp_path / 'checkpoint_epoch_2.pt'}: it is empty"
+        assert lines[2].startswith(f"  {tmp_path / 'checkpoint_x.pt'}: it is not the state of a run: its epoch is None")
+
+
+@pytest.mark.parametrize("epoch", [-1, 2.0, True, "3", None])
+def test_an_epoch_that_is_none_does_not_count(tmp_path, epoch):
+    save(tmp_path, "odd", epoch)
+    save(tmp_path, "good", 1)
+    plan = plan_resume("auto", tmp_path)
+    assert plan.path.name == "checkpoint_good.pt"
+    assert f"its epoch is {epoch!r}" in plan.skipped[0][1]
+
+
+def test_what_the_trainer_refuses_is_skipped_too(tmp_path):
+    for epoch in (1, 2):
+        save(tmp_path, f"epoch_{epoch}", epoch)
+
+    def load(path):
+        state = load_checkpoint(path)
+        if state["epoch"] == 2:
+            raise CheckpointError(f"{path} has format 99")
+        return state
+
+    plan = plan_resume("auto", tmp_path, load)
+    assert (plan.epoch, plan.skipped) == (1, ((tmp_path / "checkpoint_epoch_2.pt", "has format 99"),))
+
+
+def test_any_other_error_of_reading_is_not_hidden(tmp_path):
+    save(tmp_path, "epoch_1", 1)
+
+    def load(path):
+        raise MemoryError("full")
+
+    with pytest.raises(MemoryError):
+        plan_resume("auto", tmp_path, load)
+
+
+def test_never_starts_and_says_what_is_there_without_reading_it(tmp_path):
+    path = damage(save(tmp_path, "epoch_1", 1))
+    plan = plan_resume("never", tmp_path, load=None)
+    assert plan == ResumePlan("start", skipped=((path, "resume='never'"),))
+    assert str(plan) == f"start from the beginning\n  not from {path}: resume='never'"
+    assert plan_resume("never", None) == ResumePlan("start")
+
+
+def test_a_file_is_taken_whatever_its_name(tmp_path):
+    path = tmp_path / "mine.bin"
+    save_checkpoint({"epoch": 4, "iteration": 2}, path)
+    save(tmp_path, "epoch_9", 9)
+    for given in (path, str(path)):
+        assert plan_resume(given, tmp_path) == ResumePlan("resume", path, 4, 2)
+
+
+def test_a_damaged_file_is_an_error_that_names_the_newest_good_one(tmp_path):
+    path = damage(save(tmp_path, "epoch_3", 3))
+    with pytest.raises(CheckpointError, match=r"cannot resume from .*_3\.pt: it is cut short at \d+ of \d+ bytes$"):
+        plan_resume(path, tmp_path)
+    good = save(tmp_path, "epoch_2", 2)
+    with pytest.raises(CheckpointError, match="it is cut short at") as raised:
+        plan_resume(path, None)
+    assert str(raised.value).endswith(f"The newest that can be read beside it is {good}, of epoch 2")
+
+
+def test_a_folder_gives_its_newest_and_must_have_one(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(CheckpointError, match="there is no checkpoint in"):
+        plan_resume(tmp_path / "a", tmp_path / "b")
+    path = save(tmp_path / "a", "epoch_2", 2)
+    assert plan_resume(str(tmp_path / "a"), tmp_path / "b").path == path
+
+
+def test_a_path_that_is_not_there_is_told_with_the_nearest_name(tmp_path, monkeypatch):
+    path = save(tmp_path, "epoch_12", 12)
+    with pytest.raises(MissingFileError) as raised:
+        plan_resume(tmp_path / "chekpoint_epoch_12.pt", tmp_path)
+    assert str(raised.value).endswith(f"to resume from. Did you mean {str(path)!r}?")
+    with pytest.raises(MissingFileError, match="there is no folder .*/nowhere either"):
+        plan_resume(tmp_path / "nowhere" / "checkpoint_epoch_12.pt", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingFileError, match="there is no atuo to resume from. Did you mean 'auto'?"):
+        plan_resume("atuo", tmp_path)
+    with pytest.raises(FileNotFoundError, match="to resume from$"):
+        plan_resume("zzz", tmp_path)
+
+
+@pytest.mark.parametrize("resume", [None, True, 3, ""])
+def test_anything_else_is_refused(tmp_path, resume):
+    with pytest.raises(ConfigError, match="resume is 'never', 'auto', or the path"):
+        plan_resume(resume, tmp_path)
+
+
+def test_auto_needs_a_folder(tmp_path):
+    with pytest.raises(ConfigError, match="needs the folder"):
+        plan_resume("auto", None)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(MissingFileError, match="is a file, not the folder"):
+        plan_resume("auto", tmp_path / "file")
+
+
+def test_a_plan_is_not_changed(tmp_path):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan_resume("auto", tmp_path).action = "resume"
