@@ -206,7 +206,7 @@ def test_one_target_of_several_goals_is_that_of_the_first(page_of):
 
 def test_classes_name_the_output_channels(page_of):
     page = page_of(looking(1, 5, 3), classes=["one", "two", 3])
-    assert page["classes"] == ["one", "two", 3]
+    assert page["classes"] == ["one", "two", "3"]
     assert page["channelNames"] == ["image 1", *(f"hidden {k}" for k in range(1, 6)), "one", "two", "3"]
     assert page["outputs"] == {"first": 6, "count": 3}
 
@@ -281,7 +281,7 @@ NAN = float("nan")
         (growing, {"seed": torch.zeros(16)}, ShapeError, r"seed of this model is \(16, h, w\), not \(16,\)"),
         (growing, {"seed": torch.zeros(15, 3, 3)}, ShapeError, r"\(16, h, w\), not \(15, 3, 3\)"),
         (growing, {"seed": torch.zeros(1, 16, 3, 3)}, ShapeError, r"not \(1, 16, 3, 3\)"),
-        (growing, {"seed": torch.zeros(16, 9, 3), "grid": (8, 8)}, ShapeError, r"seed of \(9, 3\) cells is larger"),
+        (growing, {"seed": torch.zeros(16, 9, 3), "grid": (8, 8)}, ShapeError, r"seed of \(9, 3\) cells does not fit"),
         (growing, {"seed": torch.full((16, 1, 1), NAN)}, ConfigError, "seed holds NaN"),
         (growing, {"target": torch.zeros(3, 8, 8)}, ShapeError, r"target of this model is \(4, h, w\)"),
         (growing, {"target": torch.zeros(4, 8, 8), "grid": (7, 9)}, ShapeError, r"target of \(8, 8\) cells is larger"),
@@ -357,3 +357,34 @@ def test_former_page_is_intact_after_a_failed_write(tmp_path, monkeypatch):
         to_html(growing(), path, title="another")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (growing, {"grid": 64}, r"grid is \(height, width\) in cells"),
+        (growing, {"seed": "one cell"}, "the seed is a tensor or an array, not 'one cell'"),
+        (growing, {"target": torch.full((4, 8, 8), 1e5)}, "the target holds 100000: a page shows numbers up to 65504"),
+        (growing, {"figures": ["a"]}, r"figures are names to values, not \['a'\]"),
+        (growing, {"random_seed": None}, "random_seed is a whole number, not None"),
+        (growing, {"random_seed": 1.5}, "random_seed is a whole number, not 1.5"),
+        (growing, {"seed": torch.zeros(16, 0, 1)}, "does not fit into the grid"),
+        (looking, {"normalize": 2.0}, r"normalize is \(mean, std\)"),
+        (looking, {"normalize": ([0.0] * 3, [1.0, -1.0, 1.0])}, "std .above 0."),
+        (looking, {"normalize": ([float("nan")] * 3, [1.0] * 3)}, "normalize is one finite number"),
+        (looking, {"goals": {"a": [1.0, 0.0, 0.0]}, "task": "segment"}, "goals say what grows"),
+        (looking, {"image": torch.zeros(3, 8, 8), "grid": (9, 8)}, "leave the grid out"),
+        (lambda: looking(output=3), {"classes": "abc"}, "classes are several names, not the text 'abc'"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_by_name(model, options, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        to_html(model(), tmp_path / "live.html", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays_are_taken_as_tensors_are(page_of):
+    target = np.linspace(0, 1, 4 * 8 * 8).reshape(4, 8, 8)
+    page = page_of(growing(), target=target, grid=np.array([8, 8]), seed=np.ones((16, 1, 1)))
+    assert page["grid"] == [8, 8]
+    assert torch.equal(unpacked(page["targets"][0]), torch.from_numpy(target).half().float())

