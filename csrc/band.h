@@ -3,25 +3,7 @@
 #pragma once
 #include "cell.h"
 #include "random.h"
-#include "tape.h"
-
-struct Sample {
-  long number;
-  Buffer<float> x, grad;
-  Buffer<Word> alive[2], occupied;          // above the threshold, by parity of the step; rows that may not be zero
-  Buffer<Word> grown, dying, raised;        // above it after the updates; see BandWork::rescue
-  Buffer<Word> updated[2], has_grad;        // cells that were evaluated, by parity; rows with a gradient
-};
-
-struct Band {
-  Sample* sample;
-  long row0, row1;
-  long n = 0;                               // cells to evaluate
-  Buffer<uint32_t> cells;
-  Buffer<float> update;                     // [n][CS]: updates, or their gradients
-  Buffer<Word> fired, living;               // of the step at work
-  Stream::Place bits, rows, died;           // where to read in the log
-};
+#include "sample.h"
 
 class BandWork {
  public:
@@ -56,7 +38,10 @@ class BandWork {
         each_bit(fired[w], [&](int i) { *cell++ = first + (uint32_t)(64 * w + i); });
     }
     b.n = cell - b.cells;
-    for (long i = 0; i < b.n; i += TILE) forward(b, b.cells + i, std::min(TILE, b.n - i), tile, b.update + i * g.CS);
+    for (long i = 0; i < b.n; i += TILE) {
+      tile.ahead = ahead(b, i, nullptr);
+      forward(b, b.cells + i, std::min(TILE, b.n - i), tile, b.update + i * g.CS);
+    }
     if (j.noise != 0.f) make_noise(b, t);
     if (!n.keeps_all()) grow(b, t);
   }
@@ -199,6 +184,7 @@ class BandWork {
     for (long i = 0; i < b.n; i += TILE) {
       long m = std::min(TILE, b.n - i);
       const uint32_t* cells = b.cells + i;
+      tile.ahead = ahead(b, i, grad);
       if (j.bf16)
         backward_tile(n, n.layers16, x, cells, m, b.update + i * g.CS, tile, grad, sum);
       else
@@ -287,6 +273,14 @@ class BandWork {
         long at = row * g.words + w;
         b.sample->grown[at] = (b.sample->alive[t & 1][at] & ~fired) | above;
       }
+  }
+
+  // What the tile after the one at i sees, and that one does not.
+  Ahead ahead(const Band& b, long i, const float* grad) const {
+    long sight = (g.rd * g.PH + g.rh) * g.PW + g.rw;  // from a cell to the last that it sees
+    long last = b.cells[std::min(i + TILE, b.n) - 1], next = b.cells[std::min(i + 2 * TILE, b.n) - 1];
+    long first = (last + sight + 1) * g.CS;
+    return {b.sample->x + first, grad ? grad + first : nullptr, (next - last) * g.CS / 16};
   }
 
   void log_row(Log& log, const float* x) {

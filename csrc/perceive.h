@@ -6,10 +6,26 @@
 
 constexpr long TILE = 48;  // cells; a multiple of the rows of every kernel
 
+// Cells that the next tile will see for the first time. A state that is larger than the cache comes from memory too late
+// for them; so they are asked for between the products of the tile at work, some cache lines at a time.
+struct Ahead {
+  const float *x = nullptr, *grad = nullptr;  // `grad`: or null
+  long lines = 0;                             // that were not asked for yet
+
+  void ask() {
+    constexpr long AT_ONCE = 72, LINE = 16;  // floats of a line
+    for (long left = std::min(AT_ONCE, lines); left > 0; left--, lines--) {
+      __builtin_prefetch(x, 0, 2), x += LINE;
+      if (grad) __builtin_prefetch(grad, 0, 2), grad += LINE;
+    }
+  }
+};
+
 // Working memory of one thread.
 struct Tile {
   Buffer<float> P, H, dH, dP, Q, dQ, b1, one;  // `one`: the update of one cell
   Buffer<uint32_t> packed[4];                  // operands in bfloat16
+  Ahead ahead;
 
   explicit Tile(const Net& n)
       : P((TILE + ROW_SLACK) * n.PS), H((TILE + ROW_SLACK) * n.HP), dH((TILE + ROW_SLACK) * n.HP),

@@ -124,7 +124,7 @@ WORKLOADS = {
         Workload("G", 8, (72, 72), 80, 16, is_growing=True, is_dense=False),
         Workload("G-dense", 8, (72, 72), 80, 16, is_growing=True, is_dense=True),
         Workload("S64", 8, (64, 64), 48, 8, is_growing=False, is_dense=True),
-        Workload("S256", 1, (256, 256), 32, 3, is_growing=False, is_dense=True),
+        Workload("S256", 1, (256, 256), 32, 32, is_growing=False, is_dense=True),
         Workload("S256-b8", 8, (256, 256), 32, 3, is_growing=False, is_dense=True),
         Workload("V32", 2, (32, 32, 32), 32, 6, is_growing=True, is_dense=False),
         Workload("V32-dense", 2, (32, 32, 32), 32, 6, is_growing=True, is_dense=True),

@@ -11,6 +11,7 @@ from torch import Tensor
 from delira_nca._version import __version__
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.export.cell import describe_cell, pack
+from delira_nca.export.values import as_tensor, numbers, whole
 from delira_nca.models import BasicNCAModel, make_seed
 
 __all__ = ["LARGEST_GRID", "TASKS", "describe_page"]
@@ -58,30 +59,35 @@ def describe_page(
 ) -> dict[str, Any]:
     """Check the options of :func:`delira_nca.export.to_html` against the model and each other, and write them down."""
     cell = describe_cell(model, weights)
+    seed, image = as_tensor("the seed", seed), as_tensor("the image", image)
+    if isinstance(target, Mapping):
+        target = {name: as_tensor(f"the target of {name!r}", given) for name, given in target.items()}
+    else:
+        target = as_tensor("the target", target)
     task = _task(model, task, goals, classes)
     shape = _grid(model, grid, target, image)
     return {
         "delira_nca": __version__,
-        "title": title,
+        "title": str(title),
         "task": task,
         "grid": list(shape),
         "cell": cell,
         "channelNames": _channel_names(model, task, classes),
         "picture": _picture(model, task),
         "outputs": {"first": model.num_channels - model.num_output_channels, "count": model.num_output_channels},
-        "classes": list(classes or ()),
+        "classes": [str(name) for name in classes or ()],
         "seed": _seed(model, task, seed, shape),
         "targets": _targets(model, task, target, goals, shape),
-        "goals": _goals(model, goals),
-        "image": _image(model, image, task),
+        "goals": _goals(model, task, goals),
+        "image": _image(model, image, task, shape),
         "normalize": _normalize(model, normalize),
         "hiddenNoise": None
         if not model.pad_noise or seed is not None or task == "grow"
         else {"mean": 0.5, "std": 0.225, "first": model.num_image_channels, "count": model.num_hidden_channels},
         "horizon": _horizon(model, steps),
-        "figures": [[str(name), str(value)] for name, value in (figures or {}).items()],
+        "figures": _figures(figures),
         "explanation": _explanation(model, explanation, task),
-        "randomSeed": int(random_seed) & 0xFFFFFFFF,
+        "randomSeed": whole("random_seed", random_seed) & 0xFFFFFFFF,
     }
 
 
@@ -99,6 +105,8 @@ def _task(model: BasicNCAModel, task: str | None, goals: object, classes: Sequen
         raise ConfigError(
             f"a picture is grey or RGB, 1 or 3 channels, but the model looks at {model.num_fixed_channels}"
         )
+    if isinstance(classes, str):
+        raise ConfigError(f"classes are several names, not the text {classes!r}")
     if classes and len(classes) != model.num_output_channels:
         raise ConfigError(f"{len(classes)} classes for {model.num_output_channels} output channels: {list(classes)}")
     if task == "classify" and not classes:
@@ -113,9 +121,15 @@ def _grid(
         given = next(iter(target.values()), None) if isinstance(target, Mapping) else target
         given = image if given is None else given
         grid = (64, 64) if given is None else given.shape[-2:]
-    shape = tuple(grid)
-    if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+    try:
+        height, width = (whole("an edge of the grid", n) for n in grid)
+    except (TypeError, ValueError):
+        raise ConfigError(f"grid is (height, width) in cells, at least 1 each, not {grid!r}") from None
+    shape = height, width
+    if min(shape) < 1:
         raise ConfigError(f"grid is (height, width) in cells, at least 1 each, not {grid!r}")
+    if image is not None and tuple(image.shape[-2:]) != shape:
+        raise ShapeError(f"the image has {tuple(image.shape[-2:])} cells, and the grid {shape}: leave the grid out")
     if max(shape) > LARGEST_GRID:
         raise ConfigError(f"a grid of {shape[0]} x {shape[1]} cells: graphics cards hold up to {LARGEST_GRID} an edge")
     if model.plain().padding in ("reflect", "circular") and min(shape) <= model.radius:
@@ -156,10 +170,8 @@ def _seed(model: BasicNCAModel, task: str, seed: Tensor | None, shape: tuple[int
         seed = make_seed(model.num_channels, (1, 1), first_channel=first)
     if seed.dim() != 3 or seed.shape[0] != model.num_channels:
         raise ShapeError(f"a seed of this model is ({model.num_channels}, h, w), not {tuple(seed.shape)}")
-    if any(given > cells for given, cells in zip(seed.shape[1:], shape, strict=True)):
-        raise ShapeError(f"a seed of {tuple(seed.shape[1:])} cells is larger than the grid of {shape}")
-    if not torch.isfinite(seed).all():
-        raise ConfigError("the seed holds NaN or infinity")
+    if any(given > cells or given < 1 for given, cells in zip(seed.shape[1:], shape, strict=True)):
+        raise ShapeError(f"a seed of {tuple(seed.shape[1:])} cells does not fit into the grid of {shape}")
     block = _trimmed(seed)
     return {"block": pack(block), "whole": max(block.shape[1:]) * 2 > min(shape)}
 
@@ -204,34 +216,33 @@ def _target(model: BasicNCAModel, target: Tensor | None, shape: tuple[int, int])
         raise ShapeError(f"a target of this model is ({picture['count']}, h, w), not {tuple(target.shape)}")
     if any(given > cells for given, cells in zip(target.shape[1:], shape, strict=True)):
         raise ShapeError(f"a target of {tuple(target.shape[1:])} cells is larger than the grid of {shape}")
-    if not torch.isfinite(target).all():
-        raise ConfigError("the target holds NaN or infinity")
     whole = target.new_zeros(len(target), *shape)
     top, left = (cells // 2 - given // 2 for given, cells in zip(target.shape[1:], shape, strict=True))
     whole[:, top : top + target.shape[1], left : left + target.shape[2]] = target
     return pack(whole, "float16")
 
 
-def _goals(model: BasicNCAModel, goals: Mapping[str, Sequence[float]] | None) -> list[dict[str, Any]]:
+def _goals(model: BasicNCAModel, task: str, goals: Mapping[str, Sequence[float]] | None) -> list[dict[str, Any]]:
+    if goals and task != "grow":
+        raise ConfigError(f"goals say what grows; this page is to {task}")
     described = []
-    for name, values in (goals or {}).items():
+    for name, given in (goals or {}).items():
+        values = numbers(f"goal {name!r}", given)
         if not model.num_fixed_channels or len(values) != model.num_fixed_channels:
             raise ConfigError(
                 f"goal {name!r} has {len(values)} values, but the model has {model.num_fixed_channels} fixed channels"
             )
-        described.append({"name": str(name), "values": [float(value) for value in values]})
+        described.append({"name": str(name), "values": values})
     return described
 
 
-def _image(model: BasicNCAModel, image: Tensor | None, task: str) -> dict[str, Any] | None:
+def _image(model: BasicNCAModel, image: Tensor | None, task: str, shape: tuple[int, int]) -> dict[str, Any] | None:
     if image is None:
         return None
     if task == "grow":
         raise ConfigError("an image is looked at; this model grows a picture of its own: give a seed or a target")
     if image.dim() != 3 or image.shape[0] != model.num_fixed_channels:
         raise ShapeError(f"an image for this model is ({model.num_fixed_channels}, h, w), not {tuple(image.shape)}")
-    if not torch.isfinite(image).all():
-        raise ConfigError("the image holds NaN or infinity")
     return pack(image, "float16")
 
 
@@ -239,9 +250,12 @@ def _normalize(
     model: BasicNCAModel, normalize: tuple[Sequence[float], Sequence[float]] | None
 ) -> dict[str, list[float]]:
     fixed = model.num_fixed_channels
-    mean, std = ([0.0] * fixed, [1.0] * fixed) if normalize is None else (list(map(float, n)) for n in normalize)
-    if len(mean) != fixed or len(std) != fixed or not all(std):
-        raise ConfigError(f"normalize is mean and std (not 0) of each of {fixed} fixed channels, not {normalize!r}")
+    given = ([0.0] * fixed, [1.0] * fixed) if normalize is None else normalize
+    if not isinstance(given, Sequence) or len(given) != 2:
+        raise ConfigError(f"normalize is (mean, std) of each of {fixed} fixed channels, not {normalize!r}")
+    mean, std = (numbers("normalize", part) for part in given)
+    if len(mean) != fixed or len(std) != fixed or not all(value > 0 for value in std):
+        raise ConfigError(f"normalize is mean and std (above 0) of each of {fixed} fixed channels, not {normalize!r}")
     return {"mean": mean, "std": std}
 
 
@@ -249,9 +263,15 @@ def _horizon(model: BasicNCAModel, steps: int | None) -> int:
     if steps is None:
         trained = model.training_timesteps
         steps = trained if isinstance(trained, int) else trained[1]
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if whole("steps", steps) < 1:
         raise ConfigError(f"steps is a whole number of at least 1, not {steps!r}")
-    return steps
+    return int(steps)
+
+
+def _figures(figures: Mapping[str, object] | None) -> list[list[str]]:
+    if figures is not None and not isinstance(figures, Mapping):
+        raise ConfigError(f"figures are names to values, not {figures!r}")
+    return [[str(name), str(value)] for name, value in (figures or {}).items()]
 
 
 def _explanation(model: BasicNCAModel, explanation: Sequence[str] | None, task: str) -> list[str]:

@@ -9,6 +9,7 @@ import { Player } from "./player.js";
 import { World } from "./world.js";
 
 const SIDES = ["right", "left", "top", "bottom"];
+export const ENGINES = [["Auto", "auto"], ["WebGL", "webgl"], ["JavaScript", "javascript"]];
 const THUMBNAILS_EVERY = 350; // milliseconds
 
 export class App {
@@ -23,15 +24,17 @@ export class App {
     this.watchTheme();
     this.fillIn();
     connect(this);
+    choice(element("engines"), "engine", ENGINES, wanted, (name) => this.use(name));
     this.showEngine();
+    this.measure();
     this.redraw();
   }
 
   /** Go with the browser's frames, for good. */
   run() {
     const frame = (now) => {
-      if (this.player.frame(now, () => (this.state = this.world.snapshot()))) this.measure();
-      else this.state = this.world.snapshot();
+      if (this.player.frame(now, () => this.measure())) this.isStale = false;
+      if (this.isStale) this.measure();
       this.redraw(now);
       requestAnimationFrame(frame);
     };
@@ -62,6 +65,7 @@ export class App {
 
   clear() {
     this.world.clear();
+    this.measure();
     this.announce("Cleared.");
   }
 
@@ -69,12 +73,12 @@ export class App {
     const actions = {
       Erase: () => this.world.erase(x, y, radius),
       Plant: () => first && this.world.plant(x, y),
-      Draw: () => this.world.draw(x, y, radius / 2, 1),
+      Draw: () => this.world.draw(x, y, radius, 1),
       "Rub out": () => this.world.draw(x, y, radius, 0),
     };
     actions[this.tool]();
     this.chart.wound(this.world.t);
-    this.measure();
+    this.isStale = true; // a stroke has many pieces, and a look at the card takes its time
     if (first) this.announce(`${this.tool} at column ${x}, row ${y}.`);
   }
 
@@ -93,12 +97,15 @@ export class App {
   choose(goal) {
     this.world.choose(goal);
     this.chart.clear();
+    this.measure();
     this.announce(`The goal is ${this.page.goals[goal].name}.`);
   }
 
   show(image, name) {
     this.world.show(image);
     this.dish.fit();
+    this.showEngine();
+    this.measure();
     this.announce(`${name}, ${image.shape[2]} by ${image.shape[1]} cells.`);
   }
 
@@ -116,6 +123,7 @@ export class App {
     this.chosen.why = "the graphics card was taken away";
     this.world.move(this.chosen.make, this.state);
     this.showEngine();
+    this.announce("The graphics card was taken away. JavaScript goes on.");
   }
 
   // What a person sees -------------------------------------------------------------------------------------------
@@ -181,18 +189,16 @@ export class App {
     const { engine } = this.world;
     engine.canvas?.addEventListener("webglcontextlost", () => this.world.engine === engine && this.loseWebGL());
     element("engine").textContent = `${engine.name} runs: ${this.chosen.why}.`;
-    const options = [["Auto", "auto"], ["WebGL", "webgl"], ["JavaScript", "javascript"]];
-    choice(element("engines"), "engine", options, this.wanted, (wanted) => this.use(wanted));
   }
 
   measure() {
     this.state = this.world.snapshot();
+    this.isStale = false;
     this.error = this.world.error(this.state);
     if (this.error !== null) this.chart.add(this.world.t, this.error);
   }
 
   redraw(now = performance.now()) {
-    this.state ??= this.world.snapshot();
     this.dish.draw(this.state, this.style);
     element("clock").textContent = `step ${this.world.t}`;
     element("rate").textContent = this.player.playing ? `${this.player.rate(now)}/s` : "";

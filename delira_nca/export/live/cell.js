@@ -37,6 +37,7 @@ export class Cell {
       return { outputs, inputs, weight: weight.values, bias: layer.bias ? unpack(layer.bias).values : null };
     });
     this.activate = NONLINEARITIES[this.nonlinearity];
+    if (this.alive) this.alive = { ...this.alive, threshold: Math.fround(this.alive.threshold) }; // as exact as a state
   }
 
   /** Numbers that the rule sees of a cell. */

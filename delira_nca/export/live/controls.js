@@ -5,7 +5,7 @@ import { FASTEST } from "./player.js";
 
 export const element = (id) => document.getElementById(id);
 
-const STEPS_OF_SPEED = Math.log2(FASTEST);
+const DOUBLINGS = Math.log2(FASTEST); // of the speed, from one end of its dial to the other
 const TOOLS = { grow: ["Erase", "Plant"], segment: ["Erase"], classify: ["Draw", "Rub out"] };
 
 /** A row of radio buttons: names to values; calls `chosen` with the value. */
@@ -53,8 +53,9 @@ export function connect(app) {
   app.tool = tools[0];
   choice(element("tools"), "tool", tools.map((tool) => [tool, tool]), app.tool, (tool) => (app.tool = tool));
 
-  const speed = (value) => Math.round(2 ** (value * STEPS_OF_SPEED));
-  dial("speed", Math.log2(player.speed) / STEPS_OF_SPEED, (v) => (v >= 1 ? "fastest" : `${speed(v)}/s`), (v) => {
+  const speed = (value) => Math.round(2 ** value);
+  element("speed").max = DOUBLINGS;
+  dial("speed", Math.log2(player.speed), (v) => (v >= DOUBLINGS ? "fastest" : `${speed(v)}/s`), (v) => {
     player.speed = speed(v);
   });
   dial("fire", world.options.fireRate, (v) => v.toFixed(2), (v) => (world.options.fireRate = v));
@@ -118,7 +119,7 @@ function connectKeys(app) {
     brush.dispatchEvent(new Event("input"));
   };
   addEventListener("keydown", (event) => {
-    const busy = event.target.closest("input, button, select, textarea") && event.key === " ";
+    const busy = event.target.closest("button") && event.key === " ";
     if (busy || event.ctrlKey || event.metaKey || event.altKey || !actions[event.key.toLowerCase()]) return;
     event.preventDefault();
     actions[event.key.toLowerCase()]();

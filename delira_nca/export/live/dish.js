@@ -47,10 +47,8 @@ export class Dish {
 
   /** One view, small, into another canvas. */
   thumbnail(state, view, canvas, style) {
-    const pixels = (this.thumb ??= this.pixels);
-    const data = pixels.width === this.pixels.width ? pixels : (this.thumb = this.pixels);
-    paint(data.data, state, this.page, view, style.paper);
-    this.small.getContext("2d").putImageData(data, 0, 0);
+    paint(this.pixels.data, state, this.page, view, style.paper);
+    this.small.getContext("2d").putImageData(this.pixels, 0, 0);
     const pen = canvas.getContext("2d");
     pen.imageSmoothingEnabled = true;
     pen.drawImage(this.small, 0, 0, canvas.width, canvas.height);

@@ -4,11 +4,18 @@ import { JavaScriptEngine } from "./javascript_engine.js";
 import { NoWebGL, WebGLEngine } from "./webgl_engine.js";
 
 const TOLERANCE = 1e-3;
+const SAMPLE = 48; // cells along the edges of the dish that is checked and measured in JavaScript
 
 export const makeJavaScript = (cell, height, width) => new JavaScriptEngine(cell, height, width);
 
-export function makeWebGLWith(sources) {
-  return (cell, height, width) => new WebGLEngine(cell, height, width, sources);
+/** Makes engines on the card; the first one is there already. */
+function makeWebGLWith(sources, ready) {
+  return (cell, height, width) => {
+    const engine = ready?.isLost === false ? ready : new WebGLEngine(cell, height, width, sources);
+    ready = null;
+    if (engine.height !== height || engine.width !== width) engine.resize(height, width);
+    return engine;
+  };
 }
 
 /** A state in which every cell lives. */
@@ -18,8 +25,8 @@ function crowd(cell, cells) {
   return state;
 }
 
-function secondsOfAStep(engine, state, steps) {
-  engine.write(0, 0, engine.width, engine.height, state);
+function secondsOfAStep(engine, steps) {
+  engine.write(0, 0, engine.width, engine.height, crowd(engine.cell, engine.height * engine.width));
   const options = { seed: 1, fireRate: engine.cell.fireRate };
   engine.step(0, options);
   engine.read(0, 0, 1, 1);
@@ -29,17 +36,14 @@ function secondsOfAStep(engine, state, steps) {
   return (performance.now() - begin) / 1000 / steps;
 }
 
-/** Raises NoWebGL where a small dish does not come out as it must. */
-function check(makeWebGL, cell) {
-  const [height, width] = [12, 9];
-  const engines = [makeJavaScript, makeWebGL].map((make) => make(cell, height, width));
+/** Raises NoWebGL where a dish does not come out as it must. */
+function check(engine, exact) {
+  const { height, width, cell } = exact;
   const state = crowd(cell, height * width);
-  const [truth, shown] = engines.map((engine) => {
-    engine.write(0, 0, width, height, state);
-    engine.step(3, { seed: 1, fireRate: 0.5 });
-    const result = engine.read(0, 0, width, height);
-    engine.dispose();
-    return result;
+  const [truth, shown] = [exact, engine].map((each) => {
+    each.write(0, 0, width, height, state);
+    each.step(3, { seed: 1, fireRate: 0.5 });
+    return each.read(0, 0, width, height);
   });
   const wrong = truth.some((value, k) => !(Math.abs(value - shown[k]) <= TOLERANCE * Math.max(1, Math.abs(value))));
   if (wrong) throw new NoWebGL("this graphics card computes something else");
@@ -48,21 +52,23 @@ function check(makeWebGL, cell) {
 /** {make, why}: how to make the engine that was asked for (auto, webgl or javascript), and why it is this one. */
 export function chooseEngine(wanted, sources, cell, height, width) {
   if (wanted === "javascript") return { make: makeJavaScript, why: "as chosen" };
-  const makeWebGL = makeWebGLWith(sources);
+  let engine = null;
   try {
-    check(makeWebGL, cell);
-    const engine = makeWebGL(cell, height, width);
-    if (wanted === "webgl") {
-      engine.dispose();
-      return { make: makeWebGL, why: "as chosen" };
-    }
-    const state = crowd(cell, height * width);
-    const card = secondsOfAStep(engine, state, 8);
+    const [rows, columns] = [height, width].map((size) => Math.min(size, SAMPLE));
+    engine = new WebGLEngine(cell, rows, columns, sources);
+    const exact = makeJavaScript(cell, rows, columns);
+    check(engine, exact);
+    engine.resize(height, width);
+    const makeWebGL = makeWebGLWith(sources, engine);
+    if (wanted === "webgl") return { make: makeWebGL, why: "as chosen" };
+    const card = secondsOfAStep(engine, 8);
+    const processor = (secondsOfAStep(exact, 2) * height * width) / (rows * columns);
+    const why = `WebGL ${(1 / card).toFixed(0)}, JavaScript ${(1 / processor).toFixed(0)} full steps a second`;
+    if (card < processor) return { make: makeWebGL, why };
     engine.dispose();
-    const processor = secondsOfAStep(makeJavaScript(cell, height, width), state, 2);
-    const make = card < processor ? makeWebGL : makeJavaScript;
-    return { make, why: `WebGL ${(1 / card).toFixed(0)}, JavaScript ${(1 / processor).toFixed(0)} full steps a second` };
+    return { make: makeJavaScript, why };
   } catch (error) {
+    engine?.dispose();
     if (!(error instanceof NoWebGL)) throw error;
     return { make: makeJavaScript, why: error.message };
   }

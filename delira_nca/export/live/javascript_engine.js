@@ -8,6 +8,7 @@ const TILE = 4; // cells that go through the rule together: their sums stay in r
 export class JavaScriptEngine {
   constructor(cell, height, width) {
     this.name = "JavaScript";
+    this.isLost = false;
     Object.assign(this, { cell, height, width });
     const cells = height * width;
     this.state = new Float32Array(cells * cell.channels); // cell by cell

@@ -1,13 +1,14 @@
 // Reads what the exporter wrote, and starts. `live` is there for the console.
 
-import { App } from "./app.js";
+import { App, ENGINES } from "./app.js";
 import { Cell } from "./cell.js";
 
 const read = (id) => document.getElementById(id).textContent;
 const asked = new URLSearchParams(location.hash.slice(1)); // #engine=javascript&paused
 const page = JSON.parse(read("page"));
 const sources = { update: read("update.glsl"), life: read("life.glsl") };
-const app = new App(page, new Cell(page.cell), sources, asked.get("engine") ?? "auto");
+const engine = ENGINES.some(([, name]) => name === asked.get("engine")) ? asked.get("engine") : "auto";
+const app = new App(page, new Cell(page.cell), sources, engine);
 const still = asked.has("paused") || matchMedia("(prefers-reduced-motion: reduce)").matches;
 app.play(!still);
 app.run();

@@ -5,7 +5,7 @@ export const FASTEST = 512;
 
 export class Player {
   constructor(step) {
-    Object.assign(this, { step, playing: false, speed: 30, due: 0, last: null, stepSeconds: 0.002 });
+    Object.assign(this, { step, playing: false, speed: 32, due: 0, last: null, stepSeconds: 0.002 });
     this.done = []; // [time, steps] of the last second
   }
 

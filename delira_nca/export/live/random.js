@@ -6,9 +6,11 @@ const NOISE_STREAM = 0x9e3779b9;
 const NOISE_MEAN = (8 * 65535) / 2;
 const NOISE_SCALE = Math.sqrt(12 / (8 * (2 ** 32 - 1)));
 
-/** Number of the 2**24 equally likely hashes that make a cell fire. */
+/** Number of the 2**24 equally likely hashes that make a cell fire; a half becomes the even one beside it. */
 export function fireThreshold(fireRate) {
-  return Math.round(fireRate * 2 ** 24);
+  const hashes = fireRate * 2 ** 24;
+  const nearest = Math.round(hashes);
+  return nearest - hashes === 0.5 && nearest % 2 ? nearest - 1 : nearest;
 }
 
 /** Writes four 32-bit words for one item of sample 0 into `words`. */

@@ -8,22 +8,37 @@ export class NoWebGL extends Error {}
 
 export class WebGLEngine {
   constructor(cell, height, width, sources) {
-    Object.assign(this, { cell, height, width });
+    this.cell = cell;
     this.layers = Math.ceil(cell.channels / 4);
     this.canvas = document.createElement("canvas");
     const gl = (this.gl = this.canvas.getContext("webgl2", { antialias: false, depth: false }));
     if (!gl) throw new NoWebGL("this browser has no WebGL2");
     if (!gl.getExtension("EXT_color_buffer_float")) throw new NoWebGL("no rendering to float textures");
-    const largest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
-    if (Math.max(height, width) > largest) throw new NoWebGL(`textures end at ${largest} cells`);
     if (this.layers > gl.getParameter(gl.MAX_ARRAY_TEXTURE_LAYERS)) throw new NoWebGL("too many channels");
     this.name = `WebGL (${rendererName(gl)})`;
-    gl.viewport(0, 0, width, height);
     gl.disable(gl.DITHER);
-    [this.state, this.candidate, this.next] = [1, 2, 3].map(() => this.makeGrid());
     this.packed = packNumbers(cell, cell.filters);
     this.makePasses(sources);
     this.reading = gl.createFramebuffer();
+    this.grids = [];
+    this.resize(height, width);
+  }
+
+  /** Whether the browser has taken the card away: nothing that is read is true any more. */
+  get isLost() {
+    return this.gl.isContextLost();
+  }
+
+  /** Take another grid, whose values are not defined yet. The shaders stay. */
+  resize(height, width) {
+    const { gl } = this;
+    const largest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+    if (Math.max(height, width) > largest) throw new NoWebGL(`textures end at ${largest} cells`);
+    Object.assign(this, { height, width });
+    gl.viewport(0, 0, width, height);
+    for (const grid of this.grids) gl.deleteTexture(grid);
+    this.grids = [1, 2, 3].map(() => this.makeGrid());
+    [this.state, this.candidate, this.next] = this.grids;
     const error = gl.getError();
     if (error !== gl.NO_ERROR) throw new NoWebGL(`WebGL error ${error}`);
   }

@@ -14,17 +14,21 @@ export class World {
     this.image = page.image ? unpack(page.image) : null; // (fixed, height, width)
     [this.height, this.width] = this.image ? this.image.shape.slice(1) : page.grid;
     this.engine = makeEngine(cell, this.height, this.width);
-    this.restart();
+    this.begin();
   }
 
   get cells() {
     return this.height * this.width;
   }
 
-  /** Begin again: from the seed, or from the picture. */
+  /** Begin again: from the seed, from the picture, or from what was drawn. */
   restart() {
+    this.begin(this.page.task === "classify" ? this.snapshot() : null);
+  }
+
+  /** Step 0; the fixed channels are those of `drawn` where it is given. */
+  begin(drawn = null) {
     const { cell, page } = this;
-    const drawn = page.task === "classify" && this.t > 0 ? this.snapshot() : null;
     const state = new Float32Array(this.cells * cell.channels);
     if (page.hiddenNoise) this.fillHidden(state);
     this.setFixed(state);
@@ -36,9 +40,8 @@ export class World {
 
   /** An empty dish. */
   clear() {
-    this.t = 0;
     this.image = null;
-    this.restart();
+    this.begin();
   }
 
   fillHidden(state) {
@@ -72,9 +75,11 @@ export class World {
     this.engine.turn((degrees * Math.PI) / 180);
   }
 
-  /** All values, cell by cell. */
+  /** All values, cell by cell; of an engine that was lost, those that were seen last. */
   snapshot() {
-    return this.engine.read(0, 0, this.width, this.height);
+    const state = this.engine.read(0, 0, this.width, this.height);
+    if (!this.engine.isLost || this.seen?.length !== state.length) this.seen = state;
+    return this.seen;
   }
 
   /** Go on in another engine. */
@@ -159,7 +164,7 @@ export class World {
       this.engine = this.makeEngine(this.cell, height, width);
       this.turn(this.angle);
     }
-    this.restart();
+    this.begin();
   }
 
   /** Mean squared difference of a snapshot from the target; null where there is none. */

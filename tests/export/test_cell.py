@@ -1,0 +1,173 @@
+"""An automaton as JSON."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from delira_nca.errors import ExportError, UnknownNameError
+from delira_nca.export.cell import WEIGHTS, describe_cell, pack
+from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, presets
+from delira_nca.models.perception import FullFilters, LearnedFilters
+
+
+def growing(**changes):
+    return BasicNCAModel(**presets.growing(**{"rule": MLPRule(8), **changes}))
+
+
+def unpacked(packed):
+    values = np.frombuffer(base64.b64decode(packed["data"]), WEIGHTS[packed["type"]])
+    return torch.from_numpy(values.astype("f4")).view(packed["shape"])
+
+
+def test_description_is_plain_and_complete(any_cell, make_cell):
+    model, _ = make_cell(any_cell)
+    described, plain = describe_cell(model), model.plain()
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+    assert described["channels"] == model.num_channels
+    assert described["fixed"] == model.num_fixed_channels
+    assert described["padding"] == plain.padding
+    assert described["nonlinearity"] == model.rule.nonlinearity
+    assert described["timeScale"] == plain.time_scale
+    assert (described["fireRate"], described["updateNoise"]) == (model.fire_rate, model.update_noise)
+    assert described["fullRelu"] == plain.full_relu
+    for name, tensor in {
+        "filters": plain.filters,
+        "filterBias": plain.filter_bias,
+        "full": plain.full,
+        "fullBias": plain.full_bias,
+    }.items():
+        assert (described[name] is None) == (tensor is None)
+        assert tensor is None or torch.equal(unpacked(described[name]), tensor)
+    for layer, weight, bias in zip(described["layers"], plain.weights, plain.biases, strict=True):
+        assert torch.equal(unpacked(layer["weight"]), weight)
+        assert (layer["bias"] is None) == (bias is None)
+        assert bias is None or torch.equal(unpacked(layer["bias"]), bias)
+    if model.alive is None:
+        assert described["alive"] is None
+    else:
+        assert described["alive"] == vars(model.alive)
+
+
+@pytest.mark.parametrize(
+    ("filters", "pairs"),
+    [
+        (("identity", "sobel"), [[1, 2]]),
+        (("sobel", "laplacian", LearnedFilters(3), "sobel"), [[0, 1], [6, 7]]),
+        (("identity", FullFilters(1, 5), "laplacian"), []),
+        ((FullFilters(2, 5), "sobel"), [[0, 1]]),
+    ],
+)
+def test_gradients_are_the_filters_that_turn(filters, pairs):
+    model = growing(perception=Perception(*filters))
+    assert describe_cell(model)["gradients"] == pairs
+    for along_x, along_y in pairs:
+        kernels = model.plain().filters[[along_x, along_y], 0].detach()
+        assert torch.equal(kernels[0], kernels[1].T)
+
+
+def test_float16_rounds_the_weights_and_leaves_the_filters_exact(randomise):
+    model = randomise(growing(perception=Perception("identity", LearnedFilters(1, bias=True), FullFilters(1, 3))))
+    described, plain = describe_cell(model, "float16"), model.plain()
+    assert torch.equal(unpacked(described["layers"][0]["weight"]), plain.weights[0].half().float())
+    assert described["full"]["type"] == described["filterBias"]["type"] == "float16"
+    assert torch.equal(unpacked(described["filters"]), plain.filters)
+
+
+def test_packed_bytes_are_little_endian():
+    packed = pack(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
+    assert packed["shape"] == [1, 2]
+    assert base64.b64decode(packed["data"]).hex() == "0000803f000000c0"
+
+
+def test_weights_of_half_precision_are_described_as_what_they_are(randomise):
+    model = randomise(growing())
+    halved = describe_cell(model.to(torch.bfloat16))
+    assert halved == describe_cell(model.float())
+
+
+def test_gradients_are_not_needed_and_the_model_stays_as_it_was(randomise):
+    model = randomise(growing())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    describe_cell(model)
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+class OwnRule(nn.Module):
+    def forward(self, x):
+        return x[:, :16]
+
+
+class OwnPerception(nn.Module):
+    out_channels = radius = 16
+
+    def forward(self, x):
+        return x
+
+
+class OwnMask(AliveMask):
+    pass
+
+
+class Preparing(BasicNCAModel):
+    def prepare_input(self, x):
+        return x / 2
+
+
+class Perceiving(BasicNCAModel):
+    def perceive(self, x, t):
+        return super().perceive(x, t) * 2
+
+
+def hooked():
+    model = growing()
+    model.rule.last.register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: growing(dims=1), "this BasicNCAModel has 1 spatial dimensions"),
+        (lambda: growing(dims=3), "this BasicNCAModel has 3 spatial dimensions"),
+        (lambda: growing(head=nn.Linear(12, 2)), "no engine for a head, and this BasicNCAModel has a Linear"),
+        (lambda: growing(rule=OwnRule()), "cannot live on a page: .*OwnRule"),
+        (lambda: growing(perception=OwnPerception()), "cannot live on a page: .*OwnPerception"),
+        (lambda: growing(alive=OwnMask()), "the alive mask is a OwnMask, not an AliveMask"),
+        (lambda: Preparing(**presets.growing()), "Preparing prepares its input in a way of its own"),
+        (lambda: Perceiving(**presets.growing()), "Perceiving perceives in a way of its own"),
+        (hooked, "cannot live on a page: .*hook"),
+        (lambda: nn.Linear(2, 2), "a live page shows a BasicNCAModel, not a Linear"),
+    ],
+)
+def test_what_no_engine_computes_is_refused_and_named(make, message):
+    with pytest.raises(ExportError, match=message):
+        describe_cell(make())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_and_named(value):
+    model = growing()
+    with torch.no_grad():
+        model.rule.last.weight[2, 3] = value
+    with pytest.raises(ExportError, match=r"rule\.last\.weight holds NaN or infinity as float32"):
+        describe_cell(model)
+
+
+def test_weights_too_large_for_float16_are_refused_there_alone():
+    model = growing()
+    with torch.no_grad():
+        model.rule.hidden[0].bias[1] = 1e5
+    with pytest.raises(ExportError, match=r"rule\.hidden\.0\.bias holds NaN or infinity as float16"):
+        describe_cell(model, "float16")
+    assert describe_cell(model)["channels"] == 16
+
+
+def test_an_unknown_type_of_weights_is_refused_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'float16'"):
+        describe_cell(growing(), "float61")
