@@ -8,7 +8,8 @@ import logging
 import os
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
@@ -105,40 +106,49 @@ class AbstractNetworkTrainer(ABC):
         ------
         ConfigError
             Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none.
-        CheckpointError
-            Before the first batch: if there are checkpoints to go on from, but none is sound or fits.
+        CheckpointError, RunLockedError
+            Before the first batch: if there are checkpoints to go on from, but none is sound or fits; or if another
+            process trains in the trainer's folder.
         """
         self.is_between_steps = True
+        self.is_between_steps = True
         interruption = Interruption(self._stop_for_signal, on_interrupt, self.on_requeue)
-        self._resume(resume)
-        self._check_train_arguments(num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq)
-        with interruption:
-            try:
-                self._at_training_begin(num_epochs=num_epochs)
-                for epoch in range(self.start_epoch, num_epochs + 1):
-                    self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
-                    metrics = dict(self._train_single_epoch(self._batches_left(datamgr_train, epoch), epoch))
-                    if self._left_early:
-                        break
-                    validated = self._validates and epoch % self.val_freq == 0
-                    if validated:
-                        measured = self._validate_single_epoch(_batches(datamgr_valid, epoch), epoch)
-                        metrics |= {f"val_{name}": value for name, value in measured.items()}
-                    is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
-                    self._at_epoch_end(metrics, val_score_key, epoch, is_best)
-                    if self.stop_training or self.stop_now:
-                        break
-                interruption.conclude()
-            except BaseException as error:
-                self._at_exception(error)
-                self._at_training_end(exception=error)
-                raise
-        return self._at_training_end()
+        with self._claim_folder():
+            self._resume(resume)
+            self._check_train_arguments(
+                num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq
+            )
+            with interruption:
+                try:
+                    self._at_training_begin(num_epochs=num_epochs)
+                    self._run_epochs(num_epochs, datamgr_train, datamgr_valid, val_score_key)
+                    interruption.conclude()
+                except BaseException as error:
+                    self._at_exception(error)
+                    self._at_training_end(exception=error)
+                    raise
+            return self._at_training_end()
+
+    def _run_epochs(self, num_epochs: int, train: Any, valid: Any, val_score_key: str | None) -> None:
+        """Train, validate, decide which epoch is best, and let the callbacks know, until the last epoch or a stop."""
+        for epoch in range(self.start_epoch, num_epochs + 1):
+            self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
+            metrics = dict(self._train_single_epoch(self._batches_left(train, epoch), epoch))
+            if self._left_early:
+                return
+            validated = self._validates and epoch % self.val_freq == 0
+            if validated:
+                measured = self._validate_single_epoch(_batches(valid, epoch), epoch)
+                metrics |= {f"val_{name}": value for name, value in measured.items()}
+            is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
+            self._at_epoch_end(metrics, val_score_key, epoch, is_best)
+            if self.stop_training or self.stop_now:
+                return
 
     def _batches_left(self, source: Any, epoch: int) -> Iterator[Mapping[str, Any]]:
         """Yield the batches that an epoch has left, until somebody wants the training to stop now."""
         batches = _batches(source, epoch, self.iteration)
-        total = self.iteration + len(batches) if hasattr(batches, "__len__") else None
+        total = self.iteration + len(batches) if isinstance(batches, Sized) else None
         iterator = iter(batches)
         try:
             while True:
@@ -154,6 +164,10 @@ class AbstractNetworkTrainer(ABC):
                 yield batch
         finally:
             getattr(iterator, "close", lambda: None)()
+
+    def _claim_folder(self) -> AbstractContextManager[Any]:
+        """Hold the folder that the run writes to, for the time of a training."""
+        return nullcontext()
 
     def _resume(self, resume: Path) -> None:
         """Take up the state of a checkpoint, as ``resume`` of :meth:`train` says."""

@@ -6,6 +6,8 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from delira_nca._version import __version__
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
+from delira_nca.io.files import sweep
+from delira_nca.io.manifest import Manifest
 from delira_nca.io.network import describe_network
 from delira_nca.io.resume import plan_resume
+from delira_nca.io.run_lock import RunLock
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
@@ -25,6 +29,7 @@ from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.circumstances import changes, circumstances
 from delira_nca.training.devices import choose_device
 from delira_nca.training.means import SampleMean
 from delira_nca.training.memory_check import MemoryCheck
@@ -330,7 +335,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         """All that decides the future of the run: tensors and plain Python."""
         return {
             "format_version": FORMAT_VERSION,
-            "versions": {"delira_nca": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
+            "circumstances": circumstances(self),
             "epoch": self.start_epoch - 1,
             "iteration": self.iteration,
             "means": self._means.state_dict() if self.iteration else None,
@@ -386,17 +391,29 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if state["format_version"] > FORMAT_VERSION:
             raise CheckpointError(
                 f"{file_name} has format {state['format_version']}, this version reads up to {FORMAT_VERSION}: "
-                f"it was written by delira_nca {state.get('versions', {}).get('delira_nca')}"
+                f"it was written by delira_nca {state.get('circumstances', {}).get('delira_nca')}"
             )
         return state
 
+    def _claim_folder(self) -> AbstractContextManager[Any]:
+        """Hold the folder of the checkpoints, so that no other process trains into it."""
+        return nullcontext() if self.save_path is None else RunLock(self.save_path)
+
     def _resume(self, resume: Path) -> None:
         """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""
+        if self.save_path is not None:
+            sweep(self.save_path)
         plan = plan_resume(resume, self.save_path)
         if resume != "never" or plan.skipped:
             _LOGGER.info("%s", plan)
-        if plan.path is not None:
-            self.update_state(plan.path)
+        if plan.path is None:
+            return
+        state = self.load_state(plan.path)
+        self._update_state(state)
+        if changed := changes(state.get("circumstances", {}), circumstances(self)):
+            _LOGGER.warning("the run may not go on bit for bit: %s", "; ".join(changed))
+        if self.save_path is not None and plan.path.parent.resolve() == FilePath(self.save_path).resolve():
+            Manifest(self.save_path, self.run_id).add(plan.path, epoch=plan.epoch, iteration=plan.iteration)
 
     def _update_state(self, new_state: Mapping[str, Any] | None) -> PyTorchNetworkTrainer:
         """Take up a state from a file, or change declared parts of it.

@@ -213,7 +213,7 @@ def test_the_checkpoint_of_another_pool_is_refused_and_changes_no_weight(make_tr
 
 def test_a_newer_format_is_refused_with_who_wrote_it(make_trainer, tmp_path):
     trainer, path = make_trainer(), tmp_path / "state.pt"
-    save_checkpoint({**trainer.state_dict(), "format_version": 99, "versions": {"delira_nca": "9.9.9"}}, path)
+    save_checkpoint({**trainer.state_dict(), "format_version": 99, "circumstances": {"delira_nca": "9.9.9"}}, path)
     with pytest.raises(CheckpointError, match=r"format 99, this version reads up to 1.*delira_nca 9\.9\.9"):
         trainer.update_state(path)
 

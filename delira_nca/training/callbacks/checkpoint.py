@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
-from delira_nca.io.files import sweep
 from delira_nca.io.manifest import Manifest
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.scores import find_score_key, higher_is_better
@@ -80,14 +79,12 @@ class Checkpoint(AbstractCallback):
         return int(trainer.save_freq if self.every is None else self.every)
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
-        """Refuse to begin without a place to save to, or with a score that nobody computes; sweep up after a kill."""
+        """Refuse to begin without a place to save to, or with a score that nobody computes."""
         if self.folder is None and getattr(trainer, "save_path", None) is None:
             raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
         if self.monitor_key is not None and (names := trainer.score_names()) is not None:
             find_score_key(self.monitor_key, names)
         self._epoch = 0
-        if self._folder(trainer).is_dir():
-            sweep(self._folder(trainer))
 
     def at_iter_done(self, trainer: Any, *, curr_epoch: int, global_iter_num: int, **event: Any) -> None:
         """Save between two iterations where it is time."""
