@@ -169,6 +169,20 @@ class SamplePool:
         self.states[indices] = states.detach().to(self.states)
         self.losses[indices] = torch.inf if losses is None else losses.detach().to(self.losses)
 
+    def reseed(self, indices: Tensor) -> None:
+        """Let slots (n,) begin anew: they hold the seed, and rank as those that never trained. Their labels stay.
+
+        Examples
+        --------
+        >>> pool = SamplePool(torch.ones(4, 8, 8), capacity=2)
+        >>> pool.commit(torch.tensor([0, 1]), torch.full((2, 4, 8, 8), torch.nan), losses=torch.zeros(2))
+        >>> pool.reseed(torch.tensor([1]))
+        >>> pool.states[:, 0, 0, 0].tolist(), pool.losses.tolist()
+        ([nan, 1.0], [0.0, inf])
+        """
+        self.states[indices] = self.seed
+        self.losses[indices] = torch.inf
+
     def state_dict(self) -> dict[str, Any]:
         """States, losses, slots, and how often was drawn."""
         return {

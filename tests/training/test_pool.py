@@ -263,3 +263,15 @@ def test_the_face_goes_on_from_its_state(seeds):
         assert torch.equal(pool.sample(seeds), resumed.sample(seeds))
         for each in (pool, resumed):
             each.update(each.batch + 1, losses=each.batch.mean((1, 2, 3)))
+
+
+def test_slots_that_begin_anew_hold_the_seed_and_rank_as_the_worst():
+    pool = SamplePool(torch.ones(4, 3, 3), 5, slots={"label": torch.arange(5.0)})
+    pool.commit(torch.arange(5), torch.full((5, 4, 3, 3), 2.0), losses=torch.arange(5.0))
+    pool.reseed(torch.tensor([3, 1]))
+    assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
+    assert pool.losses.tolist() == [0.0, float("inf"), 2.0, float("inf"), 4.0]
+    assert pool.slots["label"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert set(pool.sample(5).indices[:2].tolist()) == {1, 3}
+    pool.reseed(torch.tensor([], dtype=torch.long))
+    assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]

@@ -11,10 +11,12 @@ _HOMES = {
     "LRSchedulerCallback": "lr_scheduler",
     "LambdaCallback": "lambda_callback",
     "MetricLogger": "metric_logger",
-    "NaNGuard": "gradients",
+    "NaNGuard": "nan_guard",
     "PoolUpdate": "pool_update",
     "ProgressBar": "progress_bar",
     "StepCurriculum": "step_curriculum",
+    "TimeLimit": "time_limit",
+    "Watchdog": "watchdog",
     "WeightAverage": "weight_average",
 }
 

@@ -25,7 +25,8 @@ class EarlyStopping(AbstractCallback):
     min_delta : by more than so much it must be better than the best.
     patience : so many epochs in a row may pass without; the next one ends the training.
     mode : ``"min"`` (``"lowest"``) or ``"max"`` (``"highest"``): which way is better.
-    check_finite : whether a score that is NaN or infinite ends the training at once; it counts as no better otherwise.
+    check_finite : whether a score that is NaN or infinite ends the training at once. Otherwise a NaN counts as no
+        better than any score, and an infinite score as the number that it is.
 
     Raises
     ------
@@ -36,7 +37,9 @@ class EarlyStopping(AbstractCallback):
 
     Notes
     -----
-    An epoch that is not validated does not count.
+    An epoch that is not validated does not count. ``stop_reason`` of the trainer begins with ``NON_FINITE`` or
+    ``PATIENCE``. A NaN is never the best score, neither here nor for the trainer: the network that the training returns
+    is that of the best epoch before, if the training has a ``val_score_key``.
 
     Examples
     --------
@@ -44,6 +47,8 @@ class EarlyStopping(AbstractCallback):
     >>> [stopping.step(score) for score in (1.0, 0.9, 0.95, 0.92)]
     [False, False, False, True]
     """
+
+    rolls_back = False  # an epoch that has been scored stays so, see the snapshots of NaNGuard
 
     def __init__(
         self,
@@ -64,13 +69,16 @@ class EarlyStopping(AbstractCallback):
 
     def step(self, score: float) -> bool:
         """Take in a score, and say whether the training should end."""
-        if self.check_finite and not math.isfinite(score):
+        if self._is_refused(score):
             return True
         if is_better(self.best, score, self.mode, self.min_delta):
             self.best, self.epochs_waited = score, 0
         else:
             self.epochs_waited += 1
         return self.epochs_waited > self.patience
+
+    def _is_refused(self, score: float) -> bool:
+        return self.check_finite and not math.isfinite(score)
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Refuse a score that nobody computes."""
@@ -87,11 +95,9 @@ class EarlyStopping(AbstractCallback):
         if key not in val_metrics or not self.step(float(val_metrics[key])):
             return None
         score = float(val_metrics[key])
-        reason = (
-            f"{key} has not got better than {self.best} for {self.epochs_waited} epochs"
-            if math.isfinite(score)
-            else f"{key} is {score}"
-        )
+        reason = f"PATIENCE: {key} has not got better than {self.best} for {self.epochs_waited} epochs"
+        if self._is_refused(score):
+            reason = f"NON_FINITE: {key} is {score}"
         _LOGGER.info("early stopping in epoch %d: %s", curr_epoch, reason)
         return {"stop_training": True, "stop_reason": reason}
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from delira_nca.errors import ConfigError, NonFiniteError
+from delira_nca.errors import ConfigError
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 
-__all__ = ["GradientCallback", "GradientClipping", "GradientNormalization", "NaNGuard"]
+__all__ = ["GradientCallback", "GradientClipping", "GradientNormalization"]
 
 
 class GradientCallback(AbstractCallback):
@@ -27,13 +27,18 @@ class GradientCallback(AbstractCallback):
 
     @abstractmethod
     def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
-        """Handle the parameters of one optimizer that have gradients."""
+        """Handle the parameters of one optimizer that have gradients; not called where none has.
+
+        A parameter whose ``grad`` is set to None is left alone by the step, and so are its momentum and weight decay.
+        """
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Hang on the step of every optimizer."""
 
         def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            self.before_step(trainer, [p for p in _parameters(optimizer) if p.grad is not None])
+            parameters = [p for p in _parameters(optimizer) if p.grad is not None]
+            if parameters:
+                self.before_step(trainer, parameters)
 
         self._handles = [optimizer.register_step_pre_hook(hook) for optimizer in trainer.optimizers.values()]
 
@@ -92,45 +97,6 @@ class GradientClipping(GradientCallback):
     def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
         """Clip the gradients."""
         nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
-
-
-class NaNGuard(GradientCallback):
-    """Stop with an error before a gradient that is NaN or infinite changes a weight.
-
-    Register it before what changes gradients. The weights are those from before the step, and so is the newest
-    checkpoint.
-
-    Raises
-    ------
-    NonFiniteError
-        From the training: it names the iteration and the first tensor, or the loss.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._where = ""
-
-    def at_iter_begin(self, trainer: Any, *, iter_num: int, curr_epoch: int, **event: Any) -> None:
-        """Remember where the training is, for the message."""
-        self._where = f"iteration {iter_num} of epoch {curr_epoch}"
-
-    def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
-        """Look at every gradient."""
-        gradients = list(_gradients(parameters))
-        if gradients and not torch.stack([g.sum() for g in gradients]).isfinite().all():
-            names = {id(p): name for name, p in trainer.network.named_parameters()}
-            for parameter in parameters:
-                if parameter.grad is not None and not parameter.grad.isfinite().all():
-                    name = names.get(id(parameter), "a parameter")
-                    raise NonFiniteError(
-                        f"the gradient of {name} is not finite in {self._where}; no weight was changed"
-                    )
-
-    def at_iter_end(self, trainer: Any, *, metrics: Mapping[str, Any], **event: Any) -> None:
-        """Look at every loss and metric."""
-        for name, value in metrics.items():
-            if not torch.as_tensor(value).isfinite().all():
-                raise NonFiniteError(f"{name} is {float(value)} in {self._where}")
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[nn.Parameter]:

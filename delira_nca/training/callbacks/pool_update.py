@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses import per_sample_mse
+from delira_nca.models.alive import AliveMask
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 from delira_nca.training.damage import DAMAGES, Damage
 from delira_nca.training.pool import Draw, SamplePool
 
-__all__ = ["PoolUpdate", "image_error"]
+__all__ = ["PoolUpdate", "has_died", "has_exploded", "image_error"]
 
+_LOGGER = logging.getLogger("delira_nca")
 Score = Callable[[Tensor, Mapping[str, Any]], Tensor]
 
 
@@ -34,11 +38,61 @@ def image_error(states: Tensor, batch: Mapping[str, Any]) -> Tensor:
     return per_sample_mse(states[:, : label.shape[1]], label)
 
 
+def has_exploded(states: Tensor, limit: float | None = None) -> Tensor:
+    """Which states hold a NaN, an infinite value, or one that is larger than a limit.
+
+    Parameters
+    ----------
+    states : (B, C, *spatial).
+    limit : of the absolute value; None for any finite one.
+
+    Returns
+    -------
+    (B,) bool tensor
+
+    Examples
+    --------
+    >>> states = torch.zeros(3, 4, 2, 2)
+    >>> states[1, 0, 0, 0], states[2, 3, 1, 1] = -7.0, float("nan")
+    >>> has_exploded(states).tolist(), has_exploded(states, 5.0).tolist()
+    ([False, False, True], [False, True, True])
+    """
+    largest = states.detach().flatten(1).abs().amax(1)  # NaN if there is one
+    return ~(largest <= (torch.finfo(states.dtype).max if limit is None else limit))
+
+
+def has_died(states: Tensor, alive: AliveMask | None = None) -> Tensor:
+    """Which states have no living cell left, and never will.
+
+    Parameters
+    ----------
+    states : (B, C, *spatial).
+    alive : the automaton's alive mask. Where it asks before the update, a state is dead if its alive channel is
+        nowhere above the threshold; else, and without a mask, if it is zero in all channels.
+
+    Returns
+    -------
+    (B,) bool tensor
+
+    Examples
+    --------
+    >>> from delira_nca.models import AliveMask
+    >>> states = torch.zeros(3, 4, 2, 2)
+    >>> states[1, 3], states[2, 0] = 0.5, 0.5
+    >>> has_died(states, AliveMask()).tolist(), has_died(states).tolist()
+    ([True, False, True], [True, False, False])
+    """
+    if alive is not None and alive.before:
+        return states[:, alive.channel].detach().flatten(1).amax(1) <= alive.threshold
+    return (states == 0).flatten(1).all(1)
+
+
 class PoolUpdate(AbstractCallback):
     """Train on states from a pool instead of on seeds, and write them back.
 
     Before each iteration of training the batch's ``key`` is replaced by states of the pool, and every entry that the
-    pool has a slot for by that slot. After it the states go back to their places, with their new losses.
+    pool has a slot for by that slot. After it the states go back to their places, with their new losses. A state from
+    which nothing can be learned any more does not go back: its place begins anew from the seed, and is counted.
 
     Parameters
     ----------
@@ -48,11 +102,19 @@ class PoolUpdate(AbstractCallback):
     num_damaged : so many of each batch, the best, get a hole.
     damage : shape of the holes: disc, half, rectangle, mixed (any of these), or a function.
     score : ``(states, batch) -> (B,)`` losses by which samples are ranked; the image error by default.
+    reseed_dead : whether a state without a living cell (:func:`has_died`) begins anew. Where the seed itself has none,
+        as that of a texture, nothing counts as dead.
+    explode_above : a state with a larger absolute value begins anew; None for no limit. One that is not finite always
+        does (:func:`has_exploded`).
+
+    Attributes
+    ----------
+    num_dead, num_exploded : so many states have begun anew since the run began; they are logged at an epoch's end.
 
     Raises
     ------
     ConfigError
-        From the training: if the pool is smaller than the batch.
+        For a limit that is not greater than 0; and from the training, if the pool is smaller than the batch.
 
     Notes
     -----
@@ -69,13 +131,20 @@ class PoolUpdate(AbstractCallback):
         num_damaged: int = 0,
         damage: Damage | str = "disc",
         score: Score = image_error,
+        reseed_dead: bool = True,
+        explode_above: float | None = None,
     ) -> None:
         if not isinstance(pool, SamplePool):
             raise ConfigError(f"pool is a SamplePool, not {type(pool).__name__}")
         if isinstance(damage, str):
             require_choice("damage", damage, DAMAGES)
+        if explode_above is not None and not explode_above > 0:
+            raise ConfigError(f"explode_above is greater than 0, or None for no limit, not {explode_above!r}")
         self.pool, self.key, self.score, self.damage = pool, key, score, damage
         self.num_seeds, self.num_damaged = num_seeds, num_damaged
+        self.reseed_dead, self.explode_above = reseed_dead, explode_above
+        self.num_dead = self.num_exploded = 0
+        self._told = (0, 0)
         self._draw: Draw | None = None
 
     def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
@@ -98,15 +167,39 @@ class PoolUpdate(AbstractCallback):
         if train and self._draw is not None:
             states = prediction.output_image
             self.pool.commit(self._draw.indices, states, losses=self.score(states, data_dict))
+            alive = getattr(trainer.network, "alive", None)
+            self._reseed(alive if isinstance(alive, AliveMask) else None, self._draw.indices, states)
             self._draw = None
 
+    def _reseed(self, alive: AliveMask | None, indices: Tensor, states: Tensor) -> None:
+        """Let the places of dead and exploded states begin anew."""
+        exploded = has_exploded(states, self.explode_above).cpu()
+        dead = torch.zeros_like(exploded)
+        if self.reseed_dead and not has_died(self.pool.seed[None], alive):
+            dead = has_died(states, alive).cpu() & ~exploded
+        self.num_dead += int(dead.sum())
+        self.num_exploded += int(exploded.sum())
+        if bool((dead | exploded).any()):
+            self.pool.reseed(indices[dead | exploded])
+
+    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+        """Tell how many states began anew."""
+        dead, exploded = self.num_dead - self._told[0], self.num_exploded - self._told[1]
+        if dead or exploded:
+            _LOGGER.info(
+                "in epoch %d, %d dead and %d exploded states of the pool began anew", curr_epoch, dead, exploded
+            )
+        self._told = (self.num_dead, self.num_exploded)
+
     def state_dict(self) -> dict[str, Any]:
-        """State of the pool."""
-        return self.pool.state_dict()
+        """State of the pool, and how many states began anew."""
+        return {**self.pool.state_dict(), "num_dead": self.num_dead, "num_exploded": self.num_exploded}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of a pool."""
+        """Take up the state of a pool; one that was saved without counts begins to count."""
         self.pool.load_state_dict(state)
+        self.num_dead, self.num_exploded = state.get("num_dead", 0), state.get("num_exploded", 0)
+        self._told = (self.num_dead, self.num_exploded)
 
     def __repr__(self) -> str:
         return f"PoolUpdate({self.pool!r}, num_seeds={self.num_seeds}, num_damaged={self.num_damaged})"

@@ -36,7 +36,9 @@ def _epochs(*numbers):
 def test_the_last_two_epochs_are_kept(run, tmp_path):
     run(5)
     assert _files(tmp_path) == _epochs(4, 5)
-    assert {entry.name for entry in Manifest(tmp_path, "any").entries()} == {path.name for path in tmp_path.glob("*.pt")}
+    assert {entry.name for entry in Manifest(tmp_path, "any").entries()} == {
+        path.name for path in tmp_path.glob("*.pt")
+    }
     assert [load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.pt")["epoch"] for n in (4, 5)] == [4, 5]
 
 

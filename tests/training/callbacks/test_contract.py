@@ -38,11 +38,18 @@ ARGUMENTS = {
     "PoolUpdate": lambda folder: ((SamplePool(make_seed(8, (6, 6)), 6),), {}),
     "StepCurriculum": lambda folder: (((1, 2), (3, 5)), {"epochs": 3}),
     "ProgressBar": lambda folder: ((), {"stream": io.StringIO()}),
+    "TimeLimit": lambda folder: (("1h",), {"clock": stopped_clock}),
+    "Watchdog": lambda folder: ((), {"folder": folder}),
 }
 
 
 def print_nothing(trainer):
     """Take part in a pickle, which a lambda cannot."""
+
+
+def stopped_clock():
+    """Time that does not pass, so that two runs take the same."""
+    return 0.0
 
 
 def _make(cls, folder):

@@ -3,7 +3,7 @@
 import pytest
 
 from delira_nca.errors import ConfigError, ScoreKeyError, ScoreModeError
-from delira_nca.training.callbacks import EarlyStopping
+from delira_nca.training.callbacks import EarlyStopping, LambdaCallback
 
 NAN, INF = float("nan"), float("inf")
 
@@ -35,6 +35,15 @@ def _stops_at(scores, **kwargs):
         ([NAN, 0.5, 0.6], {"patience": 1, "check_finite": False}, None),
         ([INF], {}, 1),
         ([INF, 3, 2], {"check_finite": False}, None),
+        ([NAN, 3, 2, 1], {}, 1),
+        ([NAN, 3, 2, 1], {"patience": 3}, 1),
+        ([NAN, 3, 2, 1], {"patience": 1, "check_finite": False}, None),
+        ([3, NAN, 2, 1], {"patience": 3}, 2),
+        ([3, NAN, 2, 1], {"patience": 1, "check_finite": False}, None),
+        ([3, NAN, 4, 5, 1], {"patience": 2, "check_finite": False}, 4),
+        ([3, 2, NAN, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False, "mode": "min"}, 6),
+        ([2, 3, NAN, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False, "mode": "max"}, 6),
+        ([-INF, 3, 2], {"mode": "max"}, 1),
     ],
 )
 def test_it_stops_in_the_right_epoch(scores, arguments, epoch):
@@ -52,14 +61,53 @@ def test_it_ends_the_training_with_a_reason(plain_trainer, caplog):
     stopping = EarlyStopping("loss", patience=2)
     trainer = _train(plain_trainer, stopping, [1, 5, 6, 7, 8])
     assert trainer.epochs_done == [1, 2, 3, 4]
-    assert trainer.stop_reason == "val_loss has not got better than 1.0 for 3 epochs"
+    assert trainer.stop_reason == "PATIENCE: val_loss has not got better than 1.0 for 3 epochs"
     assert f"early stopping in epoch 4: {trainer.stop_reason}" in caplog.text
     assert stopping.state_dict() == {"best": 1.0, "epochs_waited": 3}
 
 
 def test_it_says_so_where_the_score_is_not_finite(plain_trainer):
     trainer = _train(plain_trainer, EarlyStopping("val_loss", patience=3), [1, 0.9, NAN, NAN])
-    assert (trainer.epochs_done, trainer.stop_reason) == ([1, 2, 3], "val_loss is nan")
+    assert (trainer.epochs_done, trainer.stop_reason) == ([1, 2, 3], "NON_FINITE: val_loss is nan")
+
+
+@pytest.mark.parametrize(
+    ("check_finite", "epochs", "reason"),
+    [
+        (True, [1, 2, 3], "NON_FINITE: val_loss is nan"),
+        (False, [1, 2, 3, 4, 5, 6], "PATIENCE: val_loss has not got better than 0.9 for 4 epochs"),
+    ],
+)
+def test_the_reason_tells_a_nan_from_patience_that_is_over(plain_trainer, check_finite, epochs, reason):
+    stopping = EarlyStopping("loss", patience=3, check_finite=check_finite)
+    trainer = _train(plain_trainer, stopping, [1, 0.9, NAN, NAN, NAN, NAN, NAN])
+    assert (trainer.epochs_done, trainer.stop_reason) == (epochs, reason)
+
+
+@pytest.mark.parametrize("stopping", [{"patience": 1}, {"patience": 1, "check_finite": False}, {"patience": 9}])
+@pytest.mark.parametrize(
+    ("scores", "best"), [([0.5, 0.9, NAN, NAN, NAN], 2), ([NAN, 0.4, 0.3, NAN, NAN], 2), ([0.4, NAN, 0.6, 0.5, 0.5], 3)]
+)
+def test_the_best_weights_come_back_whatever_ended_the_training(
+    make_trainer, batches, assert_same, stopping, scores, best
+):
+    weights, left = {}, iter(scores)
+    keep = LambdaCallback(
+        at_epoch_end=lambda trainer, curr_epoch: weights.update(
+            {curr_epoch: {k: v.clone() for k, v in trainer.network.state_dict().items()}}
+        )
+    )
+    trainer = make_trainer(
+        metrics={"dice": lambda pred, label: pred.new_tensor(next(left)) if not pred.requires_grad else pred.mean()},
+        callbacks=[keep, EarlyStopping("dice", mode="max", **stopping)],
+    )
+    returned = trainer.train(5, batches(2), batches(2), val_score_key="dice")
+    done = max(weights)
+    finite = {n: score for n, score in enumerate(scores[:done], 1) if score == score}
+    expected = max(finite, key=finite.get) if finite else done
+    assert trainer.best.epoch == (expected if finite else None)
+    assert expected == best or done < best
+    assert_same(dict(returned.state_dict()), weights[expected])
 
 
 def test_an_epoch_without_validation_does_not_count(plain_trainer):

@@ -125,6 +125,119 @@ def test_a_state_that_went_nan_is_the_next_to_begin_anew(make_trainer, batches, 
     assert torch.isfinite(pool.states).all()
 
 
+# States that begin anew ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spoil():
+    """Makes networks whose roll-outs end with some states replaced, by their place in the batch."""
+
+    def make(network, **states):
+        own = network.forward_batch
+
+        def spoilt(data_dict, train=False, **kwargs):
+            prediction, parts = own(data_dict, train=train, **kwargs)
+            if train:
+                after = prediction.output_image.detach().clone()
+                for place, value in states.items():
+                    after[int(place[1:])] = value
+                prediction.output_image = after
+            return prediction, parts
+
+        network.forward_batch = spoilt
+        return network
+
+    return make
+
+
+def _anew(pool):
+    return sorted(n for n in range(len(pool)) if torch.equal(pool.states[n], pool.seed) and pool.losses[n] == INF)
+
+
+NAN, INF = float("nan"), float("inf")
+FAINT = torch.full((8, 6, 6), 5.0)
+FAINT[3] = 0.1  # a cell lives above this
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_a_state_that_is_not_finite_never_goes_back(make_trainer, nca, batches, pool, spoil, watch, value):
+    one = torch.ones(8, 6, 6)
+    one[7, 5, 5] = value
+    update = PoolUpdate(pool)
+    make_trainer(spoil(nca(), _1=one, _2=value), callbacks=[update, watch]).train(1, batches(4))
+    assert (update.num_exploded, update.num_dead) == (2, 0)
+    drawn = watch.begun[0][1]["data"][:, 0, 0, 0] - 2
+    assert _anew(pool) == sorted(int(n) for n in drawn[1:3])
+    assert torch.isfinite(pool.states).all()
+
+
+@pytest.mark.parametrize(("limit", "exploded"), [(None, 0), (1e4, 0), (99.0, 1), (9.0, 2)])
+def test_a_state_above_the_limit_begins_anew(make_trainer, nca, batches, pool, spoil, limit, exploded):
+    calm = {f"_{n}": 1.5 for n in (0, 3)}
+    update = PoolUpdate(pool, explode_above=limit)
+    make_trainer(spoil(nca(), _1=-100.0, _2=10.0, **calm), callbacks=[update]).train(1, batches(4))
+    assert update.num_exploded == exploded
+    assert update.num_dead == (0 if exploded else 1)  # an alpha of -100 lives nowhere
+    assert len(_anew(pool)) == max(exploded, 1)
+
+
+@pytest.mark.parametrize(("reseed_dead", "dead"), [(True, 2), (False, 0)])
+def test_a_state_without_a_living_cell_begins_anew(make_trainer, nca, batches, pool, spoil, reseed_dead, dead):
+    alive = FAINT.clone()
+    alive[3, 0, 0] = 0.11
+    update = PoolUpdate(pool, reseed_dead=reseed_dead)
+    make_trainer(spoil(nca(), _1=0.0, _2=FAINT, _3=alive), callbacks=[update]).train(1, batches(4))
+    assert (update.num_dead, update.num_exploded) == (dead, 0)
+    assert len(_anew(pool)) == dead
+    assert bool((pool.states == alive).flatten(1).all(1).any())
+    assert bool((pool.states == 0).flatten(1).all(1).any()) == (not reseed_dead)
+
+
+def test_without_an_alive_mask_only_what_is_zero_everywhere_is_dead(make_trainer, nca, batches, pool, spoil):
+    update = PoolUpdate(pool)
+    make_trainer(spoil(nca(alive=None), _1=0.0, _2=FAINT), callbacks=[update]).train(1, batches(4))
+    assert update.num_dead == 1
+
+
+def test_where_the_seed_itself_is_empty_nothing_is_dead(make_trainer, nca, batches, spoil):
+    pool = SamplePool(torch.zeros(8, 6, 6), 6)
+    update = PoolUpdate(pool)
+    make_trainer(spoil(nca(alive=None), _1=0.0, _2=FAINT), callbacks=[update]).train(1, batches(4))
+    assert update.num_dead == 0
+    assert torch.isfinite(pool.losses).sum() == 4
+
+
+def test_what_begins_anew_is_told_and_counted_on_after_a_resume(make_trainer, nca, batches, pool, spoil, caplog):
+    update = PoolUpdate(pool)
+    trainer = make_trainer(spoil(nca(), _1=0.0, _2=NAN, _3=INF), callbacks=[update])
+    caplog.set_level("INFO")
+    trainer.train(2, batches(4, 4))
+    assert [record.message for record in caplog.records if "anew" in record.message] == [
+        f"in epoch {epoch}, 2 dead and 4 exploded states of the pool began anew" for epoch in (1, 2)
+    ]
+    state = update.state_dict()
+    assert (state["num_dead"], state["num_exploded"]) == (4, 8)
+    resumed = PoolUpdate(SamplePool(torch.ones(8, 6, 6), 6))
+    resumed.load_state_dict(state)
+    assert (resumed.num_dead, resumed.num_exploded) == (4, 8)
+    del state["num_dead"], state["num_exploded"]  # as a release before wrote it
+    resumed.load_state_dict(state)
+    assert (resumed.num_dead, resumed.num_exploded) == (0, 0)
+
+
+def test_a_healthy_run_is_the_same_whatever_would_begin_anew(make_trainer, batches, assert_same):
+    states = []
+    for kwargs in ({}, {"reseed_dead": False}, {"explode_above": 1e3}):
+        pool = SamplePool(torch.ones(8, 6, 6), 6)
+        update = PoolUpdate(pool, num_damaged=1, damage="half", **kwargs)
+        trainer = make_trainer(callbacks=[update])
+        trainer.train(3, batches(4, 4, 4))
+        assert (update.num_dead, update.num_exploded) == (0, 0)
+        states.append(trainer.state_dict())
+    assert_same(states[0], states[1])
+    assert_same(states[0], states[2])
+
+
 def test_the_error_of_an_image_is_that_of_its_first_channels():
     states = torch.zeros(2, 5, 3, 3)
     states[1, :2] = 2.0
@@ -136,6 +249,9 @@ def test_the_error_of_an_image_is_that_of_its_first_channels():
 def test_arguments_that_cannot_work_are_refused(pool):
     with pytest.raises(ConfigError, match="not Tensor"):
         PoolUpdate(pool.states)
+    for limit in (0.0, -1.0, NAN):
+        with pytest.raises(ConfigError, match="explode_above is greater than 0"):
+            PoolUpdate(pool, explode_above=limit)
     with pytest.raises(UnknownNameError, match="Did you mean 'disc'"):
         PoolUpdate(pool, damage="disk")
 

@@ -1,0 +1,199 @@
+"""End a training before its time is over. Free of torch."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+
+__all__ = ["Duration", "TimeLimit", "in_words", "to_seconds"]
+
+Duration = float | str | timedelta
+"""Seconds, a text such as ``"2h30m"``, or a timedelta."""
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([dhms])")
+
+
+def to_seconds(duration: Duration) -> float:
+    """Seconds of a duration.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or negative or endless.
+
+    Examples
+    --------
+    >>> to_seconds("2h30m"), to_seconds("1d 0.5h"), to_seconds("90"), to_seconds(timedelta(minutes=2))
+    (9000.0, 88200.0, 90.0, 120.0)
+    """
+    seconds = math.nan
+    if isinstance(duration, timedelta):
+        seconds = duration.total_seconds()
+    elif isinstance(duration, str):
+        text = duration.replace(" ", "").lower()
+        parts = _PART.findall(text)
+        if parts and "".join(number + unit for number, unit in parts) == text:
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        elif re.fullmatch(r"\d+(\.\d*)?", text):
+            seconds = float(text)
+    elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
+        seconds = float(duration)
+    if not 0 <= seconds < math.inf:
+        raise ConfigError(
+            f"a duration is a number of seconds, a text as '2h30m' or '45s', or a timedelta: {duration!r}"
+        )
+    return seconds
+
+
+def in_words(seconds: float) -> str:
+    """Text of a duration, its two largest units.
+
+    Examples
+    --------
+    >>> in_words(9000), in_words(3661), in_words(59.94), in_words(1.5), in_words(0.0123)
+    ('2h30m', '1h1m', '1m', '1.5s', '0.012s')
+    """
+    if seconds < 10:
+        return f"{float(f'{seconds:.2g}'):g}s"
+    left, parts = round(seconds), list[str]()
+    for unit, size in _UNITS.items():
+        number, left = divmod(left, size)
+        if number or parts:
+            parts.append(f"{number}{unit}" if number else "")
+    return "".join(parts[:2])
+
+
+class TimeLimit(AbstractCallback):
+    """End the training while there is time left to end it well.
+
+    After each epoch, and after each iteration of training, it stops the trainer if the next one would not be done
+    within the limit, if it takes as long as they took on average. At least one iteration is done.
+
+    Parameters
+    ----------
+    limit : time that the run may take in all: seconds, ``"2h30m"`` or a ``timedelta``. What it has taken before a
+        resume counts; time between two trainings does not.
+    margin : so much of the limit is kept for what comes after, such as a slow disk; written as the limit.
+    every : ``"epoch"``: begin no epoch that would not be done in time. ``"iteration"``: use the time up, and stop in
+        the middle of an epoch.
+    clock : function that gives seconds.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For a limit that is not greater than 0, a margin that is not smaller than it, or an unknown period.
+
+    Notes
+    -----
+    An epoch includes validation and files; one that was resumed in its middle is no measure. An epoch that took longer
+    than the mean is expected again. Means are not saved, since another machine takes another time. ``stop_reason`` of
+    the trainer begins with ``TIME_LIMIT``.
+
+    Examples
+    --------
+    >>> TimeLimit("2h30m", margin="5m")
+    TimeLimit('2h30m', margin='5m', every='epoch')
+    """
+
+    rolls_back = False  # time is spent, whatever becomes of the weights, see the snapshots of NaNGuard
+
+    def __init__(
+        self,
+        limit: Duration,
+        *,
+        margin: Duration = 0.0,
+        every: str = "epoch",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limit, self.margin = to_seconds(limit), to_seconds(margin)
+        if not self.margin < self.limit:
+            raise ConfigError(f"the margin, {margin!r}, is smaller than the limit, {limit!r}, which is greater than 0")
+        require_choice("period of a time limit", every, ("epoch", "iteration"))
+        self.every, self.clock = every, clock
+        self._spent = 0.0
+        self._begun: float | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin to measure anew."""
+        self._last_epoch: int | None = None
+        self._num_epochs, self._in_epochs, self._epoch_begun = 0, 0.0, math.nan
+        self._num_iterations, self._in_iterations, self._iteration_begun = 0, 0.0, math.nan
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken so far."""
+        return self._spent + (0.0 if self._begun is None else self.clock() - self._begun)
+
+    def at_training_begin(self, trainer: Any, *, num_epochs: int | None = None, **event: Any) -> None:
+        """Start the clock."""
+        self._begun = self.clock()
+        self._forget()
+        self._last_epoch = num_epochs
+
+    def at_epoch_begin(self, trainer: Any, *, first_iter: int = 0, **event: Any) -> None:
+        """Take in the epoch before, files included."""
+        now = self.elapsed
+        if not math.isnan(self._epoch_begun):
+            self._num_epochs += 1
+            self._in_epochs += now - self._epoch_begun
+        self._epoch_begun, self._iteration_begun = (math.nan if first_iter else now), now
+
+    def at_iter_end(self, trainer: Any, *, train: bool, **event: Any) -> Returned:
+        """Stop where another iteration would not be done in time."""
+        if not train:
+            return None
+        now = self.elapsed
+        self._num_iterations += 1
+        self._in_iterations += now - self._iteration_begun
+        self._iteration_begun = now
+        returned = self._stop_before(trainer, "iteration", now, self._in_iterations / self._num_iterations)
+        return returned and {**returned, "stop_now": True}
+
+    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> Returned:
+        """Stop where another epoch, or another iteration, would not be done in time."""
+        if curr_epoch == self._last_epoch:
+            return None
+        now = self.elapsed
+        if self.every == "iteration":
+            return self._stop_before(trainer, "iteration", now, self._in_iterations / max(self._num_iterations, 1))
+        so_far = 0.0 if math.isnan(self._epoch_begun) else now - self._epoch_begun
+        expected = max(self._in_epochs / max(self._num_epochs, 1), so_far)
+        files = expected - so_far if so_far else 0.0
+        return self._stop_before(trainer, "epoch", now + files, expected)
+
+    def at_training_end(self, trainer: Any, **event: Any) -> None:
+        """Stop the clock."""
+        self._spent, self._begun = self.elapsed, None
+
+    def _stop_before(self, trainer: Any, what: str, now: float, expected: float) -> Returned:
+        if trainer.stop_training or now + expected + self.margin <= self.limit:
+            return None
+        spent = f"{in_words(now)} of {in_words(self.limit)} are spent"
+        return {
+            "stop_training": True,
+            "stop_reason": f"TIME_LIMIT: {spent}, and another {what} takes about {in_words(expected)}",
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Time that the run has taken so far."""
+        return {"spent": self.elapsed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self._spent = state["spent"]
+        self._begun = None if self._begun is None else self.clock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_spent": self.elapsed, "_begun": None}
+
+    def __repr__(self) -> str:
+        return f"TimeLimit({in_words(self.limit)!r}, margin={in_words(self.margin)!r}, every={self.every!r})"

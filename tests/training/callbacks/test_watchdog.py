@@ -1,0 +1,160 @@
+"""Where a training hangs."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.training.callbacks import LambdaCallback, Watchdog
+from delira_nca.training.callbacks.watchdog import EXIT_CODE, stacks
+
+
+def hang_here(is_over, seconds):
+    """Name that a stack must show: wait for something, but not for long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not is_over():
+        time.sleep(0.01)
+
+
+def _until(watchdog, number):
+    """Hang until a watchdog has noticed."""
+    hang_here(lambda: watchdog.num_hangs >= number, 30.0)
+
+
+def _train(plain_trainer, watchdogs, hang, num_batches=3):
+    trainer = plain_trainer(callbacks=[*watchdogs, LambdaCallback(at_iter_begin=hang)])
+    trainer.train(1, [{"data": [n]} for n in range(num_batches)])
+
+
+def _watching():
+    return [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+
+
+def test_a_hang_is_written_with_the_stack_of_every_thread(plain_trainer, tmp_path, capsys):
+    watchdog = Watchdog(0.2, folder=tmp_path / "run")
+    other = threading.Thread(target=_until, args=(watchdog, 1), name="a worker")
+
+    def hang(trainer, iter_num):
+        if iter_num == 1:
+            other.start()
+            _until(watchdog, 1)
+            time.sleep(0.6)
+
+    _train(plain_trainer, [watchdog], hang)
+    other.join()
+    text = (tmp_path / "run" / "watchdog.txt").read_text()
+    assert capsys.readouterr().err == text
+    assert "nothing has ended for 0.2s; every thread stands here:" in text
+    assert "Thread MainThread" in text
+    assert "Thread a worker" in text
+    assert "Thread watchdog" not in text
+    assert "in test_a_hang_is_written_with_the_stack_of_every_thread" in text
+    assert watchdog.num_hangs == 1  # once, however long it lasts
+    assert not _watching()
+
+
+def test_two_hangs_are_written_twice(plain_trainer, tmp_path, capsys):
+    watchdog = Watchdog(0.15, folder=tmp_path)
+    _train(plain_trainer, [watchdog], lambda trainer, iter_num: _until(watchdog, iter_num + 1), num_batches=2)
+    assert watchdog.num_hangs == 2
+    text = (tmp_path / "watchdog.txt").read_text()
+    assert text.count("nothing has ended") == 2
+    assert text.count("in hang_here") == 2
+    assert capsys.readouterr().err == text
+
+
+def test_iterations_that_are_slow_but_end_are_no_hang(plain_trainer, tmp_path, capsys):
+    watchdog = Watchdog(1.0, folder=tmp_path)
+    _train(plain_trainer, [watchdog], lambda trainer: time.sleep(0.15), num_batches=10)
+    assert watchdog.num_hangs == 0
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == ""
+
+
+def test_the_file_is_in_the_run_s_folder(plain_trainer, tmp_path, capsys):
+    watchdog = Watchdog(0.1)
+    trainer = plain_trainer(callbacks=[watchdog, LambdaCallback(at_iter_begin=lambda trainer: _until(watchdog, 1))])
+    trainer.save_path = tmp_path
+    trainer.train(1, [{"data": [0]}])
+    assert "in hang_here" in (tmp_path / "watchdog.txt").read_text()
+
+
+def test_without_a_folder_it_is_on_stderr_alone(plain_trainer, capsys):
+    watchdog = Watchdog(0.1)
+    _train(plain_trainer, [watchdog], lambda trainer: _until(watchdog, 1), num_batches=1)
+    assert "in hang_here" in capsys.readouterr().err
+
+
+def test_each_of_several_trainers_has_its_own(plain_trainer, tmp_path, capsys):
+    watchdogs = [Watchdog(0.2, folder=tmp_path / "0"), Watchdog(60, folder=tmp_path / "1")]
+    threads = [
+        threading.Thread(target=_train, args=(plain_trainer, [own], lambda trainer: _until(watchdogs[0], 1), 1))
+        for own in watchdogs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [watchdog.num_hangs for watchdog in watchdogs] == [1, 0]
+    assert (tmp_path / "0" / "watchdog.txt").exists()
+    assert not (tmp_path / "1").exists()
+
+
+def test_a_file_that_cannot_be_written_does_not_end_the_watch(plain_trainer, tmp_path, capsys, caplog):
+    (tmp_path / "file").write_text("")
+    watchdog = Watchdog(0.1, folder=tmp_path / "file")
+    _train(plain_trainer, [watchdog], lambda trainer, iter_num: _until(watchdog, iter_num + 1), num_batches=2)
+    assert watchdog.num_hangs == 2
+    assert capsys.readouterr().err.count("in hang_here") == 2
+    assert "could not write" in caplog.text
+
+
+def test_a_training_that_fails_is_watched_no_longer(plain_trainer):
+    with pytest.raises(KeyboardInterrupt):
+        plain_trainer(callbacks=[Watchdog()]).train(1, [{"data": [0], "fails": KeyboardInterrupt()}])
+    assert not _watching()
+
+
+SCRIPT = """
+import sys, time
+from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
+from delira_nca.training.callbacks import Watchdog
+
+class Hanging(AbstractNetworkTrainer):
+    _setup = predict = None
+    def _train_single_epoch(self, batchgen, epoch, *args):
+        time.sleep(60)
+
+try:
+    Hanging(callbacks=[Watchdog("0.3s", action="exit", folder=sys.argv[1])]).train(1, [1])
+finally:
+    print("not reached")
+"""
+
+
+def test_it_may_end_the_process(tmp_path):
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == EXIT_CODE == 124
+    assert time.monotonic() - begun < 45
+    assert "not reached" not in done.stdout
+    assert "in _train_single_epoch" in done.stderr
+    assert (tmp_path / "watchdog.txt").read_text() == done.stderr
+
+
+def test_stacks_end_where_they_are_asked_for():
+    assert "in test_stacks_end_where_they_are_asked_for" in stacks()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [({"seconds": 0}, ConfigError), ({"seconds": "soon"}, ConfigError), ({"action": "restart"}, UnknownNameError)],
+)
+def test_arguments_that_cannot_work_are_refused(arguments, error):
+    with pytest.raises(error):
+        Watchdog(**arguments)
