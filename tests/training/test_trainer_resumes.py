@@ -1,0 +1,190 @@
+"""What ``train(resume=...)`` goes on from, and what it says of it."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, RunLockedError
+from delira_nca.io import Manifest, RunLock, load_checkpoint
+from delira_nca.training.callbacks import Checkpoint, LambdaCallback
+
+
+@pytest.fixture
+def run(make_trainer, batches, tmp_path):
+    def train(num_epochs, folder=tmp_path / "run", *, callbacks=(), resume="auto", **options):
+        trainer = make_trainer(save_path=folder, callbacks=callbacks, **options)
+        trainer.train(num_epochs, [*batches(1), *batches(1)], resume=resume)
+        return trainer
+
+    return train
+
+
+def weights(trainer):
+    return torch.cat([value.flatten() for value in trainer.network.state_dict().values()])
+
+
+def test_auto_begins_in_an_empty_folder_and_goes_on_in_another_process_s(run, tmp_path):
+    straight = run(5, tmp_path / "straight")
+    assert run(2).start_epoch == 3
+    resumed = run(5)
+    assert torch.equal(weights(resumed), weights(straight))
+    assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3, 4, 5]
+
+
+def test_a_finished_run_is_extended_and_one_that_is_done_does_nothing(run):
+    run(3)
+    assert run(3).global_iter_num == run(3, callbacks=[LambdaCallback(at_iter_begin=_fail)]).global_iter_num
+    assert run(4).start_epoch == 5
+
+
+def _fail(trainer):
+    raise AssertionError("there was nothing left to do")
+
+
+def test_a_damaged_newest_file_is_told_and_the_one_before_it_taken(run, tmp_path, caplog):
+    straight = run(4, tmp_path / "straight")
+    run(3)
+    newest = tmp_path / "run" / "checkpoint_epoch_3.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with caplog.at_level(logging.INFO, "delira_nca"):
+        resumed = run(4)
+    assert torch.equal(weights(resumed), weights(straight))
+    assert "resume after epoch 2" in caplog.text
+    assert f"not from {newest}" in caplog.text
+
+
+def test_where_every_file_is_damaged_nothing_is_trained(run, tmp_path):
+    run(2)
+    for file in (tmp_path / "run").glob("*.pt"):
+        file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="empty"):
+        run(4)
+
+
+def test_resuming_into_another_folder_leaves_the_first_untouched(run, tmp_path):
+    run(3, tmp_path / "first")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()}
+    run(6, tmp_path / "second", resume=tmp_path / "first")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()} == before
+    assert sorted(file.name for file in (tmp_path / "second").glob("*.pt")) == [
+        "checkpoint_epoch_5.pt",
+        "checkpoint_epoch_6.pt",
+    ]
+
+
+def test_a_file_of_the_same_name_that_another_run_wrote_is_never_removed(run, tmp_path):
+    run(2, tmp_path / "first")
+    (tmp_path / "second").mkdir()
+    foreign = tmp_path / "second" / "checkpoint_epoch_2.pt"
+    foreign.write_bytes(b"somebody else's")
+    run(6, tmp_path / "second", resume=tmp_path / "first")
+    assert foreign.read_bytes() == b"somebody else's"
+
+
+def test_files_within_an_epoch_are_removed_when_a_newer_one_is_there(run, tmp_path):
+    seen = []
+
+    def look(trainer):
+        seen.append(sorted(file.stem.removeprefix("checkpoint_") for file in (tmp_path / "run").glob("*_iter_*.pt")))
+
+    run(2, callbacks=[Checkpoint(every_iterations=1), LambdaCallback(at_iter_done=look)])
+    assert seen == [["epoch_1_iter_1"], ["epoch_1_iter_2"], ["epoch_2_iter_1"], ["epoch_2_iter_2"]]
+    assert {entry.name for entry in Manifest(tmp_path / "run", "any").entries()} == {
+        "checkpoint_epoch_1.pt",
+        "checkpoint_epoch_2.pt",
+    }
+
+
+def test_a_kill_between_file_and_manifest_leaves_a_file_that_is_still_taken(run, tmp_path):
+    run(2)
+    (tmp_path / "run" / "manifest.json").unlink()
+    resumed = run(3)
+    assert resumed.start_epoch == 4
+
+
+def test_what_changed_since_the_checkpoint_is_told(run, caplog):
+    run(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with caplog.at_level(logging.WARNING, "delira_nca"):
+            run(2)
+    finally:
+        torch.set_num_threads(threads)
+    assert f"may not go on bit for bit: threads: {threads} then, {threads + 1} now" in caplog.text
+
+
+def test_never_begins_anew_and_says_that_there_was_something(run, caplog):
+    run(2)
+    with caplog.at_level(logging.INFO, "delira_nca"):
+        assert run(1, resume="never").start_epoch == 2
+    assert "resume='never'" in caplog.text
+
+
+def test_what_cannot_be_resumed_from_is_an_error_before_the_first_batch(run, make_trainer, batches, tmp_path):
+    with pytest.raises(MissingFileError, match="there is no"):
+        run(1, resume=tmp_path / "nowhere.pt")
+    with pytest.raises(ConfigError, match="needs the folder"):
+        make_trainer(save_path=None).train(1, batches(1), resume="auto")
+
+
+def test_a_second_process_on_the_folder_is_refused_with_who_holds_it(run, tmp_path):
+    script = (
+        "import sys, time; from delira_nca.io import RunLock\n"
+        "with RunLock(sys.argv[1]):\n    print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunLockedError, match=str(other.pid)):
+            run(1)
+    finally:
+        other.kill()
+        other.communicate()
+    assert run(1).start_epoch == 2
+
+
+def test_the_folder_is_held_while_a_training_runs_and_free_after_it(run, tmp_path):
+    def look(trainer):
+        with pytest.raises(RunLockedError, match=str(os.getpid())), RunLock(tmp_path / "run"):
+            pass
+
+    run(1, callbacks=[LambdaCallback(at_iter_begin=look)])
+    with RunLock(tmp_path / "run"):
+        pass
+
+
+def test_a_save_that_fails_may_be_a_warning(run, tmp_path, caplog, monkeypatch):
+    import delira_nca.training.pytorch_trainer as module
+
+    run(1)
+    former = (tmp_path / "run" / "checkpoint_epoch_1.pt").read_bytes()
+    monkeypatch.setattr(module, "save_checkpoint", _no_space)
+    with caplog.at_level(logging.WARNING, "delira_nca"):
+        trainer = run(3, callbacks=[Checkpoint(on_error="warn")])
+    assert trainer.start_epoch == 4
+    assert "training goes on without checkpoint_epoch_2.pt: no space" in caplog.text
+    assert (tmp_path / "run" / "checkpoint_epoch_1.pt").read_bytes() == former
+    with pytest.raises(CheckpointError, match="no space"):
+        run(3, callbacks=[Checkpoint(on_error="raise")])
+
+
+def _no_space(*arguments):
+    raise CheckpointError("no space")
+
+
+def test_a_signal_ends_between_steps_and_the_run_goes_on_exactly(run, tmp_path):
+    straight = run(3, tmp_path / "straight")
+
+    def stop(trainer, global_iter_num):
+        if global_iter_num == 2:
+            trainer.stop("enough", now=True)
+
+    run(3, callbacks=[LambdaCallback(at_iter_begin=stop)])
+    state = load_checkpoint(tmp_path / "run" / "checkpoint_epoch_2_iter_1.pt")
+    assert (state["epoch"], state["iteration"], state["global_iter_num"]) == (1, 1, 3)
+    assert torch.equal(weights(run(3)), weights(straight))
