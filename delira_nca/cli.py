@@ -8,10 +8,14 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from delira_nca._version import __version__
 from delira_nca.errors import DeliraNCAError
+
+if TYPE_CHECKING:
+    from delira_nca.experiment import GrowResult
 
 __all__ = ["main"]
 
@@ -70,7 +74,10 @@ def _grow(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment import GrowConfig, grow
 
     options = {k: v for k, v in vars(arguments).items() if k not in ("command", "run", "options")}
-    result = grow(GrowConfig(**{**options, "steps": tuple(arguments.steps)}))
+    _report(grow(GrowConfig(**{**options, "steps": tuple(arguments.steps)})))
+
+
+def _report(result: GrowResult) -> None:
     for steps, error in result.log10_errors.items():
         print(f"log10 of the mean squared error {steps} steps after the seed: {error:.2f}")
     for steps, error in result.log10_errors_healing.items():
@@ -138,6 +145,25 @@ def _check_data(arguments: argparse.Namespace) -> None:
     print(f"note      {source.note}")
 
 
+def _add_resume(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "resume",
+        help="finish a run that was ended before its last epoch",
+        description="Go on with a run from its newest sound checkpoint, bit for bit as if it had not been ended.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", metavar="RUN", help="folder of the run")
+    parser.set_defaults(run=_resume, options=sorted(parser._option_string_actions))
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    from delira_nca.experiment import resume_growing
+    from delira_nca.io import plan_resume
+
+    print(plan_resume("auto", Path(arguments.folder) / "checkpoints"))
+    _report(resume_growing(arguments.folder))
+
+
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser(
         "export",
@@ -192,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"delira-nca {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_grow(commands)
+    _add_resume(commands)
     _add_data(commands)
     _add_export(commands)
     _add_info(commands)

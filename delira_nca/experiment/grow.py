@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delira_nca._version import __version__
 from delira_nca.data_loading import DataManager, repeat
 from delira_nca.data_loading.sources import dahlia, emoji, load_image, place
-from delira_nca.errors import ConfigError
-from delira_nca.experiment.grow_config import REGIMES, GrowConfig
+from delira_nca.errors import ConfigError, MissingFileError
+from delira_nca.experiment.grow_config import REGIMES, GrowConfig, read_config, write_config
 from delira_nca.export.html import to_html
 from delira_nca.export.live_page import LivePage
-from delira_nca.io import replaced
+from delira_nca.io.files import replaced
+from delira_nca.io.run_folder import claim_folder, write_environment
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, Perception, Prediction, make_seed, presets
@@ -38,7 +39,7 @@ from delira_nca.training.callbacks import (
 )
 from delira_nca.visualization import crop_to_life, save_curves, save_film, save_picture, to_rgb
 
-__all__ = ["GrowResult", "grow"]
+__all__ = ["GrowResult", "grow", "resume_growing"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,35 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
         already holds a run.
     """
     config.check()
-    grid = config.size + 2 * config.padding
-    target = torch.from_numpy(place(_target(config), grid))
+    target = place(_target(config), config.size + 2 * config.padding)
+    return _run(config, torch.from_numpy(target), _claim_folder(config), progress=progress, resume="never")
+
+
+def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> GrowResult:
+    """Finish a run of :func:`grow` that was ended before its last epoch: bit for bit as if it had not been.
+
+    Parameters
+    ----------
+    folder : of the run.
+    progress : whether to show how far it is.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no run in the folder.
+    CheckpointError, RunLockedError
+        If there are checkpoints but none is sound, or another process works on the run.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file() or not (folder / "target.npy").is_file():
+        raise MissingFileError(f"there is no run to resume in {folder}: config.json or target.npy is missing")
+    config = read_config(folder / "config.json")
+    config.check()
+    target = torch.from_numpy(np.load(folder / "target.npy", allow_pickle=False))
+    return _run(config, target, folder, progress=progress, resume="auto")
+
+
+def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, resume: str) -> GrowResult:
     with isolated_rng(config.seed):
         network = BasicNCAModel(
             **presets.growing(
@@ -94,11 +122,8 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
                 inference_timesteps=config.steps[1],
             )
         )
-    seed = make_seed(network.num_channels, (grid, grid))
+    seed = make_seed(network.num_channels, target.shape[1:])
     pool = SamplePool(seed, config.pool_size, rng_seed=config.seed) if REGIMES[config.regime].pool else None
-    if pool is not None:
-        pool.check_batch_size(config.batch_size, 1, REGIMES[config.regime].num_damaged(config.batch_size))
-    folder = _claim_folder(config)
     shown: dict[str, Any] = {"title": config.name, "seed": seed, "target": target, "steps": config.steps[1]}
     callbacks = [*_callbacks(config, pool, folder, progress), LivePage(folder / "live.html", **shown)]
     trainer = PyTorchNetworkTrainer(
@@ -114,13 +139,14 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
         mixed_precision_kwargs={"dtype": config.precision} if config.precision != "float32" else None,
     )
     save_picture(to_rgb(target.numpy()), folder / "target.png")
-    np.save(folder / "target.npy", target.numpy())
+    with replaced(folder / "target.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, target.numpy())
     pair = {"data": seed, "label": target}
     with (
         DataManager(repeat(pair, config.batch_size * config.iterations), config.batch_size) as train,
         DataManager(repeat(pair, 4), 4) as valid,
     ):
-        best = trainer.train(config.epochs, train, valid, "mse", "lowest")
+        best = trainer.train(config.epochs, train, valid, "mse", "lowest", resume=resume)
     result = _results(config, trainer, best, seed, target, folder)
     to_html(best, folder / "live.html", figures=result.figures(), **shown)
     return result
@@ -133,16 +159,18 @@ def _target(config: GrowConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _claim_folder(config: GrowConfig) -> Path:
-    if config.out is not None:
+    if REGIMES[config.regime].pool:
+        damaged = REGIMES[config.regime].num_damaged(config.batch_size)
+        SamplePool(torch.zeros(1, 1, 1), config.pool_size).check_batch_size(config.batch_size, 1, damaged)
+    if config.out is None:
+        folder = claim_folder("runs", config.name)
+    else:
         folder = Path(config.out)
         if (folder / "config.json").exists():
-            raise ConfigError(f"{folder} already holds a run: give another folder, or remove it")
-    else:
-        names = (config.name if n == 1 else f"{config.name}-{n}" for n in range(1, 10_000))
-        folder = next(f for f in map(Path("runs").joinpath, names) if not f.exists())
-    folder.mkdir(parents=True, exist_ok=True)
-    with replaced(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps({"delira_nca": __version__, **asdict(config)}, indent=2) + "\n")
+            raise ConfigError(f"{folder} already holds a run: give another folder, remove it, or resume it")
+        folder.mkdir(parents=True, exist_ok=True)
+    write_config(config, folder / "config.json")
+    write_environment(folder)
     return folder
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
+from delira_nca._version import __version__
+from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknown_keywords, require_choice
+from delira_nca.io.files import replaced
 from delira_nca.models import interpret_range_parameter
 from delira_nca.training.devices import choose_device
 
-__all__ = ["PRECISIONS", "REGIMES", "GrowConfig", "Regime"]
+__all__ = ["PRECISIONS", "REGIMES", "GrowConfig", "Regime", "read_config", "write_config"]
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,29 @@ class GrowConfig:
         if self.emoji is not None:
             return "emoji-" + "-".join(f"{ord(character):x}" for character in self.emoji)
         return "dahlia" if self.target is None else Path(self.target).stem
+
+
+def write_config(config: GrowConfig, path: Path) -> None:
+    """Write a config beside its results."""
+    with replaced(path) as temporary:
+        temporary.write_text(json.dumps({"delira_nca": __version__, **asdict(config)}, indent=2) + "\n")
+
+
+def read_config(path: Path) -> GrowConfig:
+    """Read what :func:`write_config` wrote.
+
+    Raises
+    ------
+    ConfigError, UnknownKeywordError
+        If it is no config of such a run.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is no config of a run that grows a picture")
+    values.pop("delira_nca", None)
+    known = [field.name for field in fields(GrowConfig)]
+    refuse_unknown_keywords(str(path), [name for name in values if name not in known], known)
+    return GrowConfig(**{**values, "steps": tuple(values.get("steps", GrowConfig.steps))})
