@@ -240,7 +240,7 @@ def train_a_healer():
                 inference_timesteps=HORIZON,
             )
         )
-    epochs, iterations, batch_size, rate = 50, 25, 6, 4e-3
+    epochs, iterations, batch_size, rate = 80, 25, 6, 4e-3
     schedule = {"T_max": epochs, "eta_min": 0.03 * rate}
     callbacks = [
         GradientNormalization(),

@@ -1,5 +1,6 @@
 """A training of three iterations an epoch that tells what it does: ``interrupted_run.py folder name=value ...``."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ class Telling(AbstractCallback):
 def main(folder, **options):
     """Train for as long as nobody says anything."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     network = BasicNCAModel(**presets.growing(num_hidden_channels=2, rule=MLPRule(4), training_timesteps=2))
     telling = Telling(int(options.pop("wait")), options.pop("hang", None))
     trainer = PyTorchNetworkTrainer(network, folder, {"mse": mse}, callbacks=[telling])
