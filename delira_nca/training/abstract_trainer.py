@@ -8,8 +8,8 @@ import logging
 import os
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
@@ -133,37 +133,36 @@ class AbstractNetworkTrainer(ABC):
         """Train, validate, decide which epoch is best, and let the callbacks know, until the last epoch or a stop."""
         for epoch in range(self.start_epoch, num_epochs + 1):
             self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
-            metrics = dict(self._train_single_epoch(self._batches_left(train, epoch), epoch))
+            with closing(self._batches_left(train, epoch)) as batches:  # an error leaves no batch under way
+                metrics = dict(self._train_single_epoch(batches, epoch))
             if self._left_early:
                 return
             validated = self._validates and epoch % self.val_freq == 0
             if validated:
-                measured = self._validate_single_epoch(_batches(valid, epoch), epoch)
+                with closing(_each(_batches(valid, epoch))) as batches:
+                    measured = self._validate_single_epoch(batches, epoch)
                 metrics |= {f"val_{name}": value for name, value in measured.items()}
             is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
             self._at_epoch_end(metrics, val_score_key, epoch, is_best)
             if self.stop_training or self.stop_now:
                 return
 
-    def _batches_left(self, source: Any, epoch: int) -> Iterator[Mapping[str, Any]]:
+    def _batches_left(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
         """Yield the batches that an epoch has left, until somebody wants the training to stop now."""
         batches = _batches(source, epoch, self.iteration)
         total = self.iteration + len(batches) if isinstance(batches, Sized) else None
-        iterator = iter(batches)
-        try:
+        with closing(_each(batches)) as each:
             while True:
                 if self.stop_now and total is not None:
                     self._left_early = self.iteration < total
                     return
-                batch = next(iterator, None)
+                batch = next(each, None)
                 if batch is None:
                     return
                 if self.stop_now:
                     self._left_early = True
                     return
                 yield batch
-        finally:
-            getattr(iterator, "close", lambda: None)()
 
     def _claim_folder(self) -> AbstractContextManager[Any]:
         """Hold the folder that the run writes to, for the time of a training."""
@@ -418,3 +417,12 @@ def _batches(source: Any, epoch: int, start: int = 0) -> Iterable[Mapping[str, A
     if not start:
         return batches  # type: ignore[no-any-return]
     return batches[start:] if isinstance(batches, Sequence) else itertools.islice(batches, start, None)
+
+
+def _each(batches: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, Any], None, None]:
+    """Yield batches; closing it lets go of whatever makes them."""
+    iterator = iter(batches)
+    try:
+        yield from iterator
+    finally:
+        getattr(iterator, "close", lambda: None)()
