@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,8 +81,10 @@ class FileSink:
         with replaced(self.path.with_name(f"{self.path.stem}.config.json")) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
-    def truncate(self, step: int) -> None:
-        """Remove the records and pictures of later steps; a kill leaves the old file or the new one.
+    def truncate(self, step: int, epochs: int | None = None) -> None:
+        """Remove the records and pictures of later steps, and those of an epoch beyond ``epochs``.
+
+        A kill leaves the old file or the new one.
 
         Raises
         ------
@@ -93,10 +96,10 @@ class FileSink:
         for picture in _image_folder(self.path).rglob("*.png"):
             if picture.stem.isdecimal() and int(picture.stem) > step:
                 picture.unlink()
-        self._drop_after(step)
+        self._drop_after(step, math.inf if epochs is None else epochs)
 
-    def _drop_after(self, step: int) -> None:
-        """Remove the records of later steps from the file."""
+    def _drop_after(self, step: int, epochs: float) -> None:
+        """Remove the records of later steps, and of later epochs, from the file."""
         raise NotImplementedError
 
     def close(self) -> None:

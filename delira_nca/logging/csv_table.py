@@ -71,10 +71,16 @@ class CSVSink(FileSink):
             _write(self.path, [self._header, *([*row, *[""] * len(new)] for row in rows)])
         self._file.write(_format([[record.get(key, "") for key in self._header]]))
 
-    def _drop_after(self, step: int) -> None:
+    def _drop_after(self, step: int, epochs: float) -> None:
         rows = _read(self.path)
         if rows:
-            _write(self.path, [rows[0], *(row for row in rows[1:] if int(row[0]) <= step)])
+            place = rows[0].index("epoch") if "epoch" in rows[0] else 0
+
+            def is_kept(row: list[str]) -> bool:
+                epoch = float(row[place]) if place and row[place] else 0.0
+                return int(row[0]) <= step and not epoch > epochs
+
+            _write(self.path, [rows[0], *filter(is_kept, rows[1:])])
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:

@@ -78,8 +78,10 @@ class TensorboardXSink:
 
         self._write(step=0, summary=summary.text("config", f"```json\n{text}\n```"))
 
-    def truncate(self, step: int) -> None:
+    def truncate(self, step: int, epochs: int | None = None) -> None:
         """Make TensorBoard forget later steps: the next file starts with the order to purge them.
+
+        An epoch beyond ``epochs`` at the step itself cannot be forgotten; it is recorded again with the same values.
 
         The older files stay as they are. After ``truncate(-1)`` the config is forgotten, too.
         """

@@ -61,12 +61,17 @@ class JSONLSink(FileSink):
             _mend(self.path)
         self._file.write(line.encode())
 
-    def _drop_after(self, step: int) -> None:
+    def _drop_after(self, step: int, epochs: float) -> None:
         if not self.path.exists():
             return
         _mend(self.path)
         lines = self.path.read_bytes().splitlines(keepends=True)
-        kept = [line for number, line in enumerate(lines, 1) if _parse(self.path, number, line)["step"] <= step]
+        records = [_parse(self.path, number, line) for number, line in enumerate(lines, 1)]
+        kept = [
+            line
+            for line, record in zip(lines, records, strict=True)
+            if record["step"] <= step and not _is_beyond(record.get("epoch"), epochs)
+        ]
         if len(kept) < len(lines):
             with replaced(self.path) as temporary:
                 temporary.write_bytes(b"".join(kept))
@@ -92,6 +97,10 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     path = Path(path)
     data = path.read_bytes()
     return [_parse(path, number, line) for number, line in enumerate(data[: _whole(data)].splitlines(), 1)]
+
+
+def _is_beyond(epoch: object, epochs: float) -> bool:
+    return isinstance(epoch, (int, float)) and epoch > epochs
 
 
 def _to_json(value: float) -> float | str:

@@ -27,7 +27,7 @@ class MetricSink(Protocol):
     ...         print(step, dict(values))
     ...     def images(self, name, image, step): ...
     ...     def config(self, values): ...
-    ...     def truncate(self, step): ...
+    ...     def truncate(self, step, epochs=None): ...
     ...     def close(self): ...
     >>> isinstance(Printer(), MetricSink)
     True
@@ -55,10 +55,11 @@ class MetricSink(Protocol):
     def config(self, values: Mapping[str, Any]) -> None:
         """Record what the run was asked to do; what JSON does not know is written as its ``str()``."""
 
-    def truncate(self, step: int) -> None:
+    def truncate(self, step: int, epochs: int | None = None) -> None:
         """Forget scalars and pictures of later steps than ``step``, before a resumed run records them anew.
 
-        ``truncate(-1)`` forgets them all. The config stays.
+        ``truncate(-1)`` forgets them all. The config stays. Where a run goes on within an epoch, ``epochs`` are done:
+        records of an ``"epoch"`` beyond that are forgotten, too.
         """
 
     def close(self) -> None:

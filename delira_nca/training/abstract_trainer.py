@@ -111,7 +111,6 @@ class AbstractNetworkTrainer(ABC):
             process trains in the trainer's folder.
         """
         self.is_between_steps = True
-        self.is_between_steps = True
         interruption = Interruption(self._stop_for_signal, on_interrupt, self.on_requeue)
         with self._claim_folder():
             self._resume(resume)

@@ -10,7 +10,8 @@ import torch
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, RunLockedError
 from delira_nca.io import Manifest, RunLock, load_checkpoint
-from delira_nca.training.callbacks import Checkpoint, LambdaCallback
+from delira_nca.logging import CSVSink, JSONLSink
+from delira_nca.training.callbacks import Checkpoint, LambdaCallback, MetricLogger
 
 
 @pytest.fixture
@@ -188,3 +189,21 @@ def test_a_signal_ends_between_steps_and_the_run_goes_on_exactly(run, tmp_path):
     state = load_checkpoint(tmp_path / "run" / "checkpoint_epoch_2_iter_1.pt")
     assert (state["epoch"], state["iteration"], state["global_iter_num"]) == (1, 1, 3)
     assert torch.equal(weights(run(3)), weights(straight))
+
+
+def test_an_epoch_is_logged_once_where_a_kill_came_before_its_checkpoint(run, tmp_path):
+    def killed(trainer, curr_epoch):
+        if curr_epoch == 2:
+            raise KeyboardInterrupt
+
+    def callbacks(*more, folder):
+        sinks = JSONLSink(folder / "metrics.jsonl"), CSVSink(folder / "metrics.csv")
+        return [MetricLogger(*sinks, every=1), *more, Checkpoint(every_iterations=1)]
+
+    run(3, tmp_path / "straight", callbacks=callbacks(folder=tmp_path / "straight"))
+    with pytest.raises(KeyboardInterrupt):
+        run(3, callbacks=callbacks(LambdaCallback(at_checkpoint=killed), folder=tmp_path / "run"))
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 6
+    run(3, callbacks=callbacks(folder=tmp_path / "run"))
+    for name in ("metrics.jsonl", "metrics.csv"):
+        assert (tmp_path / "run" / name).read_text() == (tmp_path / "straight" / name).read_text()

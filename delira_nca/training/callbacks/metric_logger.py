@@ -39,7 +39,10 @@ class MetricLogger(AbstractCallback):
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Forget what will be done again, and write the config."""
         for sink in self.sinks:
-            sink.truncate(trainer.global_iter_num if trainer.global_iter_num else -1)
+            if trainer.iteration:
+                sink.truncate(trainer.global_iter_num, epochs=trainer.start_epoch - 1)
+            else:
+                sink.truncate(trainer.global_iter_num if trainer.global_iter_num else -1)
             if self.config:
                 sink.config(self.config)
 
