@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
 .PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer
-.PHONY: benchmark-live sanitize clean
+.PHONY: benchmark-live faults faults-training sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow --precision bfloat16
@@ -29,6 +29,12 @@ docs: .venv/.docs
 # What goes wrong on purpose, twenty times each; takes about ten minutes.
 faults-data: .venv/.dev
 	$(BIN)/python -m benchmarks.faults data --trials 20 --jobs 3 --page docs/faults_data.rst
+
+# The same for trainings: kills, signals, broken files, NaN; about half an hour.
+faults-training: .venv/.dev
+	$(BIN)/python -m benchmarks.faults training --trials 20 --jobs 2 --page docs/faults_training.rst
+
+faults: faults-data faults-training
 
 benchmark-data: .venv/.dev
 	$(BIN)/python -m benchmarks.data

@@ -21,6 +21,7 @@ class Family(NamedTuple):
     modules: tuple[str, ...]
     title: str
     introduction: str
+    column: str = "Workers"
 
 
 FAMILIES = {
@@ -34,13 +35,26 @@ the right place arrives in time (or the process ends with the right code), and i
 memory is left. Seconds count from the fault to the exception, or, where none is raised, to the end of all processes.
 """,
     ),
+    "training": Family(
+        tuple(f"benchmarks.faults.{name}_cases" for name in ("training", "kill", "signal", "file", "error", "nan")),
+        "When a training is interrupted",
+        """
+What becomes of a training, and of its checkpoints, when something goes wrong. Each trial is a process of its own, often
+with more processes that train, are killed and begin again, and has to end in time. *Exact* means that the run goes on
+to its end, and is then bit for bit the run that nothing happened to: weights, optimizer, pool, averaged weights,
+generators, history, best epoch, and every scalar that was logged. Afterwards no process and no temporary file may be
+left. Seconds count from the fault to the end of the trial, which is where the run has gone on to its end, been compared
+with the other run, and been looked at.
+""",
+        "Setting",
+    ),
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run a family of faults and count how many trials end well.")
     parser.add_argument("family", choices=FAMILIES)
-    parser.add_argument("--trials", type=int, default=20, help="so many of each case")
+    parser.add_argument("--trials", type=int, default=20, help="so many of each case; some have more, or fewer")
     parser.add_argument("--jobs", type=int, default=1, help="so many trials at the same time")
     parser.add_argument("--setting", help="only cases in this setting, for example '2, fork'")
     parser.add_argument("--match", default="", help="only cases with this in their name")
@@ -56,7 +70,8 @@ def main() -> int:
     ]
     rows = []
     with ThreadPoolExecutor(given.jobs) as pool:
-        started = [[pool.submit(run_trial, *of, trial) for trial in range(given.trials)] for of in chosen]
+        numbers = [range(case.num_trials(given.trials)) for _, _, case in chosen]
+        started = [[pool.submit(run_trial, *of, n) for n in some] for of, some in zip(chosen, numbers, strict=True)]
         for (_, _, case), trials in zip(chosen, started, strict=True):
             row = Row(case, [trial.result() for trial in trials])
             rows.append(row)
@@ -65,7 +80,7 @@ def main() -> int:
                 print("   ", "; ".join(outcome.wrong), outcome.output[-3000:], sep="\n    ", flush=True)
     if given.page:
         command = f"make faults-{given.family}"
-        given.page.write_text(as_rst(family.title, family.introduction, command, rows))
+        given.page.write_text(as_rst(family.title, family.introduction, command, rows, family.column))
     if given.json:
         given.json.write_text(json.dumps([row.cells for row in rows]))
     print("load average at the end:", *(f"{load:.1f}" for load in os.getloadavg()))

@@ -9,10 +9,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FOLDER", "Case", "happens_now", "is_ready", "note"]
+__all__ = [
+    "FOLDER",
+    "TRIAL",
+    "Case",
+    "WrongError",
+    "folder",
+    "happens_now",
+    "is_ready",
+    "note",
+    "require",
+    "trial_number",
+]
 
 FOLDER = "DELIRA_NCA_FAULT_FOLDER"
 """Environment variable: where a trial, and every process that it starts, writes what happened and when."""
+TRIAL = "DELIRA_NCA_FAULT_TRIAL"
+"""Environment variable: number of the trial within its case, from 0."""
+
+
+class WrongError(AssertionError):
+    """Something is not as it should be after a fault."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,7 @@ class Case:
     signal : to send some time after `is_ready`.
     to_group : whether to send it to all processes of the trial, as a terminal does.
     least, limit : seconds from the fault to the error, or else to the end of all processes.
+    of_20 : how many trials this case has where 20 are asked for; at least one, however few are.
     """
 
     name: str
@@ -43,6 +61,11 @@ class Case:
     to_group: bool = False
     least: float = 0.0
     limit: float = 5.0
+    of_20: int = 20
+
+    def num_trials(self, asked: int) -> int:
+        """Trials of this case where so many are asked for."""
+        return max(1, -(-asked * self.of_20 // 20))
 
 
 def happens_now() -> None:
@@ -63,3 +86,21 @@ def note(name: str, content: dict[str, object], *, is_first: bool = False) -> No
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(content))
     temporary.replace(path)
+
+
+def trial_number() -> int:
+    """Of this process."""
+    return int(os.environ[TRIAL])
+
+
+def folder(name: str) -> Path:
+    """A new folder of this trial, which is removed after it."""
+    path = Path(os.environ[FOLDER]) / name
+    path.mkdir()
+    return path
+
+
+def require(condition: object, what: str) -> None:
+    """Let the trial fail unless something is so."""
+    if not condition:
+        raise WrongError(what)

@@ -32,18 +32,19 @@ class Row:
         return self.case.name, self.case.setting, str(len(seconds)), str(self.num_survived), *times
 
 
-def as_rst(title: str, introduction: str, command: str, rows: list[Row]) -> str:
+def as_rst(title: str, introduction: str, command: str, rows: list[Row], column: str = "Workers") -> str:
     """Page with the table.
 
     Parameters
     ----------
     title, introduction : what the family is about.
     command : what makes the page.
+    column : what the settings are.
     """
     lines = [title, "=" * len(title), "", *introduction.strip().splitlines(), ""]
     lines += [f"Made by ``{command}`` (Python {platform.python_version()}, {platform.system()})."]
     lines += ["", ".. list-table::", "   :header-rows: 1", "   :widths: 40 14 9 11 13 13", ""]
-    header = ("Fault", "Workers", "Trials", "Survived", "Median, s", "Longest, s")
+    header = ("Fault", column, "Trials", "Survived", "Median, s", "Longest, s")
     for cells in (header, *(row.cells for row in rows)):
         lines += [f"   {'*' if place == 0 else ' '} - {cell}" for place, cell in enumerate(cells)]
     return "\n".join(lines) + "\n"

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.faults.case import FOLDER, Case
+from benchmarks.faults.case import FOLDER, TRIAL, Case
 
-__all__ = ["HARD_LIMIT", "Outcome", "run_trial"]
+__all__ = ["HARD_LIMIT", "Outcome", "run_trial", "session"]
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path("/dev/shm")
-HARD_LIMIT = 30.0  # seconds for a trial, then it hangs
+HARD_LIMIT = 30.0  # seconds for a trial, then it hangs; more for one that may be slow
 GONE_LIMIT = 5.0  # seconds until nothing is left of a trial whose first process has ended
 
 
@@ -38,16 +38,17 @@ def run_trial(module: str, number: int, case: Case, trial: int) -> Outcome:
     Parameters
     ----------
     module, number : where the case stands, so that the process finds it.
-    trial : seed of the moment when a signal is sent.
+    trial : number of the trial, and seed of the moment when a signal is sent.
     """
     before = _segments()
+    hard_limit = HARD_LIMIT * max(1.0, case.limit / 20.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.faults.trial", module, str(number)],
                 cwd=ROOT,
-                env={**os.environ, FOLDER: name, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                env={**os.environ, FOLDER: name, TRIAL: str(trial), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -56,18 +57,18 @@ def run_trial(module: str, number: int, case: Case, trial: int) -> Outcome:
         start = time.monotonic()
         wrong: list[str] = []
         try:
-            sent = _send(process, case, folder, trial, start + HARD_LIMIT)
-            code = process.wait(max(0.1, start + HARD_LIMIT - time.monotonic()))
-            gone = _wait(lambda: not _session(process.pid), GONE_LIMIT)
+            sent = _send(process, case, folder, trial, start + hard_limit)
+            code = process.wait(max(0.1, start + hard_limit - time.monotonic()))
+            gone = _wait(lambda: not session(process.pid), GONE_LIMIT)
             if gone is None:
-                wrong.append(f"processes left: {_session(process.pid)}")
+                wrong.append(f"processes left: {session(process.pid)}")
             wrong += _judge(case, code, folder, sent, gone or time.monotonic())
             if _wait(lambda: not _left(before), GONE_LIMIT) is None:
                 wrong.append(f"shared memory left: {sorted(_left(before))}")
             seconds = _seconds(folder, sent, gone or time.monotonic())
         except subprocess.TimeoutExpired:
-            wrong.append(f"still running after {HARD_LIMIT:g} s")
-            seconds = HARD_LIMIT
+            wrong.append(f"still running after {hard_limit:g} s")
+            seconds = hard_limit
         finally:
             _kill(process)
         return Outcome(seconds, wrong, (folder / "output").read_text(errors="replace") if wrong else "")
@@ -127,7 +128,7 @@ def _wait(is_done: Callable[[], bool], seconds: float) -> float | None:
     return time.monotonic()
 
 
-def _session(leader: int) -> list[int]:
+def session(leader: int) -> list[int]:
     """Processes of a session that live."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -160,7 +161,7 @@ def _left(before: set[str]) -> set[str]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    for pid in {*_session(process.pid), *([process.pid] if process.poll() is None else [])}:
+    for pid in {*session(process.pid), *([process.pid] if process.poll() is None else [])}:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
