@@ -27,6 +27,7 @@ def draw(seconds=0.0):
     return np.random.rand(256, 1024)
 
 def main(kind, method):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     given = {"dtypes": np.float64, "shapes": (256, 1024)}
     if kind == "queue":
         background = SharedQ(start_method=method)

@@ -153,7 +153,7 @@ def test_other_threads_do_a_part_of_the_work(batch):
             own, all_of_them = time.thread_time() - own, time.process_time() - all_of_them
             shares[number] = own / all_of_them
     assert shares[1] > 0.6  # threads of OpenMP that have nothing to do spin for a while
-    assert 0.1 < shares[2] < 0.9
+    assert 0.05 < shares[2] < 0.97  # on a busy machine, who comes late finds little left
 
 
 # However it is stored -----------------------------------------------------------------------------------------------
