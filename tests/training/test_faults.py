@@ -18,7 +18,6 @@ QUICK = {
     "SIGKILL while it does nothing but save": "one file",
     "files may not grow": 'on_error="warn"',
     "the newest checkpoint is empty": "others are there: exact",
-    "SIGINT twice": "2 workers",
     "SIGTERM": "2 workers",
     "a callback raises in at_iter_end": "2 workers, then exact",
     "the closure raises in validation": "2 workers, then exact",
@@ -28,6 +27,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("match", "setting"), QUICK.items())
 def test_what_happens_to_a_training_ends_well(match, setting, tmp_path):

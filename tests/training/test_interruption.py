@@ -29,7 +29,10 @@ def wait_for(process, line):
 
 
 def end(process):
-    out, error = process.communicate(timeout=60)
+    try:
+        out, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return process.returncode, out.split("\n"), error
 
 
