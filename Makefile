@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types docs faults-data benchmark-data benchmark-rollout benchmark-trainer
-.PHONY: benchmark-live faults faults-training sanitize clean
+.PHONY: demo test test-all lint types docs faults benchmark-data benchmark-rollout benchmark-trainer
+.PHONY: benchmark-live sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow --precision bfloat16
@@ -26,15 +26,9 @@ types: .venv/.dev
 docs: .venv/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-# What goes wrong on purpose, twenty times each; takes about ten minutes.
-faults-data: .venv/.dev
-	$(BIN)/python -m benchmarks.faults data --trials 20 --jobs 3 --page docs/faults_data.rst
-
-# The same for trainings: kills, signals, broken files, NaN; about half an hour.
-faults-training: .venv/.dev
-	$(BIN)/python -m benchmarks.faults training --trials 20 --jobs 2 --page docs/faults_training.rst
-
-faults: faults-data faults-training
+# What goes wrong on purpose, mostly twenty times each: half an hour on two cores.
+faults: .venv/.dev
+	$(BIN)/python -m benchmarks.faults data training --trials 20 --jobs 2 --page docs/faults.md
 
 benchmark-data: .venv/.dev
 	$(BIN)/python -m benchmarks.data

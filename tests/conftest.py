@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 
@@ -12,6 +13,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_other_faults(tmp_path_factory):
+    """Faults are timed: those of two test processes never happen at once."""
+    shared = tmp_path_factory.getbasetemp().parent
+    with FileLock(shared / "faults.lock"):
+        yield
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.case import Case, WrongError, folder, happens_now, require, trial_number
+from benchmarks.faults.disk import may_mount, private_disk
 
 __all__ = ["CASES"]
 
@@ -21,16 +23,28 @@ SEVERAL = 20  # places in a file
 
 def write_too_much(policy: str) -> None:
     """No file may be longer than a part of a checkpoint, for one epoch."""
+    _fail_to_write(policy, folder("run"), _limit, "File too large")
+
+
+def fill_the_disk(policy: str) -> None:
+    """The disk, a small one in memory, has space for a part of a checkpoint, for one epoch."""
+    path = folder("run")
+    private_disk(path)
+    _fail_to_write(policy, path, partial(_fill, path), "bytes free")
+
+
+def _fail_to_write(policy: str, path: Path, hinder: Callable[[int], Any], cause: str) -> None:
+    """Train an epoch in which no checkpoint can be written, and then go on."""
     from benchmarks.faults import training_run as runs
     from delira_nca.errors import CheckpointError
 
-    straight, path = folder("straight"), folder("run")
+    straight = folder("straight")
     runs.train(straight, last=0)
     runs.train(path, 2, last=0)
     before = runs.contents(path)
     part = random.Random(trial_number()).uniform(0.1, 0.99)
-    longest = int(part * len(before["checkpoint_epoch_2.pt"]))
-    options = {"last": 0, "on_error": policy, "resume": "auto", "late": [_limit(longest)]}
+    hindrance = hinder(int(part * len(before["checkpoint_epoch_2.pt"])))
+    options = {"last": 0, "on_error": policy, "resume": "auto", "late": [hindrance]}
     happens_now()
     with runs.messages() as said:
         try:
@@ -38,7 +52,7 @@ def write_too_much(policy: str) -> None:
             require(policy == "warn", "no error was raised")
         except CheckpointError as error:
             require(policy == "raise", f"raised: {error}")
-            require("File too large" in str(error), f"the error does not say what is wrong: {error}")
+            require(cause in str(error), f"the error does not say what is wrong: {error}")
     told = any(f"training goes on without {NEWEST}" in text for text in said)
     require(told == (policy == "warn"), f"it said {said}")
     require(runs.contents(path) == before, "the checkpoints are not as they were")
@@ -61,6 +75,21 @@ def _limit(longest: int) -> Any:
 
     def end(trainer: Any) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    return LambdaCallback(at_training_begin=begin, at_training_end=end)
+
+
+def _fill(path: Path, left: int) -> Any:
+    """Callback that leaves so many bytes free on the disk for the time of a training."""
+    from delira_nca.training.callbacks import LambdaCallback
+
+    filler = path / "filler"
+
+    def begin(trainer: Any) -> None:
+        filler.write_bytes(bytes(shutil.disk_usage(path).free - left))
+
+    def end(trainer: Any) -> None:
+        filler.unlink()
 
     return LambdaCallback(at_training_begin=begin, at_training_end=end)
 
@@ -169,6 +198,8 @@ def _cases() -> Iterator[Case]:
     for policy in ("raise", "warn"):
         body = partial(write_too_much, policy)
         yield Case("files may not grow as long as a checkpoint", f'on_error="{policy}"', body, of_20=10, limit=20.0)
+        if may_mount():
+            yield Case("the disk is full", f'on_error="{policy}"', partial(fill_the_disk, policy), of_20=10, limit=20.0)
     damages = {"is cut short": cut, "has one bit changed": flip, "is empty": empty, "is not ours": foreign}
     for name, damage in damages.items():
         number = 20 if damage in (cut, flip) else 4

@@ -1,15 +1,18 @@
-"""The table of a family of faults, for the documentation."""
+"""The page of all faults, for the documentation."""
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from benchmarks.faults.case import Case
 from benchmarks.faults.runner import Outcome
 
-__all__ = ["Row", "as_rst"]
+__all__ = ["Row", "Section", "as_markdown"]
 
 
 @dataclass
@@ -32,19 +35,28 @@ class Row:
         return self.case.name, self.case.setting, str(len(seconds)), str(self.num_survived), *times
 
 
-def as_rst(title: str, introduction: str, command: str, rows: list[Row], column: str = "Workers") -> str:
-    """Page with the table.
+class Section(NamedTuple):
+    """Of the page: its title, what it is about, and what the settings of its cases are."""
 
-    Parameters
-    ----------
-    title, introduction : what the family is about.
-    command : what makes the page.
-    column : what the settings are.
-    """
-    lines = [title, "=" * len(title), "", *introduction.strip().splitlines(), ""]
-    lines += [f"Made by ``{command}`` (Python {platform.python_version()}, {platform.system()})."]
-    lines += ["", ".. list-table::", "   :header-rows: 1", "   :widths: 40 14 9 11 13 13", ""]
-    header = ("Fault", column, "Trials", "Survived", "Median, s", "Longest, s")
-    for cells in (header, *(row.cells for row in rows)):
-        lines += [f"   {'*' if place == 0 else ' '} - {cell}" for place, cell in enumerate(cells)]
+    title: str
+    introduction: str
+    column: str
+
+
+def as_markdown(tables: Mapping[Section, list[Row]]) -> str:
+    """Page with a table for each section, and how many trials there were in all."""
+    rows = [row for of in tables.values() for row in of]
+    trials, survived = sum(len(row.outcomes) for row in rows), sum(row.num_survived for row in rows)
+    lines = ["# Faults, injected and survived", ""]
+    lines += [f"{survived} of {trials} trials survived. This page is made by `make faults` (Python"]
+    lines += [f"{platform.python_version()}, {platform.system()}, {os.cpu_count()} cores)."]
+    for section, of in tables.items():
+        lines += ["", f"## {section.title}", "", *section.introduction.strip().splitlines(), ""]
+        header = ("Fault", section.column, "Trials", "Survived", "Median, s", "Longest, s")
+        lines += [_line(header), _line(["---", "---", "---:", "---:", "---:", "---:"])]
+        lines += [_line(row.cells) for row in of]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

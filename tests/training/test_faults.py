@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ QUICK = {
     "SIGKILL at any moment": "saved every 3 iterations, 2 workers",
     "SIGKILL while it does nothing but save": "one file",
     "files may not grow": 'on_error="warn"',
+    "the disk is full": 'on_error="raise"',
     "the newest checkpoint is empty": "others are there: exact",
     "SIGTERM": "2 workers",
     "a callback raises in at_iter_end": "2 workers, then exact",
@@ -27,10 +29,12 @@ QUICK = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(280)
+@pytest.mark.usefixtures("no_other_faults")
 @pytest.mark.parametrize(("match", "setting"), QUICK.items())
-def test_what_happens_to_a_training_ends_well(match, setting, tmp_path):
+def test_what_happens_to_a_training_ends_well(match, setting, tmp_path, modules):
+    if match == "the disk is full" and not modules.may_mount():
+        pytest.skip("this system lets nobody mount a disk")
     counts, page = tmp_path / "counts.json", tmp_path / "page.rst"
     options = ["--trials", "1", "--match", match, "--setting", setting, "--json", str(counts), "--page", str(page)]
     command = [sys.executable, "-m", "benchmarks.faults", "training", *options]
@@ -48,14 +52,13 @@ def modules(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setenv("DELIRA_NCA_FAULT_FOLDER", str(tmp_path))
     monkeypatch.setenv("DELIRA_NCA_FAULT_TRIAL", "3")
-    import benchmarks.faults.case as case
-    import benchmarks.faults.training_run as runs
+    from benchmarks.faults import case, disk, training_run
 
-    return case, runs
+    return SimpleNamespace(case=case, runs=training_run, may_mount=disk.may_mount)
 
 
 def test_a_run_that_is_not_the_same_is_seen(modules, tmp_path):
-    case, runs = modules
+    case, runs = modules.case, modules.runs
     for name, changes in {"a": {}, "b": {}, "c": {"seed": 4}}.items():
         runs.train(case.folder(name), 1, **changes)
     runs.require_same(tmp_path / "b", tmp_path / "a")
@@ -68,7 +71,7 @@ def test_a_run_that_is_not_the_same_is_seen(modules, tmp_path):
 
 @pytest.mark.parametrize("name", [".checkpoint_epoch_1.pt.1.tmp", "run.lock"])
 def test_files_that_are_left_are_seen(modules, name):
-    case, runs = modules
+    case, runs = modules.case, modules.runs
     folder = case.folder("run")
     runs.require_clean(folder)
     (folder / name).write_bytes(b"")
@@ -78,5 +81,5 @@ def test_files_that_are_left_are_seen(modules, name):
 
 @pytest.mark.parametrize(("of_20", "numbers"), [(20, [1, 2, 20]), (100, [5, 10, 100]), (9, [1, 1, 9]), (3, [1, 1, 3])])
 def test_some_cases_have_more_trials_than_others(modules, of_20, numbers):
-    case = modules[0].Case("a fault", "here", os.getpid, of_20=of_20)
+    case = modules.case.Case("a fault", "here", os.getpid, of_20=of_20)
     assert [case.num_trials(asked) for asked in (1, 2, 20)] == numbers

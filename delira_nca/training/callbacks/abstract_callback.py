@@ -34,6 +34,11 @@ class AbstractCallback:
     ``**event``). It returns ``None`` or a dict of trainer state to change; the allowed keys are the trainer's
     ``STATE_KEYS``. A method ``at_...`` that is no hook is refused when the class is made.
 
+    Attributes
+    ----------
+    rolls_back : whether the state goes back with the weights where a run is rolled back, see
+        :class:`~delira_nca.training.callbacks.NaNGuard`; of what counts time, or what was saved, it stays.
+
     Raises
     ------
     CallbackError
@@ -45,6 +50,8 @@ class AbstractCallback:
     ...     def at_epoch_end(self, trainer, curr_epoch):
     ...         return {"stop_training": True} if curr_epoch == 12 else None
     """
+
+    rolls_back = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -43,6 +43,8 @@ class Checkpoint(AbstractCallback):
         For negative numbers, ``top_k`` without a score, or, at the beginning of a training, no folder.
     """
 
+    rolls_back = False  # what is on the disk stays there
+
     def __init__(
         self,
         folder: str | Path | None = None,

@@ -39,6 +39,8 @@ class LRSchedulerCallback(AbstractCallback):
     LRSchedulerCallback(MultiStepLR, every='iteration')
     """
 
+    rolls_back = False  # time does not go back
+
     def __init__(
         self,
         scheduler_cls: Any,

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
 from delira_nca.training.callbacks.pool_update import PoolUpdate
 from delira_nca.training.callbacks.weight_average import WeightAverage
@@ -71,8 +70,7 @@ def _restore_callback(callback: Any, state: dict[str, Any], trainer: Any) -> Non
 
 def _rolled_back(trainer: Any) -> Iterator[tuple[str, Any]]:
     for key, callback in trainer._callbacks._keyed():
-        stays = isinstance(callback, (Checkpoint, LRSchedulerCallback)) or not getattr(callback, "rolls_back", True)
-        if not stays and hasattr(callback, "load_state_dict"):
+        if getattr(callback, "rolls_back", True) and hasattr(callback, "load_state_dict"):
             yield key, callback
 
 
