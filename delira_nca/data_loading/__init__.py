@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from delira_nca.data_loading.debug import DebugDisabled, DebugEnabled, debug_mode
     from delira_nca.data_loading.failures import BatchError
+    from delira_nca.data_loading.growing import growing_dataset
     from delira_nca.data_loading.lazy import BaseLazyDataset
     from delira_nca.data_loading.load_sample import LoadSample, LoadSampleLabel
     from delira_nca.data_loading.normalize import norm_range, norm_zero_mean_unit_std
@@ -77,6 +78,7 @@ __all__ = [
     "WeightedRandomSampler",
     "as_dataset",
     "debug_mode",
+    "growing_dataset",
     "kfold",
     "kfold_indices",
     "norm_range",
@@ -94,6 +96,7 @@ _HOMES = {
     "dataset": ("AbstractDataset", "DictDataset", "IterableDataset", "SubsetDataset", "as_dataset", "repeat"),
     "debug": ("DebugDisabled", "DebugEnabled", "debug_mode"),
     "failures": ("BatchError",),
+    "growing": ("growing_dataset",),
     "lazy": ("BaseLazyDataset",),
     "load_sample": ("LoadSample", "LoadSampleLabel"),
     "normalize": ("norm_range", "norm_zero_mean_unit_std"),

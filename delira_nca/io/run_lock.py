@@ -16,7 +16,7 @@ from types import TracebackType
 from delira_nca.errors import RunLockedError
 from delira_nca.io.process import birth, is_alive
 
-__all__ = ["RunLock"]
+__all__ = ["RunLock", "is_locked"]
 
 _UNREADABLE_SECONDS = 10.0
 """After which a lock file that says nothing is one whose writer was killed."""
@@ -119,6 +119,26 @@ class RunLock:
         self._holder = None
         if held and holder is not None:
             _release(self.path, holder)
+
+
+def is_locked(folder: str | os.PathLike[str]) -> bool:
+    """Whether a process that lives, or may live, holds the folder of a run.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> with RunLock(folder):
+    ...     is_locked(folder)
+    True
+    >>> is_locked(folder)
+    False
+    """
+    path = Path(folder) / "run.lock"
+    try:
+        found = _Holder.read(path)
+    except FileNotFoundError:
+        return False
+    return found is None or not found.is_gone()
 
 
 def _acquire(path: Path, holder: _Holder) -> None:

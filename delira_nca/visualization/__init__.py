@@ -4,5 +4,6 @@ from delira_nca.visualization.colour import to_rgb
 from delira_nca.visualization.crop import crop_to_life
 from delira_nca.visualization.curves import save_curves
 from delira_nca.visualization.film import film_strip, save_film, save_picture
+from delira_nca.visualization.overlay import save_overlay
 
-__all__ = ["crop_to_life", "film_strip", "save_curves", "save_film", "save_picture", "to_rgb"]
+__all__ = ["crop_to_life", "film_strip", "save_curves", "save_film", "save_overlay", "save_picture", "to_rgb"]

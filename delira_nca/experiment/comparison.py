@@ -1,0 +1,204 @@
+"""What became of several runs, side by side: a table, and a picture of their scores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from delira_nca.errors import ConfigError, MissingFileError
+from delira_nca.experiment.config.changes import differences
+from delira_nca.experiment.plain_files import read_plain
+from delira_nca.experiment.run import CONFIG, RESULT
+from delira_nca.experiment.store import RunStore
+from delira_nca.io.run_lock import is_locked
+from delira_nca.logging.jsonl import read_jsonl
+from delira_nca.training.scores import higher_is_better
+
+__all__ = ["Comparison", "RunSummary", "compare_runs", "summarise"]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run of a comparison.
+
+    Attributes
+    ----------
+    name, folder : of the run.
+    state : ``"done"``, ``"running"``, ``"stopped"`` (at its own wish, early) or ``"ended"`` (killed, or failed).
+    values : of the config, by dotted name: those that are not the same in all compared runs.
+    best_score, best_epoch : by the score that decides; None if there is none yet.
+    scores : of the last epoch.
+    history : one dict an epoch, with ``"epoch"``.
+    """
+
+    name: str
+    folder: Path
+    state: str
+    values: dict[str, Any]
+    best_score: float | None
+    best_epoch: int | None
+    scores: dict[str, float]
+    history: list[dict[str, float]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs, the best first; those without a score last.
+
+    Attributes
+    ----------
+    runs : one summary each.
+    score : name of the score that decides.
+    """
+
+    runs: tuple[RunSummary, ...]
+    score: str | None
+
+    @property
+    def best(self) -> RunSummary:
+        """The best of the runs.
+
+        Raises
+        ------
+        ConfigError
+            If no run has a score.
+        """
+        if not self.runs or self.runs[0].best_score is None:
+            raise ConfigError("no run of the comparison has a score")
+        return self.runs[0]
+
+    def _decisive(self) -> str | None:
+        """Name under which the epochs have the score that decides: that of validation, where there is one."""
+        validated = f"val_{str(self.score).removeprefix('val_')}"
+        return validated if any(validated in epoch for run in self.runs for epoch in run.history) else self.score
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat dict of plain values each."""
+        return [
+            {
+                "run": run.name,
+                "state": run.state,
+                **run.values,
+                self.score or "score": run.best_score,
+                "epoch": run.best_epoch,
+            }
+            for run in self.runs
+        ]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join(
+            "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in cells
+        )
+
+    def save_plot(self, path: str | os.PathLike[str], key: str | None = None) -> Path:
+        """Draw a score of every run over its epochs.
+
+        Parameters
+        ----------
+        path : of the picture.
+        key : of the score; the one that decides by default, of validation where there is one.
+
+        Raises
+        ------
+        ConfigError
+            If no run has it.
+        MissingDependencyError
+            Without matplotlib.
+        """
+        from delira_nca.visualization import save_overlay
+
+        key = key or self._decisive()
+        points = {run.name: [(e["epoch"], e[key]) for e in run.history if key in e] for run in self.runs}
+        lines = {name: ([x for x, _ in of], [y for _, y in of]) for name, of in points.items() if of}
+        if not lines:
+            raise ConfigError(f"no run has the score {key!r}")
+        save_overlay(lines, path, xlabel="epoch", ylabel=str(key))
+        return Path(path)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def summarise(folder: str | os.PathLike[str]) -> RunSummary:
+    """What became of one run, whether it was made from a config or by a command of its own."""
+    folder = Path(folder)
+    result = json.loads((folder / RESULT).read_text(encoding="utf-8")) if (folder / RESULT).is_file() else {}
+    metrics = folder / "metrics.jsonl"
+    history = [e for e in (read_jsonl(metrics) if metrics.is_file() else []) if "epoch" in e]
+    if is_locked(folder / "checkpoints"):
+        state = "running"
+    elif result:
+        state = "stopped" if result.get("stop_reason") else "done"
+    else:
+        state = "ended"
+    return RunSummary(
+        name=folder.name,
+        folder=folder,
+        state=state,
+        values={},
+        best_score=result.get("best_score"),
+        best_epoch=result.get("best_epoch"),
+        scores={k: v for k, v in (history[-1] if history else {}).items() if k not in ("epoch", "step", "time")},
+        history=history,
+    )
+
+
+def compare_runs(root: str | os.PathLike[str], names: Sequence[str] | None = None) -> Comparison:
+    """Compare runs of a store by the score that decides in the first of them.
+
+    Parameters
+    ----------
+    root : folder of all runs.
+    names : of the runs; all that were made from a config by default.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such run, or none at all.
+    ConfigError
+        If the runs are decided by different scores.
+    """
+    store = RunStore(root)
+    chosen = list(names) if names is not None else [n for n in store.names() if (Path(root) / n / CONFIG).is_file()]
+    if not chosen:
+        raise MissingFileError(f"there is no run of a config in {root}")
+    folders = [store.open(name).folder for name in chosen]
+    configs = [read_plain(folder / CONFIG) for folder in folders]
+    scores = {(c["task"]["score"], c["task"]["mode"]) for c in configs}
+    if len(scores) > 1:
+        raise ConfigError(f"the runs are decided by different scores: {sorted(map(str, scores))}")
+    score, mode = scores.pop()
+    varied = sorted({n for c in configs for n in differences(configs[0], c) if n != "name"})
+    runs = []
+    for folder, config in zip(folders, configs, strict=True):
+        flat = {name: _value_of(config, name) for name in varied}
+        runs.append(_with_values(summarise(folder), flat))
+    sign = -1.0 if higher_is_better(mode) else 1.0
+    runs.sort(key=lambda run: (run.best_score is None, sign * (run.best_score or 0.0), run.name))
+    return Comparison(tuple(runs), score)
+
+
+def _with_values(run: RunSummary, values: dict[str, Any]) -> RunSummary:
+    return RunSummary(**{**vars(run), "values": values})
+
+
+def _value_of(config: Any, name: str) -> Any:
+    for key in name.split("."):
+        if isinstance(config, list) and key.isdecimal() and int(key) < len(config):
+            config = config[int(key)]
+        elif isinstance(config, dict):
+            config = config.get(key)
+        else:
+            return None
+    return config

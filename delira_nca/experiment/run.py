@@ -1,0 +1,365 @@
+"""A run of a config: built, trained, gone on with, validated and predicted, in a folder of a store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delira_nca.data_loading import DataManager
+from delira_nca.errors import ConfigError, MissingFileError, require_choice
+from delira_nca.experiment.config import RunConfig
+from delira_nca.experiment.config.changes import require_same_run
+from delira_nca.experiment.config.data import Samples, divide
+from delira_nca.experiment.config.sections import RunParts, TaskSection
+from delira_nca.experiment.plain_files import write_plain
+from delira_nca.experiment.start import load_start
+from delira_nca.experiment.stats import Criterion
+from delira_nca.experiment.store import RunStore, StatsRecorder, StoredRun
+from delira_nca.io import load_checkpoint
+from delira_nca.io.files import replaced
+from delira_nca.io.run_folder import write_environment
+from delira_nca.logging import JSONLSink
+from delira_nca.training.callbacks import Checkpoint, MetricLogger, ProgressBar
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
+from delira_nca.training.scores import higher_is_better
+
+__all__ = ["Run", "RunResult", "run_from_config"]
+
+_LOGGER = logging.getLogger("delira_nca")
+CONFIG, RESULT = "config.yaml", "result.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of a run: plain values.
+
+    Attributes
+    ----------
+    name, folder : of the run.
+    num_epochs : that are done.
+    best_epoch, best_score : by the score that decides; None where none does.
+    scores : of the last epoch.
+    test_scores : of the best network on the test samples; empty if there are none.
+    seconds : that this process has trained.
+    stop_reason : why it ended before its last epoch; None if it did not.
+    """
+
+    name: str
+    folder: str
+    num_epochs: int
+    best_epoch: int | None
+    best_score: float | None
+    scores: dict[str, float]
+    test_scores: dict[str, float]
+    seconds: float
+    stop_reason: str | None
+
+
+class Run:
+    """A config and the folder that its run lives in.
+
+    Parameters
+    ----------
+    config : of the run.
+    stored : its folder and its numbers.
+
+    Examples
+    --------
+    >>> model = {"class_path": "delira_nca.models.presets.build_model", "init_args": {"preset": "growing"}}
+    >>> model["init_args"]["changes"] = {"training_timesteps": 2, "inference_timesteps": 2}
+    >>> samples = {"class_path": "delira_nca.data_loading.growing_dataset"}
+    >>> samples["init_args"] = {"size": 6, "padding": 1, "times": 2}
+    >>> task = {"criterions": {"mse": "delira_nca.losses.mse"}}
+    >>> config = RunConfig("flower", model, {"train": samples}, task, num_epochs=1)
+    >>> run = Run.create(config, getfixture("tmp_path"))
+    >>> run.train().num_epochs, Run.open(run.folder).config == config
+    (1, True)
+    """
+
+    def __init__(self, config: RunConfig, stored: StoredRun) -> None:
+        self.config, self.stored = config, stored
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.stored.folder
+
+    @classmethod
+    def create(cls, config: RunConfig, root: str | os.PathLike[str] = "runs", *, resume: str = "never") -> Run:
+        """Make the folder of a run, or take up the one that is there.
+
+        Parameters
+        ----------
+        config : of the run.
+        root : folder of all runs.
+        resume : ``"never"`` refuses a folder that is there; ``"auto"`` goes on in it if the run there is the same.
+
+        Raises
+        ------
+        ConfigError
+            If a run of this name is there and cannot be gone on with; the message says what differs.
+        """
+        require_choice("resume", resume, ("never", "auto"))
+        store = RunStore(root)
+        if resume == "auto" and (Path(root) / config.name / CONFIG).is_file():
+            run = cls.open(Path(root) / config.name)
+            require_same_run(run.config, config, run.folder)
+            run.config = config
+        else:
+            run = cls(config, store.create(config.name))
+        config.to_file(run.folder / CONFIG)
+        write_environment(run.folder)
+        return run
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """Take up the run in a folder, as its config says.
+
+        Raises
+        ------
+        MissingFileError
+            If there is no run with a config.
+        """
+        folder = Path(folder)
+        if not (folder / CONFIG).is_file():
+            raise MissingFileError(f"there is no run of a config in {folder}: {CONFIG} is missing")
+        return cls(
+            RunConfig.from_file(folder / CONFIG), RunStore(folder.absolute().parent).open(folder.absolute().name)
+        )
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def train(self, *, resume: str = "auto", progress: bool = False, callbacks: Sequence[Any] = ()) -> RunResult:
+        """Train to the last epoch of the config, from the newest sound checkpoint of the folder.
+
+        Parameters
+        ----------
+        resume : ``"auto"``, ``"never"``, or the path of a checkpoint.
+        progress : whether to show how far it is.
+        callbacks : registered after those of the config.
+
+        Returns
+        -------
+        RunResult
+            It is in ``result.json`` as well.
+        """
+        start = time.perf_counter()
+        config, parts = self.config, self.config.build()
+        samples = divide(parts.data, self._samples_per_epoch(parts))
+        self._load_start(parts, resume)
+        bar = [ProgressBar()] if progress else []
+        trainer = self._trainer(parts, [*callbacks, *bar])
+        with self._managers(parts, samples) as (train, valid, test):
+            key, mode = parts.task.score, parts.task.mode
+            best = trainer.train(self.num_epochs, train, valid, key, mode, val_freq=self._val_freq, resume=resume)
+            tested: dict[str, float] = {}
+            if test is not None and trainer.stop_reason is None:
+                tester = self._trainer(parts, [], network=best, files=False)
+                tested = dict(tester.predict(test.get_batchgen())[2])
+        result = RunResult(
+            name=config.name,
+            folder=str(self.folder),
+            num_epochs=trainer.start_epoch - 1,
+            best_epoch=trainer.best.epoch,
+            best_score=trainer.best.score,
+            scores={k: float(v) for k, v in trainer.metrics_val.items()},
+            test_scores={k: float(v) for k, v in tested.items()},
+            seconds=time.perf_counter() - start,
+            stop_reason=trainer.stop_reason,
+        )
+        with replaced(self.folder / RESULT) as temporary:
+            temporary.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+        return result
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the whole run; with ``num_iterations``, one reaches from validation to validation."""
+        if self.config.num_iterations is not None:
+            return self.config.num_iterations // self.config.validation_interval
+        return int(self.config.num_epochs or 0)
+
+    @property
+    def _val_freq(self) -> int:
+        return 1 if self.config.num_iterations is not None else self.config.validation_interval
+
+    def _samples_per_epoch(self, parts: RunParts) -> int | None:
+        if self.config.num_iterations is None:
+            return None
+        return self.config.validation_interval * parts.data.batch_size
+
+    def _load_start(self, parts: RunParts, resume: str) -> None:
+        """Take up the weights that the config begins with, unless the run has begun before."""
+        start = self.config.start_config
+        has_begun = resume != "never" and any(self.stored.checkpoints.glob("checkpoint*.pt"))
+        if start is None or has_begun:
+            return
+        report = load_start(parts.model, start, self.folder.parent)
+        _LOGGER.info("%s", report)
+        write_plain({"start": str(report)}, self.folder / "start.yaml")
+
+    def _trainer(
+        self, parts: RunParts, more: Sequence[Any], *, network: Any = None, files: bool = True
+    ) -> PyTorchNetworkTrainer:
+        """Trainer of the run; without files and callbacks, one that only validates and predicts."""
+        section, task = parts.trainer, parts.task
+        callbacks = [*parts.callbacks, *more] if files else []
+        if files:
+            callbacks += [
+                MetricLogger(JSONLSink(self.folder / "metrics.jsonl")),
+                StatsRecorder(self.stored, criteria=_criteria(task)),
+                Checkpoint(every_iterations=section.save_iterations, last=section.keep),
+            ]
+        return section.trainer_cls(
+            parts.model if network is None else network,
+            self.stored.checkpoints if files else None,
+            task.criterions,
+            section.optimizer_cls,
+            {"lr": section.lr, **section.optimizer_params},
+            task.metrics,
+            section.lr_scheduler_cls if files else None,
+            section.lr_scheduler_params if files else None,
+            save_freq=section.save_freq,
+            callbacks=callbacks,
+            mixed_precision=section.mixed_precision,
+            mixed_precision_kwargs=section.mixed_precision_kwargs,
+            metric_keys={name: tuple(keys) for name, keys in task.metric_keys.items()},
+            device=section.device,
+            seed=self.config.run_seed,
+            fold=parts.data.fold,
+            **section.options,
+        )
+
+    @contextmanager
+    def _managers(self, parts: RunParts, samples: Samples) -> Iterator[tuple[DataManager, Any, Any]]:
+        """Data managers of training, validation and test; the last two are None where there are no samples."""
+        section, seed = parts.data, self.config.run_seed
+        with ExitStack() as stack:
+            train = DataManager(
+                samples.train,
+                section.batch_size,
+                section.num_workers,
+                section.transforms,
+                section.sampler_cls,
+                section.drop_last,
+                seed=seed,
+                **samples.sampler_kwargs,
+            )
+            size = section.val_batch_size or section.batch_size
+            held_out = [DataManager(part, size, seed=seed) if part else None for part in (samples.valid, samples.test)]
+            for manager in (train, *held_out):
+                if manager is not None:
+                    stack.enter_context(manager)
+            yield train, held_out[0], held_out[1]
+
+    # What a trained network does --------------------------------------------------------------------------------------
+
+    def network(self, checkpoint: str = "best") -> Any:
+        """Trained network of the run, for use.
+
+        Parameters
+        ----------
+        checkpoint : ``"best"``, where a score decides, ``"latest"``, or the name of a file in the run's checkpoints.
+
+        Raises
+        ------
+        MissingFileError
+            If there is no such checkpoint; the message names those that are there.
+        """
+        network = self.config.build_model()
+        network.load_state_dict(load_checkpoint(self.checkpoint(checkpoint))["network"])
+        return network.eval()
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """File of a checkpoint: ``"best"``, the latest if no score decides; ``"latest"``; or the name of the file."""
+        folder = self.stored.checkpoints
+        if name == "best":
+            file = folder / "checkpoint_best.pt"
+            return file if file.is_file() else self.checkpoint("latest")
+        if name == "latest":
+            latest = self.stored.latest_checkpoint()
+            if latest is None:
+                raise MissingFileError(f"run {self.folder} holds no checkpoint yet")
+            return latest
+        if not (folder / name).is_file():
+            there = ", ".join(sorted(file.name for file in folder.glob("*.pt"))) or "none"
+            raise MissingFileError(f"there is no checkpoint {name!r} in {folder}; there: {there}")
+        return folder / name
+
+    def validate(self, checkpoint: str = "best", *, part: str = "valid") -> dict[str, float]:
+        """Losses and metrics of a checkpoint on a part of the samples, means over these.
+
+        Parameters
+        ----------
+        checkpoint : see :meth:`network`.
+        part : ``"train"``, ``"valid"`` or ``"test"``.
+        """
+        return {name: float(value) for name, value in self._evaluate(checkpoint, part)[2].items()}
+
+    def predict(self, out: str | os.PathLike[str], checkpoint: str = "best", *, part: str = "test") -> Path:
+        """Write what a checkpoint predicts on a part of the samples as one array, ``(num_samples, ...)`` in a ``.npy``.
+
+        Raises
+        ------
+        ConfigError
+            If there are no such samples, or they differ in shape.
+        """
+        predictions = self._evaluate(checkpoint, part)[0]
+        if isinstance(predictions, list):
+            raise ConfigError(f"the samples of {part!r} differ in shape, so that they make no array")
+        out = Path(out)
+        with replaced(out) as temporary, temporary.open("wb") as file:
+            np.save(file, np.asarray(predictions))
+        return out
+
+    def _evaluate(self, checkpoint: str, part: str) -> tuple[Any, list[Any], Mapping[str, float]]:
+        require_choice("part of the samples", part, ("train", "valid", "test"))
+        parts = self.config.build()
+        samples = getattr(divide(parts.data, None), part)
+        if not samples:
+            raise ConfigError(f"the config of run {self.config.name!r} has no samples to {part}")
+        network = self.network(checkpoint)
+        size = parts.data.val_batch_size or parts.data.batch_size
+        with DataManager(samples, size, seed=self.config.run_seed) as manager:
+            return self._trainer(parts, [], network=network, files=False).predict(manager.get_batchgen())
+
+
+def _criteria(task: TaskSection) -> list[Criterion]:
+    """Directions of the metrics that the config tells, beside that of the score that decides."""
+    return [Criterion(name, higher_is_better(mode)) for name, mode in task.directions.items()]
+
+
+def run_from_config(
+    config: RunConfig | Mapping[str, Any] | str | os.PathLike[str],
+    root: str | os.PathLike[str] = "runs",
+    *,
+    resume: str = "auto",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train the run of a config, from where it stands: what launchers call, in whatever process.
+
+    Parameters
+    ----------
+    config : a config, its values, or its file.
+    root : folder of all runs.
+    resume : ``"auto"`` goes on with a run that is there; ``"never"`` refuses it.
+    progress : whether to show how far it is.
+
+    Returns
+    -------
+    dict
+        The entries of :class:`RunResult`.
+    """
+    if isinstance(config, (str, os.PathLike)):
+        config = RunConfig.from_file(config)
+    elif not isinstance(config, RunConfig):
+        config = RunConfig.from_dict(config)
+    return asdict(Run.create(config, root, resume=resume).train(progress=progress))

@@ -1,0 +1,215 @@
+"""Descriptions of runs: filled in, written, read, changed, refused with all their mistakes, and built."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from delira_nca.data_loading import DictDataset, RandomSampler
+from delira_nca.errors import ConfigError
+from delira_nca.experiment.config import RunConfig
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel
+from delira_nca.training import PyTorchNetworkTrainer
+from delira_nca.training.callbacks import EarlyStopping
+
+
+def test_defaults_are_filled_in(values):
+    config = RunConfig.from_dict(values)
+    assert config.trainer["optimizer_cls"] == "torch.optim.Adam"
+    assert config.data["train"]["init_args"]["picture"] == "dahlia"
+    assert config.task["mode"] == "lowest"
+
+
+def test_a_file_says_it_all(values, tmp_path):
+    config = RunConfig.from_dict(values)
+    config.to_file(tmp_path / "run.yaml")
+    again = RunConfig.from_file(tmp_path / "run.yaml")
+    assert again == config
+    assert again.digest == config.digest
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_digest_is_that_of_all_but_the_name(values):
+    config = RunConfig.from_dict(values)
+    assert config.replace({"name": "other"}).digest == config.digest
+    digests = {config.replace({name: 5}).digest for name in ("seed", "repetition", "num_epochs", "trainer.lr")}
+    assert len(digests | {config.digest}) == 5
+
+
+def test_the_digest_is_the_same_in_another_process(values, tmp_path):
+    config = RunConfig.from_dict(values)
+    config.to_file(tmp_path / "run.yaml")
+    script = (
+        "import sys; from delira_nca.experiment.config import RunConfig; print(RunConfig.from_file(sys.argv[1]).digest)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "run.yaml")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == config.digest
+
+
+def test_classes_and_functions_stand_as_their_path(values):
+    values["trainer"] = {"trainer_cls": PyTorchNetworkTrainer, "optimizer_cls": torch.optim.SGD}
+    values["task"] = {"criterions": {"mse": mse}}
+    config = RunConfig.from_dict(values)
+    assert config.trainer["optimizer_cls"] == "torch.optim.SGD"
+    assert config.build().task.criterions == {"mse": mse}
+
+
+def test_objects_are_built_of_their_types(values):
+    values["callbacks"] = [
+        {"class_path": "delira_nca.training.callbacks.EarlyStopping", "init_args": {"monitor_key": "mse"}}
+    ]
+    config = RunConfig.from_dict(values)
+    before = config.to_yaml()
+    parts = config.build()
+    assert config.to_yaml() == before
+    assert isinstance(parts.model, BasicNCAModel)
+    assert isinstance(parts.data.train, DictDataset)
+    assert len(parts.data.train) == 6
+    assert isinstance(parts.callbacks[0], EarlyStopping)
+    assert parts.callbacks[0].monitor_key == "mse"
+    assert parts.trainer.trainer_cls is PyTorchNetworkTrainer
+    assert parts.data.sampler_cls is RandomSampler
+
+
+def weights(network):
+    return torch.cat([p.flatten() for p in network.parameters()])
+
+
+def test_weights_depend_on_seed_and_repetition_and_on_nothing_else(values):
+    config = RunConfig.from_dict(values)
+    torch.manual_seed(1)
+    first = weights(config.build().model)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert torch.equal(weights(config.build().model), first)
+    assert torch.equal(weights(config.build_model()), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    for change in ({"seed": 1}, {"repetition": 1}):
+        assert not torch.equal(weights(config.replace(change).build_model()), first)
+
+
+def test_dacapos_names_read_the_sections(values):
+    config = RunConfig.from_dict({**values, "start": {"run": "other"}})
+    assert config.task_config == config.task
+    assert config.architecture_config == config.model
+    assert config.trainer_config == config.trainer
+    assert config.datasplit_config == config.data
+    assert config.start_config.run == "other"
+
+
+def test_all_mistakes_are_told_at_once(values):
+    wrong = {
+        **values,
+        "name": "a/b",
+        "epochs": 3,
+        "model": {"class_path": "delira_nca.models.BasicNCAModle"},
+        "data": {"train": {"class_path": "os.system", "init_args": {"command": "ls"}}, "val_split": "x"},
+        "trainer": {"lr": "fast", "optimizer_cls": "torch.optim.Adm", "lrr": 3},
+        "callbacks": [
+            {
+                "class_path": "delira_nca.training.callbacks.EarlyStopping",
+                "init_args": {"patience": "a", "mintor_key": 3},
+            }
+        ],
+        "task": {"criterions": {"m": "delira_nca.losses.msee"}, "mode": "hihgest"},
+        "num_iterations": 3,
+    }
+    with pytest.raises(ConfigError) as refused:
+        RunConfig.from_dict(wrong)
+    told = str(refused.value)
+    assert told.startswith("13 mistakes in the config of a run:\n- ")
+    for expected in (
+        "a run has no entry 'epochs'",
+        "Did you mean 'num_epochs'?",
+        "model: module 'delira_nca.models' has no attribute 'BasicNCAModle'. Did you mean 'BasicNCAModel'?",
+        "data.train: Importing 'os.system' is not allowed",
+        "data.val_split: float is expected, not x",
+        "trainer.lr: float is expected, not fast",
+        "trainer.optimizer_cls: module 'torch.optim' has no attribute 'Adm'. Did you mean 'Adam'?",
+        "trainer has no entry 'lrr'",
+        "callbacks.0.patience: int is expected, not a",
+        "EarlyStopping takes no argument 'mintor_key'",
+        "Did you mean 'monitor_key'?",
+        "has no attribute 'msee'. Did you mean 'mse'?",
+        "task.mode: ",
+        "name is a word",
+        "there are both",
+    ):
+        assert expected in told, expected
+
+
+def test_mistakes_deep_inside_have_their_place(values):
+    values["model"] = {
+        "class_path": "delira_nca.models.BasicNCAModel",
+        "init_args": {
+            "hidden_size": "x",
+            "alive": {"class_path": "delira_nca.models.AliveMask", "init_args": {"treshold": 3}},
+        },
+    }
+    with pytest.raises(ConfigError) as refused:
+        RunConfig.from_dict(values)
+    assert "model.hidden_size: int is expected, not x" in str(refused.value)
+    assert "model.alive: delira_nca.models.AliveMask takes no argument 'treshold'" in str(refused.value)
+    assert "Did you mean 'threshold'?" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_epochs": None}, "there is neither"),
+        ({"num_epochs": 0}, "num_epochs is at least 1, not 0"),
+        ({"num_epochs": None, "num_iterations": 10, "validation_interval": 3}, "no multiple of validation_interval=3"),
+        ({"validation_interval": 0}, "validation_interval is at least 1"),
+        ({"seed": -1}, "seed is at least 0"),
+        ({"seed": "a"}, "seed: int is expected, not a"),
+        ({"name": ""}, "name is a word"),
+        ({"name": ".hidden"}, "name is a word"),
+        ({"data": {}}, "data.train is missing"),
+        ({"data": 3}, "data is a section"),
+        ({"callbacks": 3}, "callbacks is a list"),
+        ({"model": {"class_path": "no.such.Thing"}}, "no"),
+        ({"model": {"class_path": "delira_nca.training.callbacks.EarlyStopping"}}, "EarlyStopping"),
+    ],
+)
+def test_one_mistake_is_told_alone(changes, message, values):
+    with pytest.raises(ConfigError, match=message) as refused:
+        RunConfig.from_dict({**values, **changes})
+    assert "mistakes" not in str(refused.value)
+
+
+def test_what_is_missing_is_told_with_the_rest():
+    with pytest.raises(ConfigError) as refused:
+        RunConfig.from_dict({"nam": "x", "num_epochs": 0})
+    told = str(refused.value)
+    for expected in ("name is missing", "model is missing", "data is missing", "no entry 'nam'", "at least 1, not 0"):
+        assert expected in told
+    assert told.startswith("5 mistakes")
+
+
+def test_a_class_that_does_not_fit_is_never_built(values, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text(
+        "import pathlib\nclass Evil:\n    def __init__(self):\n        pathlib.Path('made').touch()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"evil\.Evil"):
+        RunConfig.from_dict({**values, "model": {"class_path": "evil.Evil"}})
+    assert not (tmp_path / "made").exists()
+
+
+def test_making_a_config_builds_nothing(values, tmp_path, monkeypatch):
+    (tmp_path / "slow_data.py").write_text(
+        "import pathlib\nfrom delira_nca.data_loading import AbstractDataset\n"
+        "def make() -> AbstractDataset:\n    pathlib.Path('made').touch()\n    raise OSError('no disk')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig.from_dict({**values, "data": {"train": {"class_path": "slow_data.make"}}})
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(OSError, match="no disk"):
+        config.build()

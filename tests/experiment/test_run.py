@@ -1,0 +1,180 @@
+"""Runs of a config: trained, gone on with bit for bit, refused, validated and predicted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError, MissingFileError
+from delira_nca.experiment import Run, RunConfig, run_from_config
+from delira_nca.io import load_checkpoint
+
+MODEL = {
+    "class_path": "delira_nca.models.presets.build_model",
+    "init_args": {"preset": "growing", "changes": {"training_timesteps": 3, "inference_timesteps": 3}},
+}
+SAMPLES = {
+    "class_path": "delira_nca.data_loading.growing_dataset",
+    "init_args": {"size": 6, "padding": 1, "times": 6},
+}
+POOL = {
+    "class_path": "delira_nca.training.callbacks.PoolUpdate",
+    "init_args": {
+        "pool": {
+            "class_path": "delira_nca.training.SamplePool",
+            "init_args": {
+                "seed": {
+                    "class_path": "delira_nca.models.make_seed",
+                    "init_args": {"num_channels": 16, "shape": [8, 8]},
+                },
+                "capacity": 8,
+            },
+        }
+    },
+}
+
+
+@pytest.fixture
+def config():
+    values = {
+        "name": "flower",
+        "model": MODEL,
+        "data": {"train": SAMPLES, "valid": SAMPLES, "test": SAMPLES, "batch_size": 2},
+        "task": {"criterions": {"mse": "delira_nca.losses.mse"}, "score": "mse"},
+        "callbacks": [POOL],
+        "num_epochs": 2,
+    }
+    return RunConfig.from_dict(values)
+
+
+def state(run):
+    return load_checkpoint(run.checkpoint("latest"))
+
+
+def same(ours, theirs):
+    if isinstance(ours, torch.Tensor):
+        return torch.equal(ours, theirs)
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours if k != "run_id")
+    if isinstance(ours, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return ours == theirs or ours != ours
+
+
+def test_a_run_leaves_config_result_numbers_and_checkpoints(config, tmp_path):
+    run = Run.create(config, tmp_path)
+    result = run.train()
+    assert result.num_epochs == 2
+    assert result.best_score == min(e["val_mse"] for e in state(run)["history"])
+    assert result.test_scores["mse"] == pytest.approx(result.best_score, rel=1e-5)
+    assert json.loads((run.folder / "result.json").read_text())["best_score"] == result.best_score
+    assert RunConfig.from_file(run.folder / "config.yaml") == config
+    stats = run.stored.training_stats()
+    assert [record.iteration for record in stats.iteration_stats] == list(range(6))
+    scores = run.stored.validation_scores()
+    assert "mse" in scores.criteria
+    assert not scores.evaluation_scores.higher_is_better("mse")
+    assert (run.folder / "environment.json").is_file()
+
+
+def test_a_run_that_is_gone_on_with_is_the_run_that_was_never_ended(config, tmp_path):
+    straight = Run.create(config.replace({"num_epochs": 3}), tmp_path / "a")
+    straight.train()
+    Run.create(config.replace({"num_epochs": 1}), tmp_path / "b").train()
+    extended = Run.create(config.replace({"num_epochs": 3, "data.val_batch_size": 2}), tmp_path / "b", resume="auto")
+    extended.train()
+    assert same(state(extended), state(straight))
+
+
+def test_two_runs_of_one_config_are_equal_and_another_repetition_is_not(config, tmp_path):
+    first, second = (run_from_config(config, tmp_path / name) for name in "ab")
+    other = run_from_config(config.replace({"repetition": 1}), tmp_path / "c")
+    assert first["scores"] == second["scores"]
+    assert first["scores"] != other["scores"]
+
+
+def test_a_run_of_another_config_is_never_gone_on_with(config, tmp_path):
+    Run.create(config, tmp_path)
+    with pytest.raises(ConfigError, match=r"trainer\.lr was 0\.001 and is 0\.1"):
+        Run.create(config.replace({"trainer.lr": 0.1}), tmp_path, resume="auto")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        Run.create(config, tmp_path)
+
+
+def test_iterations_make_up_epochs_from_validation_to_validation(config, tmp_path):
+    iterations = config.replace({"num_epochs": None, "num_iterations": 8, "validation_interval": 4})
+    run = Run.create(iterations, tmp_path)
+    assert run.train().num_epochs == 2
+    assert state(run)["global_iter_num"] == 8
+    assert [entry.iteration for entry in run.stored.validation_scores().scores] == [3, 7]
+
+
+def test_a_trained_run_validates_and_predicts_its_best_network(config, tmp_path):
+    run = Run.create(config, tmp_path)
+    result = run.train()
+    assert run.validate()["mse"] == pytest.approx(result.best_score, rel=1e-5)
+    assert run.validate("latest")["mse"] == pytest.approx(result.scores["val_mse"], rel=1e-5)
+    predicted = np.load(run.predict(tmp_path / "out.npy"))
+    assert predicted.shape == (6, 4, 8, 8)
+
+
+def test_what_a_run_does_not_have_is_named(config, tmp_path):
+    run = Run.create(config.replace({"data.test": None}), tmp_path)
+    with pytest.raises(MissingFileError, match="holds no checkpoint yet"):
+        run.checkpoint("latest")
+    run.train()
+    with pytest.raises(ConfigError, match="no samples to test"):
+        run.predict(tmp_path / "out.npy")
+    with pytest.raises(ConfigError, match="Did you mean 'valid'?"):
+        run.validate(part="vaild")
+    with pytest.raises(MissingFileError, match=r"checkpoint_best\.pt"):
+        run.checkpoint("best.pt")
+    with pytest.raises(MissingFileError, match=r"config\.yaml is missing"):
+        Run.open(tmp_path)
+
+
+def test_a_start_takes_the_weights_of_another_run(config, tmp_path):
+    first = Run.create(config, tmp_path)
+    first.train()
+    second = Run.create(config.replace({"name": "next", "start": {"run": "flower"}, "trainer.lr": 0.0}), tmp_path)
+    second.train()
+    assert same(state(second)["network"], state(first)["network"])
+    assert "flower" in (second.folder / "start.yaml").read_text()
+
+
+def test_folds_of_one_config_test_every_sample_once(config, tmp_path):
+    folds = config.replace({"data.test": None, "data.valid": None, "data.num_splits": 3})
+    runs = [Run.create(folds.replace({"name": f"f{n}", "data.fold": n}), tmp_path) for n in range(3)]
+    for run in runs:
+        run.train()
+    shapes = [np.load(run.predict(run.folder / "out.npy", "latest")).shape[0] for run in runs]
+    assert shapes == [2, 2, 2]
+    assert [state(run)["fold"] for run in runs] == [0, 1, 2]
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_run_is_finished_by_the_same_call(config, tmp_path):
+    long = config.replace({"num_epochs": 4, "trainer.save_iterations": 1})
+    long.to_file(tmp_path / "run.yaml")
+    script = (
+        "import os, signal, sys\n"
+        "from delira_nca.experiment import Run, RunConfig\n"
+        "from delira_nca.training.callbacks import LambdaCallback\n"
+        "def kill(trainer, global_iter_num):\n"
+        "    if global_iter_num == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run = Run.create(RunConfig.from_file(sys.argv[1]), sys.argv[2])\n"
+        "run.train(callbacks=[LambdaCallback(at_iter_end=kill)])\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "run.yaml"), str(tmp_path / "killed")]
+    assert subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == -signal.SIGKILL
+    run_from_config(tmp_path / "run.yaml", tmp_path / "killed")
+    run_from_config(tmp_path / "run.yaml", tmp_path / "straight")
+    killed, straight = (Run.open(tmp_path / name / "flower") for name in ("killed", "straight"))
+    assert same(state(killed), state(straight))
+    ours, theirs = (run.stored.training_stats().iteration_stats for run in (killed, straight))
+    assert [(r.iteration, r.loss) for r in ours] == [(r.iteration, r.loss) for r in theirs]

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from delira_nca.errors import ConfigError
+from delira_nca.experiment.space import Range, grid, random_search, read_space
+
+
+def test_a_grid_has_every_combination_once():
+    trials = grid({"a": [1, 2, 3], "b": ["x", "y"]})
+    assert len(trials) == 6
+    assert {(trial["a"], trial["b"]) for trial in trials} == {(a, b) for a in (1, 2, 3) for b in "xy"}
+
+
+def test_a_grid_of_a_range_is_refused():
+    with pytest.raises(ConfigError, match=r"trainer\.lr, not a range"):
+        grid({"trainer.lr": Range(0.0, 1.0)})
+
+
+def test_numbers_are_drawn_evenly_of_the_range_or_its_logarithm():
+    space = {"plain": Range(2.0, 4.0), "log": Range(1e-4, 1.0, log=True), "whole": Range(1, 4, is_integer=True)}
+    trials = random_search(space, 400)
+    plain, log, whole = (np.array([trial[name] for trial in trials]) for name in space)
+    assert abs(plain.mean() - 3.0) < 0.1
+    assert plain.min() >= 2.0
+    assert plain.max() <= 4.0
+    assert abs(np.log10(log).mean() + 2.0) < 0.2
+    assert set(whole.tolist()) == {1, 2, 3, 4}
+    assert whole.dtype.kind == "i"
+
+
+def test_a_search_depends_on_its_seed_and_a_longer_one_begins_as_a_shorter_one():
+    space = {"lr": Range(0.0, 1.0), "kind": ["a", "b", "c"]}
+    assert random_search(space, 5, seed=1) == random_search(space, 8, seed=1)[:5]
+    assert random_search(space, 5, seed=1) != random_search(space, 5, seed=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"low": 1.0, "high": 1.0}, {"low": 0.0, "high": 1.0, "log": True}, {"low": 0.5, "high": 2, "is_integer": True}],
+)
+def test_a_range_of_nothing_is_refused(options):
+    with pytest.raises(ConfigError, match="range"):
+        Range(**options)
+
+
+@pytest.mark.parametrize("values", [{}, {"a": 3}, {"a": []}, {"a": {"low": 1}}, {"a": "abc"}])
+def test_a_space_of_nothing_is_refused(values):
+    with pytest.raises(ConfigError):
+        read_space(values)
+
+
+@pytest.mark.parametrize("num_trials", [0, 1.5, True])
+def test_a_search_of_nothing_is_refused(num_trials):
+    with pytest.raises(ConfigError, match="num_trials"):
+        random_search({"a": [1]}, num_trials)

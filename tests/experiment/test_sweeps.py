@@ -1,0 +1,83 @@
+"""Sweeps: every run a normal one, the best first, and what fails does not take the others with it."""
+
+import pytest
+
+from delira_nca.errors import ConfigError
+from delira_nca.experiment import Range, Run, RunConfig, RunStore, sweep
+
+
+@pytest.fixture
+def config(run_values):
+    return RunConfig.from_dict(run_values)
+
+
+def test_a_grid_runs_every_combination_and_puts_the_best_first(config, tmp_path):
+    found = sweep(config, {"trainer.lr": [1e-2, 0.0], "seed": [0, 1]}, tmp_path)
+    assert RunStore(tmp_path).names() == ("flower-000", "flower-001", "flower-002", "flower-003")
+    assert [run.values["trainer.lr"] for run in found.runs[:2]] == [1e-2, 1e-2]
+    scores = [run.best_score for run in found.runs]
+    assert scores == sorted(scores)
+    assert found.best.best_score == min(scores)
+    assert {(run.values["seed"], run.values["trainer.lr"]) for run in found.runs} == {
+        (s, lr) for s in (0, 1) for lr in (1e-2, 0.0)
+    }
+
+
+def test_a_sweep_that_is_called_again_trains_nothing_twice(config, tmp_path):
+    space = {"trainer.lr": [1e-2, 1e-3]}
+    first = sweep(config, space, tmp_path)
+    before = {run.name: (run.folder / "stats.sqlite").read_bytes() for run in first.runs}
+    iterations = {run.name: Run.open(run.folder).stored.training_stats().trained_until() for run in first.runs}
+    again = sweep(config, space, tmp_path)
+    assert [run.best_score for run in again.runs] == [run.best_score for run in first.runs]
+    assert {n: Run.open(tmp_path / n).stored.training_stats().trained_until() for n in before} == iterations
+
+
+def test_a_run_that_fails_is_told_and_the_others_are_compared(config, tmp_path, caplog):
+    found = sweep(config, {"data.num_splits": [0, 50]}, tmp_path)
+    assert [(run.state, run.values["data.num_splits"]) for run in found.runs] == [("done", 0), ("ended", 50)]
+    assert "run flower-001 failed" in caplog.text
+    assert "num_splits=50" in caplog.text
+
+
+def test_a_search_by_chance_tries_so_many(config, tmp_path):
+    found = sweep(
+        config, {"trainer.lr": {"low": 1e-4, "high": 1e-1, "log": True}}, tmp_path, method="random", num_trials=3
+    )
+    rates = {run.values["trainer.lr"] for run in found.runs}
+    assert len(rates) == 3
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+
+
+def test_optuna_chooses_values_and_prunes(config, tmp_path):
+    pytest.importorskip("optuna")
+    longer = config.replace({"num_epochs": 4})
+    found = sweep(longer, {"trainer.lr": Range(1e-5, 1e-1, log=True)}, tmp_path, method="optuna", num_trials=7)
+    assert len(found.runs) == 7
+    assert found.best.values["trainer.lr"] > 1e-3
+    states = {run.state for run in found.runs}
+    assert states == {"done", "stopped"}
+    stopped = [run for run in found.runs if run.state == "stopped"]
+    assert all(len(run.history) < 4 for run in stopped)
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "message"),
+    [
+        ({"trainer.lrr": [1]}, {}, "no entry 'lrr'"),
+        ({"seed": [1]}, {"method": "gird"}, "Did you mean 'grid'?"),
+        ({"seed": [1]}, {"method": "random"}, "num_trials"),
+        ({"seed": [1]}, {"num_trials": 3}, "num_trials"),
+        ({"trainer.lr": Range(0.0, 3.0)}, {}, "not a range"),
+        ({}, {}, "something to try"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_runs(space, options, message, config, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        sweep(config, space, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_without_a_score_is_refused(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"set task\.score"):
+        sweep(config.replace({"task.score": None}), {"seed": [1]}, tmp_path)

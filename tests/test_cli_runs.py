@@ -1,0 +1,100 @@
+"""The commands on runs of a config: what they print, and what they leave."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from delira_nca.cli import main
+from delira_nca.experiment import Run
+
+VALUES = {
+    "name": "flower",
+    "model": {
+        "class_path": "delira_nca.models.presets.build_model",
+        "init_args": {"preset": "growing", "changes": {"training_timesteps": 2, "inference_timesteps": 2}},
+    },
+    "data": {
+        "train": {
+            "class_path": "delira_nca.data_loading.growing_dataset",
+            "init_args": {"size": 6, "padding": 1, "times": 4},
+        },
+        "val_split": 0.5,
+    },
+    "task": {"criterions": {"mse": "delira_nca.losses.mse"}, "score": "mse"},
+    "num_epochs": 2,
+}
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(VALUES))
+    return "run.yaml"
+
+
+def test_a_run_is_trained_listed_shown_validated_predicted_and_compared(file, capsys):
+    assert main(["train", file, "--quiet", "--trainer.lr", "1e-2"]) == 0
+    out = capsys.readouterr().out
+    assert "val_mse: " in out
+    assert out.splitlines()[-1] == "runs/flower"
+    assert Run.open("runs/flower").config.trainer["lr"] == 0.01
+    assert main(["train", file, "--quiet", "--name=other"]) == 0
+    capsys.readouterr()
+    assert main(["list"]) == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["flower", "done", "2"],
+        ["other", "done", "2"],
+    ]
+    assert main(["show", "runs/flower"]) == 0
+    shown = capsys.readouterr().out
+    assert "lr: 0.01" in shown
+    assert "state: done" in shown
+    assert "checkpoint_best.pt" in shown
+    assert main(["validate", "runs/flower"]) == 0
+    assert json.loads(capsys.readouterr().out)["mse"] > 0
+    assert main(["predict", "runs/flower", "--part", "valid", "--out", "out.npy"]) == 0
+    assert np.load("out.npy").shape == (2, 4, 8, 8)
+    capsys.readouterr()
+    assert main(["compare", "runs/flower", "runs/other", "--plot", "curves.png"]) == 0
+    table = capsys.readouterr().out
+    assert table.splitlines()[0].split() == ["run", "state", "trainer.lr", "mse", "epoch"]
+    assert main(["compare", "runs"]) == 0
+    assert capsys.readouterr().out == "".join(table.splitlines(keepends=True)[:-1])
+
+
+def test_a_run_is_gone_on_with(file, capsys):
+    assert main(["train", file, "--quiet", "--num_epochs", "1"]) == 0
+    assert main(["train", file, "--quiet", "--resume", "auto"]) == 0
+    assert Run.open("runs/flower").config.num_epochs == 2
+    assert main(["resume", "runs/flower"]) == 0
+    assert "resume after epoch 2" in capsys.readouterr().out
+
+
+def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
+    assert main(["train", file, "--print_config", "--data.batch_size", "3"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["data"]["batch_size"] == 3
+    assert printed["trainer"]["optimizer_cls"] == "torch.optim.Adam"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "run.yaml", "--trainer.lrr", "3"], "Did you mean 'lr'?"),
+        (["train", "run.yaml", "--trainer.lr", "fast"], "float is expected, not fast"),
+        (["train", "run.yaml", "--resume", "atuo"], "Did you mean 'auto'?"),
+        (["train", "run.yaml", "more"], "not 'more'"),
+        (["show", "nowhere"], "config.yaml is missing"),
+        (["validate", "runs"], "config.yaml is missing"),
+        (["compare", "runs"], "no run of a config"),
+        (["resume", "nowhere"], "there is no"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_done(arguments, message, file, capsys, tmp_path):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
