@@ -11,6 +11,7 @@ from delira_nca.models.inputs import (
     pad_input,
     unwrap,
 )
+from delira_nca.models.model import Model
 from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
@@ -25,6 +26,7 @@ __all__ = [
     "FullFilters",
     "LearnedFilters",
     "MLPRule",
+    "Model",
     "Perception",
     "Prediction",
     "intepret_range_parameter",

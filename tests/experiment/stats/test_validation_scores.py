@@ -1,0 +1,378 @@
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import xarray
+
+from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
+from delira_nca.experiment.stats import (
+    Criterion,
+    EvaluationScores,
+    SyncPlan,
+    ValidationIterationScores,
+    ValidationScores,
+)
+
+CRITERIA = EvaluationScores([Criterion("dice", True, (0, 1)), Criterion("hausdorff", False, (0, math.inf))])
+PARAMETERS = [{"threshold": 0.3, "steps": 32}, {"threshold": 0.5, "steps": 64}, {"threshold": 0.7, "steps": 64}]
+
+
+def row(iteration, value=0.5, shape=(2, 3, 2)):
+    return ValidationIterationScores(iteration, np.full(shape, value))
+
+
+def table(*iterations, parameters=PARAMETERS, datasets=("liver", "spleen"), criteria=CRITERIA):
+    shape = (len(datasets), len(parameters), len(criteria.criteria))
+    return ValidationScores(parameters, datasets, criteria, [row(i, i / 100, shape) for i in iterations])
+
+
+def iterations_of(scores):
+    return [entry.iteration for entry in scores.scores]
+
+
+# Entries --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [list, np.array, torch.tensor, lambda s: [[torch.tensor(s[0][0])]]])
+def test_scores_of_any_kind_become_lists_of_floats(make):
+    entry = ValidationIterationScores(np.int32(7), make([[[0.5, 2.0]]]))
+    assert (entry.iteration, entry.scores) == (7, [[[0.5, 2.0]]])
+    assert all(type(value) is float for value in entry.scores[0][0])
+
+
+def test_entries_are_equal_also_where_they_are_nan_and_can_be_pickled():
+    entry = ValidationIterationScores(0, [[[float("nan"), math.inf]]])
+    assert entry == ValidationIterationScores(0, np.array([[[np.nan, np.inf]]]))
+    assert pickle.loads(pickle.dumps(entry)) == entry
+    with pytest.raises(AttributeError):
+        entry.scores = []
+
+
+@pytest.mark.parametrize("iteration", [-1, 1.0, True, "0"])
+def test_an_iteration_is_a_whole_number_of_at_least_0(iteration):
+    with pytest.raises(ConfigError, match="an iteration is a whole number of at least 0"):
+        ValidationIterationScores(iteration, [[[0.5]]])
+
+
+@pytest.mark.parametrize("scores", [0.5, [0.5], [[0.5]], np.ones((2, 3)), "abc", {"dice": 1}, None])
+def test_scores_are_nested_three_deep(scores):
+    with pytest.raises(
+        ShapeError, match=r"scores\[dataset\]\[parameter\]\[criterion\], and scores.* of iteration 3 is"
+    ):
+        ValidationIterationScores(3, scores)
+
+
+@pytest.mark.parametrize("score", [torch.ones(2), [0.5], None, "0.5"])
+def test_a_score_is_one_number_and_the_message_says_where_it_is_not(score):
+    with pytest.raises(ConfigError, match=r"scores\[0\]\[1\]\[0\] of iteration 3 is one number, not"):
+        ValidationIterationScores(3, [[[0.5], [score]]])
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "length", "found"),
+    [
+        ((1, 3, 2), "datasets", 2, 1),
+        ((3, 3, 2), "datasets", 2, 3),
+        ((2, 2, 2), "parameters", 3, 2),
+        ((2, 3, 1), "criteria", 2, 1),
+        ((2, 3, 0), "criteria", 2, 0),
+    ],
+)
+def test_the_shape_is_checked_when_scores_are_added(shape, axis, length, found):
+    scores = table(0)
+    with pytest.raises(ShapeError, match=rf"axis '{axis}' .* length {length}, .*iteration 5 has {found} .*\(2, 3, 2\)"):
+        scores.add_iteration_scores(row(5, shape=shape))
+    assert iterations_of(scores) == [0]
+
+
+def test_ragged_scores_are_refused_and_the_message_says_where():
+    ragged = ValidationIterationScores(0, [[[1, 2], [1, 2], [1, 2]], [[1, 2], [1], [1, 2]]])
+    with pytest.raises(ShapeError, match=r"axis 'criteria' .* scores\[1\]\[1\] of iteration 0 has 1"):
+        table().add_iteration_scores(ragged)
+
+
+@pytest.mark.parametrize("iteration", [20, 10, 15, 0])
+def test_duplicates_and_disorder_are_refused(iteration):
+    scores = table(10, 20)
+    with pytest.raises(ConfigError, match=rf"iteration {iteration} cannot follow .* 20: delete_after\({iteration}\)"):
+        scores.add_iteration_scores(row(iteration))
+    assert scores == table(10, 20)
+    with pytest.raises(ConfigError, match="cannot follow"):
+        ValidationScores(PARAMETERS, ["liver", "spleen"], CRITERIA, [row(2), row(1)])
+    with pytest.raises(ConfigError, match="a ValidationIterationScores, not"):
+        scores.add_iteration_scores(np.ones((2, 3, 2)))
+
+
+def test_until_is_half_open():
+    scores = table(10, 20, 30)
+    assert (scores.validated_until(), table().validated_until()) == (31, 0)
+    for iteration, left in ((31, [10, 20, 30]), (30, [10, 20]), (11, [10]), (10, [])):
+        scores.delete_after(iteration)
+        assert iterations_of(scores) == left
+        assert scores.validated_until() <= iteration
+    scores.add_iteration_scores(row(10))
+    assert iterations_of(scores) == [10]
+    with pytest.raises(ConfigError, match="not 1.5"):
+        scores.delete_after(1.5)
+
+
+def test_tables_share_no_list():
+    first = table(0, 1)
+    second = ValidationScores(first.parameters, first.datasets, first.evaluation_scores, first.scores)
+    second.delete_after(0)
+    second.parameters[0]["threshold"] = 9.0
+    assert (iterations_of(first), first.parameters[0]["threshold"]) == ([0, 1], 0.3)
+
+
+def test_subscores_have_the_same_header_and_other_rows():
+    scores = table(10, 20, 30)
+    chosen = scores.subscores(scores.scores[::2])
+    assert iterations_of(chosen) == [10, 30]
+    assert chosen == table(10, 30)
+    assert scores.subscores([]) == table()
+    with pytest.raises(ConfigError, match=r"is not among the scores, which are of the iterations \[10, 20, 30\]"):
+        scores.subscores([row(10, 0.9)])
+
+
+def test_criteria_and_parameter_names():
+    assert table().criteria == ["dice", "hausdorff"]
+    assert table().parameter_names == ["threshold", "steps"]
+    assert table(parameters=[{"a": 1}, {"b": 2, "a": 3}]).parameter_names == ["a", "b"]
+    assert table(parameters=[127, "otsu"]).parameter_names == ["id"]
+    assert table(parameters=[]).parameter_names == []
+    assert table(parameters=[{}]).parameter_names == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parameters": [{"a": 1}, {"a": 1}]}, "comes twice"),
+        ({"parameters": [1, "1"]}, "comes twice"),
+        ({"parameters": [1, {"a": 1}]}, "all mappings or all identifiers"),
+        ({"parameters": [0.5]}, "mapping of plain values or an identifier, not 0.5"),
+        ({"parameters": [True]}, "identifier, not True"),
+        ({"parameters": [{"a": [1]}]}, "parameter 'a' is a number, a text, True, False or None"),
+        ({"parameters": [{"a": math.nan}]}, "parameter 'a'"),
+        ({"parameters": [{"a": torch.tensor(1)}]}, "parameter 'a'"),
+        ({"parameters": [{1: 2}]}, "name of a parameter is a text"),
+        ({"parameters": [{"criteria": 2}]}, "'criteria' is a dimension"),
+        ({"parameters": {"a": 1}}, "parameters are several, in a list"),
+        ({"datasets": "liver"}, "datasets are several, in a list"),
+        ({"datasets": ["a", "a"]}, "name of its own"),
+        ({"datasets": [3]}, "name of a data set is a text"),
+    ],
+)
+def test_a_header_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        table(**changes)
+
+
+def test_a_header_has_criteria_with_directions():
+    with pytest.raises(ConfigError, match="an EvaluationScores, not"):
+        ValidationScores(PARAMETERS, ["a"], ["dice"])
+
+
+# What brings stored scores up to date ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("local", "existing", "plan"),
+    [
+        ([10, 20], [], (False, 0)),
+        ([], [], (False, 0)),
+        ([10, 20], [10], (False, 11)),
+        ([20], [10], (False, 11)),
+        ([10, 20], [10, 20], (False, 21)),
+        ([10, 20], [10, 20, 30], (True, 0)),
+        ([], [10], (True, 0)),
+    ],
+)
+def test_local_scores_take_priority(local, existing, plan):
+    found = table(*local).compare(table(*existing).scores)
+    assert found == plan
+    replace, from_iteration = found
+    assert (found.replace, found.from_iteration) == (replace, from_iteration)
+    assert isinstance(found, SyncPlan)
+
+
+def test_what_the_plan_says_makes_the_stored_scores_equal():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        local = table(*np.flatnonzero(rng.random(6) < 0.5))
+        stored = table(*iterations_of(local)[: rng.integers(7)], *range(6, 6 + rng.integers(2))).scores
+        if stored and rng.random() < 0.3:
+            stored[0] = row(stored[0].iteration, 0.9)
+        replace, from_iteration = local.compare(stored)
+        stored = [] if replace else stored
+        stored += [entry for entry in local.scores if entry.iteration >= from_iteration]
+        assert stored == local.scores
+
+
+def test_other_scores_of_the_same_iteration_are_replaced():
+    assert table(10, 20).compare([row(10, 0.9)]) == (True, 0)
+    nan = table()
+    nan.add_iteration_scores(row(10, math.nan))
+    assert nan.compare([row(10, float("nan"))]) == (False, 11)
+
+
+def test_stored_scores_of_other_things_are_refused():
+    with pytest.raises(ShapeError, match="axis 'datasets'"):
+        table(10).compare([row(10, shape=(1, 3, 2))])
+
+
+# Arrays ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_array_has_a_dimension_for_each_axis_and_coordinates_that_serialise(tmp_path):
+    scores = table(parameters=[{"threshold": 0.5, "steps": 64, "open": True, "mode": "a"}, {"threshold": 1}])
+    scores.add_iteration_scores(ValidationIterationScores(4, np.arange(8.0).reshape(2, 2, 2)))
+    array = scores.to_xarray()
+    assert array.dims == ("iterations", "datasets", "parameters", "criteria")
+    assert array.values.tolist() == [scores.scores[0].scores]
+    assert array.sel(iterations=4, datasets="spleen", criteria="dice").values.tolist() == [4.0, 6.0]
+    assert array.parameters.values.tolist() == ["threshold=0.5, steps=64, open=True, mode=a", "threshold=1"]
+    assert array.threshold.values.tolist() == [0.5, 1.0]
+    assert array.open.values.tolist() == ["True", ""]
+    assert array.mode.values.tolist() == ["a", ""]
+    np.testing.assert_array_equal(array.steps.values, ["64", ""])
+    array.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with xarray.open_dataarray(tmp_path / "a.nc", engine="h5netcdf") as read:
+        xarray.testing.assert_equal(read.load(), array)
+    array.to_dataset(name="scores").to_zarr(tmp_path / "a.zarr", consolidated=False)
+    with xarray.open_zarr(tmp_path / "a.zarr", consolidated=False, chunks=None) as read:
+        xarray.testing.assert_equal(read.scores.load(), array)
+
+
+def test_settings_keep_their_kind_along_the_parameters():
+    array = table(
+        parameters=[{"n": 1, "x": 1, "on": True, "big": 2**70}, {"n": 2, "x": math.inf, "on": False}]
+    ).to_xarray()
+    assert [array[name].dtype.kind for name in ("n", "x", "on", "big")] == ["i", "f", "b", "O"]
+    assert array.big.values.tolist() == [str(2**70), ""]
+
+
+@pytest.mark.parametrize("changes", [{}, {"parameters": []}, {"datasets": []}, {"parameters": ["a"]}])
+def test_an_array_of_nothing_has_its_shape(changes):
+    scores = table(**changes)
+    array = scores.to_xarray()
+    assert array.shape == (0, len(scores.datasets), len(scores.parameters), 2)
+    assert array.iterations.dtype == np.int64
+    index, value = scores.get_best(array, "iterations")
+    assert index.shape == value.shape == array.shape[1:]
+    assert np.isnan(index.values.astype(float)).all()
+    assert np.isnan(value.values).all()
+
+
+# The best -------------------------------------------------------------------------------------------------------------
+
+
+def scored(dice, hausdorff, iterations=None):
+    """Table of one data set and one parameter."""
+    scores = ValidationScores(["only"], ["liver"], CRITERIA)
+    for iteration, pair in zip(iterations or range(len(dice)), zip(dice, hausdorff, strict=True), strict=True):
+        scores.add_iteration_scores(ValidationIterationScores(iteration, [[list(pair)]]))
+    return scores, scores.to_xarray().sel(datasets="liver", parameters="only")
+
+
+def test_each_criterion_is_best_in_its_own_direction():
+    scores, data = scored([0.5, 0.9, 0.7], [9.0, 4.0, 1.0], [10, 20, 30])
+    index, value = scores.get_best(data, "iterations")
+    assert index.dims == value.dims == ("criteria",)
+    assert index.sel(criteria="dice").item() == 20
+    assert value.sel(criteria="dice").item() == 0.9
+    assert index.sel(criteria="hausdorff").item() == 30
+    assert value.sel(criteria="hausdorff").item() == 1.0
+    assert index.dtype == np.int64
+    flipped = scores.get_best(data.isel(criteria=[1, 0]), "iterations")
+    assert [part.values.tolist() for part in flipped] == [[30, 20], [1.0, 0.9]]
+
+
+@pytest.mark.parametrize(("criterion", "best"), [("dice", (20, 0.9)), ("hausdorff", (30, 1.0))])
+def test_one_criterion_may_have_been_selected(criterion, best):
+    scores, data = scored([0.5, 0.9, 0.7], [9.0, 4.0, 1.0], [10, 20, 30])
+    index, value = scores.get_best(data.sel(criteria=criterion), "iterations")
+    assert index.shape == value.shape == ()
+    assert (index.item(), value.item()) == best
+    kept = scores.get_best(data.sel(criteria=[criterion]), "iterations")
+    assert [part.values.tolist() for part in kept] == [[best[0]], [best[1]]]
+
+
+def test_of_equals_the_lowest_iteration_or_the_first_name_is_best():
+    scores, data = scored([0.1, 0.9, 0.9], [5.0, 2.0, 2.0], [10, 20, 30])
+    assert scores.get_best(data, "iterations")[0].values.tolist() == [20, 20]
+    assert scores.get_best(data.isel(iterations=[2, 1, 0]), "iterations")[0].values.tolist() == [20, 20]
+    whole = table(10)
+    assert set(whole.get_best(whole.to_xarray(), "parameters")[0].values.flat) == {"threshold=0.3, steps=32"}
+    assert set(whole.get_best(whole.to_xarray(), "datasets")[0].values.flat) == {"liver"}
+
+
+def test_nan_never_is_the_best():
+    nan, inf = math.nan, math.inf
+    scores, data = scored([nan, -inf, nan], [nan, nan, inf], [10, 20, 30])
+    index, value = scores.get_best(data, "iterations")
+    assert index.values.tolist() == [20, 30]
+    assert value.values.tolist() == [-inf, inf]
+
+
+def test_where_all_is_nan_index_and_value_are_nan():
+    scores, data = scored([math.nan, math.nan], [3.0, 2.0], [10, 20])
+    index, value = scores.get_best(data, "iterations")
+    np.testing.assert_array_equal(index.values, [math.nan, 20.0])
+    np.testing.assert_array_equal(value.values, [math.nan, 2.0])
+    alone = scores.get_best(data.sel(criteria="dice"), "iterations")
+    assert all(math.isnan(part.item()) for part in alone)
+
+
+def test_the_best_of_a_whole_table_equals_a_search_by_hand():
+    rng = np.random.default_rng(0)
+    scores = table()
+    for iteration in (2, 5, 9, 11):
+        values = rng.integers(0, 4, (2, 3, 2)).astype(float)
+        values[rng.random(values.shape) < 0.3] = math.nan
+        scores.add_iteration_scores(ValidationIterationScores(iteration, values))
+    data = scores.to_xarray()
+    for dim in ("iterations", "datasets", "parameters"):
+        index, value = scores.get_best(data, dim)
+        assert index.dims == value.dims == tuple(name for name in data.dims if name != dim)
+        for place in np.ndindex(index.shape):
+            where = dict(zip(index.dims, place, strict=True))
+            line = data.isel(where)
+            better = max if scores.evaluation_scores.higher_is_better(line.criteria.item()) else min
+            known = [v for v in line.values.tolist() if not math.isnan(v)]
+            expected = better(known, default=math.nan)
+            np.testing.assert_equal(value.isel(where).item(), expected)
+            first = next((c for c, v in zip(line[dim].values, line.values, strict=True) if v == expected), math.nan)
+            np.testing.assert_equal(index.isel(where).item(), first)
+
+
+def test_the_best_of_means_over_data_sets_keeps_its_coordinates():
+    scores = table(10, 20)
+    index, value = scores.get_best(scores.to_xarray().mean("datasets"), "iterations")
+    assert index.dims == ("parameters", "criteria")
+    assert index.threshold.values.tolist() == [0.3, 0.5, 0.7]
+    assert index.sel(criteria="dice").values.tolist() == [20] * 3
+    assert value.sel(criteria="hausdorff").values.tolist() == [0.1] * 3
+    unnamed = scores.get_best(scores.to_xarray().drop_vars("iterations"), "iterations")[0]
+    assert unnamed.sel(criteria="dice").values.tolist() == [[1] * 3] * 2
+
+
+def test_what_the_best_cannot_be_found_in_is_refused():
+    scores, data = scored([0.5], [9.0])
+    with pytest.raises(ConfigError, match="coordinate 'criteria', not in one with"):
+        scores.get_best(data.drop_vars("criteria"), "iterations")
+    with pytest.raises(ConfigError, match="coordinate 'criteria'"):
+        scores.get_best(data.values, "iterations")
+    with pytest.raises(ConfigError, match="different criteria cannot be compared"):
+        scores.get_best(data, "criteria")
+    with pytest.raises(UnknownNameError, match="unknown dimension 'iteration' .*Did you mean 'iterations'"):
+        scores.get_best(data, "iteration")
+    with pytest.raises(UnknownNameError, match="unknown criterion 'auc'"):
+        scores.get_best(data.assign_coords(criteria=["dice", "auc"]), "iterations")
+    moving = data.isel(criteria=0).drop_vars("criteria").assign_coords(criteria=("iterations", ["dice"]))
+    with pytest.raises(ConfigError, match="the criteria change along 'iterations'"):
+        scores.get_best(moving, "iterations")
