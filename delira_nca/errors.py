@@ -15,16 +15,19 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DeliraNCAError",
+    "DistributedError",
     "ExportError",
     "MemoryBudgetError",
     "MissingDependencyError",
     "MissingFileError",
     "NonFiniteError",
+    "ParameterKeyError",
     "RunLockedError",
     "ScoreKeyError",
     "ScoreModeError",
     "ShapeError",
     "StateKeyError",
+    "StoreError",
     "UnknownKeywordError",
     "UnknownNameError",
     "did_you_mean",
@@ -63,6 +66,12 @@ class UnknownNameError(ConfigError):
     """A name was given that nothing is registered under."""
 
 
+class ParameterKeyError(UnknownNameError, KeyError):
+    """A parameter that is not there, or is in several places (a ``KeyError`` in a plain dict)."""
+
+    __str__ = Exception.__str__
+
+
 class UnknownKeywordError(ConfigError, TypeError):
     """A keyword argument that nobody takes (a ``TypeError`` in plain Python)."""
 
@@ -93,8 +102,16 @@ class CheckpointError(DeliraNCAError, RuntimeError):
     """A checkpoint cannot be written, read, or fitted to this trainer."""
 
 
+class DistributedError(DeliraNCAError, RuntimeError):
+    """A process of a training over several is lost or does something else than the others."""
+
+
 class RunLockedError(DeliraNCAError, RuntimeError):
     """Another process writes to the folder of this run; the message says which, and on what machine."""
+
+
+class StoreError(DeliraNCAError, RuntimeError):
+    """The statistics of a run cannot be written or read."""
 
 
 class NonFiniteError(DeliraNCAError, ArithmeticError):

@@ -1,0 +1,99 @@
+"""Plain values in files: JSON and YAML, whole or not at all. Free of torch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError
+from delira_nca.io.files import replaced
+
+__all__ = ["read_plain", "write_plain"]
+
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+"""A number that YAML 1.1 takes for text."""
+
+
+def write_plain(values: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write plain values as JSON or YAML, as the ending says, whole or not at all.
+
+    Raises
+    ------
+    ConfigError
+        For another ending.
+    """
+    path = Path(path)
+    if path.suffix in (".yaml", ".yml"):
+        text = _yaml().safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    elif path.suffix == ".json":
+        text = json.dumps(values, indent=2) + "\n"
+    else:
+        raise ConfigError(f"parameters are written as .json, .yaml or .yml, not {path.name!r}")
+    with replaced(path, durable=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a mapping of plain values from JSON or YAML. A number such as ``1e-3`` is one, which PyYAML takes for text.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    ConfigError
+        If it is not readable, or holds no mapping, or has a name twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingFileError(f"{path} cannot be read: {error}") from error
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            values = _read_yaml(text)
+        else:
+            values = json.loads(text, object_pairs_hook=_without_doubles)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}, not a mapping of names to values")
+    return values
+
+
+def _read_yaml(text: str) -> Any:
+    yaml = _yaml()
+
+    class Loader(yaml.SafeLoader):  # type: ignore[name-defined, misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            return _without_doubles(self.construct_pairs(node, deep=True))
+
+    Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_mapping)
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"it is no YAML: {error}") from error
+
+
+def _yaml() -> Any:
+    try:
+        return importlib.import_module("yaml")
+    except ImportError as error:
+        raise MissingDependencyError("YAML needs PyYAML: pip install pyyaml, or use .json") from error
+
+
+def _without_doubles(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    values: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ConfigError(f"{key!r} stands there twice")
+        values[key] = value
+    return values

@@ -1,0 +1,306 @@
+"""Begin a run with the weights of another one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from delira_nca.errors import (
+    CheckpointError,
+    ConfigError,
+    UnknownNameError,
+    did_you_mean,
+    refuse_unknown_keywords,
+    require_choice,
+)
+
+__all__ = ["LoadReport", "StartConfig", "load_start"]
+
+_LOGGER = logging.getLogger("delira_nca")
+_CHECKPOINTS = "'latest', 'best', 'best:<criterion>', 'iteration:<number>', or the number of an epoch"
+_Shapes = tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """Description of the weights that a run begins with: plain values, which are written beside its results.
+
+    Parameters
+    ----------
+    run : name of a run in the folder of runs; or the path of a run, of a folder of checkpoints, or of one checkpoint.
+    checkpoint : ``"latest"``: the newest that is whole. ``"best"``: the weights of the epoch that the run's own score
+        decided for. ``"best:<criterion>"``: those with the best value of a criterion. A number: those after so many
+        epochs; ``"iteration:<number>"``: after so many iterations.
+    match : ``"strict"`` refuses any difference between the two networks; ``"shape"`` loads the tensors whose name and
+        shape fit, and leaves the others as they are.
+    head_map : rows of the head in this network to rows of the head in the other run, by number or by label; see the
+        notes. None: the head is loaded like any other part.
+    head : names of the tensors of the head, or of modules that hold them.
+    labels, source_labels : what the rows of the head mean, here and in the other run, in order; only for a ``head_map``
+        of labels.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For values that cannot work, or contradict each other.
+
+    Notes
+    -----
+    A row is an index into the first dimension of a tensor: the output channel of a convolution, and its bias. With a
+    ``head_map``, the tensors of the head may differ in the number of their rows, also if ``match="strict"``; rows that
+    are not in the map keep the weights that they have. A negative number counts from the end. One row may be copied to
+    several.
+
+    Where classes are not told apart by a head but by channels of the state (``num_output_channels``), rows are not
+    enough to move one: a channel is also what the other cells perceive, through columns of the layers before. Give such
+    an automaton a head first.
+
+    Examples
+    --------
+    >>> StartConfig("dahlia", "best:dice", head="rule.last", head_map={0: 2}).head
+    ('rule.last',)
+    >>> StartConfig("dahlia", "lattest")
+    Traceback (most recent call last):
+    delira_nca.errors.UnknownNameError: unknown checkpoint 'lattest'. ... Did you mean 'latest'?
+    """
+
+    run: str
+    checkpoint: str | int = "latest"
+    match: str = "strict"
+    head_map: dict[int, int] | dict[str, str] | None = None
+    head: str | tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    source_labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "head", (self.head,) if isinstance(self.head, str) else tuple(self.head))
+        set_(self, "labels", tuple(self.labels))
+        set_(self, "source_labels", tuple(self.source_labels))
+        if not isinstance(self.run, str | os.PathLike) or not str(self.run):
+            raise ConfigError(f"run is the name or the path of a run, not {self.run!r}")
+        set_(self, "run", str(self.run))
+        _check_checkpoint(self.checkpoint)
+        require_choice("match", self.match, ("strict", "shape"))
+        if self.head_map is None:
+            if self.head or self.labels or self.source_labels:
+                raise ConfigError("head, labels and source_labels say nothing without a head_map")
+            return
+        if not isinstance(self.head_map, Mapping) or not self.head_map:
+            raise ConfigError(f"head_map maps rows of this head to rows of the other one, not {self.head_map!r}")
+        if not self.head:
+            raise ConfigError("head_map needs to know of which tensors the head consists: give head")
+        if bool(self.labels) != bool(self.source_labels):
+            raise ConfigError("labels need those of both heads: give labels and source_labels")
+        if not self.labels:
+            set_(self, "head_map", {_as_row(new): _as_row(old) for new, old in self.head_map.items()})
+        for what, labels in (("labels", self.labels), ("source_labels", self.source_labels)):
+            if len(set(labels)) != len(labels):
+                raise ConfigError(f"{what} names one row each, but one is there twice: {labels!r}")
+        self.rows()
+
+    def rows(self) -> dict[int, int]:
+        """``head_map`` in numbers; empty without one.
+
+        Raises
+        ------
+        UnknownNameError
+            For a label that is none.
+        """
+        if self.head_map is None or not self.labels:
+            return {int(new): int(old) for new, old in (self.head_map or {}).items()}
+        for new, old in self.head_map.items():
+            require_choice("label of this head", new, self.labels)
+            require_choice("label of the other head", old, self.source_labels)
+        return {self.labels.index(new): self.source_labels.index(old) for new, old in self.head_map.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for :meth:`from_dict`; JSON and YAML can hold them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StartConfig:
+        """Config from what :meth:`to_dict` gave.
+
+        Raises
+        ------
+        ConfigError, UnknownKeywordError
+            For values that cannot work, or entries that it does not have.
+
+        Examples
+        --------
+        >>> StartConfig.from_dict({"run": "dahlia", "head": "rule.last", "head_map": {"0": 2}}).head_map
+        {0: 2}
+        """
+        known = list(cls.__dataclass_fields__)
+        refuse_unknown_keywords("start", [name for name in values if name not in known], known)
+        if "run" not in values:
+            raise ConfigError("start has no run: of whose weights?")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the weights of another run. Its text tells it.
+
+    Attributes
+    ----------
+    loaded : tensors that are now those of the other run.
+    missing : tensors that only this network has; they are as they were.
+    unexpected : tensors that only the other run has.
+    mismatched : (name, shape in the other run, shape here) of tensors that do not fit; they are as they were.
+    source : which weights of which file.
+    mapped : tensors of the head, of which some rows are now those of the other run.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: _Shapes
+    source: str
+    mapped: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} tensors taken from {self.source}"]
+        if self.mapped:
+            lines.append(f"  rows of the head: {', '.join(self.mapped)}")
+        return "\n".join([*lines, *_differences(self)])
+
+
+def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[str]) -> LoadReport:
+    """Load the weights of another run into a network, all of them or, if something is wrong, none.
+
+    Nothing in the file is executed. Weights alone are loaded: neither optimizers nor schedules, pools or counters.
+
+    Parameters
+    ----------
+    network : to begin with; its parameters and buffers are changed in place.
+    config : says whose weights, and how they are to fit.
+    root : folder of runs that ``config.run`` is a name in.
+
+    Returns
+    -------
+    LoadReport
+        Which is logged as well.
+
+    Raises
+    ------
+    MissingFileError, CheckpointError
+        If there is no such run or no such checkpoint, with what there is; or the file is damaged.
+    CheckpointError
+        If the networks differ in another way than ``config.match`` allows, with the tensors and both shapes; or
+        nothing fits.
+    ConfigError, UnknownNameError
+        If the head or its rows are not there.
+
+    Examples
+    --------
+    >>> from delira_nca.io import save_checkpoint
+    >>> runs = getfixture("tmp_path")
+    >>> save_checkpoint({"epoch": 3, "network": nn.Linear(2, 3).state_dict()}, runs / "a" / "checkpoint_epoch_3.pt")
+    >>> report = load_start(nn.Linear(2, 4), StartConfig("a"), runs)
+    Traceback (most recent call last):
+    delira_nca.errors.CheckpointError: this network is another than the weights after epoch 3 in ...:
+      other shape: weight (3, 2) there, (4, 2) here
+      other shape: bias (3,) there, (4,) here
+    >>> network = nn.Linear(2, 4)
+    >>> print(load_start(network, StartConfig("a", head=("weight", "bias"), head_map={-1: 0}), runs))
+    0 tensors taken from the weights after epoch 3 in ...checkpoint_epoch_3.pt
+      rows of the head: weight, bias
+    """
+    from delira_nca.experiment.store.weights import find_weights  # the description of a start needs no store
+
+    weights, source = find_weights(config.run, config.checkpoint, root)
+    own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+    rows = config.rows()
+    head = _head_names(config.head, own)
+    new = {name: _with_rows(name, own[name], weights, rows, source) for name in head}
+    report = _compare(own, weights, head, source)
+    if config.match == "strict" and (report.missing or report.unexpected or report.mismatched):
+        raise CheckpointError("\n".join([f"this network is another than {source}:", *_differences(report)]))
+    if not report.loaded and not report.mapped:
+        raise CheckpointError("\n".join([f"nothing in this network fits {source}:", *_differences(report)]))
+    new |= {name: weights[name] for name in report.loaded}
+    network.load_state_dict({**network.state_dict(), **new})
+    _LOGGER.info("%s", report)
+    return report
+
+
+def _check_checkpoint(value: Any) -> None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ConfigError(f"checkpoint is a number of epochs of at least 0, not {value}")
+    elif not isinstance(value, str):
+        raise ConfigError(f"checkpoint is {_CHECKPOINTS}, not {value!r}")
+    elif not re.fullmatch(r"best:.+|iteration:\d+", value):
+        require_choice("checkpoint", value, ("latest", "best", "best:<criterion>", "iteration:<number>"))
+
+
+def _as_row(value: Any) -> int:
+    """Row by number; JSON turns the numbers that are keys into strings."""
+    if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"head_map maps numbers of rows, not {value!r}: for labels, give labels and source_labels")
+    return value
+
+
+def _head_names(head: Sequence[str], own: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Tensors of a network that are named, or belong to a module that is."""
+    found: list[str] = []
+    for given in head:
+        names = [name for name in own if name == given or name.startswith(f"{given}.")]
+        if not names:
+            raise UnknownNameError(f"this network has no tensor or module {given!r}. {did_you_mean(given, own)}")
+        found += [name for name in names if name not in found]
+    return tuple(found)
+
+
+def _with_rows(name: str, own: Tensor, weights: Mapping[str, Tensor], rows: Mapping[int, int], source: str) -> Tensor:
+    """Copy of a tensor of the head, with the rows that are mapped taken from the other one."""
+    if name not in weights:
+        raise CheckpointError(f"{source} have no {name!r} to copy rows of. {did_you_mean(name, weights)}")
+    other, filled = weights[name], own.detach().clone()
+    if own.ndim == 0 or own.shape[1:] != other.shape[1:]:
+        raise CheckpointError(
+            f"rows of {name} cannot be copied: they are of shape {tuple(other.shape[1:])} there, and of "
+            f"{tuple(own.shape[1:])} here"
+        )
+    taken: dict[int, int] = {}
+    for new, old in rows.items():
+        for where, row, length in (("this head", new, len(own)), ("the other head", old, len(other))):
+            if not -length <= row < length:
+                raise ConfigError(f"{where} has no row {row}: {name} has {length} of them there")
+        row = new % len(own)
+        if row in taken:
+            raise ConfigError(f"head_map names row {row} of {name} twice, as {taken[row]} and as {new}")
+        taken[row] = new
+        filled[row] = other[old]
+    return filled
+
+
+def _compare(own: Mapping[str, Tensor], other: Mapping[str, Tensor], head: Sequence[str], source: str) -> LoadReport:
+    shared = [name for name in own if name in other and name not in head]
+    fitting = [name for name in shared if own[name].shape == other[name].shape]
+    return LoadReport(
+        loaded=tuple(fitting),
+        missing=tuple(name for name in own if name not in other),
+        unexpected=tuple(name for name in other if name not in own),
+        mismatched=tuple(
+            (name, tuple(other[name].shape), tuple(own[name].shape)) for name in shared if name not in fitting
+        ),
+        source=source,
+        mapped=tuple(head),
+    )
+
+
+def _differences(report: LoadReport) -> list[str]:
+    lines = [f"  only in this network: {', '.join(report.missing)}"] if report.missing else []
+    lines += [f"  only in the other one: {', '.join(report.unexpected)}"] if report.unexpected else []
+    return lines + [f"  other shape: {name} {theirs} there, {ours} here" for name, theirs, ours in report.mismatched]

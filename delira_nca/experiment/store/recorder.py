@@ -1,0 +1,258 @@
+"""The callback that records a training in the store."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, ScoreKeyError, did_you_mean
+from delira_nca.experiment.stats import (
+    Criterion,
+    EvaluationScores,
+    TrainingIterationStats,
+    ValidationIterationScores,
+    ValidationScores,
+)
+from delira_nca.experiment.store.stored_run import StoredRun
+from delira_nca.io.checkpoint import save_checkpoint
+from delira_nca.io.network import describe_network
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.scores import higher_is_better, is_better
+
+__all__ = ["StatsRecorder"]
+
+_LOGGER = logging.getLogger("delira_nca")
+_VALIDATED = re.compile(r"val_(.+)")
+_WEIGHTS = re.compile(r"weights_\d+\.pt")
+
+
+class StatsRecorder(AbstractCallback):
+    """Record every training iteration and every validation of a run, and keep the weights of its best validations.
+
+    Records are gathered, and written about once a second, at the end of an epoch, before every checkpoint, and at the
+    end of the training, also after an error. So a checkpoint never knows of an iteration whose record a kill could
+    take. Where a run goes on, what it will do again is deleted first; where it begins anew, everything.
+
+    Parameters
+    ----------
+    run : where to.
+    criteria : directions and bounds of scores, and whether their best weights are kept.
+    mode : ``"highest"`` or ``"lowest"``: which way a metric is better that nothing else tells it of; see the notes.
+    loss : name of the value that is the loss of an iteration; the others are recorded under their names.
+    dataset : name under which validations are recorded.
+    seconds : time between two writings.
+    keep_best : whether to keep weights at all, in ``best/`` of the run's folder.
+
+    Raises
+    ------
+    ConfigError, ScoreModeError
+        For arguments that cannot work. At the beginning of a training: for a metric whose direction nothing tells, and
+        where earlier validations of the run had other data sets or directions.
+    ScoreKeyError
+        For a criterion that nobody computes.
+
+    Notes
+    -----
+    Of losses, lower is better. Of a metric, the direction is that of its criterion; else its own, an attribute
+    ``higher_is_better`` as torchmetrics has it; else that of the training, where it is the score that decides; else
+    ``mode``.
+
+    The time of an iteration is that from having its batch to having its values. On a GPU it is the time that the
+    processor took to ask for the work: nothing waits for the values before they are written.
+
+    A file of weights is as small as the model. It is what was validated, also under a
+    :class:`~delira_nca.training.callbacks.WeightAverage`, and :func:`~delira_nca.io.load_network` reads it. Those of
+    the two last records of each criterion stay, since a resumed run may do the last one again.
+    """
+
+    rolls_back = False  # time does not go back where weights do
+    on_every_rank = False
+
+    def __init__(
+        self,
+        run: StoredRun,
+        *,
+        criteria: Iterable[Criterion] = (),
+        mode: str | None = None,
+        loss: str = "loss",
+        dataset: str = "validation",
+        seconds: float = 1.0,
+        keep_best: bool = True,
+    ) -> None:
+        if not isinstance(run, StoredRun):
+            raise ConfigError(f"run is a StoredRun, such as RunStore(...).create(...) gives, not {run!r}")
+        if not seconds >= 0:
+            raise ConfigError(f"seconds are at least 0, not {seconds!r}")
+        given = tuple(criteria)
+        self.criteria = {name: EvaluationScores(given).criterion(name) for name in _names(given)}
+        self._higher = None if mode is None else higher_is_better(mode)
+        self.run, self.loss, self.dataset, self.seconds, self.keep_best = run, loss, dataset, seconds, keep_best
+        self._is_open = False
+        self._rows: list[tuple[int, float, dict[str, Any]]] = []
+        self._row: tuple[int, float, dict[str, Any]] | None = None
+        self._began, self._written = 0.0, 0.0
+        self._validated: dict[str, Tensor] | None = None
+        self._best: dict[str, float] = {}
+
+    # Hooks --------------------------------------------------------------------------------------------------------
+
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Delete what will be done again, and refuse scores without a direction."""
+        self._rows, self._row, self._validated, self._best = [], None, None, {}
+        names = [found[1] for name in trainer.score_names() or () if (found := _VALIDATED.fullmatch(name))]
+        header = self._header(trainer, names) if names else None
+        if names and (unknown := sorted(self.criteria.keys() - set(names))):
+            raise ScoreKeyError(f"no validation computes {unknown[0]!r}. {did_you_mean(unknown[0], names)}")
+        self.run.database.__enter__()
+        self._is_open, self._written = True, time.monotonic()
+        done = trainer.global_iter_num
+        recorded = self.run.database.trained_until()
+        deleted = self.run.database.delete_after(done, validation=max(0, done - 1) if trainer.iteration else done)
+        if any(deleted):
+            _LOGGER.info("%s: %d iterations and %d validations will be done again", self.run.name, *deleted)
+        if recorded < done:
+            _LOGGER.warning("%s: iterations %d to %d have no records", self.run.name, recorded, done - 1)
+        if header is not None:
+            self.run.database.add_validation(header)
+        scores = self.run.validation_scores()
+        for name in [] if scores is None else scores.criteria:
+            if (best := self.run.best(name, self.dataset)) is not None:
+                self._best[name] = best.value
+
+    def at_iter_begin(self, trainer: Any, *, train: bool, **event: Any) -> None:
+        """Look at the clock."""
+        if train:
+            self._began = time.perf_counter()
+
+    def at_iter_end(
+        self, trainer: Any, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
+    ) -> None:
+        """Take the values of an iteration as they are, or, once a validation, the weights that are validated."""
+        if train:
+            self._row = (global_iter_num, time.perf_counter() - self._began, dict(metrics))
+        elif self.keep_best and self._validated is None:
+            self._validated = _weights(trainer)
+
+    def at_iter_done(self, trainer: Any, **event: Any) -> None:
+        """Count the values in, and write them if it is time."""
+        if self._row is not None:
+            self._rows.append(self._row)
+            self._row = None
+        if time.monotonic() - self._written >= self.seconds:
+            self._write()
+
+    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
+        """Write everything, and the scores where the epoch was validated."""
+        self._write()
+        scores = {found[1]: float(v) for name, v in val_metrics.items() if (found := _VALIDATED.fullmatch(name))}
+        if scores:
+            self._write_scores(trainer, scores, curr_epoch)
+        self._validated = None
+
+    def at_training_end(self, trainer: Any, **event: Any) -> None:
+        """Write what is left, and let go of the file."""
+        try:
+            self._write()
+        finally:
+            if self._is_open:
+                self._is_open = False
+                self.run.database.__exit__(None, None, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing; but what was gathered is written first, so that no checkpoint is ahead of the records."""
+        self._write()
+        return {}
+
+    # Writing ------------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        rows = self._rows
+        if rows:
+            values = _floats([row[2] for row in rows])
+            if missing := next((v for v in values if self.loss not in v), None):
+                raise ScoreKeyError(f"no iteration has the value {self.loss!r}. {did_you_mean(self.loss, missing)}")
+            self.run.add_training(
+                TrainingIterationStats(iteration, named.pop(self.loss), seconds, named)
+                for (iteration, seconds, _), named in zip(rows, values, strict=True)
+            )
+            self._rows = []
+        self._written = time.monotonic()
+
+    def _write_scores(self, trainer: Any, scores: dict[str, float], epoch: int) -> None:
+        """Record a validation, and keep its weights if it is the best by a criterion that wants them kept."""
+        table = self._header(trainer, list(scores))
+        iteration = trainer.global_iter_num - 1
+        table.add_iteration_scores(ValidationIterationScores(iteration, [[list(scores.values())]]))
+        better = {name: value for name, value in scores.items() if self._is_best(table.evaluation_scores, name, value)}
+        self._best |= better
+        kept = {name: value for name, value in better.items() if table.evaluation_scores.store_best(name)}
+        if not self.keep_best or not kept:
+            self.run.add_validation(table)
+            return
+        file = self.run.best_weights / f"weights_{iteration}.pt"
+        state = {
+            "model": describe_network(trainer.network),
+            "network": _weights(trainer) if self._validated is None else self._validated,
+            "epoch": epoch,
+            "global_iter_num": trainer.global_iter_num,
+            "run_id": trainer.run_id,
+            "best_by": kept,
+        }
+        save_checkpoint(state, file)
+        self.run.database.add_validation(table, weights=dict.fromkeys(kept, file.name))
+        names = set(self.run.database.kept_weights().values())
+        for path in file.parent.iterdir():
+            if _WEIGHTS.fullmatch(path.name) and path.name not in names:
+                path.unlink()
+
+    def _is_best(self, criteria: EvaluationScores, name: str, value: float) -> bool:
+        return is_better(self._best.get(name), value, "highest" if criteria.higher_is_better(name) else "lowest")
+
+    def _header(self, trainer: Any, names: Iterable[str]) -> ValidationScores:
+        criteria = EvaluationScores([self._criterion(trainer, name) for name in names])
+        return ValidationScores([{}], [self.dataset], criteria)
+
+    def _criterion(self, trainer: Any, name: str) -> Criterion:
+        if name in self.criteria:
+            return self.criteria[name]
+        own_losses = getattr(getattr(trainer, "network", None), "loss_names", None) or ()
+        if name in ("loss", *getattr(trainer, "criterions", ()), *own_losses):
+            return Criterion(name, higher_is_better=False)
+        higher = getattr(getattr(trainer, "metrics", {}).get(name), "higher_is_better", None)
+        if higher is None and trainer.best.key in (name, f"val_{name}"):
+            higher = higher_is_better(trainer.best.mode)
+        if higher is None and (higher := self._higher) is None:
+            raise ConfigError(
+                f"which way is the metric {name!r} better? Tell the StatsRecorder: "
+                f"criteria=[Criterion({name!r}, higher_is_better=True)]"
+            )
+        return Criterion(name, higher_is_better=bool(higher))
+
+
+def _names(criteria: Iterable[Any]) -> list[str]:
+    return [getattr(criterion, "name", "") for criterion in criteria]
+
+
+def _weights(trainer: Any) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in trainer.network.state_dict().items()}
+
+
+def _floats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Values as numbers. Those on a device are fetched together, so that it is waited for once."""
+    found = [dict(row) for row in rows]
+    away: dict[tuple[torch.device, torch.dtype], list[tuple[int, str]]] = {}
+    for number, row in enumerate(rows):
+        for name, value in row.items():
+            if isinstance(value, Tensor) and value.device.type != "cpu" and value.numel() == 1:
+                away.setdefault((value.device, value.dtype), []).append((number, name))
+    for places in away.values():
+        fetched = torch.stack([rows[number][name].detach().reshape(()) for number, name in places]).tolist()
+        for (number, name), value in zip(places, fetched, strict=True):
+            found[number][name] = value
+    return found

@@ -1,0 +1,183 @@
+"""Scores of validations in the database of a run: header, read, appended, cut off. Free of torch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from delira_nca.errors import ConfigError
+from delira_nca.experiment.stats import Criterion, EvaluationScores, ValidationIterationScores, ValidationScores
+from delira_nca.experiment.store.training_table import restored, stored
+
+__all__ = [
+    "append_validation",
+    "cut_validation",
+    "keep_weights",
+    "kept_weights",
+    "read_validation",
+    "validated_until",
+    "write_header",
+]
+
+_Table = list[list[list[float]]]
+
+
+def write_header(connection: sqlite3.Connection, header: ValidationScores) -> list[int]:
+    """Write parameters, datasets and criteria. Where there are no scores yet, former ones are replaced.
+
+    Where there are, criteria may join those that are known: earlier validations have NaN for them.
+
+    Returns
+    -------
+    list of int
+        Numbers of the criteria in the tables.
+
+    Raises
+    ------
+    ConfigError
+        If there are scores of other parameters or datasets, or by a criterion of the same name that means another
+        thing; or there is nothing to score.
+    """
+    if not header.datasets or not header.parameters:
+        raise ConfigError("a validation has at least one data set and one entry of parameters")
+    known = _read_header(connection)
+    if known is None or not validated_until(connection):
+        for table in ("dataset", "parameter", "criterion"):
+            connection.execute(f"DELETE FROM {table}")
+        connection.executemany("INSERT INTO dataset VALUES (?, ?)", enumerate(header.datasets))
+        connection.executemany(
+            "INSERT INTO parameter VALUES (?, ?)", ((i, json.dumps(p)) for i, p in enumerate(header.parameters))
+        )
+        known_criteria: dict[str, Criterion] = {}
+    else:
+        for what in ("datasets", "parameters"):
+            _require_same(what, getattr(known, what), getattr(header, what))
+        known_criteria = _criteria(known)
+    for name, criterion in _criteria(header).items():
+        _require_same(f"criterion {name!r}", known_criteria.get(name, criterion), criterion)
+    new = [criterion for name, criterion in _criteria(header).items() if name not in known_criteria]
+    connection.executemany(
+        "INSERT INTO criterion VALUES (?, ?, ?, ?, ?, ?)",
+        ((i, c.name, c.higher_is_better, *c.bounds, c.store_best) for i, c in enumerate(new, len(known_criteria))),
+    )
+    order = [*known_criteria, *(criterion.name for criterion in new)]
+    return [order.index(name) for name in header.criteria]
+
+
+def append_validation(connection: sqlite3.Connection, scores: ValidationScores) -> int:
+    """Add the scores of iterations that are not there yet, and what the header lacks.
+
+    Returns
+    -------
+    int
+        How many iterations were new: one that is there already, with the same scores, is not added again.
+
+    Raises
+    ------
+    ConfigError
+        If the header does not fit, or an iteration is there with other scores; nothing of the transaction should be
+        kept then.
+    """
+    columns = write_header(connection, scores)
+    shape = len(scores.datasets), len(scores.parameters), 1 + max(columns)
+    new = 0
+    for row in scores.scores:
+        where = f"WHERE iteration = ? AND criterion IN ({', '.join(map(str, columns))})"
+        known = _read_tables(connection, shape, where, (row.iteration,)).get(row.iteration)
+        if known is None:
+            connection.executemany("INSERT INTO score VALUES (?, ?, ?, ?, ?)", _cells(row, columns))
+            new += 1
+        elif [[[cells[c] for c in columns] for cells in table] for table in known] != row.scores:
+            raise ConfigError(
+                f"the validation of iteration {row.iteration} is recorded already, with other scores: "
+                f"delete_after({row.iteration}) makes room for what is done again"
+            )
+    return new
+
+
+def read_validation(connection: sqlite3.Connection) -> ValidationScores | None:
+    """All scores in the order of the iterations; None where there is no header."""
+    header = _read_header(connection)
+    if header is None:
+        return None
+    shape = (len(header.datasets), len(header.parameters), len(header.criteria))
+    for iteration, table in _read_tables(connection, shape, "", ()).items():
+        header.add_iteration_scores(ValidationIterationScores(iteration, table))
+    return header
+
+
+def cut_validation(connection: sqlite3.Connection, iteration: int) -> int:
+    """Delete the validations from an iteration on, and say how many there were."""
+    count = connection.execute("SELECT count(DISTINCT iteration) FROM score WHERE iteration >= ?", (iteration,))
+    number: int = count.fetchone()[0]
+    for table in ("score", "kept_weights"):
+        connection.execute(f"DELETE FROM {table} WHERE iteration >= ?", (iteration,))
+    return number
+
+
+def validated_until(connection: sqlite3.Connection) -> int:
+    """First iteration after all that have been validated."""
+    last: int | None = connection.execute("SELECT max(iteration) FROM score").fetchone()[0]
+    return 0 if last is None else last + 1
+
+
+def keep_weights(connection: sqlite3.Connection, criterion: str, iteration: int, file: str) -> None:
+    """Note the file of the best weights by a criterion; of each criterion, the two newest notes stay."""
+    connection.execute("INSERT OR REPLACE INTO kept_weights VALUES (?, ?, ?)", (criterion, iteration, file))
+    newest = "SELECT iteration FROM kept_weights WHERE criterion = ? ORDER BY iteration DESC LIMIT 2"
+    connection.execute(
+        f"DELETE FROM kept_weights WHERE criterion = ? AND iteration NOT IN ({newest})", (criterion, criterion)
+    )
+
+
+def kept_weights(connection: sqlite3.Connection) -> dict[tuple[str, int], str]:
+    """Names of files by criterion and iteration."""
+    rows = connection.execute("SELECT criterion, iteration, file FROM kept_weights ORDER BY criterion, iteration")
+    return {(criterion, iteration): file for criterion, iteration, file in rows}
+
+
+def _read_header(connection: sqlite3.Connection) -> ValidationScores | None:
+    datasets = [name for (name,) in connection.execute("SELECT name FROM dataset ORDER BY id")]
+    parameters = [json.loads(value) for (value,) in connection.execute("SELECT value FROM parameter ORDER BY id")]
+    criteria = [
+        Criterion(name, bool(higher), (lowest, highest), bool(store_best))
+        for name, higher, lowest, highest, store_best in connection.execute(
+            "SELECT name, higher_is_better, lowest, highest, store_best FROM criterion ORDER BY id"
+        )
+    ]
+    return ValidationScores(parameters, datasets, EvaluationScores(criteria)) if criteria else None
+
+
+def _criteria(header: ValidationScores) -> dict[str, Criterion]:
+    return {name: header.evaluation_scores.criterion(name) for name in header.criteria}
+
+
+def _require_same(what: str, known: Any, new: Any) -> None:
+    if known != new:
+        raise ConfigError(f"the validations of this run have another {what}: {known} there, {new} here")
+
+
+def _read_tables(
+    connection: sqlite3.Connection, shape: tuple[int, int, int], where: str, arguments: tuple[int, ...]
+) -> dict[int, _Table]:
+    """Scores ``[dataset][parameters][criterion]`` by iteration."""
+    num_datasets, num_parameters, num_criteria = shape
+    tables: dict[int, _Table] = {}
+    for iteration, rows in itertools.groupby(
+        connection.execute(f"SELECT * FROM score {where} ORDER BY iteration", arguments), key=lambda row: row[0]
+    ):
+        table = [[[restored(None)] * num_criteria for _ in range(num_parameters)] for _ in range(num_datasets)]
+        for _, dataset, parameter, criterion, value in rows:
+            table[dataset][parameter][criterion] = restored(value)
+        tables[iteration] = table
+    return tables
+
+
+def _cells(row: ValidationIterationScores, columns: Sequence[int]) -> Iterator[tuple[int, int, int, int, float | None]]:
+    for dataset, table in enumerate(row.scores):
+        for parameter, scores in enumerate(table):
+            for criterion, value in zip(columns, scores, strict=True):
+                yield row.iteration, dataset, parameter, criterion, stored(value)

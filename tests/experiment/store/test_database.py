@@ -1,0 +1,325 @@
+"""The numbers of a run in one file: what is written is read, once, in order, whoever else writes."""
+
+import contextlib
+import math
+import sqlite3
+import threading
+
+import pytest
+
+from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, StoreError
+from delira_nca.experiment.stats import (
+    Criterion,
+    EvaluationScores,
+    TrainingIterationStats,
+    ValidationIterationScores,
+    ValidationScores,
+)
+from delira_nca.experiment.store import StatsDatabase
+from delira_nca.experiment.store.sqlite_file import SCHEMA_VERSION
+
+
+@pytest.fixture
+def database(tmp_path):
+    return StatsDatabase(tmp_path / "run" / "stats.sqlite")
+
+
+def record(iteration, loss=0.5, **values):
+    return TrainingIterationStats(iteration, loss, 0.01, values)
+
+
+def iterations_of(database):
+    return [stats.iteration for stats in database.training_stats().iteration_stats]
+
+
+DICE = Criterion("dice", True, (0, 1))
+
+
+def scores_of(*rows, criteria=(DICE,), datasets=("liver",), parameters=({},)):
+    return ValidationScores(
+        parameters, datasets, EvaluationScores(criteria), [ValidationIterationScores(i, table) for i, table in rows]
+    )
+
+
+def test_what_is_recorded_is_read_nan_and_infinities_too(database):
+    given = [
+        TrainingIterationStats(0, 0.1 + 0.2, 1e-9, {"mse": math.inf, "überlauf": -math.inf}),
+        TrainingIterationStats(1, math.nan, values={"mse": math.nan, "tiny": 5e-324}),
+        TrainingIterationStats(2**63 - 1, 0.0, 3.0),
+    ]
+    assert database.add_training(given) == 3
+    assert database.training_stats().iteration_stats == given
+    assert database.trained_until() == 2**63
+
+
+def test_a_database_that_nobody_wrote_is_empty_and_is_not_made_by_reading(database):
+    assert database.training_stats().iteration_stats == []
+    assert database.validation_scores() is None
+    assert (database.trained_until(), database.validated_until(), database.kept_weights()) == (0, 0, {})
+    assert not database.path.parent.exists()
+
+
+def test_a_record_is_never_there_twice(database):
+    database.add_training([record(i, mse=i) for i in range(4)])
+    assert database.add_training([record(3, mse=3), record(4, mse=4), record(4, mse=4)]) == 1
+    assert iterations_of(database) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (TrainingIterationStats(2, 0.75, 0.01, {"mse": 2.0}), "loss=0.5, not 0.75"),
+        (TrainingIterationStats(2, 0.5, 0.02, {"mse": 2.0}), "time=0.01, not 0.02"),
+        (TrainingIterationStats(2, 0.5, 0.01, {"mse": math.nan}), "mse=2.0, not nan"),
+        (TrainingIterationStats(2, 0.5, 0.01), "mse=2.0, not None"),
+        (TrainingIterationStats(2, 0.5, 0.01, {"mse": 2.0, "dice": 1.0}), "dice=None, not 1.0"),
+    ],
+)
+def test_another_record_of_the_same_iteration_is_refused_with_all_that_came_with_it(database, other, difference):
+    database.add_training([record(i, mse=i) for i in range(4)])
+    with pytest.raises(ConfigError, match=f"iteration 2 is recorded already, with {difference}: delete_after"):
+        database.add_training([record(4), other])
+    assert iterations_of(database) == [0, 1, 2, 3]
+
+
+def test_two_records_of_an_iteration_in_one_call_are_refused(database):
+    with pytest.raises(ConfigError, match="iteration 1 is recorded already"):
+        database.add_training([record(1, 0.5), record(1, 0.25)])
+    assert iterations_of(database) == []
+
+
+def test_records_may_come_in_any_order_and_are_read_in_theirs(database):
+    for part in ([5, 3], [4, 0]):
+        database.add_training([record(i) for i in part])
+    assert iterations_of(database) == [0, 3, 4, 5]
+
+
+def test_many_records_that_are_there_already_are_recognised(database):
+    given = [record(i, mse=i) for i in range(1300)]
+    assert (database.add_training(given), database.add_training(given)) == (1300, 0)
+
+
+def test_deleting_keeps_the_iterations_below(database):
+    database.add_training([record(i, mse=i) for i in range(5)])
+    database.add_validation(scores_of((1, [[[0.1]]]), (3, [[[0.3]]])), weights={"dice": "weights_3.pt"})
+    assert database.delete_after(3) == (2, 1)
+    assert iterations_of(database) == [0, 1, 2]
+    assert [s.iteration for s in database.validation_scores().scores] == [1]
+    assert database.kept_weights() == {}
+    assert database.delete_after(3) == (0, 0)
+    database.add_training([TrainingIterationStats(3, 9.0)])
+    assert database.training_stats().iteration_stats[3] == TrainingIterationStats(3, 9.0)  # no value is left over
+
+
+def test_validations_are_cut_off_elsewhere_where_it_is_asked_for(database):
+    database.add_training([record(i) for i in range(4)])
+    database.add_validation(scores_of((1, [[[0.1]]]), (3, [[[0.3]]])))
+    assert database.delete_after(4, validation=3) == (0, 1)
+
+
+@pytest.mark.parametrize("bad", [-1, 2.0, True, None])
+def test_deleting_from_what_is_no_iteration_is_refused(database, bad):
+    with pytest.raises(ConfigError, match="whole numbers of at least 0"):
+        database.delete_after(bad)
+
+
+def test_only_records_are_recorded(database):
+    with pytest.raises(ConfigError, match="is a TrainingIterationStats, not \\(0, 0.5\\)"):
+        database.add_training([(0, 0.5)])
+    with pytest.raises(ConfigError, match="are ValidationScores"):
+        database.add_validation([0.5])
+    assert not database.path.exists()
+
+
+# Validation -----------------------------------------------------------------------------------------------------------
+
+CRITERIA = (Criterion("dice", True, (0, 1)), Criterion("hausdorff", False, (0, math.inf), store_best=False))
+
+
+def full_scores(*rows):
+    parameters = [{"threshold": 0.5, "steps": 64, "name": None}, {"threshold": 0.25}]
+    return scores_of(*rows, criteria=CRITERIA, datasets=("liver", "spleen"), parameters=parameters)
+
+
+def test_scores_are_read_with_their_parameters_datasets_and_directions(database):
+    table = [[[0.5, math.inf], [math.nan, 2.0]], [[0.25, 1.0], [0.125, -math.inf]]]
+    given = full_scores((9, table), (19, table))
+    assert database.add_validation(given) == 2
+    read = database.validation_scores()
+    assert read == given
+    assert read.evaluation_scores.bounds("hausdorff") == (0.0, math.inf)
+    assert read.evaluation_scores.store_best("hausdorff") is False
+    assert database.validated_until() == 20
+
+
+def test_parameters_may_be_identifiers(database):
+    given = scores_of((0, [[[0.5], [0.75]]]), parameters=[127, "otsu"])
+    database.add_validation(given)
+    assert database.validation_scores().parameters == [127, "otsu"]
+
+
+def test_scores_are_never_there_twice_and_other_ones_are_refused(database):
+    table = [[[math.nan, 1.0]] * 2] * 2
+    database.add_validation(full_scores((9, table)))
+    assert database.add_validation(full_scores((9, table))) == 0
+    other = [[[math.nan, 1.5]] * 2] * 2
+    with pytest.raises(ConfigError, match="validation of iteration 9 is recorded already, with other scores"):
+        database.add_validation(full_scores((9, other), (10, table)))
+    assert database.validation_scores() == full_scores((9, table))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"datasets": ("spleen",)}, "another datasets: \\['liver'\\] there, \\['spleen'\\] here"),
+        ({"parameters": ({"threshold": 0.5},)}, "another parameters"),
+        ({"criteria": (Criterion("dice", False, (0, 1)),)}, "another criterion 'dice'"),
+    ],
+)
+def test_scores_of_something_else_are_refused(database, other, message):
+    database.add_validation(scores_of((0, [[[0.5]]])))
+    with pytest.raises(ConfigError, match=message):
+        database.add_validation(scores_of((1, [[[0.5]]]), **other))
+    database.delete_after(0)
+    assert database.add_validation(scores_of((1, [[[0.5]]]), **other)) == 1  # nothing is there any more
+
+
+def test_a_criterion_may_join_and_earlier_validations_have_nan_for_it(database):
+    dice, mse, loss = (Criterion(name, name == "dice") for name in ("dice", "mse", "loss"))
+    database.add_validation(scores_of((0, [[[0.5, 4.0]]]), criteria=(dice, mse)))
+    database.add_validation(scores_of((1, [[[3.0, 0.25]]]), criteria=(mse, loss)))
+    assert database.add_validation(scores_of((1, [[[0.25, 3.0]]]), criteria=(loss, mse))) == 0
+    read = database.validation_scores()
+    assert read.criteria == ["dice", "mse", "loss"]
+    assert [row.scores for row in read.scores] == [[[[0.5, 4.0, math.nan]]], [[[math.nan, 3.0, 0.25]]]]
+
+
+def test_nothing_to_score_is_refused(database):
+    with pytest.raises(ConfigError, match="at least one data set"):
+        database.add_validation(scores_of(datasets=()))
+
+
+def test_of_each_criterion_the_files_of_its_two_newest_records_are_remembered(database):
+    for i in range(4):
+        kept = {"dice": f"weights_{i}.pt"} | ({"loss": "weights_0.pt"} if i == 0 else {})
+        database.add_validation(scores_of((i, [[[i / 4]]])), weights=kept)
+    assert database.kept_weights() == {
+        ("dice", 2): "weights_2.pt",
+        ("dice", 3): "weights_3.pt",
+        ("loss", 0): "weights_0.pt",
+    }
+
+
+# The file -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_has_a_version_a_log_and_its_directions_in_plain_tables(database):
+    database.add_training([record(0, mse=0.25)])
+    database.add_validation(scores_of((0, [[[0.5]]])))
+    connection = sqlite3.connect(database.path)
+    try:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("SELECT name, higher_is_better FROM criterion").fetchall() == [("dice", 1)]
+        query = "SELECT iteration, loss, value_name.name, value FROM training JOIN training_value USING (iteration) "
+        query += "JOIN value_name ON value_name.id = training_value.name"
+        assert connection.execute(query).fetchall() == [(0, 0.5, "mse", 0.25)]
+    finally:
+        connection.close()
+
+
+def test_a_later_version_is_refused(database):
+    database.create()
+    connection = sqlite3.connect(database.path)
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    connection.close()
+    with pytest.raises(ConfigError, match=f"tables of version {SCHEMA_VERSION + 1}, .* knows them up to"):
+        database.training_stats()
+    with pytest.raises(ConfigError, match="tables of version"):
+        database.add_training([record(0)])
+
+
+def test_somebody_else_s_database_is_left_alone(database):
+    database.path.parent.mkdir()
+    connection = sqlite3.connect(database.path)
+    connection.execute("CREATE TABLE training (iteration)")
+    connection.commit()
+    connection.close()
+    before = database.path.read_bytes()
+    for call in (database.training_stats, lambda: database.add_training([record(0)])):
+        with pytest.raises(MissingFileError, match="is a database, but not the statistics of a run"):
+            call()
+    assert database.path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_told(database):
+    database.path.parent.mkdir()
+    database.path.write_text("not a database " * 100)
+    with pytest.raises(MissingFileError, match="stats.sqlite is not the statistics of a run, or damaged"):
+        database.training_stats()
+
+
+def test_an_empty_file_is_an_empty_database(database):
+    database.path.parent.mkdir()
+    database.path.touch()
+    assert database.training_stats().iteration_stats == []
+    database.add_training([record(0)])
+    assert iterations_of(database) == [0]
+
+
+def test_a_folder_in_the_place_of_the_file_is_told(database):
+    database.path.mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot write .*stats.sqlite"):
+        database.add_training([record(0)])
+
+
+def test_a_reader_is_not_kept_waiting_and_sees_what_was_there(database):
+    database.add_training([record(0)])
+    with database._file.writing() as connection:
+        connection.execute("INSERT INTO training VALUES (1, 0.5, 0.5)")
+        assert iterations_of(StatsDatabase(database.path, busy_seconds=0.1)) == [0]
+    assert iterations_of(database) == [0, 1]
+
+
+def test_a_writer_waits_its_turn_and_says_so_if_it_never_comes(database):
+    database.create()
+    with database._file.writing():
+        impatient = StatsDatabase(database.path, busy_seconds=0.05)
+        with pytest.raises(RunLockedError, match=r"cannot write .*: another process has kept it for 0.05 seconds"):
+            impatient.add_training([record(0)])
+    assert impatient.add_training([record(0)]) == 1
+
+
+def test_a_database_that_is_held_open_serves_other_threads_too(database):
+    def append():
+        database.add_training([record(1)])
+
+    with database:
+        database.add_training([record(0)])
+        thread = threading.Thread(target=append)
+        thread.start()
+        thread.join()
+        assert iterations_of(database) == [0, 1]
+        with pytest.raises(ConfigError, match="held open already"):
+            database.__enter__()
+    assert sorted(p.name for p in database.path.parent.iterdir()) == ["stats.sqlite"]
+
+
+def test_an_error_in_a_transaction_leaves_nothing_of_it(database):
+    with database:
+        with contextlib.suppress(ZeroDivisionError), database._file.writing() as connection:
+            connection.execute("INSERT INTO training VALUES (0, 0.5, 0.5)")
+            raise ZeroDivisionError
+        assert iterations_of(database) == []
+
+
+def test_what_cannot_be_written_to_is_read_where_no_log_is_open(database, monkeypatch):
+    database.add_training([record(0)])
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert iterations_of(database) == [0]
+    assert [p.name for p in database.path.parent.iterdir()] == ["stats.sqlite"]
+
+
+def test_time_to_wait_is_positive(tmp_path):
+    with pytest.raises(ConfigError, match="busy_seconds is greater than 0, not 0"):
+        StatsDatabase(tmp_path / "stats.sqlite", busy_seconds=0)

@@ -1,0 +1,265 @@
+"""Runs by name: made once, found, listed, removed, and the best of their scores."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, RunLockedError, UnknownNameError
+from delira_nca.experiment.stats import Criterion, EvaluationScores, ValidationIterationScores, ValidationScores
+from delira_nca.experiment.store import RunStore, StoredRun
+from delira_nca.io import RunLock, save_checkpoint
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+def test_a_store_lists_its_runs_and_nothing_else(store, tmp_path):
+    assert (store.names(), list(store)) == ((), [])
+    for name in ("b", "a"):
+        store.create(name)
+    (tmp_path / "runs" / "notes").mkdir()
+    (tmp_path / "runs" / "file.txt").write_text("no run")
+    (tmp_path / "runs" / ".c.0.tmp").mkdir()
+    (tmp_path / "runs" / ".c.0.tmp" / "config.json").write_text("{}")
+    grown = tmp_path / "runs" / "grown"
+    grown.mkdir()
+    (grown / "config.json").write_text('{"size": 8}')
+    assert store.names() == ("a", "b", "grown")
+    assert [run.name for run in store] == ["a", "b", "grown"]
+    assert store.open("grown").config == {"size": 8}
+    assert "a" in store
+    assert "notes" not in store
+    assert "../runs/a" not in store
+
+
+def test_a_run_is_made_with_its_config_and_an_empty_database(store):
+    run = store.create("dahlia", {"steps": (48, 64), "lr": 1e-3})
+    assert run.folder == store.root / "dahlia"
+    assert run.config == {"steps": [48, 64], "lr": 1e-3}
+    assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "stats.sqlite"]
+    assert os.listdir(store.root) == ["dahlia"]
+    assert (run.training_stats().iteration_stats, run.validation_scores(), run.latest_checkpoint()) == ([], None, None)
+
+
+def test_a_config_may_be_a_dataclass_or_have_to_dict(store):
+    @dataclass
+    class Plain:
+        size: int = 8
+
+    class Described:
+        def to_dict(self):
+            return {"size": 9}
+
+    assert store.create("a", Plain()).config == {"size": 8}
+    assert store.create("b", Described()).config == {"size": 9}
+
+
+def test_a_config_may_be_yaml(store):
+    run = store.create("a")
+    assert run.config == {}
+    (run.folder / "config.yaml").write_text("trainer:\n  lr: 1e-3\n")
+    assert store.open("a").config == {"trainer": {"lr": 0.001}}
+
+
+@pytest.mark.parametrize("config", [{"f": print}, {"x": {1, 2}}, [1], "a"])
+def test_a_config_that_is_not_plain_is_refused_before_anything_is_made(store, config):
+    with pytest.raises(ConfigError, match="the config of a run"):
+        store.create("a", config)
+    assert not store.root.exists()
+
+
+def test_a_run_that_is_there_is_refused_or_gone_on_with(store):
+    store.create("a", {"lr": 0.1, "seed": 0})
+    with pytest.raises(ConfigError, match="already holds a run: take another name, or exist='resume'"):
+        store.create("a")
+    assert store.create("a", {"seed": 0, "lr": 0.1}, "resume").config == {"lr": 0.1, "seed": 0}
+    assert store.create("a", exist="resume").folder == store.root / "a"
+    with pytest.raises(ConfigError, match="in 2 places: lr is 0.1 there, 0.2 here; steps.1 is None there, 2 here"):
+        store.create("a", {"lr": 0.2, "seed": 0, "steps": [None, 2]}, exist="resume")
+    assert store.create("new", {"nan": math.nan}, exist="resume").name == "new"
+    store.create("new", {"nan": math.nan}, exist="resume")
+    with pytest.raises(UnknownNameError, match="unknown exist 'resum'.*Did you mean 'resume'"):
+        store.create("a", exist="resum")
+
+
+def test_what_is_no_run_is_not_taken_for_one(store):
+    (store.root / "notes").mkdir(parents=True)
+    (store.root / "notes" / "text").write_text("mine")
+    with pytest.raises(ConfigError, match="is there already, and is no run"):
+        store.create("notes", exist="resume")
+    with pytest.raises(MissingFileError, match="there is no run 'notes'"):
+        store.open("notes")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".hidden", "a\0", 3, None])
+def test_a_run_is_named_by_a_word(store, name):
+    with pytest.raises(ConfigError, match="a run is named by a word"):
+        store.create(name)
+
+
+def test_an_unknown_run_is_told_with_the_nearest_one(store):
+    store.create("dahlia")
+    with pytest.raises(MissingFileError, match="no run 'dalia' in .*runs. Known: 'dahlia'. Did you mean 'dahlia'?"):
+        store.open("dalia")
+
+
+RACE = """
+import sys
+from delira_nca.errors import ConfigError
+from delira_nca.experiment.store import RunStore
+store = RunStore(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+won = 0
+for number in range(40):
+    try:
+        store.create(f"run-{number}", {"by": sys.argv[2]})
+        won += 1
+    except ConfigError as error:
+        assert "already holds a run" in str(error), error
+print(won)
+"""
+
+
+def test_of_two_processes_one_makes_the_run(store):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, str(store.root), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    won = [int(process.communicate(timeout=60)[0]) for process in processes]
+    by = [run.config["by"] for run in store]
+    assert [by.count("0"), by.count("1")] == won
+    assert (sum(won), sorted(os.listdir(store.root))) == (40, sorted(f"run-{n}" for n in range(40)))
+
+
+# Removing -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_removed_with_all_of_its_files(store):
+    run = store.create("a", {"lr": 0.1})
+    save_checkpoint({"epoch": 1}, run.checkpoints / "checkpoint_epoch_1.pt")
+    store.create("b")
+    store.delete("a")
+    assert os.listdir(store.root) == ["b"]
+    with pytest.raises(MissingFileError, match="no run 'a'"):
+        store.delete("a")
+
+
+@pytest.mark.parametrize("place", [".", "checkpoints", "fold_0/checkpoints"])
+def test_a_run_that_a_process_works_on_is_not_removed(store, place):
+    run = store.create("a")
+    (run.folder / "checkpoints").mkdir()
+    with RunLock(run.folder / place), pytest.raises(RunLockedError, match="held"):
+        store.delete("a")
+    assert run.folder.is_dir()
+    assert not list(run.folder.rglob("run.lock"))
+    store.delete("a")
+    assert os.listdir(store.root) == []
+
+
+def test_a_link_is_not_removed(store, tmp_path):
+    run = RunStore(tmp_path / "elsewhere").create("a")
+    store.root.mkdir()
+    (store.root / "a").symlink_to(run.folder)
+    with pytest.raises(ConfigError, match="is a link"):
+        store.delete("a")
+    assert run.folder.is_dir()
+
+
+# One run --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_latest_checkpoint_is_the_newest_whole_one(store):
+    run = store.create("a")
+    for epoch in (1, 2):
+        save_checkpoint({"epoch": epoch}, run.checkpoints / f"checkpoint_epoch_{epoch}.pt")
+    assert run.latest_checkpoint().name == "checkpoint_epoch_2.pt"
+    (run.checkpoints / "checkpoint_epoch_2.pt").write_bytes(b"")
+    assert run.latest_checkpoint().name == "checkpoint_epoch_1.pt"
+    (run.checkpoints / "checkpoint_epoch_1.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no checkpoint in .* can be read"):
+        run.latest_checkpoint()
+
+
+def with_scores(run, *rows, datasets=("x", "y"), parameters=({"threshold": 0.3}, {"threshold": 0.5})):
+    criteria = EvaluationScores([Criterion("dice", True, (0, 1)), Criterion("hausdorff", False)])
+    run.add_validation(
+        ValidationScores(
+            parameters, datasets, criteria, [ValidationIterationScores(9 + 10 * i, t) for i, t in enumerate(rows)]
+        )
+    )
+    return run
+
+
+def test_the_best_follows_the_direction_of_its_criterion(store):
+    first = [[[0.6, 4.0], [0.7, 5.0]], [[0.6, 4.0], [0.1, 5.0]]]
+    second = [[[0.5, 9.0], [0.9, 2.0]], [[0.5, 9.0], [0.2, 8.0]]]
+    run = with_scores(store.create("a"), first, second)
+    dice, hausdorff = run.best("dice"), run.best("hausdorff", dataset="x")
+    assert (dice.value, dice.iteration, dice.parameters) == (0.6, 9, {"threshold": 0.3})
+    assert (hausdorff.value, hausdorff.iteration, hausdorff.parameters) == (2.0, 19, {"threshold": 0.5})
+    assert dice.checkpoint is None
+
+
+def test_the_best_is_the_earliest_of_equals_and_never_nan(store):
+    nan, same = [[[math.nan, math.nan]] * 2] * 2, [[[0.5, 1.0]] * 2] * 2
+    run = with_scores(store.create("a"), nan, same, same)
+    assert (run.best("dice").iteration, run.best("dice").parameters) == (19, {"threshold": 0.3})
+    assert with_scores(store.create("b"), nan).best("dice") is None
+
+
+def test_the_best_of_what_is_not_recorded_is_refused(store):
+    run = store.create("a")
+    with pytest.raises(ConfigError, match="run 'a' has no validation"):
+        run.best("dice")
+    with_scores(run, [[[0.5, 1.0]] * 2] * 2)
+    with pytest.raises(UnknownNameError, match="unknown criterion 'dcie'.*Did you mean 'dice'"):
+        run.best("dcie")
+    with pytest.raises(UnknownNameError, match="unknown data set 'z'"):
+        run.best("dice", "z")
+
+
+def test_a_file_of_weights_is_told_only_while_it_is_there(store):
+    run = store.create("a")
+    criteria = EvaluationScores([Criterion("dice", True)])
+    scores = ValidationScores([{}], ["x"], criteria, [ValidationIterationScores(4, [[[0.5]]])])
+    run.database.add_validation(scores, weights={"dice": "weights_4.pt"})
+    assert run.best("dice").checkpoint is None
+    save_checkpoint({"epoch": 1}, run.best_weights / "weights_4.pt")
+    assert run.best("dice").checkpoint == run.folder / "best" / "weights_4.pt"
+
+
+def test_a_run_needs_no_store(tmp_path):
+    run = StoredRun(tmp_path / "alone")
+    assert (run.name, run.config, repr(run)) == ("alone", {}, f"StoredRun({str(tmp_path / 'alone')!r})")
+
+
+def test_a_config_that_is_damaged_is_told(store):
+    run = store.create("a", {"lr": 0.1})
+    (run.folder / "config.json").write_text(json.dumps({"lr": 0.1})[:-3])
+    with pytest.raises(ConfigError, match="config.json is no JSON"):
+        _ = run.config
+
+
+def test_a_store_of_runs_needs_neither_torch_nor_labelled_arrays():
+    names = "{'torch', 'xarray', 'zarr'}"
+    code = f"import sys, delira_nca.experiment.store.run_store; print(sorted({names} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
