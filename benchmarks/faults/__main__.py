@@ -7,11 +7,12 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults.report import Row, Section, as_markdown
+from benchmarks.faults.report import Cells, Row, Section, as_markdown
 from benchmarks.faults.runner import HARD_LIMIT, run_trial
 
 
@@ -62,16 +63,26 @@ def main() -> int:
     parser.add_argument("--setting", help="only cases in this setting, for example '2, fork'")
     parser.add_argument("--match", default="", help="only cases with this in their name")
     parser.add_argument("--page", type=Path, help="where to write the tables, as Markdown")
-    parser.add_argument("--json", type=Path, help="where to write the counts")
+    parser.add_argument("--json", type=Path, help="counts: those of cases that are not run now are kept")
     given = parser.parse_args()
+    known: dict[str, list[list[str]]] = {}
+    if given.json and given.json.exists():
+        known = json.loads(given.json.read_text())
     tables = {name: run_family(FAMILIES[name], given) for name in given.families}
+    counts = {name: merged(known.get(name, []), [row.cells for row in rows]) for name, rows in tables.items()}
     if given.page:
-        given.page.write_text(as_markdown({FAMILIES[name].section: rows for name, rows in tables.items()}))
-    everything = [row for rows in tables.values() for row in rows]
+        given.page.write_text(as_markdown({FAMILIES[name].section: rows for name, rows in counts.items()}))
     if given.json:
-        given.json.write_text(json.dumps([row.cells for row in everything]))
+        given.json.write_text(json.dumps(counts, indent=1))
+    everything = [row for rows in tables.values() for row in rows]
     print("load average at the end:", *(f"{load:.1f}" for load in os.getloadavg()))
     return int(any(row.num_survived < len(row.outcomes) for row in everything))
+
+
+def merged(known: Sequence[Sequence[str]], new: Sequence[Cells]) -> list[Cells]:
+    """Rows of a table, of which some were counted anew, in the order that they had."""
+    rows = {tuple(cells[:2]): tuple(cells) for cells in known}
+    return list({**rows, **{cells[:2]: cells for cells in new}}.values())
 
 
 def run_family(family: Family, given: argparse.Namespace) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,6 @@ from delira_nca.training.scores import higher_is_better
 
 __all__ = ["Run", "RunResult", "run_from_config"]
 
-_LOGGER = logging.getLogger("delira_nca")
 CONFIG, RESULT = "config.yaml", "result.json"
 
 
@@ -115,7 +113,7 @@ class Run:
             require_same_run(run.config, config, run.folder)
             run.config = config
         else:
-            run = cls(config, store.create(config.name))
+            run = cls(config, store.create(config.name, exist="resume" if resume == "auto" else "error"))
         config.to_file(run.folder / CONFIG)
         write_environment(run.folder)
         return run
@@ -203,7 +201,6 @@ class Run:
         if start is None or has_begun:
             return
         report = load_start(parts.model, start, self.folder.parent)
-        _LOGGER.info("%s", report)
         write_plain({"start": str(report)}, self.folder / "start.yaml")
 
     def _trainer(

@@ -33,7 +33,7 @@ def test_every_fault_of_forked_workers_ends_well(tmp_path):
     command = [sys.executable, "-m", "benchmarks.faults", "data", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads(counts.read_text())
+    rows = json.loads(counts.read_text())["data"]
     assert len(rows) >= 13
     assert all(row[2] == row[3] == "2" for row in rows)
     assert "worker is killed (SIGKILL)" in page.read_text()

@@ -40,7 +40,7 @@ def test_what_happens_to_a_training_ends_well(match, setting, tmp_path, modules)
     command = [sys.executable, "-m", "benchmarks.faults", "training", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads(counts.read_text())
+    rows = json.loads(counts.read_text())["training"]
     assert rows
     assert all(row[2] == row[3] for row in rows)
     assert match in page.read_text()
