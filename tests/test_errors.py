@@ -28,6 +28,7 @@ def test_every_error_is_ours_public_and_says_its_message(cls):
         (errors.CallbackError, RuntimeError),
         (errors.CallbackTypeError, AssertionError),
         (errors.StateKeyError, KeyError),
+        (errors.ParameterKeyError, KeyError),
         (errors.CheckpointError, RuntimeError),
         (errors.NonFiniteError, ArithmeticError),
         (errors.MemoryBudgetError, MemoryError),

@@ -10,31 +10,72 @@ from delira_nca._lazy import lazy_names
 if TYPE_CHECKING:
     from delira_nca.experiment.comparison import Comparison, RunSummary, compare_runs, summarise
     from delira_nca.experiment.config import RunConfig
+    from delira_nca.experiment.experiments import Experiment, Predictor, TrainedRun
     from delira_nca.experiment.export_run import export_html
-    from delira_nca.experiment.grow_config import REGIMES, GrowConfig, Regime
-    from delira_nca.experiment.growing import GrowResult, grow, resume_growing
+    from delira_nca.experiment.folds import FoldPlan, FoldResult, KFoldResult
+    from delira_nca.experiment.growing import REGIMES, GrowConfig, GrowResult, Regime, grow, resume_growing
+    from delira_nca.experiment.launchers import (
+        Launcher,
+        LaunchError,
+        Outcome,
+        ProcessPoolLauncher,
+        RayLauncher,
+        SerialLauncher,
+        SubmititLauncher,
+    )
+    from delira_nca.experiment.parameters import Parameters
     from delira_nca.experiment.run import Run, RunResult, run_from_config
-    from delira_nca.experiment.space import Range, grid, random_search
+    from delira_nca.experiment.search import Range, grid, random_search, sweep
     from delira_nca.experiment.start import LoadReport, StartConfig, load_start
-    from delira_nca.experiment.store import RunStore, StatsRecorder, StoredRun
-    from delira_nca.experiment.sweeps import sweep
+    from delira_nca.experiment.stats import (
+        Criterion,
+        EvaluationScores,
+        TrainingIterationStats,
+        TrainingStats,
+        ValidationIterationScores,
+        ValidationScores,
+    )
+    from delira_nca.experiment.store import ArrayStore, BestResult, RunStore, StatsDatabase, StatsRecorder, StoredRun
 
 __all__ = [
     "REGIMES",
+    "ArrayStore",
+    "BestResult",
     "Comparison",
+    "Criterion",
+    "EvaluationScores",
+    "Experiment",
+    "FoldPlan",
+    "FoldResult",
     "GrowConfig",
     "GrowResult",
+    "KFoldResult",
+    "LaunchError",
+    "Launcher",
     "LoadReport",
+    "Outcome",
+    "Parameters",
+    "Predictor",
+    "ProcessPoolLauncher",
     "Range",
+    "RayLauncher",
     "Regime",
     "Run",
     "RunConfig",
     "RunResult",
     "RunStore",
     "RunSummary",
+    "SerialLauncher",
     "StartConfig",
+    "StatsDatabase",
     "StatsRecorder",
     "StoredRun",
+    "SubmititLauncher",
+    "TrainedRun",
+    "TrainingIterationStats",
+    "TrainingStats",
+    "ValidationIterationScores",
+    "ValidationScores",
     "compare_runs",
     "export_html",
     "grid",
@@ -48,16 +89,54 @@ __all__ = [
 ]
 
 _HOMES = {
-    "comparison": ("Comparison", "RunSummary", "compare_runs", "summarise"),
-    "config": ("RunConfig",),
-    "export_run": ("export_html",),
-    "growing": ("GrowResult", "grow", "resume_growing"),
-    "grow_config": ("REGIMES", "GrowConfig", "Regime"),
-    "run": ("Run", "RunResult", "run_from_config"),
-    "space": ("Range", "grid", "random_search"),
-    "start": ("LoadReport", "StartConfig", "load_start"),
-    "store": ("RunStore", "StatsRecorder", "StoredRun"),
-    "sweeps": ("sweep",),
+    "Comparison": "comparison",
+    "RunSummary": "comparison",
+    "compare_runs": "comparison",
+    "summarise": "comparison",
+    "RunConfig": "config",
+    "Experiment": "experiments",
+    "Predictor": "experiments",
+    "TrainedRun": "experiments",
+    "export_html": "export_run",
+    "FoldPlan": "folds",
+    "FoldResult": "folds",
+    "KFoldResult": "folds",
+    "GrowResult": "growing",
+    "grow": "growing",
+    "resume_growing": "growing",
+    "REGIMES": "growing",
+    "GrowConfig": "growing",
+    "Regime": "growing",
+    "LaunchError": "launchers",
+    "Launcher": "launchers",
+    "Outcome": "launchers",
+    "ProcessPoolLauncher": "launchers",
+    "RayLauncher": "launchers",
+    "SerialLauncher": "launchers",
+    "SubmititLauncher": "launchers",
+    "Parameters": "parameters",
+    "Run": "run",
+    "RunResult": "run",
+    "run_from_config": "run",
+    "Range": "search",
+    "grid": "search",
+    "random_search": "search",
+    "sweep": "search",
+    "LoadReport": "start",
+    "StartConfig": "start",
+    "load_start": "start",
+    "Criterion": "stats",
+    "EvaluationScores": "stats",
+    "TrainingIterationStats": "stats",
+    "TrainingStats": "stats",
+    "ValidationIterationScores": "stats",
+    "ValidationScores": "stats",
+    "ArrayStore": "store",
+    "BestResult": "store",
+    "RunStore": "store",
+    "StatsDatabase": "store",
+    "StatsRecorder": "store",
+    "StoredRun": "store",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, {name: home for home, names in _HOMES.items() for name in names})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

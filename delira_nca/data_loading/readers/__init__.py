@@ -7,6 +7,7 @@ from delira_nca.data_loading.readers.medmnist import MedMNISTDataset
 from delira_nca.data_loading.readers.nnunet import NNUNetDataset
 from delira_nca.data_loading.readers.paired_folders import PairedFolderDataset
 from delira_nca.data_loading.readers.resize import resize_image, resize_label
+from delira_nca.data_loading.readers.splits_file import names_of, read_splits, write_splits
 
 __all__ = [
     "Case",
@@ -15,9 +16,12 @@ __all__ = [
     "MedMNISTDataset",
     "NNUNetDataset",
     "PairedFolderDataset",
+    "names_of",
     "read_array",
     "read_image",
     "read_label",
+    "read_splits",
     "resize_image",
     "resize_label",
+    "write_splits",
 ]

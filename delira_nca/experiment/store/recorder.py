@@ -72,7 +72,7 @@ class StatsRecorder(AbstractCallback):
     """
 
     rolls_back = False  # time does not go back where weights do
-    on_every_rank = False
+    runs_everywhere = False
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from delira_nca.experiment.comparison import Comparison, compare_runs
 from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.launchers import Launcher, SerialLauncher
 from delira_nca.experiment.run import Run, run_from_config
-from delira_nca.experiment.space import Range, Space, grid, random_search, read_space
+from delira_nca.experiment.search.space import Range, Space, grid, random_search, read_space
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.scores import find_score_key, higher_is_better
 

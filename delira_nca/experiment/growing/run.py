@@ -17,7 +17,7 @@ from torch import Tensor
 from delira_nca.data_loading import DataManager, repeat
 from delira_nca.data_loading.sources import dahlia, emoji, load_image, place
 from delira_nca.errors import ConfigError, MissingFileError
-from delira_nca.experiment.grow_config import REGIMES, GrowConfig, read_config, write_config
+from delira_nca.experiment.growing.config import REGIMES, GrowConfig, read_config, write_config
 from delira_nca.export.html import to_html
 from delira_nca.export.live_page import LivePage
 from delira_nca.io.files import replaced

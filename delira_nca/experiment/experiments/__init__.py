@@ -1,0 +1,20 @@
+"""Experiments as delira has them: a config and a model class in, runs that are never overwritten out."""
+
+from typing import TYPE_CHECKING
+
+from delira_nca._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from delira_nca.experiment.experiments.evaluate import Predictor
+    from delira_nca.experiment.experiments.experiment import Experiment
+    from delira_nca.experiment.experiments.trained_run import TrainedRun
+
+__all__ = ["Experiment", "Predictor", "TrainedRun"]
+
+_HOMES = {
+    "Predictor": "evaluate",
+    "Experiment": "experiment",
+    "TrainedRun": "trained_run",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,442 @@
+"""Experiments: a config and a model class, out of which runs, tests and folds are made, each in a folder of its own."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
+from delira_nca.experiment.experiments.data import as_manager, open_data
+from delira_nca.experiment.experiments.description import (
+    FILE,
+    describe_experiment,
+    first_difference,
+    newest_folder,
+    read_description,
+    read_settings,
+)
+from delira_nca.experiment.experiments.evaluate import Predictor, predict_all
+from delira_nca.experiment.experiments.ingredients import RESERVED, functions_of, trainer_arguments
+from delira_nca.experiment.experiments.trained_run import TrainedRun, train_in
+from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.experiment.plain_files import write_plain
+from delira_nca.io.checkpoint import load_checkpoint
+from delira_nca.io.resume import plan_resume
+from delira_nca.seeding import isolated_rng
+from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
+from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
+from delira_nca.training.scores import higher_is_better
+
+if TYPE_CHECKING:
+    from delira_nca.experiment.folds.result import KFoldResult
+
+__all__ = ["Experiment"]
+
+_OWN = ("num_epochs", "batch_size")
+"""Training parameters that are not the trainer's."""
+
+Path_ = str | os.PathLike[str]
+
+
+class Experiment:
+    """Train, test and cross-validate one kind of network, as a config says.
+
+    Parameters
+    ----------
+    config : :class:`Parameters`, ``{"model": {...}, "training": {...}}``, or the path of a file. Those of the model are
+        arguments of ``model_cls``, those of the training are arguments of the trainer, ``num_epochs`` and
+        ``batch_size``. It is copied, and no method changes it.
+    model_cls : class of the network. Where it has ``from_dict``, that makes it, so that a file can describe all of it.
+    name : of the folder of its runs; the name of the class by default.
+    save_path : folder that this one is in; ``runs`` by default.
+    val_score_key : score that decides which epoch is best; None: the last one is.
+    val_score_mode : ``"lowest"`` or ``"highest"``: which way the score is better.
+    optim_builder : called with network, class and parameters; gives the optimizers.
+    checkpoint_freq : save every so many epochs.
+    trainer_cls : trainer, or one derived from it.
+    predictor_cls : :class:`Predictor`, or one derived from it, for tests.
+    **trainer_kwargs : arguments of the trainer that are not in the config. Each run gets copies; callbacks may also be
+        classes, or partials of them, which each run makes anew.
+
+    Attributes
+    ----------
+    last_run : :class:`TrainedRun` of the last :meth:`run` or :meth:`resume`; None before the first.
+
+    Raises
+    ------
+    ConfigError
+        If a class is not of the right kind, or an argument is one that the experiment sets itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from delira_nca.models import BasicNCAModel
+    >>> config = {
+    ...     "model": {"num_image_channels": 1, "num_hidden_channels": 2, "num_output_channels": 1, "hidden_size": 4,
+    ...               "training_timesteps": 2, "inference_timesteps": 2},
+    ...     "training": {"criterions": {"bce": "torch.nn.functional.binary_cross_entropy_with_logits"},
+    ...                  "optimizer_params": {"lr": 1e-2}, "num_epochs": 2, "batch_size": 4},
+    ... }
+    >>> experiment = Experiment(config, BasicNCAModel, "tiny", getfixture("tmp_path"))
+    >>> data = {"data": np.ones((8, 1, 6, 6)), "label": np.ones((8, 1, 6, 6))}
+    >>> network = experiment.run(data)
+    >>> experiment.last_run.folder.name, [row["epoch"] for row in experiment.last_run.history]
+    ('run', [1, 2])
+    """
+
+    def __init__(
+        self,
+        config: Parameters | Mapping[str, Any] | Path_,
+        model_cls: type[Any],
+        name: str | None = None,
+        save_path: Path_ | None = None,
+        val_score_key: str | None = None,
+        val_score_mode: str = "lowest",
+        optim_builder: OptimFn = create_optims_default_pytorch,
+        checkpoint_freq: int = 1,
+        trainer_cls: type[AbstractNetworkTrainer] = PyTorchNetworkTrainer,
+        predictor_cls: type[Predictor] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        self.config = Parameters.of(config)
+        for what, cls, base in (
+            ("model_cls", model_cls, nn.Module),
+            ("trainer_cls", trainer_cls, AbstractNetworkTrainer),
+            ("predictor_cls", Predictor if predictor_cls is None else predictor_cls, Predictor),
+        ):
+            if not isinstance(cls, type) or not issubclass(cls, base):
+                raise ConfigError(f"{what} is a class derived from {base.__name__}, not {cls!r}")
+        if not callable(optim_builder):
+            raise ConfigError(f"optim_builder makes the optimizers of a network, but {optim_builder!r} is no function")
+        higher_is_better(val_score_mode)
+        for key in trainer_kwargs:
+            if key in RESERVED:
+                raise ConfigError(f"{key!r} cannot be set: {RESERVED[key]}")
+            if key in _OWN:
+                raise ConfigError(f"{key!r} belongs into the config: {{'training': {{{key!r}: ...}}}}")
+        self.trainer_cls: type[Any] = trainer_cls
+        self.model_cls, self.predictor_cls = model_cls, predictor_cls
+        self.name = model_cls.__name__ if name is None else name
+        self.save_path = Path("runs" if save_path is None else save_path)
+        self.val_score_key, self.val_score_mode = val_score_key, val_score_mode
+        self.optim_builder, self.checkpoint_freq = optim_builder, checkpoint_freq
+        self.trainer_kwargs = dict(trainer_kwargs)
+        self.last_run: TrainedRun | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of all its runs."""
+        return self.save_path / self.name
+
+    # What it is made of -------------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """Its arguments, as it was made with them."""
+        names = [p for p in inspect.signature(Experiment.__init__).parameters if p != "self"]
+        return {name: getattr(self, name) for name in names}
+
+    def setup(self, config: Any = None, *, save_path: Path_ | None = None, fold: int = 0) -> Any:
+        """Make network and trainer.
+
+        Parameters
+        ----------
+        config : values that take the place of those of the experiment, for this time.
+        save_path : folder of the checkpoints; None writes none.
+        fold : number of the fold.
+
+        Returns
+        -------
+        A trainer of ``trainer_cls``, with a network whose first weights are a function of ``training.seed``.
+
+        Raises
+        ------
+        ConfigError
+            If network or trainer cannot be made of the config.
+        """
+        experiment = self.with_config(config)
+        training = {key: value for key, value in experiment.config.training.items() if key not in _OWN}
+        arguments = trainer_arguments(training, experiment.trainer_kwargs)
+        arguments |= {"save_path": save_path, "fold": fold}
+        arguments |= {"optim_fn": self.optim_builder, "save_freq": self.checkpoint_freq}
+        return self.trainer_cls(network=experiment.make_network(), **arguments)
+
+    def make_network(self) -> Any:
+        """Fresh network; the same seed makes the same weights, whatever was drawn before.
+
+        Raises
+        ------
+        ConfigError
+            If the model's parameters do not fit its class.
+        """
+        arguments, cls = self.config.model, self.model_cls
+        with isolated_rng(self.seed):
+            if hasattr(cls, "from_dict"):
+                return cls.from_dict(arguments)
+            try:
+                inspect.signature(cls).bind(**arguments)
+            except TypeError as error:
+                raise ConfigError(f"{cls.__name__} cannot be made of {sorted(arguments)}: {error}") from None
+            return cls(**arguments)
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything random: of the first weights, the order of the samples, and the training."""
+        return int(self.trainer_kwargs.get("seed", self.config.training.get("seed", 0)))
+
+    def with_config(self, config: Any) -> Experiment:
+        """Copy whose config has other values, which take the place of former ones."""
+        other = copy.copy(self)
+        other.last_run, other.trainer_kwargs = None, dict(self.trainer_kwargs)
+        other.config = self.config.with_changes(config)
+        return other
+
+    def num_epochs(self, num_epochs: int | None = None) -> int:
+        """Epochs of a run: those given, or those of the config.
+
+        Raises
+        ------
+        ConfigError
+            If neither says how many.
+        """
+        found = self.config.training.get("num_epochs") if num_epochs is None else num_epochs
+        if found is None:
+            raise ConfigError("how many epochs? Give num_epochs, or training.num_epochs in the config")
+        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+            raise ConfigError(f"num_epochs is a whole number of at least 1, not {found!r}")
+        return found
+
+    # Runs ---------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, train: Any, val: Any = None, config: Any = None, *, num_epochs: int | None = None, resume: Path_ = "never"
+    ) -> Any:
+        """Train a new network, in a new folder: ``<save_path>/<name>/run``, ``run-2``, ...
+
+        The folder holds ``experiment.json``, ``environment.json``, ``metrics.jsonl``, ``metrics.csv``, ``checkpoints``
+        and, when it is done, ``scores.json``.
+
+        Parameters
+        ----------
+        train, val : data managers, datasets, dicts of arrays, or what names them; see
+            :func:`delira_nca.experiment.experiments.data.open_data`. Of what is no data manager, one is made with the
+            config's ``batch_size``.
+        config : values that take the place of those of the experiment, for this run.
+        num_epochs : of the config by default.
+        resume : ``"never"``; ``"auto"``, to go on with the newest run of the same settings, or to begin one where there
+            is none; or the folder of a run.
+
+        Returns
+        -------
+        Network of the best epoch, or of the last where no score decides; see also ``last_run``.
+
+        Raises
+        ------
+        ConfigError
+            Before a folder is made: if network, trainer or data cannot be made.
+        """
+        experiment = self.with_config(config)
+        num_epochs = experiment.num_epochs(num_epochs)
+        if resume not in ("never", "auto"):
+            return self.resume(resume, train, val, config=config, num_epochs=num_epochs)
+        described = describe_experiment(experiment, strict=False)
+        folder = newest_folder(self.folder, "run", described) if resume == "auto" else None
+        self.last_run = experiment.train_in(folder, train, val, num_epochs)
+        return self.last_run.network
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what :meth:`run` does."""
+        return self.run(*args, **kwargs)
+
+    def resume(
+        self, run_folder: Path_, train: Any, val: Any = None, *, config: Any = None, num_epochs: int | None = None
+    ) -> Any:
+        """Go on with a run that was ended, bit for bit as if it had not been; later runs get folders of their own.
+
+        Parameters
+        ----------
+        run_folder : of the run.
+        train, val, config : as it was begun with.
+        num_epochs : what the run was begun with by default; more extend it.
+
+        Raises
+        ------
+        MissingFileError
+            If there is no run in the folder.
+        ConfigError
+            If the run was begun with other settings; the first that differs is named.
+        CheckpointError, RunLockedError
+            If no checkpoint is sound, or another process works on the run.
+        """
+        experiment, folder = self.with_config(config), Path(run_folder)
+        recorded = read_description(folder)
+        if difference := first_difference(describe_experiment(experiment, strict=False), recorded):
+            raise ConfigError(
+                f"the run in {folder} is of another experiment: {difference}. Give config=..., or take "
+                "Experiment.load(folder)"
+            )
+        epochs = recorded.get("num_epochs") if num_epochs is None else num_epochs
+        self.last_run = experiment.train_in(folder, train, val, experiment.num_epochs(epochs))
+        return self.last_run.network
+
+    def train_in(self, folder: Path | None, train: Any, val: Any, num_epochs: int, *, fold: int = 0) -> TrainedRun:
+        """Train in a folder, from its newest checkpoint if it has one; see :func:`train_in`."""
+        return train_in(self, folder, train, val, num_epochs, fold=fold)
+
+    @contextmanager
+    def managed(self, data: Any, *, train: bool, settings: Mapping[str, Any] | None = None) -> Iterator[Any]:
+        """Data manager of data for a while, and None of None.
+
+        See :func:`delira_nca.experiment.experiments.data.as_manager`.
+
+        Its workers are ended after it, unless it was one already.
+        """
+        if data is None:
+            yield None
+            return
+        batch_size = self.config.training.get("batch_size")
+        manager = as_manager(open_data(data), batch_size, self.seed, train=train, settings=settings)
+        try:
+            yield manager
+        finally:
+            if manager is not data and hasattr(manager, "close"):
+                manager.close()
+
+    # Tests --------------------------------------------------------------------------------------------------------
+
+    def test(
+        self,
+        network: Any,
+        data: Any,
+        metrics: Mapping[str, Any],
+        *,
+        metric_keys: Mapping[str, tuple[str, ...]] | None = None,
+        test_kwargs: Mapping[str, Any] | None = None,
+        per_sample: bool = False,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Predict data, and measure each sample by itself.
+
+        Parameters
+        ----------
+        network : to test; or the folder of a run, whose best network is taken.
+        data : as of :meth:`run`.
+        metrics : name to a callable, or its import path. It is called with batches of one sample, so that its mean is
+            one over samples however they are batched.
+        metric_keys : name of a metric to the names of what it is called with; ``("pred", "label")`` by default.
+        test_kwargs : settings of the data manager.
+        per_sample : whether to return a value for each sample instead of means.
+
+        Returns
+        -------
+        tuple of (predictions, metrics)
+            (N, ...) array, or a list of N arrays where shapes differ; and means, or (N,) arrays, by name.
+        """
+        if isinstance(network, (str, os.PathLike)):
+            network = self.load_network(network)
+        predictor_cls = Predictor if self.predictor_cls is None else self.predictor_cls
+        predictor = predictor_cls(network, functions_of(metrics, "metrics"), metric_keys, self.seed)
+        with self.managed(data, train=False, settings=test_kwargs) as manager:
+            predictions, values = predict_all(predictor, manager.get_batchgen())
+        return predictions, values if per_sample else {name: float(row.mean()) for name, row in values.items()}
+
+    def load_network(self, run_folder: Path_, *, best: bool = True) -> Any:
+        """Network of a run, ready to predict.
+
+        Parameters
+        ----------
+        run_folder : of the run.
+        best : whether to take the weights of the best epoch, where a score decided one, and not those of the last.
+
+        Raises
+        ------
+        MissingFileError, CheckpointError
+            If there is no run, or no sound checkpoint in it, or it is of another network.
+        """
+        plan = plan_resume("auto", Path(run_folder) / "checkpoints")
+        if plan.path is None:
+            raise MissingFileError(f"there is no checkpoint of a run in {Path(run_folder) / 'checkpoints'}")
+        state, network = load_checkpoint(plan.path), self.make_network()
+        try:
+            network.load_state_dict((best and state.get("best_weights")) or state["network"])
+        except (KeyError, RuntimeError) as error:
+            name = self.model_cls.__name__
+            raise CheckpointError(f"{plan.path} does not fit a {name} of this config: {error}") from None
+        return network.eval()
+
+    def kfold(
+        self,
+        data: Any,
+        metrics: Mapping[str, Any],
+        num_epochs: int | None = None,
+        num_splits: int = 5,
+        shuffle: bool = True,
+        random_seed: int | None = None,
+        split_type: str = "random",
+        val_split: float | None = 0.2,
+        label_key: str = "label",
+        group_key: str | None = None,
+        train_kwargs: Mapping[str, Any] | None = None,
+        test_kwargs: Mapping[str, Any] | None = None,
+        splits_file: Path_ | None = None,
+        launcher: Any = None,
+        *,
+        resume: Path_ = "never",
+    ) -> KFoldResult:
+        """Train and test once for each fold; see :func:`delira_nca.experiment.folds.kfold.kfold`."""
+        from delira_nca.experiment.folds.kfold import kfold
+        from delira_nca.experiment.folds.plan import FoldPlan
+
+        plan = FoldPlan(
+            num_splits, shuffle, random_seed, split_type, val_split, label_key, group_key, splits_file=splits_file
+        )
+        return kfold(
+            self,
+            data,
+            metrics,
+            plan,
+            num_epochs=num_epochs,
+            train_kwargs=train_kwargs,
+            test_kwargs=test_kwargs,
+            launcher=launcher,
+            resume=resume,
+        )
+
+    # Files --------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path_) -> Path:
+        """Write config, class paths and settings to a ``.json`` or ``.yaml`` file, or to one in a folder.
+
+        Nothing is pickled: classes and functions are written as their import paths.
+
+        Raises
+        ------
+        ConfigError
+            If something has no import path, or is no plain value (an instance, a lambda); with its place.
+        """
+        path = Path(path)
+        return write_plain(describe_experiment(self), path if path.suffix else path / FILE)
+
+    @classmethod
+    def load(cls, path: Path_) -> Experiment:
+        """Experiment out of a file of :meth:`save`, or out of the folder of a run.
+
+        The modules of the classes and functions that it names are imported, which runs them: load only what you would
+        run. A class is refused that is not derived from what its place asks for.
+
+        Raises
+        ------
+        MissingFileError, ConfigError
+            If there is none, or it names what is not there.
+        """
+        known = inspect.signature(Experiment.__init__).parameters
+        return cls(**read_settings(path, {name: None for name in known if name != "self"}))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.model_cls.__name__}, {self.config.flat()})"

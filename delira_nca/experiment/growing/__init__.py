@@ -1,0 +1,22 @@
+"""A picture grown from one cell, in one call."""
+
+from typing import TYPE_CHECKING
+
+from delira_nca._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from delira_nca.experiment.growing.config import REGIMES, GrowConfig, Regime
+    from delira_nca.experiment.growing.run import GrowResult, grow, resume_growing
+
+__all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "grow", "resume_growing"]
+
+_HOMES = {
+    "REGIMES": "config",
+    "GrowConfig": "config",
+    "Regime": "config",
+    "GrowResult": "run",
+    "grow": "run",
+    "resume_growing": "run",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,180 @@
+"""One attempt at a task, wherever it runs: the arguments that travel there, and the report that travels back."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import pickle
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from delira_nca.errors import ConfigError, DeliraNCAError, refuse_unknown_keywords
+from delira_nca.experiment.launchers.launcher import shown
+from delira_nca.training.interruption import Terminated
+
+__all__ = ["Job", "RemoteError", "RemoteTraceback", "Report", "attempt", "pack"]
+
+Dumps = Callable[[Any], bytes]
+
+
+class RemoteError(DeliraNCAError, RuntimeError):
+    """What a task raised, where the exception itself cannot travel: the name of its class, and its text."""
+
+
+class RemoteTraceback(Exception):  # noqa: N818
+    """The cause of an exception that was raised elsewhere: where that was."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class Job(NamedTuple):
+    """A function and its arguments, pickled, with the places to import from and the threads to use."""
+
+    content: bytes
+    paths: tuple[str, ...]
+    threads: int
+
+
+class Report(NamedTuple):
+    """How an attempt ended, in a form that any process can read."""
+
+    value: bytes = b""
+    error: bytes = b""
+    text: str = ""
+    trace: str = ""
+    seconds: float = 0.0
+
+    def open(self) -> tuple[Any, Exception | None]:
+        """Value and None, or None and the error."""
+        if self.trace:
+            error = self._original() or RemoteError(self.text)
+            error.__cause__ = RemoteTraceback(self.trace)
+            return None, error
+        try:
+            return pickle.loads(self.value), None
+        except Exception as error:
+            return None, error
+
+    def _original(self) -> Exception | None:
+        try:
+            error = pickle.loads(self.error)
+        except (
+            Exception
+        ):  # of a class that is unknown here, or whose constructor takes other arguments than it passes on
+            return None
+        return error if isinstance(error, Exception) else None
+
+
+def pack(
+    function: Callable[..., Any], tasks: Sequence[Mapping[str, Any]], threads: int, dumps: Dumps = pickle.dumps
+) -> list[Job]:
+    """Make tasks ready to travel.
+
+    Parameters
+    ----------
+    function : to call.
+    tasks : keyword arguments of each call.
+    threads : that each may use.
+    dumps : what pickles; that of cloudpickle takes functions of a script along.
+
+    Raises
+    ------
+    ConfigError, UnknownKeywordError
+        If the function cannot be imported elsewhere, does not take the arguments, or these cannot be pickled.
+    """
+    if not callable(function):
+        raise ConfigError(f"a launcher calls a function, not {function!r}")
+    name = getattr(function, "__qualname__", repr(function))
+    try:
+        pickle.dumps(function)
+    except Exception as error:
+        raise ConfigError(
+            f"{name} cannot be sent to other processes ({error}). Define it at the top of a module, "
+            "not as a lambda or in a function"
+        ) from error
+    paths = tuple(path for path in sys.path if path)
+    jobs = []
+    for task in tasks:
+        _require_fit(function, name, task)
+        try:
+            jobs.append(Job(dumps((function, dict(task))), paths, threads))
+        except Exception as error:
+            raise ConfigError(f"the task {shown(task)} cannot be sent to other processes: {error}") from error
+    return jobs
+
+
+def _require_fit(function: Callable[..., Any], name: str, task: object) -> None:
+    if not isinstance(task, Mapping) or not all(isinstance(key, str) for key in task):
+        raise ConfigError(f"a task is a mapping of keyword arguments, not {task!r}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        unknown = [key for key in task if key not in signature.parameters]
+        refuse_unknown_keywords(name, unknown, signature.parameters)
+    try:
+        signature.bind(**task)
+    except TypeError as error:
+        raise ConfigError(f"{name} cannot be called with {shown(task)}: {error}") from None
+
+
+def attempt(job: Job) -> bytes:
+    """Do what a job says.
+
+    Returns
+    -------
+    bytes
+        A pickled :class:`Report`, whatever the function raised. Only what ends the whole process passes: an interrupt,
+        and :class:`~delira_nca.training.interruption.Terminated`.
+    """
+    begun = time.perf_counter()
+    sys.path.extend(path for path in job.paths if path not in sys.path)
+    try:
+        with _threads(job.threads):
+            function, task = pickle.loads(job.content)
+            report = Report(value=_dump(function(**task)))
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as error:
+        report = _report_of(error)
+    return pickle.dumps(report._replace(seconds=time.perf_counter() - begun))
+
+
+def _dump(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        raise ConfigError(
+            f"the result, of type {type(value).__name__}, cannot be sent back ({error}): return plain values"
+        ) from error
+
+
+def _report_of(error: Exception | SystemExit) -> Report:
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without that of this module
+    trace = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    try:
+        original = pickle.dumps(error) if isinstance(error, Exception) else b""
+    except Exception:
+        original = b""
+    return Report(error=original, text=f"{type(error).__name__}: {error}", trace=trace)
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let torch and the libraries of linear algebra use so many threads within the block."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    former = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        with threadpool_limits(number):
+            yield
+    finally:
+        torch.set_num_threads(former)

@@ -1,0 +1,108 @@
+"""Tasks in worker processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection, wait
+
+from delira_nca.experiment.launchers.attempt import Job
+from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
+from delira_nca.experiment.launchers.pool_worker import Worker, end
+from delira_nca.machine import usable_cores
+from delira_nca.training.interruption import Interruption
+
+__all__ = ["ProcessPoolLauncher"]
+
+
+class ProcessPoolLauncher(EngineLauncher):
+    """Run tasks in processes that are spawned, each for one task after another.
+
+    A process that dies takes only its own task with it. Ctrl+C and SIGTERM end them all: a training gets the time to
+    save what it has. Workers whose parent was killed end by themselves, in the same way. Where the script itself starts
+    the launcher, what it does must stand under ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    num_workers : processes at a time; by default the usable cores divided by ``threads``.
+    threads : that torch uses in each task.
+    patience : seconds that a training has to save what it has, when it is told to end, before its process is killed.
+
+    Raises
+    ------
+    ConfigError
+        For numbers that cannot work.
+    """
+
+    def __init__(self, num_workers: int | None = None, *, threads: int = 1, patience: int = 30) -> None:
+        super().__init__(threads)
+        default = max(1, usable_cores() // self.threads)
+        self.num_workers = default if num_workers is None else require_count("num_workers", num_workers)
+        self.patience = require_count("patience", patience, least=0)
+
+    @contextlib.contextmanager
+    def _open(self, num_tasks: int) -> Iterator[_Pool]:
+        heard, bell = multiprocessing.Pipe(duplex=False)
+        with heard, bell, Interruption(lambda name: bell.send_bytes(b"!")) as interruption:
+            pool = _Pool(self.num_workers, self.patience, interruption, heard)
+            try:
+                yield pool
+            except BaseException:
+                pool.end(self.patience)
+                raise
+            pool.end(None)
+
+
+class _Pool:
+    def __init__(self, num_workers: int, patience: int, interruption: Interruption, heard: Connection) -> None:
+        self._num_workers, self._patience = num_workers, patience
+        self._interruption, self._heard = interruption, heard
+        self._waiting: deque[tuple[int, Job]] = deque()
+        self._workers: list[Worker] = []
+
+    def start(self, jobs: Mapping[int, Job]) -> None:
+        self._waiting.extend(jobs.items())
+
+    def wait(self) -> tuple[int, bytes | Exception]:
+        while True:
+            self._give()
+            ends = {end: worker for worker in self._workers for end in (worker.connection, worker.process.sentinel)}
+            ready = wait([self._heard, *ends])
+            self._interruption.conclude()
+            for worker in {id(ends[each]): ends[each] for each in ready if each in ends}.values():
+                answer = self._listen(worker)
+                if answer is not None:
+                    return answer
+
+    def _listen(self, worker: Worker) -> tuple[int, bytes | Exception] | None:
+        number = worker.job
+        try:
+            answer: bytes | Exception = worker.answer()
+        except (EOFError, OSError):
+            self._workers.remove(worker)
+            answer = worker.died()
+        if answer == b"":
+            worker.has_started = True
+            return None
+        worker.job = None
+        return None if number is None else (number, answer)
+
+    def _give(self) -> None:
+        """Give what waits to workers that are free, and to new ones as long as there may be more."""
+        while self._waiting:
+            worker = next((each for each in self._workers if each.job is None), None)
+            if worker is None:
+                if len(self._workers) == self._num_workers:
+                    return
+                worker = Worker(self._patience)
+                self._workers.append(worker)
+            number, job = self._waiting[0]
+            with contextlib.suppress(OSError):  # it died, which shows when it is listened to
+                worker.connection.send(job)
+            worker.job = number
+            self._waiting.popleft()
+
+    def end(self, patience: int | None) -> None:
+        end([(worker.process, worker.connection) for worker in self._workers], patience)

@@ -1,0 +1,44 @@
+"""Tasks one after another, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from delira_nca.experiment.launchers.attempt import Job, attempt
+from delira_nca.experiment.launchers.engine import EngineLauncher
+
+__all__ = ["SerialLauncher"]
+
+
+class SerialLauncher(EngineLauncher):
+    """Run tasks one after another in this process: to debug, and to compare with.
+
+    What kills a task kills the program. The number of threads is as before when all are done.
+
+    Parameters
+    ----------
+    threads : that torch uses in each task.
+
+    Examples
+    --------
+    >>> [outcome.value for outcome in SerialLauncher().run(dict, [{"seed": 0}, {"seed": 1}])]
+    [{'seed': 0}, {'seed': 1}]
+    """
+
+    @contextlib.contextmanager
+    def _open(self, num_tasks: int) -> Iterator[_Queue]:
+        yield _Queue()
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self._jobs: deque[tuple[int, Job]] = deque()
+
+    def start(self, jobs: Mapping[int, Job]) -> None:
+        self._jobs.extend(jobs.items())
+
+    def wait(self) -> tuple[int, bytes | Exception]:
+        number, job = self._jobs.popleft()
+        return number, attempt(job)

@@ -1,0 +1,150 @@
+"""Tasks as jobs of Slurm, or as processes of this machine in the same form."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
+from delira_nca.experiment.launchers.attempt import Dumps, Job
+from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
+from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
+from delira_nca.experiment.launchers.submitit_job import SubmittedJob
+from delira_nca.machine import usable_cores
+from delira_nca.training.interruption import Interruption
+
+__all__ = ["SubmititLauncher"]
+
+_CLUSTERS = ("debug", "local", "slurm")
+_LOOKS_EVERY = {"slurm": 2.0}
+"""Seconds from one look at the jobs' files to the next; a tenth of one where these are on this machine."""
+_SECONDS_TO_END = 5.0
+
+
+class SubmititLauncher(EngineLauncher):
+    """Run each task as a job of its own by submitit: on Slurm, as the jobs of one array.
+
+    A job that nears its time limit, or has to make room, saves what its training has, goes back into the queue, and
+    goes on: up to three times where it was the time limit. A job that is gone without a result counts as died. Ctrl+C
+    and SIGTERM cancel all jobs.
+
+    Parameters
+    ----------
+    folder : of the jobs' arguments, results and logs; on a cluster one that all its machines see. It is not tidied up.
+    cluster : ``"slurm"``; ``"local"`` for a process per task on this machine; ``"debug"`` for none; by default Slurm
+        where there is one.
+    threads : that torch uses in each task, and processors per job.
+    num_workers : jobs at a time; by default what fits this machine, or what Slurm allows.
+    timeout_min : minutes that a job may take.
+    parameters : further ones of submitit, by its own names: ``mem_gb=8``, ``gpus_per_node=1``,
+        ``slurm_partition="long"``, ...
+
+    Raises
+    ------
+    MissingDependencyError
+        If submitit is not installed.
+    ConfigError, UnknownNameError
+        For a cluster or a parameter that submitit does not know, for Slurm where there is none, or for numbers that
+        cannot work.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        cluster: str | None = None,
+        *,
+        threads: int = 1,
+        num_workers: int | None = None,
+        timeout_min: int = 60,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(threads)
+        if importlib.util.find_spec("submitit") is None:
+            raise MissingDependencyError("this launcher needs submitit: pip install 'delira_nca[slurm]'")
+        if cluster is not None:
+            require_choice("cluster", cluster, _CLUSTERS)
+        self.num_workers = None if num_workers is None else require_count("num_workers", num_workers)
+        submitit = importlib.import_module("submitit")
+        settings = {"timeout_min": require_count("timeout_min", timeout_min), "cpus_per_task": threads, **parameters}
+        try:
+            self._executor = submitit.AutoExecutor(folder=Path(folder), cluster=cluster)
+            self.cluster = self._executor.cluster
+            if self.num_workers is not None and self.cluster == "slurm":
+                settings.setdefault("slurm_array_parallelism", self.num_workers)
+            self._executor.update_parameters(**settings)
+        except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"submitit: {error}") from error
+
+    def _dumps(self) -> Dumps:
+        dumps: Dumps = importlib.import_module("cloudpickle").dumps
+        return dumps
+
+    @contextlib.contextmanager
+    def _open(self, num_tasks: int) -> Iterator[_Jobs]:
+        at_a_time = num_tasks
+        if self.cluster != "slurm":
+            at_a_time = self.num_workers or max(1, usable_cores() // self.threads)
+        with Interruption(lambda name: None) as interruption:
+            jobs = _Jobs(self._executor, at_a_time, _LOOKS_EVERY.get(self.cluster, 0.1), interruption)
+            try:
+                yield jobs
+            finally:
+                jobs.cancel()
+
+
+class _Jobs:
+    def __init__(self, executor: Any, at_a_time: int, looks_every: float, interruption: Interruption) -> None:
+        self._executor, self._at_a_time = executor, at_a_time
+        self._looks_every, self._interruption = looks_every, interruption
+        self._waiting: deque[tuple[int, Job]] = deque()
+        self._running: dict[int, Any] = {}
+
+    def start(self, jobs: Mapping[int, Job]) -> None:
+        self._waiting.extend(jobs.items())
+
+    def wait(self) -> tuple[int, bytes | Exception]:
+        while True:
+            self._submit()
+            for number, job in self._running.items():
+                self._interruption.conclude()
+                if job.done():
+                    del self._running[number]
+                    return number, self._answer(job)
+            time.sleep(self._looks_every)
+
+    def _submit(self) -> None:
+        fit = min(self._at_a_time - len(self._running), len(self._waiting))
+        if fit:
+            numbers, jobs = zip(*(self._waiting.popleft() for _ in range(fit)), strict=True)
+            submitted = self._executor.submit_array([SubmittedJob(job) for job in jobs])
+            self._running.update(zip(numbers, submitted, strict=True))
+
+    def _answer(self, job: Any) -> bytes | Exception:
+        if self._executor.cluster == "local" and not job.paths.result_pickle.exists():
+            return ProcessDiedError(
+                f"the process of job {job.job_id} ended without a result. Its log: {job.paths.stderr}"
+            )
+        errors = importlib.import_module("submitit.core.utils")
+        try:
+            return bytes(job.result())
+        except errors.FailedJobError as error:
+            failure = LaunchError(f"job {job.job_id} could not run the task: {error}")
+            failure.__cause__ = error
+            return failure
+        except errors.UncompletedJobError as error:
+            return ProcessDiedError(str(error))
+
+    def cancel(self) -> None:
+        """End what still runs, and wait for that on this machine."""
+        for job in self._running.values():
+            job.cancel(check=False)
+        end = time.monotonic() + (_SECONDS_TO_END if self._executor.cluster == "local" else 0.0)
+        while time.monotonic() < end and not all(job.done() for job in self._running.values()):
+            time.sleep(0.05)

@@ -1,0 +1,237 @@
+"""The parameters of an experiment: fixed and variable ones, of the model and of the training. Free of torch."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from delira_nca.errors import ConfigError, did_you_mean
+from delira_nca.experiment.parameters.section import Section, merge, places
+from delira_nca.experiment.plain_files import read_plain, write_plain
+
+__all__ = ["Parameters"]
+
+KINDS, SECTIONS = ("fixed", "variable"), ("model", "training")
+
+
+class Parameters(Section):
+    """Parameters of an experiment: ``fixed`` and ``variable`` ones, each for ``model`` and for ``training``.
+
+    Those of the model are arguments of its class, those of the training are arguments of the trainer, and what an
+    experiment wants to know (``num_epochs``, ``batch_size``). What a search varies stands among the variable ones;
+    otherwise the two are the same.
+
+    Parameters
+    ----------
+    fixed_params, variable_params : ``{"model": {...}, "training": {...}}``; copied, not kept.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not a string without a dot, or a section is neither of the two.
+
+    Examples
+    --------
+    >>> p = Parameters({"model": {"channels": 16}, "training": {"num_epochs": 3}}, {"training": {"seed": 1}})
+    >>> p["fixed.model.channels"], p.fixed.model.channels, p.nested_get("seed"), p.training
+    (16, 16, 1, {'num_epochs': 3, 'seed': 1})
+    >>> p.update({"fixed.training.num_epochs": 5})
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: 'fixed.training.num_epochs' is 3 and would become 5: say overwrite=True if it is to
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, fixed_params: Mapping[str, Any] | None = None, variable_params: Mapping[str, Any] | None = None
+    ) -> None:
+        values: dict[str, Any] = {kind: {section: {} for section in SECTIONS} for kind in KINDS}
+        super().__init__(values)
+        given = {"fixed": fixed_params or {}, "variable": variable_params or {}}
+        for kind, params in given.items():
+            if not isinstance(params, Mapping):
+                raise ConfigError(f"{kind}_params are {{'model': ..., 'training': ...}}, not {params!r}")
+        self.update(given)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        changed = Section(self.to_dict())
+        changed[key] = value
+        self._check(changed._values)
+        super().__setitem__(key, value)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Arguments of the model, fixed and variable ones together; a copy.
+
+        Raises
+        ------
+        ConfigError
+            If one has two values.
+        """
+        return self._together("model")
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Parameters of the training, fixed and variable ones together; a copy. As :attr:`model`."""
+        return self._together("training")
+
+    def _together(self, section: str) -> dict[str, Any]:
+        self._check(self._values)  # a view may have been changed
+        values: dict[str, Any] = {}
+        merged = Section(values, section)
+        for kind in KINDS:
+            for key, value in self._values.get(kind, {}).get(section, {}).items():
+                try:
+                    merge(merged, key, copy.deepcopy(value), False)
+                except ConfigError:
+                    raise ConfigError(
+                        f"{section}.{key} is fixed and variable, with two values: {merged[key]!r} and {value!r}"
+                    ) from None
+        return values
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        for kind, params in values.items():
+            if kind not in KINDS:
+                raise ConfigError(f"parameters are fixed or variable, not {kind!r}. {did_you_mean(kind, KINDS)}")
+            for section in params if isinstance(params, Mapping) else [params]:
+                is_section = isinstance(params, Mapping) and isinstance(params[section], Mapping)
+                if section not in SECTIONS or not is_section:
+                    raise ConfigError(
+                        f"{kind} parameters are of the model or of the training, each a dict, not {section!r}. "
+                        f"{did_you_mean(section, SECTIONS)}"
+                    )
+
+    def flat(self) -> dict[str, Any]:
+        """Values by dotted name, as ``fixed.model.channels``."""
+        empty = [f"{kind}.{section}" for kind in KINDS for section in SECTIONS]
+        return {name: value for name, value in super().flat().items() if name not in empty}
+
+    def update_from_arguments(self, arguments: Sequence[str]) -> Parameters:
+        """Change parameters as a command line says: ``--training.optimizer_params.lr 1e-3``, or only ``--lr=1e-3``.
+
+        A name is a whole one or the end of one; it must be there already, and its value keeps its type.
+
+        Raises
+        ------
+        ParameterKeyError
+            If there is no such parameter, or several.
+        ConfigError
+            If a value is missing, or of another type.
+
+        Examples
+        --------
+        >>> p = Parameters({"training": {"optimizer_params": {"lr": 1e-3}, "num_epochs": 3}})
+        >>> p.update_from_arguments(["--lr", "1e-2", "--training.num_epochs=7"]).training
+        {'optimizer_params': {'lr': 0.01}, 'num_epochs': 7}
+        """
+        changes, rest = {}, list(arguments)
+        while rest:
+            name, equals, text = rest.pop(0).partition("=")
+            if not name.startswith("--") or (not equals and not rest):
+                raise ConfigError(f"arguments are --name value or --name=value, not {name!r} alone")
+            name = name[2:]
+            former = self.nested_get(name)
+            place = next(p for p in places(self._values) if p == name or p.endswith(f".{name}"))
+            changes[place] = _typed(text if equals else rest.pop(0), former, place)
+        self.update(changes, overwrite=True)
+        return self
+
+    def with_changes(self, config: Any) -> Parameters:
+        """Copy with other values in the place of former ones.
+
+        Parameters
+        ----------
+        config : parameters, the path of a file, or a mapping; its names may be dotted, and those that begin with
+            neither ``fixed`` nor ``variable`` are fixed ones. None changes nothing.
+
+        Raises
+        ------
+        ConfigError
+            If it is none of these, or has what is no parameter.
+
+        Examples
+        --------
+        >>> p = Parameters({"training": {"num_epochs": 3}})
+        >>> p.with_changes({"training.num_epochs": 5}).training, p.training
+        ({'num_epochs': 5}, {'num_epochs': 3})
+        """
+        changed: Parameters = self.copy()
+        if config is None:
+            return changed
+        given = Parameters.load(config) if isinstance(config, (str, os.PathLike)) else config
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"config is Parameters, a mapping or the path of a file, not a {type(given).__name__}")
+        values = given.to_dict() if isinstance(given, Section) else dict(given)
+        named = {k if k.partition(".")[0] in KINDS else f"fixed.{k}": v for k, v in values.items()}
+        return changed.update(named, overwrite=True)  # type: ignore[no-any-return]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the parameters to a ``.json``, ``.yaml`` or ``.yml`` file.
+
+        Classes and functions are written as their import paths, and tuples come back as lists; see
+        :mod:`delira_nca.experiment.parameters.named`.
+
+        Raises
+        ------
+        ConfigError
+            For another ending, or a value that no file can hold.
+        """
+        from delira_nca.experiment.parameters.named import encode
+
+        return write_plain({kind: encode(self._values[kind], kind) for kind in KINDS}, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Parameters:
+        """Read parameters. The classes that a file names are imported: read only what you would run.
+
+        Raises
+        ------
+        MissingFileError, ConfigError
+            If there is no such file, or it holds no parameters.
+        """
+        return cls.of(read_plain(path), os.fspath(path))
+
+    @classmethod
+    def of(cls, config: Any, where: str = "config") -> Parameters:
+        """Parameters out of what a user has: parameters, ``{"fixed": ..., "variable": ...}``, or the path of a file.
+
+        A mapping with ``"model"`` and ``"training"`` holds fixed ones. The result is a copy.
+        """
+        if isinstance(config, Parameters):
+            made: Parameters = config.copy()
+            return made
+        if isinstance(config, (str, os.PathLike)):
+            return cls.load(config)
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"{where} is Parameters, a mapping or the path of a file, not a {type(config).__name__}")
+        from delira_nca.experiment.parameters.named import decode
+
+        values = config.to_dict() if isinstance(config, Section) else decode(dict(config), where)
+        if set(values) & set(SECTIONS):
+            values = {"fixed": values}
+        for kind in values:
+            if kind not in KINDS:
+                raise ConfigError(f"{where} has {kind!r}. {did_you_mean(kind, (*KINDS, *SECTIONS))}")
+        return cls(values.get("fixed"), values.get("variable"))
+
+
+def _typed(text: str, former: Any, place: str) -> Any:
+    """Value of an argument, of the type of the value that it replaces."""
+    if isinstance(former, str):
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = text
+    if former is None or value is None:
+        return value
+    wanted = (int, float) if type(former) is float else type(former)
+    if isinstance(former, (list, tuple)) and isinstance(value, (list, tuple)):
+        return type(former)(value)
+    if isinstance(value, bool) is not isinstance(former, bool) or not isinstance(value, wanted):
+        raise ConfigError(f"{place} is {former!r}, a {type(former).__name__}, which {text!r} is not")
+    return float(value) if type(former) is float else value

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.experiment.experiments.evaluate import Predictor, predict_all
+from delira_nca.losses import dice_score
+from delira_nca.models import BasicNCAModel
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+
+
+class Double(AbstractPyTorchNetwork):
+    def forward(self, x):
+        return 2 * x
+
+
+def batches(arrays, size):
+    length = len(arrays["data"])
+    return [{k: v[i : i + size] for k, v in arrays.items()} for i in range(0, length, size)]
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "data": rng.normal(size=(7, 1, 4, 4)).astype(np.float32),
+        "label": rng.integers(0, 2, (7, 1, 4, 4)),
+        "name": np.array(list("abcdefg")),
+    }
+
+
+def worst(pred, label):
+    return (2 * pred - label).abs().max()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_metrics_are_those_of_each_sample_however_they_are_batched(arrays, size):
+    predictor = Predictor(Double(), {"dice": dice_score, "worst": worst})
+    predictions, values = predict_all(predictor, batches(arrays, size))
+    assert np.array_equal(predictions, 2 * arrays["data"])
+    expected = np.abs(4 * arrays["data"] - arrays["label"]).max((1, 2, 3))
+    assert np.allclose(values["worst"], expected, rtol=1e-6)
+    for row in range(7):
+        inside, label = arrays["data"][row] > 0, arrays["label"][row] > 0
+        assert values["dice"][row] == pytest.approx(2 * (inside & label).sum() / (inside.sum() + label.sum()))
+
+
+def test_metrics_are_wired_by_name(arrays):
+    predictor = Predictor(Double(), {"bias": lambda pred, data: (pred - data).mean()}, {"bias": ["pred", "data"]})
+    values = predict_all(predictor, batches(arrays, 4))[1]
+    assert np.allclose(values["bias"], arrays["data"].mean((1, 2, 3)), atol=1e-6)
+    with pytest.raises(UnknownNameError, match="'bias' is wired to 'dat', which is not there"):
+        predict_all(Predictor(Double(), {"bias": dice_score}, {"bias": ("pred", "dat")}), batches(arrays, 4))
+
+
+def test_what_is_random_is_a_function_of_seed_and_batch(arrays, randomise):
+    network = randomise(
+        BasicNCAModel(num_image_channels=1, num_hidden_channels=2, num_output_channels=1, hidden_size=4)
+    )
+    network.inference_timesteps = 3
+
+    def predict(seed):
+        return predict_all(Predictor(network, seed=seed), batches(arrays, 4))[0]
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = predict(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(first, predict(0))
+    assert not np.array_equal(first, predict(1))
+
+
+def test_the_network_is_left_as_it_was(arrays):
+    network = Double().train()
+    modes = []
+
+    class Watching(Predictor):
+        def predict_batch(self, batch, number):
+            modes.append((self.network.training, torch.is_grad_enabled()))
+            return super().predict_batch(batch, number)
+
+    next(Watching(network).predict(batches(arrays, 4)))
+    assert modes == [(False, False)]
+    list(Watching(network).predict(batches(arrays, 4)))
+    assert network.training
+
+
+def test_predictions_of_different_shapes_are_a_list_of_samples():
+    sizes = [{"data": np.ones((2, 1, side, side), np.float32)} for side in (3, 5)]
+    predictions, values = predict_all(Predictor(Double()), sizes)
+    assert [p.shape for p in predictions] == [(1, 3, 3)] * 2 + [(1, 5, 5)] * 2
+    assert values == {}
+
+
+def test_what_cannot_be_tested_is_refused():
+    with pytest.raises(ConfigError, match="there is nothing to test"):
+        predict_all(Predictor(Double()), [])
+    with pytest.raises(ConfigError, match="metric 'dice' is called with tensors, but 3 cannot be called"):
+        Predictor(Double(), {"dice": 3})

@@ -1,0 +1,439 @@
+import copy
+import functools
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from delira_nca.data_loading import DataManager, DictDataset
+from delira_nca.errors import (
+    CallbackError,
+    CheckpointError,
+    ConfigError,
+    MissingFileError,
+    RunLockedError,
+    UnknownKeywordError,
+)
+from delira_nca.experiment.experiments.evaluate import Predictor
+from delira_nca.experiment.experiments.experiment import Experiment
+from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.io import RunLock, load_checkpoint
+from delira_nca.logging import read_csv, read_jsonl
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel, presets
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.training import PyTorchNetworkTrainer
+from delira_nca.training.callbacks import AbstractCallback, EarlyStopping
+
+ROWS = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+DATA = {"data": ROWS, "label": (ROWS @ np.array([[1.0], [2.0], [3.0]], np.float32))}
+
+
+class Linear(AbstractPyTorchNetwork):
+    def __init__(self, num_inputs, bias=True):
+        super().__init__(num_inputs=num_inputs, bias=bias)
+        self.layer = torch.nn.Linear(num_inputs, 1, bias=bias)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Counting(PyTorchNetworkTrainer):
+    def __init__(self, *args, bonus=0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.bonus = bonus
+
+
+class Negative(Predictor):
+    def predict_batch(self, batch, number):
+        prediction, parts = super().predict_batch(batch, number)
+        return -prediction, {**parts, "pred": -prediction}
+
+
+class EndAfter(AbstractCallback):
+    """Ends a training as a crash would, after so many epochs."""
+
+    def __init__(self, epochs):
+        self.epochs, self.seen = epochs, 0
+
+    def at_epoch_begin(self, trainer, *, curr_epoch, **event):
+        self.seen += 1
+        if curr_epoch > self.epochs:
+            raise OSError("the machine is gone")
+
+
+def two_optimizers(network, optimizer_cls, **params):
+    return {name: optimizer_cls([p], **params) for name, p in network.named_parameters()}
+
+
+def config(**training):
+    training = {
+        "criterions": {"mse": mse},
+        "optimizer_params": {"lr": 0.1},
+        "num_epochs": 3,
+        "batch_size": 4,
+        **training,
+    }
+    return Parameters({"model": {"num_inputs": 3}, "training": training})
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(values=None, model_cls=Linear, name="t", **kwargs):
+        return Experiment(config() if values is None else values, model_cls, name, tmp_path, **kwargs)
+
+    return make
+
+
+def weights(network):
+    return torch.cat([p.detach().flatten() for p in network.state_dict().values()])
+
+
+def test_a_run_leaves_history_scores_and_checkpoints_in_a_folder_of_its_own(make, tmp_path):
+    experiment = make(val_score_key="mse")
+    network = experiment.run(DATA, DATA)
+    run = experiment.last_run
+    assert run.network is network
+    assert run.folder == tmp_path / "t" / "run"
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
+    lines = read_jsonl(run.folder / "metrics.jsonl")
+    assert [line["val_mse"] for line in lines] == [row["val_mse"] for row in run.history]
+    assert read_csv(run.folder / "metrics.csv") == lines
+    scores = json.loads((run.folder / "scores.json").read_text())
+    assert scores["best"] == {"key": "mse", "mode": "lowest", "score": run.best_score, "epoch": run.best_epoch}
+    assert run.best_score == min(row["val_mse"] for row in run.history)
+    state = load_checkpoint(run.folder / "checkpoints" / "checkpoint_epoch_3.pt")
+    assert torch.equal(weights(network), torch.cat([t.flatten() for t in state["best_weights"].values()]))
+    assert json.loads((run.folder / "environment.json").read_text())["versions"]["torch"]
+
+
+def test_calling_it_is_running_it_and_the_best_network_comes_back(make):
+    experiment = make(config(optimizer_params={"lr": 3.0}, num_epochs=4), val_score_key="mse")
+    network = experiment(DATA, DATA)
+    best = experiment.last_run.best_epoch
+    assert best < 4
+    with torch.no_grad():
+        error = mse(network(torch.from_numpy(DATA["data"])), torch.from_numpy(DATA["label"]))
+    assert error.item() == pytest.approx(experiment.last_run.history[best - 1]["val_mse"], rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run_whatever_was_drawn_before(make):
+    torch.manual_seed(1)
+    first = weights(make().run(DATA))
+    torch.manual_seed(2)
+    np.random.seed(3)
+    assert torch.equal(first, weights(make().run(DATA)))
+    assert not torch.equal(first, weights(make(config(seed=1)).run(DATA)))
+
+
+def test_setup_makes_network_and_trainer_of_both_kinds_of_parameters(make):
+    params = config()
+    params["variable.model.bias"] = False
+    trainer = make(params, checkpoint_freq=5, metrics={"mae": torch.nn.functional.l1_loss}).setup(fold=2)
+    assert trainer.network.init_kwargs == {"num_inputs": 3, "bias": False}
+    assert (trainer.fold, trainer.save_freq, trainer.save_path) == (2, 5, None)
+    assert trainer.metrics == {"mae": torch.nn.functional.l1_loss}
+    assert trainer.optimizers["default"].param_groups[0]["lr"] == 0.1
+    other = make(params).setup({"training": {"optimizer_params": {"lr": 0.5}}})
+    assert other.optimizers["default"].param_groups[0]["lr"] == 0.5
+    assert other.optimizers["default"].param_groups[0]["params"][0] is next(other.network.parameters())
+
+
+def test_the_classes_of_the_user_are_taken(make):
+    experiment = make(trainer_cls=Counting, predictor_cls=Negative, optim_builder=two_optimizers, bonus=7)
+    trainer = experiment.setup()
+    assert isinstance(trainer, Counting)
+    assert trainer.bonus == 7
+    assert set(trainer.optimizers) == {"layer.weight", "layer.bias"}
+    network = experiment.run(DATA)
+    predictions, _ = experiment.test(network, DATA, {})
+    assert np.allclose(predictions, -network(torch.from_numpy(DATA["data"])).detach().numpy())
+
+
+def test_names_stand_for_classes_and_functions(make):
+    values = config(
+        optimizer_cls="SGD",
+        lr_scheduler_cls="torch.optim.lr_scheduler.StepLR",
+        lr_scheduler_params={"step_size": 1},
+        criterions={"mse": "delira_nca.losses.mse"},
+        metrics={"l1": torch.nn.L1Loss, "sum": functools.partial(torch.nn.L1Loss, reduction="sum")},
+    )
+    trainer = make(values).setup()
+    assert isinstance(trainer.optimizers["default"], torch.optim.SGD)
+    assert trainer.criterions["mse"] is mse
+    assert trainer.metrics["sum"].reduction == "sum"
+    with pytest.raises(ConfigError, match="optimizer_cls: torch.optim has no 'Adm'. .* Did you mean 'Adam"):
+        make(config(optimizer_cls="Adm")).setup()
+    with pytest.raises(ConfigError, match="not a class derived from Optimizer"):
+        make(config(optimizer_cls="delira_nca.losses.mse")).setup()
+
+
+def test_an_automaton_is_made_of_its_preset_and_of_plain_values(make, tmp_path):
+    model = presets.growing(training_timesteps=2, inference_timesteps=2)
+    values = {"model": model, "training": {"num_epochs": 1, "batch_size": 2}}
+    experiment = make(values, BasicNCAModel)
+    assert experiment.make_network().num_trainable_parameters() == 8336
+    again = Experiment.load(experiment.save(tmp_path / "saved.yaml"))
+    assert again.make_network().num_trainable_parameters() == 8336
+    plain = {"model": {**model, "perception": model["perception"].to_dict(), "rule": {"hidden_size": 128}}}
+    assert make(plain, BasicNCAModel).make_network().num_trainable_parameters() == 8336
+
+
+def test_nothing_that_was_given_is_changed(make):
+    given = {"model": {"num_inputs": 3}, "training": config().to_dict()["fixed"]["training"]}
+    before = copy.deepcopy(given)
+    stopping = EarlyStopping("mse", patience=1)
+    callbacks = [stopping]
+    experiment = make(given, callbacks=callbacks)
+    own = experiment.config.copy()
+    override = {"training": {"optimizer_params": {"lr": 0.01}, "num_epochs": 2}}
+    experiment.run(DATA, config=override)
+    assert len(experiment.last_run.history) == 2
+    assert given == before
+    assert override == {"training": {"optimizer_params": {"lr": 0.01}, "num_epochs": 2}}
+    assert experiment.config == own
+    assert callbacks == [stopping]
+    assert stopping.state_dict() == EarlyStopping("mse", patience=1).state_dict()
+    experiment.run(DATA)
+    assert len(experiment.last_run.history) == 3
+
+
+def test_two_experiments_in_the_same_moment_get_two_folders(make):
+    folders = set()
+    for _ in range(3):
+        experiment = make(config(num_epochs=1))
+        experiment.run(DATA)
+        folders.add(experiment.last_run.folder.name)
+    assert folders == {"run", "run-2", "run-3"}
+
+
+def test_a_run_that_was_ended_goes_on_as_if_it_had_not_been_and_the_next_gets_its_own_folder(make):
+    def crashing(epochs):
+        return make(config(num_epochs=5), name="crashed", val_score_key="mse", callbacks=[EndAfter(epochs)])
+
+    straight = make(config(num_epochs=5), val_score_key="mse", callbacks=[EndAfter(99)])
+    expected = weights(straight.run(DATA, DATA))
+    experiment = crashing(2)
+    with pytest.raises(CallbackError, match="the machine is gone"):
+        experiment.run(DATA, DATA)
+    folder = experiment.folder / "run"
+    assert not (folder / "scores.json").exists()
+    experiment = crashing(99)
+    network = experiment.resume(folder, DATA, DATA)
+    assert torch.equal(weights(network), expected)
+    assert experiment.last_run.history == straight.last_run.history
+    for name in ("metrics.jsonl", "metrics.csv", "scores.json"):
+        assert (folder / name).read_bytes() == (straight.last_run.folder / name).read_bytes()
+    experiment.run(DATA, DATA)
+    assert experiment.last_run.folder.name == "run-2"
+
+
+def test_auto_goes_on_with_the_newest_run_of_the_same_settings_or_begins(make):
+    experiment = make()
+    experiment.run(DATA, resume="auto")
+    first = experiment.last_run
+    experiment.run(DATA, resume="auto")
+    assert experiment.last_run.folder == first.folder
+    assert experiment.last_run.history == first.history
+    experiment.run(DATA, resume="auto", num_epochs=4)
+    assert [row["epoch"] for row in experiment.last_run.history] == [1, 2, 3, 4]
+    other = make(config(seed=5))
+    other.run(DATA, resume="auto")
+    assert other.last_run.folder.name == "run-2"
+    experiment.run(DATA, resume=first.folder, num_epochs=5)
+    assert (experiment.last_run.folder, len(experiment.last_run.history)) == (first.folder, 5)
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(make, tmp_path):
+    experiment = make()
+    experiment.run(DATA)
+    folder = experiment.last_run.folder
+    with pytest.raises(ConfigError, match="config.fixed.training.optimizer_params.lr is 0.5 here and was 0.1"):
+        make(config(optimizer_params={"lr": 0.5})).resume(folder, DATA)
+    with pytest.raises(ConfigError, match="trainer_cls.class_path is .*Counting"):
+        make(trainer_cls=Counting).resume(folder, DATA)
+    make(config(optimizer_params={"lr": 0.5})).resume(folder, DATA, config={"training.optimizer_params.lr": 0.1})
+    with pytest.raises(MissingFileError, match="there is no experiment in .*nowhere"):
+        experiment.resume(tmp_path / "nowhere", DATA)
+    with RunLock(folder / "checkpoints"), pytest.raises(RunLockedError):
+        experiment.resume(folder, DATA, num_epochs=9)
+
+
+def test_what_cannot_work_fails_before_there_is_a_folder(make, tmp_path):
+    cases = [
+        (make(config(savefreq=3)), UnknownKeywordError, "takes no argument 'savefreq'"),
+        (
+            make({"model": {"inputs": 3}, "training": {"num_epochs": 1, "batch_size": 2}}),
+            ConfigError,
+            "Linear cannot be",
+        ),
+        (make(config(num_epochs=None)), ConfigError, "how many epochs"),
+        (make(config(num_epochs=0)), ConfigError, "num_epochs is a whole number of at least 1, not 0"),
+        (make(config(batch_size=None)), ConfigError, "the batch size is not known: give training.batch_size"),
+        (make(config(save_path="x")), ConfigError, "'save_path' cannot be set: each run gets a folder"),
+        (make(config(metrics=[mse])), ConfigError, "metrics are functions by name"),
+        (
+            make(metrics={"a": mse}, seed=1).with_config({"training": {"seed": 2}}),
+            ConfigError,
+            "'seed' is both a train",
+        ),
+    ]
+    for experiment, error, message in cases:
+        with pytest.raises(error, match=message):
+            experiment.run(DATA)
+    with pytest.raises(MissingFileError, match="there are no data at .*nowhere.npz"):
+        make().run(tmp_path / "nowhere.npz")
+    with pytest.raises(ConfigError, match="data must be a dataset"):
+        make().run(3)
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"model_cls": 3}, "model_cls is a class derived from Module, not 3"),
+        ({"model_cls": dict}, "model_cls is a class derived from Module"),
+        ({"trainer_cls": Linear}, "trainer_cls is a class derived from AbstractNetworkTrainer"),
+        ({"predictor_cls": Linear}, "predictor_cls is a class derived from Predictor"),
+        ({"val_score_mode": "hihgest"}, "unknown score mode 'hihgest'. .* Did you mean 'highest'"),
+        ({"optim_builder": 3}, "optim_builder makes the optimizers of a network, but 3 is no function"),
+        ({"save_freq": 3}, "'save_freq' cannot be set: it is called checkpoint_freq here"),
+        ({"num_epochs": 3}, "'num_epochs' belongs into the config"),
+        ({"values": 3}, "config is Parameters, a mapping or the path of a file, not a int"),
+    ],
+)
+def test_an_experiment_that_cannot_be_is_refused(make, kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**kwargs)
+
+
+def test_data_may_be_a_manager_a_dataset_a_dict_a_path_or_a_function(make, tmp_path):
+    np.savez(tmp_path / "data.npz", **DATA)
+    kinds = [DATA, DictDataset(DATA), tmp_path / "data.npz", functools.partial(DictDataset, DATA)]
+    found = [weights(make().run(data, data)) for data in kinds]
+    assert all(torch.equal(one, found[0]) for one in found)
+    with DataManager(DATA, 12) as manager:
+        experiment = make(config(batch_size=None))
+        experiment.run(manager)
+        assert manager.batch_size == 12
+
+
+def test_a_test_is_exact_over_samples(make):
+    experiment = make()
+    network = experiment.run(DATA)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(DATA["data"])).numpy()
+
+    def worst(pred, label):
+        return (pred - label).abs().max()
+
+    exact = np.abs(expected - DATA["label"])
+    for size in (1, 5, 12):
+        predictions, metrics = experiment.test(network, DATA, {"worst": worst}, test_kwargs={"batch_size": size})
+        assert np.allclose(predictions, expected, atol=1e-6)
+        assert metrics["worst"] == pytest.approx(exact.mean(), rel=1e-5)
+    rows = experiment.test(network, DATA, {"worst": worst}, per_sample=True)[1]["worst"]
+    assert np.allclose(rows, exact[:, 0], rtol=1e-5)
+    shuffled = DataManager(DATA, 5, transforms=lambda batch: {**batch, "data": 0 * batch["data"]})
+    plain, _ = experiment.test(network, shuffled, {}, test_kwargs={"transforms": None})
+    assert np.allclose(plain, expected, atol=1e-6)
+    assert shuffled.transforms is not None
+
+
+def test_a_network_is_found_in_the_folder_of_its_run(make, tmp_path):
+    experiment = make(config(optimizer_params={"lr": 3.0}, num_epochs=4), val_score_key="mse")
+    best = experiment.run(DATA, DATA)
+    folder = experiment.last_run.folder
+    again = Experiment.load(folder)
+    assert torch.equal(weights(again.load_network(folder)), weights(best))
+    last = again.load_network(folder, best=False)
+    assert not torch.equal(weights(last), weights(best))
+    assert again.test(folder, DATA, {"mse": mse})[1] == experiment.test(best, DATA, {"mse": mse})[1]
+    with pytest.raises(MissingFileError, match="there is no checkpoint of a run in .*nowhere"):
+        experiment.load_network(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="does not fit a Linear of this config"):
+        experiment.with_config({"model": {"num_inputs": 4}}).load_network(folder)
+
+
+def test_saving_and_loading_give_the_same_experiment(make, tmp_path):
+    experiment = make(
+        config(metrics={"mae": torch.nn.functional.l1_loss}),
+        val_score_key="mse",
+        checkpoint_freq=2,
+        trainer_cls=Counting,
+        predictor_cls=Negative,
+        optim_builder=two_optimizers,
+        bonus=3,
+        callbacks=[functools.partial(EarlyStopping, "mse", patience=1)],
+    )
+    for path in (tmp_path / "saved", tmp_path / "e.json", tmp_path / "e.yaml"):
+        file = experiment.save(path)
+        again = Experiment.load(path)
+        assert again.config == experiment.config
+        ours, theirs = experiment.settings(), again.settings()
+        for name in ("model_cls", "trainer_cls", "predictor_cls", "optim_builder", "checkpoint_freq", "val_score_key"):
+            assert ours[name] == theirs[name]
+        assert again.trainer_kwargs["bonus"] == 3
+        assert b"pickle" not in file.read_bytes()
+    assert torch.equal(weights(again.run(DATA)), weights(experiment.run(DATA)))
+
+
+def test_what_has_no_name_is_not_saved_but_runs_and_is_remarked(make, tmp_path):
+    experiment = make(config(criterions={"own": lambda pred, label: mse(pred, label)}))
+    with pytest.raises(ConfigError, match=r"config.fixed.training.criterions.own is the function .*<lambda>"):
+        experiment.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    experiment.run(DATA)
+    folder = experiment.last_run.folder
+    with pytest.raises(ConfigError, match="criterions.own was the function .*<lambda>, which no file holds"):
+        Experiment.load(folder)
+    experiment.resume(folder, DATA, num_epochs=4)
+    assert len(experiment.last_run.history) == 4
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        (
+            "model_cls",
+            {"class_path": "pathlib.Path"},
+            "pathlib.Path is the class Path, not a class derived from",
+        ),
+        ("trainer_cls", {"class_path": "torch.nn.Linear"}, "not a class derived from AbstractNetworkTrainer"),
+        ("predictor_cls", {"class_path": "torch.nn.Linear"}, "not a class derived from Predictor"),
+        ("model_cls", {"class_path": "delira_nca.models.BasicNCAModl"}, "Did you mean 'BasicNCAModel'"),
+        ("model_cls", "delira_nca.models.BasicNCAModel", "model_cls was .*, which has no import path"),
+        ("optim_builder", {"class_path": "subprocess.Popen"}, "is no class that a setting names"),
+        ("nmae", "x", "takes no argument 'nmae'. .* Did you mean 'name'"),
+        ("format_version", 99, "which is newer than this one"),
+    ],
+)
+def test_a_file_that_names_something_else_is_refused(make, tmp_path, entry, value, message):
+    path = make().save(tmp_path / "e.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), entry: value}))
+    with pytest.raises(ConfigError, match=message):
+        Experiment.load(path)
+
+
+def test_a_config_may_be_a_file(make, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "model: {num_inputs: 3}\n"
+        "training:\n  criterions: {mse: delira_nca.losses.mse}\n  optimizer_params: {lr: 1e-1}\n"
+        "  num_epochs: 3\n  batch_size: 4\n"
+    )
+    assert torch.equal(weights(make(tmp_path / "c.yaml").run(DATA)), weights(make().run(DATA)))
+    (tmp_path / "change.json").write_text('{"training": {"seed": 1}}')
+    changed = make().run(DATA, config=tmp_path / "change.json")
+    assert torch.equal(weights(changed), weights(make(config(seed=1)).run(DATA)))
+
+
+def test_it_tells_what_it_is(make):
+    assert repr(make()).startswith("Experiment('t', Linear, {'fixed.model.num_inputs': 3")
+    assert time.strptime(json.loads(_environment(make()))["time"][:10], "%Y-%m-%d")
+
+
+def _environment(experiment):
+    experiment.run(DATA)
+    return (experiment.last_run.folder / "environment.json").read_text()

@@ -1,0 +1,140 @@
+"""What holds for every launcher: the same values, and a task that fails or dies takes no other one with it."""
+
+import importlib.util
+import pickle
+
+import pytest
+
+from delira_nca.errors import ConfigError, UnknownKeywordError
+from delira_nca.experiment.launchers import (
+    LAUNCHERS,
+    Launcher,
+    LaunchError,
+    ProcessDiedError,
+    SerialLauncher,
+    launcher_by_name,
+    values,
+)
+
+PACKAGES = {"ray": "ray", "submitit": "submitit"}
+OPTIONS = {"pool": {"num_workers": 2}, "ray": {"num_workers": 2}, "submitit": {"cluster": "local", "num_workers": 2}}
+
+
+@pytest.fixture(scope="module", params=sorted(LAUNCHERS))
+def launcher(request, tmp_path_factory):
+    if request.param in PACKAGES:
+        pytest.importorskip(PACKAGES[request.param], reason=f"{PACKAGES[request.param]} is not installed")
+    options = dict(OPTIONS.get(request.param, {}))
+    if request.param == "submitit":
+        options["folder"] = tmp_path_factory.mktemp("jobs")
+    return launcher_by_name(request.param, **options)
+
+
+@pytest.fixture(scope="module")
+def outcomes(launcher, tasks, tmp_path_factory):
+    """What became of one of each kind, all in one run."""
+    folder = str(tmp_path_factory.mktemp("notes"))
+    given = {
+        "trains": {"what": "train", "seed": 0},
+        "divides": {"what": "divide", "number": 1, "by": 0},
+    }
+    if not isinstance(launcher, SerialLauncher):
+        given |= {
+            "dies once": {"what": "die", "folder": folder, "name": "once", "times": 1},
+            "dies always": {"what": "die", "folder": folder, "name": "always", "times": 9},
+        }
+    found = dict(zip(given, launcher.run(tasks.do, given.values(), retries=1), strict=True))
+    assert [each.task for each in found.values()] == list(given.values())
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tasks):
+    return tasks.train(seed=0)["mse"]
+
+
+def test_it_is_a_launcher(launcher):
+    assert isinstance(launcher, Launcher)
+
+
+def test_the_values_are_those_of_a_plain_call_to_the_last_bit(outcomes, expected):
+    outcome = outcomes["trains"]
+    assert outcome.value["mse"] == expected
+    assert outcome.ok
+    assert outcome.attempts == 1
+    assert 0 < outcome.seconds < 100
+
+
+def test_each_task_has_the_threads_that_were_asked_for(outcomes):
+    assert outcomes["trains"].value["threads"] == 1
+
+
+def test_an_exception_comes_back_with_the_arguments_and_the_lines_that_it_came_from(outcomes):
+    outcome = outcomes["divides"]
+    assert not outcome.ok
+    assert outcome.value is None
+    assert isinstance(outcome.error, ZeroDivisionError)
+    assert outcome.attempts == 1
+    assert outcome.task == {"what": "divide", "number": 1, "by": 0}
+    assert "return number / by" in str(outcome.error.__cause__)
+    with pytest.raises(
+        LaunchError, match=r"what='divide', number=1, by=0: ZeroDivisionError: division by zero"
+    ) as info:
+        values([outcomes["trains"], outcome])
+    assert info.value.__cause__ is outcome.error
+    assert info.value.failed == (outcome,)
+
+
+def test_a_task_whose_process_died_is_begun_again(outcomes, launcher):
+    if isinstance(launcher, SerialLauncher):
+        pytest.skip("what kills a task kills the program")
+    assert outcomes["dies once"].value == "once"
+    assert outcomes["dies once"].attempts == 2
+
+
+def test_a_task_whose_process_dies_again_and_again_is_given_up(outcomes, launcher):
+    if isinstance(launcher, SerialLauncher):
+        pytest.skip("what kills a task kills the program")
+    assert isinstance(outcomes["dies always"].error, ProcessDiedError)
+    assert outcomes["dies always"].attempts == 2
+
+
+def test_what_cannot_be_imported_elsewhere_is_refused_before_anything_starts(launcher, tasks):
+    with pytest.raises(ConfigError, match=r"<lambda> cannot be sent to other processes .* at the top of a module"):
+        launcher.run(lambda number: number, [{"number": 1}])
+    with pytest.raises(ConfigError, match=r"the task number=.*, by=2 cannot be sent .* a marker stays here"):
+        launcher.run(tasks.divide, [{"number": tasks.Marker(), "by": 2}])
+
+
+def test_arguments_that_do_not_fit_are_refused_before_anything_starts(launcher, tasks):
+    with pytest.raises(UnknownKeywordError, match=r"divide takes no argument 'numbr'.* Did you mean 'number'\?"):
+        launcher.run(tasks.divide, [{"number": 1, "by": 2}, {"numbr": 1, "by": 2}])
+    with pytest.raises(ConfigError, match=r"divide cannot be called with number=1: missing a required argument: 'by'"):
+        launcher.run(tasks.divide, [{"number": 1}])
+    with pytest.raises(ConfigError, match="a task is a mapping of keyword arguments, not 3"):
+        launcher.run(tasks.divide, [3])
+    with pytest.raises(ConfigError, match="a launcher calls a function, not 'divide'"):
+        launcher.run("divide", [])
+    with pytest.raises(ConfigError, match="retries is a whole number of at least 0, not -1"):
+        launcher.run(tasks.divide, [], retries=-1)
+    with pytest.raises(
+        ConfigError, match="retry_exceptions is a class of exceptions, or a tuple of them, not 'OSError'"
+    ):
+        launcher.run(tasks.divide, [], retry_exceptions="OSError")
+
+
+def test_no_tasks_are_no_work(launcher, tasks):
+    assert launcher.run(tasks.divide, []) == []
+
+
+def test_a_launcher_can_be_sent_itself(launcher):
+    assert type(pickle.loads(pickle.dumps(launcher))) is type(launcher)
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES))
+def test_a_missing_package_is_named_with_its_extra(name, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda each: None if each == PACKAGES[name] else find(each))
+    extra = {"ray": "ray", "submitit": "slurm"}[name]
+    with pytest.raises(ImportError, match=rf"pip install 'delira_nca\[{extra}\]'"):
+        launcher_by_name(name, **({"folder": tmp_path} if name == "submitit" else {}))

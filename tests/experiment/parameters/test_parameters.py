@@ -1,0 +1,282 @@
+import copy
+import functools
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError, MissingFileError, ParameterKeyError
+from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.experiment.plain_files import read_plain
+from delira_nca.losses import mse
+from delira_nca.models import Perception
+from delira_nca.models.alive import AliveMask
+
+
+@pytest.fixture
+def params():
+    return Parameters(
+        {"model": {"channels": 16, "steps": (48, 64)}, "training": {"num_epochs": 3, "optimizer_params": {"lr": 1e-3}}},
+        {"model": {"fire_rate": 0.5}, "training": {"seed": 1, "optimizer_params": {"weight_decay": 0.1}}},
+    )
+
+
+def test_a_value_is_found_by_dots_and_by_attributes(params):
+    assert params["fixed.model.channels"] == params.fixed.model.channels == params.fixed["model"]["channels"] == 16
+    assert params.fixed.training.optimizer_params == {"lr": 1e-3}
+    assert list(params) == ["fixed", "variable"]
+    assert "fixed.training.optimizer_params.lr" in params
+    assert "fixed.training.lr" not in params
+
+
+def test_model_and_training_are_what_is_fixed_and_variable_together(params):
+    assert params.model == {"channels": 16, "steps": (48, 64), "fire_rate": 0.5}
+    assert params.training["optimizer_params"] == {"lr": 1e-3, "weight_decay": 0.1}
+    params.training["seed"] = 7
+    assert params["variable.training.seed"] == 1
+
+
+def test_a_parameter_that_is_fixed_and_variable_is_refused_when_it_is_used(params):
+    params["variable.model.channels"] = 16
+    assert params.model["channels"] == 16
+    params["variable.model.channels"] = 12
+    with pytest.raises(ConfigError, match=r"model.channels is fixed and variable, with two values: 16 and 12"):
+        _ = params.model
+
+
+def test_setting_reaches_all_views(params):
+    view = params.fixed.training
+    params.fixed.training.optimizer_params.lr = 2e-3
+    view["scheduler.gamma"] = 0.5
+    assert params["fixed.training.optimizer_params.lr"] == 2e-3
+    assert params["fixed.training"]["scheduler"] == {"gamma": 0.5}
+    del params["fixed.training.scheduler"]
+    assert "scheduler" not in view
+
+
+def test_what_is_missing_is_an_error_of_both_kinds_with_the_nearest_name(params):
+    with pytest.raises(KeyError, match="no parameter 'fixed.model.chanels'. .* Did you mean 'fixed.model.chann"):
+        _ = params["fixed.model.chanels"]
+    with pytest.raises(ValueError, match="there is no parameter"):
+        _ = params["fixed.modell.channels"]
+    with pytest.raises(AttributeError, match="there is no parameter 'fixed.modle'"):
+        _ = params.fixed.modle
+    with pytest.raises(ParameterKeyError, match="'fixed.model.steps.low'"):
+        _ = params["fixed.model.steps.low"]
+    assert params.get("fixed.model.nothing", 5) == 5
+
+
+def test_nested_get_finds_what_is_there_once(params):
+    assert params.nested_get("channels") == 16
+    assert params.nested_get("optimizer_params.lr") == 1e-3
+    assert params.nested_get("variable.model.fire_rate") == 0.5
+    assert params.nested_get("momentum", None) is None
+    with pytest.raises(KeyError, match="there is no parameter 'chanels' anywhere.* Did you mean 'channels'"):
+        params.nested_get("chanels")
+    with pytest.raises(
+        KeyError,
+        match="'optimizer_params' is ambiguous: it is in fixed.training.optimizer_params and variable",
+    ):
+        params.nested_get("optimizer_params", None)
+
+
+def test_update_joins_and_never_overwrites_in_silence(params):
+    before = params.copy()
+    with pytest.raises(ValueError, match=r"'fixed.training.optimizer_params.lr' is 0.001 and would become 0.1: say"):
+        params.update({"fixed": {"model": {"new": 1}, "training": {"optimizer_params": {"lr": 0.1}}}})
+    assert params == before
+    params.update({"fixed.model.new": 1, "fixed": {"model": {"channels": 16}}})
+    assert params.model == {**before.model, "new": 1}
+    params.update({"fixed.training.optimizer_params": {"lr": 0.1}}, overwrite=True)
+    assert params["fixed.training.optimizer_params"] == {"lr": 0.1}
+    other = Parameters({"model": {"depth": 2}})
+    assert params.update(other)["fixed.model.depth"] == 2
+    with pytest.raises(ConfigError, match="is {'lr': 0.1} and would become 3"):
+        params.update({"fixed.training.optimizer_params": 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fixd": {}}, "parameters are fixed or variable, not 'fixd'. .* Did you mean 'fixed'"),
+        ({"fixed": {"modell": {}}}, "of the model or of the training, each a dict, not 'modell'. .*mean 'model'"),
+        ({"fixed": 3}, "of the model or of the training"),
+        ({"fixed.model": "large"}, "is {.*} and would become 'large'|each a dict"),
+        ({"fixed.model.a": {"b.c": 1}}, "named by a word without a dot, not 'b.c'"),
+        ({"fixed.model.a": {3: 1}}, "named by a word without a dot, not 3"),
+        ({"fixed..a": 1}, "a parameter has a name such as"),
+    ],
+)
+def test_what_has_no_place_is_refused_and_nothing_changes(params, values, message):
+    before = params.copy()
+    with pytest.raises(ConfigError, match=message):
+        params.update(values, overwrite=True)
+    with pytest.raises(ConfigError):
+        params.update(values)
+    assert params == before
+    with pytest.raises(ConfigError, match="not 'large'|each a dict"):
+        params["fixed"] = "large"
+    assert params == before
+
+
+def test_a_section_that_nobody_knows_is_noticed_when_parameters_are_used(params):
+    params.fixed["modle"] = {"channels": 12}
+    with pytest.raises(ConfigError, match="not 'modle'"):
+        _ = params.model
+
+
+def test_flat_names_every_value(params):
+    assert params.flat() == {
+        "fixed.model.channels": 16,
+        "fixed.model.steps": (48, 64),
+        "fixed.training.num_epochs": 3,
+        "fixed.training.optimizer_params.lr": 1e-3,
+        "variable.model.fire_rate": 0.5,
+        "variable.training.seed": 1,
+        "variable.training.optimizer_params.weight_decay": 0.1,
+    }
+    assert Parameters().flat() == {}
+    assert Parameters({"training": {"optimizer_params": {}}}).flat() == {"fixed.training.optimizer_params": {}}
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, Parameters.copy, lambda p: pickle.loads(pickle.dumps(p))]
+)
+def test_copies_are_equal_and_share_nothing(params, duplicate):
+    other = duplicate(params)
+    assert type(other) is Parameters
+    assert other == params
+    other.fixed.training.optimizer_params.lr = 5.0
+    assert params["fixed.training.optimizer_params.lr"] == 1e-3
+    assert other != params
+
+
+def test_what_was_given_is_copied_and_never_changed(params):
+    given = {"model": {"sizes": [1, 2]}}
+    made = Parameters(given)
+    made["fixed.model.sizes"].append(3)
+    made["fixed.model.more"] = 1
+    assert given == {"model": {"sizes": [1, 2]}}
+    assert Parameters({"model": {"a": np.ones(2)}}) != Parameters({"model": {"a": np.ones(3)}})
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml", "yml"])
+def test_a_file_holds_all_of_it(params, tmp_path, ending):
+    params["fixed.training.criterions"] = {"mse": mse, "part": functools.partial(mse)}
+    params["fixed.training.optimizer_cls"] = torch.optim.Adam
+    params["fixed.model.alive"] = AliveMask(channel=1)
+    params["fixed.model.lr"] = 1e-07
+    path = params.save(tmp_path / f"p.{ending}")
+    again = Parameters.load(path)
+    assert again["fixed.model.steps"] == [48, 64]
+    assert again["fixed.training.criterions.mse"] is mse
+    assert again["fixed.training.optimizer_cls"] is torch.optim.Adam
+    assert again["fixed.model.alive"] == AliveMask(channel=1)
+    for changed in (params, again):
+        changed["fixed.model.steps"] = 0
+        del changed["fixed.training.criterions.part"]
+    assert again == params
+
+
+def test_parts_of_an_automaton_come_back_as_they_were(tmp_path):
+    params = Parameters({"model": {"perception": Perception("identity", "laplacian", padding="circular")}})
+    again = Parameters.load(params.save(tmp_path / "p.json"))["fixed.model.perception"]
+    assert again.to_dict() == params["fixed.model.perception"].to_dict()
+
+
+def test_yaml_of_a_person_is_read_as_meant(tmp_path):
+    (tmp_path / "p.yaml").write_text(
+        "training:\n  optimizer_params: {lr: 1e-3}\n  name: '1e-3'\nmodel:\n  steps: [4, 8]\n"
+    )
+    params = Parameters.load(tmp_path / "p.yaml")
+    assert params.training == {"optimizer_params": {"lr": 1e-3}, "name": "1e-3"}
+    assert params.model == {"steps": [4, 8]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.json", '{"fixed": {"model": {"a": 1, "a": 2}}}', "'a' stands there twice"),
+        ("p.yaml", "fixed:\n  model:\n    a: 1\n    a: 2\n", "'a' stands there twice"),
+        ("p.json", "[1]", "holds a list, not a mapping"),
+        ("p.json", "{", "is no JSON"),
+        ("p.yaml", "a: [", "it is no YAML"),
+        ("p.json", '{"fixd": {}}', "has 'fixd'. .* Did you mean 'fixed'"),
+        ("p.json", '{"model": {"x": {"class_path": "os.path.nothing"}}}', "has no 'nothing'"),
+    ],
+)
+def test_a_file_that_holds_no_parameters_is_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        Parameters.load(tmp_path / name)
+
+
+def test_files_that_are_not_there_or_have_no_form_are_refused(params, tmp_path):
+    with pytest.raises(MissingFileError, match="nowhere.json cannot be read"):
+        read_plain(tmp_path / "nowhere.json")
+    with pytest.raises(ConfigError, match="written as .json, .yaml or .yml, not 'p.toml'"):
+        params.save(tmp_path / "p.toml")
+    params["fixed.training.criterions"] = {"own": lambda pred, label: 0}
+    with pytest.raises(ConfigError, match="fixed.training.criterions.own is the function .*cannot be written"):
+        params.save(tmp_path / "p.json")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "value"),
+    [
+        (["--training.seed", "7"], "variable.training.seed", 7),
+        (["--seed=7"], "variable.training.seed", 7),
+        (["--lr", "1e-2"], "fixed.training.optimizer_params.lr", 1e-2),
+        (["--lr", "1"], "fixed.training.optimizer_params.lr", 1.0),
+        (["--fixed.model.steps", "[8, 12]"], "fixed.model.steps", (8, 12)),
+        (["--fixed.model.channels", "-3"], "fixed.model.channels", -3),
+    ],
+)
+def test_a_command_line_changes_what_is_there_and_keeps_its_type(params, arguments, place, value):
+    params.update_from_arguments(arguments)
+    assert params[place] == value
+    assert type(params[place]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sed", "7"], "there is no parameter 'sed' anywhere.* Did you mean 'seed'"),
+        (["--optimizer_params", "7"], "is ambiguous"),
+        (["--channels", "many"], "fixed.model.channels is 16, a int, which 'many' is not"),
+        (["--channels", "3.5"], "which '3.5' is not"),
+        (["--channels", "True"], "which 'True' is not"),
+        (["--channels"], "arguments are --name value"),
+        (["channels", "3"], "arguments are --name value"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_changes_nothing(params, arguments, message):
+    before = params.copy()
+    with pytest.raises(ConfigError, match=message):
+        params.update_from_arguments(["--seed", "3", *arguments])
+    assert params == before
+
+
+def test_parameters_are_made_of_what_a_user_has(params, tmp_path):
+    assert Parameters.of(params) == params
+    assert Parameters.of(params) is not params
+    assert Parameters.of(params.to_dict()) == params
+    assert Parameters.of({"training": {"a": 1}}) == Parameters({"training": {"a": 1}})
+    (tmp_path / "p.json").write_text(json.dumps({"variable": {"model": {"a": 1}}}))
+    assert Parameters.of(tmp_path / "p.json") == Parameters(None, {"model": {"a": 1}})
+    for wrong in (3, [("model", {})]):
+        with pytest.raises(ConfigError, match="a mapping or the path of a file, not a"):
+            Parameters.of(wrong)
+    with pytest.raises(ConfigError, match="fixed_params are"):
+        Parameters([1])
+
+
+def test_changes_leave_the_original_alone(params):
+    changed = params.with_changes({"training": {"num_epochs": 9}, "variable.training.seed": 2})
+    assert (changed.training["num_epochs"], changed.training["seed"]) == (9, 2)
+    assert (params.training["num_epochs"], params.training["seed"]) == (3, 1)
+    with pytest.raises(ConfigError, match="not 'modell'"):
+        params.with_changes({"modell": {"a": 1}})
