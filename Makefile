@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
 .PHONY: demo test test-all lint types docs faults benchmark-data benchmark-rollout benchmark-trainer
-.PHONY: benchmark-live sanitize clean
+.PHONY: benchmark-live benchmark-store sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow --precision bfloat16
@@ -38,6 +38,9 @@ benchmark-rollout: .venv/.dev
 
 benchmark-live: .venv/.dev
 	$(BIN)/python -m benchmarks.live
+
+benchmark-store: .venv/.dev
+	$(BIN)/python -m benchmarks.store
 
 benchmark-trainer: .venv/.dev
 	$(BIN)/python -m benchmarks.trainer

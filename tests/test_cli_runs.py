@@ -72,6 +72,17 @@ def test_a_run_is_gone_on_with(file, capsys):
     assert "resume after epoch 2" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(120)
+def test_a_sweep_runs_in_processes_and_prints_the_best_first(file, capsys, tmp_path):
+    options = ["--launcher", "pool", "--num-workers", "2", "--plot", "sweep.png"]
+    assert main(["sweep", file, "--trainer.lr", "[0.0, 1e-2]", *options]) == 0
+    header, best, other, picture = capsys.readouterr().out.splitlines()
+    assert header.split() == ["run", "state", "trainer.lr", "mse", "epoch"]
+    assert best.split()[:3] == ["flower-001", "done", "0.01"]
+    assert other.split()[:3] == ["flower-000", "done", "0"]
+    assert (tmp_path / picture).is_file()
+
+
 def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
     assert main(["train", file, "--print_config", "--data.batch_size", "3"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
@@ -88,6 +99,9 @@ def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
         (["train", "run.yaml", "--trainer.lr", "fast"], "float is expected, not fast"),
         (["train", "run.yaml", "--resume", "atuo"], "Did you mean 'auto'?"),
         (["train", "run.yaml", "more"], "not 'more'"),
+        (["sweep", "run.yaml", "--trainer.lrr", "[1, 2]"], "Did you mean 'lr'?"),
+        (["sweep", "run.yaml", "--seed", "[1]", "--launcher", "rai"], "Did you mean 'ray'?"),
+        (["sweep", "run.yaml", "--seed", "[1]", "--num-workers", "2"], "give --launcher pool"),
         (["show", "nowhere"], "config.yaml is missing"),
         (["validate", "runs"], "config.yaml is missing"),
         (["compare", "runs"], "no run of a config"),

@@ -12,6 +12,7 @@ from delira_nca.cli.grow import add_grow
 from delira_nca.cli.info import add_info
 from delira_nca.cli.parser import Parser
 from delira_nca.cli.runs import add_compare, add_list, add_predict, add_resume, add_show, add_train, add_validate
+from delira_nca.cli.sweep import add_sweep
 from delira_nca.errors import DeliraNCAError
 
 __all__ = ["main"]
@@ -25,6 +26,7 @@ _COMMANDS = (
     add_list,
     add_show,
     add_compare,
+    add_sweep,
     add_data,
     add_export,
     add_info,

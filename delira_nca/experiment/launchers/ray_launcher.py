@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,13 +13,15 @@ from delira_nca.errors import ConfigError, MissingDependencyError
 from delira_nca.experiment.launchers.attempt import Dumps, Job, attempt
 from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
+from delira_nca.experiment.launchers.ray_connection import connection
 from delira_nca.machine import usable_cores
+from delira_nca.training.interruption import Interruption
 
 __all__ = ["RayLauncher"]
 
-_OBJECT_STORE = 128 * 2**20  # bytes: only arguments and results go through it
 _DEATHS = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError")
 _SECONDS_TO_END = 10.0
+_LOOKS_EVERY = 0.5  # seconds from one look whether the run shall end to the next
 
 
 class RayLauncher(EngineLauncher):
@@ -75,51 +76,20 @@ class RayLauncher(EngineLauncher):
 
     @contextlib.contextmanager
     def _open(self, num_tasks: int) -> Iterator[_Tasks]:
-        ray = importlib.import_module("ray")
-        was_there = ray.is_initialized()
-        if was_there and self.address is not None:
-            raise ConfigError(f"this process is connected to Ray already: leave out the address {self.address!r}")
-        try:
-            if not was_there:
-                self._connect(ray)
-            tasks = _Tasks(ray, self._needs, self.num_workers or num_tasks)
+        workers = self.num_workers or max(1, usable_cores() // self.threads)
+        with connection(self.address, workers, self._needs) as ray, Interruption(lambda name: None) as interruption:
+            tasks = _Tasks(ray, self._needs, self.num_workers or num_tasks, interruption)
             try:
                 yield tasks
             finally:
                 tasks.cancel()
-        finally:
-            if not was_there:
-                ray.shutdown()
-
-    def _connect(self, ray: Any) -> None:
-        address = self.address or os.environ.get("RAY_ADDRESS")
-        if address:
-            try:
-                ray.init(address=address, logging_level="warning")
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise LaunchError(f"cannot connect to Ray at {address!r}: {error}") from error
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        workers = self.num_workers or max(1, usable_cores() // self.threads)
-        settings = {"num_cpus": workers * self.threads, "object_store_memory": _OBJECT_STORE}
-        ray.init(address="local", include_dashboard=False, logging_level="warning", **settings)
-        _require_room(ray.cluster_resources(), self._needs)
-
-
-def _require_room(there: Mapping[str, float], needs: Mapping[str, Any]) -> None:
-    """Refuse what this machine will never have; a cluster may grow."""
-    named = {"num_cpus": "CPU", "num_gpus": "GPU"}
-    flat = {named.get(name, name): need for name, need in needs.items() if name != "resources"}
-    for name, need in {**flat, **needs.get("resources", {})}.items():
-        if need > there.get(name, 0):
-            raise ConfigError(f"each task needs {need} of {name!r}, and this machine has {there.get(name, 0):g}")
 
 
 class _Tasks:
     """Jobs that wait, and those that Ray has."""
 
-    def __init__(self, ray: Any, needs: Mapping[str, Any], num_workers: int) -> None:
-        self._ray, self._num_workers = ray, num_workers
+    def __init__(self, ray: Any, needs: Mapping[str, Any], num_workers: int, interruption: Interruption) -> None:
+        self._ray, self._num_workers, self._interruption = ray, num_workers, interruption
         self._deaths = tuple(getattr(ray.exceptions, name) for name in _DEATHS)
         self._attempt = ray.remote(max_retries=0, **needs)(attempt)
         self._waiting: deque[tuple[int, Job]] = deque()
@@ -132,7 +102,11 @@ class _Tasks:
         while self._waiting and len(self._running) < self._num_workers:
             number, job = self._waiting.popleft()
             self._running[self._attempt.remote(job)] = number
-        (done,), _ = self._ray.wait(list(self._running), num_returns=1)
+        ended: list[Any] = []
+        while not ended:
+            self._interruption.conclude()
+            ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_LOOKS_EVERY)
+        done = ended[0]
         number = self._running.pop(done)
         try:
             return number, bytes(self._ray.get(done))

@@ -22,9 +22,7 @@ from delira_nca.training.interruption import Interruption
 
 __all__ = ["SubmititLauncher"]
 
-_CLUSTERS = ("debug", "local", "slurm")
-_LOOKS_EVERY = {"slurm": 2.0}
-"""Seconds from one look at the jobs' files to the next; a tenth of one where these are on this machine."""
+_LOOKS_EVERY = {"slurm": 2.0, "local": 0.1, "debug": 0.1}  # seconds from one look at the jobs' files to the next
 _SECONDS_TO_END = 5.0
 
 
@@ -69,7 +67,7 @@ class SubmititLauncher(EngineLauncher):
         if importlib.util.find_spec("submitit") is None:
             raise MissingDependencyError("this launcher needs submitit: pip install 'delira_nca[slurm]'")
         if cluster is not None:
-            require_choice("cluster", cluster, _CLUSTERS)
+            require_choice("cluster", cluster, _LOOKS_EVERY)
         self.num_workers = None if num_workers is None else require_count("num_workers", num_workers)
         submitit = importlib.import_module("submitit")
         settings = {"timeout_min": require_count("timeout_min", timeout_min), "cpus_per_task": threads, **parameters}
@@ -92,7 +90,7 @@ class SubmititLauncher(EngineLauncher):
         if self.cluster != "slurm":
             at_a_time = self.num_workers or max(1, usable_cores() // self.threads)
         with Interruption(lambda name: None) as interruption:
-            jobs = _Jobs(self._executor, at_a_time, _LOOKS_EVERY.get(self.cluster, 0.1), interruption)
+            jobs = _Jobs(self._executor, at_a_time, _LOOKS_EVERY[self.cluster], interruption)
             try:
                 yield jobs
             finally:

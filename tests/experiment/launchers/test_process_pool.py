@@ -1,16 +1,14 @@
-"""Processes of the pool die, are told to end, and lose their parent."""
+"""Processes of the pool die: how is told, and no other task is disturbed."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from delira_nca.experiment.launchers import LaunchError, ProcessDiedError, ProcessPoolLauncher
-from delira_nca.io.process import is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 ROOT = Path(__file__).parents[3]
@@ -46,68 +44,6 @@ def test_a_training_whose_process_is_killed_goes_on_and_disturbs_no_other_one(ta
     assert (killed.value["mse"], killed.attempts) == (expected, 2)
     assert (slow.value, slow.attempts) == ("slow", 1)
     assert [path.name for path in Path(notes[1]).iterdir()] == ["slow-0"]
-
-
-SCRIPT = """
-import sys
-sys.path.append(sys.argv[1])
-import launcher_tasks
-from delira_nca.experiment.launchers import ProcessPoolLauncher
-if __name__ == "__main__":
-    given = [
-        {"what": "train", "seed": 0, "folder": sys.argv[2], "iterations": 1000, "pause": 0.05},
-        {"what": "be_slow", "folder": sys.argv[2], "name": "slow", "seconds": 100},
-    ]
-    ProcessPoolLauncher(2).run(launcher_tasks.do, given)
-"""
-
-
-def processes_of(session):
-    """Processes that began with one of our own as the leader."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def wait_for(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize(
-    ("number", "to_all", "code"),
-    [(signal.SIGINT, True, -signal.SIGINT), (signal.SIGTERM, False, 143), (signal.SIGKILL, False, -signal.SIGKILL)],
-    ids=["Ctrl+C", "SIGTERM", "SIGKILL"],
-)
-def test_no_process_is_left_and_the_training_is_saved(number, to_all, code, tasks, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(Path(tasks.__file__).parent), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    try:
-        assert wait_for(lambda: (tmp_path / "stepped").exists() and (tmp_path / "slow-0").exists())
-        workers = [int((tmp_path / name).read_text()) for name in ("begun-0", "slow-0")]
-        assert all(is_alive(worker) for worker in workers)
-        (os.killpg if to_all else os.kill)(process.pid, number)
-        _, error = process.communicate(timeout=60)
-        assert process.returncode == code, error
-        assert wait_for(lambda: not processes_of(process.pid))
-        assert "launcher_tasks.py" not in error  # no worker was interrupted in the middle of something
-    finally:
-        for left in processes_of(process.pid):
-            os.kill(left, signal.SIGKILL)
-    assert list(tmp_path.glob("checkpoints/checkpoint_epoch_1_iter_*.pt"))
-    assert not list(tmp_path.rglob("run.lock"))
 
 
 NO_GUARD = """

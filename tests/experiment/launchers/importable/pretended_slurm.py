@@ -64,5 +64,8 @@ def scancel(job):
     os.kill(int((HERE / f"{job}.pid").read_text()), signal.SIGKILL)
 
 
-command = sys.argv[1] if Path(sys.argv[0]).name == "sbatch" and sys.argv[1] == "attend" else Path(sys.argv[0]).name
-globals()[command](*sys.argv[2 if command == "attend" else 1 :])
+if __name__ == "__main__":
+    name, *arguments = Path(sys.argv[0]).name, *sys.argv[1:]
+    if arguments[:1] == ["attend"]:
+        name, *arguments = arguments
+    globals()[name](*arguments)
