@@ -224,7 +224,7 @@ class BandWork {
       }
       return;
     }
-    uint32_t x = pcg_begin(j.seed), y = pcg_begin((uint32_t)t), z = pcg_begin((uint32_t)sample);
+    uint32_t x = pcg_begin(j.seed), y = pcg_begin((uint32_t)t), z = pcg_begin((uint32_t)(j.first_sample + sample));
     for (long w = 0; w < g.words; w++)
       out[w] = !among[w] || j.fire_threshold >= 1u << 24
                    ? among[w]
@@ -239,7 +239,8 @@ class BandWork {
   }
 
   void make_noise(const Band& b, long t, long cell, float* update) const {
-    uint32_t x = pcg_begin(j.seed + NOISE_STREAM), y = pcg_begin((uint32_t)t), z = pcg_begin((uint32_t)b.sample->number);
+    uint32_t x = pcg_begin(j.seed + NOISE_STREAM), y = pcg_begin((uint32_t)t);
+    uint32_t z = pcg_begin((uint32_t)(j.first_sample + b.sample->number));
     add_noise(update, x, y, z, (uint32_t)cell, (uint32_t)g.C, (uint32_t)g.fixed, j.noise);
   }
 

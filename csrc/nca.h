@@ -36,6 +36,7 @@ struct nca_job {
   float threshold;
   int64_t before, after;                  // when a cell must live
   uint32_t fire_threshold, seed;          // a cell fires if its 24-bit hash is below the threshold
+  int64_t first_sample;                   // number of the first sample in the batch that these are a part of
   const uint8_t* masks;                   // [steps][batch][cells] or null
   int64_t start, steps;
   int64_t num_stops;

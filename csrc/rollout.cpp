@@ -290,4 +290,4 @@ void nca_use_openmp(void* parallel, void* num_threads) {
   openmp.process = OpenMP::this_process();
 }
 
-int nca_abi(void) { return 2; }
+int nca_abi(void) { return 3; }

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delira_nca.cli.grow import report
 from delira_nca.cli.parser import Commands, Parser, add_command
+
+if TYPE_CHECKING:
+    from delira_nca.experiment import Run
 
 __all__ = ["add_compare", "add_list", "add_predict", "add_resume", "add_show", "add_train", "add_validate"]
 
@@ -54,11 +58,12 @@ def _train(arguments: argparse.Namespace) -> None:
     _train_run(run, progress=not arguments.quiet)
 
 
-def _train_run(run: object, *, progress: bool) -> None:
-    from delira_nca.experiment import Run
+def _train_run(run: Run, *, progress: bool) -> None:
+    from delira_nca.training.distributed import init_from_environment
 
-    assert isinstance(run, Run)
     result = run.train(progress=progress)
+    if not init_from_environment().is_main:
+        return
     for name, value in {**result.scores, **{f"test_{k}": v for k, v in result.test_scores.items()}}.items():
         print(f"{name}: {value:.6g}")
     if result.best_score is not None:

@@ -15,9 +15,9 @@ def add_sweep(commands: Commands) -> None:
         commands,
         "sweep",
         "many runs of a config with some values set otherwise",
-        "Run a config with many values, and compare what became of it. What is tried stands behind the dotted names: a "
-        "list, --trainer.lr '[1e-3, 3e-3]', or a range, --trainer.lr '{low: 1e-4, high: 1e-2, log: true}'. A sweep that "
-        "was ended is finished by the same call.",
+        "Run a config with many values, and compare what became of it. What is tried stands behind the dotted names: "
+        "a list, --trainer.lr '[1e-3, 3e-3]', or a range, --trainer.lr '{low: 1e-4, high: 1e-2, log: true}'. A sweep "
+        "that was ended is finished by the same call.",
     )
     parser.add_argument("config", metavar="FILE", help="YAML or JSON")
     parser.add_argument("--root", metavar="DIR", default="runs", help="folder of all runs (default: runs)")

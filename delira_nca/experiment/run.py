@@ -28,6 +28,7 @@ from delira_nca.io.files import replaced
 from delira_nca.io.run_folder import write_environment
 from delira_nca.logging import JSONLSink
 from delira_nca.training.callbacks import Checkpoint, MetricLogger, ProgressBar
+from delira_nca.training.distributed import init_from_environment
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
 
@@ -64,6 +65,9 @@ class RunResult:
 
 class Run:
     """A config and the folder that its run lives in.
+
+    Started by ``torchrun``, it trains over all processes as :mod:`delira_nca.training.distributed` says, and the first
+    one writes.
 
     Parameters
     ----------
@@ -107,16 +111,8 @@ class Run:
             If a run of this name is there and cannot be gone on with; the message says what differs.
         """
         require_choice("resume", resume, ("never", "auto"))
-        store = RunStore(root)
-        if resume == "auto" and (Path(root) / config.name / CONFIG).is_file():
-            run = cls.open(Path(root) / config.name)
-            require_same_run(run.config, config, run.folder)
-            run.config = config
-        else:
-            run = cls(config, store.create(config.name, exist="resume" if resume == "auto" else "error"))
-        config.to_file(run.folder / CONFIG)
-        write_environment(run.folder)
-        return run
+        folder = init_from_environment().on_main(_make_folder, config, root, resume)
+        return cls(config, RunStore(root).open(Path(folder).name))
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
@@ -174,8 +170,7 @@ class Run:
             seconds=time.perf_counter() - start,
             stop_reason=trainer.stop_reason,
         )
-        with replaced(self.folder / RESULT) as temporary:
-            temporary.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+        trainer.ranks.on_main(_write_result, result)
         return result
 
     @property
@@ -201,7 +196,7 @@ class Run:
         if start is None or has_begun:
             return
         report = load_start(parts.model, start, self.folder.parent)
-        write_plain({"start": str(report)}, self.folder / "start.yaml")
+        init_from_environment().on_main(write_plain, {"start": str(report)}, self.folder / "start.yaml")
 
     def _trainer(
         self, parts: RunParts, more: Sequence[Any], *, network: Any = None, files: bool = True
@@ -327,6 +322,23 @@ class Run:
         size = parts.data.val_batch_size or parts.data.batch_size
         with DataManager(samples, size, seed=self.config.run_seed) as manager:
             return self._trainer(parts, [], network=network, files=False).predict(manager.get_batchgen())
+
+
+def _make_folder(config: RunConfig, root: str | os.PathLike[str], resume: str) -> str:
+    """Make the folder of a run, or find the one that is there, and write what is to be run."""
+    folder = Path(root) / config.name
+    if resume == "auto" and (folder / CONFIG).is_file():
+        require_same_run(RunConfig.from_file(folder / CONFIG), config, folder)
+    else:
+        RunStore(root).create(config.name, exist="resume" if resume == "auto" else "error")
+    config.to_file(folder / CONFIG)
+    write_environment(folder)
+    return str(folder)
+
+
+def _write_result(result: RunResult) -> None:
+    with replaced(Path(result.folder) / RESULT) as temporary:
+        temporary.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
 
 
 def _criteria(task: TaskSection) -> list[Criterion]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.rollout.batch_part import current_part
 
 __all__ = ["intepret_range_parameter", "interpret_range_parameter", "make_seed", "pad_input", "unwrap"]
 
@@ -75,7 +76,8 @@ def pad_input(
     nca : model, of which the numbers of channels are read.
     noise : whether hidden channels are Gaussian noise; they are zero otherwise. Output channels are always zero.
     mean, std : of the noise.
-    generator : to draw the noise from; torch's global one by default.
+    generator : to draw the noise from; torch's global one by default. Of a batch that is shared with other processes
+        the noise is that of the whole, cut out.
 
     Returns
     -------
@@ -97,8 +99,10 @@ def pad_input(
     state = x.new_zeros(x.shape[0], channels, *x.shape[2:])
     state[:, :image] = x
     if noise and hidden:
-        drawn = torch.empty(x.shape[0], hidden, *x.shape[2:]).normal_(mean, std, generator=generator)
-        state[:, image : image + hidden] = drawn.to(x)
+        part = None if generator is None else current_part()
+        samples, rows = (len(x), slice(None)) if part is None else (part.total, part.rows)
+        drawn = torch.empty(samples, hidden, *x.shape[2:]).normal_(mean, std, generator=generator)
+        state[:, image : image + hidden] = drawn[rows].to(x)
     return state
 
 

@@ -64,6 +64,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         keys: Mapping[str, tuple[str, ...]] | None = None,
         precision: Precision | None = None,
         seed: int = 0,
+        forward: Callable[[Callable[[], Tensor]], Tensor] | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
         """Forward pass, losses, and, if there are optimizers, backward pass and their steps.
@@ -79,21 +80,29 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         keys : name of a criterion or metric to the names of its arguments.
         precision : arithmetic; full by default.
         seed : of the roll-out.
+        forward : takes the forward pass, a function that gives the loss, and runs it; of several processes that train
+            together, it lets the gradients be those of the whole batch.
 
         Returns
         -------
         tuple of (metric values, loss values with ``"loss"``, prediction), all detached
         """
         precision = precision or Precision()
-        with torch.set_grad_enabled(bool(optimizers)), precision.autocast():
+        prediction: Any = None
+        named, losses = dict[str, Any](), dict[str, Tensor]()
+
+        def compute() -> Tensor:
+            nonlocal prediction, named, losses
             prediction, parts = model.forward_batch(data_dict, seed=seed, train=bool(optimizers))
             named = {**data_dict, **parts}
             if criterions:
                 losses = evaluate(criterions, named, keys)
-                total = total_loss(losses)
-            else:
-                losses = _own_losses(model, prediction, named)
-                total = losses.pop("total")
+                return total_loss(losses)
+            losses = _own_losses(model, prediction, named)
+            return losses.pop("total")
+
+        with torch.set_grad_enabled(bool(optimizers)), precision.autocast():
+            total = compute() if forward is None else forward(compute)
         if optimizers:
             for optimizer in optimizers.values():
                 optimizer.zero_grad(set_to_none=True)

@@ -26,7 +26,8 @@ Masks = Tensor | Callable[[int], Tensor | None]
 class Job:
     """State, automaton and numbers of a roll-out; the parameters are those of :func:`delira_nca.rollout.rollout`.
 
-    ``stops`` are the numbers of steps after which the state is wanted, ascending, each from 1 to ``steps``.
+    ``stops`` are the numbers of steps after which the state is wanted, ascending, each from 1 to ``steps``;
+    ``first_sample`` is the number of the first sample in the batch that these are a part of.
     """
 
     x: Tensor
@@ -38,6 +39,7 @@ class Job:
     masks: Masks | None = None
     segment: int | None = None
     memory_budget: int = DEFAULT_MEMORY_BUDGET
+    first_sample: int = 0
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -78,7 +80,8 @@ class Job:
             return fire
         if self.masks is not None:
             return self.masks[t - self.start]
-        return fire_mask(self.seed, t, self.x.shape[0], self.x.shape[2:], self.cell.fire_rate, self.x.device)
+        samples, _, *shape = self.x.shape
+        return fire_mask(self.seed, t, samples, shape, self.cell.fire_rate, self.x.device, self.first_sample)
 
     def noise(self, t: int) -> Tensor | None:
         """(B, C - fixed, *spatial) noise that joins the updates of step ``t``; None where there is none."""
@@ -87,8 +90,8 @@ class Job:
             return None
         fixed = self.cell.num_fixed_channels
         samples, channels, *shape = self.x.shape
-        drawn = update_noise(self.seed, t, samples, channels, shape, self.x.device)[:, fixed:]
-        return drawn.to(self.x.dtype) * std
+        drawn = update_noise(self.seed, t, samples, channels, shape, self.x.device, self.first_sample)
+        return drawn[:, fixed:].to(self.x.dtype) * std
 
     @property
     def plain(self) -> PlainCell | str:

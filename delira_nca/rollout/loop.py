@@ -8,6 +8,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 from delira_nca.rollout.backends import choose
+from delira_nca.rollout.batch_part import first_sample
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, Masks
 from delira_nca.rollout.reference import Cell
 
@@ -33,7 +34,8 @@ def rollout(
     cell : the automaton.
     steps : how many steps, at least 0.
     start : number of the first step; the fire masks and the time plane go on from there.
-    seed : of the fire masks and the noise, together with step, sample and cell.
+    seed : of the fire masks and the noise, together with step, sample and cell. Samples are counted in the whole
+        batch where this is a part of one, see :func:`delira_nca.rollout.batch_part.at_part`.
     masks : the fire masks themselves, instead of a seed; a tensor's first entry belongs to step ``start``.
     segment : steps between two stored states. What lies between is computed again in the backward pass, with
         gradients bit-equal to those of the plain roll-out. ``None`` chooses by the budget; a number of at least
@@ -51,7 +53,7 @@ def rollout(
         If a number is out of range, given masks do not fit the state, or the back end that was insisted on cannot do
         it (see :func:`delira_nca.rollout.set_backend`).
     """
-    job = Job(x, cell, steps, (steps,), start, seed, masks, segment, memory_budget)
+    job = Job(x, cell, steps, (steps,), start, seed, masks, segment, memory_budget, first_sample(x))
     job.check()
     return choose(job).states(job)[steps] if steps else x
 
@@ -91,6 +93,7 @@ def trajectory(
     stops = sorted(wanted - {0})
     states = {0: x} if 0 in wanted else {}
     if stops:
-        job = Job(x, cell, stops[-1], tuple(stops), start, seed, masks, segment, memory_budget)
+        numbers = (start, seed, masks, segment, memory_budget, first_sample(x))
+        job = Job(x, cell, stops[-1], tuple(stops), *numbers)
         states |= choose(job).states(job)
     return states

@@ -48,11 +48,14 @@ def _xorshift16(word: Tensor) -> Tensor:
     return word ^ ((word >> 16) & 0xFFFF)  # the shift of int32 is arithmetic; the mask makes it logical
 
 
-def _hash(seed: int, step: int, num_samples: int, num_items: int, device: torch.device | str) -> tuple[Tensor, ...]:
+def _hash(
+    seed: int, step: int, num_samples: int, num_items: int, device: torch.device | str, first_sample: int
+) -> tuple[Tensor, ...]:
     """Four (num_samples, num_items) int32 words for every item of every sample."""
     x = _signed(seed * _MULTIPLIER + _INCREMENT)
     y: Tensor | int = _signed(step * _MULTIPLIER + _INCREMENT)
-    z: Tensor = torch.arange(num_samples, dtype=torch.int32, device=device).unsqueeze(1) * _MULTIPLIER + _INCREMENT
+    samples = torch.arange(first_sample, first_sample + num_samples, dtype=torch.int32, device=device)
+    z: Tensor = samples.unsqueeze(1) * _MULTIPLIER + _INCREMENT
     w: Tensor = torch.arange(num_items, dtype=torch.int32, device=device).unsqueeze(0) * _MULTIPLIER + _INCREMENT
     first: Tensor = w * y + x
     second: Tensor = z * first + y
@@ -66,7 +69,14 @@ def _hash(seed: int, step: int, num_samples: int, num_items: int, device: torch.
     return first, second, z, w
 
 
-def uniform24(seed: int, step: int, num_samples: int, num_cells: int, device: torch.device | str = "cpu") -> Tensor:
+def uniform24(
+    seed: int,
+    step: int,
+    num_samples: int,
+    num_cells: int,
+    device: torch.device | str = "cpu",
+    first_sample: int = 0,
+) -> Tensor:
     """Hash of every cell of a batch.
 
     Parameters
@@ -74,6 +84,7 @@ def uniform24(seed: int, step: int, num_samples: int, num_cells: int, device: to
     seed : of this roll-out; its low 32 bits count.
     step : number of the step, from 0.
     num_samples, num_cells : the last cell of a sample is its last in row-major order.
+    first_sample : number of the first sample, where these are a part of a batch.
 
     Returns
     -------
@@ -84,7 +95,7 @@ def uniform24(seed: int, step: int, num_samples: int, num_cells: int, device: to
     >>> uniform24(0, 0, 1, 3).tolist()
     [[13837640, 5811046, 14644540]]
     """
-    *_, word = _hash(seed, step, num_samples, num_cells, device)
+    *_, word = _hash(seed, step, num_samples, num_cells, device, first_sample)
     return (word >> 8) & 0xFFFFFF
 
 
@@ -95,6 +106,7 @@ def update_noise(
     num_channels: int,
     shape: Sequence[int],
     device: torch.device | str = "cpu",
+    first_sample: int = 0,
 ) -> Tensor:
     """Noise for every channel of every cell, nearly normal with mean 0 and variance 1.
 
@@ -107,6 +119,7 @@ def update_noise(
     seed : of this roll-out; fire masks of the same seed are independent of it.
     step : number of the step, from 0.
     num_samples, num_channels, shape : of the state.
+    first_sample : number of the first sample, where these are a part of a batch.
 
     Returns
     -------
@@ -118,7 +131,7 @@ def update_noise(
     >>> drawn.mean().abs().item() < 0.02, (drawn.std() - 1).abs().item() < 0.02
     (True, True)
     """
-    words = _hash(seed + _NOISE_STREAM, step, num_samples, prod(shape) * num_channels, device)
+    words = _hash(seed + _NOISE_STREAM, step, num_samples, prod(shape) * num_channels, device, first_sample)
     total = torch.stack([(word & 0xFFFF) + ((word >> 16) & 0xFFFF) for word in words]).sum(0, dtype=torch.int32)
     normal: Tensor = (total - _NOISE_MEAN).to(torch.float32) * _NOISE_SCALE
     return normal.view(num_samples, *shape, num_channels).movedim(-1, 1)
@@ -131,6 +144,7 @@ def fire_mask(
     shape: Sequence[int],
     fire_rate: float,
     device: torch.device | str = "cpu",
+    first_sample: int = 0,
 ) -> Tensor | None:
     """Cells that update in one step.
 
@@ -141,6 +155,7 @@ def fire_mask(
     num_samples : batch size.
     shape : spatial shape of the grid.
     fire_rate : probability that a cell updates. 1 is deterministic and hashes nothing; 0 never updates.
+    first_sample : number of the first sample, where these are a part of a batch.
 
     Returns
     -------
@@ -153,9 +168,12 @@ def fire_mask(
     0.506103515625
     >>> fire_mask(0, 0, 2, (64, 64), 1.0) is None
     True
+    >>> whole, part = fire_mask(0, 0, 4, (8, 8), 0.5), fire_mask(0, 0, 2, (8, 8), 0.5, first_sample=2)
+    >>> torch.equal(whole[2:], part)
+    True
     """
     threshold = fire_threshold(fire_rate)
     if threshold == 2**24:
         return None
-    hashes = uniform24(seed, step, num_samples, prod(shape), device)
+    hashes = uniform24(seed, step, num_samples, prod(shape), device, first_sample)
     return (hashes < threshold).view(num_samples, 1, *shape)

@@ -83,6 +83,7 @@ class _Call:
             "segment": job.segment or 0,
             "budget": job.memory_budget,
             "seed": job.seed & 0xFFFFFFFF,
+            "first_sample": job.first_sample,
         }
         self.masks = _masks(job)
 

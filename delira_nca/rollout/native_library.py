@@ -25,7 +25,7 @@ __all__ = [
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")
 """Builds of the library, from the one that every CPU can run; a later one needs a higher level of CPU."""
 
-_ABI = 2
+_ABI = 3
 _NO_MEMORY = 1
 _forced: str | None = None
 
@@ -65,6 +65,7 @@ class Job(Structure):
         ("after", c_int64),
         ("fire_threshold", c_uint32),
         ("seed", c_uint32),
+        ("first_sample", c_int64),
         ("masks", c_void_p),
         ("start", c_int64),
         ("steps", c_int64),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 import logging
 import os
 import uuid
@@ -13,8 +11,10 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
+from delira_nca.training.batches import each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
 from delira_nca.training.dispatch import CallbackTable
+from delira_nca.training.distributed.ranks import ALONE, Ranks
 from delira_nca.training.interruption import Interruption
 from delira_nca.training.scores import BestScore, find_score_key, is_better
 
@@ -42,6 +42,7 @@ class AbstractNetworkTrainer(ABC):
     iteration : training iterations done in an epoch that is not done yet.
     global_iter_num : training iterations done.
     run_id : of this run; it stays the same where the run goes on from a checkpoint.
+    ranks : what this process knows of the others that train with it; see :mod:`delira_nca.training.distributed`.
     is_between_steps : False while an iteration is at work: a state that is saved then cannot go on.
     on_requeue : called after SIGUSR1 has ended a training and everything is saved;
         :func:`delira_nca.training.interruption.requeue_on_slurm` puts the job of Slurm into the queue again.
@@ -50,7 +51,7 @@ class AbstractNetworkTrainer(ABC):
     STATE_KEYS: frozenset[str] = frozenset({"stop_training", "stop_now", "stop_reason", "val_freq", "extra"})
 
     def __init__(self, fold: int = 0, callbacks: Sequence[Any] = ()) -> None:
-        self.fold = fold
+        self.fold, self.ranks = fold, self._find_ranks()
         self._callbacks = CallbackTable()
         for callback in callbacks or ():
             self.register_callback(callback)
@@ -67,6 +68,11 @@ class AbstractNetworkTrainer(ABC):
         self.run_id = uuid.uuid4().hex
         self.is_between_steps = True
         self._left_early = False
+
+    @staticmethod
+    def _find_ranks() -> Ranks:
+        """Which processes train together; each by itself, unless a subclass knows better."""
+        return ALONE
 
     # The loop -----------------------------------------------------------------------------------------------------
 
@@ -111,18 +117,22 @@ class AbstractNetworkTrainer(ABC):
             process trains in the trainer's folder.
         """
         self.is_between_steps = True
-        interruption = Interruption(self._stop_for_signal, on_interrupt, self.on_requeue)
-        with self._claim_folder():
+        on_requeue = self.on_requeue if self.ranks.is_main else None
+        interruption = Interruption(self._stop_for_signal, on_interrupt, on_requeue)
+        with self.ranks.training(self), self._claim_folder():
             self._resume(resume)
             self._check_train_arguments(
                 num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq
             )
+            self.ranks.join(self, num_epochs=num_epochs)
             with interruption:
                 try:
                     self._at_training_begin(num_epochs=num_epochs)
                     self._run_epochs(num_epochs, datamgr_train, datamgr_valid, val_score_key)
+                    interruption.received = self.ranks.first(interruption.received)
                     interruption.conclude()
                 except BaseException as error:
+                    self.ranks.failed(error, everywhere=interruption.has_concluded)
                     self._at_exception(error)
                     self._at_training_end(exception=error)
                     raise
@@ -138,30 +148,40 @@ class AbstractNetworkTrainer(ABC):
                 return
             validated = self._validates and epoch % self.val_freq == 0
             if validated:
-                with closing(_each(_batches(valid, epoch))) as batches:
+                with closing(self._batches_of_validation(valid, epoch)) as batches:
                     measured = self._validate_single_epoch(batches, epoch)
                 metrics |= {f"val_{name}": value for name, value in measured.items()}
             is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
             self._at_epoch_end(metrics, val_score_key, epoch, is_best)
+            self.ranks.agree(self)
             if self.stop_training or self.stop_now:
                 return
 
     def _batches_left(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
         """Yield the batches that an epoch has left, until somebody wants the training to stop now."""
-        batches = _batches(source, epoch, self.iteration)
+        batches = self.ranks.batches(source, epoch, self.iteration)
         total = self.iteration + len(batches) if isinstance(batches, Sized) else None
-        with closing(_each(batches)) as each:
+        with closing(each(batches)) as left:
             while True:
-                if self.stop_now and total is not None:
+                if self.stop_now and total is not None and self.ranks.is_alone:
                     self._left_early = self.iteration < total
                     return
-                batch = next(each, None)
+                batch = next(left, None)
+                self.ranks.agree(self, has_batch=batch is not None)
                 if batch is None:
                     return
                 if self.stop_now:
                     self._left_early = True
                     return
                 yield batch
+
+    def _batches_of_validation(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
+        """Yield the batches of a validation."""
+        with closing(each(self.ranks.batches(source, epoch))) as batches:
+            for batch in batches:
+                self.ranks.agree(self)
+                yield batch
+            self.ranks.agree(self, has_batch=False)
 
     def _claim_folder(self) -> AbstractContextManager[Any]:
         """Hold the folder that the run writes to, for the time of a training."""
@@ -307,7 +327,8 @@ class AbstractNetworkTrainer(ABC):
         CallbackTypeError
             If it is neither (also an ``AssertionError``, as on delira's page).
         """
-        self._callbacks.add(callback)
+        listens = self.ranks.is_main or getattr(callback, "runs_everywhere", True)
+        self._callbacks.add(callback, listens=listens)
 
     def _dispatch(self, hook: str, **event: Any) -> None:
         """Call a hook of every callback, in the order of registration, and take over what they return."""
@@ -397,31 +418,3 @@ class AbstractNetworkTrainer(ABC):
         width = max(map(len, HOOKS))
         lines += [f"  {hook:{width}}  {', '.join(self._callbacks.names_at(hook)) or '-'}" for hook in HOOKS]
         return "\n".join(lines)
-
-
-def _batches(source: Any, epoch: int, start: int = 0) -> Iterable[Mapping[str, Any]]:
-    """Batches of one epoch from number ``start`` on, of a data manager or of any iterable.
-
-    A manager that knows epochs is asked for this one; where it cannot leave out batches, they are built and dropped.
-    """
-    get = getattr(source, "get_batchgen", None)
-    if get is None:
-        batches = source
-    else:
-        known = inspect.signature(get).parameters
-        wanted = {"epoch": epoch, **({"start": start} if start else {})}
-        batches = get(**{name: value for name, value in wanted.items() if name in known})
-        if "start" in known:
-            start = 0
-    if not start:
-        return batches  # type: ignore[no-any-return]
-    return batches[start:] if isinstance(batches, Sequence) else itertools.islice(batches, start, None)
-
-
-def _each(batches: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, Any], None, None]:
-    """Yield batches; closing it lets go of whatever makes them."""
-    iterator = iter(batches)
-    try:
-        yield from iterator
-    finally:
-        getattr(iterator, "close", lambda: None)()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from delira_nca._version import __version__
+from delira_nca.training.distributed.ranks import ranks_of
 
 __all__ = ["changes", "circumstances"]
 
@@ -24,6 +25,7 @@ def circumstances(trainer: Any) -> dict[str, Any]:
         "numpy": np.__version__,
         "device": str(trainer.device),
         "threads": torch.get_num_threads(),
+        "processes": ranks_of(trainer).size,
         "mixed precision": str(trainer.precision.dtype) if trainer.precision.mixed else "off",
         "criterions": sorted(trainer.criterions),
         **optimizers,
@@ -38,6 +40,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     >>> changes({"threads": 2, "device": "cpu"}, {"threads": 4, "device": "cpu"})
     ['threads: 2 then, 4 now']
     """
+    before = {"processes": 1, **before} if "processes" in now else before  # of a run that was saved without
     names = [*before, *(name for name in now if name not in before)]
     return [
         f"{name}: {before.get(name, 'unknown')} then, {now.get(name, 'none')} now"

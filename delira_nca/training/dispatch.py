@@ -22,8 +22,13 @@ class CallbackTable:
         self.callbacks: list[Any] = []
         self._table: dict[str, list[tuple[Any, Callable[..., Any], frozenset[str]]]] = {hook: [] for hook in HOOKS}
 
-    def add(self, callback: Any) -> None:
+    def add(self, callback: Any, *, listens: bool = True) -> None:
         """Register a callback: an :class:`AbstractCallback`, or anything with ``at_epoch_begin`` and ``at_epoch_end``.
+
+        Parameters
+        ----------
+        callback : to register.
+        listens : whether it is called; its state is kept in any case.
 
         Raises
         ------
@@ -41,7 +46,7 @@ class CallbackTable:
         rows = [(hook, getattr(callback, hook)) for hook in HOOKS if self._overrides(callback, hook)]
         accepted = {hook: self._accepted_keywords(callback, hook, method) for hook, method in rows}
         self.callbacks.append(callback)
-        for hook, method in rows:
+        for hook, method in rows if listens else ():
             self._table[hook].append((callback, method, accepted[hook]))
 
     @staticmethod

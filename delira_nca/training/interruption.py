@@ -49,6 +49,11 @@ class Interruption:
         training were done.
     requeue : called when the block ends, if the signal was SIGUSR1.
 
+    Attributes
+    ----------
+    received : name of the signal, None if none came.
+    has_concluded : whether :meth:`conclude` has raised it.
+
     Raises
     ------
     UnknownNameError
@@ -62,6 +67,7 @@ class Interruption:
         self._stop, self._policy, self._requeue = stop, policy, requeue
         self._former: dict[int, Any] = {}
         self.received: str | None = None
+        self.has_concluded = False
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -94,6 +100,7 @@ class Interruption:
         """Raise what the signal stands for, if one came and the policy says so."""
         if self.received is None or (self.received == "SIGINT" and self._policy == "return"):
             return
+        self.has_concluded = True
         if self.received == "SIGINT":
             raise KeyboardInterrupt
         raise Terminated(self.received)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -41,10 +42,23 @@ def pack_states(states: Tensor) -> dict[str, Any]:
     }
 
 
-def unpack_states(packed: Mapping[str, Any]) -> Tensor:
-    """(N, C, *spatial) states from what :func:`pack_states` gave."""
+def unpack_states(packed: Mapping[str, Any], wanted: slice | None = None) -> Tensor:
+    """States from what :func:`pack_states` gave.
+
+    Parameters
+    ----------
+    packed : of (N, C, *spatial) states.
+    wanted : which of them, from one to another; all by default.
+
+    Returns
+    -------
+    (N, C, *spatial) tensor, or fewer of them
+    """
     num_states, num_channels, *spatial = packed["shape"]
-    values: Tensor = packed["values"]
-    states = values.new_zeros(num_states, *spatial, num_channels)
-    states.view(-1, num_channels)[packed["cells"]] = values
+    first, stop, _ = (wanted or slice(None)).indices(num_states)
+    cells, values = packed["cells"], packed["values"]
+    size = prod(spatial)
+    among = (cells >= first * size) & (cells < stop * size)
+    states: Tensor = values.new_zeros(stop - first, *spatial, num_channels)
+    states.view(-1, num_channels)[cells[among] - first * size] = values[among]
     return states.movedim(-1, 1).contiguous()

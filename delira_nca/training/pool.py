@@ -12,6 +12,7 @@ from torch import Tensor
 from delira_nca.errors import CheckpointError, ConfigError, ShapeError, did_you_mean
 from delira_nca.seeding import generator
 from delira_nca.training.damage import Damage, apply_damage
+from delira_nca.training.distributed.ranks import ALONE, Ranks
 from delira_nca.training.living_cells import pack_states, unpack_states
 
 __all__ = ["Draw", "Pool", "SamplePool"]
@@ -75,13 +76,40 @@ class SamplePool:
             if len(values) != capacity:
                 raise ShapeError(f"slot {name!r} has {len(values)} entries for a pool of {capacity}")
         self.seed = seed.detach().clone()
-        self.states = self.seed.repeat(capacity, *(1,) * seed.dim())
+        self._states: Tensor | None = None  # made when they are needed: a pool may be divided before
+        self._ranks, self._held = ALONE, slice(0, capacity)
         self.losses = torch.full((capacity,), torch.inf)
         self.slots = {name: values.detach().clone() for name, values in (slots or {}).items()}
         self.rng_seed, self.num_draws = rng_seed, 0
 
+    @property
+    def states(self) -> Tensor:
+        """(capacity, C, *spatial) states; those that this process holds, where the pool is divided."""
+        if self._states is None:
+            count = self._held.stop - self._held.start
+            self._states = self.seed.repeat(count, *(1,) * self.seed.dim())
+        return self._states
+
+    @states.setter
+    def states(self, states: Tensor) -> None:
+        self._states = states
+
+    def divide(self, ranks: Ranks) -> None:
+        """Hold but the slots that belong to this process, of those that train together.
+
+        Parameters
+        ----------
+        ranks : of the trainer. Losses stay whole everywhere, so that all draw the same; :meth:`sample`, :meth:`commit`,
+            :meth:`reseed` and :meth:`state_dict` are then called by all processes at once.
+        """
+        if ranks is self._ranks:
+            return
+        self._ranks, self._held = ranks, ranks.own_slots(len(self))
+        self._states = None if self._states is None else self._states[self._held].clone()
+        self.slots = {name: values[self._held].clone() for name, values in self.slots.items()}
+
     def __len__(self) -> int:
-        return len(self.states)
+        return len(self.losses)
 
     def __repr__(self) -> str:
         shape = tuple(self.seed.shape)
@@ -100,7 +128,7 @@ class SamplePool:
 
         Parameters
         ----------
-        batch_size : how many.
+        batch_size : how many; of a divided pool, for the whole batch.
         losses : (capacity,) to rank by, instead of those that were committed.
         num_seeds : so many with the highest losses are replaced by the seed.
         num_damaged : so many with the lowest losses get a hole; never one that was replaced.
@@ -120,13 +148,16 @@ class SamplePool:
         drawn = torch.from_numpy(rng.choice(len(self), batch_size, replace=False))
         by_loss = ranks[drawn].nan_to_num(nan=torch.inf, posinf=torch.inf)  # a state that went NaN is the worst
         order = torch.argsort(by_loss, descending=True, stable=True)
-        indices = drawn[order]
-        states = self.states[indices]
-        states[:num_seeds] = self.seed
+        indices, own = drawn[order], self._ranks.own_positions(batch_size)
+        states = self._ranks.fetch(self.states, len(self), indices)
+        states[: max(num_seeds - own.start, 0)] = self.seed
         for position in range(batch_size - num_damaged, batch_size):
-            states[position] = apply_damage(states[position], damage, rng)
-        slots = {name: values[indices] for name, values in self.slots.items()}
-        return Draw(indices, states, by_loss[order], slots)
+            is_own = own.start <= position < own.stop
+            damaged = apply_damage(states[position - own.start] if is_own else self.seed, damage, rng)
+            if is_own:
+                states[position - own.start] = damaged
+        slots = {name: self._ranks.fetch(values, len(self), indices) for name, values in self.slots.items()}
+        return Draw(indices[own], states, by_loss[order][own], slots)
 
     def check_batch_size(self, batch_size: int, num_seeds: int = 1, num_damaged: int = 0) -> None:
         """Refuse a batch that cannot be drawn, naming both numbers."""
@@ -165,9 +196,16 @@ class SamplePool:
         for name, values in (slots or {}).items():
             if name not in self.slots:
                 raise ConfigError(f"the pool has no slot {name!r}. {did_you_mean(name, self.slots)}")
-            self.slots[name][indices] = values.detach().to(self.slots[name])
-        self.states[indices] = states.detach().to(self.states)
-        self.losses[indices] = torch.inf if losses is None else losses.detach().to(self.losses)
+            if len(values) != len(indices):
+                raise ShapeError(f"slot {name!r} for {len(indices)} places has {len(values)} entries")
+        losses = torch.full((len(indices),), torch.inf) if losses is None else losses.detach()
+        ranked = torch.stack([indices.double(), losses.double().to(indices.device)], 1)  # both are exact in float64
+        everywhere, known = self._ranks.join_rows(ranked).unbind(1)
+        everywhere = everywhere.long()
+        for name, values in (slots or {}).items():
+            self._ranks.store(self.slots[name], len(self), everywhere, values.detach().to(self.slots[name]))
+        self._ranks.store(self.states, len(self), everywhere, states.detach().to(self.states))
+        self.losses[everywhere] = known.to(self.losses)
 
     def reseed(self, indices: Tensor) -> None:
         """Let slots (n,) begin anew: they hold the seed, and rank as those that never trained. Their labels stay.
@@ -180,15 +218,23 @@ class SamplePool:
         >>> pool.states[:, 0, 0, 0].tolist(), pool.losses.tolist()
         ([nan, 1.0], [0.0, inf])
         """
-        self.states[indices] = self.seed
-        self.losses[indices] = torch.inf
+        everywhere = self._ranks.join_rows(indices)
+        held = everywhere[(everywhere >= self._held.start) & (everywhere < self._held.stop)]
+        self.states[held - self._held.start] = self.seed
+        self.losses[everywhere] = torch.inf
 
     def state_dict(self) -> dict[str, Any]:
-        """States, losses, slots, and how often was drawn."""
+        """States, losses, slots, and how often was drawn: all of them in the main process, elsewhere its own."""
+        packed = pack_states(self.states)
+        cells = packed["cells"] + self._held.start * self.seed[0].numel()
         return {
-            "states": pack_states(self.states),
+            "states": {
+                "shape": (len(self), *self.seed.shape),
+                "cells": self._ranks.gather_on_main(cells),
+                "values": self._ranks.gather_on_main(packed["values"]),
+            },
             "losses": self.losses,
-            "slots": dict(self.slots),
+            "slots": {name: self._ranks.gather_on_main(values) for name, values in self.slots.items()},
             "rng_seed": self.rng_seed,
             "num_draws": self.num_draws,
         }
@@ -201,13 +247,14 @@ class SamplePool:
         CheckpointError
             If it is that of a pool of another shape or with other slots.
         """
-        if tuple(state["states"]["shape"]) != tuple(self.states.shape) or state["slots"].keys() != self.slots.keys():
+        shape, slots = (len(self), *self.seed.shape), state["slots"]
+        if tuple(state["states"]["shape"]) != shape or slots.keys() != self.slots.keys():
             raise CheckpointError(
-                f"the saved pool holds {tuple(state['states']['shape'])} and slots {sorted(state['slots'])}, "
-                f"this one {tuple(self.states.shape)} and slots {sorted(self.slots)}"
+                f"the saved pool holds {tuple(state['states']['shape'])} and slots {sorted(slots)}, "
+                f"this one {shape} and slots {sorted(self.slots)}"
             )
-        self.states, self.losses = unpack_states(state["states"]), state["losses"].clone()
-        self.slots = {name: values.clone() for name, values in state["slots"].items()}
+        self.states, self.losses = unpack_states(state["states"], self._held), state["losses"].clone()
+        self.slots = {k: (v[self._held] if len(v) == len(self) else v).clone() for k, v in slots.items()}
         self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]
 
 

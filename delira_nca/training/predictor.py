@@ -8,19 +8,11 @@ from typing import Any
 import numpy as np
 
 from delira_nca.errors import ConfigError
+from delira_nca.training.batches import Batch, batch_length
+from delira_nca.training.distributed.ranks import ALONE, Ranks
 from delira_nca.training.means import SampleMean
 
 __all__ = ["batch_length", "predict_batches", "regroup"]
-
-Batch = Mapping[str, Any]
-
-
-def batch_length(batch: Batch) -> int:
-    """Number of samples: the length of ``"data"``, or else of the first entry that has one."""
-    for value in (batch.get("data"), *batch.values()):
-        if hasattr(value, "__len__"):
-            return len(value)
-    return 1
 
 
 def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
@@ -45,6 +37,7 @@ def predict_batches(
     evaluate: Callable[[Batch, int], tuple[Mapping[str, Any], Any]],
     batches: Iterable[Batch],
     batch_size: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Any, list[Any], dict[str, float]]:
     """Predict every batch.
 
@@ -53,6 +46,7 @@ def predict_batches(
     evaluate : batch and its number to (values of losses and metrics, prediction as an array).
     batches : of the data manager.
     batch_size : predict in groups of so many instead.
+    ranks : processes that predict a part of each batch each; all of them get the whole.
 
     Returns
     -------
@@ -71,9 +65,11 @@ def predict_batches(
         batches = regroup(batches, batch_size)
     means, predictions, labels = SampleMean(), [], []
     for number, batch in enumerate(batches):
-        values, prediction = evaluate(batch, number)
-        means.add(values, batch_length(batch))
-        predictions.append(prediction)
+        part = ranks.part(batch)
+        ranks.take(part)
+        values, prediction = evaluate(part, number)
+        means.add(ranks.mean(values), batch_length(batch))
+        predictions.append(ranks.join_rows(prediction))
         if "label" in batch:
             labels.append(np.asarray(batch["label"]))
     alike = len({p.shape[1:] for p in predictions}) == 1

@@ -20,7 +20,7 @@ from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
 from delira_nca.io.manifest import Manifest
 from delira_nca.io.network import describe_network
-from delira_nca.io.resume import plan_resume
+from delira_nca.io.resume import ResumePlan, plan_resume
 from delira_nca.io.run_lock import RunLock
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
@@ -31,10 +31,12 @@ from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
 from delira_nca.training.circumstances import changes, circumstances
 from delira_nca.training.devices import choose_device
+from delira_nca.training.distributed.ranks import ALONE, Ranks, find_ranks
+from delira_nca.training.fits import check_fits
 from delira_nca.training.means import SampleMean
 from delira_nca.training.memory_check import MemoryCheck
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers
-from delira_nca.training.predictor import batch_length, predict_batches
+from delira_nca.training.predictor import predict_batches
 
 __all__ = ["PyTorchNetworkTrainer"]
 
@@ -159,6 +161,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if isinstance(start_epoch, bool) or not isinstance(start_epoch, int) or start_epoch < 1:
             raise ConfigError(f"start_epoch is at least 1, not {start_epoch!r}")
 
+    @staticmethod
+    def _find_ranks() -> Ranks:
+        """The other processes, where ``torchrun`` has started this one."""
+        return find_ranks()
+
     def _setup(
         self,
         network: AbstractPyTorchNetwork,
@@ -172,7 +179,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         mixed_precision_kwargs: Mapping[str, Any] | None,
     ) -> None:
         """Put the network on its device, and make optimizers, precision, and the callbacks of scheduler and files."""
-        self.device = choose_device(gpu_ids, self._device_argument)
+        self.device = choose_device(*self.ranks.device(gpu_ids, self._device_argument))
         self.input_device = self.output_device = self.device
         self.network = network.to(self.device)
         self.optimizers = make_optimizers(network, optim_fn, optimizer_cls, optimizer_params)
@@ -202,7 +209,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         means = SampleMean()
         for iter_num, batch in enumerate(batchgen):
             values, _ = self._iterate(batch, iter_num, epoch, train=False)
-            means.add(values, batch_length(batch))
+            means.add(values, self.ranks.num_samples(batch))
         if not (result := means.result()):
             raise ConfigError(f"the validation data gave no batch in epoch {epoch}")
         return result
@@ -224,15 +231,17 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "train": train,
         }
         self.is_between_steps = False
+        self.ranks.take(batch)
         batch = self._dispatch_iter_begin(batch, **event)
         data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
         if train and type(self)._closure is PyTorchNetworkTrainer._closure:
             self._memory_check(self.network, data_dict, self.precision)
         values, prediction = self._closure(data_dict, iter_num, train=train)
+        values = self.ranks.mean(values)
         if self._callbacks.listens("at_iter_end"):
             self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)
         if train:
-            self._means.add(values, batch_length(batch))
+            self._means.add(values, self.ranks.num_samples(batch))
             self._finish_iteration(iter_num, epoch)
         self.is_between_steps = True
         return values, prediction
@@ -240,7 +249,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
         keys = ("train", self.global_iter_num) if train else ("valid", iter_num)
-        with isolated_rng(derive_seed(self.seed, "closure", *keys)):
+        with isolated_rng(derive_seed(self.seed, "closure", *keys, *self.ranks.stream)), self.ranks.working():
             metrics, losses, prediction = self.network.closure(
                 self.network,
                 data_dict,
@@ -252,11 +261,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 keys=self.metric_keys,
                 precision=self.precision,
                 seed=derive_seed(self.seed, "rollout", *keys),
+                **self.ranks.closure_options(),
             )
         return {**metrics, **losses}, prediction
 
     def predict(
-        self, batchgen: Iterable[Mapping[str, Any]], batch_size: int | None = None
+        self, batchgen: Iterable[Mapping[str, Any]], batch_size: int | None = None, *, share: bool = False
     ) -> tuple[Any, list[Any], dict[str, float]]:
         """Predict all batches of a generator.
 
@@ -264,6 +274,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         ----------
         batchgen : batches.
         batch_size : group the samples by so many; the last group holds what is left.
+        share : whether all processes of a training over several call this, each predicts a part of each batch, and all
+            get the whole. Otherwise each predicts what it is given.
 
         Returns
         -------
@@ -278,7 +290,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 values, prediction = self._closure(data_dict, number, train=False)
             else:
                 keys = ("valid", number)
-                with isolated_rng(derive_seed(self.seed, "closure", *keys)), torch.no_grad(), self.precision.autocast():
+                rng = isolated_rng(derive_seed(self.seed, "closure", *keys))
+                with rng, self.ranks.working(), torch.no_grad(), self.precision.autocast():
                     seed = derive_seed(self.seed, "rollout", *keys)
                     values, prediction = {}, self.network.forward_batch(data_dict, seed=seed)[0]
             pred = getattr(prediction, "pred", prediction).detach().cpu()
@@ -287,7 +300,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         was_training = self.network.training
         self.network.eval()
         try:
-            return predict_batches(evaluate, batchgen, batch_size)
+            with nullcontext() if share else self.ranks.apart():
+                return predict_batches(evaluate, batchgen, batch_size, self.ranks if share else ALONE)
         finally:
             self.network.train(was_training)
 
@@ -374,7 +388,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         refuse = state.keys() & kwargs.keys()
         if refuse:
             raise ConfigError(f"{sorted(refuse)} are entries of every checkpoint: choose other names")
-        save_checkpoint({**state, **kwargs}, file_name)
+        self.ranks.on_main(save_checkpoint, {**state, **kwargs}, file_name)
 
     @staticmethod
     def load_state(file_name: Path, **kwargs: Any) -> dict[str, Any]:
@@ -397,13 +411,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     def _claim_folder(self) -> AbstractContextManager[Any]:
         """Hold the folder of the checkpoints, so that no other process trains into it."""
-        return nullcontext() if self.save_path is None else RunLock(self.save_path)
+        return nullcontext() if self.save_path is None else self.ranks.holding(RunLock(self.save_path))
 
     def _resume(self, resume: Path) -> None:
         """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""
-        if self.save_path is not None:
-            sweep(self.save_path)
-        plan = plan_resume(resume, self.save_path)
+        plan = self.ranks.on_main(self._plan_resume, resume)
         if resume != "never" or plan.skipped:
             _LOGGER.info("%s", plan)
         if plan.path is None:
@@ -413,7 +425,13 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if changed := changes(state.get("circumstances", {}), circumstances(self)):
             _LOGGER.warning("the run may not go on bit for bit: %s", "; ".join(changed))
         if self.save_path is not None and plan.path.parent.resolve() == FilePath(self.save_path).resolve():
-            Manifest(self.save_path, self.run_id).add(plan.path, epoch=plan.epoch, iteration=plan.iteration)
+            manifest = Manifest(self.save_path, self.run_id)
+            self.ranks.on_main(manifest.add, plan.path, epoch=plan.epoch, iteration=plan.iteration)
+
+    def _plan_resume(self, resume: Path) -> ResumePlan:
+        if self.save_path is not None:
+            sweep(self.save_path)
+        return plan_resume(resume, self.save_path)
 
     def _update_state(self, new_state: Mapping[str, Any] | None) -> PyTorchNetworkTrainer:
         """Take up a state from a file, or change declared parts of it.
@@ -428,7 +446,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if not new_state or "format_version" not in new_state:
             super()._update_state(new_state)
             return self
-        self._check_fits(new_state)
+        check_fits(new_state, self.network, self.optimizers)
         self._callbacks.load_state_dict(new_state["callbacks"])  # first, since a callback may refuse its state
         self.network.load_state_dict(new_state["network"])
         for name, optimizer in self.optimizers.items():
@@ -444,35 +462,15 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.run_id = new_state.get("run_id", self.run_id)
         return self
 
-    def _check_fits(self, state: Mapping[str, Any]) -> None:
-        ours = {name: tuple(t.shape) for name, t in self.network.state_dict().items()}
-        theirs = {name: tuple(t.shape) for name, t in state["network"].items()}
-        if ours != theirs:
-            names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-            shown = ", ".join(f"{n} (saved {theirs.get(n)}, here {ours.get(n)})" for n in names[:5])
-            raise CheckpointError(f"the checkpoint is of another network; {len(names)} tensors differ: {shown}")
-        if state["optimizers"].keys() != self.optimizers.keys():
-            raise CheckpointError(
-                f"the checkpoint has optimizers {sorted(state['optimizers'])}, this trainer {sorted(self.optimizers)}"
-            )
-        for name, optimizer in self.optimizers.items():
-            saved, here = (
-                [len(group["params"]) for group in groups]
-                for groups in (state["optimizers"][name]["param_groups"], optimizer.param_groups)
-            )
-            if saved != here:
-                raise CheckpointError(
-                    f"the checkpoint's optimizer {name!r} has groups of {saved} tensors, this trainer's of {here}"
-                )
-
     def describe(self) -> str:
         """Text that tells what is trained, on what, and which callbacks run at which hook, in order."""
         network = type(self.network).__name__
         weights = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
         optimizers = ", ".join(f"{name}: {type(o).__name__}" for name, o in self.optimizers.items())
+        processes = "" if self.ranks.is_alone else f", in each of {self.ranks.size} processes"
         lines = [
             super().describe(),
-            f"  network            {network}, {weights} weights, on {self.device}",
+            f"  network            {network}, {weights} weights, on {self.device}{processes}",
             f"  optimizers         {optimizers}",
             f"  criterions         {', '.join(self.criterions) or 'the loss of the network'}",
             f"  metrics            {', '.join(self.metrics) or '-'}",

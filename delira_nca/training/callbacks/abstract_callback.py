@@ -38,6 +38,9 @@ class AbstractCallback:
     ----------
     rolls_back : whether the state goes back with the weights where a run is rolled back, see
         :class:`~delira_nca.training.callbacks.NaNGuard`; of what counts time, or what was saved, it stays.
+    runs_everywhere : whether every process of a training over several calls it; what writes or prints is called by the
+        main one. What is called everywhere has to decide the same everywhere: losses and metrics are those of the
+        whole batch, ``data_dict`` and ``prediction`` are the process's own part.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class AbstractCallback:
     """
 
     rolls_back = True
+    runs_everywhere = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -10,6 +10,7 @@ from typing import Any
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.distributed.ranks import ranks_of
 from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["Checkpoint"]
@@ -138,16 +139,21 @@ class Checkpoint(AbstractCallback):
     def _remove(self, trainer: Any, names: list[str], before: tuple[int, int]) -> None:
         """Remove files of this run: those named, and those within an epoch that are older than a place."""
         manifest = Manifest(self._folder(trainer), trainer.run_id)
-        older = [e.name for e in manifest.mine() if e.iteration and (e.epoch or 0, e.iteration) < before]
-        for name in (*names, *older):
-            manifest.remove(name)
+
+        def remove() -> None:
+            older = [e.name for e in manifest.mine() if e.iteration and (e.epoch or 0, e.iteration) < before]
+            for name in (*names, *older):
+                manifest.remove(name)
+
+        ranks_of(trainer).on_main(remove)
 
     def _write(self, trainer: Any, name: str, epoch: int, iteration: int) -> bool:
         """Write the file of so many epochs and iterations done, and say whether it is there."""
         folder = self._folder(trainer)
         try:
             trainer.save_state(folder / name, epoch)
-            Manifest(folder, trainer.run_id).add(folder / name, epoch=epoch, iteration=iteration)
+            manifest = Manifest(folder, trainer.run_id)
+            ranks_of(trainer).on_main(manifest.add, folder / name, epoch=epoch, iteration=iteration)
         except CheckpointError as error:
             if self.on_error == "raise":
                 raise

@@ -27,6 +27,8 @@ class MetricLogger(AbstractCallback):
     was logged after the point it goes on from is forgotten first.
     """
 
+    runs_everywhere = False
+
     def __init__(self, *sinks: MetricSink, every: int = 0, config: Mapping[str, Any] | None = None) -> None:
         for sink in sinks:
             if not isinstance(sink, MetricSink):

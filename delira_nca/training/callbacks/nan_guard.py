@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from delira_nca.errors import ConfigError, NonFiniteError, require_choice
 from delira_nca.training.callbacks.gradients import GradientCallback
 from delira_nca.training.callbacks.snapshot import restore_snapshot, scale_learning_rates, take_snapshot
+from delira_nca.training.distributed.ranks import ranks_of
 
 __all__ = ["NaNGuard"]
 
@@ -23,10 +24,10 @@ _END_OF_ITERATION, _END_OF_EPOCH = "end of iteration", "end of epoch"
 class NaNGuard(GradientCallback):
     """Do something about a NaN or an infinite value before it spoils the run.
 
-    It looks at every gradient before an optimizer's step, at the losses, metrics and states (``output_image`` of the
-    prediction) of every iteration, and at the values of every epoch. Whatever the policy, an optimizer never steps on
-    a gradient that is not finite. Register it first, so that it is called before what changes gradients, pools and
-    averages, and before what saves.
+    It looks at every gradient before an optimizer's step, at the losses, metrics and states (``data`` of the batch, as
+    the network gets it, and ``output_image`` of the prediction) of every iteration, and at the values of every epoch.
+    Whatever the policy, an optimizer never steps on a gradient that is not finite. Register it first, so that it is
+    called before what changes gradients, pools and averages, and before what saves.
 
     Parameters
     ----------
@@ -138,12 +139,21 @@ class NaNGuard(GradientCallback):
             parameter.grad = None  # torch leaves such a parameter alone, whatever its momentum and weight decay
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, metrics: Mapping[str, Any], prediction: Any = None, **event: Any
+        self,
+        trainer: Any,
+        *,
+        train: bool,
+        metrics: Mapping[str, Any],
+        data_dict: Mapping[str, Any],
+        prediction: Any = None,
+        **event: Any,
     ) -> None:
         """Look at every loss, metric and state, and do what the policy says."""
         what = self._found or self._bad_value(trainer, metrics, self._where, "" if train else "val_")
         if not what and train:
-            what = _bad_state(getattr(prediction, "output_image", None))
+            what = _bad_state(getattr(prediction, "output_image", None), "state")
+            what = what or _bad_state(data_dict.get("data"), "input")  # its cells may have died without a trace
+            what = ranks_of(trainer).first(what)
         if what:
             self._handle(trainer, what, self._where, "train" if train else "val")
         elif train:
@@ -290,9 +300,9 @@ def _first_bad(named: Iterable[tuple[str, Any]]) -> str:
     return ""
 
 
-def _bad_state(states: Any) -> str:
+def _bad_state(states: Any, name: str) -> str:
     """Which of the states (B, ...) is the first that is not finite, in words; empty if all are, or there are none."""
     if not isinstance(states, Tensor) or bool(states.sum().isfinite()):
         return ""
     bad = (~states.isfinite()).flatten(1).any(1).nonzero()
-    return f"the state of sample {int(bad[0])} is not finite" if len(bad) else ""  # else a sum has overflowed
+    return f"the {name} of sample {int(bad[0])} is not finite" if len(bad) else ""  # else a sum has overflowed

@@ -14,6 +14,7 @@ from delira_nca.losses import per_sample_mse
 from delira_nca.models.alive import AliveMask
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 from delira_nca.training.damage import DAMAGES, Damage
+from delira_nca.training.distributed.ranks import Ranks, ranks_of
 from delira_nca.training.pool import Draw, SamplePool
 
 __all__ = ["PoolUpdate", "has_died", "has_exploded", "image_error"]
@@ -147,17 +148,23 @@ class PoolUpdate(AbstractCallback):
         self._told = (0, 0)
         self._draw: Draw | None = None
 
+    def divide(self, ranks: Ranks) -> None:
+        """Let each process hold a part of the pool."""
+        self.pool.divide(ranks)
+
     def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Put states of the pool into the batch."""
         if not train:
             return None
-        seeds = data_dict[self.key]
+        ranks, seeds = ranks_of(trainer), data_dict[self.key]
         expected, given = tuple(self.pool.seed.shape), tuple(seeds.shape[1:])
         if given != expected:
             raise ShapeError(f"the pool holds states {expected}, the batch's {self.key!r} {given}")
         self._draw = self.pool.sample(
-            len(seeds), num_seeds=self.num_seeds, num_damaged=self.num_damaged, damage=self.damage
+            ranks.num_samples(data_dict), num_seeds=self.num_seeds, num_damaged=self.num_damaged, damage=self.damage
         )
+        if not len(self._draw.indices):  # a process for which a small batch has no sample
+            return {"data_dict": {**data_dict, self.key: self.pool.seed[None]}}
         return {"data_dict": {**data_dict, **self._draw.slots, self.key: self._draw.states}}
 
     def at_iter_end(
@@ -165,21 +172,24 @@ class PoolUpdate(AbstractCallback):
     ) -> None:
         """Write what became of the states back."""
         if train and self._draw is not None:
-            states = prediction.output_image
-            self.pool.commit(self._draw.indices, states, losses=self.score(states, data_dict))
+            indices, states = self._draw.indices, prediction.output_image
+            losses = self.score(states, data_dict)
+            states, losses = states[: len(indices)], losses[: len(indices)]
+            self.pool.commit(indices, states, losses=losses)
             alive = getattr(trainer.network, "alive", None)
-            self._reseed(alive if isinstance(alive, AliveMask) else None, self._draw.indices, states)
+            self._reseed(alive if isinstance(alive, AliveMask) else None, indices, states, ranks_of(trainer))
             self._draw = None
 
-    def _reseed(self, alive: AliveMask | None, indices: Tensor, states: Tensor) -> None:
+    def _reseed(self, alive: AliveMask | None, indices: Tensor, states: Tensor, ranks: Ranks) -> None:
         """Let the places of dead and exploded states begin anew."""
         exploded = has_exploded(states, self.explode_above).cpu()
         dead = torch.zeros_like(exploded)
         if self.reseed_dead and not has_died(self.pool.seed[None], alive):
             dead = has_died(states, alive).cpu() & ~exploded
-        self.num_dead += int(dead.sum())
-        self.num_exploded += int(exploded.sum())
-        if bool((dead | exploded).any()):
+        num_dead, num_exploded = map(int, ranks.sums([int(dead.sum()), int(exploded.sum())]))
+        self.num_dead += num_dead
+        self.num_exploded += num_exploded
+        if num_dead or num_exploded:
             self.pool.reseed(indices[dead | exploded])
 
     def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:

@@ -27,6 +27,8 @@ class ProgressBar(AbstractCallback):
     Metrics are read once per epoch: a bar that asks for the loss at every iteration makes a GPU wait.
     """
 
+    runs_everywhere = False
+
     def __init__(self, keys: tuple[str, ...] | None = None, *, stream: TextIO | None = None) -> None:
         self.keys, self._stream = keys, stream
         self._bar: Any = None

@@ -13,8 +13,8 @@ import torch
 from delira_nca.data_loading import DataManager, DictDataset, RandomSamplerWithReplacement
 from delira_nca.data_loading.readers.splits_file import write_splits
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, UnknownNameError
-from delira_nca.experiment.folds import kfold as folds
 from delira_nca.experiment.experiments.experiment import Experiment
+from delira_nca.experiment.folds import kfold as folds
 from delira_nca.experiment.folds.plan import FoldPlan
 from delira_nca.experiment.folds.result import FoldResult, KFoldResult, load_predictions, save_predictions
 from delira_nca.io import load_checkpoint

@@ -199,10 +199,17 @@ def _drifting(trainer, value):
 def test_states_whose_sum_overflows_are_finite(make_trainer):
     guard, states = NaNGuard(), torch.full((2, 3, 4), 3e38)
     prediction = type("Prediction", (), {"output_image": states})
-    guard.at_iter_end(make_trainer(), train=True, metrics={}, prediction=prediction)
+    guard.at_iter_end(make_trainer(), train=True, metrics={}, data_dict={"data": states}, prediction=prediction)
     states[1, 0, 0] = NAN
     with pytest.raises(NonFiniteError, match="the state of sample 1 is not finite"):
-        guard.at_iter_end(make_trainer(), train=True, metrics={}, prediction=prediction)
+        guard.at_iter_end(make_trainer(), train=True, metrics={}, data_dict={"data": states}, prediction=prediction)
+
+
+def test_an_input_that_is_not_finite_is_seen_though_its_cells_have_died(make_trainer):
+    data, prediction = torch.zeros(2, 3, 4), type("Prediction", (), {"output_image": torch.zeros(2, 3, 4)})
+    data[1, 0, 0] = torch.nan
+    with pytest.raises(NonFiniteError, match="the input of sample 1 is not finite"):
+        NaNGuard().at_iter_end(make_trainer(), train=True, metrics={}, data_dict={"data": data}, prediction=prediction)
 
 
 def test_gradients_whose_sum_overflows_are_finite():

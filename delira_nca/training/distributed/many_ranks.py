@@ -1,0 +1,315 @@
+"""What a training asks about the other processes, where there are some."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from delira_nca import errors
+from delira_nca.errors import ConfigError, DistributedError
+from delira_nca.rollout.batch_part import BatchPart, at_part
+from delira_nca.training.batches import Batch, batch_length
+from delira_nca.training.distributed.gradients import Gradients
+from delira_nca.training.distributed.group import Group
+from delira_nca.training.distributed.parts import PartOfBatch, Parts, part_of_batch
+from delira_nca.training.distributed.ranks import Ranks
+
+__all__ = ["ManyRanks"]
+
+T = TypeVar("T")
+
+
+class ManyRanks(Ranks):
+    """The processes of a training: several, of which each computes a part of every batch.
+
+    Parameters
+    ----------
+    group : to talk to the others.
+    find_unused_parameters : see :func:`delira_nca.training.distributed.init`.
+    """
+
+    is_alone = False
+
+    def __init__(self, group: Group, find_unused_parameters: bool | None = None) -> None:
+        self.group = group
+        self.rank, self.size = group.rank, group.size
+        self.is_main = group.rank == 0
+        self.stream = ("rank", group.rank) if group.rank else ()
+        self._find_unused = find_unused_parameters
+        self._parts = Parts(group.rank, group.size)
+        self._gradients: Gradients | None = None
+        self._part: BatchPart | None = None
+        self._is_apart = self._has_failed = False
+
+    # A training, from its begin to its end ------------------------------------------------------------------------
+
+    def device(self, gpu_ids: Sequence[int], device: Any) -> tuple[Sequence[int], Any]:
+        """Which device: ``"cuda"`` is the GPU with this process's number on its machine, as is ``"auto"`` if it can.
+
+        Raises
+        ------
+        ConfigError
+            If several processes of a machine were given the same GPU.
+        """
+        if gpu_ids and self.group.local_size > 1:
+            raise ConfigError(
+                f"gpu_ids {list(gpu_ids)} names the same GPU for {self.group.local_size} processes: give device='cuda' "
+                "instead, which is another one for each"
+            )
+        name = "cuda" if device == "auto" and torch.cuda.is_available() else device
+        if str(name) == "cuda":
+            name = f"cuda:{self.group.local_rank}"
+        return gpu_ids, name
+
+    @contextlib.contextmanager
+    def training(self, trainer: Any) -> Iterator[None]:
+        """Divide the pools; an error that leaves the block ends the training of all."""
+        self._has_failed = False
+        self.group.life.watch(True)
+        try:
+            for callback in trainer.callbacks:
+                getattr(callback, "divide", lambda ranks: None)(self)
+            yield
+        except BaseException as error:
+            self.failed(error)
+            raise
+        finally:
+            self.group.life.watch(False)
+            self._parts.close()
+            self._part = None
+            if self._gradients is not None:
+                self._gradients.remove()
+                self._gradients = None
+
+    def join(self, trainer: Any, **facts: Any) -> None:
+        """Compare what has to be the same, and take over the weights and the run's name of the main process.
+
+        Raises
+        ------
+        ConfigError
+            If the processes were told different things.
+        """
+        names = ("seed", "fold", "start_epoch", "iteration", "global_iter_num", "val_freq", "save_freq")
+        facts |= {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
+        facts["best score"] = trainer.best.state_dict()
+        facts["callbacks"] = [type(c).__name__ for c in trainer.callbacks if getattr(c, "runs_everywhere", True)]
+        network = getattr(trainer, "network", None)
+        tensors = {} if network is None else {name: t.detach() for name, t in network.state_dict().items()}
+        facts["weights"] = {name: (tuple(t.shape), str(t.dtype)) for name, t in tensors.items()}
+        told = self.group.gather(facts)
+        for name in facts:
+            if any(str(other[name]) != str(told[0][name]) for other in told):
+                shown = "; ".join(f"rank {number}: {str(other[name])[:200]}" for number, other in enumerate(told))
+                raise _everywhere(ConfigError(f"{name} is not the same in all processes of this training. {shown}"))
+        trainer.run_id = self.group.broadcast(trainer.run_id)
+        for tensor in tensors.values():
+            self.group.broadcast_tensor(tensor)
+        if network is not None:
+            self._gradients = Gradients(self.group, network, trainer.optimizers, trainer.precision, self._find_unused)
+
+    def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
+        """Tell the others, unless they have the error themselves, or it has come from them."""
+        if everywhere or _is_everywhere(error):
+            self._has_failed = True  # and is known
+        elif not self._has_failed:
+            self._has_failed = True
+            self.group.life.publish(f"rank {self.rank} failed: {type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Compute whole batches, and neither talk nor listen."""
+        former, self._is_apart = self._is_apart, True
+        try:
+            yield
+        finally:
+            self._is_apart = former
+
+    # What one does for all ----------------------------------------------------------------------------------------
+
+    def on_main(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a function in the main process, and wait for its result.
+
+        Raises
+        ------
+        Exception
+            What the function has raised; in the other processes a ``DistributedError`` where it is no class of
+            :mod:`delira_nca.errors`.
+        """
+        result, failure, error = None, None, None
+        if self.is_main:
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as caught:
+                error, failure = caught, (type(caught).__name__, str(caught))
+        result, failure = self.group.broadcast((result, failure))
+        if error is not None:
+            raise _everywhere(error)
+        if failure is not None:
+            name, text = failure
+            if name in errors.__all__:
+                raise _everywhere(getattr(errors, name)(text))
+            raise _everywhere(DistributedError(f"rank 0 failed: {name}: {text}"))
+        return result  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def holding(self, lock: AbstractContextManager[Any]) -> Iterator[None]:
+        """Let the main process hold the lock, and all fail where it cannot."""
+
+        def enter() -> None:
+            lock.__enter__()
+
+        self.on_main(enter)
+        with lock_held(lock) if self.is_main else nullcontext():
+            yield
+
+    def first(self, value: T) -> T:
+        """First value, in the order of ranks, that is not empty."""
+        if not self.sums([bool(value)])[0]:
+            return value
+        return next((one for one in self.group.gather(value) if one), value)
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over all processes."""
+        total: list[float] = self.group.all_reduce(torch.tensor(list(numbers), dtype=torch.float64)).tolist()
+        return total
+
+    def agree(self, trainer: Any, *, has_batch: bool = True) -> None:
+        """Stop everywhere where somebody wants to stop, at the same step and for the same reason.
+
+        Raises
+        ------
+        DistributedError
+            If some have a batch and others do not.
+        """
+        wishes = torch.tensor([trainer.stop_training, trainer.stop_now, has_batch, not has_batch], dtype=torch.int32)
+        stop_training, stop_now, has, lacks = self.group.all_reduce(wishes, dist.ReduceOp.MAX).bool().tolist()
+        if has and lacks:
+            raise DistributedError(
+                f"rank {self.rank} has {'a' if has_batch else 'no'} batch in epoch {trainer.start_epoch}, iteration "
+                f"{trainer.iteration}, and another one has {'none' if has_batch else 'one'}: give every process the "
+                "same batches, each takes its part of them"
+            )
+        if stop_training or stop_now:
+            trainer.stop_reason = self.first(trainer.stop_reason)
+        trainer.stop_training, trainer.stop_now = stop_training, stop_now
+
+    # Parts of a batch ---------------------------------------------------------------------------------------------
+
+    def batches(self, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
+        """Parts of the batches, built alone where the source allows it."""
+        return self._parts.of(source, epoch, start)
+
+    def part(self, batch: Batch) -> Batch:
+        """Part of a whole batch that this process works on."""
+        return part_of_batch(batch, self.rank, self.size)
+
+    def take(self, batch: Batch) -> None:
+        """Work on a batch from now on; a plain dict is what a callback made of the last one."""
+        if isinstance(batch, PartOfBatch):
+            self._part = batch.part
+
+    def working(self) -> AbstractContextManager[Any]:
+        """Inside the block, what is random knows the place of the batch in the whole."""
+        return nullcontext() if self._is_apart else at_part(self._part)
+
+    def num_samples(self, batch: Batch) -> int:
+        """Samples of the whole batch."""
+        part = batch.part if isinstance(batch, PartOfBatch) else self._part
+        return batch_length(batch) if part is None else part.total
+
+    def closure_options(self) -> dict[str, Any]:
+        """Let gradients be those of the whole batch."""
+        if self._gradients is None or self._is_apart:
+            return {}
+        self._gradients.begin(1 / self.size if self._part is None else self._part.share)
+        return {"forward": self._gradients.forward} if self._gradients.takes_forward else {}
+
+    def mean(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Mean over the samples of the whole batch, of the means over its parts."""
+        if not values or self._is_apart:
+            return dict(values)
+        share = 1 / self.size if self._part is None else self._part.share
+        device = next((v.device for v in values.values() if isinstance(v, Tensor) and v.is_cuda), "cpu")
+        numbers = [torch.as_tensor(v, dtype=torch.float64, device=device).detach() for v in values.values()]
+        own = torch.stack(numbers) * share if share else torch.zeros(len(numbers), dtype=torch.float64, device=device)
+        return dict(zip(values, self.group.all_reduce(own).unbind(), strict=True))
+
+    def join_rows(self, rows: Any) -> Any:
+        """Rows of all parts, in order, without those of a process that had no sample."""
+        own = torch.as_tensor(rows)
+        if self._part is not None and not self._part.size:
+            own = own[:0]
+        joined = self.group.gather_rows(own)
+        return np.asarray(joined) if isinstance(rows, np.ndarray) else joined
+
+    # Tables with one row for each slot of a pool ------------------------------------------------------------------
+
+    def own_slots(self, capacity: int) -> slice:
+        """One of as many runs of slots as there are processes."""
+        return BatchPart.of(self.rank, self.size, capacity).own
+
+    def own_positions(self, num_drawn: int) -> slice:
+        """Places of this process's part of the batch."""
+        return BatchPart.of(self.rank, self.size, num_drawn).own
+
+    def fetch(self, table: Tensor, capacity: int, indices: Tensor) -> Tensor:
+        """Rows from where they are held."""
+        owners, workers = self._owners(capacity, indices), self._workers(len(indices))
+        mine = (owners == self.rank).nonzero().squeeze(1)  # in the order of those who work on them
+        rows = table[(indices[mine] - self.own_slots(capacity).start).to(table.device)].cpu()
+        wanted = owners[workers == self.rank]
+        got = self.group.exchange(rows, self._counts(workers[mine]), self._counts(wanted))
+        return got[torch.argsort(torch.argsort(wanted, stable=True), stable=True)].to(table.device)
+
+    def store(self, table: Tensor, capacity: int, indices: Tensor, rows: Tensor) -> None:
+        """Bring rows to where they are held."""
+        owners, workers = self._owners(capacity, indices), self._workers(len(indices))
+        theirs = owners[workers == self.rank]
+        mine = (owners == self.rank).nonzero().squeeze(1)
+        sent = rows.detach().cpu()[torch.argsort(theirs, stable=True)]
+        got = self.group.exchange(sent, self._counts(theirs), self._counts(workers[mine]))
+        table[(indices[mine] - self.own_slots(capacity).start).to(table.device)] = got.to(table)
+
+    def gather_on_main(self, rows: Tensor) -> Tensor:
+        """Rows of all processes, in order, in the main one; elsewhere its own."""
+        return self.group.gather_on_main(rows.detach().cpu())
+
+    def _owners(self, capacity: int, indices: Tensor) -> Tensor:
+        return torch.bucketize(indices, self._sizes(capacity).cumsum(0), right=True)
+
+    def _workers(self, num_drawn: int) -> Tensor:
+        return torch.repeat_interleave(torch.arange(self.size), self._sizes(num_drawn))
+
+    def _sizes(self, total: int) -> Tensor:
+        return torch.tensor([BatchPart.of(rank, self.size, total).size for rank in range(self.size)])
+
+    def _counts(self, ranks: Tensor) -> list[int]:
+        counts: list[int] = torch.bincount(ranks, minlength=self.size).tolist()
+        return counts
+
+
+@contextlib.contextmanager
+def lock_held(lock: AbstractContextManager[Any]) -> Iterator[None]:
+    """Leave a lock that was entered before."""
+    with contextlib.ExitStack() as stack:
+        stack.push(lock.__exit__)
+        yield
+
+
+def _everywhere(error: BaseException) -> BaseException:
+    """Note that all processes raise an error at this point."""
+    error.is_everywhere = True  # type: ignore[attr-defined]
+    return error
+
+
+def _is_everywhere(error: BaseException | None) -> bool:
+    while error is not None and not hasattr(error, "is_everywhere"):
+        error = error.__cause__
+    return error is not None

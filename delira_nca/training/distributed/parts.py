@@ -1,0 +1,172 @@
+"""Parts of batches: each process builds its own where the source allows it, and cuts it out of the whole elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+from delira_nca.data_loading.data_manager import DataManager
+from delira_nca.data_loading.engine import BatchBuilder, BatchTask, Crew
+from delira_nca.data_loading.loaders import SampleSource
+from delira_nca.data_loading.settings import Settings
+from delira_nca.rollout.batch_part import BatchPart, at_part
+from delira_nca.training.batches import Batch, batch_length, batches_of
+from delira_nca.training.distributed.per_sample import PerSample
+
+__all__ = ["PartOfBatch", "Parts", "part_of_batch"]
+
+
+class PartOfBatch(dict[str, Any]):
+    """Entries of some samples of a batch.
+
+    Parameters
+    ----------
+    entries : by name.
+    part : which samples of the whole they are.
+    """
+
+    def __init__(self, entries: Batch, part: BatchPart) -> None:
+        super().__init__(entries)
+        self.part = part
+
+
+def part_of_batch(batch: Batch, rank: int, size: int) -> PartOfBatch:
+    """Cut a part out of a batch; entries that are not as long as it belong to all of its parts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = {"data": np.arange(3), "label": np.arange(3), "name": "disc"}
+    >>> part_of_batch(batch, 1, 2)
+    {'data': array([2]), 'label': array([2]), 'name': 'disc'}
+    """
+    total = batch_length(batch)
+    part = BatchPart.of(rank, size, total)
+    return PartOfBatch({k: v[part.rows] if _has_samples(v, total) else v for k, v in batch.items()}, part)
+
+
+def _has_samples(value: Any, total: int) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes, dict)) and len(value) == total
+
+
+class Parts:
+    """Batches of one process, of several that share each batch.
+
+    Parameters
+    ----------
+    rank, size : number of this process, and of all.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self._managers: dict[int, _ManagedParts] = {}
+
+    def of(self, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
+        """Parts of the batches of an epoch."""
+        if not _can_be_divided(source):
+            whole = batches_of(source, epoch, start)
+            return (_SizedCuts if isinstance(whole, Sized) else _Cuts)(whole, self.rank, self.size)
+        if id(source) not in self._managers:
+            self._managers[id(source)] = _ManagedParts(source, self.rank, self.size)
+        return self._managers[id(source)].epoch(epoch, start)
+
+    def close(self) -> None:
+        """End the workers."""
+        for parts in self._managers.values():
+            parts.close()
+        self._managers = {}
+
+
+def _can_be_divided(source: Any) -> bool:
+    """Whether a part of a batch is the same whether the rest of the batch is built or not."""
+    if not isinstance(source, DataManager) or type(source).get_batchgen is not DataManager.get_batchgen:
+        return False
+    settings = source._settings
+    is_known = isinstance(settings.source, SampleSource) and settings.source.is_deterministic
+    return is_known and (settings.transforms is None or isinstance(settings.transforms, PerSample))
+
+
+class _Cuts:
+    """Whole batches, of which one part is handed on."""
+
+    def __init__(self, whole: Any, rank: int, size: int) -> None:
+        self._whole, self._rank, self._size = whole, rank, size
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self._whole)
+        try:
+            for batch in iterator:
+                yield part_of_batch(batch, self._rank, self._size)
+        finally:
+            getattr(iterator, "close", lambda: None)()
+
+
+class _SizedCuts(_Cuts):
+    def __len__(self) -> int:
+        return len(self._whole)
+
+
+class _PartBuilder(BatchBuilder):
+    """Builds one process's part of a batch from the task of the whole one."""
+
+    def __init__(self, settings: Settings, rank: int, size: int) -> None:
+        super().__init__(settings.source, settings.transforms)
+        self.rank, self.size = rank, size
+
+    def __call__(self, task: BatchTask) -> dict[str, Any]:
+        part = BatchPart.of(self.rank, self.size, len(task.indices))
+        with at_part(part):
+            return super().__call__(task._replace(indices=task.indices[part.rows]))
+
+
+class _ManagedParts:
+    """A data manager's settings, and workers that build one part of each batch."""
+
+    def __init__(self, manager: DataManager, rank: int, size: int) -> None:
+        self.manager, self.rank, self.size = manager, rank, size
+        self._settings: Settings | None = None
+        self._crew: Crew | None = None
+
+    def epoch(self, epoch: int, start: int) -> _PartsOfEpoch:
+        settings = self.manager._settings
+        if self._crew is None or settings is not self._settings:
+            self.close()
+            self._settings, self._crew = settings, self._hire(settings)
+        seed = self.manager.get_batchgen(epoch=epoch, start=start).seed  # which checks the numbers
+        return _PartsOfEpoch(settings, self._crew, (seed, epoch), start, (self.rank, self.size))
+
+    def _hire(self, settings: Settings) -> Crew:
+        return Crew(
+            _PartBuilder(settings, self.rank, self.size),
+            num_workers=settings.n_process_augmentation,
+            prefetch=settings.prefetch,
+            start_method=settings.start_method,
+            timeout=settings.timeout,
+        )
+
+    def close(self) -> None:
+        if self._crew is not None:
+            self._crew.close()
+        self._crew = None
+
+
+class _PartsOfEpoch:
+    """Parts of the batches of one epoch."""
+
+    def __init__(
+        self, settings: Settings, crew: Crew, key: tuple[int, int], start: int, place: tuple[int, int]
+    ) -> None:
+        self._settings, self._crew, self._key, self._start, self._place = settings, crew, key, start, place
+
+    def __len__(self) -> int:
+        return self._settings.n_batches - self._start
+
+    def __iter__(self) -> Iterator[Batch]:
+        tasks = list(itertools.islice(self._settings.tasks(*self._key), self._start, None))
+        batches = self._crew.run(iter(tasks))
+        try:
+            for task, batch in zip(tasks, batches, strict=True):
+                yield PartOfBatch(batch, BatchPart.of(*self._place, len(task.indices)))
+        finally:
+            getattr(batches, "close", lambda: None)()

@@ -1,0 +1,156 @@
+"""What a training asks about the other processes: here, where there are none. Free of torch.
+
+A trainer has one object that knows about ranks. This one is for a single process, and does nothing;
+:class:`delira_nca.training.distributed.many_ranks.ManyRanks` overrides all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from delira_nca.training.batches import Batch, batch_length, batches_of
+
+__all__ = ["ALONE", "Ranks", "find_ranks", "ranks_of"]
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """The processes of a training: one.
+
+    Attributes
+    ----------
+    rank, size : number of this process, from 0, and of all.
+    is_main : whether this is the process that writes.
+    is_alone : whether there is no other.
+    stream : what is added to the names of random streams that differ from process to process.
+
+    Examples
+    --------
+    >>> ALONE.size, ALONE.is_main, ALONE.on_main(max, 2, 3), ALONE.first("stop")
+    (1, True, 3, 'stop')
+    """
+
+    rank, size = 0, 1
+    is_main = is_alone = True
+    stream: tuple[int | str, ...] = ()
+
+    # A training, from its begin to its end ------------------------------------------------------------------------
+
+    def device(self, gpu_ids: Sequence[int], device: Any) -> tuple[Sequence[int], Any]:
+        """Which GPU, or device, this process computes on, of those that were asked for."""
+        return gpu_ids, device
+
+    def training(self, trainer: Any) -> AbstractContextManager[Any]:
+        """For the time of a training: an error here ends it everywhere."""
+        return nullcontext()
+
+    def join(self, trainer: Any, **facts: Any) -> None:
+        """Begin to train: with the same facts and weights everywhere."""
+
+    def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
+        """Take note of an error, so that nobody waits for this process; ``everywhere`` where all of them have it."""
+
+    def apart(self) -> AbstractContextManager[Any]:
+        """Inside the block, this process computes something of its own."""
+        return nullcontext()
+
+    # What one does for all ----------------------------------------------------------------------------------------
+
+    def on_main(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a function in the main process alone; its result, or its error, is everybody's."""
+        return function(*args, **kwargs)
+
+    def holding(self, lock: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
+        """Hold a lock of which there is one for all."""
+        return lock
+
+    def first(self, value: T) -> T:
+        """First value, in the order of ranks, that is not empty."""
+        return value
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over all processes."""
+        return [float(number) for number in numbers]
+
+    def agree(self, trainer: Any, *, has_batch: bool = True) -> None:
+        """Stop everywhere where somebody wants to stop."""
+
+    # Parts of a batch ---------------------------------------------------------------------------------------------
+
+    def batches(self, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
+        """Batches that this process works on."""
+        return batches_of(source, epoch, start)
+
+    def part(self, batch: Batch) -> Batch:
+        """Part of a whole batch that this process works on."""
+        return batch
+
+    def take(self, batch: Batch) -> None:
+        """Work on a batch from now on."""
+
+    def working(self) -> AbstractContextManager[Any]:
+        """Inside the block, the batch that was taken is computed."""
+        return nullcontext()
+
+    def num_samples(self, batch: Batch) -> int:
+        """Samples of the whole batch."""
+        return batch_length(batch)
+
+    def closure_options(self) -> dict[str, Any]:
+        """Keyword arguments for a network's closure."""
+        return {}
+
+    def mean(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of the whole batch, of those of its parts."""
+        return dict(values)
+
+    def join_rows(self, rows: Any) -> Any:
+        """Rows of all parts, in order; (n, ...) array or tensor."""
+        return rows
+
+    # Tables with one row for each slot of a pool ------------------------------------------------------------------
+
+    def own_slots(self, capacity: int) -> slice:
+        """Slots that this process holds."""
+        return slice(0, capacity)
+
+    def own_positions(self, num_drawn: int) -> slice:
+        """Places among those drawn for the whole batch that this process works on."""
+        return slice(0, num_drawn)
+
+    def fetch(self, table: Any, capacity: int, indices: Any) -> Any:
+        """Rows of this process's part of what was drawn for the whole batch; ``indices`` are all of those."""
+        return table[indices]
+
+    def store(self, table: Any, capacity: int, indices: Any, rows: Any) -> None:
+        """Bring the rows of this process's part to where they belong; ``indices`` are those of the whole batch."""
+        table[indices] = rows
+
+    def gather_on_main(self, rows: Any) -> Any:
+        """Rows of all processes, in order, in the main one; elsewhere its own."""
+        return rows
+
+
+ALONE = Ranks()
+
+
+def find_ranks() -> Ranks:
+    """Ranks of this process: of a single one, unless ``torchrun`` has started it or a group of torch is there."""
+    torch_group = sys.modules.get("torch.distributed")
+    has_group = torch_group is not None and torch_group.is_available() and torch_group.is_initialized()
+    if not has_group and "WORLD_SIZE" not in os.environ:
+        return ALONE
+    from delira_nca.training.distributed.session import init_from_environment
+
+    return init_from_environment()
+
+
+def ranks_of(trainer: Any) -> Ranks:
+    """The ranks of a trainer; of one that knows none, of a single process."""
+    ranks: Ranks = getattr(trainer, "ranks", ALONE)
+    return ranks

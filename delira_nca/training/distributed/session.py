@@ -1,0 +1,251 @@
+"""Begin and end of the processes of a training, and what a script may ask them.
+
+The trainer begins by itself where ``torchrun`` has started the process. A script, or a command line, that wants to know
+its rank before it makes a trainer calls :func:`init_from_environment`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.training.distributed.group import Group
+from delira_nca.training.distributed.liveness import EXIT_CODE, Liveness
+from delira_nca.training.distributed.many_ranks import ManyRanks
+from delira_nca.training.distributed.ranks import ALONE, Ranks
+
+__all__ = [
+    "BACKENDS",
+    "all_reduce_sums",
+    "barrier",
+    "broadcast",
+    "end",
+    "gather",
+    "init",
+    "init_from_environment",
+    "is_main",
+    "rank",
+    "session",
+    "world_size",
+]
+
+_LOGGER = logging.getLogger("delira_nca")
+_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_OWNER = "DELIRA_NCA_RANK_OF"
+_PATIENCE, _MEETING = timedelta(hours=6), timedelta(minutes=10)
+BACKENDS = ("gloo", "nccl", "cpu:gloo,cuda:nccl")
+
+_ranks: ManyRanks | None = None
+
+
+def init_from_environment(*, timeout: float = 20.0) -> Ranks:
+    """Join the other processes of this training, if there are any: what a command line calls first.
+
+    Parameters
+    ----------
+    timeout : see :func:`init`.
+
+    Returns
+    -------
+    Ranks
+        Those of a single process where ``torchrun`` has not started this one, or has started no other.
+
+    Examples
+    --------
+    >>> init_from_environment().size
+    1
+    """
+    is_one = _ranks is not None or dist.is_initialized() or _is_started_by_torchrun()
+    return init(timeout=timeout) if is_one and not _is_child_of_a_rank() else ALONE
+
+
+def init(backend: str | None = None, *, timeout: float = 20.0, find_unused_parameters: bool | None = None) -> Ranks:
+    """Join the other processes of this training. A second call changes nothing.
+
+    Parameters
+    ----------
+    backend : of torch: ``"gloo"`` for tensors on the CPU, ``"nccl"`` for those on GPUs, or both,
+        ``"cpu:gloo,cuda:nccl"``: the default where there is a GPU. A group that the script has made is taken as it is.
+    timeout : seconds without a sign of life after which a process counts as lost.
+    find_unused_parameters : whether some weights take part in some iterations only, so that this has to be looked for
+        in each; by default, if some had no part in the first one.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        Without the environment that ``torchrun`` makes, for another backend, or a timeout that is not positive.
+    """
+    global _ranks
+    if not timeout > 0:
+        raise ConfigError(f"timeout is a number of seconds greater than 0, not {timeout!r}")
+    if backend is not None:
+        require_choice("backend", backend, BACKENDS)
+    if _ranks is not None:
+        return _ranks
+    if not dist.is_initialized():
+        _require_environment()
+        if int(os.environ["WORLD_SIZE"]) == 1:
+            return ALONE
+        if backend is None:
+            has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
+            backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
+        _make_group("cpu:gloo,cuda:nccl" if backend == "nccl" else backend)
+    if (size := dist.get_world_size()) == 1:
+        return ALONE
+    rank = dist.get_rank()
+    connection: Any = dist.distributed_c10d._get_default_store()
+    store = dist.distributed_c10d.PrefixStore("delira_nca", connection.clone())
+    store.set_timeout(timedelta(seconds=timeout))
+    local_rank, local_size = (int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    group = Group(rank, size, local_rank, local_size or size, Liveness(store, rank, size, timeout))
+    os.environ[_OWNER] = _signature(os.getpid())
+    _ranks = ManyRanks(group, find_unused_parameters)
+    if rank:
+        _LOGGER.addFilter(_errors_only)
+    atexit.register(end)
+    return _ranks
+
+
+def _make_group(backend: str) -> None:
+    """Meet the others where the environment says.
+
+    Processes that torchrun starts again on one machine find the meeting point as those before them have left it, with
+    addresses where nobody is any more: they meet in a place of their own.
+    """
+    store, rank, size = next(iter(rendezvous("env://", timeout=_MEETING)))
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.distributed_c10d.PrefixStore(f"attempt_{attempt}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+
+
+@contextlib.contextmanager
+def session(**options: Any) -> Iterator[Ranks]:
+    """:func:`init` for the time of a block; without ``torchrun``, a block like any other."""
+    ranks = init(**options) if _is_started_by_torchrun() else ALONE
+    try:
+        yield ranks
+    finally:
+        end()
+
+
+def end() -> None:
+    """Leave the other processes; it is called when the program ends, if nobody has done it before.
+
+    After a failure a call may be under way that will never end, and torch would wait for it: the process then ends
+    here, when its output is written.
+    """
+    global _ranks
+    if _ranks is None or _is_child_of_a_rank():
+        return
+    atexit.unregister(end)
+    group, _ranks = _ranks.group, None
+    _LOGGER.removeFilter(_errors_only)
+    os.environ.pop(_OWNER, None)
+    group.life.leave()
+    if group.unfinished is not None and not group.unfinished.is_completed():
+        _LOGGER.error("rank %d ends: a call to the other processes will never be answered", group.rank)
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(EXIT_CODE)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+# What a script may ask ------------------------------------------------------------------------------------------------
+
+
+def rank() -> int:
+    """Number of this process, from 0; 0 where there is no other."""
+    return init_from_environment().rank
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return init_from_environment().size
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes."""
+    return init_from_environment().is_main
+
+
+def all_reduce_sums(values: Mapping[str, float]) -> dict[str, float]:
+    """Sums over all processes, by name; every process gives the same names.
+
+    Examples
+    --------
+    >>> all_reduce_sums({"hits": 3, "samples": 4})
+    {'hits': 3.0, 'samples': 4.0}
+    """
+    return dict(zip(values, init_from_environment().sums(list(values.values())), strict=True))
+
+
+def gather(value: Any) -> list[Any]:
+    """Values of all processes, in the order of ranks, on all of them: anything that can be pickled.
+
+    Examples
+    --------
+    >>> gather("here")
+    ['here']
+    """
+    ranks = init_from_environment()
+    return ranks.group.gather(value) if isinstance(ranks, ManyRanks) else [value]
+
+
+def broadcast(value: Any, source: int = 0) -> Any:
+    """Value of one process, on all of them."""
+    ranks = init_from_environment()
+    return ranks.group.broadcast(value, source) if isinstance(ranks, ManyRanks) else value
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    init_from_environment().sums([0.0])
+
+
+# Environment ----------------------------------------------------------------------------------------------------------
+
+
+def _is_started_by_torchrun() -> bool:
+    return all(os.environ.get(name) for name in _NAMES) and os.environ["WORLD_SIZE"] != "1"
+
+
+def _signature(pid: int) -> str:
+    names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "RANK")
+    return ":".join([str(pid), *(os.environ.get(name, "") for name in names)])
+
+
+def _is_child_of_a_rank() -> bool:
+    """Whether this process has inherited the environment of a rank, but is none: a worker, or a run of a launcher."""
+    owner = os.environ.get(_OWNER, "")
+    return owner.partition(":")[2] == _signature(0).partition(":")[2] and owner != _signature(os.getpid())
+
+
+def _require_environment() -> None:
+    if missing := [name for name in _NAMES if not os.environ.get(name)]:
+        raise ConfigError(
+            f"the environment does not say who this process is: {', '.join(missing)} not set. Start it with torchrun "
+            "--standalone --nproc_per_node=2 SCRIPT"
+        )
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        if not os.environ[name].isdecimal():
+            raise ConfigError(f"{name} in the environment is a number, not {os.environ[name]!r}")
+
+
+def _errors_only(record: logging.LogRecord) -> bool:
+    """What every process would say, one says; errors are said by whom they happen to."""
+    return record.levelno >= logging.ERROR

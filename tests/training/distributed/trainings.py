@@ -1,0 +1,203 @@
+"""Trainings that are the same for one process and for several: called by the tests here, and by ``run.py`` there."""
+
+import numpy as np
+import torch
+
+from delira_nca.data_loading import DataManager, DictDataset
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel, make_seed, presets
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.models.rule import MLPRule
+from delira_nca.training import PyTorchNetworkTrainer, SamplePool
+from delira_nca.training.callbacks import (
+    EarlyStopping,
+    GradientClipping,
+    LambdaCallback,
+    LRSchedulerCallback,
+    NaNGuard,
+    PoolUpdate,
+    WeightAverage,
+)
+from delira_nca.training.distributed import PerSample, WholeBatch
+
+SIDE = 6
+
+
+def automaton(**changes):
+    """An automaton of 8 channels whose last layer is not zero."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        arguments = {"num_hidden_channels": 4, "rule": MLPRule(8), "training_timesteps": (2, 5)}
+        network = BasicNCAModel(**presets.growing(**arguments, inference_timesteps=3, **changes))
+        torch.nn.init.normal_(network.rule.last.weight, std=0.05)
+    return network
+
+
+def samples(number, seed=0):
+    """States that live, and labels, of so many samples."""
+    rng = np.random.default_rng(seed)
+    data = rng.random((number, 8, SIDE, SIDE), dtype=np.float32)
+    data[:, 3] = 1.0
+    return {"data": data, "label": rng.random((number, 4, SIDE, SIDE), dtype=np.float32)}
+
+
+def ratio(pred, label):
+    """A metric that is no mean over samples."""
+    return (pred * label).sum() / (pred.square().sum() + label.square().sum())
+
+
+def count(pred, label):
+    """How many samples it is called with."""
+    return torch.tensor(float(len(pred)))
+
+
+def pool_trainer(folder, *callbacks):
+    """Trainer with a pool, damage, a schedule that follows a score, averaged weights, and guards."""
+    pool = SamplePool(make_seed(8, (SIDE, SIDE)), 11, slots={"number": torch.arange(11.0)})
+    return PyTorchNetworkTrainer(
+        automaton(),
+        folder,
+        {"mse": mse},
+        torch.optim.Adam,
+        {"lr": 1e-2},
+        metrics={"ratio": WholeBatch(ratio), "count": WholeBatch(count)},
+        callbacks=[
+            NaNGuard(),
+            PoolUpdate(pool, explode_above=1.2),
+            GradientClipping(0.5),
+            LRSchedulerCallback(torch.optim.lr_scheduler.ReduceLROnPlateau, {"patience": 0}, monitor_key="val_mse"),
+            WeightAverage(0.9),
+            EarlyStopping("val_mse", patience=1),
+            *callbacks,
+        ],
+    )
+
+
+def train_with_a_pool(folder, num_epochs=4, resume="never", callbacks=()):
+    """Batches of 5, 5 and 1: no two processes can halve them, and one has nothing to do in the last."""
+    trainer = pool_trainer(folder, *callbacks)
+    train, valid = DataManager(samples(11), 5), DataManager(samples(7, seed=1), 3)
+    trainer.train(num_epochs, train, valid, "val_mse", "lowest", resume=resume)
+    return trainer
+
+
+def train_with_damage():
+    """A pool that is hardly larger than a batch, of which the best have holes and the dead and large begin anew."""
+    pool = SamplePool(make_seed(8, (SIDE, SIDE)), 7)
+    update = PoolUpdate(pool, num_seeds=1, num_damaged=3, damage="mixed", explode_above=1.01)
+    trainer = PyTorchNetworkTrainer(
+        automaton(), None, {"mse": mse}, torch.optim.SGD, {"lr": 0.1}, callbacks=[NaNGuard("skip"), update]
+    )
+    trainer.train(2, [samples(5)] * 4)
+    return trainer
+
+
+class Watched(DictDataset):
+    """Remembers which samples were asked for."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.asked = []
+
+    def take(self, indices):
+        self.asked += [int(index) for index in indices]
+        return super().take(indices)
+
+
+def shake(batch):
+    """A transform that draws from numpy's global generator."""
+    return {**batch, "data": batch["data"] * np.random.rand(), "label": batch["label"] + np.random.rand()}
+
+
+def augmented(transform):
+    """What a training is given of data that are augmented, and which samples were loaded for that."""
+    seen, data = [], Watched(samples(5))
+    watch = LambdaCallback(
+        at_iter_begin=lambda trainer, data_dict: seen.append(data_dict["label"][: _own(trainer, data_dict)])
+    )
+    trainer = PyTorchNetworkTrainer(automaton(), None, {"mse": mse}, callbacks=[watch])
+    trainer.train(1, DataManager(data, 4, transforms=transform))
+    return seen, data.asked
+
+
+def _own(trainer, batch):
+    part = getattr(trainer.ranks, "_part", None)
+    return len(batch["label"]) if part is None else part.size
+
+
+class Adversaries(AbstractPyTorchNetwork):
+    """Two parts with an optimizer each, and a closure of its own."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            self.generator, self.critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+
+    @staticmethod
+    def closure(model, data_dict, optimizers, criterions, metrics, fold=0, batch_nr=0, *, keys, precision, seed):
+        fake = model.generator(data_dict["data"])
+        critic_loss = (model.critic(fake.detach()) - model.critic(data_dict["label"])).square().mean()
+        generator_loss = -model.critic(fake).tanh().mean()
+        for name, loss in (("critic", critic_loss), ("generator", generator_loss)):
+            if optimizers:
+                optimizers[name].zero_grad()
+                loss.backward(inputs=list(getattr(model, name).parameters()), retain_graph=True)
+        for optimizer in optimizers.values():
+            optimizer.step()
+        losses = {"critic": critic_loss.detach(), "generator": generator_loss.detach()}
+        return {}, {**losses, "loss": sum(losses.values())}, fake.detach()
+
+
+def train_adversaries():
+    """Several optimizers, on a list of batches, the last of one sample."""
+
+    def one_for_each(network, cls, **params):
+        return {part: cls(getattr(network, part).parameters(), **params) for part in ("generator", "critic")}
+
+    rng = np.random.default_rng(0)
+    data = [{key: rng.random((n, 2), dtype=np.float32) for key in ("data", "label")} for n in (5, 4, 1)]
+    trainer = PyTorchNetworkTrainer(
+        Adversaries(), None, {"none": mse}, torch.optim.Adam, {"lr": 0.05}, optim_fn=one_for_each
+    )
+    trainer.train(3, data)
+    return trainer
+
+
+class PartlyUsed(AbstractPyTorchNetwork):
+    """A layer that no loss sees, and a batch norm, whose buffers change."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            self.used, self.unused = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
+            self.norm = torch.nn.BatchNorm1d(1)
+
+    def forward(self, x):
+        return self.used(x) + 0.0 * self.norm(self.used(x).detach())
+
+
+def train_partly_used():
+    """Weight decay would move the weights that have no gradient."""
+    rng = np.random.default_rng(0)
+    data = [{"data": rng.random((4, 3), dtype=np.float32), "label": rng.random((4, 1), dtype=np.float32)}] * 3
+    options = {"lr": 0.1, "weight_decay": 0.1}
+    trainer = PyTorchNetworkTrainer(PartlyUsed(), None, {"mse": mse}, torch.optim.SGD, options)
+    trainer.train(2, data)
+    return trainer
+
+
+def predict():
+    """Predictions of all samples, in order; the noise in the hidden channels is drawn for a whole batch."""
+    network = automaton(pad_noise=True, update_noise=0.1)
+    trainer = PyTorchNetworkTrainer(network, None, {"mse": mse})
+    data = samples(6)
+    batches = [{"data": data["data"][a:b, :4], "label": data["label"][a:b]} for a, b in ((0, 5), (5, 6))]
+    shared, labels, means = trainer.predict(batches, share=True)
+    return {"shared": shared, "labels": labels, "means": means, "alone": trainer.predict(batches)[0]}
+
+
+def augment_per_sample():
+    """As :func:`augmented`, each sample by itself."""
+    return augmented(PerSample(shake))
