@@ -16,6 +16,7 @@ napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 exclude_patterns = ["_build"]
+suppress_warnings = ["ref.python"]  # attributes of several classes have one name
 
 html_theme = "furo"
 html_title = f"delira_nca {version}"
