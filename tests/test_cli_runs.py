@@ -12,7 +12,7 @@ from delira_nca.experiment import Run
 VALUES = {
     "name": "flower",
     "model": {
-        "class_path": "delira_nca.models.presets.build_model",
+        "class_path": "delira_nca.models.build_model",
         "init_args": {"preset": "growing", "changes": {"training_timesteps": 2, "inference_timesteps": 2}},
     },
     "data": {

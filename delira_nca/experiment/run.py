@@ -76,7 +76,7 @@ class Run:
 
     Examples
     --------
-    >>> model = {"class_path": "delira_nca.models.presets.build_model", "init_args": {"preset": "growing"}}
+    >>> model = {"class_path": "delira_nca.models.build_model", "init_args": {"preset": "growing"}}
     >>> model["init_args"]["changes"] = {"training_timesteps": 2, "inference_timesteps": 2}
     >>> samples = {"class_path": "delira_nca.data_loading.growing_dataset"}
     >>> samples["init_args"] = {"size": 6, "padding": 1, "times": 2}

@@ -4,6 +4,7 @@ from delira_nca.models import presets
 from delira_nca.models.abstract_network import AbstractNetwork
 from delira_nca.models.alive import AliveMask
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.build import build_model
 from delira_nca.models.inputs import (
     intepret_range_parameter,
     interpret_range_parameter,
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "Perception",
     "Prediction",
+    "build_model",
     "intepret_range_parameter",
     "interpret_range_parameter",
     "make_seed",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from delira_nca.errors import require_choice
 from delira_nca.models.alive import AliveMask
 from delira_nca.models.perception import Perception
 from delira_nca.models.rule import MLPRule
 
-if TYPE_CHECKING:
-    from delira_nca.models.basic_nca import BasicNCAModel
-
-__all__ = ["build_model", "growing"]
+__all__ = ["growing"]
 
 
 def growing(**changes: Any) -> dict[str, Any]:
@@ -45,30 +41,3 @@ def growing(**changes: Any) -> dict[str, Any]:
         "inference_timesteps": 96,
         **changes,
     }
-
-
-PRESETS = {"growing": growing}
-
-
-def build_model(preset: str, changes: dict[str, Any] | None = None) -> BasicNCAModel:
-    """Model of a preset, by name.
-
-    Parameters
-    ----------
-    preset : name of a function of this module.
-    changes : arguments of the model to set otherwise.
-
-    Raises
-    ------
-    UnknownNameError, UnknownKeywordError, ConfigError
-        For an unknown preset, or arguments that cannot work.
-
-    Examples
-    --------
-    >>> build_model("growing", {"fire_rate": 1.0}).fire_rate
-    1.0
-    """
-    from delira_nca.models.basic_nca import BasicNCAModel
-
-    require_choice("preset", preset, PRESETS)
-    return BasicNCAModel(**PRESETS[preset](**(changes or {})))

@@ -13,7 +13,7 @@ def run_values():
     return {
         "name": "flower",
         "model": {
-            "class_path": "delira_nca.models.presets.build_model",
+            "class_path": "delira_nca.models.build_model",
             "init_args": {"preset": "growing", "changes": changes},
         },
         "data": {"train": SAMPLES, "valid": SAMPLES, "batch_size": 2},

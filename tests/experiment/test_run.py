@@ -15,7 +15,7 @@ from delira_nca.experiment import Run, RunConfig, run_from_config
 from delira_nca.io import load_checkpoint
 
 MODEL = {
-    "class_path": "delira_nca.models.presets.build_model",
+    "class_path": "delira_nca.models.build_model",
     "init_args": {"preset": "growing", "changes": {"training_timesteps": 3, "inference_timesteps": 3}},
 }
 SAMPLES = {

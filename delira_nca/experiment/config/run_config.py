@@ -80,7 +80,7 @@ class RunConfig:
 
     Examples
     --------
-    >>> model = {"class_path": "delira_nca.models.presets.build_model", "init_args": {"preset": "growing"}}
+    >>> model = {"class_path": "delira_nca.models.build_model", "init_args": {"preset": "growing"}}
     >>> data = {"class_path": "delira_nca.data_loading.growing_dataset", "init_args": {"size": 8, "padding": 2}}
     >>> config = RunConfig("flower", model, {"train": data}, num_epochs=3)
     >>> config.trainer["lr"], config.replace({"trainer.lr": 0.1}).trainer["lr"]

@@ -1,7 +1,7 @@
 import pytest
 
 MODEL = {
-    "class_path": "delira_nca.models.presets.build_model",
+    "class_path": "delira_nca.models.build_model",
     "init_args": {"preset": "growing", "changes": {"training_timesteps": 3, "inference_timesteps": 3}},
 }
 SAMPLES = {
