@@ -19,6 +19,7 @@ _FLOOR = ("errors", "losses", "machine", "seeding")
 _ROOMS = (
     "data_loading",
     "environment",
+    "evaluation",
     "experiment",
     "export",
     "io",

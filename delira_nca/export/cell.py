@@ -56,6 +56,8 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
         raise ExportError(f"a live page shows cells on a plane; this {what} has {model.dims} spatial dimensions")
     if model.head is not None:
         raise ExportError(f"a live page has no engine for a head, and this {what} has a {type(model.head).__name__}")
+    if model.input_mask is not None:
+        raise ExportError(f"a live page lets all cells update, and those of this {what} do where the input says so")
     if type(model).prepare_input is not BasicNCAModel.prepare_input:
         raise ExportError(f"{what} prepares its input in a way of its own, which a live page cannot do")
     try:

@@ -132,7 +132,7 @@ def _grid(
         raise ShapeError(f"the image has {tuple(image.shape[-2:])} cells, and the grid {shape}: leave the grid out")
     if max(shape) > LARGEST_GRID:
         raise ConfigError(f"a grid of {shape[0]} x {shape[1]} cells: graphics cards hold up to {LARGEST_GRID} an edge")
-    if model.plain().padding in ("reflect", "circular") and min(shape) <= model.radius:
+    if model.perception.padding in ("reflect", "circular") and min(shape) <= model.radius:
         raise ConfigError(f"a grid of {shape[0]} x {shape[1]} cells is too small for a padding of {model.radius} cells")
     return shape
 

@@ -10,6 +10,8 @@ from typing import Any
 from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io.checkpoint import is_plain, load_checkpoint, save_checkpoint
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.by_path import class_of_package
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
 __all__ = ["describe_network", "load_network", "save_network"]
 
@@ -24,7 +26,7 @@ def describe_network(network: Any) -> dict[str, Any] | None:
     return {"class": f"{type(network).__module__}.{type(network).__qualname__}", "arguments": arguments}
 
 
-def save_network(network: BasicNCAModel, path: str | os.PathLike[str]) -> None:
+def save_network(network: AbstractPyTorchNetwork, path: str | os.PathLike[str]) -> None:
     """Write a model with its weights, for :func:`load_network`.
 
     Raises
@@ -47,16 +49,20 @@ def save_network(network: BasicNCAModel, path: str | os.PathLike[str]) -> None:
 
 
 def load_network(
-    path: str | os.PathLike[str], cls: type[BasicNCAModel] = BasicNCAModel, *, best: bool = True, **modules: Any
-) -> BasicNCAModel:
+    path: str | os.PathLike[str], cls: type[Any] = BasicNCAModel, *, best: bool = True, **modules: Any
+) -> Any:
     """Model out of a file of :func:`save_network` or a checkpoint of a run, ready to predict. Nothing is executed.
 
     Parameters
     ----------
     path : of the file.
-    cls : class of the model, where it is one of the user's own.
+    cls : class of the model, where it is one of the user's own; those of the package are known by their names.
     best : whether to take the weights of the run's best epoch, where a score decided one, and not those of the last.
     **modules : perception, rule or head, where they are modules of the user's own.
+
+    Returns
+    -------
+    The model, of the class that the file names.
 
     Raises
     ------
@@ -68,7 +74,10 @@ def load_network(
     if described is None:
         raise CheckpointError(f"{Path(path)} does not say of which model it is: make the model, and load its weights")
     wanted = f"{cls.__module__}.{cls.__qualname__}"
-    if described["class"] != wanted:
+    own = class_of_package(described["class"], AbstractPyTorchNetwork) if cls is BasicNCAModel else None
+    if own is not None:
+        cls = own
+    elif described["class"] != wanted:
         raise CheckpointError(f"{Path(path)} is of a {described['class']}, not a {wanted}: pass cls=...")
     try:
         network = cls.from_dict(described["arguments"], **modules)

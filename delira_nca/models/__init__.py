@@ -3,8 +3,13 @@
 from delira_nca.models import presets
 from delira_nca.models.abstract_network import AbstractNetwork
 from delira_nca.models.alive import AliveMask
+from delira_nca.models.attention import AttentionRule
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.build import build_model
+from delira_nca.models.conditioning import GoalEmbedding
+from delira_nca.models.grouped import GroupedPerception
+from delira_nca.models.implicit import ImplicitDecoder
+from delira_nca.models.input_mask import InputMask
 from delira_nca.models.inputs import (
     intepret_range_parameter,
     interpret_range_parameter,
@@ -12,29 +17,74 @@ from delira_nca.models.inputs import (
     pad_input,
     unwrap,
 )
+from delira_nca.models.mixture import MixtureRule
 from delira_nca.models.model import Model
+from delira_nca.models.normed_rule import NormedRule
+from delira_nca.models.part import Part
 from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
 from delira_nca.models.prediction import Prediction
+from delira_nca.models.pyramid import PyramidNCA
+from delira_nca.models.pyramid_cascade import CascadeNCA
+from delira_nca.models.pyramid_grid import resize_labels
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
-from delira_nca.models.rule import BasicNCARule, MLPRule
+from delira_nca.models.rule import BasicNCARule, LinearRule, MLPRule
+from delira_nca.models.steerable import SteerablePerception
+from delira_nca.models.tasks import (
+    BasicNCAHead,
+    BinarySegmentationNCAModel,
+    ClassificationNCAHead,
+    ClassificationNCAModel,
+    DepthNCAModel,
+    GrowingNCAModel,
+    SegmentationNCAModel,
+    SelfClassificationNCAModel,
+    TaskNCAModel,
+)
+from delira_nca.models.tiled import tiled_predict
+from delira_nca.models.transfer import finetune, graft
 
 __all__ = [
     "AbstractNetwork",
     "AbstractPyTorchNetwork",
     "AliveMask",
+    "AttentionRule",
+    "BasicNCAHead",
     "BasicNCAModel",
     "BasicNCARule",
+    "BinarySegmentationNCAModel",
+    "CascadeNCA",
+    "ClassificationNCAHead",
+    "ClassificationNCAModel",
+    "DepthNCAModel",
     "FullFilters",
+    "GoalEmbedding",
+    "GroupedPerception",
+    "GrowingNCAModel",
+    "ImplicitDecoder",
+    "InputMask",
     "LearnedFilters",
+    "LinearRule",
     "MLPRule",
+    "MixtureRule",
     "Model",
+    "NormedRule",
+    "Part",
     "Perception",
     "Prediction",
+    "PyramidNCA",
+    "SegmentationNCAModel",
+    "SelfClassificationNCAModel",
+    "SteerablePerception",
+    "TaskNCAModel",
     "build_model",
+    "finetune",
+    "graft",
     "intepret_range_parameter",
     "interpret_range_parameter",
     "make_seed",
     "pad_input",
     "presets",
+    "resize_labels",
+    "tiled_predict",
     "unwrap",
 ]

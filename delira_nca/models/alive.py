@@ -24,6 +24,8 @@ class AliveMask:
     threshold : strictly above it is alive.
     before : whether a cell must live before the update.
     after : whether a cell must live after the update.
+    num_spared : so many of the last channels stay what they are in a dead cell: an angle, for instance, that cells are
+        born with. The reference back end alone spares channels.
 
     Notes
     -----
@@ -43,6 +45,7 @@ class AliveMask:
     threshold: float = 0.1
     before: bool = True
     after: bool = True
+    num_spared: int = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, *spatial) state to (B, 1, *spatial) bool."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,18 +13,22 @@ from torch import Tensor, nn
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
+from delira_nca.models.checks import check_arguments
+from delira_nca.models.conditioning import GoalEmbedding, ToldCell
+from delira_nca.models.counting import cost_of
 from delira_nca.models.description import arguments_from, arguments_of, describe
+from delira_nca.models.input_mask import InputMask
 from delira_nca.models.inputs import interpret_range_parameter, pad_input
+from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.plain import plain_cell
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.wiring import entry
-from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, NotPlainError, PlainCell, rollout, step, trajectory
-from delira_nca.rollout.cost import RolloutCost, count_cost
+from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, Cell, Job, NotPlainError, PlainCell, rollout, step, trajectory
+from delira_nca.rollout.cost import RolloutCost
 from delira_nca.rollout.job import Masks
-from delira_nca.rollout.masks import fire_threshold
 from delira_nca.seeding import derive_seed, generator
 
 __all__ = ["BasicNCAModel"]
@@ -58,10 +61,14 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     rule_type : makes the rule from ``(hidden_size, final_bias=False)``.
     training_timesteps, inference_timesteps : a number of steps, or a range ``(low, high)`` to draw below ``high``.
     dims : spatial dimensions, 1, 2 or 3.
-    perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A
-        :class:`Perception` and an :class:`MLPRule` are copied and built for the model; any other module is taken as it
-        is and maps (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time),
-        *spatial) to the update. A head maps the hidden channels to what is compared with the label.
+    perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A :class:`Part`,
+        as those of the package are, is copied and built for the model; any other module is taken as it is and maps
+        (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to the
+        update. A head maps the hidden channels to what is compared with the label.
+    conditioning : what tells each sample its goal, a :class:`GoalEmbedding` for instance, or any module that maps a
+        batch's ``"goal"`` to (B, n): numbers for the last n hidden channels. See
+        :class:`delira_nca.models.conditioning.ToldCell`.
+    input_mask : where cells update at all, by an image channel; everywhere by default.
     update_noise : standard deviation of the noise that joins the update in every step, in training and after it.
     memory_budget : bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
 
@@ -111,6 +118,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         rule: nn.Module | None = None,
         alive: AliveMask | None = None,
         head: nn.Module | None = None,
+        conditioning: nn.Module | None = None,
+        input_mask: InputMask | None = None,
         update_noise: float = 0.0,
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
         **kwargs: Any,
@@ -124,9 +133,10 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.immutable_image_channels = immutable_image_channels
         self.num_fixed_channels = num_image_channels if immutable_image_channels else 0
         self.alive: AliveMask | None = AliveMask() if alive is None and use_alive_mask else alive
+        self.input_mask = input_mask
         self.fire_rate, self.update_noise, self.hidden_size, self.dims = fire_rate, update_noise, hidden_size, dims
         self.training_timesteps, self.inference_timesteps = training_timesteps, inference_timesteps
-        self._check()
+        check_arguments(self)
         self._horizon = max(training_timesteps if isinstance(training_timesteps, int) else training_timesteps[1], 1)
         self.plot_function, self.validation_metric = plot_function, validation_metric
         self.num_learned_filters, self.filter_padding = num_learned_filters, filter_padding
@@ -134,33 +144,18 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.pad_noise, self.use_temporal_encoding = pad_noise, use_temporal_encoding
         self.rule_type, self.memory_budget = rule_type, memory_budget
         self.perception = self._define_perception() if perception is None else perception
-        if isinstance(self.perception, Perception):
+        if isinstance(self.perception, Part):
             self.perception = copy.deepcopy(self.perception)
-            self.perception.build(self.num_channels, dims)
+            self.perception.build(self.num_channels, dims)  # type: ignore[operator]
         self.rule = self._define_rule() if rule is None else rule
-        if isinstance(self.rule, MLPRule):
+        if isinstance(self.rule, Part):
             self.rule = copy.deepcopy(self.rule)
-            self.rule.build(self.input_vector_size, self.num_channels - self.num_fixed_channels, dims)
-        self.head = head
+            self.rule.build(self.input_vector_size, self.num_channels - self.num_fixed_channels, dims)  # type: ignore[operator]
+        self.head, self.conditioning = head, conditioning
+        if isinstance(conditioning, GoalEmbedding):
+            self.conditioning = copy.deepcopy(conditioning).build(num_hidden_channels)
         if device is not None:
             self.to(device)
-
-    def _check(self) -> None:
-        counts = (self.num_image_channels, self.num_hidden_channels, self.num_output_channels)
-        if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
-            raise ConfigError(f"numbers of image, hidden and output channels are whole and at least 0, not {counts}")
-        require_choice("number of spatial dimensions", self.dims, (1, 2, 3))
-        if self.num_channels == self.num_fixed_channels:
-            raise ConfigError(
-                f"nothing could change: all {self.num_channels} channels are image channels, and those are immutable"
-            )
-        if self.alive is not None and not 0 <= self.alive.channel < self.num_channels:
-            raise ConfigError(f"alive channel {self.alive.channel} is none of the {self.num_channels} channels")
-        fire_threshold(self.fire_rate)
-        if not 0 <= self.update_noise < math.inf:
-            raise ConfigError(f"update_noise is a standard deviation of at least 0, not {self.update_noise!r}")
-        interpret_range_parameter(self.training_timesteps)
-        interpret_range_parameter(self.inference_timesteps)
 
     def _define_perception(self) -> Perception:
         if self.num_learned_filters:
@@ -196,6 +191,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             and self.num_fixed_channels == 0
             and type(self.perception) is Perception
             and self.perception.padding == "zeros"
+            and self.alive.num_spared == 0
             and type(self.rule) is MLPRule
             and type(self).perceive is BasicNCAModel.perceive
         )
@@ -205,7 +201,12 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Farthest cell, by the larger of the axis distances, that one step can see."""
         if not hasattr(self.perception, "radius"):
             raise ConfigError(f"perception {type(self.perception).__name__} does not say its radius")
-        return int(self.perception.radius)  # type: ignore[arg-type]
+        return int(self.perception.radius) + int(getattr(self.rule, "radius", 0))  # type: ignore[arg-type]
+
+    @property
+    def num_draws(self) -> int:
+        """Random numbers by which each cell chooses in a step."""
+        return int(getattr(self.rule, "num_draws", 0))
 
     @property
     def input_vector_size(self) -> int:
@@ -224,6 +225,20 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         time = perception.new_full((x.shape[0], 1, *x.shape[2:]), t / self._horizon)
         return torch.cat([perception, time], 1)
 
+    def told(self, goal: Tensor | int | None, batch_size: int) -> Cell:
+        """The automaton of samples that know their goals; itself, where there is nothing to know.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+            If a goal is missing or given for nothing, is none of the goals, or there is not one for each sample.
+        """
+        if self.conditioning is not None:
+            return ToldCell(self, goal, batch_size)
+        if goal is not None:
+            raise ConfigError(f"this {type(self).__name__} has no conditioning: it cannot be told a goal")
+        return self
+
     def plain(self) -> PlainCell:
         """The cell as numbers, for the back ends that do not call its modules.
 
@@ -234,6 +249,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """
         if "perceive" in vars(self) or type(self).perceive is not BasicNCAModel.perceive:
             raise NotPlainError(f"{type(self).__name__} perceives in a way of its own")
+        if self.conditioning is not None:
+            raise NotPlainError("its cells are told a goal")
         return plain_cell(
             self,
             time_scale=1 / self._horizon if self.use_temporal_encoding else None,
@@ -250,8 +267,10 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         return update
 
     def _forward_step(self, x: Tensor, step_number: int) -> Tensor:
-        """State after the one step of this number, every cell firing."""
-        return step(self, x, step_number, None)
+        """State after the one step of this number, every cell firing that ever updates."""
+        cell = self.told(None, len(x))
+        job = Job(x, cell, 1, (1,), step_number, masks=lambda t: None).gated()
+        return step(cell, x, step_number, job.fires(step_number), None, job.draws(step_number))
 
     # Roll-outs ----------------------------------------------------------------------------------------------------
 
@@ -267,6 +286,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         start: int = 0,
         seed: int | None = None,
         masks: Masks | None = None,
+        goal: Tensor | int | None = None,
     ) -> Prediction:
         """Roll a state out.
 
@@ -275,31 +295,43 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         x : (B, C, *spatial) state, all channels; :func:`pad_input` makes one of an image.
         steps, start, masks : see :func:`delira_nca.rollout.rollout`.
         seed : of the fire masks. Without one it is drawn from torch's global generator, as dropout would.
+        goal : of each sample, for a model with a conditioning; see :meth:`told`.
 
         Raises
         ------
-        ShapeError
-            If the state does not have the model's channels and dimensions.
+        ShapeError, ConfigError
+            If the state does not have the model's channels and dimensions, or the goal does not fit.
         """
         self._check_state(x)
         if seed is None:
-            stochastic = (self.fire_rate < 1 and masks is None) or self.update_noise > 0
+            stochastic = (self.fire_rate < 1 and masks is None) or self.update_noise > 0 or self.num_draws > 0
             seed = int(torch.randint(2**32, ())) if stochastic else 0
-        state = rollout(x, self, steps, start=start, seed=seed, masks=masks, memory_budget=self.memory_budget)
+        cell = self.told(goal, len(x))
+        state = rollout(x, cell, steps, start=start, seed=seed, masks=masks, memory_budget=self.memory_budget)
         return self._prediction(steps, state)
 
     def forward_batch(
         self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
     ) -> tuple[Prediction, dict[str, Tensor]]:
-        """Roll ``batch["data"]`` out for the number of steps of training or inference; both are drawn by the seed."""
+        """Roll ``batch["data"]`` out for the number of steps of training or inference; both are drawn by the seed.
+
+        A model with a conditioning takes the goal of each sample from ``batch["goal"]``.
+        """
         timesteps = self.training_timesteps if train else self.inference_timesteps
         steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
-        prediction = self(self._state_of(entry(batch, "data", type(self).__name__), seed), steps, seed=seed)
+        goal = {} if self.conditioning is None else {"goal": entry(batch, "goal", type(self).__name__)}
+        prediction = self(self._state_of(entry(batch, "data", type(self).__name__), seed), steps, seed=seed, **goal)
         return prediction, prediction.parts()
 
     @torch.no_grad()
     def predict(
-        self, image: Tensor, steps: Steps | None = None, *, seed: int = 0, masks: Masks | None = None
+        self,
+        image: Tensor,
+        steps: Steps | None = None,
+        *,
+        seed: int = 0,
+        masks: Masks | None = None,
+        goal: Tensor | int | None = None,
     ) -> Prediction:
         """Roll an image or a state out without gradients, in evaluation mode.
 
@@ -309,8 +341,9 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         steps : how many, or a range; ``inference_timesteps`` by default.
         seed : of everything random: steps, noise and fire masks. The same seed gives the same prediction.
         masks : fire masks from outside.
+        goal : of each sample, for a model with a conditioning.
         """
-        return self.record(image, steps, seed=seed, masks=masks, keep="last")[-1]
+        return self.record(image, steps, seed=seed, masks=masks, keep="last", goal=goal)[-1]
 
     @torch.no_grad()
     def record(
@@ -321,12 +354,13 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         seed: int = 0,
         masks: Masks | None = None,
         keep: str | list[int] = "all",
+        goal: Tensor | int | None = None,
     ) -> list[Prediction]:
         """Predictions along one roll-out.
 
         Parameters
         ----------
-        image, steps, seed, masks : as for :meth:`predict`, whose result the last prediction equals.
+        image, steps, seed, masks, goal : as for :meth:`predict`, whose result the last prediction equals.
         keep : ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is the input).
         """
         steps = interpret_range_parameter(
@@ -340,7 +374,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         try:
             state = self._state_of(image.to(self.device), seed)
             self._check_state(state)
-            states = trajectory(state, self, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
+            cell = self.told(goal, len(state))
+            states = trajectory(state, cell, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
             return [self._prediction(n, states[n]) for n in sorted(states)]
         finally:
             for module, training in modes:
@@ -375,10 +410,10 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         return {"mse": float(mse(pred.pred, label))}
 
     def validate(
-        self, image: Tensor, label: Tensor, steps: Steps | None = None, *, seed: int = 0
+        self, image: Tensor, label: Tensor, steps: Steps | None = None, *, seed: int = 0, **given: Any
     ) -> tuple[dict[str, float], Prediction]:
-        """Predict, and measure against the label."""
-        prediction = self.predict(image, steps, seed=seed)
+        """Predict, with what else is given, and measure against the label."""
+        prediction = self.predict(image, steps, seed=seed, **given)
         return self.metrics(prediction, label.to(self.device)), prediction
 
     def finetune(self, freeze_head: bool = False) -> None:
@@ -425,22 +460,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         >>> cost.num_parameters, 2 * cost.rule, cost.forward_operations, cost.training_operations
         (8336, 16384, 16768, 62592)
         """
-        try:
-            with torch.enable_grad():  # which weights are learned decides what is kept
-                plain = self.plain()
-        except NotPlainError as error:
-            raise ConfigError(f"the cost of this {type(self).__name__} cannot be counted: {error}") from None
-        learned: Any = self.perception.learned
-        return count_cost(
-            plain,
-            shape,
-            steps,
-            cell=self,
-            num_parameters=sum(p.numel() for p in self.parameters()),
-            num_convolutions=1 + sum(map(len, learned)),
-            batch_size=batch_size,
-            memory_budget=self.memory_budget if memory_budget is None else memory_budget,
-        )
+        budget = self.memory_budget if memory_budget is None else memory_budget
+        return cost_of(self, shape, steps, batch_size=batch_size, memory_budget=budget)
 
     # Description --------------------------------------------------------------------------------------------------
 

@@ -7,17 +7,27 @@ from typing import Any
 from delira_nca.errors import require_choice
 from delira_nca.models import presets
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.pyramid import PyramidNCA
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
-__all__ = ["build_model"]
+__all__ = ["CLASSES", "build_model"]
+
+CLASSES: dict[str, type[Any]] = {"m3d_nca": PyramidNCA, "med_nca": PyramidNCA, "octree_nca": PyramidNCA}
+"""Class by the name of a preset, where it is another than :class:`BasicNCAModel`."""
 
 
-def build_model(preset: str, changes: dict[str, Any] | None = None) -> BasicNCAModel:
+def build_model(preset: str, changes: dict[str, Any] | None = None) -> AbstractPyTorchNetwork:
     """Model of a preset, by name.
 
     Parameters
     ----------
     preset : name of a function of :mod:`delira_nca.models.presets`.
     changes : arguments of the model to set otherwise.
+
+    Returns
+    -------
+    BasicNCAModel
+        Or a model of the preset's own class, where :data:`CLASSES` names one.
 
     Raises
     ------
@@ -30,4 +40,5 @@ def build_model(preset: str, changes: dict[str, Any] | None = None) -> BasicNCAM
     1.0
     """
     require_choice("preset", preset, presets.__all__)
-    return BasicNCAModel(**getattr(presets, preset)(**(changes or {})))
+    model: AbstractPyTorchNetwork = CLASSES.get(preset, BasicNCAModel)(**getattr(presets, preset)(**(changes or {})))
+    return model

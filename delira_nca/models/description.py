@@ -9,40 +9,52 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from delira_nca.errors import ConfigError, refuse_unknown_keywords
+from delira_nca.errors import ConfigError, refuse_unknown_keywords, require_choice
 from delira_nca.models.alive import AliveMask
+from delira_nca.models.attention import AttentionRule
+from delira_nca.models.conditioning import GoalEmbedding
+from delira_nca.models.grouped import GroupedPerception
+from delira_nca.models.implicit import ImplicitDecoder
+from delira_nca.models.input_mask import InputMask
+from delira_nca.models.mixture import MixtureRule
+from delira_nca.models.normed_rule import NormedRule
+from delira_nca.models.part import Part
 from delira_nca.models.perception import Perception
-from delira_nca.models.rule import MLPRule
+from delira_nca.models.rule import LinearRule, MLPRule
+from delira_nca.models.steerable import SteerablePerception
 
 __all__ = ["arguments_from", "arguments_of", "describe"]
 
-_MADE_ANEW = {"device", "plot_function", "rule_type", "use_alive_mask", "alive", "perception", "rule", "head"}
-_BUILDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "alive": lambda config: AliveMask(**config),
-    "perception": Perception.from_dict,
-    "rule": lambda config: MLPRule(**config),
+_MADE_ANEW = {"device", "plot_function", "rule_type", "use_alive_mask"}
+_MASKS: dict[str, Callable[..., Any]] = {"alive": AliveMask, "input_mask": InputMask}
+_PARTS: dict[str, tuple[type[Part], ...]] = {
+    "perception": (Perception, GroupedPerception, SteerablePerception),
+    "rule": (MLPRule, LinearRule, AttentionRule, MixtureRule, NormedRule),
+    "conditioning": (GoalEmbedding,),
+    "head": (ImplicitDecoder,),
 }
+"""Kinds of parts that a description holds; the first of a kind is meant where it does not say which."""
 
 
 class _Described(Protocol):
     @property
     def init_kwargs(self) -> dict[str, Any]: ...
 
-    alive: AliveMask | None
-    perception: nn.Module
-    rule: nn.Module
-    head: nn.Module | None
-
 
 def describe(model: _Described) -> dict[str, Any]:
     """Plain description of a model, without weights; parts that are not the package's own by their class path."""
-    config = {key: value for key, value in model.init_kwargs.items() if key not in _MADE_ANEW}
-    config["alive"] = None if model.alive is None else asdict(model.alive)
-    config["perception"] = (
-        model.perception.to_dict() if type(model.perception) is Perception else _class_path(model.perception)
-    )
-    config["rule"] = model.rule.to_dict() if type(model.rule) is MLPRule else _class_path(model.rule)
-    config["head"] = None if model.head is None else _class_path(model.head)
+    own = {*_MADE_ANEW, *_MASKS, *_PARTS}
+    config = {key: value for key, value in model.init_kwargs.items() if key not in own}
+    for name in _MASKS:
+        mask = getattr(model, name, None)
+        config[name] = None if mask is None else asdict(mask)
+    for name, classes in _PARTS.items():
+        part: Any = getattr(model, name, None)
+        if type(part) in classes:
+            which = {} if type(part) is classes[0] else {"type": type(part).__name__}
+            config[name] = {**which, **part.to_dict()}
+        else:
+            config[name] = None if part is None else _class_path(part)
     return config
 
 
@@ -57,16 +69,23 @@ def arguments_from(cls: type, config: Mapping[str, Any], base: type) -> dict[str
     arguments = dict(config)
     known = arguments_of(cls, base)
     refuse_unknown_keywords(cls.__name__, sorted(arguments.keys() - known), known)
-    for name in ("alive", "perception", "rule", "head"):
+    for name in (*_MASKS, *_PARTS):
         value = arguments.get(name)
         if isinstance(value, str):
             raise ConfigError(f"{name} is a {value}, which a description cannot hold: pass {name}=...")
-        if isinstance(value, Mapping) and name in _BUILDERS:
-            arguments[name] = _BUILDERS[name](dict(value))
+        if isinstance(value, Mapping):
+            arguments[name] = _MASKS[name](**value) if name in _MASKS else _part(name, value)
     for name in ("training_timesteps", "inference_timesteps"):
         if isinstance(arguments.get(name), list):
             arguments[name] = tuple(arguments[name])
     return arguments
+
+
+def _part(name: str, config: Mapping[str, Any]) -> Part:
+    classes = {cls.__name__: cls for cls in _PARTS[name]}
+    wanted = config.get("type", next(iter(classes), None))
+    require_choice(f"type of a {name}", wanted, classes)
+    return classes[wanted].from_dict({key: value for key, value in config.items() if key != "type"})
 
 
 def arguments_of(cls: type, base: type) -> set[str]:

@@ -225,7 +225,10 @@ def _features(found: Any) -> Tensor:
 
 
 def _output_shape(model: Model, x: Tensor) -> tuple[int, ...]:
-    kwargs = {"seed": 0} if isinstance(model.architecture, BasicNCAModel) else {}
+    architecture = model.architecture
+    kwargs = {"seed": 0} if isinstance(architecture, BasicNCAModel) else {}
+    if isinstance(architecture, BasicNCAModel) and architecture.conditioning is not None:
+        kwargs["goal"] = 0
     try:
         found = _run(model.architecture, x, kwargs)
     except Exception as error:

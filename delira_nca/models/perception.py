@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, ShapeError, require_choice
+from delira_nca.models.part import Part
 
-__all__ = ["FIXED_FILTERS", "PADDINGS", "FullFilters", "LearnedFilters", "Perception"]
+__all__ = ["FIXED_FILTERS", "PADDINGS", "FullFilters", "LearnedFilters", "Perception", "fixed_kernels"]
 
 FIXED_FILTERS = ("identity", "sobel", "laplacian")
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
@@ -69,7 +71,9 @@ def _outer(vectors: list[Tensor]) -> Tensor:
     return reduce(lambda kernel, vector: kernel.unsqueeze(-1) * vector, vectors[1:], vectors[0])
 
 
-def _fixed_kernels(name: str, dims: int, angle: float, laplacian_scale: float) -> list[Tensor]:
+def fixed_kernels(
+    name: str, dims: int, angle: float = 0.0, laplacian_scale: float = 1.0, sobel_scale: float = 1.0
+) -> list[Tensor]:
     """Kernels of one fixed filter, each of shape ``(3,) * dims``."""
     smooth, difference = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
     if name == "identity":
@@ -78,7 +82,7 @@ def _fixed_kernels(name: str, dims: int, angle: float, laplacian_scale: float) -
         kernel = _outer([smooth] * dims)
         kernel[(1,) * dims] -= 4.0**dims
         return [kernel * laplacian_scale]
-    gain = 2.0 * 4.0 ** (dims - 1)  # so that a ramp of slope 1 gives 1
+    gain = 2.0 * 4.0 ** (dims - 1) / sobel_scale  # so that a ramp of slope 1 gives the scale
     last_axis_first = range(dims - 1, -1, -1)
     gradients = [_outer([difference if a == axis else smooth for a in range(dims)]) / gain for axis in last_axis_first]
     if dims == 2 and angle:
@@ -88,7 +92,7 @@ def _fixed_kernels(name: str, dims: int, angle: float, laplacian_scale: float) -
     return gradients
 
 
-class Perception(nn.Module):
+class Perception(Part):
     """Filters over the neighbourhood of each cell, side by side.
 
     Parameters
@@ -100,6 +104,7 @@ class Perception(nn.Module):
         axis points down, like ``torch.rot90``: what a perception turned by pi/2 sees of a turned picture is the turned
         perception of the picture.
     laplacian_scale : factor of the laplacian; 1 is the kernel ``[[1, 2, 1], [2, -12, 2], [1, 2, 1]]``.
+    sobel_scale : factor of Sobel's filters; 8 is the kernel ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
 
     Raises
     ------
@@ -121,7 +126,12 @@ class Perception(nn.Module):
     kernels: Tensor
 
     def __init__(
-        self, *filters: Filter, padding: str = "zeros", angle: float = 0.0, laplacian_scale: float = 1.0
+        self,
+        *filters: Filter,
+        padding: str = "zeros",
+        angle: float = 0.0,
+        laplacian_scale: float = 1.0,
+        sobel_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if not filters:
@@ -137,7 +147,10 @@ class Perception(nn.Module):
                 raise ConfigError(f"a filter has at least one channel, not {spec}")
         require_choice("padding", padding, PADDINGS)
         self.filters = tuple(_SHORTHAND.get(f, f) if isinstance(f, str) else f for f in filters)
-        self.padding, self.angle, self.laplacian_scale = padding, float(angle), float(laplacian_scale)
+        self.padding, self.angle = padding, float(angle)
+        self.laplacian_scale, self.sobel_scale = float(laplacian_scale), float(sobel_scale)
+        if not self.sobel_scale > 0:
+            raise ConfigError(f"sobel_scale is greater than 0, not {sobel_scale!r}")
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> Perception:
@@ -147,7 +160,8 @@ class Perception(nn.Module):
             raise ConfigError(f"angle turns the filters of a 2D perception, not of one in {dims}D")
         self.num_channels, self.dims = num_channels, dims
         fixed = [f for f in self.filters if isinstance(f, str)]
-        kernels = [k for name in fixed for k in _fixed_kernels(name, dims, self.angle, self.laplacian_scale)]
+        scales = (self.angle, self.laplacian_scale, self.sobel_scale)
+        kernels = [kernel for name in fixed for kernel in fixed_kernels(name, dims, *scales)]
         stacked = torch.stack(kernels) if kernels else torch.zeros(0, *(3,) * dims)
         self.register_buffer("kernels", stacked, persistent=False)
         learned = [f for f in self.filters if not isinstance(f, str)]
@@ -235,10 +249,11 @@ class Perception(nn.Module):
             "padding": self.padding,
             "angle": self.angle,
             "laplacian_scale": self.laplacian_scale,
+            **({} if self.sobel_scale == 1.0 else {"sobel_scale": self.sobel_scale}),
         }
 
     @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> Perception:
+    def from_dict(cls, config: Mapping[str, Any]) -> Perception:
         """Perception from what :meth:`to_dict` gave, to be built by its model."""
         config = dict(config)
         types = {"LearnedFilters": LearnedFilters, "FullFilters": FullFilters}

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from delira_nca.models.alive import AliveMask
-from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
-from delira_nca.models.rule import MLPRule
+from delira_nca.models.grouped import GroupedPerception
+from delira_nca.models.perception import FullFilters, LearnedFilters, Perception, fixed_kernels
+from delira_nca.models.rule import LinearRule, MLPRule
 from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
 
 __all__ = ["plain_cell"]
@@ -33,13 +34,18 @@ def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> 
         If a part is the user's own, or somebody listens to it.
     """
     perception, rule, alive = model.perception, model.rule, model.alive
+    if type(rule) is LinearRule:
+        return _linear_cell(model, time_scale=time_scale, update_noise=update_noise)
     _refuse_what_is_not_ours("perception", perception, Perception)
     _refuse_what_is_not_ours("rule", rule, MLPRule)
-    if alive is not None and type(alive) is not AliveMask:
-        raise NotPlainError(f"the alive mask is a {type(alive).__name__}, not an AliveMask")
+    life = _life(alive)
     filters, learned, filter_bias, full, full_bias, full_relu, order = _filters(perception)
     layers = [*rule.hidden, rule.last]
     weights = [layer.weight.flatten(1) for layer in layers]
+    biases = [layer.bias for layer in layers]
+    if rule.spare_rows:
+        weights[-1] = weights[-1][rule.spare_rows :]
+        biases[-1] = None if biases[-1] is None else biases[-1][rule.spare_rows :]
     if order is not None:
         extra = range(len(order), weights[0].shape[1])
         weights[0] = weights[0][:, [*order, *extra]]
@@ -54,10 +60,57 @@ def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> 
         full_bias=full_bias,
         full_relu=full_relu,
         weights=tuple(weights),
-        biases=tuple(layer.bias for layer in layers),
+        biases=tuple(biases),
         nonlinearity=rule.nonlinearity,
         time_scale=time_scale,
-        alive=None if alive is None else AliveRule(alive.channel, alive.threshold, alive.before, alive.after),
+        alive=life,
+        fire_rate=model.fire_rate,
+        update_noise=update_noise,
+    )
+
+
+def _life(alive: Any) -> AliveRule | None:
+    if alive is None:
+        return None
+    if type(alive) is not AliveMask:
+        raise NotPlainError(f"the alive mask is a {type(alive).__name__}, not an AliveMask")
+    if alive.num_spared:
+        raise NotPlainError("the alive mask spares channels")
+    return AliveRule(alive.channel, alive.threshold, alive.before, alive.after)
+
+
+def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -> PlainCell:
+    """A linear rule as a perceptron: x is relu(x) - relu(-x), and its absolute value relu(x) + relu(-x).
+
+    Where gradients are wanted it is refused: that of the two rectifiers is 0 where x is 0, that of x is 1.
+    """
+    perception, rule = model.perception, model.rule
+    _refuse_what_is_not_ours("rule", rule, LinearRule)
+    _refuse_what_is_not_ours("perception", perception, GroupedPerception)
+    if torch.is_grad_enabled():
+        raise NotPlainError("the fast back ends have no gradients of a linear rule")
+    identity = fixed_kernels("identity", perception.dims)[0].to(perception.kernels)
+    filters = torch.stack([identity.expand_as(perception.kernels), perception.kernels])
+    weight, seen = rule.last.weight.flatten(1), 2 * perception.num_channels
+    signed, absolute = weight[:, :seen], weight[:, seen : 2 * seen]
+    positive, negative = absolute + signed, absolute - signed
+    size = seen + (time_scale is not None)
+    both_signs = torch.cat([torch.eye(size), -torch.eye(size)[:seen]]).to(weight)
+    return PlainCell(
+        num_channels=model.num_channels,
+        num_fixed_channels=model.num_fixed_channels,
+        padding=perception.padding,
+        filters=filters,
+        learned=(False, False),
+        filter_bias=None,
+        full=None,
+        full_bias=None,
+        full_relu=False,
+        weights=(both_signs, torch.cat([positive, weight[:, 2 * seen :], negative], 1)),
+        biases=(None, rule.last.bias),
+        nonlinearity="relu",
+        time_scale=time_scale,
+        alive=_life(model.alive),
         fire_rate=model.fire_rate,
         update_noise=update_noise,
     )

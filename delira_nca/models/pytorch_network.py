@@ -12,10 +12,11 @@ from torch.optim import Optimizer
 
 from delira_nca.errors import ConfigError
 from delira_nca.models.abstract_network import AbstractNetwork
+from delira_nca.models.loss_terms import LossTerm, evaluate_terms, watching
 from delira_nca.models.precision import Precision
 from delira_nca.models.wiring import entry, evaluate, total_loss
 
-__all__ = ["AbstractPyTorchNetwork"]
+__all__ = ["AbstractPyTorchNetwork", "declared_loss_names"]
 
 
 class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
@@ -65,6 +66,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         precision: Precision | None = None,
         seed: int = 0,
         forward: Callable[[Callable[[], Tensor]], Tensor] | None = None,
+        terms: Mapping[str, LossTerm] | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
         """Forward pass, losses, and, if there are optimizers, backward pass and their steps.
@@ -82,6 +84,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         seed : of the roll-out.
         forward : takes the forward pass, a function that gives the loss, and runs it; of several processes that train
             together, it lets the gradients be those of the whole batch.
+        terms : name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.loss_terms`.
 
         Returns
         -------
@@ -90,16 +93,24 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         precision = precision or Precision()
         prediction: Any = None
         named, losses = dict[str, Any](), dict[str, Tensor]()
+        active = dict(terms or {}) if optimizers else {}
+
+        def loss_of(predicted: Any, seen: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+            if criterions:
+                values = evaluate(criterions, seen, keys)
+                return total_loss(values), values
+            values = _own_losses(model, predicted, seen)
+            return values.pop("total"), values
 
         def compute() -> Tensor:
             nonlocal prediction, named, losses
-            prediction, parts = model.forward_batch(data_dict, seed=seed, train=bool(optimizers))
+            with watching(active, seed) as rollouts:
+                prediction, parts = model.forward_batch(data_dict, seed=seed, train=bool(optimizers))
             named = {**data_dict, **parts}
-            if criterions:
-                losses = evaluate(criterions, named, keys)
-                return total_loss(losses)
-            losses = _own_losses(model, prediction, named)
-            return losses.pop("total")
+            total, losses = loss_of(prediction, named)
+            extra = evaluate_terms(active, rollouts, seed, model, named, loss_of)
+            losses |= extra
+            return sum(extra.values(), start=total)
 
         with torch.set_grad_enabled(bool(optimizers)), precision.autocast():
             total = compute() if forward is None else forward(compute)
@@ -137,11 +148,24 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         return prepared
 
 
+def declared_loss_names(network: Any) -> tuple[str, ...] | None:
+    """What a network says that its ``loss`` returns; None where a class has a ``loss`` of its own and says nothing."""
+    if "loss_names" in vars(network):
+        return tuple(network.loss_names or ())
+    for cls in type(network).__mro__:
+        if "loss_names" in vars(cls):
+            return tuple(vars(cls)["loss_names"] or ())
+        if "loss" in vars(cls):
+            return None
+    return None
+
+
 def _own_losses(model: AbstractPyTorchNetwork, prediction: Any, named: Mapping[str, Any]) -> dict[str, Tensor]:
     losses = dict(model.loss(prediction, entry(named, "label", "the network's own loss")))
-    if "total" not in losses or set(losses) != set(model.loss_names or ()):
+    names = declared_loss_names(model)
+    if "total" not in losses or (names is not None and set(losses) != set(names)):
         raise ConfigError(
-            f"{type(model).__name__}.loss returns {sorted(losses)}, loss_names says {sorted(model.loss_names or ())}: "
+            f"{type(model).__name__}.loss returns {sorted(losses)}, loss_names says {sorted(names or ('total',))}: "
             "they must be the same, with 'total' among them"
         )
     return losses

@@ -11,6 +11,7 @@ from delira_nca.rollout.backends import (
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job
 from delira_nca.rollout.loop import rollout, trajectory
 from delira_nca.rollout.masks import fire_mask, update_noise
+from delira_nca.rollout.observer import observing
 from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
 from delira_nca.rollout.reference import Cell, step
 
@@ -25,6 +26,7 @@ __all__ = [
     "PlainCell",
     "current_backend",
     "fire_mask",
+    "observing",
     "register_backend",
     "rollout",
     "set_backend",

@@ -55,10 +55,10 @@ def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
                 window = windows[group]
                 state = window.cut(state)
             for t in range(begin, last):
-                fire, noise = job.fires(t), job.noise(t)
+                given = (job.fires(t), job.noise(t), job.draws(t))
                 if window is not None:
-                    fire, noise = (part if part is None else window.cut(part) for part in (fire, noise))
-                state = step(cell, state, t, fire, noise)
+                    given = tuple(part if part is None else window.cut(part) for part in given)  # type: ignore[assignment]
+                state = step(cell, state, t, *given)
             if window is not None:
                 state = window.put_back(state)
             begin = last

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.rollout.masks import fire_mask, fire_threshold, update_noise
+from delira_nca.rollout.masks import cell_draws, fire_mask, fire_threshold, update_noise
 from delira_nca.rollout.plain import NotPlainError, PlainCell
 from delira_nca.rollout.reference import Cell
 
@@ -58,6 +58,8 @@ class Job:
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
                 raise ConfigError(f"{name} is a whole number of at least {least}, not {number!r}")
         x, masks = self.x, self.masks
+        if getattr(self.cell, "conditioning", None) is not None:
+            raise ConfigError(f"{type(self.cell).__name__} knows no goal here: roll out its told(goal, batch_size)")
         if x.dim() < 3:
             raise ShapeError(f"a state is (B, C, *spatial) with at least one spatial axis, not {tuple(x.shape)}")
         if isinstance(masks, Tensor):
@@ -92,6 +94,27 @@ class Job:
         samples, channels, *shape = self.x.shape
         drawn = update_noise(self.seed, t, samples, channels, shape, self.x.device, self.first_sample)
         return drawn[:, fixed:].to(self.x.dtype) * std
+
+    def draws(self, t: int) -> Tensor | None:
+        """(B, n, *spatial) numbers from 0 to 1 by which cells choose in step ``t``; None where their rule does not."""
+        number = getattr(self.cell, "num_draws", 0)
+        if not number:
+            return None
+        samples, _, *shape = self.x.shape
+        return cell_draws(self.seed, t, samples, number, shape, self.x.device, self.first_sample)
+
+    def gated(self) -> Job:
+        """The job whose fire masks spare the cells that never update, where the automaton has an ``input_mask``."""
+        mask = getattr(self.cell, "input_mask", None)
+        if mask is None:
+            return self
+        where: Tensor = mask(self.x)
+
+        def fires(t: int) -> Tensor:
+            fire = self.fires(t)
+            return where if fire is None else fire & where
+
+        return replace(self, masks=fires)
 
     @property
     def plain(self) -> PlainCell | str:

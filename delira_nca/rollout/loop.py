@@ -10,6 +10,7 @@ from delira_nca.errors import ConfigError
 from delira_nca.rollout.backends import choose
 from delira_nca.rollout.batch_part import first_sample
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, Masks
+from delira_nca.rollout.observer import current_observer
 from delira_nca.rollout.reference import Cell
 
 __all__ = ["rollout", "trajectory"]
@@ -53,9 +54,15 @@ def rollout(
         If a number is out of range, given masks do not fit the state, or the back end that was insisted on cannot do
         it (see :func:`delira_nca.rollout.set_backend`).
     """
-    job = Job(x, cell, steps, (steps,), start, seed, masks, segment, memory_budget, first_sample(x))
+    observer = current_observer()
+    stops = () if observer is None else sorted(observer.stops(steps))
+    job = Job(x, cell, steps, (*stops, steps), start, seed, masks, segment, memory_budget, first_sample(x))
     job.check()
-    return choose(job).states(job)[steps] if steps else x
+    job = job.gated()
+    states = choose(job).states(job) if steps else {}
+    if observer is not None:
+        observer.take(steps, {0: x, **states})
+    return states[steps] if steps else x
 
 
 def trajectory(
@@ -94,6 +101,6 @@ def trajectory(
     states = {0: x} if 0 in wanted else {}
     if stops:
         numbers = (start, seed, masks, segment, memory_budget, first_sample(x))
-        job = Job(x, cell, stops[-1], tuple(stops), *numbers)
+        job = Job(x, cell, stops[-1], tuple(stops), *numbers).gated()
         states |= choose(job).states(job)
     return states

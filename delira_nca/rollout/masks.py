@@ -18,10 +18,11 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 
-__all__ = ["fire_mask", "fire_threshold", "uniform24", "update_noise"]
+__all__ = ["cell_draws", "fire_mask", "fire_threshold", "uniform24", "update_noise"]
 
 _MULTIPLIER, _INCREMENT, _WORD = 1664525, 1013904223, 0xFFFFFFFF
 _NOISE_STREAM = 0x9E3779B9  # added to the seed, so that noise and fire masks are strangers
+_DRAW_STREAM = 0x7F4A7C15  # and so are the draws by which cells choose
 _NOISE_MEAN, _NOISE_SCALE = 8 * 65535 // 2, (12 / (8 * (2**32 - 1))) ** 0.5
 
 
@@ -49,14 +50,21 @@ def _xorshift16(word: Tensor) -> Tensor:
 
 
 def _hash(
-    seed: int, step: int, num_samples: int, num_items: int, device: torch.device | str, first_sample: int
+    seed: int,
+    step: int,
+    num_samples: int,
+    num_items: int,
+    device: torch.device | str,
+    first_sample: int,
+    items: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Four (num_samples, num_items) int32 words for every item of every sample."""
+    """Four (num_samples, num_items) int32 words for every item of every sample, or for the numbered ones."""
     x = _signed(seed * _MULTIPLIER + _INCREMENT)
     y: Tensor | int = _signed(step * _MULTIPLIER + _INCREMENT)
     samples = torch.arange(first_sample, first_sample + num_samples, dtype=torch.int32, device=device)
     z: Tensor = samples.unsqueeze(1) * _MULTIPLIER + _INCREMENT
-    w: Tensor = torch.arange(num_items, dtype=torch.int32, device=device).unsqueeze(0) * _MULTIPLIER + _INCREMENT
+    numbers = torch.arange(num_items, dtype=torch.int32, device=device) if items is None else items.to(torch.int32)
+    w: Tensor = numbers.unsqueeze(0) * _MULTIPLIER + _INCREMENT
     first: Tensor = w * y + x
     second: Tensor = z * first + y
     z = z + first * second
@@ -76,6 +84,7 @@ def uniform24(
     num_cells: int,
     device: torch.device | str = "cpu",
     first_sample: int = 0,
+    cells: Tensor | None = None,
 ) -> Tensor:
     """Hash of every cell of a batch.
 
@@ -85,6 +94,7 @@ def uniform24(
     step : number of the step, from 0.
     num_samples, num_cells : the last cell of a sample is its last in row-major order.
     first_sample : number of the first sample, where these are a part of a batch.
+    cells : (num_cells,) numbers of the cells, where these are a part of a grid; 0 to ``num_cells - 1`` by default.
 
     Returns
     -------
@@ -95,7 +105,7 @@ def uniform24(
     >>> uniform24(0, 0, 1, 3).tolist()
     [[13837640, 5811046, 14644540]]
     """
-    *_, word = _hash(seed, step, num_samples, num_cells, device, first_sample)
+    *_, word = _hash(seed, step, num_samples, num_cells, device, first_sample, cells)
     return (word >> 8) & 0xFFFFFF
 
 
@@ -137,6 +147,40 @@ def update_noise(
     return normal.view(num_samples, *shape, num_channels).movedim(-1, 1)
 
 
+def cell_draws(
+    seed: int,
+    step: int,
+    num_samples: int,
+    num_draws: int,
+    shape: Sequence[int],
+    device: torch.device | str = "cpu",
+    first_sample: int = 0,
+) -> Tensor:
+    """Uniform numbers by which cells choose in one step, where their rule does.
+
+    Parameters
+    ----------
+    seed : of this roll-out; fire masks and noise of the same seed are independent of it.
+    step : number of the step, from 0.
+    num_samples, num_draws, shape : of the result.
+    first_sample : number of the first sample, where these are a part of a batch.
+
+    Returns
+    -------
+    (num_samples, num_draws, *shape) float32 tensor from 0 to below 1
+
+    Examples
+    --------
+    >>> drawn = cell_draws(0, 0, 2, 1, (64, 64))
+    >>> drawn.shape, 0.49 < drawn.mean().item() < 0.51
+    (torch.Size([2, 1, 64, 64]), True)
+    """
+    items = prod(shape) * num_draws
+    hashes = uniform24(seed + _DRAW_STREAM, step, num_samples, items, device, first_sample)
+    drawn: Tensor = hashes.to(torch.float32) / 2**24
+    return drawn.view(num_samples, *shape, num_draws).movedim(-1, 1)
+
+
 def fire_mask(
     seed: int,
     step: int,
@@ -145,6 +189,7 @@ def fire_mask(
     fire_rate: float,
     device: torch.device | str = "cpu",
     first_sample: int = 0,
+    cells: Tensor | None = None,
 ) -> Tensor | None:
     """Cells that update in one step.
 
@@ -156,6 +201,7 @@ def fire_mask(
     shape : spatial shape of the grid.
     fire_rate : probability that a cell updates. 1 is deterministic and hashes nothing; 0 never updates.
     first_sample : number of the first sample, where these are a part of a batch.
+    cells : (*shape) numbers of the cells in row-major order of the whole grid, where these are a part of it.
 
     Returns
     -------
@@ -175,5 +221,6 @@ def fire_mask(
     threshold = fire_threshold(fire_rate)
     if threshold == 2**24:
         return None
-    hashes = uniform24(seed, step, num_samples, prod(shape), device, first_sample)
+    numbers = None if cells is None else cells.flatten()
+    hashes = uniform24(seed, step, num_samples, prod(shape), device, first_sample, numbers)
     return (hashes < threshold).view(num_samples, 1, *shape)

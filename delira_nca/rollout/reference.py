@@ -56,12 +56,22 @@ class Cell(Protocol):
         ...
 
     @property
-    def rule(self) -> Callable[[Tensor], Tensor]:
-        """(B, P, *spatial) perception to the (B, C - num_fixed_channels, *spatial) update."""
+    def rule(self) -> Callable[..., Tensor]:
+        """(B, P, *spatial) perception to the (B, C - num_fixed_channels, *spatial) update.
+
+        Where the cell has an attribute ``num_draws`` above 0, the rule is handed so many uniform numbers per cell, too.
+        """
         ...
 
 
-def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None, noise: Tensor | None = None) -> Tensor:
+def step(
+    cell: Cell,
+    x: Tensor,
+    t: int,
+    fire: Tensor | None,
+    noise: Tensor | None = None,
+    draws: Tensor | None = None,
+) -> Tensor:
     """Update every cell once.
 
     Selection instead of products with 0 and 1: a NaN in a cell that does not fire, or dies, goes nowhere.
@@ -73,6 +83,7 @@ def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None, noise: Tensor | Non
     t : number of the step, from 0.
     fire : (B, 1, *spatial) bool mask of the cells that update, or None for all.
     noise : (B, C - fixed, *spatial) that joins the update, or None.
+    draws : (B, n, *spatial) numbers from 0 to 1 for a rule in which cells choose, or None.
 
     Returns
     -------
@@ -84,7 +95,8 @@ def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None, noise: Tensor | Non
     Mordvintsev et al. (2020), "Growing Neural Cellular Automata", Distill.
     """
     alive, fixed = cell.alive, cell.num_fixed_channels
-    update = cell.rule(cell.perceive(x, t))
+    perception = cell.perceive(x, t)
+    update = cell.rule(perception) if draws is None else cell.rule(perception, draws)
     if noise is not None:
         update = update + noise
     free = x[:, fixed:] if fixed else x
@@ -95,5 +107,7 @@ def step(cell: Cell, x: Tensor, t: int, fire: Tensor | None, noise: Tensor | Non
             after = alive(torch.cat([x[:, :fixed], new], 1) if fixed else new)
             living = after if living is None else living & after
         if living is not None:
-            new = torch.where(living, new, 0.0)
+            spared = getattr(alive, "num_spared", 0)
+            mortal = torch.where(living, new[:, : new.shape[1] - spared], 0.0)
+            new = torch.cat([mortal, new[:, -spared:]], 1) if spared else mortal
     return torch.cat([x[:, :fixed], new], 1) if fixed else new

@@ -22,8 +22,9 @@ from delira_nca.io.manifest import Manifest
 from delira_nca.io.network import describe_network
 from delira_nca.io.resume import ResumePlan, plan_resume
 from delira_nca.io.run_lock import RunLock
+from delira_nca.models.loss_terms import LossTerm
 from delira_nca.models.precision import Precision
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -68,6 +69,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     val_freq : validate every so many epochs.
     device : instead of ``gpu_ids``; ``"auto"`` takes a GPU where there is one.
     seed : of everything random in the training: steps, fire masks, dropout.
+
+    Attributes
+    ----------
+    loss_terms : name to what joins the loss in training, put there by callbacks; :mod:`delira_nca.models.loss_terms`.
 
     Raises
     ------
@@ -118,7 +123,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         super().__init__(fold, callbacks)
         self.save_path, self.save_freq = save_path, save_freq
         self.criterions, self.metrics = dict(criterions or {}), dict(metrics or {})
-        self.metric_keys = dict(metric_keys or {})
+        self.metric_keys, self.loss_terms = dict(metric_keys or {}), dict[str, LossTerm]()
         self.start_epoch, self.val_freq, self.seed = start_epoch, val_freq, seed
         derive_seed(seed)
         self._device_argument = device
@@ -249,6 +254,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
         keys = ("train", self.global_iter_num) if train else ("valid", iter_num)
+        terms = {"terms": self.loss_terms} if train and self.loss_terms else {}
+        options: dict[str, Any] = {**self.ranks.closure_options(), **terms}
         with isolated_rng(derive_seed(self.seed, "closure", *keys, *self.ranks.stream)), self.ranks.working():
             metrics, losses, prediction = self.network.closure(
                 self.network,
@@ -261,7 +268,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 keys=self.metric_keys,
                 precision=self.precision,
                 seed=derive_seed(self.seed, "rollout", *keys),
-                **self.ranks.closure_options(),
+                **options,
             )
         return {**metrics, **losses}, prediction
 
@@ -307,11 +314,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     def _score_names(self, *, validated: bool) -> list[str] | None:
         """Names of losses and metrics; None where a subclass's own routine may compute others."""
-        losses = self.criterions or [n for n in self.network.loss_names or () if n != "total"]
+        own = None if self.criterions else declared_loss_names(self.network)
+        losses = self.criterions or [n for n in own or () if n != "total"]
         names = [*losses, *self.metrics, "loss"]
         routine = "_validate_single_epoch" if validated else "_train_single_epoch"
         own_closure = type(self.network).closure is not AbstractPyTorchNetwork.closure
-        if own_closure or getattr(type(self), routine) is not getattr(PyTorchNetworkTrainer, routine):
+        if not losses or own_closure or getattr(type(self), routine) is not getattr(PyTorchNetworkTrainer, routine):
             return None
         return [*names, *(f"val_{name}" for name in names)] if validated else names
 

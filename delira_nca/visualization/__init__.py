@@ -1,9 +1,27 @@
 """Pictures and films of cells, and curves of their training."""
 
+from typing import TYPE_CHECKING
+
+from delira_nca._lazy import lazy_names
 from delira_nca.visualization.colour import to_rgb
 from delira_nca.visualization.crop import crop_to_life
 from delira_nca.visualization.curves import save_curves
 from delira_nca.visualization.film import film_strip, save_film, save_picture
 from delira_nca.visualization.overlay import save_overlay
 
-__all__ = ["crop_to_life", "film_strip", "save_curves", "save_film", "save_overlay", "save_picture", "to_rgb"]
+if TYPE_CHECKING:
+    from delira_nca.visualization.visual import Visual, VisualRows
+
+__all__ = [
+    "Visual",
+    "VisualRows",
+    "crop_to_life",
+    "film_strip",
+    "save_curves",
+    "save_film",
+    "save_overlay",
+    "save_picture",
+    "to_rgb",
+]
+
+__getattr__, _ = lazy_names(__name__, {"Visual": "visual", "VisualRows": "visual"})  # they need torch

@@ -21,12 +21,13 @@ from delira_nca.models.rule import _NONLINEARITIES
 # Automata that the engines have to compute ----------------------------------------------------------------------------
 
 SQUARE, WIDE, TALL = (9, 9), (7, 11), (12, 6)
+SHOWN_PRESETS = ("growing", "isotropic", "micro_texture", "persistent", "regenerating", "texture")
 KERNEL_5 = (LearnedFilters(2, 5, bias=True), FullFilters(1, 6, 5))
 
 
 def all_cells():
     """Name to (arguments of the model, grid)."""
-    cells = {f"preset {name}": (getattr(presets, name)(), SQUARE) for name in presets.__all__}
+    cells = {f"preset {name}": (getattr(presets, name)(), SQUARE) for name in SHOWN_PRESETS}
 
     def add(name, grid=SQUARE, **changes):
         cells[name] = (presets.growing(**{"rule": MLPRule(24), **changes}), grid)
@@ -127,7 +128,8 @@ def make_cell():
                 state[:, model.alive.channel].abs_()
             if math.prod(grid) > 10:
                 state *= torch.rand(1, 1, *grid, generator=source) < 0.35
-            model.rule.hidden[0].weight /= model.perceive(state, 0).std(correction=0).clamp(min=0.5)
+            first = getattr(model.rule, "hidden", [model.rule.last])[0]
+            first.weight /= model.perceive(state, 0).std(correction=0).clamp(min=0.5)
         return model, state
 
     return make

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from delira_nca.errors import ExportError, UnknownNameError
+from delira_nca.export import to_html
 from delira_nca.export.cell import WEIGHTS, describe_cell, pack
-from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, presets
+from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, build_model, presets
 from delira_nca.models.perception import FullFilters, LearnedFilters
 
 
@@ -25,12 +26,13 @@ def unpacked(packed):
 
 def test_description_is_plain_and_complete(any_cell, make_cell):
     model, _ = make_cell(any_cell)
-    described, plain = describe_cell(model), model.plain()
+    with torch.no_grad():
+        described, plain = describe_cell(model), model.plain()
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert described["channels"] == model.num_channels
     assert described["fixed"] == model.num_fixed_channels
     assert described["padding"] == plain.padding
-    assert described["nonlinearity"] == model.rule.nonlinearity
+    assert described["nonlinearity"] == plain.nonlinearity
     assert described["timeScale"] == plain.time_scale
     assert (described["fireRate"], described["updateNoise"]) == (model.fire_rate, model.update_noise)
     assert described["fullRelu"] == plain.full_relu
@@ -49,7 +51,7 @@ def test_description_is_plain_and_complete(any_cell, make_cell):
     if model.alive is None:
         assert described["alive"] is None
     else:
-        assert described["alive"] == vars(model.alive)
+        assert {**described["alive"], "num_spared": 0} == vars(model.alive)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +150,29 @@ def hooked():
 def test_what_no_engine_computes_is_refused_and_named(make, message):
     with pytest.raises(ExportError, match=message):
         describe_cell(make())
+
+
+@pytest.mark.parametrize("name", presets.__all__)
+def test_a_preset_lives_on_a_page_or_is_refused_by_name(name, tmp_path):
+    refused = {
+        "attention": "cannot live on a page: the rule is a AttentionRule",
+        "conditional": "cannot live on a page: its cells are told a goal",
+        "m3d_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
+        "med_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
+        "mixture": "cannot live on a page: the rule is a MixtureRule",
+        "octree_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
+        "self_classifying": "those of this BasicNCAModel do where the input says so",
+        "steerable": "cannot live on a page: the perception is a SteerablePerception",
+    }
+    model = build_model(name)
+    if name in refused:
+        with pytest.raises(ExportError, match=refused[name]):
+            describe_cell(model)
+        with pytest.raises(ExportError, match=refused[name]):
+            to_html(model, tmp_path / "live.html")
+    else:
+        assert describe_cell(model)["channels"] == model.num_channels
+        assert to_html(model, tmp_path / "live.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.models import AbstractPyTorchNetwork, BasicNCAModel
+from delira_nca.models.pytorch_network import declared_loss_names
 
 
 class Line(AbstractPyTorchNetwork):
@@ -198,3 +199,15 @@ def test_the_input_goes_to_its_own_device():
     prepared = Line.prepare_batch({"data": np.zeros(2), "label": np.zeros(2)}, "meta", "cpu")
     assert prepared["data"].device.type == "meta"
     assert prepared["label"].device.type == "cpu"
+
+
+def test_a_loss_that_does_not_announce_its_names_is_taken_as_it_is():
+    class Quiet(OwnLoss):
+        def loss(self, prediction, label):
+            error = (prediction - label).square().mean()
+            return {"total": error, "error": error}
+
+    assert declared_loss_names(Quiet()) is None
+    assert declared_loss_names(OwnLoss()) == ("total", "half")
+    _, losses, _ = Quiet.closure(Quiet(), batch(), {}, {}, {})
+    assert {name: value.item() for name, value in losses.items()} == {"error": 20.0, "loss": 20.0}

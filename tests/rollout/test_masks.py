@@ -4,7 +4,7 @@ import torch
 
 from delira_nca.errors import ConfigError
 from delira_nca.rollout import fire_mask
-from delira_nca.rollout.masks import fire_threshold, uniform24
+from delira_nca.rollout.masks import cell_draws, fire_threshold, uniform24
 
 WORD = 2**32 - 1
 
@@ -90,3 +90,16 @@ def test_a_cell_fires_where_its_hash_is_below_the_threshold():
     value = int(uniform24(0, 0, 1, 3)[0, 1])
     assert not fire_mask(0, 0, 1, (3,), value / 2**24)[0, 0, 1]
     assert fire_mask(0, 0, 1, (3,), (value + 1) / 2**24)[0, 0, 1]
+
+
+def test_draws_are_uniform_strangers_to_the_fire_masks_and_know_their_sample():
+    drawn = cell_draws(3, 5, 4, 2, (40, 50))
+    assert drawn.shape == (4, 2, 40, 50)
+    assert 0 <= drawn.min() < 0.001
+    assert 0.999 < drawn.max() < 1
+    counts = torch.histc(drawn, 10, 0, 1)
+    assert (counts / counts.sum() - 0.1).abs().max() < 0.01
+    fires = fire_mask(3, 5, 4, (40, 50), 0.5).expand_as(drawn)
+    assert abs(drawn[fires].mean() - drawn[~fires].mean()) < 0.02
+    assert torch.equal(cell_draws(3, 5, 2, 2, (40, 50), first_sample=2), drawn[2:])
+    assert not torch.equal(cell_draws(3, 6, 4, 2, (40, 50)), drawn)

@@ -102,6 +102,8 @@ class PoolUpdate(AbstractCallback):
     num_seeds : so many of each batch, the worst, begin anew from the seed.
     num_damaged : so many of each batch, the best, get a hole.
     damage : shape of the holes: disc, half, rectangle, mixed (any of these), or a function.
+    seed_every, damage_every : so many iterations lie between two that begin states anew, or damage some; the first one
+        of a run does both.
     score : ``(states, batch) -> (B,)`` losses by which samples are ranked; the image error by default.
     reseed_dead : whether a state without a living cell (:func:`has_died`) begins anew. Where the seed itself has none,
         as that of a texture, nothing counts as dead.
@@ -115,12 +117,13 @@ class PoolUpdate(AbstractCallback):
     Raises
     ------
     ConfigError
-        For a limit that is not greater than 0; and from the training, if the pool is smaller than the batch.
+        For a limit that is not greater than 0, or an interval below 1; and from the training, if the pool is smaller
+        than the batch.
 
     Notes
     -----
     Mordvintsev et al. (2020): growing has no pool; persistent has 1 024 states and ``num_seeds=1``; regenerating has
-    ``num_damaged=3`` besides.
+    ``num_damaged=3`` besides. Niklasson et al. (2021), "Self-Organising Textures": ``seed_every=8``.
     """
 
     def __init__(
@@ -134,6 +137,8 @@ class PoolUpdate(AbstractCallback):
         score: Score = image_error,
         reseed_dead: bool = True,
         explode_above: float | None = None,
+        seed_every: int = 1,
+        damage_every: int = 1,
     ) -> None:
         if not isinstance(pool, SamplePool):
             raise ConfigError(f"pool is a SamplePool, not {type(pool).__name__}")
@@ -141,6 +146,10 @@ class PoolUpdate(AbstractCallback):
             require_choice("damage", damage, DAMAGES)
         if explode_above is not None and not explode_above > 0:
             raise ConfigError(f"explode_above is greater than 0, or None for no limit, not {explode_above!r}")
+        for name, every in (("seed_every", seed_every), ("damage_every", damage_every)):
+            if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+                raise ConfigError(f"{name} is a number of iterations of at least 1, not {every!r}")
+        self.seed_every, self.damage_every = seed_every, damage_every
         self.pool, self.key, self.score, self.damage = pool, key, score, damage
         self.num_seeds, self.num_damaged = num_seeds, num_damaged
         self.reseed_dead, self.explode_above = reseed_dead, explode_above
@@ -152,7 +161,9 @@ class PoolUpdate(AbstractCallback):
         """Let each process hold a part of the pool."""
         self.pool.divide(ranks)
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
+    def at_iter_begin(
+        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], global_iter_num: int = 0, **event: Any
+    ) -> Returned:
         """Put states of the pool into the batch."""
         if not train:
             return None
@@ -160,8 +171,10 @@ class PoolUpdate(AbstractCallback):
         expected, given = tuple(self.pool.seed.shape), tuple(seeds.shape[1:])
         if given != expected:
             raise ShapeError(f"the pool holds states {expected}, the batch's {self.key!r} {given}")
+        num_seeds = self.num_seeds if global_iter_num % self.seed_every == 0 else 0
+        num_damaged = self.num_damaged if global_iter_num % self.damage_every == 0 else 0
         self._draw = self.pool.sample(
-            ranks.num_samples(data_dict), num_seeds=self.num_seeds, num_damaged=self.num_damaged, damage=self.damage
+            ranks.num_samples(data_dict), num_seeds=num_seeds, num_damaged=num_damaged, damage=self.damage
         )
         if not len(self._draw.indices):  # a process for which a small batch has no sample
             return {"data_dict": {**data_dict, self.key: self.pool.seed[None]}}

@@ -33,10 +33,17 @@ ARGUMENTS = {
     "Checkpoint": lambda folder: ((folder,), {"top_k": 1, "monitor_key": "loss"}),
     "EarlyStopping": lambda folder: (("loss",), {"patience": 3}),
     "LRSchedulerCallback": lambda folder: ((torch.optim.lr_scheduler.StepLR, {"step_size": 1}), {}),
+    "LongRunSelection": lambda folder: (({"data": torch.ones(1, 8, 6, 6), "label": torch.ones(1, 4, 6, 6)},), {}),
     "LambdaCallback": lambda folder: ((), {"at_epoch_end": print_nothing}),
     "MetricLogger": lambda folder: ((JSONLSink(folder / "log.jsonl"),), {"every": 1}),
+    "PoolMutation": lambda folder: (
+        (SamplePool(torch.zeros(8, 6, 6), 6, slots={"label": torch.zeros(6, 4, 6, 6)}),),
+        {"num_image_channels": 4},
+    ),
     "PoolUpdate": lambda folder: ((SamplePool(make_seed(8, (6, 6)), 6),), {}),
+    "RolloutLoss": lambda folder: ((mean_square,), {"name": "size"}),
     "StepCurriculum": lambda folder: (((1, 2), (3, 5)), {"epochs": 3}),
+    "StepSampler": lambda folder: ((2, 5), {}),
     "ProgressBar": lambda folder: ((), {"stream": io.StringIO()}),
     "TimeLimit": lambda folder: (("1h",), {"clock": stopped_clock}),
     "Watchdog": lambda folder: ((), {"folder": folder}),
@@ -45,6 +52,11 @@ ARGUMENTS = {
 
 def print_nothing(trainer):
     """Take part in a pickle, which a lambda cannot."""
+
+
+def mean_square(state):
+    """Loss of a state, which a pickle can name."""
+    return state.square().mean()
 
 
 def stopped_clock():

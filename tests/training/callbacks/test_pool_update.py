@@ -259,3 +259,26 @@ def test_arguments_that_cannot_work_are_refused(pool):
 def test_its_text_names_the_pool(pool):
     text = repr(PoolUpdate(pool, num_damaged=3))
     assert text == "PoolUpdate(SamplePool(capacity=6, state=(8, 6, 6), slots=[], draws=0), num_seeds=1, num_damaged=3)"
+
+
+def test_seeds_and_damage_come_every_so_many_iterations():
+    seeds, damaged = [], []
+
+    class Watched(SamplePool):
+        def sample(self, batch_size, *, num_seeds, num_damaged, **options):
+            seeds.append(num_seeds)
+            damaged.append(num_damaged)
+            return super().sample(batch_size, num_seeds=num_seeds, num_damaged=num_damaged, **options)
+
+    pool = Watched(torch.ones(4, 5, 5), 8)
+    update = PoolUpdate(pool, num_seeds=2, num_damaged=1, seed_every=3, damage_every=2)
+    for number in range(7):
+        update.at_iter_begin(None, train=True, data_dict={"data": torch.ones(4, 4, 5, 5)}, global_iter_num=number)
+    assert seeds == [2, 0, 0, 2, 0, 0, 2]
+    assert damaged == [1, 0, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["seed_every", "damage_every"])
+def test_intervals_below_one_are_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} is a number of iterations of at least 1, not 0"):
+        PoolUpdate(SamplePool(torch.ones(4, 5, 5), 8), **{name: 0})

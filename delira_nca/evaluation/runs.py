@@ -1,0 +1,244 @@
+"""Several stochastic roll-outs of the same images, as probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.models import BasicNCAModel, DepthNCAModel, Prediction
+from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
+from delira_nca.rollout.batch_part import BatchPart, at_part, current_part
+from delira_nca.seeding import derive_seed, isolated_rng
+
+__all__ = ["Activation", "Runs", "Steps", "evaluating", "predicted", "probabilities", "stochastic_runs"]
+
+Activation = str | Callable[[Tensor], Tensor]
+"""``"sigmoid"``, ``"softmax"``, ``"none"``, ``"auto"``, or a function of the logits."""
+
+Steps = int | Sequence[int]
+"""A number of steps; for an automaton also a range, (low, high); for a pyramid one number for each level."""
+
+_WIDTHS = 4
+"""Times that all layers' channels, at full resolution, are at work in one step of a roll-out without gradients."""
+
+
+class Runs(NamedTuple):
+    """Predictions of several runs.
+
+    Attributes
+    ----------
+    predictions : (N, B, C, *spatial) probabilities.
+    exclusive : whether the channels are classes that exclude each other, and sum to 1.
+    """
+
+    predictions: Tensor
+    exclusive: bool
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside the block; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def predicted(model: Any, batch: Mapping[str, Any], *, seed: int, steps: Steps | None) -> tuple[Any, Tensor]:
+    """Prediction of a model, and what of it is compared with a label: ``"logits"`` if it names any, else ``"pred"``.
+
+    Raises
+    ------
+    ConfigError
+        If a number of steps is given to a model that decides itself, or the model predicts nothing.
+    """
+    if set(batch) <= {"data", "goal"} and hasattr(model, "predict"):
+        arguments = {name: batch[name] for name in set(batch) - {"data"}}
+        arguments |= {} if steps is None else {"steps": steps}
+        prediction = model.predict(batch["data"], **arguments, seed=seed)
+        parts = prediction.parts() if hasattr(prediction, "parts") else {"pred": prediction}
+    elif not hasattr(model, "forward_batch"):
+        raise ConfigError(f"{type(model).__name__} has neither predict() nor forward_batch()")
+    elif steps is not None:
+        raise ConfigError(f"{type(model).__name__} decides itself how many steps a batch is rolled out: give no steps")
+    else:
+        prediction, parts = model.forward_batch(batch, seed=seed, train=False)
+    return prediction, parts["logits"] if "logits" in parts else parts["pred"]
+
+
+def probabilities(prediction: Any, scores: Tensor, activation: Activation) -> tuple[Tensor, bool]:
+    """Probabilities, and whether the channels exclude each other.
+
+    Parameters
+    ----------
+    prediction : what the scores are of; of an automaton a picture is told apart from logits.
+    scores : (B, C, *spatial)
+    activation : ``"auto"`` is the sigmoid for one channel, the softmax for several.
+
+    Raises
+    ------
+    ConfigError
+        If ``"auto"`` is asked for a picture or a depth.
+    """
+    if callable(activation):
+        return activation(scores), False
+    require_choice("activation", activation, ("auto", "none", "sigmoid", "softmax"))
+    if activation == "auto":
+        if isinstance(prediction, Prediction) and not _is_of_logits(prediction):
+            kind = type(prediction.model).__name__
+            raise ConfigError(f"this {kind} predicts a picture or a depth, not logits: say activation='none'")
+        activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
+    if activation == "softmax":
+        return scores.softmax(1), True
+    return (scores.sigmoid() if activation == "sigmoid" else scores), False
+
+
+def _is_of_logits(prediction: Prediction) -> bool:
+    if prediction.head_prediction is not None or "logits" in prediction.parts():
+        return True
+    return bool(prediction.model.num_output_channels) and not isinstance(prediction.model, DepthNCAModel)
+
+
+def stochastic_runs(
+    model: Any,
+    image: Tensor | Mapping[str, Any],
+    runs: int = 10,
+    *,
+    seed: int = 0,
+    steps: Steps | None = None,
+    activation: Activation = "auto",
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> Runs:
+    """Predict the same images several times, with other fire masks and noise each time.
+
+    Parameters
+    ----------
+    model : anything with ``predict`` or ``forward_batch``. It is run in evaluation mode, and left in its own.
+    image : (B, channels, *spatial) images or states, or a batch of tensors by name with ``"data"`` among them.
+    runs : how many, at least 1.
+    seed : of everything random; the same seed gives the same runs.
+    steps : of the roll-out; the model's own by default. A range is drawn from once, for all runs; a pyramid takes a
+        number for each level.
+    activation : what makes probabilities of the model's logits: sigmoid, softmax, none, a function; ``"auto"`` is the
+        sigmoid for one channel and the softmax for several.
+    memory_budget : bytes, beside those of the predictions, for roll-outs that are computed together. The result does
+        not depend on it, except for a model whose samples see each other (batch normalisation without running
+        statistics).
+
+    Returns
+    -------
+    Runs
+        Run ``n`` of image ``b`` is that of sample ``b * runs + n``. A model without an automaton in it is run one by
+        one, each with a seed of its own, also for torch's global generator.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        If a number is out of range, the activation is unknown, or it is ``"auto"`` for a picture or a depth.
+
+    Examples
+    --------
+    >>> from delira_nca.models import BasicNCAModel
+    >>> model = BasicNCAModel(num_image_channels=1, num_hidden_channels=4, num_output_channels=1)
+    >>> found = stochastic_runs(model, torch.rand(2, 1, 8, 8), 5, steps=3)
+    >>> found.predictions.shape, found.exclusive
+    (torch.Size([5, 2, 1, 8, 8]), False)
+    """
+    for name, number in (("runs", runs), ("memory_budget", memory_budget)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+    batch = dict(image) if isinstance(image, Mapping) else {"data": image}
+    if "data" not in batch:
+        raise ConfigError(f"a batch has an entry 'data', not only {sorted(batch)}")
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+    found: list[Tensor] = []
+    exclusive = False
+    with evaluating(model):
+        for part, run_seed in _parts(model, batch["data"], runs, seed, memory_budget):
+            with part:
+                prediction, scores = predicted(model, part.rows(batch), seed=run_seed, steps=steps)
+                made, exclusive = probabilities(prediction, scores, activation)
+                found.append(made)
+    if _counts_samples(model):
+        samples = torch.cat(found)
+        return Runs(samples.view(-1, runs, *samples.shape[1:]).transpose(0, 1), exclusive)
+    return Runs(torch.stack(found), exclusive)
+
+
+class _Chunk:
+    """Samples that are computed together, each image being ``runs`` samples in a row."""
+
+    def __init__(self, first: int, size: int, images: int, runs: int) -> None:
+        self.first, self.size, self.images, self.runs = first, size, images, runs
+        whole = current_part()
+        before, total = (0, images) if whole is None else (whole.first, whole.total)
+        self.part = BatchPart(before * runs + first, size, total * runs)
+
+    def rows(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Batch of these samples."""
+        wanted = torch.arange(self.first, self.first + self.size) // self.runs
+        return {key: self._rows_of(value, wanted) for key, value in batch.items()}
+
+    def _rows_of(self, value: Any, wanted: Tensor) -> Any:
+        if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != self.images:
+            return value
+        return value[wanted.to(value.device)]
+
+    def __enter__(self) -> None:
+        self._place = at_part(self.part)
+        self._place.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._place.__exit__(*error)
+
+
+class _OneRun:
+    """One run of the images as they are."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = isolated_rng(seed)
+
+    def rows(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Batch as it is."""
+        return dict(batch)
+
+    def __enter__(self) -> None:
+        self._rng.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._rng.__exit__(*error)
+
+
+def _parts(model: nn.Module, data: Tensor, runs: int, seed: int, budget: int) -> Iterator[tuple[Any, int]]:
+    if not _counts_samples(model):
+        for run in range(runs):
+            run_seed = derive_seed(seed, "run", run)
+            yield _OneRun(run_seed), run_seed
+        return
+    total = len(data) * runs
+    size = max(1, min(total, budget // _bytes_per_sample(model, data)))
+    for first in range(0, total, size):
+        yield _Chunk(first, min(size, total - first), len(data), runs), seed
+
+
+def _counts_samples(model: nn.Module) -> bool:
+    """Whether what is random in the model depends on the number of the sample: then one seed serves all runs."""
+    return any(isinstance(module, BasicNCAModel) for module in model.modules())
+
+
+def _bytes_per_sample(model: nn.Module, data: Tensor) -> int:
+    cells = data[0, 0].numel()
+    automata = [module for module in model.modules() if isinstance(module, BasicNCAModel)]
+    widths = [getattr(module, "out_channels", None) for module in model.modules()]
+    widths += [automaton.num_channels for automaton in automata]
+    return _WIDTHS * 4 * cells * max(1, sum(width for width in widths if isinstance(width, int)))

@@ -1,0 +1,300 @@
+"""How sure a model is of a prediction: the spread of stochastic roll-outs, or of the last steps of one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.evaluation.runs import Activation, Runs, Steps, probabilities, stochastic_runs
+from delira_nca.evaluation.spread import deviation, disagreement, entropy, mutual_information, nqm, pairwise_dice
+from delira_nca.models import BasicNCAModel, interpret_range_parameter
+from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
+from delira_nca.seeding import generator
+
+__all__ = ["MCMC", "NQM", "Disagreement", "Entropy", "Estimate", "MutualInformation", "UncertaintyEstimator"]
+
+REDUCTIONS = ("mean", "min", "max")
+
+
+class Estimate(NamedTuple):
+    """What an estimator found.
+
+    Attributes
+    ----------
+    heatmap : (B, C, *spatial) doubt about every cell.
+    predictions : (N, B, C, *spatial) probabilities of every run, or of every one of the last steps.
+    score : (B, C) doubt about every image; higher is worse, whatever the estimator.
+    """
+
+    heatmap: Tensor
+    predictions: Tensor
+    score: Tensor
+
+
+def _reduced(heatmap: Tensor, reduce: str) -> Tensor:
+    """(B, C, *spatial) to (B, C)."""
+    flat = heatmap.reshape(*heatmap.shape[:2], -1)
+    return flat.mean(2) if reduce == "mean" else flat.amin(2) if reduce == "min" else flat.amax(2)
+
+
+class UncertaintyEstimator(ABC):
+    """An estimator of the doubt about a prediction. Subclasses say what is predicted, and how far it is apart.
+
+    Parameters
+    ----------
+    nca : model, with ``predict`` or ``forward_batch``: binary, of several classes, or a pyramid.
+    normalize : whether a heatmap is stretched to a largest value of 1 for each image and channel, to be shown. The
+        score is always that of the heatmap as it was.
+    seed : of everything random.
+    steps : of the roll-outs; the model's own by default.
+    activation : what makes probabilities of logits; see :func:`~delira_nca.evaluation.stochastic_runs`.
+    """
+
+    def __init__(
+        self,
+        nca: Any,
+        *,
+        normalize: bool = False,
+        seed: int = 0,
+        steps: Steps | None = None,
+        activation: Activation = "auto",
+    ) -> None:
+        self.nca, self.normalize, self.seed = nca, normalize, seed
+        self.steps, self.activation = steps, activation
+
+    @abstractmethod
+    def runs(self, image: Any) -> Runs:
+        """Predictions to compare with each other."""
+
+    @abstractmethod
+    def heatmap(self, runs: Runs) -> Tensor:
+        """(B, C, *spatial) doubt about every cell."""
+
+    def score(self, runs: Runs, heatmap: Tensor, reduce: str) -> Tensor:
+        """(B, C) doubt about every image: the heatmap, reduced over the cells."""
+        return _reduced(heatmap, reduce)
+
+    def estimate(self, image: Any, reduce: str = "mean") -> Estimate:
+        """Estimate the doubt about images.
+
+        Parameters
+        ----------
+        image : (B, channels, *spatial) images, or a batch by name with ``"data"``. They are not changed.
+        reduce : how the doubts about the cells become the score of an image: mean, min or max.
+
+        Returns
+        -------
+        Estimate
+            Heatmap, predictions and score, which can be unpacked.
+
+        Raises
+        ------
+        UnknownNameError
+            For an unknown reduction.
+        """
+        require_choice("reduction", reduce, REDUCTIONS)
+        runs = self.runs(image)
+        heatmap = self.heatmap(runs)
+        score = self.score(runs, heatmap, reduce)
+        if self.normalize:
+            largest = _reduced(heatmap, "max").view(*heatmap.shape[:2], *[1] * (heatmap.dim() - 2))
+            heatmap = torch.where(largest > 0, heatmap / largest, 0.0)
+        return Estimate(heatmap, runs.predictions, score)
+
+    def __call__(self, image: Any, reduce: str = "mean") -> Estimate:
+        """Same as :meth:`estimate`."""
+        return self.estimate(image, reduce)
+
+
+class _OfRuns(UncertaintyEstimator):
+    """Estimator over several stochastic roll-outs.
+
+    Parameters
+    ----------
+    nca, normalize, seed, steps, activation : as of :class:`UncertaintyEstimator`.
+    N : number of roll-outs, at least 2.
+    memory_budget : bytes for roll-outs that are computed together; it changes no result.
+    """
+
+    def __init__(
+        self,
+        nca: Any,
+        N: int = 10,  # noqa: N803
+        normalize: bool = False,
+        *,
+        seed: int = 0,
+        steps: Steps | None = None,
+        activation: Activation = "auto",
+        memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    ) -> None:
+        super().__init__(nca, normalize=normalize, seed=seed, steps=steps, activation=activation)
+        self.N, self.memory_budget = _at_least_two("N", N), memory_budget
+
+    def runs(self, image: Any) -> Runs:
+        """N stochastic roll-outs."""
+        return stochastic_runs(
+            self.nca,
+            image,
+            self.N,
+            seed=self.seed,
+            steps=self.steps,
+            activation=self.activation,
+            memory_budget=self.memory_budget,
+        )
+
+
+class NQM(_OfRuns):
+    """NCA quality metric: how far stochastic roll-outs are apart, against how much they predict.
+
+    The heatmap is the standard deviation of the probabilities over the runs. The score is its mean over the cells,
+    divided by the mean probability: with ``reduce="mean"`` the metric of M3D-NCA, the sum of the standard deviations
+    over the sum of the means. With ``"min"`` and ``"max"`` it is the least and the largest deviation that is divided.
+
+    Parameters
+    ----------
+    nca, N, normalize : NCALab's arguments: the model, the number of roll-outs (at least 2), and whether the heatmap is
+        stretched to a largest value of 1.
+    seed, steps, activation, memory_budget : see :func:`~delira_nca.evaluation.stochastic_runs`.
+
+    Notes
+    -----
+    Kalkhof et al. (2023), "M3D-NCA: Robust 3D Segmentation with Built-In Quality Control".
+
+    Examples
+    --------
+    >>> from delira_nca.models import BasicNCAModel
+    >>> model = BasicNCAModel(num_image_channels=1, num_hidden_channels=4, num_output_channels=1, fire_rate=1.0)
+    >>> heatmap, predictions, score = NQM(model, N=4, steps=3).estimate(torch.rand(2, 1, 8, 8))
+    >>> predictions.shape, score.tolist()
+    (torch.Size([4, 2, 1, 8, 8]), [[0.0], [0.0]])
+    """
+
+    def heatmap(self, runs: Runs) -> Tensor:
+        """Standard deviation over the runs."""
+        return deviation(runs.predictions)
+
+    def score(self, runs: Runs, heatmap: Tensor, reduce: str) -> Tensor:
+        """Reduced deviation over the mean probability."""
+        if reduce == "mean":
+            return nqm(runs.predictions)
+        part, whole = _reduced(heatmap, reduce), _reduced(runs.predictions.mean(0), "mean")
+        return torch.where(part > 0, part / whole, 0.0)
+
+
+class Entropy(_OfRuns):
+    """Entropy of the mean of stochastic roll-outs, in nats: also what every single run is in doubt about.
+
+    Parameters as of :class:`NQM`. Exclusive classes have one heatmap and one score, (B, 1, ...), together.
+    """
+
+    def heatmap(self, runs: Runs) -> Tensor:
+        """Entropy of the mean prediction."""
+        return entropy(runs.predictions, exclusive=runs.exclusive)
+
+
+class MutualInformation(_OfRuns):
+    """Information that the choice of the run holds about the prediction, in nats: only that the runs are unequal.
+
+    Parameters as of :class:`NQM`. Exclusive classes have one heatmap and one score, (B, 1, ...), together.
+    """
+
+    def heatmap(self, runs: Runs) -> Tensor:
+        """Entropy of the mean less the mean entropy."""
+        return mutual_information(runs.predictions, exclusive=runs.exclusive)
+
+
+class Disagreement(_OfRuns):
+    """One less the mean Dice score between the decisions of two stochastic roll-outs.
+
+    The heatmap is the share of the pairs of runs that decide otherwise about a cell. The score, with
+    ``reduce="mean"``, is that of the masks as wholes, which knows no size; otherwise the heatmap is reduced.
+    Parameters as of :class:`NQM`; :func:`~delira_nca.evaluation.pairwise_dice` is the agreement itself.
+    """
+
+    def heatmap(self, runs: Runs) -> Tensor:
+        """Share of the pairs of runs that decide otherwise."""
+        return disagreement(runs.predictions, exclusive=runs.exclusive)
+
+    def score(self, runs: Runs, heatmap: Tensor, reduce: str) -> Tensor:
+        """One less the mean pairwise Dice score."""
+        if reduce != "mean":
+            return _reduced(heatmap, reduce)
+        return 1 - pairwise_dice(runs.predictions, exclusive=runs.exclusive)
+
+
+class MCMC(UncertaintyEstimator):
+    """Standard deviation of the probabilities over the last steps of one roll-out.
+
+    Parameters
+    ----------
+    nca : model with ``record``: an automaton, or a pyramid, whose last steps are those of its finest level.
+    N_last : number of last steps, at least 2.
+    normalize, seed, steps, activation : as of :class:`NQM`.
+
+    Raises
+    ------
+    ConfigError
+        If the model records nothing, or the roll-out has fewer steps.
+
+    Examples
+    --------
+    >>> from delira_nca.models import BasicNCAModel
+    >>> model = BasicNCAModel(num_image_channels=1, num_hidden_channels=4, num_output_channels=1)
+    >>> MCMC(model, N_last=3, steps=8).estimate(torch.rand(2, 1, 8, 8)).predictions.shape
+    torch.Size([3, 2, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        nca: Any,
+        N_last: int = 10,  # noqa: N803
+        normalize: bool = False,
+        *,
+        seed: int = 0,
+        steps: Steps | None = None,
+        activation: Activation = "auto",
+    ) -> None:
+        super().__init__(nca, normalize=normalize, seed=seed, steps=steps, activation=activation)
+        self.N_last = _at_least_two("N_last", N_last)
+        if not hasattr(nca, "record"):
+            raise ConfigError(f"{type(nca).__name__} has no record(): its last steps cannot be told apart")
+
+    def runs(self, image: Any) -> Runs:
+        """Predictions of the last steps."""
+        batch = dict(image) if isinstance(image, Mapping) else {"data": image}
+        steps, total, last = self._length()
+        if last < self.N_last:
+            raise ConfigError(f"{last} steps on the finest grid are no {self.N_last}: give more steps, or less N_last")
+        kept = list(range(total - self.N_last + 1, total + 1))
+        found, exclusive = [], False
+        for prediction in self.nca.record(batch.pop("data"), steps, **batch, seed=self.seed, keep=kept):
+            parts = prediction.parts()
+            made, exclusive = probabilities(prediction, parts.get("logits", parts["pred"]), self.activation)
+            found.append(made)
+        return Runs(torch.stack(found), exclusive)
+
+    def _length(self) -> tuple[Steps, int, int]:
+        """Steps as the model takes them, their sum, and those on the finest grid."""
+        if isinstance(self.nca, BasicNCAModel):
+            steps: Any = self.nca.inference_timesteps if self.steps is None else self.steps
+            number = interpret_range_parameter(steps, generator(self.seed, "steps"))
+            return number, number, number
+        levels: Any = self.nca.steps if self.steps is None else self.steps
+        if not isinstance(levels, Sequence):
+            raise ConfigError(f"steps of a {type(self.nca).__name__} are one number for each level, not {levels!r}")
+        return levels, sum(levels), levels[-1]
+
+    def heatmap(self, runs: Runs) -> Tensor:
+        """Standard deviation over the last steps."""
+        return deviation(runs.predictions)
+
+
+def _at_least_two(name: str, number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 2:
+        raise ConfigError(f"{name} is a whole number of at least 2, not {number!r}")
+    return number

@@ -1,0 +1,48 @@
+"""What is minimised and measured. No loss broadcasts: shapes that differ are an error."""
+
+from delira_nca.losses.cells import cell_cross_entropy, one_hot_l2
+from delira_nca.losses.focal import focal, multiclass_focal
+from delira_nca.losses.rotation import rotation_invariant_mse
+from delira_nca.losses.scores import accuracy, agreement, direction, macro_accuracy, psnr
+from delira_nca.losses.segmentation import (
+    dice_bce,
+    dice_ce,
+    dice_score,
+    multiclass_dice,
+    multiclass_dice_score,
+    soft_dice,
+)
+from delira_nca.losses.squared import mse, per_sample_mse
+from delira_nca.losses.state import hidden_penalty, overflow
+from delira_nca.losses.structure import gradient_l1, shift_free_mse, ssim
+from delira_nca.losses.texture import SlicedTransport
+
+__all__ = [
+    "SlicedTransport",
+    "accuracy",
+    "agreement",
+    "cell_cross_entropy",
+    "dice_bce",
+    "dice_ce",
+    "dice_score",
+    "direction",
+    "focal",
+    "gradient_l1",
+    "hidden_penalty",
+    "macro_accuracy",
+    "mse",
+    "multiclass_dice",
+    "multiclass_dice_score",
+    "multiclass_focal",
+    "one_hot_l2",
+    "overflow",
+    "per_sample_mse",
+    "psnr",
+    "rotation_invariant_mse",
+    "shift_free_mse",
+    "soft_dice",
+    "ssim",
+]
+
+for _name in set(__all__) - {"SlicedTransport"}:  # the path that a config names a function by, wherever it is defined
+    globals()[_name].__module__ = __name__

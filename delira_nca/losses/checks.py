@@ -1,0 +1,115 @@
+"""What a loss asks of its arguments before it computes: shapes that fit, and labels that are classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, ShapeError
+
+__all__ = ["class_labels", "living_cells", "same_shape", "with_channel"]
+
+
+def same_shape(pred: Tensor, label: Tensor) -> None:
+    """Refuse shapes that differ.
+
+    Raises
+    ------
+    ShapeError
+        If they do. Nothing is broadcast.
+    """
+    if pred.shape != label.shape:
+        raise ShapeError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
+
+
+def with_channel(label: Tensor, pred: Tensor) -> Tensor:
+    """Label of one channel in the shape of its prediction.
+
+    Parameters
+    ----------
+    label : (B, *spatial) or (B, 1, *spatial).
+    pred : (B, 1, *spatial).
+
+    Returns
+    -------
+    (B, 1, *spatial) tensor
+
+    Raises
+    ------
+    ShapeError
+        If the label has neither shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with_channel(torch.zeros(2, 5, 5), torch.zeros(2, 1, 5, 5)).shape
+    torch.Size([2, 1, 5, 5])
+    """
+    if label.dim() == pred.dim() - 1:
+        label = label.unsqueeze(1)
+    same_shape(pred, label)
+    return label
+
+
+def class_labels(logits: Tensor, label: Tensor) -> Tensor:
+    """Labels of classes as torch's losses want them.
+
+    Parameters
+    ----------
+    logits : (B, K, *spatial), of K classes; (B, K) where a sample has one class.
+    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+
+    Returns
+    -------
+    (B, *spatial) int64 tensor
+
+    Raises
+    ------
+    ShapeError
+        If the label has neither shape.
+    ConfigError
+        If there are fewer than two classes, or the label holds other numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> class_labels(torch.zeros(2, 3), torch.tensor([[2], [3]]))
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: labels run from 2 to 3, but there are 3 classes: 0 to 2
+    """
+    if logits.dim() < 2 or logits.shape[1] < 2:
+        raise ConfigError(f"logits of classes are (B, K, *spatial) with K of at least 2, not {tuple(logits.shape)}")
+    samples, classes, *spatial = logits.shape
+    if tuple(label.shape) not in ((samples, *spatial), (samples, 1, *spatial)):
+        raise ShapeError(
+            f"logits {tuple(logits.shape)} need a label of {(samples, *spatial)} or {(samples, 1, *spatial)}, "
+            f"not {tuple(label.shape)}"
+        )
+    if label.is_floating_point() or label.is_complex():
+        raise ConfigError(f"labels of classes are whole numbers, not {label.dtype}")
+    label = label.reshape(samples, *spatial).long()
+    if label.numel():
+        low, high = (int(value) for value in torch.aminmax(label))
+        if low < 0 or high >= classes:
+            raise ConfigError(f"labels run from {low} to {high}, but there are {classes} classes: 0 to {classes - 1}")
+    return label
+
+
+def living_cells(logits: Tensor, alive: Tensor | None) -> Tensor:
+    """(B, *spatial) bool: which cells of (B, K, *spatial) logits count; all of them without a (B, 1, *spatial) mask.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the mask has another shape or is not of bools.
+    """
+    samples, _, *spatial = logits.shape
+    if alive is None:
+        return torch.ones(samples, *spatial, dtype=torch.bool, device=logits.device)
+    if tuple(alive.shape) != (samples, 1, *spatial):
+        raise ShapeError(
+            f"living cells of {tuple(logits.shape)} are {(samples, 1, *spatial)}, not {tuple(alive.shape)}"
+        )
+    if alive.dtype != torch.bool:
+        raise ConfigError(f"which cells live is told by bools, not {alive.dtype}")
+    return alive.squeeze(1)

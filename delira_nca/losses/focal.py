@@ -1,0 +1,110 @@
+"""Focal loss: cross entropy that cares less for what is right already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses.checks import class_labels, same_shape
+
+__all__ = ["focal", "multiclass_focal"]
+
+
+def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+    """Focal loss of each element, averaged.
+
+    Parameters
+    ----------
+    logits : float tensor
+        Scores before the sigmoid.
+    target : tensor of {0, 1} in the same shape.
+    gamma : exponent of ``1 - p_t``, the probability that is given to the wrong answer; 0 is the binary cross entropy.
+    alpha : weight of the elements that are 1, from 0 to 1; those that are 0 weigh ``1 - alpha``. None weighs none.
+
+    Returns
+    -------
+    () tensor
+
+    Raises
+    ------
+    ShapeError
+        If the two shapes differ.
+    ConfigError
+        If ``gamma`` is below 0, or ``alpha`` is no weight.
+
+    Notes
+    -----
+    Lin et al. (2017), "Focal Loss for Dense Object Detection", eqs. 4 and 5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(focal(torch.zeros(3), torch.ones(3)).item(), 6)  # 0.5 ** 2 * log(2)
+    0.173287
+    """
+    same_shape(logits, target)
+    _check_gamma(gamma)
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ConfigError(f"alpha is a weight from 0 to 1, or None, not {alpha!r}")
+    target = target.float()
+    towards = logits.float() * (2 * target - 1)  # positive where it is right
+    loss = -(gamma * F.logsigmoid(-towards)).exp() * F.logsigmoid(towards)
+    if alpha is not None:
+        loss = loss * (alpha * target + (1 - alpha) * (1 - target))
+    return loss.mean()
+
+
+def multiclass_focal(
+    logits: Tensor, label: Tensor, *, gamma: float = 2.0, alpha: Sequence[float] | Tensor | None = None
+) -> Tensor:
+    """Focal loss of one class of many, averaged over samples and cells.
+
+    Parameters
+    ----------
+    logits : (B, K, *spatial) float tensor
+        Scores before the softmax.
+    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    gamma : exponent of ``1 - p_t``; 0 is the cross entropy.
+    alpha : K weights, one for each class; None weighs none. The mean is over elements, not over weights.
+
+    Returns
+    -------
+    () tensor
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the shapes do not fit, the label holds other numbers than those of classes, ``gamma`` is below 0, or there
+        is not one weight of at least 0 for each class.
+
+    Notes
+    -----
+    Lin et al. (2017), with the softmax in place of the sigmoid.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(multiclass_focal(torch.zeros(3, 4), torch.tensor([0, 1, 3])).item(), 6)  # 0.75 ** 2 * log(4)
+    0.779791
+    """
+    label = class_labels(logits, label)
+    _check_gamma(gamma)
+    log_p = logits.float().log_softmax(1)
+    index = label.unsqueeze(1)
+    log_wrong = log_p.masked_fill(torch.zeros_like(log_p, dtype=torch.bool).scatter(1, index, True), -torch.inf)
+    loss = -(gamma * log_wrong.logsumexp(1)).exp() * log_p.gather(1, index).squeeze(1)
+    if alpha is not None:
+        weights = torch.as_tensor(alpha, dtype=loss.dtype, device=loss.device)
+        if weights.shape != (logits.shape[1],) or bool((weights < 0).any()):
+            raise ConfigError(f"alpha is one weight of at least 0 for each of {logits.shape[1]} classes, not {alpha!r}")
+        loss = loss * weights[label]
+    return loss.mean()
+
+
+def _check_gamma(gamma: float) -> None:
+    if not gamma >= 0:
+        raise ConfigError(f"gamma is at least 0, not {gamma!r}")

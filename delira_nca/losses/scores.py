@@ -1,0 +1,144 @@
+"""Scores that tell how good a prediction is, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.losses.checks import class_labels, same_shape
+from delira_nca.losses.segmentation import dice_score, multiclass_dice_score
+from delira_nca.losses.squared import mse, per_sample_mse
+from delira_nca.losses.structure import ssim
+
+__all__ = ["accuracy", "agreement", "direction", "macro_accuracy", "psnr"]
+
+
+def accuracy(logits: Tensor, label: Tensor, *, average: str = "micro") -> Tensor:
+    """Share of right answers. It has no gradient.
+
+    Parameters
+    ----------
+    logits : (B, K) or (B, K, *spatial); the largest is the answer.
+    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    average : ``"micro"``, of all answers; or ``"macro"``, the mean of the shares of each class that is among the
+        labels (balanced accuracy). The latter is no mean over samples: what a trainer averages over batches is only
+        near that of the whole.
+
+    Returns
+    -------
+    () tensor in [0, 1]
+
+    Raises
+    ------
+    ShapeError, ConfigError, UnknownNameError
+        If the shapes do not fit, the label holds other numbers than those of classes, or the average is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, label = torch.eye(2)[[0, 0, 0, 1]], torch.tensor([0, 0, 1, 1])
+    >>> accuracy(logits, label).item(), accuracy(logits[:3], label[:3], average="macro").item()
+    (0.75, 0.5)
+    """
+    require_choice("average", average, ("micro", "macro"))
+    label = class_labels(logits, label)
+    right = (logits.argmax(1) == label).flatten()
+    if average == "micro":
+        return right.float().mean()
+    counts = torch.bincount(label.flatten(), minlength=logits.shape[1])
+    found = torch.bincount(label.flatten()[right], minlength=logits.shape[1])
+    return (found[counts > 0] / counts[counts > 0]).mean()
+
+
+def macro_accuracy(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean over classes of the share of right answers: :func:`accuracy` with ``average="macro"``."""
+    return accuracy(logits, label, average="macro")
+
+
+def agreement(votes: Tensor) -> Tensor:
+    """Share of the samples whose cells all say the same.
+
+    Parameters
+    ----------
+    votes : (B, K) share of the living cells that say each class; all 0 where no cell lives.
+
+    Returns
+    -------
+    () tensor in [0, 1]
+
+    Notes
+    -----
+    The total agreement of Randazzo et al. (2020): whether what they agree on is right, :func:`accuracy` tells.
+
+    Examples
+    --------
+    >>> import torch
+    >>> agreement(torch.tensor([[1.0, 0.0], [0.9, 0.1]])).item()
+    0.5
+    """
+    return (votes == 1).any(1).float().mean()
+
+
+def psnr(pred: Tensor, label: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """Peak signal-to-noise ratio in decibels, averaged over samples.
+
+    Parameters
+    ----------
+    pred, label : (B, ...) tensors of one shape.
+    data_range : distance between the smallest and the largest possible value.
+
+    Returns
+    -------
+    () tensor; infinite where a prediction equals its label.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the two shapes differ, or the range is not above 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> psnr(torch.full((1, 1, 4, 4), 0.1), torch.zeros(1, 1, 4, 4)).item()
+    20.0
+    """
+    same_shape(pred, label)
+    if not data_range > 0:
+        raise ConfigError(f"data_range is above 0, not {data_range!r}")
+    return (10 * torch.log10(data_range**2 / per_sample_mse(pred, label))).mean()
+
+
+_DIRECTIONS: dict[Callable[..., Any], str] = {
+    accuracy: "highest",
+    agreement: "highest",
+    dice_score: "highest",
+    macro_accuracy: "highest",
+    mse: "lowest",
+    multiclass_dice_score: "highest",
+    psnr: "highest",
+    ssim: "highest",
+}
+
+
+def direction(score: Callable[..., Any]) -> str:
+    """Which way a score is better, as the trainer's ``val_score_mode``: highest or lowest.
+
+    Raises
+    ------
+    ConfigError
+        If the function is none of the package's scores and does not say so by an attribute ``direction``.
+
+    Examples
+    --------
+    >>> direction(accuracy), direction(mse)
+    ('highest', 'lowest')
+    """
+    found = getattr(score, "direction", None) or _DIRECTIONS.get(score)
+    if found not in ("highest", "lowest"):
+        name = getattr(score, "__name__", repr(score))
+        raise ConfigError(f"nobody says which way {name} is better: give it an attribute direction, highest or lowest")
+    return found

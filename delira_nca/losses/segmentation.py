@@ -1,0 +1,213 @@
+"""Segmentation with two classes or many: Dice's loss, alone and with the cross entropy, and his score."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses.checks import class_labels, same_shape
+
+__all__ = ["dice_bce", "dice_ce", "dice_score", "multiclass_dice", "multiclass_dice_score", "soft_dice"]
+
+
+def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
+    """Soft Dice loss of binary segmentations, averaged over samples and channels.
+
+    Parameters
+    ----------
+    logits : (B, C, *spatial) float tensor
+        Scores before the sigmoid.
+    target : (B, C, *spatial) tensor of {0, 1}
+    smooth : added to numerator and denominator, above 0; 1.0 makes an empty pair score 0.
+
+    Returns
+    -------
+    () tensor in [0, 1]
+
+    Raises
+    ------
+    ShapeError
+        If the two shapes differ.
+    ConfigError
+        If ``smooth`` is not above 0.
+
+    Notes
+    -----
+    Milletari et al. (2016), V-Net, eq. 3, without the squares.
+
+    Examples
+    --------
+    >>> import torch
+    >>> soft_dice(torch.full((1, 1, 2, 2), 20.0), torch.ones(1, 1, 2, 2)).item() < 1e-6
+    True
+    """
+    same_shape(logits, target)
+    if not smooth > 0:
+        raise ConfigError(f"smooth is above 0, not {smooth!r}")
+    pred, label = logits.float().sigmoid().flatten(2), target.float().flatten(2)
+    common, total = (pred * label).sum(2), pred.sum(2) + label.sum(2)
+    return (1 - (2 * common + smooth) / (total + smooth)).mean()
+
+
+def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Soft Dice loss plus binary cross entropy: Dice looks at the whole structure, the entropy at each cell.
+
+    Parameters
+    ----------
+    logits, target : as of :func:`soft_dice`.
+
+    Returns
+    -------
+    () tensor
+
+    Raises
+    ------
+    ShapeError
+        If the two shapes differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(dice_bce(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)).item(), 4)  # 1 - 1 / 3 + log(2)
+    1.3598
+    """
+    same_shape(logits, target)
+    return soft_dice(logits, target) + F.binary_cross_entropy_with_logits(logits.float(), target.float())
+
+
+def dice_score(logits: Tensor, target: Tensor) -> Tensor:
+    """Dice score of binary segmentations, averaged over samples and channels. For measuring: it has no gradient.
+
+    Parameters
+    ----------
+    logits : (B, C, *spatial) float tensor
+        Above 0 is inside.
+    target : (B, C, *spatial) tensor of {0, 1}
+
+    Returns
+    -------
+    () tensor in [0, 1]; an empty prediction of an empty target scores 1.
+
+    Raises
+    ------
+    ShapeError
+        If the two shapes differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> dice_score(torch.tensor([[[1.0, 1.0, -1.0]]]), torch.tensor([[[0, 1, 1]]])).item()
+    0.5
+    """
+    same_shape(logits, target)
+    pred, label = (logits > 0).flatten(2), (target > 0.5).flatten(2)
+    common, total = (pred & label).sum(2), pred.sum(2) + label.sum(2)
+    return ((2 * common).float() / total.clamp(min=1)).where(total > 0, 1.0).mean()
+
+
+def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_background: bool = True) -> Tensor:
+    """Soft Dice loss of a segmentation into classes, averaged over samples and classes.
+
+    Parameters
+    ----------
+    logits : (B, K, *spatial) float tensor
+        Scores before the softmax.
+    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    smooth : added to numerator and denominator, above 0.
+    include_background : whether class 0 counts.
+
+    Returns
+    -------
+    () tensor in [0, 1]
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the shapes do not fit, the label holds other numbers than those of classes, or ``smooth`` is not above 0.
+
+    Notes
+    -----
+    Milletari et al. (2016), V-Net, eq. 3, without the squares, of each class against all others.
+
+    Examples
+    --------
+    >>> import torch
+    >>> label = torch.tensor([[0, 1, 2, 2]])
+    >>> multiclass_dice(40.0 * torch.eye(3)[label].movedim(-1, 1), label).item() < 1e-6
+    True
+    """
+    label = class_labels(logits, label)
+    if not smooth > 0:
+        raise ConfigError(f"smooth is above 0, not {smooth!r}")
+    first = 0 if include_background else 1
+    pred = logits.float().softmax(1).flatten(2)[:, first:]
+    truth = _one_hot(label, logits.shape[1]).to(pred.dtype)[:, first:]
+    common, total = (pred * truth).sum(2), pred.sum(2) + truth.sum(2)
+    return (1 - (2 * common + smooth) / (total + smooth)).mean()
+
+
+def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_background: bool = True) -> Tensor:
+    """Soft Dice loss of a segmentation into classes plus cross entropy.
+
+    Parameters
+    ----------
+    logits, label, smooth, include_background : as of :func:`multiclass_dice`; the cross entropy counts all cells.
+
+    Returns
+    -------
+    () tensor
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        As :func:`multiclass_dice`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, label = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long)
+    >>> round(dice_ce(logits, label).item(), 4)  # (1 - 5 / 7 + 1 - 1 / 3) / 2 + log(2)
+    1.1693
+    """
+    dice = multiclass_dice(logits, label, smooth=smooth, include_background=include_background)
+    return dice + F.cross_entropy(logits.float(), class_labels(logits, label))
+
+
+def multiclass_dice_score(logits: Tensor, label: Tensor, *, include_background: bool = False) -> Tensor:
+    """Dice score of a segmentation into classes, averaged over samples and classes. It has no gradient.
+
+    Parameters
+    ----------
+    logits : (B, K, *spatial) float tensor
+        The largest is the class of a cell.
+    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    include_background : whether class 0 counts.
+
+    Returns
+    -------
+    () tensor in [0, 1]; a class that is neither there nor predicted scores 1.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the shapes do not fit, or the label holds other numbers than those of classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.eye(3)[torch.tensor([[0, 1, 1, 2]])].movedim(-1, 1)
+    >>> multiclass_dice_score(logits, torch.tensor([[0, 1, 2, 2]])).item()  # both classes have 2 / 3
+    0.666666...
+    """
+    label = class_labels(logits, label)
+    first = 0 if include_background else 1
+    pred = _one_hot(logits.argmax(1), logits.shape[1])[:, first:]
+    truth = _one_hot(label, logits.shape[1])[:, first:]
+    common, total = (pred & truth).sum(2), pred.sum(2) + truth.sum(2)
+    return ((2 * common).float() / total.clamp(min=1)).where(total > 0, 1.0).mean()
+
+
+def _one_hot(label: Tensor, num_classes: int) -> Tensor:
+    """(B, *spatial) class numbers to (B, K, cells) bools."""
+    return F.one_hot(label.flatten(1), num_classes).movedim(-1, 1).bool()

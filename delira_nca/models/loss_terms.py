@@ -1,0 +1,78 @@
+"""Losses that look at more of a roll-out than its end: at states that are chosen beforehand, so memory is bounded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+from delira_nca.rollout.observer import Watched, observing
+
+__all__ = ["LossOf", "LossTerm", "evaluate_terms", "watching"]
+
+LossOf = Callable[[int, Tensor], Tensor]
+"""From a number of steps and the state after them to what is minimised of a prediction of that state."""
+
+
+class LossTerm(Protocol):
+    """What joins the loss of a training step."""
+
+    def stops(self, steps: int, seed: int) -> Iterable[int]:
+        """After how many steps of a roll-out of ``steps`` the state is wanted; ``seed`` is the iteration's."""
+        ...
+
+    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor:
+        """() tensor that joins the loss.
+
+        ``rollouts`` are those of the forward pass in their order, with the states that any term has asked for.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def watching(terms: Mapping[str, LossTerm], seed: int) -> Iterator[Sequence[Watched]]:
+    """Roll-outs of a forward pass with the states that the terms want; nothing where there is no term."""
+    if not terms:
+        yield []
+        return
+    with observing(lambda steps: {n for term in terms.values() for n in term.stops(steps, seed)}) as observer:
+        yield observer.rollouts
+
+
+def evaluate_terms(
+    terms: Mapping[str, LossTerm],
+    rollouts: Sequence[Watched],
+    seed: int,
+    model: Any,
+    named: Mapping[str, Any],
+    loss_of: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Any]],
+) -> dict[str, Tensor]:
+    """Value of each term.
+
+    Parameters
+    ----------
+    named : what criterions are wired to, of the end of the roll-out; where a state within it is judged, the parts of
+        its prediction take the place of those of the end.
+    loss_of : from a prediction and the named tensors to what is minimised.
+
+    Raises
+    ------
+    ConfigError
+        If the forward pass has no roll-out, or a term judges states of a model that makes no predictions of them.
+    """
+    if not terms:
+        return {}
+    if not rollouts:
+        raise ConfigError(f"{sorted(terms)} look into roll-outs, but {type(model).__name__} computes none")
+
+    def judge(steps: int, state: Tensor) -> Tensor:
+        predict = getattr(model, "_prediction", None)
+        if predict is None:
+            raise ConfigError(f"{type(model).__name__} makes no prediction of a state within a roll-out")
+        prediction = predict(steps, state)
+        return loss_of(prediction, {**named, **prediction.parts()})[0]
+
+    return {name: term.value(rollouts, judge, seed) for name, term in terms.items()}

@@ -1,0 +1,110 @@
+"""Automata that grow a picture from a single cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from delira_nca.models.alive import AliveMask
+from delira_nca.models.perception import Perception
+from delira_nca.models.rule import MLPRule
+from delira_nca.models.steerable import SteerablePerception
+
+__all__ = ["growing", "isotropic", "persistent", "regenerating", "steerable"]
+
+
+def growing(**changes: Any) -> dict[str, Any]:
+    """Growing NCA: 16 channels from RGBA, identity and Sobel filters, 128 hidden neurons, alive before and after.
+
+    Parameters
+    ----------
+    **changes : arguments of the model to set otherwise.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.BasicNCAModel`; 8 336 parameters.
+
+    Notes
+    -----
+    Mordvintsev et al. (2020), "Growing Neural Cellular Automata", Distill. The three regimes of the article (growing,
+    persistent, regenerating) differ in the pool, not in the model.
+    """
+    return {
+        "num_image_channels": 4,
+        "num_hidden_channels": 12,
+        "num_output_channels": 0,
+        "fire_rate": 0.5,
+        "immutable_image_channels": False,
+        "perception": Perception("identity", "sobel", padding="zeros"),
+        "rule": MLPRule(128, final_bias=True),
+        "alive": AliveMask(channel=3, threshold=0.1),
+        "training_timesteps": (64, 96),
+        "inference_timesteps": 96,
+        **changes,
+    }
+
+
+def persistent(**changes: Any) -> dict[str, Any]:
+    """The model of :func:`growing`; its recipe has a pool, so that what has grown stays."""
+    return growing(**changes)
+
+
+def regenerating(**changes: Any) -> dict[str, Any]:
+    """The model of :func:`growing`; its recipe has a pool and damages it, so that what is hurt heals."""
+    return growing(**changes)
+
+
+def isotropic(**changes: Any) -> dict[str, Any]:
+    """Isotropic NCA: identity and laplacian only, so that a turned or mirrored seed grows turned or mirrored.
+
+    Parameters
+    ----------
+    **changes : arguments of the model to set otherwise.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.BasicNCAModel`; 9 408 parameters.
+
+    Notes
+    -----
+    Mordvintsev, Randazzo & Fouts (2022), "Growing Isotropic Neural Cellular Automata". A cell must have lived before
+    an update, and not after it.
+    """
+    return growing(
+        **{
+            "perception": Perception("identity", "laplacian", padding="circular"),
+            "rule": MLPRule(192, final_bias=False),
+            "alive": AliveMask(channel=3, threshold=0.1, after=False),
+            **changes,
+        }
+    )
+
+
+def steerable(**changes: Any) -> dict[str, Any]:
+    """Steerable NCA: the last of 16 channels is an angle, and cells see gradients in the frame that it turns.
+
+    The angle of dead cells stays what it is in the seed: nobody else knows a direction.
+
+    Parameters
+    ----------
+    **changes : arguments of the model to set otherwise; ``perception=SteerablePerception("gradient")`` together with
+        ``alive=AliveMask(after=False)`` takes the direction from the gradient of the last channel.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.BasicNCAModel`; 9 856 parameters.
+
+    Notes
+    -----
+    Randazzo, Mordvintsev & Fouts (2023), "Growing Steerable Neural Cellular Automata".
+    """
+    return growing(
+        **{
+            "perception": SteerablePerception("angle"),
+            "rule": MLPRule(128, final_bias=False),
+            "alive": AliveMask(channel=3, threshold=0.1, after=False, num_spared=1),
+            **changes,
+        }
+    )

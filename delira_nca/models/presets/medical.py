@@ -1,0 +1,174 @@
+"""Pyramids that segment medical images: ``PyramidNCA(**presets.med_nca())``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.normed_rule import NormedRule
+from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
+from delira_nca.models.rule import MLPRule
+
+__all__ = ["m3d_nca", "med_nca", "octree_nca"]
+
+
+def med_nca(
+    *,
+    num_image_channels: int = 1,
+    num_output_channels: int = 1,
+    num_channels: int = 16,
+    fire_rate: float = 0.5,
+    dims: int = 2,
+    image_rows: bool = True,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Med-NCA: an automaton on the image at a quarter of its resolution, and another one on the image itself.
+
+    Parameters
+    ----------
+    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
+    fire_rate, dims : of both automata.
+    image_rows : whether the last layers have the rows for the image channels that the published ones have and do not
+        use; without them there are fewer weights, 25 664, and the function is the same.
+    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise; ``patch_size`` trains on patches,
+        which the publication makes as large as the coarse image.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.PyramidNCA`; 25 920 parameters.
+
+    Notes
+    -----
+    Kalkhof, Gonzalez and Mukhopadhyay (2023), "Med-NCA: Robust and Lightweight Segmentation with Neural Cellular
+    Automata". Adam with 16e-4 and betas (0.5, 0.5), decay 0.9999, Dice and cross entropy, batches of 48.
+    """
+    models = [
+        _level(
+            Perception("identity", FullFilters(2), padding="reflect"),
+            MLPRule(128, final_bias=False, spare_rows=num_image_channels if image_rows else 0),
+            (num_image_channels, num_output_channels, num_channels),
+            fire_rate,
+            dims,
+        )
+        for _ in range(2)
+    ]
+    return {"models": models, "scales": (4, 1), "steps": (64, 64), **changes}
+
+
+def m3d_nca(
+    *,
+    num_levels: int = 2,
+    num_image_channels: int = 1,
+    num_output_channels: int = 1,
+    num_channels: int = 16,
+    fire_rate: float = 0.5,
+    dims: int = 3,
+    batch_norm: bool = True,
+    image_rows: bool = True,
+    **changes: Any,
+) -> dict[str, Any]:
+    """M3D-NCA: automata on volumes whose resolution doubles from level to level.
+
+    Parameters
+    ----------
+    num_levels : how many; the coarsest has filters of 7 cells along each axis, the others of 3.
+    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
+    fire_rate, dims : of all automata.
+    batch_norm : whether the hidden layer is normalised over all cells, as published. Every cell depends on all others
+        then, also in evaluation, and no fast back end can do it.
+    image_rows : as of :func:`med_nca`.
+    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.PyramidNCA`; 12 480 parameters in two levels.
+
+    Notes
+    -----
+    Kalkhof and Mukhopadhyay (2023), "M3D-NCA: Robust 3D Segmentation with Built-in Quality Control". Optimizer as of
+    :func:`med_nca`; Dice and focal loss, batches of 4.
+    """
+    spare = num_image_channels if image_rows else 0
+    models = [
+        _level(
+            Perception("identity", LearnedFilters(1, 3 if level else 7, bias=True), padding="reflect"),
+            (NormedRule if batch_norm else MLPRule)(64, final_bias=False, spare_rows=spare),
+            (num_image_channels, num_output_channels, num_channels),
+            fire_rate,
+            dims,
+        )
+        for level in range(num_levels)
+    ]
+    scales = tuple(2**level for level in reversed(range(num_levels)))
+    return {"models": models, "scales": scales, "steps": (10,) * num_levels, "downscale": "max", **changes}
+
+
+def octree_nca(
+    *,
+    num_levels: int = 5,
+    num_steps: int = 5,
+    num_image_channels: int = 1,
+    num_output_channels: int = 1,
+    num_channels: int = 16,
+    fire_rate: float = 0.5,
+    dims: int = 2,
+    image_rows: bool = True,
+    **changes: Any,
+) -> dict[str, Any]:
+    """OctreeNCA: many levels of few steps each, and 20 at the coarsest, where news travel far.
+
+    Parameters
+    ----------
+    num_levels : how many, each with an automaton of its own.
+    num_steps : of each level but the coarsest; 5 to 10 were published.
+    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
+    fire_rate, dims : of all automata.
+    image_rows : as of :func:`med_nca`.
+    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise. With ``patch_size``, the two finest
+        levels are trained on patches. ``scales`` may hold a number for each axis, for volumes of thick slices.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.PyramidNCA`; 16 480 parameters in 5 levels of 2 dimensions.
+
+    Notes
+    -----
+    "OctreeNCA: Single-Pass 184 MP Segmentation on Consumer Hardware" (BMVC 2025). Adam with 16e-4 and betas
+    (0.9, 0.99), Dice and cross entropy, batches of 3, and a moving average of the weights.
+    """
+    models = [
+        _level(
+            Perception("identity", LearnedFilters(1, 3, bias=True), padding="reflect"),
+            MLPRule(64, final_bias=False, spare_rows=num_image_channels if image_rows else 0),
+            (num_image_channels, num_output_channels, num_channels),
+            fire_rate,
+            dims,
+        )
+        for _ in range(num_levels)
+    ]
+    return {
+        "models": models,
+        "scales": tuple(2**level for level in reversed(range(num_levels))),
+        "steps": (20, *(num_steps,) * (num_levels - 1)),
+        "downscale": "nearest",
+        "patch_levels": min(2, num_levels),
+        **changes,
+    }
+
+
+def _level(
+    perception: Perception, rule: MLPRule, channels: tuple[int, int, int], fire_rate: float, dims: int
+) -> BasicNCAModel:
+    image, output, total = channels
+    return BasicNCAModel(
+        num_image_channels=image,
+        num_hidden_channels=total - image - output,
+        num_output_channels=output,
+        fire_rate=fire_rate,
+        perception=perception,
+        rule=rule,
+        dims=dims,
+    )

@@ -1,0 +1,101 @@
+"""Automata with another kind of rule, or with a goal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from delira_nca.models.alive import AliveMask
+from delira_nca.models.attention import AttentionRule
+from delira_nca.models.conditioning import GoalEmbedding
+from delira_nca.models.mixture import MixtureRule
+from delira_nca.models.perception import LearnedFilters, Perception
+from delira_nca.models.presets.growing import growing
+from delira_nca.models.rule import MLPRule
+
+__all__ = ["attention", "conditional", "mixture"]
+
+
+def conditional(**changes: Any) -> dict[str, Any]:
+    """Goal-guided NCA: a goal by its number, told to living cells through 16 hidden channels before they perceive.
+
+    Of 21 channels the first 4 are RGBA, the next one says who lives, and 16 are hidden.
+
+    Parameters
+    ----------
+    **changes : arguments of the model to set otherwise; ``conditioning=GoalEmbedding(num_goals, 16)`` for another
+        number of goals than 3.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.BasicNCAModel`; 10 167 parameters and 16 for each goal.
+
+    Notes
+    -----
+    Sudhakaran et al. (2022), "Goal-Guided Neural Cellular Automata"; the authors' code also keeps the state between
+    -10 and 10. A batch names its goals in ``"goal"``; a slot of that name keeps them beside the states of a pool.
+    """
+    return {
+        "num_image_channels": 4,
+        "num_hidden_channels": 17,
+        "num_output_channels": 0,
+        "fire_rate": 0.5,
+        "immutable_image_channels": False,
+        "perception": Perception(LearnedFilters(3), padding="zeros"),
+        "rule": MLPRule((64, 64), final_bias=False, zero_init=False),
+        "conditioning": GoalEmbedding(num_goals=3, num_channels=16),
+        "alive": AliveMask(channel=4, threshold=0.1),
+        "training_timesteps": (48, 97),
+        "inference_timesteps": 96,
+        **changes,
+    }
+
+
+def attention(**changes: Any) -> dict[str, Any]:
+    """Attention NCA: 32 channels, 4 heads that look at the 3x3 neighbourhood; the image stays, and is denoised.
+
+    Parameters
+    ----------
+    **changes : arguments of the model to set otherwise.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.BasicNCAModel`; 15 039 parameters.
+
+    Notes
+    -----
+    Tesfaldet et al. (2022), "Attention-based Neural Cellular Automata", in the size of CAX's example.
+    """
+    return {
+        "num_image_channels": 1,
+        "num_hidden_channels": 30,
+        "num_output_channels": 1,
+        "fire_rate": 0.5,
+        "immutable_image_channels": True,
+        "perception": Perception("identity"),
+        "rule": AttentionRule(32, num_heads=4, hidden_size=128),
+        "training_timesteps": 32,
+        "inference_timesteps": 32,
+        **changes,
+    }
+
+
+def mixture(**changes: Any) -> dict[str, Any]:
+    """Mixture of NCAs: the cell of :func:`growing` with 3 rules, of which each cell draws one in every step.
+
+    Parameters
+    ----------
+    **changes : arguments of the model to set otherwise; ``rule=MixtureRule(num_rules)`` for another number of rules,
+        or for their mean.
+
+    Returns
+    -------
+    dict
+        Arguments of :class:`delira_nca.models.BasicNCAModel`; 26 675 parameters.
+
+    Notes
+    -----
+    Mixtures of neural cellular automata (2025), on the automaton of Mordvintsev et al. (2020).
+    """
+    return growing(**{"rule": MixtureRule(3, MLPRule(128)), **changes})

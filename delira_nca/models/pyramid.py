@@ -1,0 +1,410 @@
+"""Automata on several resolutions, one after the other: what is far apart meets on the coarse grid."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
+from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.description import arguments_of
+from delira_nca.models.prediction import Prediction
+from delira_nca.models.pyramid_grid import (
+    DOWNSCALES,
+    Patch,
+    draw_patches,
+    enlarge,
+    interpret_scales,
+    pad_to,
+    shrink,
+)
+from delira_nca.models.pyramid_levels import check_models, described, least_cells, made
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.models.wiring import entry
+from delira_nca.rollout import trajectory
+from delira_nca.rollout.batch_part import current_part
+from delira_nca.seeding import derive_seed, generator
+
+__all__ = ["PyramidNCA"]
+
+Scale = int | Sequence[int]
+
+
+class PyramidNCA(AbstractPyTorchNetwork):
+    """Automata on grids from coarse to fine: each level goes on from the states of the one before.
+
+    The coarsest level starts from the image, made coarser. Every further one gets the states of the level before,
+    each cell repeated (nearest), with the image channels replaced by the image at its own resolution; at the finest
+    level that is the image itself. An image whose axes are no multiples of the largest scale is continued by its last
+    cells, and the prediction cut back.
+
+    Parameters
+    ----------
+    models : one for all levels, or one for each from coarse to fine. They are taken as they are, not copied.
+    scales : by how much each level is coarser than the image, from coarse to fine, the last one 1; a number, or one
+        for each axis. Each is a multiple of the next.
+    steps : number of steps of each level. Those of the models are not asked.
+    downscale : how the image gets coarser: ``"area"``, ``"bilinear"``, ``"max"`` or ``"nearest"``.
+    patch_size : cells along each axis of the patch that a training looks at; None looks at the whole image. Evaluation
+        always does.
+    patch_levels : how many of the finest levels work on a patch in training, each in that of the level before.
+    jitter : largest share by which the steps of a level are more or fewer in a training step.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        If the models do not fit each other, the scales do not descend to 1, or a number is out of range.
+
+    Notes
+    -----
+    Two levels are Med-NCA, more M3D-NCA (Kalkhof et al., 2023) and OctreeNCA (Krumb et al., 2025).
+
+    One model for all levels counts its steps on from level to level, and its time plane with them; of several, each
+    begins at 0. The first level draws from the seed as its model alone would, so that a pyramid of one level is its
+    model. Heads of coarse levels would never be asked: only the last of several models may have one.
+
+    Each level is rolled out by the back end that its model can have.
+
+    Examples
+    --------
+    >>> model = BasicNCAModel(num_image_channels=1, num_hidden_channels=6, num_output_channels=1)
+    >>> pyramid = PyramidNCA(model, scales=[4, 2, 1], steps=[8, 4, 4])
+    >>> pyramid.predict(torch.zeros(2, 1, 30, 41)).output_channels.shape
+    torch.Size([2, 1, 30, 41])
+    """
+
+    def __init__(
+        self,
+        models: BasicNCAModel | Sequence[BasicNCAModel],
+        scales: Sequence[Scale],
+        steps: Sequence[int],
+        *,
+        downscale: str = "area",
+        patch_size: Scale | None = None,
+        patch_levels: int = 1,
+        jitter: float = 0.0,
+    ) -> None:
+        levels = [models] if isinstance(models, nn.Module) else list(models)
+        check_models(levels, len(scales))
+        super().__init__()
+        self.models = nn.ModuleList(levels)
+        last = self._last
+        self.dims, self.loss_names = last.dims, last.loss_names
+        self.num_image_channels, self.num_hidden_channels = last.num_image_channels, last.num_hidden_channels
+        self.num_output_channels, self.num_channels = last.num_output_channels, last.num_channels
+        self.scales = interpret_scales(scales, self.dims)
+        self.steps = self._interpret_steps(steps)
+        require_choice("way to shrink an image", downscale, DOWNSCALES)
+        self.downscale = downscale
+        self.patch_size = None if patch_size is None else self._interpret_patch(patch_size)
+        if isinstance(patch_levels, bool) or not 1 <= operator.index(patch_levels) <= len(self.scales):
+            raise ConfigError(f"a patch is of 1 to {len(self.scales)} levels, not of {patch_levels!r}")
+        if not 0 <= jitter < 1:
+            raise ConfigError(f"jitter is a share of the steps, from 0 to below 1, not {jitter!r}")
+        self.patch_levels, self.jitter = patch_levels, float(jitter)
+
+    @property
+    def _last(self) -> BasicNCAModel:
+        last: Any = self.models[-1]
+        return last  # type: ignore[no-any-return]
+
+    def model_of(self, level: int) -> BasicNCAModel:
+        """Model that works at a level, 0 being the coarsest."""
+        model: Any = self.models[min(level, len(self.models) - 1)]
+        return model  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._last.device
+
+    @property
+    def num_in_channels(self) -> int:
+        """Channels of an image."""
+        return self.num_image_channels
+
+    @property
+    def fire_rate(self) -> float:
+        """Probability that a cell of the finest level updates in a step."""
+        return self._last.fire_rate
+
+    def num_trainable_parameters(self) -> int:
+        """Number of weights that training changes; those of one model for all levels count once."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    # Arguments ----------------------------------------------------------------------------------------------------
+
+    def _interpret_steps(self, steps: Sequence[int] | None) -> tuple[int, ...]:
+        if steps is None:
+            return self.steps
+        numbers = tuple(steps) if isinstance(steps, Sequence) and not isinstance(steps, str) else ()
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers)
+        if len(numbers) != len(self.scales) or not whole:
+            raise ConfigError(
+                f"steps of a pyramid are {len(self.scales)} whole numbers of at least 1, one for each level from "
+                f"coarse to fine, not {steps!r}"
+            )
+        return numbers
+
+    def _interpret_patch(self, size: Scale) -> tuple[int, ...]:
+        given = tuple(size) if isinstance(size, Sequence) else (size,) * self.dims
+        if len(given) != self.dims or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in given):
+            raise ConfigError(f"patch_size is a number of cells, or {self.dims} of them, not {size!r}")
+        return given
+
+    def _check_image(self, image: Tensor) -> None:
+        shape, coarsest = tuple(image.shape), self.scales[0]
+        if image.dim() != self.dims + 2 or shape[1] != self.num_image_channels:
+            raise ShapeError(
+                f"an image of this pyramid is (B, {self.num_image_channels}, {self.dims} spatial axes), not {shape}"
+            )
+        for level, scale in enumerate(self.scales):
+            needed = least_cells(self.model_of(level))
+            cells = [-(-size // top) * top // by for size, top, by in zip(shape[2:], coarsest, scale, strict=True)]
+            small = any(n < needed for n in cells) or any(n < s for n, s in zip(shape[2:], coarsest, strict=True))
+            if small:
+                least = tuple(max(top, needed * by) for top, by in zip(coarsest, scale, strict=True))
+                raise ShapeError(
+                    f"an image of {shape[2:]} is {tuple(cells)} cells at scale {scale}: "
+                    f"the pyramid needs at least {needed} along each axis there, and an image of at least {least}"
+                )
+
+    # Roll-outs ----------------------------------------------------------------------------------------------------
+
+    def _roll(
+        self,
+        image: Tensor,
+        steps: Sequence[int],
+        seed: int,
+        kept: Sequence[int] = (),
+        patches: Sequence[Patch | None] | None = None,
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """State of the finest level, and those after the kept numbers of steps, as large as the image."""
+        shape, image = tuple(image.shape[2:]), pad_to(image, self.scales[0])
+        patches = patches or [None] * len(self.scales)
+        frames: dict[int, Tensor] = {}
+        state, done = image, 0
+        for level, (scale, number, patch) in enumerate(zip(self.scales, steps, patches, strict=True)):
+            model = self.model_of(level)
+            seen = shrink(image, scale, self.downscale)
+            seen = seen if patch is None else patch.cut(seen)
+            if level == 0:
+                state = model._state_of(seen, seed)
+                model._check_state(state)
+            else:
+                state = self._carried(state, level, patches[level - 1], patch)
+                state = torch.cat([seen, state[:, self.num_image_channels :]], 1)
+            states = trajectory(
+                state,
+                model,
+                number,
+                keep={number, *(k - done for k in kept if done < k <= done + number)},
+                start=done if len(self.models) == 1 else 0,
+                seed=seed if level == 0 else derive_seed(seed, "level", level),
+                memory_budget=model.memory_budget,
+            )
+            if level == 0 and 0 in kept:
+                states[0] = state
+            shown = {done + n: frame for n, frame in states.items() if done + n in kept}
+            frames |= {n: _cropped(enlarge(frame, scale), shape) for n, frame in shown.items()}
+            state, done = states[number], done + number
+        return _cropped(state, shape), frames
+
+    def _carried(self, state: Tensor, level: int, before: Patch | None, patch: Patch | None) -> Tensor:
+        """States of the level before on the grid of this one, or on its patch."""
+        factor = tuple(a // b for a, b in zip(self.scales[level - 1], self.scales[level], strict=True))
+        state = enlarge(state, factor)
+        return state if patch is None else patch.cut(state, 0 if before is None else before.origin * factor)
+
+    def forward(self, x: Tensor, steps: Sequence[int] | None = None, *, seed: int | None = None) -> Prediction:
+        """Roll whole images out over all levels.
+
+        Parameters
+        ----------
+        x : (B, num_image_channels, *spatial)
+        steps : of each level; those that the pyramid was made with by default.
+        seed : of everything random. Without one it is drawn from torch's global generator, as dropout would.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If the image has other channels or is too small, or there is not one number of steps for each level.
+        """
+        self._check_image(x)
+        numbers = self._interpret_steps(steps)
+        if seed is None:
+            seed = int(torch.randint(2**32, ())) if self._is_stochastic else 0
+        state, _ = self._roll(x, numbers, seed)
+        return self._last._prediction(sum(numbers), state)
+
+    @property
+    def _is_stochastic(self) -> bool:
+        models = [self.model_of(level) for level in range(len(self.models))]
+        return any(model.fire_rate < 1 or model.update_noise > 0 or model.pad_noise for model in models)
+
+    def forward_batch(
+        self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
+    ) -> tuple[Prediction, dict[str, Tensor]]:
+        """Roll ``batch["data"]`` out.
+
+        In training on patches, every tensor of the batch that has the image's spatial shape is among the parts, cut
+        like the image: criterions and metrics are given those.
+
+        Raises
+        ------
+        ShapeError
+            If the image does not fit, or the patch is larger than the image.
+        """
+        image = entry(batch, "data", type(self).__name__)
+        self._check_image(image)
+        steps = self._jittered(seed) if train else self.steps
+        patches = self._draw_patches(image, seed) if train and self.patch_size is not None else None
+        state, _ = self._roll(image, steps, seed, patches=patches)
+        prediction = self._last._prediction(sum(steps), state)
+        parts: dict[str, Tensor] = {}
+        if patches is not None and (patch := patches[-1]) is not None:
+            shape = tuple(image.shape[2:])
+            visible = Patch(patch.origin, tuple(min(a, b) for a, b in zip(patch.shape, shape, strict=True)))
+            for name, value in batch.items():
+                if isinstance(value, Tensor) and value.dim() > self.dims and tuple(value.shape[-self.dims :]) == shape:
+                    parts[name] = visible.cut(value)
+        return prediction, {**parts, **prediction.parts()}
+
+    def _jittered(self, seed: int) -> tuple[int, ...]:
+        if not self.jitter:
+            return self.steps
+        rng, most = generator(seed, "steps"), [int(self.jitter * n) for n in self.steps]
+        return tuple(n + int(rng.integers(-m, m + 1)) for n, m in zip(self.steps, most, strict=True))
+
+    def _draw_patches(self, image: Tensor, seed: int) -> list[Patch | None]:
+        shape, size = tuple(image.shape[2:]), self.patch_size or ()
+        if any(a > b for a, b in zip(size, shape, strict=True)):
+            raise ShapeError(f"a patch of {size} cells is larger than the image of {shape}")
+        levels = len(self.scales)
+        needed = max(least_cells(self.model_of(level)) for level in range(levels - self.patch_levels, levels))
+        if any(a < needed for a in size):
+            raise ShapeError(f"a patch has at least {needed} cells along each axis, not {size}")
+        part = current_part()
+        total, rows = (len(image), slice(None)) if part is None else (part.total, part.rows)
+        drawn = draw_patches(generator(seed, "patch"), total, shape, self.scales, size, self.patch_levels)
+        return [patch and Patch(patch.origin[rows], patch.shape) for patch in drawn]
+
+    @torch.no_grad()
+    def predict(self, image: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0) -> Prediction:
+        """Roll whole images out without gradients, in evaluation mode; the arguments are those of :meth:`forward`."""
+        return self.record(image, steps, seed=seed, keep="last")[-1]
+
+    @torch.no_grad()
+    def record(
+        self,
+        image: Tensor,
+        steps: Sequence[int] | None = None,
+        *,
+        seed: int = 0,
+        keep: str | list[int] = "all",
+    ) -> list[Prediction]:
+        """Predictions along the roll-out of all levels, each as large as the image.
+
+        Parameters
+        ----------
+        image, steps, seed : as for :meth:`predict`, whose result the last prediction equals.
+        keep : ``"all"`` steps from 1 on, counted over the levels, the ``"last"``, or a list of step numbers (0 is the
+            input of the coarsest level). A state of a coarse level is shown with every cell repeated.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            As :meth:`forward`, or if a step to keep lies outside of the roll-out.
+        """
+        numbers = self._interpret_steps(steps)
+        total = sum(numbers)
+        if isinstance(keep, str):
+            require_choice("keep", keep, ("all", "last"))
+        kept = list(range(1, total + 1)) if keep == "all" else [total] if keep == "last" else list(map(int, keep))
+        if outside := sorted(k for k in kept if not 0 <= k <= total):
+            raise ConfigError(f"cannot keep the states after {outside} of {total} steps: choose from 0 to {total}")
+        self._check_image(image)
+        with _evaluating(self):
+            _, frames = self._roll(image.to(self.device), numbers, seed, kept)
+            return [self._last._prediction(n, frames[n]) for n in sorted({*kept})]
+
+    # Training -----------------------------------------------------------------------------------------------------
+
+    def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
+        """Losses of the finest level's model."""
+        return self._last.loss(prediction, label)
+
+    def metrics(self, pred: Prediction, label: Tensor) -> dict[str, float]:
+        """Metrics of the finest level's model."""
+        return self._last.metrics(pred, label)
+
+    def validate(
+        self, image: Tensor, label: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0
+    ) -> tuple[dict[str, float], Prediction]:
+        """Predict, and measure against the label."""
+        prediction = self.predict(image, steps, seed=seed)
+        return self.metrics(prediction, label.to(self.device)), prediction
+
+    # Description --------------------------------------------------------------------------------------------------
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "scales": [list(scale) for scale in self.scales],
+            "steps": list(self.steps),
+            "downscale": self.downscale,
+            "patch_size": None if self.patch_size is None else list(self.patch_size),
+            "patch_levels": self.patch_levels,
+            "jitter": self.jitter,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, without weights: what :meth:`from_dict` takes."""
+        return {"models": [described(model) for model in self.models], **self._options()}
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], **changes: Any) -> PyramidNCA:
+        """Pyramid from its description, with fresh weights.
+
+        Parameters
+        ----------
+        config : from :meth:`to_dict`.
+        **changes : arguments to set otherwise; ``models`` where a model is of a class, or has parts, of the user's own.
+
+        Raises
+        ------
+        UnknownKeywordError, ConfigError
+            If an argument is unknown, or the description holds the name of a class that is not the package's.
+        """
+        arguments = {**config, **changes}
+        known = arguments_of(cls, PyramidNCA)
+        refuse_unknown_keywords(cls.__name__, sorted(arguments.keys() - known), known)
+        for name in ("models", "wrapped"):
+            value = arguments.get(name)
+            if isinstance(value, Mapping):
+                arguments[name] = made(value)
+            elif isinstance(value, (list, tuple)):
+                arguments[name] = [made(one) if isinstance(one, Mapping) else one for one in value]
+        return cls(**arguments)
+
+
+def _cropped(state: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """First cells of a state along each axis, as many as there are in the image."""
+    for axis, size in enumerate(shape):
+        state = state.narrow(axis + 2, 0, min(size, state.shape[axis + 2]))
+    return state
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

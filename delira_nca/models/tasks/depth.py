@@ -1,0 +1,121 @@
+"""The task of telling depth, or any other map of real numbers, from a picture."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses import gradient_l1, shift_free_mse, ssim
+from delira_nca.losses.checks import with_channel
+from delira_nca.models.prediction import Prediction
+from delira_nca.models.tasks.task import TaskNCAModel, check_weights
+
+__all__ = ["DepthNCAModel"]
+
+
+def _ssim(pred: Tensor, label: Tensor) -> Tensor:
+    label = with_channel(label, pred)
+    return ssim(pred, label, window=_window(pred))
+
+
+def _error(pred: Tensor, label: Tensor) -> Tensor:
+    return shift_free_mse(pred, with_channel(label, pred))
+
+
+_ssim.direction, _error.direction = "highest", "lowest"  # type: ignore[attr-defined]
+
+
+def _window(x: Tensor) -> int:
+    """11 cells, or the largest odd number that fits."""
+    least = min(x.shape[2:])
+    return min(11, least - 1 + least % 2)
+
+
+class DepthNCAModel(TaskNCAModel):
+    """Automaton that gives each cell a depth.
+
+    Parameters
+    ----------
+    device : where the parameters are made.
+    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise : of
+        :class:`BasicNCAModel`.
+    lambda_gradient, lambda_depth, lambda_ssim, lambda_hidden : weights in the loss: of the differences of gradients, of
+        the squared error without the medians, of what structural similarity lacks to 1, and of the mean absolute value
+        of the hidden channels.
+    **kwargs : other arguments of :class:`BasicNCAModel`. The task has one output channel, the depth.
+
+    Raises
+    ------
+    ConfigError, UnknownKeywordError
+        For arguments that cannot work, that the task decides, or that nobody takes.
+
+    Notes
+    -----
+    The label is a map of (B, *spatial) or (B, 1, *spatial), at least 2 long along each axis, in [0, 1]. The window of
+    the structural similarity has 11 cells along each axis, or as many as fit.
+
+    Examples
+    --------
+    >>> model = DepthNCAModel(num_image_channels=1, inference_timesteps=4)
+    >>> model.metrics(model.predict(torch.zeros(2, 1, 16, 16)), torch.zeros(2, 16, 16))
+    {'ssim': 1.0, 'shift_free_mse': 0.0}
+    """
+
+    lambda_gradient: float
+    lambda_depth: float
+    lambda_ssim: float
+    loss_names = ("total", "gradient", "depth", "dissimilarity", "hidden")
+    task_metrics: ClassVar = {"ssim": _ssim, "shift_free_mse": _error}
+    default_metric = "ssim"
+    decides = ("num_output_channels",)
+
+    def __init__(
+        self,
+        device: torch.device | str | None = None,
+        num_image_channels: int = 3,
+        num_hidden_channels: int = 18,
+        fire_rate: float = 0.8,
+        hidden_size: int = 128,
+        num_learned_filters: int = 2,
+        pad_noise: bool = False,
+        lambda_gradient: float = 0.5,
+        lambda_depth: float = 1.0,
+        lambda_ssim: float = 0.2,
+        lambda_hidden: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        weights = {"lambda_gradient": lambda_gradient, "lambda_depth": lambda_depth, "lambda_ssim": lambda_ssim}
+        check_weights(**weights, lambda_hidden=lambda_hidden)
+        super().__init__(
+            device=device,
+            num_image_channels=num_image_channels,
+            num_hidden_channels=num_hidden_channels,
+            fire_rate=fire_rate,
+            hidden_size=hidden_size,
+            num_learned_filters=num_learned_filters,
+            pad_noise=pad_noise,
+            **self._task(kwargs, num_output_channels=1),
+        )
+        self._keep(**weights, lambda_hidden=lambda_hidden)
+
+    def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
+        """Weighted sum of the errors of gradients, of depths up to a shift, and of structure.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If the label is not of the prediction's shape, or not of real numbers.
+        """
+        depth = prediction.pred.float()
+        if not label.is_floating_point():
+            raise ConfigError(f"a label of depth is of real numbers, not {label.dtype}")
+        label = with_channel(label, depth).float()
+        terms = {
+            "gradient": (self.lambda_gradient, gradient_l1(depth, label)),
+            "depth": (self.lambda_depth, shift_free_mse(depth, label)),
+            "dissimilarity": (self.lambda_ssim, 1 - ssim(depth, label, window=_window(depth))),
+        }
+        return self._sum(prediction, terms)

@@ -1,0 +1,100 @@
+"""Heads: what makes a prediction for the whole picture of what the cells know."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.models.tasks.task import check_classes
+
+__all__ = ["BasicNCAHead", "ClassificationNCAHead"]
+
+_POOLS: dict[int, type[nn.AdaptiveAvgPool1d] | type[nn.AdaptiveAvgPool2d] | type[nn.AdaptiveAvgPool3d]] = {
+    1: nn.AdaptiveAvgPool1d,
+    2: nn.AdaptiveAvgPool2d,
+    3: nn.AdaptiveAvgPool3d,
+}
+
+
+class BasicNCAHead(nn.Module, ABC):
+    """A module that maps the hidden channels after the roll-out to the prediction.
+
+    Examples
+    --------
+    >>> class Mean(BasicNCAHead):
+    ...     def forward(self, hidden):
+    ...         return hidden.flatten(2).mean(2)
+    ...
+    ...     def freeze(self, freeze_last=False):
+    ...         self.requires_grad_(False)
+    >>> from delira_nca.models import BasicNCAModel
+    >>> model = BasicNCAModel(num_image_channels=1, num_hidden_channels=5, head=Mean())
+    >>> model.predict(torch.zeros(2, 1, 8, 8), steps=1).pred.shape
+    torch.Size([2, 5])
+    """
+
+    @abstractmethod
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, num_hidden_channels, *spatial) to the prediction."""
+
+    @abstractmethod
+    def freeze(self, freeze_last: bool = False) -> None:
+        """Take the layers out of training, but for the last one unless it is asked for."""
+
+
+class ClassificationNCAHead(BasicNCAHead):
+    """Mean over parts of the picture, and a small perceptron that tells the class.
+
+    Parameters
+    ----------
+    num_hidden_channels : of the automaton.
+    num_classes : how many logits.
+    device : where the parameters are made.
+    avg_pool_size : parts along each axis, over each of which the channels are averaged.
+    hidden_size : neurons between.
+    dims : spatial axes of the automaton.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        If a number is out of range.
+
+    Examples
+    --------
+    >>> ClassificationNCAHead(20, 10)(torch.zeros(2, 20, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        num_hidden_channels: int,
+        num_classes: int,
+        device: torch.device | str | None = None,
+        avg_pool_size: int = 8,
+        hidden_size: int = 32,
+        *,
+        dims: int = 2,
+    ) -> None:
+        super().__init__()
+        check_classes(num_classes)
+        sizes = {"num_hidden_channels": num_hidden_channels, "avg_pool_size": avg_pool_size, "hidden_size": hidden_size}
+        for name, size in sizes.items():
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ConfigError(f"{name} of a head is a whole number of at least 1, not {size!r}")
+        require_choice("number of spatial dimensions", dims, _POOLS)
+        self.pool = _POOLS[dims](avg_pool_size)
+        self.hidden = nn.Linear(num_hidden_channels * avg_pool_size**dims, hidden_size, device=device)
+        self.last = nn.Linear(hidden_size, num_classes, device=device)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, num_hidden_channels, *spatial) to (B, num_classes) logits."""
+        logits: Tensor = self.last(self.hidden(self.pool(hidden).flatten(1)).relu())
+        return logits
+
+    def freeze(self, freeze_last: bool = False) -> None:
+        """Take the layers out of training, but for the last one unless it is asked for."""
+        self.hidden.requires_grad_(False)
+        self.last.requires_grad_(not freeze_last)

@@ -1,0 +1,216 @@
+"""The task of segmentation: what a cell belongs to, inside or outside, or to which class."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses import dice_score, multiclass_dice, multiclass_dice_score, soft_dice
+from delira_nca.losses.checks import class_labels, with_channel
+from delira_nca.models.prediction import Prediction
+from delira_nca.models.tasks.task import TaskNCAModel, check_classes, check_weights
+
+__all__ = ["BinarySegmentationNCAModel", "SegmentationNCAModel"]
+
+
+def _binary(pred: Tensor, label: Tensor) -> Tensor:
+    """(B, 1, *spatial) mask out of a (B, *spatial) or (B, 1, *spatial) label with values from 0 to 1."""
+    label = with_channel(label, pred)
+    if label.dtype != torch.bool and label.numel():
+        low, high = (value.item() for value in torch.aminmax(label))
+        if not (low >= 0 and high <= 1):
+            raise ConfigError(f"labels run from {low} to {high}, but a mask has 0 outside and 1 inside")
+    return label
+
+
+def _dice(pred: Tensor, label: Tensor) -> Tensor:
+    return dice_score(pred, _binary(pred, label))
+
+
+_dice.direction = "highest"  # type: ignore[attr-defined]
+
+
+class BinarySegmentationNCAModel(TaskNCAModel):
+    """Automaton that tells inside from outside.
+
+    Parameters
+    ----------
+    device : where the parameters are made.
+    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : of
+        :class:`BasicNCAModel`.
+    lambda_hidden, lambda_bce, lambda_dice : weights in the loss: of the mean absolute value of the hidden channels, of
+        the binary cross entropy and of the soft Dice loss.
+    **kwargs : other arguments of :class:`BasicNCAModel`. The task has one output channel, the logit of inside.
+
+    Raises
+    ------
+    ConfigError, UnknownKeywordError
+        For arguments that cannot work, that the task decides, or that nobody takes.
+
+    Notes
+    -----
+    The label is a mask of (B, *spatial) or (B, 1, *spatial) with 1 inside. ``dice`` is the mean over samples of the
+    Dice score of the whole mask.
+
+    Examples
+    --------
+    >>> model = BinarySegmentationNCAModel(num_image_channels=1, inference_timesteps=4)
+    >>> prediction = model.predict(torch.zeros(2, 1, 8, 8))
+    >>> model.mask(prediction).shape, model.metrics(prediction, torch.zeros(2, 8, 8))
+    (torch.Size([2, 1, 8, 8]), {'dice': 1.0})
+    """
+
+    lambda_bce: float
+    lambda_dice: float
+    loss_names = ("total", "dice_loss", "bce", "hidden")
+    task_metrics: ClassVar = {"dice": _dice}
+    default_metric = "dice"
+    decides = ("num_output_channels",)
+
+    def __init__(
+        self,
+        device: torch.device | str | None = None,
+        num_image_channels: int = 3,
+        num_hidden_channels: int = 16,
+        fire_rate: float = 0.8,
+        hidden_size: int = 128,
+        num_learned_filters: int = 2,
+        pad_noise: bool = False,
+        filter_padding: str = "circular",
+        lambda_hidden: float = 1e-3,
+        lambda_bce: float = 0.5,
+        lambda_dice: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        weights = {"lambda_hidden": lambda_hidden, "lambda_bce": lambda_bce, "lambda_dice": lambda_dice}
+        check_weights(**weights)
+        super().__init__(
+            device=device,
+            num_image_channels=num_image_channels,
+            num_hidden_channels=num_hidden_channels,
+            fire_rate=fire_rate,
+            hidden_size=hidden_size,
+            num_learned_filters=num_learned_filters,
+            pad_noise=pad_noise,
+            filter_padding=filter_padding,
+            **self._task(kwargs, num_output_channels=1),
+        )
+        self._keep(**weights)
+
+    @staticmethod
+    def mask(prediction: Prediction) -> Tensor:
+        """(B, 1, *spatial) bool: which cells are inside."""
+        return prediction.pred > 0
+
+    def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
+        """Weighted soft Dice loss and binary cross entropy.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If the label is not of the prediction's shape, or has values beyond 0 and 1.
+        """
+        logits = prediction.pred.float()
+        target = _binary(logits, label).float()
+        terms = {
+            "dice_loss": (self.lambda_dice, soft_dice(logits, target)),
+            "bce": (self.lambda_bce, F.binary_cross_entropy_with_logits(logits, target)),
+        }
+        return self._sum(prediction, terms)
+
+
+class SegmentationNCAModel(TaskNCAModel):
+    """Automaton that tells to which class each cell belongs.
+
+    Parameters
+    ----------
+    device : where the parameters are made.
+    num_image_channels, num_hidden_channels : of :class:`BasicNCAModel`.
+    num_classes : of the labels, with the background as class 0; so many output channels are the logits.
+    fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : of :class:`BasicNCAModel`.
+    lambda_hidden, lambda_ce, lambda_dice : weights in the loss: of the mean absolute value of the hidden channels, of
+        the cross entropy and of the soft Dice loss over all classes.
+    class_names : one for each class, kept for the user.
+    **kwargs : other arguments of :class:`BasicNCAModel`.
+
+    Raises
+    ------
+    ConfigError, UnknownKeywordError
+        For arguments that cannot work, that the task decides, or that nobody takes.
+
+    Notes
+    -----
+    The label is (B, *spatial) or (B, 1, *spatial) with whole numbers from 0 to ``num_classes - 1``. ``dice`` is the
+    mean over samples and classes but the background.
+
+    Examples
+    --------
+    >>> model = SegmentationNCAModel(num_image_channels=1, num_classes=3, inference_timesteps=4)
+    >>> model.mask(model.predict(torch.zeros(2, 1, 8, 8))).shape
+    torch.Size([2, 8, 8])
+    """
+
+    lambda_ce: float
+    lambda_dice: float
+    loss_names = ("total", "dice_loss", "ce", "hidden")
+    task_metrics: ClassVar = {"dice": multiclass_dice_score}
+    default_metric = "dice"
+    decides = ("num_output_channels",)
+
+    def __init__(
+        self,
+        device: torch.device | str | None = None,
+        num_image_channels: int = 3,
+        num_hidden_channels: int = 16,
+        num_classes: int = 0,
+        fire_rate: float = 0.8,
+        hidden_size: int = 128,
+        num_learned_filters: int = 2,
+        pad_noise: bool = False,
+        filter_padding: str = "circular",
+        lambda_hidden: float = 1e-3,
+        lambda_ce: float = 0.5,
+        lambda_dice: float = 0.5,
+        class_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_classes(num_classes, class_names)
+        weights = {"lambda_hidden": lambda_hidden, "lambda_ce": lambda_ce, "lambda_dice": lambda_dice}
+        check_weights(**weights)
+        super().__init__(
+            device=device,
+            num_image_channels=num_image_channels,
+            num_hidden_channels=num_hidden_channels,
+            fire_rate=fire_rate,
+            hidden_size=hidden_size,
+            num_learned_filters=num_learned_filters,
+            pad_noise=pad_noise,
+            filter_padding=filter_padding,
+            **self._task(kwargs, num_output_channels=num_classes),
+        )
+        self._keep(num_classes=num_classes, class_names=class_names, **weights)
+
+    @staticmethod
+    def mask(prediction: Prediction) -> Tensor:
+        """(B, *spatial) int64: class of each cell."""
+        return prediction.pred.argmax(1)
+
+    def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
+        """Weighted soft Dice loss and cross entropy.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If the label does not fit the prediction, or holds other numbers than those of classes.
+        """
+        logits = prediction.pred.float()
+        label = class_labels(logits, label)
+        terms = {
+            "dice_loss": (self.lambda_dice, multiclass_dice(logits, label)),
+            "ce": (self.lambda_ce, F.cross_entropy(logits, label)),
+        }
+        return self._sum(prediction, terms)

@@ -1,0 +1,129 @@
+"""The weights that do best long after the end of the roll-outs that they were trained on."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delira_nca.errors import ConfigError
+from delira_nca.models.wiring import evaluate, total_loss
+from delira_nca.seeding import derive_seed
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+
+__all__ = ["LongRunSelection"]
+
+_LOGGER = logging.getLogger("delira_nca")
+
+
+class LongRunSelection(AbstractCallback):
+    """Keep the weights whose roll-outs are best after many times the steps of training.
+
+    At the end of every so many epochs one batch is rolled out, without gradients and always with the same fire masks,
+    and judged by the trainer's criterions or by the network's own loss.
+
+    Parameters
+    ----------
+    batch : ``"data"`` to begin with, and what the criterions need besides, such as ``"label"``.
+    factor : length of the roll-out, as a multiple of the longest of training.
+    every : epochs between two looks; the last epoch of a training is looked at in any case.
+    seed : of the fire masks.
+
+    Attributes
+    ----------
+    losses : dict of epoch to loss.
+    best_epoch, best_loss : of the best look, None before the first. A loss that is not finite is never the best.
+
+    Raises
+    ------
+    ConfigError
+        For a factor that is not above 0 or an interval below 1; and from the training, for a network that does not
+        say how many steps it trains on.
+
+    Notes
+    -----
+    The network that a training returns is not changed: :meth:`network` gives a copy with the best weights. Mordvintsev
+    and Niklasson (2021), micro NCA, choose weights by the loss after 3 000 steps.
+    """
+
+    rolls_back = False  # a look that was taken stays
+
+    def __init__(self, batch: Mapping[str, Any], *, factor: float = 10.0, every: int = 10, seed: int = 0) -> None:
+        if not 0 < factor < math.inf:
+            raise ConfigError(f"factor is above 0, not {factor!r}")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ConfigError(f"every is a number of epochs of at least 1, not {every!r}")
+        if "data" not in batch:
+            raise ConfigError(f"the batch of a long run holds 'data' to begin with, not only {sorted(batch)}")
+        self.batch, self.factor, self.every, self.seed = dict(batch), factor, every, seed
+        self.losses: dict[int, float] = {}
+        self.best_epoch: int | None = None
+        self.best_loss: float | None = None
+        self._weights: dict[str, Tensor] | None = None
+        self._horizon, self._num_epochs = 0, 0
+
+    def network(self, network: nn.Module) -> nn.Module:
+        """Copy of a network, with the best weights.
+
+        Raises
+        ------
+        ConfigError
+            Before the first look with a finite loss.
+        """
+        if self._weights is None:
+            raise ConfigError("no roll-out of a long run has had a finite loss yet: there are no best weights")
+        best = copy.deepcopy(network)
+        best.load_state_dict(self._weights)
+        return best.eval()
+
+    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+        """Find out how long the roll-outs of training are."""
+        timesteps = getattr(trainer.network, "training_timesteps", None)
+        if timesteps is None or not hasattr(trainer.network, "predict"):
+            raise ConfigError(f"{type(trainer.network).__name__} has no training_timesteps and predict()")
+        self._horizon = timesteps if isinstance(timesteps, int) else timesteps[1] - 1
+        self._num_epochs = num_epochs
+
+    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+        """Look, where it is time."""
+        if curr_epoch % self.every and curr_epoch != self._num_epochs and not trainer.stop_training:
+            return
+        loss = self._look(trainer)
+        self.losses[curr_epoch] = loss
+        if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
+            self.best_loss, self.best_epoch = loss, curr_epoch
+            self._weights = {k: v.detach().cpu().clone() for k, v in trainer.network.state_dict().items()}
+        _LOGGER.info("epoch %d: loss %.4g after %g times the steps of training", curr_epoch, loss, self.factor)
+
+    def _look(self, trainer: Any) -> float:
+        network = trainer.network
+        batch = network.prepare_batch(self.batch, trainer.input_device, trainer.output_device)
+        steps, seed = max(round(self.factor * self._horizon), 1), derive_seed(self.seed, "long run")
+        with torch.no_grad(), trainer.ranks.apart():
+            prediction = network.predict(batch["data"], steps, seed=seed)
+            named = {**batch, **prediction.parts()}
+            if trainer.criterions:
+                return float(total_loss(evaluate(trainer.criterions, named, trainer.metric_keys)))
+            return float(network.loss(prediction, batch["label"])["total"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Losses so far, and the best weights."""
+        return {
+            "losses": dict(self.losses),
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "weights": self._weights,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.losses, self._weights = dict(state["losses"]), state["weights"]
+        self.best_epoch, self.best_loss = state["best_epoch"], state["best_loss"]
+
+    def __repr__(self) -> str:
+        return f"LongRunSelection(factor={self.factor}, every={self.every}, best_epoch={self.best_epoch})"

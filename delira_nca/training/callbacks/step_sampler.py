@@ -1,0 +1,96 @@
+"""How many steps each iteration of a training takes: a sequence that a resumed run goes on with. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from delira_nca.errors import ConfigError
+from delira_nca.seeding import generator
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+
+__all__ = ["StepSampler"]
+
+
+class StepSampler(AbstractCallback):
+    """Draw the number of steps of each iteration, uniformly from a range.
+
+    A network with ``training_timesteps=(low, high)`` draws by itself, from the seed of the iteration. This one has a
+    sequence of its own, which can be looked at, saved, and given to two trainings that are to be compared.
+
+    Parameters
+    ----------
+    low, high : drawn from ``low`` to ``high - 1``.
+    rng_seed : the sequence is a function of this number and of how often was drawn before.
+
+    Raises
+    ------
+    ConfigError
+        For a range that is reversed or empty.
+
+    Notes
+    -----
+    It sets ``training_timesteps`` of the network for the time of a training. :class:`StepCurriculum` changes the range
+    of networks that draw by themselves; of the two, one is registered.
+
+    Examples
+    --------
+    >>> sampler = StepSampler(64, 96)
+    >>> first = [sampler.draw() for _ in range(4)]
+    >>> again = StepSampler(64, 96)
+    >>> again.load_state_dict({"num_draws": 2})
+    >>> [again.draw(), again.draw()] == first[2:]
+    True
+    """
+
+    rolls_back = False  # the numbers that were drawn are not drawn again
+
+    def __init__(self, low: int, high: int, *, rng_seed: int = 0) -> None:
+        if any(isinstance(n, bool) or not isinstance(n, int) for n in (low, high)) or not 0 <= low < high:
+            raise ConfigError(f"a range of steps is (low, high) with 0 <= low < high, not {(low, high)}")
+        self.low, self.high, self.rng_seed, self.num_draws = low, high, rng_seed, 0
+        self._former: Any = None
+
+    def draw(self) -> int:
+        """Next number of the sequence."""
+        rng = generator(self.rng_seed, "steps", self.num_draws)
+        self.num_draws += 1
+        return int(rng.integers(self.low, self.high))
+
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Refuse a second source of numbers of steps, and remember that of the network.
+
+        Raises
+        ------
+        ConfigError
+            If another callback sets them too, or the network has none.
+        """
+        from delira_nca.training.callbacks.step_curriculum import StepCurriculum
+
+        others = [c for c in trainer.callbacks if isinstance(c, (StepSampler, StepCurriculum)) and c is not self]
+        if others:
+            raise ConfigError(f"StepSampler and {type(others[0]).__name__} both say how many steps: register one")
+        if not hasattr(trainer.network, "training_timesteps"):
+            raise ConfigError(f"{type(trainer.network).__name__} has no training_timesteps that could be set")
+        self._former = trainer.network.training_timesteps
+
+    def at_iter_begin(self, trainer: Any, *, train: bool, **event: Any) -> None:
+        """Set the number of steps of this iteration."""
+        if train:
+            trainer.network.training_timesteps = self.draw()
+
+    def at_training_end(self, trainer: Any, **event: Any) -> None:
+        """Give the network its own number back."""
+        if self._former is not None:
+            trainer.network.training_timesteps, self._former = self._former, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """How often was drawn."""
+        return {"num_draws": self.num_draws}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.num_draws = state["num_draws"]
+
+    def __repr__(self) -> str:
+        return f"StepSampler({self.low}, {self.high}, rng_seed={self.rng_seed})"

@@ -1,0 +1,243 @@
+"""NCALab's record of a training: which epoch was best, the weights of it, and the numbers of all epochs."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import json
+import logging
+import os
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
+from delira_nca.io.files import replaced
+from delira_nca.io.network import describe_network
+from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.training.scores import higher_is_better, is_better
+
+__all__ = ["TrainingHistory", "TrainingStatus"]
+
+_LOGGER = logging.getLogger("delira_nca")
+FILES = ("history.json", "last_model.pth", "best_model.pth")
+
+
+class TrainingStatus(Enum):
+    """How far a training has come."""
+
+    STATUS_NONE = 0
+    STATUS_RUNNING = 1
+    STATUS_DONE = 2
+
+
+class TrainingHistory:
+    """Metrics, epochs and models of a training; :class:`~delira_nca.training.ncalab.BasicNCATrainer` fills it.
+
+    Parameters
+    ----------
+    path : folder of ``history.json``, ``last_model.pth`` and ``best_model.pth``; None to keep it in memory only.
+    metrics : of the last validation.
+    current_epoch : the last epoch that is done, from 1; 0 before the first.
+    current_model : the model that is trained.
+    best_accuracy, best_epoch, best_model : of the best epoch; the first epoch is the best until a better one comes,
+        also where its accuracy is 0.
+    verbose : whether a better accuracy is logged as news, and not as detail.
+    mode : ``"highest"`` or ``"lowest"``: which way an accuracy is better.
+
+    Attributes
+    ----------
+    loss : list of the mean training loss of each epoch.
+    epochs : list of dict, all metrics of each epoch.
+    test_metrics : of the best model on the test data, where there were some.
+    status : :class:`TrainingStatus`.
+    created_timestamp, modified_timestamp : ISO 8601, UTC.
+
+    Raises
+    ------
+    ScoreModeError
+        For an unknown mode.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        metrics: Mapping[str, float],
+        current_epoch: int,
+        current_model: BasicNCAModel,
+        best_accuracy: float = 0,
+        best_epoch: int = 0,
+        best_model: BasicNCAModel | None = None,
+        verbose: bool = True,
+        *,
+        mode: str = "highest",
+    ) -> None:
+        higher_is_better(mode)
+        self.path = None if path is None else Path(path)
+        self.metrics, self.current_epoch, self.current_model = dict(metrics), current_epoch, current_model
+        self.best_accuracy, self.best_epoch, self.best_model = best_accuracy, best_epoch, best_model
+        self.verbose, self.mode = verbose, mode
+        self.loss: list[float] = []
+        self.epochs: list[dict[str, Any]] = []
+        self.test_metrics: dict[str, float] = {}
+        self.status = TrainingStatus.STATUS_NONE
+        self.created_timestamp = self.modified_timestamp = _now()
+
+    @property
+    def best_loss(self) -> float | None:
+        """Training loss of the best epoch, None before the first."""
+        return self.loss[self.best_epoch - 1] if 0 < self.best_epoch <= len(self.loss) else None
+
+    def update(self, epoch: int, model: BasicNCAModel, accuracy: float, overwrite: bool = False) -> None:
+        """Take in an epoch.
+
+        Parameters
+        ----------
+        epoch : its number, from 1.
+        model : as it is now; a copy of it is kept where it is the best.
+        accuracy : by which models are compared.
+        overwrite : whether it is the best in any case.
+        """
+        former = None if self.best_model is None else self.best_accuracy
+        self.current_epoch, self.current_model, self.status = epoch, model, TrainingStatus.STATUS_RUNNING
+        if overwrite or is_better(former, accuracy, self.mode):
+            self.best_accuracy, self.best_epoch, self.best_model = float(accuracy), epoch, copy.deepcopy(model).eval()
+            _LOGGER.log(logging.INFO if self.verbose else logging.DEBUG, "epoch %d is the best: %.6g", epoch, accuracy)
+        self.modified_timestamp = _now()
+
+    def finalize(self) -> None:
+        """Say that the training is done."""
+        self.status, self.modified_timestamp = TrainingStatus.STATUS_DONE, _now()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the weights, as plain values: NCALab's entries, and those that it lacks.
+
+        ``loss``, ``epochs``, ``test_metrics``, ``status``, ``mode`` and ``verbose`` are the latter. Each metric stands
+        at the top level as well, where its name is not taken.
+        """
+        own = {
+            "path": None if self.path is None else str(self.path),
+            "metrics": dict(self.metrics),
+            "current_epoch": self.current_epoch,
+            "best_acc": self.best_accuracy,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "created_timestamp": self.created_timestamp,
+            "modified_timestamp": self.modified_timestamp,
+            "current_model": _described(self.current_model),
+            "best_model": None if self.best_model is None else _described(self.best_model),
+            "loss": list(self.loss),
+            "epochs": [dict(epoch) for epoch in self.epochs],
+            "test_metrics": dict(self.test_metrics),
+            "status": self.status.value,
+            "mode": self.mode,
+            "verbose": self.verbose,
+        }
+        return {**self.metrics, **own}
+
+    @classmethod
+    def from_dict(
+        cls, state: Mapping[str, Any], current_model: BasicNCAModel, best_model: BasicNCAModel | None = None
+    ) -> TrainingHistory:
+        """History from what :meth:`to_dict` gave, which holds no weights.
+
+        Parameters
+        ----------
+        state : of a training with NCALab too, where the entries that it lacks are empty.
+        current_model, best_model : the models it belongs to.
+
+        Raises
+        ------
+        CheckpointError
+            If an entry is missing or is of another kind.
+        """
+        try:
+            history = cls(
+                state["path"],
+                state["metrics"],
+                state["current_epoch"],
+                current_model,
+                state["best_acc"],
+                state["best_epoch"],
+                best_model,
+                state.get("verbose", True),
+                mode=state.get("mode", "highest"),
+            )
+            history.loss, history.epochs = list(state.get("loss", [])), [dict(e) for e in state.get("epochs", [])]
+            history.test_metrics = dict(state.get("test_metrics", {}))
+            history.status = TrainingStatus(state.get("status", 0))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"this is no history of a training: {type(error).__name__}: {error}") from error
+        history.created_timestamp = state.get("created_timestamp", history.created_timestamp)
+        history.modified_timestamp = state.get("modified_timestamp", history.modified_timestamp)
+        return history
+
+    def save(self) -> None:
+        """Write the three files; each is there whole, or as it was.
+
+        Raises
+        ------
+        ConfigError
+            If the history has no path.
+        """
+        if self.path is None:
+            raise ConfigError("this history has no path to be saved to: give it one")
+        self.path.mkdir(parents=True, exist_ok=True)
+        models = {"last_model.pth": self.current_model, "best_model.pth": self.best_model}
+        for name, model in models.items():
+            if model is not None:
+                with replaced(self.path / name) as temporary:
+                    torch.save(model.state_dict(), temporary)
+        with replaced(self.path / "history.json") as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: BasicNCAModel) -> TrainingHistory:
+        """Read what :meth:`save` has written. Nothing in the files is executed.
+
+        Parameters
+        ----------
+        path : folder of the files.
+        model : of the kind that was trained; its copies get the weights, it keeps its own.
+
+        Raises
+        ------
+        MissingFileError, CheckpointError
+            If there are no such files, or they do not fit the model.
+        """
+        path = Path(path)
+        if not (path / "history.json").is_file():
+            raise MissingFileError(f"{path} holds no history.json of a training")
+        try:
+            state = json.loads((path / "history.json").read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{path / 'history.json'} is no JSON: {error}") from error
+        best = path / "best_model.pth"
+        current = _with_weights(model, path / "last_model.pth")
+        history = cls.from_dict(state, current, _with_weights(model, best) if best.is_file() else None)
+        history.path = path
+        return history
+
+
+def _with_weights(model: BasicNCAModel, file: Path) -> BasicNCAModel:
+    loaded = copy.deepcopy(model)
+    try:
+        loaded.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{file} is not there: the history's weights are missing") from error
+    except Exception as error:
+        raise CheckpointError(f"{file} does not fit a {type(model).__name__}: {error}") from error
+    return loaded.eval()
+
+
+def _described(model: Any) -> dict[str, Any]:
+    """Arguments of a model; only its class, where they cannot be described by plain values."""
+    described = describe_network(model)
+    return {"class": type(model).__qualname__} if described is None else described["arguments"]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,249 @@
+"""The callbacks behind NCALab's arguments: pool, scheduler, stopping, history, and a writer of event files."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.losses import per_sample_mse
+from delira_nca.models.inputs import pad_input
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.ncalab.early_stopping import EarlyStopping
+from delira_nca.training.ncalab.history import TrainingHistory
+from delira_nca.training.pool import Pool
+from delira_nca.training.scores import find_score_key, higher_is_better
+
+__all__ = ["GivenScheduler", "HistoryKeeper", "PoolOfSeeds", "Stopping", "WriterOfEvents"]
+
+
+class PoolOfSeeds(AbstractCallback):
+    """States of NCALab's pool instead of seeds, and back, with their losses.
+
+    Parameters
+    ----------
+    pool : of states whose seeds, and whose labels, are all alike.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
+        """Draw, and refuse a batch whose samples differ: labels would not follow the states."""
+        if not train:
+            return None
+        seeds = pad_input(data_dict["data"], trainer.network, noise=False)
+        for name, values in (("data", seeds), ("label", data_dict["label"])):
+            if not torch.equal(values, values[:1].expand_as(values)):
+                raise ConfigError(
+                    f"the pool is for a batch of one seed and one label, but {name!r} differs from sample to sample: "
+                    "use PoolMutation or PoolUpdate with slots"
+                )
+        return {"data_dict": {**data_dict, "data": self.pool.sample(seeds)}}
+
+    def at_iter_end(
+        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+    ) -> None:
+        """Write the states back, the worst to be replaced by the seed next time."""
+        if not train:
+            return
+        pred, label = prediction.pred, data_dict["label"]
+        if pred.shape != label.shape:
+            raise ShapeError(f"the pool ranks by the error of {tuple(pred.shape)} against {tuple(label.shape)}")
+        self.pool.update(prediction.output_image, per_sample_mse(pred, label))
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the pool."""
+        return self.pool.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.pool.load_state_dict(state)
+
+
+class GivenScheduler(AbstractCallback):
+    """Step a scheduler that the user has made, once per epoch.
+
+    Parameters
+    ----------
+    scheduler : of torch.
+    """
+
+    rolls_back = False
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Refuse one that follows a score where none decides."""
+        if isinstance(self.scheduler, ReduceLROnPlateau) and trainer.best.key is None:
+            raise ConfigError("ReduceLROnPlateau follows the score of validation: give dataloader_val")
+
+    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> None:
+        """Step."""
+        with warnings.catch_warnings():
+            # a copied scheduler cannot see whether its optimizer has stepped, and warns of the order
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step", category=UserWarning)
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                self.scheduler.step(float(val_metrics[find_score_key(trainer.best.key, val_metrics)]))
+            else:
+                self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the scheduler."""
+        return dict(self.scheduler.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.scheduler.load_state_dict(dict(state))
+
+
+class Stopping(AbstractCallback):
+    """End the training when NCALab's early stopping says so.
+
+    Parameters
+    ----------
+    stopping : the object, stepped with the score that decides; with its negative where the lowest is the best.
+    """
+
+    rolls_back = False
+
+    def __init__(self, stopping: EarlyStopping) -> None:
+        self.stopping = stopping
+
+    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
+        """Step and ask."""
+        score = float(val_metrics[find_score_key(trainer.best.key, val_metrics)])
+        self.stopping.step(score if higher_is_better(trainer.best.mode) else -score)
+        if not self.stopping.done():
+            return None
+        return {"stop_training": True, "stop_reason": f"PATIENCE: no better for {self.stopping.counter} epochs"}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the early stopping."""
+        return self.stopping.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.stopping.load_state_dict(state)
+
+
+class HistoryKeeper(AbstractCallback):
+    """Fill a history, and save it every so many epochs and at the end, whatever ended the training.
+
+    Parameters
+    ----------
+    history : to fill.
+    every : epochs between two saves.
+    """
+
+    rolls_back = False
+
+    def __init__(self, history: TrainingHistory, every: int) -> None:
+        self.history, self.every = history, every
+        self._is_saved = True
+
+    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+        """Take in the epoch."""
+        history, key = self.history, trainer.best.key
+        prefix = "val_" if any(name.startswith("val_") for name in val_metrics) else ""
+        history.metrics = {n.removeprefix(prefix): float(v) for n, v in val_metrics.items() if n.startswith(prefix)}
+        history.loss.append(float(val_metrics["loss"]))
+        history.epochs.append({"epoch": curr_epoch, **{name: float(v) for name, v in val_metrics.items()}})
+        score = math.nan if key is None else float(val_metrics[find_score_key(key, val_metrics)])
+        history.update(curr_epoch, trainer.network, score)
+        self._is_saved = False
+        if curr_epoch % self.every == 0:
+            self._save(trainer)
+
+    def at_training_end(self, trainer: Any, *, exception: BaseException | None, **event: Any) -> None:
+        """Save what the last save has not, and close the history where the training came to its end."""
+        if exception is None:
+            self.history.finalize()
+        if exception is None or not self._is_saved:
+            self._save(trainer)
+
+    def _save(self, trainer: Any) -> None:
+        history = self.history
+        if trainer.best.key is None:  # no score decides: the last epoch is the best
+            history.best_model, history.best_epoch = copy.deepcopy(trainer.network).eval(), history.current_epoch
+        if history.path is not None:
+            trainer.ranks.on_main(history.save)
+        self._is_saved = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history, and the best weights."""
+        best = self.history.best_model
+        weights = None if best is None else {k: v.detach().cpu().clone() for k, v in best.state_dict().items()}
+        numbers = self.history.to_dict()
+        kept = ("metrics", "current_epoch", "best_acc", "best_epoch", "created_timestamp", "loss", "epochs", "mode")
+        return {"history": {key: numbers[key] for key in kept}, "best_weights": weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state; path and model are the history's own."""
+        history, model = self.history, self.history.current_model
+        best: Any = None
+        if state["best_weights"] is not None:
+            best = copy.deepcopy(model)
+            best.load_state_dict(state["best_weights"])
+        saved = TrainingHistory.from_dict({"path": None, **state["history"]}, model, best)
+        for name in ("metrics", "current_epoch", "best_accuracy", "best_epoch", "best_model", "loss", "epochs"):
+            setattr(history, name, getattr(saved, name))
+        history.created_timestamp = saved.created_timestamp
+
+
+class WriterOfEvents(AbstractCallback):
+    """NCALab's tags for TensorBoard: ``Acc/Val/<metric>``, two figures, and the text ``Training Info``.
+
+    ``Loss/train_<name>`` is written by the training iteration itself.
+
+    Parameters
+    ----------
+    writer : with ``add_scalar``, ``add_text`` and ``add_figure``.
+    info : text.
+    plot : object with ``show(model, image, prediction, label)``, or None.
+    """
+
+    runs_everywhere = False
+
+    def __init__(self, writer: Any, info: str, plot: Any = None) -> None:
+        self.writer, self.info, self.plot = writer, info, plot
+        self._seen: dict[str, tuple[Any, ...]] = {}
+
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Write the text."""
+        self.writer.add_text("Training Info", self.info)
+
+    def at_iter_end(
+        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+    ) -> None:
+        """Remember the last batch, to draw it."""
+        if self.plot is not None:
+            images, labels = _array(data_dict["data"]), _array(data_dict["label"])
+            self._seen["Training Batch" if train else "Validation Batch"] = (images, prediction, labels)
+
+    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+        """Write the metrics of validation, and draw."""
+        for name, value in val_metrics.items():
+            if name.startswith("val_"):
+                self.writer.add_scalar(f"Acc/Val/{name.removeprefix('val_')}", float(value), curr_epoch)
+        for tag, (images, prediction, labels) in self._seen.items():
+            figure = self.plot.show(trainer.network, images, prediction, labels)
+            self.writer.add_figure(tag, figure, curr_epoch)
+        self._seen = {}
+
+    def at_training_end(self, trainer: Any, **event: Any) -> None:
+        """Bring what was written to the disk; the writer is the user's, and stays open."""
+        self._seen = {}
+        getattr(self.writer, "flush", lambda: None)()
+
+
+def _array(value: Any) -> Any:
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value

@@ -1,0 +1,114 @@
+"""Batches of (image, label) pairs, as a loader of torch gives them, for a trainer that wires by name."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from delira_nca.errors import ConfigError, ShapeError, require_choice
+from delira_nca.seeding import derive_seed, isolated_rng
+
+__all__ = ["LABEL_LAYOUTS", "PairBatches"]
+
+LABEL_LAYOUTS = ("channels_first", "channels_last", "no_channel")
+"""How labels are laid out: (B, C, ...) or whatever the loss takes; (B, ..., C); or (B, ...) of one channel."""
+
+
+class PairBatches:
+    """A ``DataLoader`` of (x, y) pairs as a source of batches for a trainer.
+
+    Whatever the loader, its sampler and its data set draw from global generators, or from generators that the loader
+    was given, is a function of seed, epoch and batch: an epoch can be had again, and a run can go on.
+
+    Parameters
+    ----------
+    loader : yields pairs, or dicts with ``"data"`` and ``"label"``, which are passed on.
+    label_layout : see :data:`LABEL_LAYOUTS`. It is never guessed from the number of axes.
+    seed : of what is random in it.
+    stream : name of the random stream.
+    every_epoch_anew : whether an epoch differs from the one before; validation always sees the same.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        If the loader cannot be iterated over more than once, or the layout is unknown.
+
+    Examples
+    --------
+    >>> pairs = PairBatches([(torch.zeros(2, 1, 4, 4), torch.ones(2, 4, 4))], label_layout="no_channel")
+    >>> next(pairs.get_batchgen(epoch=1))["label"].shape
+    torch.Size([2, 1, 4, 4])
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        *,
+        label_layout: str = "channels_first",
+        seed: int = 0,
+        stream: str = "train",
+        every_epoch_anew: bool = True,
+    ) -> None:
+        require_choice("label_layout", label_layout, LABEL_LAYOUTS)
+        if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
+            raise ConfigError(f"a loader is gone through once per epoch, but {loader!r} cannot be")
+        self.loader, self.label_layout = loader, label_layout
+        self.seed, self.stream, self.every_epoch_anew = seed, stream, every_epoch_anew
+
+    def get_batchgen(self, epoch: int) -> Generator[dict[str, Any], None, None]:
+        """Batches of an epoch."""
+        seed = derive_seed(self.seed, "loader", self.stream, epoch if self.every_epoch_anew else 0)
+        with _seeded(self.loader, seed):
+            with isolated_rng(derive_seed(seed, "begin")):
+                iterator = iter(self.loader)
+            try:
+                for number in range(2**63):
+                    with isolated_rng(derive_seed(seed, "batch", number)):
+                        try:
+                            pair = next(iterator)
+                        except StopIteration:
+                            return
+                    yield self._batch(pair)
+            finally:
+                getattr(iterator, "close", lambda: None)()
+
+    def _batch(self, pair: Any) -> dict[str, Any]:
+        if isinstance(pair, Mapping):
+            if not {"data", "label"} <= pair.keys():
+                raise ConfigError(f"a batch is an (x, y) pair or has 'data' and 'label', not {sorted(pair)}")
+            batch = dict(pair)
+        elif isinstance(pair, (tuple, list)) and len(pair) == 2:
+            batch = {"data": pair[0], "label": pair[1]}
+        else:
+            size = f" of {len(pair)}" if isinstance(pair, (tuple, list)) else ""
+            raise ConfigError(f"a batch of the loader is an (x, y) pair, not a {type(pair).__name__}{size}")
+        batch = {key: torch.as_tensor(value) if hasattr(value, "shape") else value for key, value in batch.items()}
+        batch["label"] = self._laid_out(torch.as_tensor(batch["label"]))
+        return batch
+
+    def _laid_out(self, label: torch.Tensor) -> torch.Tensor:
+        if self.label_layout == "channels_first":
+            return label
+        if label.dim() < 3:
+            raise ShapeError(f"labels of label_layout={self.label_layout!r} are pictures, not {tuple(label.shape)}")
+        return label.movedim(-1, 1).contiguous() if self.label_layout == "channels_last" else label.unsqueeze(1)
+
+
+@contextmanager
+def _seeded(loader: Any, seed: int) -> Iterator[None]:
+    """Seed the generators that a loader was given, and put them back afterwards."""
+    sampler, batch_sampler = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
+    owners = (loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
+    given = {id(g): g for owner in owners if isinstance(g := getattr(owner, "generator", None), torch.Generator)}
+    with ExitStack() as stack:
+        for generator in given.values():
+            stack.callback(generator.set_state, generator.get_state())
+            generator.manual_seed(derive_seed(seed, generator.initial_seed() % 2**32))
+        for owner in owners[1:]:  # a sampler without one draws when its first index is asked for, which workers change
+            if owner is not None and getattr(owner, "generator", owner) is None:
+                stack.callback(setattr, owner, "generator", None)
+                owner.generator = torch.Generator().manual_seed(derive_seed(seed, "sampler"))
+        yield

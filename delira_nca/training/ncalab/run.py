@@ -1,0 +1,59 @@
+"""The trainer that does the work behind NCALab's face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from delira_nca.models.pytorch_network import declared_loss_names
+from delira_nca.seeding import derive_seed, isolated_rng
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
+
+__all__ = ["NCALabRun", "TrainStep"]
+
+TrainStep = Callable[[Tensor, Tensor, Any, int, Any], tuple[Any, dict[str, Tensor]]]
+"""From images, labels, optimizer, number of the iteration and writer to prediction and losses."""
+
+
+class NCALabRun(PyTorchNetworkTrainer):
+    """A training whose step is a function of the user's, and which measures with the network's own metrics.
+
+    Parameters
+    ----------
+    step : called once per iteration of training.
+    writer : handed to the step.
+    *args, **kwargs : those of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
+    """
+
+    def __init__(self, *args: Any, step: TrainStep, writer: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.step, self.writer = step, writer
+
+    def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
+        """Take the step of training, or predict and measure."""
+        if not train:
+            values, prediction = super()._closure(data_dict, iter_num, train=False)
+            measure = getattr(self.network, "metrics", None)
+            return values if measure is None else {**values, **measure(prediction, data_dict["label"])}, prediction
+        self._memory_check(self.network, data_dict, self.precision)
+        seed = derive_seed(self.seed, "closure", "train", self.global_iter_num, *self.ranks.stream)
+        with isolated_rng(seed), self.ranks.working():
+            prediction, losses = self.step(
+                data_dict["data"], data_dict["label"], self.optimizers["default"], self.global_iter_num, self.writer
+            )
+        values = {name: value.detach() for name, value in losses.items() if name != "total"}
+        return {**values, "loss": losses["total"].detach()}, prediction.detach()
+
+    def evaluate(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+        """Means over samples of losses and metrics, without a training."""
+        return self._validate_single_epoch(batches, self.start_epoch)
+
+    def _score_names(self, *, validated: bool) -> list[str] | None:
+        """Names of losses, and of metrics where the network has them as a dict; None where it does not say them."""
+        losses, metrics = declared_loss_names(self.network), getattr(self.network, "metrics", {})
+        if losses is None or not isinstance(metrics, Mapping):
+            return None
+        names = [*(name for name in losses if name != "total"), "loss"]
+        return [*names, *(f"val_{name}" for name in (*names, *metrics))] if validated else names

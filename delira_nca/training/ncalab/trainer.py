@@ -1,0 +1,387 @@
+"""NCALab's trainer: its names and arguments, over the package's own trainer and callbacks."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ExponentialLR
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.prediction import Prediction
+from delira_nca.seeding import derive_seed
+from delira_nca.training.callbacks.batch_repeat import BatchRepeat
+from delira_nca.training.callbacks.gradients import GradientClipping
+from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.ncalab.early_stopping import EarlyStopping
+from delira_nca.training.ncalab.history import TrainingHistory
+from delira_nca.training.ncalab.listeners import GivenScheduler, HistoryKeeper, PoolOfSeeds, Stopping, WriterOfEvents
+from delira_nca.training.ncalab.pairs import LABEL_LAYOUTS, PairBatches
+from delira_nca.training.ncalab.run import NCALabRun
+from delira_nca.training.pool import Pool
+from delira_nca.training.scores import higher_is_better
+
+__all__ = ["BasicNCATrainer"]
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+DEFAULT_LR = 16e-4
+Loader = Iterable[Any]
+
+
+class BasicNCATrainer:
+    """Train an automaton on loaders of (image, label) pairs, with NCALab's names and arguments.
+
+    Parameters
+    ----------
+    nca : to train, in place. What is minimised is the ``"total"`` of its ``loss``.
+    model_path : folder of the history, the models and the checkpoints; None to write nothing.
+    gradient_clipping : whether the norm of all gradients together is limited to 1.
+    lr : learning rate, 16e-4 where nothing is said.
+    lr_gamma : factor of the learning rate after each epoch, where no ``lr_scheduler`` is given; 1 for a constant rate.
+    adam_betas : of Adam and AdamW.
+    batch_repeat : each sample of a batch is there so many times.
+    max_epochs : epochs of one training.
+    optimizer_method : adam, adamw or sgd.
+    pool : of states, for a data set of one seed and one label.
+    optimizer : instead of ``lr``, ``adam_betas`` and ``optimizer_method``: over weights of ``nca``, or a function of
+        weights that makes one.
+    lr_scheduler : over that optimizer, or a function of an optimizer that makes one; stepped once per epoch.
+    label_layout : how the loaders lay out labels: channels_first, channels_last, or no_channel.
+    validation_mode : highest or lowest: which way the model's ``validation_metric`` is better. As the model says by
+        default, and highest where it says nothing.
+    callbacks : of the package, beside what the arguments ask for.
+    device : to train on; where the model is by default.
+    seed : of everything random in the training.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        Before anything is done: for arguments that cannot work, or that say a thing twice.
+
+    Notes
+    -----
+    Each call of :meth:`train` is a run of its own, with a fresh optimizer where none was given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from delira_nca.models import BasicNCAModel
+    >>> nca = BasicNCAModel(None, 1, 4, 1, training_timesteps=4, inference_timesteps=4)
+    >>> pairs = torch.utils.data.TensorDataset(torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8))
+    >>> trainer = BasicNCATrainer(nca, None, max_epochs=2)
+    >>> history = trainer.train(torch.utils.data.DataLoader(pairs, batch_size=2))
+    >>> history.current_epoch, len(history.loss), history.status.name
+    (2, 2, 'STATUS_DONE')
+    """
+
+    def __init__(
+        self,
+        nca: BasicNCAModel,
+        model_path: str | os.PathLike[str] | None,
+        gradient_clipping: bool = False,
+        lr: float | None = None,
+        lr_gamma: float = 0.99,
+        adam_betas: tuple[float, float] = (0.9, 0.95),
+        batch_repeat: int = 2,
+        max_epochs: int = 200,
+        optimizer_method: str = "adam",
+        pool: Pool | None = None,
+        optimizer: Optimizer | Callable[..., Optimizer] | None = None,
+        lr_scheduler: Any = None,
+        *,
+        label_layout: str = "channels_first",
+        validation_mode: str | None = None,
+        callbacks: Sequence[Any] = (),
+        device: str | torch.device | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.nca, self.model_path = nca, None if model_path is None else Path(model_path)
+        self.gradient_clipping, self.lr, self.lr_gamma = gradient_clipping, lr, lr_gamma
+        self.adam_betas, self.batch_repeat, self.max_epochs = tuple(adam_betas), batch_repeat, max_epochs
+        self.optimizer_method, self.pool = optimizer_method, pool
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.label_layout, self.validation_mode = label_layout, validation_mode
+        self.callbacks, self.device, self.seed = tuple(callbacks), device, seed
+        self._run: NCALabRun | None = None
+        self._check()
+
+    def _check(self) -> None:
+        require_choice("optimizer_method", self.optimizer_method, OPTIMIZERS)
+        require_choice("label_layout", self.label_layout, LABEL_LAYOUTS)
+        higher_is_better("highest" if self.validation_mode is None else self.validation_mode)
+        derive_seed(self.seed)
+        if not isinstance(self.gradient_clipping, bool):
+            raise ConfigError(f"gradient_clipping is True or False, not {self.gradient_clipping!r}")
+        for name in ("batch_repeat", "max_epochs"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+        for name, rate in (("lr", self.lr), ("lr_gamma", self.lr_gamma)):
+            if rate is not None and not 0 < rate < math.inf:
+                raise ConfigError(f"{name} is a number above 0, not {rate!r}")
+        if self.pool is not None and not isinstance(self.pool, Pool):
+            raise ConfigError(f"pool is a Pool, not a {type(self.pool).__name__}; PoolUpdate takes a SamplePool")
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        given, scheduler = self.optimizer, self.lr_scheduler
+        if given is not None and self.lr is not None:
+            raise ConfigError("the learning rate is given twice: by lr and by the optimizer")
+        if isinstance(given, Optimizer):
+            known = {id(p) for p in self.nca.parameters()}
+            if any(id(p) not in known for group in given.param_groups for p in group["params"]):
+                raise ConfigError("the optimizer holds weights that are none of the nca's")
+        elif given is not None and not callable(given):
+            raise ConfigError(f"optimizer is one of torch, or a function of weights, not {given!r}")
+        followed = getattr(scheduler, "optimizer", None)
+        if isinstance(followed, Optimizer) and followed is not given:
+            raise ConfigError("lr_scheduler follows an optimizer that this trainer is not given: pass optimizer= too")
+        if scheduler is not None and followed is None and not callable(scheduler):
+            raise ConfigError(f"lr_scheduler is one of torch, or a function of an optimizer, not {scheduler!r}")
+
+    def info(self) -> str:
+        """Table of the settings, in Markdown."""
+        optimizer = self.optimizer_method if self.optimizer is None else _name(self.optimizer)
+        schedule = f"x {self.lr_gamma} per epoch" if self.lr_scheduler is None else _name(self.lr_scheduler)
+        rows = {
+            "model": type(self.nca).__name__,
+            "trainable parameters": self.nca.num_trainable_parameters(),
+            "training steps": self.nca.training_timesteps,
+            "inference steps": self.nca.inference_timesteps,
+            "model_path": self.model_path,
+            "optimizer": optimizer,
+            "learning rate": self._rate(),
+            "schedule": schedule,
+            "adam_betas": self.adam_betas,
+            "gradient_clipping": self.gradient_clipping,
+            "batch_repeat": self.batch_repeat,
+            "max_epochs": self.max_epochs,
+            "pool": None if self.pool is None else f"n_seed={self.pool.n_seed}, capacity={self.pool.capacity}",
+            "seed": self.seed,
+        }
+        return "\n".join(["| setting | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+    def _rate(self) -> Any:
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer.param_groups[0]["lr"]
+        return "the optimizer's" if self.optimizer is not None else DEFAULT_LR if self.lr is None else self.lr
+
+    def _make_optimizer(self, network: BasicNCAModel, *args: Any, **kwargs: Any) -> Optimizer:
+        """Optimizer of a run: the one that was given, or a fresh one over all weights that are trained."""
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer
+        weights = [p for p in network.parameters() if p.requires_grad]
+        if self.optimizer is not None:
+            return self.optimizer(weights)
+        lr = DEFAULT_LR if self.lr is None else self.lr
+        options: dict[str, Any] = {} if self.optimizer_method == "sgd" else {"betas": self.adam_betas}
+        return OPTIMIZERS[self.optimizer_method](weights, **{"lr": lr, **options})
+
+    def _train_iteration(
+        self, x: Tensor, y: Tensor, optimizer: Optimizer, total_batch_iterations: int, summary_writer: Any = None
+    ) -> tuple[Prediction, dict[str, Tensor]]:
+        """Take one step of training; override it for a step of another kind.
+
+        Parameters
+        ----------
+        x : (B, C, *spatial) images or states, repeated and out of the pool as the arguments say.
+        y : labels.
+        optimizer : over the weights.
+        total_batch_iterations : number of the iteration in the run, from 0; its randomness is a function of it.
+        summary_writer : gets ``Loss/train_<name>``.
+
+        Returns
+        -------
+        tuple of (prediction, losses with ``"total"``), detached
+        """
+        run = self._run
+        options = {} if run is None else run.ranks.closure_options()
+        if run is not None and run.loss_terms:
+            options["terms"] = run.loss_terms
+        self.nca.train()
+        with self._clipping(optimizer) if run is None else nullcontext():
+            _, losses, prediction = self.nca.closure(
+                self.nca,
+                {"data": x.to(self.nca.device), "label": y.to(self.nca.device)},
+                {"default": optimizer},
+                {},
+                {},
+                seed=derive_seed(self.seed, "rollout", "train", total_batch_iterations),
+                **options,
+            )
+        losses["total"] = losses.pop("loss")
+        if summary_writer is not None:
+            for name, value in losses.items():
+                summary_writer.add_scalar(f"Loss/train_{name}", float(value), total_batch_iterations)
+        return prediction, losses
+
+    @contextmanager
+    def _clipping(self, optimizer: Optimizer) -> Iterator[None]:
+        """Clip gradients where nobody else does, in a step outside of a training."""
+
+        def clip(stepped: Optimizer, args: Any, kwargs: Any) -> None:
+            nn.utils.clip_grad_norm_([p for group in stepped.param_groups for p in group["params"]], 1.0)
+
+        handle = optimizer.register_step_pre_hook(clip) if self.gradient_clipping else None
+        try:
+            yield
+        finally:
+            if handle is not None:
+                handle.remove()
+
+    def train(
+        self,
+        dataloader_train: Loader,
+        dataloader_val: Loader | None = None,
+        dataloader_test: Loader | None = None,
+        save_every: int | None = None,
+        summary_writer: Any = None,
+        plot_function: Any = None,
+        earlystopping: EarlyStopping | None = None,
+        *,
+        resume: str | os.PathLike[str] = "never",
+    ) -> TrainingHistory:
+        """Train for ``max_epochs`` epochs, and keep the best model of validation.
+
+        Parameters
+        ----------
+        dataloader_train, dataloader_val, dataloader_test : of (x, y) pairs. Images are (B, c, *spatial); labels as
+            ``label_layout`` says. The test data are measured once, with the best model.
+        save_every : epochs between two saves, 1 where nothing is said. The last epoch is saved in any case.
+        summary_writer : of TensorBoard, or anything with ``add_scalar``, ``add_text`` and ``add_figure``.
+        plot_function : with ``show``; the model's own by default. It draws for the writer.
+        earlystopping : stepped once per epoch with what the best model is chosen by.
+        resume : ``"auto"`` goes on from the newest checkpoint in ``model_path``; see
+            :meth:`~delira_nca.training.AbstractNetworkTrainer.train`.
+
+        Returns
+        -------
+        TrainingHistory
+            ``best_model`` is that of the best epoch by ``nca.validation_metric``, or by the lowest loss of validation
+            where the model names none; without validation it is the last.
+
+        Raises
+        ------
+        ConfigError
+            Before the first batch, for early stopping without validation, or arguments that cannot work.
+        """
+        if earlystopping is not None and dataloader_val is None:
+            raise ConfigError("earlystopping follows a score of validation: give dataloader_val")
+        save_every = 1 if save_every is None else save_every
+        if isinstance(save_every, bool) or not isinstance(save_every, int) or save_every < 1:
+            raise ConfigError(f"save_every is a number of epochs of at least 1, not {save_every!r}")
+        key, mode = self._score() if dataloader_val is not None else (None, "highest")
+        history = TrainingHistory(self.model_path, {}, 0, self.nca, mode=mode)
+        listeners = self._listeners(history, save_every, summary_writer, plot_function, earlystopping)
+        train, valid = self._pairs(dataloader_train, "train"), self._pairs(dataloader_val, "valid")
+        test = self._pairs(dataloader_test, "test")
+        self._run = self._make_run(self.nca, self.model_path, listeners, save_every, summary_writer)
+        try:
+            self._run.train(self.max_epochs, train, valid, key, mode, resume=resume)
+        finally:
+            self._run = None
+        if test is not None and history.best_model is not None:
+            judge = self._make_run(history.best_model, None, (), 1, None)
+            history.test_metrics = judge.evaluate(test.get_batchgen(1))
+            if history.path is not None:
+                history.save()
+        return history
+
+    def _score(self) -> tuple[str, str]:
+        metric = self.nca.validation_metric
+        if metric is None:
+            return "loss", "lowest"
+        mode = self.validation_mode or str(getattr(self.nca, "validation_mode", "highest"))
+        return metric, mode
+
+    def _pairs(self, loader: Loader | None, stream: str) -> Any:
+        if loader is None:
+            return None
+        return PairBatches(
+            loader,
+            label_layout=self.label_layout,
+            seed=self.seed,
+            stream=stream,
+            every_epoch_anew=stream == "train",
+        )
+
+    def _listeners(
+        self, history: TrainingHistory, save_every: int, writer: Any, plot: Any, stopping: EarlyStopping | None
+    ) -> list[Any]:
+        scheduler = self.lr_scheduler
+        listeners: list[Any] = [BatchRepeat(self.batch_repeat)] if self.batch_repeat > 1 else []
+        if self.pool is not None:
+            listeners.append(PoolOfSeeds(self.pool))
+        if self.gradient_clipping:
+            listeners.append(GradientClipping(1.0))
+        listeners += self.callbacks
+        if scheduler is None:
+            listeners.append(LRSchedulerCallback(ExponentialLR, {"gamma": self.lr_gamma}))
+        elif isinstance(getattr(scheduler, "optimizer", None), Optimizer):
+            listeners.append(GivenScheduler(scheduler))
+        else:
+            listeners.append(LRSchedulerCallback(scheduler))
+        if stopping is not None:
+            listeners.append(Stopping(stopping))
+        if writer is not None:
+            drawing = getattr(self.nca, "plot_function", None) if plot is None else plot
+            listeners.append(WriterOfEvents(writer, self.info(), drawing))
+        return [*listeners, HistoryKeeper(history, save_every)]
+
+    def _make_run(
+        self, network: BasicNCAModel, path: Path | None, listeners: Sequence[Any], save_every: int, writer: Any
+    ) -> NCALabRun:
+        device = getattr(network, "device", None) if self.device is None else self.device
+        return NCALabRun(
+            network,
+            path,
+            save_freq=save_every,
+            optim_fn=self._make_optimizer if network is self.nca else _frozen,
+            callbacks=listeners,
+            device=device,
+            seed=self.seed,
+            step=self._train_iteration,
+            writer=writer,
+        )
+
+    def for_fold(self, nca: BasicNCAModel, model_path: Path | None) -> BasicNCATrainer:
+        """Trainer like this one for a copy of a model, whose optimizer, scheduler and pool are the copy's own.
+
+        Parameters
+        ----------
+        nca : to copy: this trainer's own, or one like it that has not been trained.
+        model_path : of the copy.
+        """
+        fold = copy.copy(self)
+        memo: dict[int, Any] = {}
+        fold.nca = copy.deepcopy(nca, memo)
+        if nca is not self.nca:  # what holds weights of the trainer's model is to hold those of the copy
+            for ours, theirs in zip(self.nca.parameters(), fold.nca.parameters(), strict=True):
+                memo[id(ours)] = theirs
+        fold.optimizer, fold.lr_scheduler, fold.pool, fold.callbacks = copy.deepcopy(
+            (self.optimizer, self.lr_scheduler, self.pool, self.callbacks), memo
+        )
+        fold.model_path, fold._run = model_path, None
+        return fold
+
+
+def _frozen(network: BasicNCAModel, *args: Any, **kwargs: Any) -> Optimizer:
+    """Optimizer of a run that only measures."""
+    return torch.optim.SGD(list(network.parameters()), lr=0.0)
+
+
+def _name(thing: Any) -> str:
+    return str(getattr(thing, "__name__", type(thing).__name__))

@@ -1,0 +1,152 @@
+import pytest
+import torch
+from torch import nn
+
+from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.evaluation import stochastic_runs
+from delira_nca.models import (
+    AbstractPyTorchNetwork,
+    BasicNCAModel,
+    ClassificationNCAModel,
+    DepthNCAModel,
+    GoalEmbedding,
+    Model,
+)
+from delira_nca.models.pyramid import PyramidNCA
+from delira_nca.rollout.batch_part import BatchPart, at_part
+
+
+def automaton(randomise, **changes):
+    arguments = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
+    return randomise(BasicNCAModel(**{**arguments, "inference_timesteps": 4, **changes}))
+
+
+def test_a_run_is_a_prediction_of_its_own_sample_number(randomise, noise):
+    model, image = automaton(randomise), noise(2, 1, 8, 8)
+    found, exclusive = stochastic_runs(model, image, 3, seed=5)
+    expected = model.predict(image.repeat_interleave(3, 0), seed=5).pred.sigmoid()
+    assert torch.equal(found[2, 1], expected[5])
+    assert not exclusive
+    assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("pad_noise", [False, True])
+def test_memory_changes_no_run(randomise, noise, pad_noise):
+    model, image = automaton(randomise, pad_noise=pad_noise), noise(3, 1, 8, 8)
+    whole = stochastic_runs(model, image, 4).predictions
+    one_by_one = stochastic_runs(model, image, 4, memory_budget=1).predictions
+    by_some = stochastic_runs(model, image, 4, memory_budget=200_000).predictions
+    assert torch.allclose(one_by_one, whole, atol=1e-6)
+    assert torch.allclose(by_some, whole, atol=1e-6)
+
+
+def test_a_part_of_a_batch_has_the_runs_of_the_whole(randomise, noise):
+    model, image = automaton(randomise), noise(4, 1, 8, 8)
+    whole = stochastic_runs(model, image, 3).predictions
+    with at_part(BatchPart(first=1, size=2, total=4)):
+        part = stochastic_runs(model, image[1:3], 3).predictions
+    assert torch.allclose(part, whole[:, 1:3], atol=1e-6)
+
+
+def test_runs_are_a_function_of_the_seed_and_leave_everything_as_it_was(randomise, noise):
+    model, image = automaton(randomise), noise(2, 1, 8, 8)
+    model.train()
+    kept, state = image.clone(), torch.get_rng_state()
+    first, again, other = (stochastic_runs(model, image, 2, seed=seed).predictions for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(image, kept)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert not first.requires_grad
+
+
+def test_several_classes_exclude_each_other(randomise, noise):
+    model = automaton(randomise, num_output_channels=3)
+    found, exclusive = stochastic_runs(model, noise(2, 1, 8, 8), 2)
+    assert exclusive
+    assert torch.allclose(found.sum(2), torch.ones(2, 2, 8, 8))
+    single = stochastic_runs(model, noise(2, 1, 8, 8), 2, activation="sigmoid")
+    assert not single.exclusive
+    assert torch.equal(single.predictions.flatten() > 0, torch.ones(2 * 2 * 3 * 64, dtype=torch.bool))
+
+
+def test_a_picture_is_no_logit(randomise, noise):
+    model = automaton(randomise, num_output_channels=0, immutable_image_channels=False)
+    with pytest.raises(ConfigError, match="activation='none'"):
+        stochastic_runs(model, noise(1, 1, 6, 6), 2)
+    shown = stochastic_runs(model, noise(1, 1, 6, 6), 2, activation="none").predictions
+    assert shown.min() < 0
+    squared = stochastic_runs(model, noise(1, 1, 6, 6), 2, activation=torch.square).predictions
+    assert torch.equal(squared, shown.square())
+
+
+def test_a_depth_is_no_logit(noise):
+    model = DepthNCAModel(num_image_channels=1, inference_timesteps=2)
+    with pytest.raises(ConfigError, match="this DepthNCAModel predicts a picture or a depth"):
+        stochastic_runs(model, noise(1, 1, 8, 8), 2)
+    assert stochastic_runs(model, noise(1, 1, 8, 8), 2, activation="none").predictions.shape == (2, 1, 1, 8, 8)
+
+
+def test_a_classification_has_probabilities_without_cells(noise):
+    model = ClassificationNCAModel(num_image_channels=1, num_hidden_channels=4, num_classes=3, inference_timesteps=2)
+    found, exclusive = stochastic_runs(model, noise(2, 1, 8, 8), 3)
+    assert exclusive
+    assert found.shape == (3, 2, 3)
+
+
+def test_a_goal_goes_along_with_its_image(randomise, noise):
+    model = automaton(randomise, conditioning=GoalEmbedding(2))
+    batch = {"data": noise(1, 1, 8, 8).expand(2, -1, -1, -1), "goal": torch.tensor([0, 1])}
+    found = stochastic_runs(model, batch, 3, steps=5).predictions
+    expected = model.predict(batch["data"].repeat_interleave(3, 0), 5, goal=torch.tensor([0, 0, 0, 1, 1, 1]))
+    assert torch.allclose(found[1, 1], expected.pred.sigmoid()[4], atol=1e-6)
+
+
+def test_a_pyramid_is_run_like_any_automaton(randomise, noise):
+    pyramid = PyramidNCA(automaton(randomise), scales=(2, 1), steps=(2, 3))
+    image = noise(2, 1, 8, 8)
+    found = stochastic_runs(pyramid, image, 3).predictions
+    expected = pyramid.predict(image.repeat_interleave(3, 0)).pred.sigmoid()
+    assert torch.equal(found[1, 1], expected[4])
+    assert torch.allclose(stochastic_runs(pyramid, image, 3, memory_budget=1).predictions, found, atol=1e-6)
+    assert not torch.equal(stochastic_runs(pyramid, image, 3, steps=(1, 1)).predictions, found)
+
+
+def test_a_head_is_asked_for_its_logits(randomise, noise):
+    model = Model(automaton(randomise), randomise(nn.Conv2d(5, 2, 1)), eval_activation=nn.Softmax(1))
+    found, exclusive = stochastic_runs(model, noise(1, 1, 8, 8), 2)
+    assert exclusive
+    model.eval()
+    expected, _ = model.forward_batch({"data": noise(1, 1, 8, 8).repeat_interleave(2, 0)}, seed=0)
+    assert torch.allclose(found[1], expected.head_prediction[1:], atol=1e-6)
+
+
+class Guess(AbstractPyTorchNetwork):
+    """Draws from the global generator, and knows nothing of sample numbers."""
+
+    def forward(self, x):
+        return x + torch.randn(())
+
+
+def test_a_network_without_cells_is_run_with_a_seed_for_each_run(noise):
+    image, state = noise(2, 1, 4), torch.get_rng_state()
+    found = stochastic_runs(Guess(), image, 3, seed=1, activation="none").predictions - image
+    assert found.std(0).min() > 0
+    assert torch.allclose(found[:, 0, 0, 0], found[:, 1, 0, 3], atol=1e-6)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(stochastic_runs(Guess(), image, 3, seed=1, activation="none").predictions - image, found)
+
+
+def test_what_cannot_be_run_is_refused(randomise, noise):
+    model, image = automaton(randomise), noise(1, 1, 8, 8)
+    with pytest.raises(ConfigError, match="runs is a whole number of at least 1, not 0"):
+        stochastic_runs(model, image, 0)
+    with pytest.raises(UnknownNameError, match="Did you mean 'softmax'"):
+        stochastic_runs(model, image, 2, activation="sofmax")
+    with pytest.raises(ConfigError, match="'data'"):
+        stochastic_runs(model, {"image": image}, 2)
+    with pytest.raises(ConfigError, match="decides itself how many steps"):
+        stochastic_runs(Guess(), image, 2, steps=3)
+    with pytest.raises(ConfigError, match="neither predict"):
+        stochastic_runs(nn.Conv2d(1, 1, 1), image, 2)

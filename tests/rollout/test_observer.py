@@ -1,0 +1,61 @@
+"""Looking into a roll-out changes nothing in it."""
+
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError
+from delira_nca.models import BasicNCAModel, presets
+from delira_nca.rollout import observing, rollout, trajectory
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = BasicNCAModel(**presets.growing(num_hidden_channels=4))
+    torch.nn.init.normal_(model.rule.last.weight, std=0.1)
+    return model
+
+
+def test_watched_states_are_those_of_the_trajectory_and_the_end_stays(model):
+    x = torch.rand(2, 8, 7, 7)
+    plain = rollout(x, model, 6, seed=3)
+    with observing(lambda steps: [2, steps - 1]) as observer:
+        watched = rollout(x, model, 6, seed=3)
+    assert torch.equal(watched, plain)
+    (seen,) = observer.rollouts
+    assert (seen.steps, sorted(seen.states)) == (6, [0, 2, 5, 6])
+    states = trajectory(x, model, 6, keep=[0, 2, 5, 6], seed=3)
+    assert all(torch.equal(seen.states[n], states[n]) for n in states)
+
+
+def test_gradients_flow_from_watched_states(model):
+    x = torch.rand(2, 8, 7, 7)
+    gradients = []
+    for watch in (True, False):
+        model.zero_grad()
+        if watch:
+            with observing(lambda steps: [2]) as observer:
+                rollout(x, model, 4, seed=1)
+            observer.rollouts[0].states[2].square().mean().backward()
+        else:
+            rollout(x, model, 2, seed=1).square().mean().backward()
+        gradients.append(model.rule.last.weight.grad.clone())
+    assert gradients[0].abs().max() > 0
+    assert torch.allclose(*gradients, rtol=1e-5, atol=1e-8)
+
+
+def test_every_roll_out_is_seen_and_none_outside_of_the_block(model):
+    x = torch.rand(1, 8, 5, 5)
+    with observing(lambda steps: []) as observer:
+        rollout(x, model, 2)
+        rollout(x, model, 0)
+    rollout(x, model, 3)
+    assert [(seen.steps, sorted(seen.states)) for seen in observer.rollouts] == [(2, [0, 2]), (0, [0])]
+
+
+def test_a_step_outside_of_the_roll_out_is_refused(model):
+    with (
+        pytest.raises(ConfigError, match=r"cannot look at the states after \[9\] of 2 steps"),
+        observing(lambda steps: [9]),
+    ):
+        rollout(torch.rand(1, 8, 5, 5), model, 2)

@@ -1,0 +1,136 @@
+"""Losses on states within a roll-out: their values, their gradients, and what they cost."""
+
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses import mse
+from delira_nca.models.inputs import interpret_range_parameter
+from delira_nca.rollout import trajectory
+from delira_nca.seeding import derive_seed, generator
+from delira_nca.training.callbacks import ActivityLoss, IntermediateSupervision, RolloutLoss
+
+
+@torch.no_grad()
+def states_of(network, batch, iteration=0):
+    """States of the roll-out of an iteration, as the trainer's seeds say."""
+    seed = derive_seed(0, "rollout", "train", iteration)
+    steps = interpret_range_parameter(network.training_timesteps, generator(seed, "steps"))
+    x = torch.from_numpy(batch["data"])
+    return trajectory(x, network, steps, keep=range(steps + 1), seed=seed), steps
+
+
+def first_values(make_trainer, batches, callbacks, network):
+    trainer = make_trainer(network, callbacks=callbacks, optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0})
+    trainer.train(1, batches(3))
+    return trainer.history[0]
+
+
+def test_states_on_the_way_are_judged_as_the_end_is(make_trainer, batches, nca):
+    network = nca(training_timesteps=4)
+    values = first_values(make_trainer, batches, [IntermediateSupervision((1, 0.5), (0.5, 2.0))], network)
+    (batch,) = batches(3)
+    states, _ = states_of(network, batch)
+    label = torch.from_numpy(batch["label"])
+    errors = {n: float(mse(state[:, :4], label)) for n, state in states.items()}
+    assert values["mse"] == pytest.approx(errors[4], rel=1e-5)
+    assert values["intermediate"] == pytest.approx(0.5 * errors[1] + 2.0 * errors[2], rel=1e-5)
+    assert values["loss"] == pytest.approx(values["mse"] + values["intermediate"], rel=1e-5)
+
+
+def test_the_networks_own_loss_judges_too(batches, nca):
+    from delira_nca.training import PyTorchNetworkTrainer
+
+    network = nca(training_timesteps=3)
+    trainer = PyTorchNetworkTrainer(network, None, callbacks=[IntermediateSupervision()])
+    trainer.train(1, batches(3))
+    assert trainer.history[0]["intermediate"] > 0
+    assert trainer.history[0].keys() == {"epoch", "mse", "intermediate", "loss"}
+
+
+def test_a_step_that_a_roll_out_does_not_reach_does_not_count(make_trainer, batches, nca):
+    values = first_values(make_trainer, batches, [IntermediateSupervision((9,))], nca(training_timesteps=3))
+    assert values["intermediate"] == 0.0
+
+
+def test_activity_is_the_mean_change_between_steps(make_trainer, batches, nca):
+    network = nca(training_timesteps=5)
+    values = first_values(make_trainer, batches, [ActivityLoss(10.0, num_steps=None)], network)
+    states, steps = states_of(network, *batches(3))
+    changes = [float((states[n] - states[n - 1]).abs().mean()) for n in range(1, steps + 1)]
+    assert values["activity"] == pytest.approx(10 * sum(changes) / 5, rel=1e-5)
+
+
+def test_drawn_steps_estimate_the_mean_and_differ_from_iteration_to_iteration():
+    term = ActivityLoss(num_steps=2)
+    drawn = [tuple(sorted(set(term.stops(20, seed)))) for seed in range(200)]
+    assert len(set(drawn)) > 100
+    assert all(len(steps) <= 4 for steps in drawn)
+    assert drawn[0] == tuple(term.stops(20, 0))
+    counted = {n for seed in range(200) for n in RolloutLoss(torch.mean, name="x", num_steps=2).stops(20, seed)}
+    assert counted == set(range(1, 21))
+
+
+def mean_square(state):
+    return state.square().mean()
+
+
+def test_any_function_of_a_state_can_join(make_trainer, batches, nca):
+    network = nca(training_timesteps=3)
+    values = first_values(make_trainer, batches, [RolloutLoss(mean_square, name="size", num_steps=None)], network)
+    states, _ = states_of(network, *batches(3))
+    assert values["size"] == pytest.approx(sum(float(mean_square(states[n])) for n in (1, 2, 3)) / 3, rel=1e-5)
+
+
+def test_a_term_changes_what_is_learned_and_is_gone_afterwards(make_trainer, batches):
+    weights = []
+    for callbacks in ([], [IntermediateSupervision()]):
+        trainer = make_trainer(callbacks=callbacks)
+        trainer.train(2, batches(3), batches(2))
+        weights.append(trainer.network.rule.last.weight)
+        assert trainer.loss_terms == {}
+        assert "val_intermediate" not in trainer.history[0]
+    assert not torch.equal(*weights)
+
+
+def test_a_name_that_is_taken_is_refused(make_trainer, batches):
+    with pytest.raises(ConfigError, match="there is a loss 'mse' already"):
+        make_trainer(callbacks=[ActivityLoss(name="mse")]).train(1, batches(2))
+    with pytest.raises(ConfigError, match="there is a loss 'activity' already"):
+        make_trainer(callbacks=[ActivityLoss(), ActivityLoss()]).train(1, batches(2))
+
+
+def test_networks_without_roll_outs_or_with_their_own_step_are_refused(
+    linear_network, linear_trainer, linear_batches, plain_trainer
+):
+    with pytest.raises(ConfigError, match="LinearNetwork computes none"):
+        linear_trainer(linear_network(), callbacks=[ActivityLoss()]).train(1, linear_batches())
+
+    class Own(linear_network):
+        @staticmethod
+        def closure(*args, **kwargs):
+            return {}, {}, None
+
+    with pytest.raises(ConfigError, match="Own has a closure of its own"):
+        linear_trainer(Own(), callbacks=[ActivityLoss()]).train(1, linear_batches())
+    with pytest.raises(ConfigError, match="needs a trainer with loss_terms"):
+        plain_trainer(callbacks=[ActivityLoss()]).train(1, [{"data": [1]}])
+
+
+@pytest.mark.parametrize("at", [(), (0,), (1.0,), (True,), (-0.5,)])
+def test_places_out_of_range_are_refused(at):
+    with pytest.raises(ConfigError):
+        IntermediateSupervision(at)
+
+
+def test_other_arguments_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="2 steps to judge have 1 weights"):
+        IntermediateSupervision((1, 2), (1.0,))
+    with pytest.raises(ConfigError, match="finite numbers"):
+        IntermediateSupervision((1,), float("nan"))
+    with pytest.raises(ConfigError, match="num_steps is a number of steps of at least 1, or None for all, not 0"):
+        ActivityLoss(num_steps=0)
+    with pytest.raises(ConfigError, match="finite number, not inf"):
+        ActivityLoss(float("inf"))
+    with pytest.raises(ConfigError, match="cannot be called"):
+        RolloutLoss(3, name="x")
