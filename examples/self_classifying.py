@@ -73,9 +73,8 @@ def main() -> None:
     unseen, expected = torch.from_numpy(images[-HELD_OUT:]), torch.from_numpy(labels[-HELD_OUT:])
     for has_pool in (False, True):
         network, seconds = train(data, epochs, has_pool=has_pool)
-        print(
-            f"{'with' if has_pool else 'without'} a pool: {network.num_trainable_parameters()} parameters, {seconds:.0f} s"
-        )
+        what = "with a pool" if has_pool else "without a pool"
+        print(f"{what}: {network.num_trainable_parameters()} parameters, {seconds:.0f} s")
         for times in (1, 3, 10):
             votes = network.classify(unseen, times * HORIZON)
             right = (votes.argmax(1) == expected).float().mean()
