@@ -42,7 +42,7 @@ def set_descriptions_apart(app, what, name, obj, options, lines):
 
 def escape_stars_of_shapes(app, what, name, obj, options, lines):
     """Escape the star of shapes such as ``(B, C, *spatial)``, with which reStructuredText would begin an emphasis."""
-    lines[:] = [re.sub(r"(?<![\w`*])\*(?=(spatial|box|shape|kernel|padded)\b)", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"(?<![\w`*])\*(?=(spatial|finer|box|shape|kernel|padded)\b)", r"\\*", line) for line in lines]
 
 
 def setup(app):

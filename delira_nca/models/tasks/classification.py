@@ -24,8 +24,8 @@ class ClassificationNCAModel(TaskNCAModel):
     device : where the parameters are made.
     num_image_channels, num_hidden_channels : of :class:`BasicNCAModel`.
     num_classes : of the labels.
-    fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding, use_laplace, kernel_size, pad_noise,
-        use_temporal_encoding : of :class:`BasicNCAModel`.
+    fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : of :class:`BasicNCAModel`.
+    use_laplace, kernel_size, pad_noise, use_temporal_encoding : of :class:`BasicNCAModel`.
     use_classifier : whether a :class:`ClassificationNCAHead` reads the hidden channels. Otherwise there are
         ``num_classes`` output channels, the logits of each cell, of which the mean over all cells is taken.
     class_names : one for each class, kept for the user.
