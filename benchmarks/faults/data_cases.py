@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch  # noqa: F401  (a worker would import it within its first batch, which takes seconds on a busy machine)
 
 from benchmarks.faults.case import Case, happens_now, is_ready
 from delira_nca.data_loading import AbstractDataset, DataManager
