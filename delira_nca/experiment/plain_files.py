@@ -13,9 +13,9 @@ from typing import Any
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError
 from delira_nca.io.files import replaced
 
-__all__ = ["read_plain", "write_plain"]
+__all__ = ["FLOAT", "read_plain", "write_plain"]
 
-_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 """A number that YAML 1.1 takes for text."""
 
 
@@ -76,7 +76,7 @@ def _read_yaml(text: str) -> Any:
             return _without_doubles(self.construct_pairs(node, deep=True))
 
     Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_mapping)
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
     try:
         return yaml.load(text, Loader)
     except yaml.YAMLError as error:

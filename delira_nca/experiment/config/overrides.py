@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from delira_nca.errors import ConfigError
+from delira_nca.experiment.plain_files import FLOAT
 
 __all__ = ["override", "parse_overrides"]
-
-_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 def _value(text: str, name: str) -> Any:
     import yaml
 
-    if _FLOAT.fullmatch(text):  # YAML 1.1 takes 1e-3 for a word
+    if FLOAT.fullmatch(text):  # YAML 1.1 takes 1e-3 for a word
         return float(text)
     try:
         return yaml.safe_load(text)

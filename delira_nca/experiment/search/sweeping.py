@@ -93,18 +93,31 @@ def _example(values: list[Any] | Range) -> Any:
 # Optuna ---------------------------------------------------------------------------------------------------------------
 
 
+_HOPELESS = "its score is worse than that of the other runs of the sweep"
+
+
 class _Pruning(AbstractCallback):
     """Tell Optuna the score of every epoch, and stop a run that it has no hope for."""
 
     def __init__(self, trial: Any, key: str) -> None:
         self.trial, self.key = trial, key
 
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Tell the epochs that the run has done before; one that had been stopped stays so."""
+        for epoch in trainer.history:
+            self._report(epoch, epoch["epoch"])
+        if trainer.history and self.trial.should_prune():
+            trainer.stop(_HOPELESS, now=True)
+
     def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
-        key = find_score_key(self.key, val_metrics)
-        if key in val_metrics:
-            self.trial.report(float(val_metrics[key]), curr_epoch)
-            if self.trial.should_prune():
-                trainer.stop(f"its {key} is worse than that of the other runs of the sweep")
+        self._report(val_metrics, curr_epoch)
+        if self.trial.should_prune():
+            trainer.stop(_HOPELESS)
+
+    def _report(self, metrics: Mapping[str, float], epoch: int) -> None:
+        key = find_score_key(self.key, metrics)
+        if key in metrics:
+            self.trial.report(float(metrics[key]), epoch)
 
 
 def _search_with_optuna(

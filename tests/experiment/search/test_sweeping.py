@@ -59,6 +59,10 @@ def test_optuna_chooses_values_and_prunes(config, tmp_path):
     assert states == {"done", "stopped"}
     stopped = [run for run in found.runs if run.state == "stopped"]
     assert all(len(run.history) < 4 for run in stopped)
+    trained = {run.name: Run.open(run.folder).stored.training_stats().trained_until() for run in found.runs}
+    again = sweep(longer, {"trainer.lr": Range(1e-5, 1e-1, log=True)}, tmp_path, method="optuna", num_trials=7)
+    assert {run.name: run.state for run in again.runs} == {run.name: run.state for run in found.runs}
+    assert {n: Run.open(tmp_path / n).stored.training_stats().trained_until() for n in trained} == trained
 
 
 @pytest.mark.parametrize(
