@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -122,7 +123,11 @@ def _make_group(backend: str) -> None:
 
     Processes that torchrun starts again on one machine find the meeting point as those before them have left it, with
     addresses where nobody is any more: they meet in a place of their own.
+
+    ``DistributedDataParallel`` imports torch's compiler. Imported once a group is there, that keeps the group for ever,
+    and a thread of it may abort the process while the interpreter ends; so it is imported before.
     """
+    importlib.import_module("torch._dynamo")
     store, rank, size = next(iter(rendezvous("env://", timeout=_MEETING)))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

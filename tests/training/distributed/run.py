@@ -13,7 +13,17 @@ import trainings
 
 from delira_nca.errors import ConfigError
 from delira_nca.training.callbacks import LambdaCallback, ProgressBar
-from delira_nca.training.distributed import all_reduce_sums, barrier, broadcast, gather, init, is_main, rank, world_size
+from delira_nca.training.distributed import (
+    all_reduce_sums,
+    barrier,
+    broadcast,
+    end,
+    gather,
+    init,
+    is_main,
+    rank,
+    world_size,
+)
 
 
 def everything(folder):
@@ -47,12 +57,20 @@ def everything(folder):
     damaged = trainings.train_with_damage()
     update = damaged.callbacks[1]
     results["damaged"] = (dict(damaged.network.state_dict()), update.pool.states.clone(), update.num_exploded)
+    mutated = trainings.train_with_mutation()
+    pool = mutated.callbacks[1].pool
+    results["mutated"] = (dict(mutated.network.state_dict()), pool.states.clone(), pool.slots["label"].clone())
+    watched = trainings.train_with_terms()
+    results["terms"] = (dict(watched.network.state_dict()), watched.history)
     results["predict"] = trainings.predict()
     results["refused"] = refusal(folder)
     results["written"] = list(written)
     everywhere = gather(results)
     if is_main():
         torch.save(everywhere, folder / "results.pt")
+    end()
+    threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+    print(f"threads left: {sorted(name for name in threads if 'gloo' in name)}", flush=True)  # noqa: T201
 
 
 def watch_writing(folder):

@@ -114,6 +114,27 @@ def test_a_divided_pool_has_the_same_holes_and_begins_anew_in_the_same_places(to
     assert first["damaged"][2] == second["damaged"][2] == update.num_exploded > 0
 
 
+def test_states_labels_and_images_of_a_divided_pool_stay_together_where_they_are_mutated(together):
+    first, second, *_ = together
+    trainer = trainings.train_with_mutation()
+    pool = trainer.callbacks[1].pool
+    assert_equal(first["mutated"][0], second["mutated"][0])
+    assert_close(first["mutated"][0], dict(trainer.network.state_dict()))
+    assert torch.allclose(torch.cat([first["mutated"][1], second["mutated"][1]]), pool.states, atol=1e-5)
+    assert torch.equal(torch.cat([first["mutated"][2], second["mutated"][2]]), pool.slots["label"])
+    assert pool.slots["label"].flatten(1).any(1).sum() > 5
+
+
+def test_losses_of_states_on_the_way_are_those_of_the_whole_batch(together):
+    first, second, *_ = together
+    trainer = trainings.train_with_terms()
+    assert_equal(first["terms"][0], second["terms"][0])
+    assert_close(first["terms"][0], dict(trainer.network.state_dict()))
+    for ours, theirs in zip(first["terms"][1], trainer.history, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    assert {"intermediate", "activity", "overflow"} <= trainer.history[0].keys()
+
+
 def test_a_checkpoint_holds_the_whole_pool_and_plain_names_of_weights(together, alone):
     ours = load_checkpoint(together[2] / "straight" / "checkpoint_best.pt")
     theirs = load_checkpoint(alone[1] / "checkpoint_best.pt")
@@ -210,6 +231,10 @@ def test_only_the_first_process_writes_and_prints(together):
     assert not list(folder.rglob(".*"))
     lines = [line for line in done.stderr.splitlines() if re.match(r"epoch \d", line)]
     assert [int(line.split()[1].split("/")[0]) for line in lines] == list(range(1, len(lines) + 1))
+
+
+def test_no_thread_outlives_the_group_to_abort_the_end_of_the_process(together):
+    assert together[3].stdout.count("threads left: []") == 2
 
 
 # A process that is lost -----------------------------------------------------------------------------------------------

@@ -4,18 +4,23 @@ import numpy as np
 import torch
 
 from delira_nca.data_loading import DataManager, DictDataset
-from delira_nca.losses import mse
+from delira_nca.losses import mse, overflow
 from delira_nca.models import BasicNCAModel, make_seed, presets
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
+    ActivityLoss,
     EarlyStopping,
     GradientClipping,
+    IntermediateSupervision,
     LambdaCallback,
     LRSchedulerCallback,
     NaNGuard,
+    PoolMutation,
     PoolUpdate,
+    RolloutLoss,
+    StepSampler,
     WeightAverage,
 )
 from delira_nca.training.distributed import PerSample, WholeBatch
@@ -89,6 +94,32 @@ def train_with_damage():
         automaton(), None, {"mse": mse}, torch.optim.SGD, {"lr": 0.1}, callbacks=[NaNGuard("skip"), update]
     )
     trainer.train(2, [samples(5)] * 4)
+    return trainer
+
+
+def train_with_mutation():
+    """A pool of which a part is fresh and a part gets other images; batches of 5, which cannot be halved."""
+    image, number = {"num_image_channels": 1, "immutable_image_channels": True}, 9
+    network = automaton(**image, num_output_channels=4, alive=None)
+    pool = SamplePool(torch.zeros(9, SIDE, SIDE), number, slots={"label": torch.zeros(number, 4, SIDE, SIDE)})
+    mutation = PoolMutation(pool, num_image_channels=1, fresh=0.4, mutated=0.4, explode_above=2.0)
+    trainer = PyTorchNetworkTrainer(
+        network, None, {"mse": mse}, torch.optim.SGD, {"lr": 0.1}, callbacks=[StepSampler(2, 6), mutation]
+    )
+    batches = [samples(5, seed) for seed in range(3)]
+    trainer.train(2, [{"data": batch["data"][:, :1], "label": batch["label"]} for batch in batches])
+    return trainer
+
+
+def train_with_terms():
+    """Losses of states on the way, each a mean over samples."""
+    terms = [
+        IntermediateSupervision(at=(1, 0.5), weights=(1.0, 0.3)),
+        ActivityLoss(2.0, num_steps=2),
+        RolloutLoss(lambda states: overflow(states, limit=0.2, reduction="mean"), name="overflow", num_steps=2),
+    ]
+    trainer = PyTorchNetworkTrainer(automaton(), None, {"mse": mse}, torch.optim.SGD, {"lr": 0.1}, callbacks=terms)
+    trainer.train(2, [samples(5), samples(4, seed=1), samples(1, seed=2)])
     return trainer
 
 
