@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-OPTIONS = {"experiment": ["--data", "synthetic"], "nuclei": ["--data", "synthetic"], "texture": ["--data", "waves"]}
+OPTIONS = {
+    "brain": ["--data", "synthetic"],
+    "experiment": ["--data", "synthetic"],
+    "nuclei": ["--data", "synthetic"],
+    "nuclei_3d": ["--data", "synthetic"],
+    "texture": ["--data", "waves"],
+}
 """What examples need where the files that they are about may not be there."""
 
 

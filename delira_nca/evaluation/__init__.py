@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 from delira_nca._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from delira_nca.evaluation.artefacts import ARTEFACTS, add_artefact
     from delira_nca.evaluation.auto_stepper import AutoStepper, AutoSteps, StepCurve, quality_over_steps
     from delira_nca.evaluation.calibration import AlarmThreshold, alarm_threshold, failure_auroc, fit_temperature
     from delira_nca.evaluation.confusion import Counts, Rates, confusion_table, performance_measure
     from delira_nca.evaluation.histogram import ScoreHistogram
+    from delira_nca.evaluation.holes import standard_holes
+    from delira_nca.evaluation.quality import QualityCase, QualityReport, quality_report
     from delira_nca.evaluation.robustness import (
         HoleRow,
         PersistenceRow,
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
         persistence,
         regeneration,
         robustness_report,
-        standard_holes,
     )
     from delira_nca.evaluation.roc import (
         Evaluation,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ARTEFACTS",
     "MCMC",
     "NQM",
     "AlarmThreshold",
@@ -54,12 +57,15 @@ __all__ = [
     "HoleRow",
     "MutualInformation",
     "PersistenceRow",
+    "QualityCase",
+    "QualityReport",
     "Rates",
     "RobustnessReport",
     "Runs",
     "ScoreHistogram",
     "StepCurve",
     "UncertaintyEstimator",
+    "add_artefact",
     "alarm_threshold",
     "binary_nll",
     "confusion_table",
@@ -77,6 +83,7 @@ __all__ = [
     "performance_measure",
     "persistence",
     "quality_over_steps",
+    "quality_report",
     "regeneration",
     "rescale_fudge",
     "robustness_report",
@@ -88,10 +95,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "artefacts": ("ARTEFACTS", "add_artefact"),
     "auto_stepper": ("AutoStepper", "AutoSteps", "StepCurve", "quality_over_steps"),
     "calibration": ("AlarmThreshold", "alarm_threshold", "failure_auroc", "fit_temperature"),
     "confusion": ("Counts", "Rates", "confusion_table", "performance_measure"),
     "histogram": ("ScoreHistogram",),
+    "quality": ("QualityCase", "QualityReport", "quality_report"),
+    "holes": ("standard_holes",),
     "robustness": (
         "HoleRow",
         "PersistenceRow",
@@ -99,7 +109,6 @@ _HOMES = {
         "persistence",
         "regeneration",
         "robustness_report",
-        "standard_holes",
     ),
     "roc": (
         "Evaluation",

@@ -164,7 +164,7 @@ class AutoStepper:
         change = (after[:, part] - before[:, part]).abs().flatten(1).mean(1)
         if not self.relative:
             return change
-        return torch.where(change > 0, change / before[:, part].abs().flatten(1).mean(1), 0.0)
+        return torch.where(change == 0, 0.0, change / before[:, part].abs().flatten(1).mean(1))
 
 
 def _part(first: int, last: int, samples: int) -> BatchPart:

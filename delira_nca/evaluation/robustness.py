@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.evaluation.holes import standard_holes
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, make_seed
-from delira_nca.seeding import generator
 
 __all__ = [
     "HoleRow",
@@ -23,14 +22,7 @@ __all__ = [
     "persistence",
     "regeneration",
     "robustness_report",
-    "standard_holes",
 ]
-
-_SIDES = (("left", "right"), ("top", "bottom"), ("front", "back"))
-"""Names of the halves along the last axis, the one before it, and the one before that."""
-
-_CENTRE = 0.3
-"""Radius of the hole in the middle; the grid reaches from -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +84,19 @@ class RobustnessReport:
 
     @property
     def persistence_ratio(self) -> float:
-        """Largest error after several horizons, over that after one; infinite where a perfect pattern decays."""
-        first = self.persistence[0].error
-        worst = max(row.error for row in self.persistence)
-        return 1.0 if worst == first else worst / first if first else math.inf
+        """Largest error after several horizons, over that after one; infinite for what explodes, or was perfect."""
+        return _ratio(max(row.error for row in self.persistence), self.persistence[0].error)
 
     @property
     def regeneration_score(self) -> float | None:
         """Mean score of the holes that did harm; None if none did."""
         scores = [row.score for row in self.regeneration if row.score is not None]
         return sum(scores) / len(scores) if scores else None
+
+    @property
+    def recovery_ratio(self) -> float:
+        """Mean error after the recovery of all holes, over that before; infinite for what explodes, or was perfect."""
+        return _ratio(sum(row.recovered for row in self.regeneration), sum(row.before for row in self.regeneration))
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows, with the name of the test, for a table."""
@@ -111,54 +106,15 @@ class RobustnessReport:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, with the two summaries."""
-        summary = {"persistence_ratio": self.persistence_ratio, "regeneration_score": self.regeneration_score}
-        return {**asdict(self), **summary}
+        """Plain values, with the summaries."""
+        names = ("persistence_ratio", "recovery_ratio", "regeneration_score")
+        return {**asdict(self), **{name: getattr(self, name) for name in names}}
 
 
-def standard_holes(shape: tuple[int, ...], seed: int = 0) -> dict[str, Tensor]:
-    """Holes that every pattern is tried with.
-
-    Parameters
-    ----------
-    shape : spatial shape, of one to three axes.
-    seed : of the three discs.
-
-    Returns
-    -------
-    dict of str to bool tensor of the shape
-        True where cells are destroyed: the halves along every axis (of an odd axis the middle stays), a disc in the
-        middle, and three discs with centre U(-0.5, 0.5) and radius U(0.1, 0.4), the grid reaching from -1 to 1.
-
-    Raises
-    ------
-    ShapeError
-        For another number of axes.
-
-    Examples
-    --------
-    >>> {name: int(hole.sum()) for name, hole in standard_holes((16, 16)).items()}["left"]
-    128
-    """
-    if not 1 <= len(shape) <= len(_SIDES):
-        raise ShapeError(f"a grid has one to three axes, not {len(shape)}: {tuple(shape)}")
-    holes = {}
-    for axis, names in zip(range(len(shape) - 1, -1, -1), _SIDES, strict=False):
-        for name, first in zip(names, (0, shape[axis] - shape[axis] // 2), strict=True):
-            hole = torch.zeros(shape, dtype=torch.bool)
-            hole.narrow(axis, first, shape[axis] // 2).fill_(True)
-            holes[name] = hole
-    holes["centre"] = _ball(shape, np.zeros(len(shape)), _CENTRE)
-    for number in range(1, 4):
-        rng = generator(seed, "hole", number)
-        holes[f"disc {number}"] = _ball(shape, rng.uniform(-0.5, 0.5, len(shape)), float(rng.uniform(0.1, 0.4)))
-    return holes
-
-
-def _ball(shape: tuple[int, ...], centre: Any, radius: float) -> Tensor:
-    axes = torch.meshgrid(*[torch.linspace(-1, 1, n, dtype=torch.float64) for n in shape], indexing="ij")
-    squares = torch.stack([(axis - float(c)).square() for axis, c in zip(axes, centre, strict=True)])
-    return squares.sum(0) < radius**2
+def _ratio(after: float, before: float) -> float:
+    if not math.isfinite(after):
+        return math.inf
+    return 1.0 if after == before else after / before if before else math.inf
 
 
 def _starts(model: BasicNCAModel, target: Tensor, state: Tensor | None, runs: int) -> Tensor:

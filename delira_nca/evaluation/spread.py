@@ -38,8 +38,9 @@ def deviation(predictions: Tensor) -> Tensor:
 def nqm(predictions: Tensor) -> Tensor:
     """(B, C) NCA quality metric: sum of the cells' standard deviations over the sum of their means.
 
-    0 for equal runs, and higher for predictions to be trusted less. It knows no size: the same doubt around a small
-    structure weighs more than around a large one.
+    0 for equal runs, higher for predictions to be trusted less, and NaN where one is no number. It knows no size: the
+    same doubt around a small structure weighs more than around a large one. Doubt is not error: where all runs agree on
+    nothing, or on the wrong structure, it is low.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def nqm(predictions: Tensor) -> Tensor:
     total = spread.flatten(2).sum(2) if spread.dim() > 2 else spread
     mean = predictions.mean(0)
     whole = mean.flatten(2).sum(2) if mean.dim() > 2 else mean
-    score: Tensor = torch.where(total > 0, total / whole, 0.0)
+    score: Tensor = torch.where(total == 0, 0.0, total / whole)
     return score
 
 
@@ -125,7 +126,9 @@ def decisions(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
 
 
 def pairwise_dice(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
-    """(B, C) Dice score between the decisions of two runs, averaged over all pairs; two empty masks score 1.
+    """(B, C) Dice score between the decisions of two runs, averaged over all pairs.
+
+    Two empty masks score 1, and what is no number in any run NaN.
 
     Examples
     --------
@@ -134,19 +137,26 @@ def pairwise_dice(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
     0.666667
     """
     _check(predictions)
-    masks = decisions(predictions, exclusive=exclusive).flatten(3) if predictions.dim() > 3 else None
-    if masks is None:
-        masks = decisions(predictions, exclusive=exclusive).unsqueeze(3)
+    cells = predictions if predictions.dim() > 3 else predictions.unsqueeze(3)
+    masks = decisions(cells, exclusive=exclusive).flatten(3)
     sizes, pairs = masks.sum(3), []
     for n in range(1, len(masks)):
         common, total = (masks[n] & masks[:n]).sum(3), sizes[n] + sizes[:n]
         pairs.append((2 * common).double().div(total.clamp(min=1)).where(total > 0, 1.0))
-    return torch.cat(pairs).mean(0).float()
+    unknown = _unknown(cells, exclusive).flatten(2).any(2)
+    return torch.cat(pairs).mean(0).float().masked_fill(unknown, torch.nan)
 
 
 def disagreement(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
-    """(B, C, *spatial) share of the pairs of runs that decide otherwise about a cell."""
+    """(B, C, *spatial) share of the pairs of runs that decide otherwise about a cell; NaN where one is no number."""
     _check(predictions)
     runs = len(predictions)
     inside = decisions(predictions, exclusive=exclusive).sum(0)
-    return inside * (runs - inside) * 2 / (runs * (runs - 1))
+    share = inside * (runs - inside) * 2 / (runs * (runs - 1))
+    return share.masked_fill(_unknown(predictions, exclusive), torch.nan)
+
+
+def _unknown(predictions: Tensor, exclusive: bool) -> Tensor:
+    """(B, C, *spatial) bool: where a run has no number, or, of exclusive classes, has none for any of them."""
+    unknown = predictions.isnan().any(0)
+    return unknown.any(1, keepdim=True).expand_as(unknown) if exclusive else unknown

@@ -103,7 +103,7 @@ class UncertaintyEstimator(ABC):
         score = self.score(runs, heatmap, reduce)
         if self.normalize:
             largest = _reduced(heatmap, "max").view(*heatmap.shape[:2], *[1] * (heatmap.dim() - 2))
-            heatmap = torch.where(largest > 0, heatmap / largest, 0.0)
+            heatmap = torch.where(largest == 0, 0.0, heatmap / largest)
         return Estimate(heatmap, runs.predictions, score)
 
     def __call__(self, image: Any, reduce: str = "mean") -> Estimate:
@@ -183,7 +183,7 @@ class NQM(_OfRuns):
         if reduce == "mean":
             return nqm(runs.predictions)
         part, whole = _reduced(heatmap, reduce), _reduced(runs.predictions.mean(0), "mean")
-        return torch.where(part > 0, part / whole, 0.0)
+        return torch.where(part == 0, 0.0, part / whole)
 
 
 class Entropy(_OfRuns):

@@ -1,6 +1,7 @@
 """What is minimised and measured. No loss broadcasts: shapes that differ are an error."""
 
 from delira_nca.losses.cells import cell_cross_entropy, one_hot_l2
+from delira_nca.losses.depth import abs_rel, rmse, within_ratio
 from delira_nca.losses.focal import focal, multiclass_focal
 from delira_nca.losses.rotation import rotation_invariant_mse
 from delira_nca.losses.scores import accuracy, agreement, direction, macro_accuracy, psnr
@@ -19,6 +20,7 @@ from delira_nca.losses.texture import SlicedTransport
 
 __all__ = [
     "SlicedTransport",
+    "abs_rel",
     "accuracy",
     "agreement",
     "cell_cross_entropy",
@@ -38,10 +40,12 @@ __all__ = [
     "overflow",
     "per_sample_mse",
     "psnr",
+    "rmse",
     "rotation_invariant_mse",
     "shift_free_mse",
     "soft_dice",
     "ssim",
+    "within_ratio",
 ]
 
 for _name in set(__all__) - {"SlicedTransport"}:  # the path that a config names a function by, wherever it is defined

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.errors import ShapeError, require_choice
-from delira_nca.losses.checks import class_labels, living_cells
+from delira_nca.losses.checks import at_least_single, class_labels, living_cells
 
 __all__ = ["cell_cross_entropy", "one_hot_l2"]
 
@@ -75,7 +75,7 @@ def cell_cross_entropy(logits: Tensor, label: Tensor, alive: Tensor | None = Non
     1.3863
     """
     label, cells = _of_cells(logits, label), living_cells(logits, alive)
-    return _over_living(F.cross_entropy(logits.float(), label, reduction="none"), cells, "mean")
+    return _over_living(F.cross_entropy(at_least_single(logits), label, reduction="none"), cells, "mean")
 
 
 def _of_cells(logits: Tensor, label: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError, ShapeError
 
-__all__ = ["class_labels", "living_cells", "same_shape", "with_channel"]
+__all__ = ["at_least_single", "class_labels", "living_cells", "nan_where_unknown", "same_shape", "with_channel"]
 
 
 def same_shape(pred: Tensor, label: Tensor) -> None:
@@ -93,6 +93,23 @@ def class_labels(logits: Tensor, label: Tensor) -> Tensor:
         if low < 0 or high >= classes:
             raise ConfigError(f"labels run from {low} to {high}, but there are {classes} classes: 0 to {classes - 1}")
     return label
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """The tensor in single precision, or in double where it is."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def nan_where_unknown(score: Tensor, logits: Tensor) -> Tensor:
+    """Score of samples, NaN where their logits hold one: a prediction that is no number is never right.
+
+    Parameters
+    ----------
+    score : (B, ...) float tensor.
+    logits : (B, ...).
+    """
+    unknown = logits.isnan().flatten(1).any(1)
+    return score.masked_fill(unknown.view(-1, *(1,) * (score.dim() - 1)), torch.nan)
 
 
 def living_cells(logits: Tensor, alive: Tensor | None) -> Tensor:

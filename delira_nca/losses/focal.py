@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError
-from delira_nca.losses.checks import class_labels, same_shape
+from delira_nca.losses.checks import at_least_single, class_labels, same_shape
 
 __all__ = ["focal", "multiclass_focal"]
 
@@ -50,8 +50,9 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     _check_gamma(gamma)
     if alpha is not None and not 0 <= alpha <= 1:
         raise ConfigError(f"alpha is a weight from 0 to 1, or None, not {alpha!r}")
-    target = target.float()
-    towards = logits.float() * (2 * target - 1)  # positive where it is right
+    logits = at_least_single(logits)
+    target = target.to(logits.dtype)
+    towards = logits * (2 * target - 1)  # positive where it is right
     loss = -(gamma * F.logsigmoid(-towards)).exp() * F.logsigmoid(towards)
     if alpha is not None:
         loss = loss * (alpha * target + (1 - alpha) * (1 - target))
@@ -93,7 +94,7 @@ def multiclass_focal(
     """
     label = class_labels(logits, label)
     _check_gamma(gamma)
-    log_p = logits.float().log_softmax(1)
+    log_p = at_least_single(logits).log_softmax(1)
     index = label.unsqueeze(1)
     log_wrong = log_p.masked_fill(torch.zeros_like(log_p, dtype=torch.bool).scatter(1, index, True), -torch.inf)
     loss = -(gamma * log_wrong.logsumexp(1)).exp() * log_p.gather(1, index).squeeze(1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.losses.checks import class_labels, same_shape
+from delira_nca.losses.depth import abs_rel, rmse, within_ratio
 from delira_nca.losses.segmentation import dice_score, multiclass_dice_score
 from delira_nca.losses.squared import mse, per_sample_mse
 from delira_nca.losses.structure import ssim
@@ -30,7 +31,7 @@ def accuracy(logits: Tensor, label: Tensor, *, average: str = "micro") -> Tensor
 
     Returns
     -------
-    () tensor in [0, 1]
+    () tensor in [0, 1]; NaN where a prediction is no number.
 
     Raises
     ------
@@ -46,6 +47,8 @@ def accuracy(logits: Tensor, label: Tensor, *, average: str = "micro") -> Tensor
     """
     require_choice("average", average, ("micro", "macro"))
     label = class_labels(logits, label)
+    if bool(logits.isnan().any()):
+        return logits.new_full((), torch.nan)
     right = (logits.argmax(1) == label).flatten()
     if average == "micro":
         return right.float().mean()
@@ -113,6 +116,7 @@ def psnr(pred: Tensor, label: Tensor, *, data_range: float = 1.0) -> Tensor:
 
 
 _DIRECTIONS: dict[Callable[..., Any], str] = {
+    abs_rel: "lowest",
     accuracy: "highest",
     agreement: "highest",
     dice_score: "highest",
@@ -120,7 +124,9 @@ _DIRECTIONS: dict[Callable[..., Any], str] = {
     mse: "lowest",
     multiclass_dice_score: "highest",
     psnr: "highest",
+    rmse: "lowest",
     ssim: "highest",
+    within_ratio: "highest",
 }
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError
-from delira_nca.losses.checks import class_labels, same_shape
+from delira_nca.losses.checks import at_least_single, class_labels, nan_where_unknown, same_shape
 
 __all__ = ["dice_bce", "dice_ce", "dice_score", "multiclass_dice", "multiclass_dice_score", "soft_dice"]
 
@@ -45,7 +45,8 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
     same_shape(logits, target)
     if not smooth > 0:
         raise ConfigError(f"smooth is above 0, not {smooth!r}")
-    pred, label = logits.float().sigmoid().flatten(2), target.float().flatten(2)
+    pred = at_least_single(logits).sigmoid().flatten(2)
+    label = target.to(pred.dtype).flatten(2)
     common, total = (pred * label).sum(2), pred.sum(2) + label.sum(2)
     return (1 - (2 * common + smooth) / (total + smooth)).mean()
 
@@ -73,7 +74,8 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
     1.3598
     """
     same_shape(logits, target)
-    return soft_dice(logits, target) + F.binary_cross_entropy_with_logits(logits.float(), target.float())
+    logits = at_least_single(logits)
+    return soft_dice(logits, target) + F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
 
 
 def dice_score(logits: Tensor, target: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ def dice_score(logits: Tensor, target: Tensor) -> Tensor:
 
     Returns
     -------
-    () tensor in [0, 1]; an empty prediction of an empty target scores 1.
+    () tensor in [0, 1]; an empty prediction of an empty target scores 1, and one that is no number NaN.
 
     Raises
     ------
@@ -103,7 +105,8 @@ def dice_score(logits: Tensor, target: Tensor) -> Tensor:
     same_shape(logits, target)
     pred, label = (logits > 0).flatten(2), (target > 0.5).flatten(2)
     common, total = (pred & label).sum(2), pred.sum(2) + label.sum(2)
-    return ((2 * common).float() / total.clamp(min=1)).where(total > 0, 1.0).mean()
+    score = ((2 * common).float() / total.clamp(min=1)).where(total > 0, 1.0)
+    return nan_where_unknown(score, logits).mean()
 
 
 def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_background: bool = True) -> Tensor:
@@ -141,7 +144,7 @@ def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, inclu
     if not smooth > 0:
         raise ConfigError(f"smooth is above 0, not {smooth!r}")
     first = 0 if include_background else 1
-    pred = logits.float().softmax(1).flatten(2)[:, first:]
+    pred = at_least_single(logits).softmax(1).flatten(2)[:, first:]
     truth = _one_hot(label, logits.shape[1]).to(pred.dtype)[:, first:]
     common, total = (pred * truth).sum(2), pred.sum(2) + truth.sum(2)
     return (1 - (2 * common + smooth) / (total + smooth)).mean()
@@ -171,7 +174,7 @@ def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_backg
     1.1693
     """
     dice = multiclass_dice(logits, label, smooth=smooth, include_background=include_background)
-    return dice + F.cross_entropy(logits.float(), class_labels(logits, label))
+    return dice + F.cross_entropy(at_least_single(logits), class_labels(logits, label))
 
 
 def multiclass_dice_score(logits: Tensor, label: Tensor, *, include_background: bool = False) -> Tensor:
@@ -186,7 +189,7 @@ def multiclass_dice_score(logits: Tensor, label: Tensor, *, include_background: 
 
     Returns
     -------
-    () tensor in [0, 1]; a class that is neither there nor predicted scores 1.
+    () tensor in [0, 1]; a class that is neither there nor predicted scores 1, a prediction that is no number NaN.
 
     Raises
     ------
@@ -205,7 +208,8 @@ def multiclass_dice_score(logits: Tensor, label: Tensor, *, include_background: 
     pred = _one_hot(logits.argmax(1), logits.shape[1])[:, first:]
     truth = _one_hot(label, logits.shape[1])[:, first:]
     common, total = (pred & truth).sum(2), pred.sum(2) + truth.sum(2)
-    return ((2 * common).float() / total.clamp(min=1)).where(total > 0, 1.0).mean()
+    score = ((2 * common).float() / total.clamp(min=1)).where(total > 0, 1.0)
+    return nan_where_unknown(score, logits).mean()
 
 
 def _one_hot(label: Tensor, num_classes: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.losses.checks import same_shape
+from delira_nca.losses.checks import at_least_single, same_shape
 
 __all__ = ["gradient_l1", "shift_free_mse", "ssim"]
 
@@ -111,7 +111,8 @@ def ssim(pred: Tensor, label: Tensor, *, data_range: float = 1.0, window: int = 
         )
     if pred.dim() < 3 or min(pred.shape[2:]) < window:
         raise ShapeError(f"a window of {window} cells does not fit into {tuple(pred.shape)}")
-    x, y = pred.float(), label.float()
+    x = at_least_single(pred)
+    y = label.to(x.dtype)
     place = torch.arange(window, dtype=x.dtype, device=x.device) - window // 2
     gauss = (-(place**2) / (2 * sigma**2)).exp()
     gauss = gauss / gauss.sum()

@@ -17,6 +17,7 @@ from delira_nca.models.inputs import (
     pad_input,
     unwrap,
 )
+from delira_nca.models.isotropic import IsotropicPerception
 from delira_nca.models.mixture import MixtureRule
 from delira_nca.models.model import Model
 from delira_nca.models.normed_rule import NormedRule
@@ -62,6 +63,7 @@ __all__ = [
     "GrowingNCAModel",
     "ImplicitDecoder",
     "InputMask",
+    "IsotropicPerception",
     "LearnedFilters",
     "LinearRule",
     "MLPRule",

@@ -397,6 +397,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
                 f"a state of this model is (B, {self.num_channels}, {self.dims} spatial axes), not {tuple(x.shape)}; "
                 "pad_input() makes one of an image"
             )
+        if not x.is_floating_point():
+            raise ConfigError(f"a state is of floats, not {x.dtype}: an image of whole numbers is converted and scaled")
 
     # Training -----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from delira_nca.models.conditioning import GoalEmbedding
 from delira_nca.models.grouped import GroupedPerception
 from delira_nca.models.implicit import ImplicitDecoder
 from delira_nca.models.input_mask import InputMask
+from delira_nca.models.isotropic import IsotropicPerception
 from delira_nca.models.mixture import MixtureRule
 from delira_nca.models.normed_rule import NormedRule
 from delira_nca.models.part import Part
@@ -28,7 +29,7 @@ __all__ = ["arguments_from", "arguments_of", "describe"]
 _MADE_ANEW = {"device", "plot_function", "rule_type", "use_alive_mask"}
 _MASKS: dict[str, Callable[..., Any]] = {"alive": AliveMask, "input_mask": InputMask}
 _PARTS: dict[str, tuple[type[Part], ...]] = {
-    "perception": (Perception, GroupedPerception, SteerablePerception),
+    "perception": (Perception, GroupedPerception, SteerablePerception, IsotropicPerception),
     "rule": (MLPRule, LinearRule, AttentionRule, MixtureRule, NormedRule),
     "conditioning": (GoalEmbedding,),
     "head": (ImplicitDecoder,),

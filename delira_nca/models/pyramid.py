@@ -14,6 +14,7 @@ from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, 
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.description import arguments_of
 from delira_nca.models.prediction import Prediction
+from delira_nca.models.pyramid_cost import PyramidCost, pyramid_cost
 from delira_nca.models.pyramid_grid import (
     DOWNSCALES,
     Patch,
@@ -23,10 +24,10 @@ from delira_nca.models.pyramid_grid import (
     pad_to,
     shrink,
 )
-from delira_nca.models.pyramid_levels import check_models, described, least_cells, made
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.models.pyramid_levels import check_models, check_size, described, least_cells, made
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
 from delira_nca.models.wiring import entry
-from delira_nca.rollout import trajectory
+from delira_nca.rollout import rollout, trajectory
 from delira_nca.rollout.batch_part import current_part
 from delira_nca.seeding import derive_seed, generator
 
@@ -94,7 +95,9 @@ class PyramidNCA(AbstractPyTorchNetwork):
         super().__init__()
         self.models = nn.ModuleList(levels)
         last = self._last
-        self.dims, self.loss_names = last.dims, last.loss_names
+        self.dims = last.dims
+        if (names := declared_loss_names(last)) is not None and type(self).loss is PyramidNCA.loss:
+            self.loss_names = names
         self.num_image_channels, self.num_hidden_channels = last.num_image_channels, last.num_hidden_channels
         self.num_output_channels, self.num_channels = last.num_output_channels, last.num_channels
         self.scales = interpret_scales(scales, self.dims)
@@ -137,6 +140,64 @@ class PyramidNCA(AbstractPyTorchNetwork):
         """Number of weights that training changes; those of one model for all levels count once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
+    def finetune(self, freeze_head: bool = False) -> None:
+        """Freeze, at every level, all but the rule's last layer and, unless it is to be frozen too, the head.
+
+        The pyramid is in training mode then. :func:`delira_nca.models.finetune` freezes other parts.
+
+        Raises
+        ------
+        ConfigError
+            If a rule is a module of the user's that has no ``freeze()``; nothing is frozen then.
+        """
+        for level in range(len(self.models)):
+            rule = self.model_of(level).rule
+            if not callable(getattr(rule, "freeze", None)):
+                raise ConfigError(
+                    f"rule {type(rule).__name__} of level {level} has no freeze(): freeze its layers by hand"
+                )
+        for level in range(len(self.models)):
+            self.model_of(level).finetune(freeze_head)
+        self.train()
+
+    def cost(
+        self,
+        shape: Sequence[int],
+        steps: Sequence[int] | None = None,
+        *,
+        batch_size: int = 1,
+        memory_budget: int | None = None,
+        patches: bool = False,
+    ) -> PyramidCost:
+        """Count parameters, operations and bytes of a roll-out over all levels; nothing is run.
+
+        Parameters
+        ----------
+        shape : spatial shape of the image.
+        steps : of each level; those that the pyramid was made with by default.
+        batch_size : how many images are rolled out together.
+        memory_budget : bytes that each level may keep for the backward pass; those of the models by default.
+        patches : whether the levels that are trained on patches are counted on them.
+
+        Raises
+        ------
+        ConfigError
+            If a number is out of range, a part of a model is not the package's own or cannot be counted, or patches are
+            asked for and there are none.
+        ShapeError
+            If the shape has another number of axes, or is too small.
+
+        Examples
+        --------
+        >>> from delira_nca.models import presets
+        >>> cost = PyramidNCA(**presets.med_nca(patch_size=64)).cost((256, 256), patches=True)
+        >>> cost.num_parameters, cost.steps, [level.shape for level in cost.levels]
+        (25920, 128, [(64, 64), (64, 64)])
+        """
+        numbers = self._interpret_steps(steps)
+        self._check_shape(tuple(shape))
+        return pyramid_cost(self, shape, numbers, batch_size=batch_size, memory_budget=memory_budget, patches=patches)
+
     # Arguments ----------------------------------------------------------------------------------------------------
 
     def _interpret_steps(self, steps: Sequence[int] | None) -> tuple[int, ...]:
@@ -158,21 +219,17 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return given
 
     def _check_image(self, image: Tensor) -> None:
-        shape, coarsest = tuple(image.shape), self.scales[0]
+        shape = tuple(image.shape)
         if image.dim() != self.dims + 2 or shape[1] != self.num_image_channels:
             raise ShapeError(
                 f"an image of this pyramid is (B, {self.num_image_channels}, {self.dims} spatial axes), not {shape}"
             )
-        for level, scale in enumerate(self.scales):
-            needed = least_cells(self.model_of(level))
-            cells = [-(-size // top) * top // by for size, top, by in zip(shape[2:], coarsest, scale, strict=True)]
-            small = any(n < needed for n in cells) or any(n < s for n, s in zip(shape[2:], coarsest, strict=True))
-            if small:
-                least = tuple(max(top, needed * by) for top, by in zip(coarsest, scale, strict=True))
-                raise ShapeError(
-                    f"an image of {shape[2:]} is {tuple(cells)} cells at scale {scale}: "
-                    f"the pyramid needs at least {needed} along each axis there, and an image of at least {least}"
-                )
+        if not image.is_floating_point():
+            raise ConfigError(f"an image is of floats, not {image.dtype}: one of whole numbers is converted and scaled")
+        self._check_shape(shape[2:])
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        check_size(shape, self.scales, [least_cells(self.model_of(level)) for level in range(len(self.scales))])
 
     # Roll-outs ----------------------------------------------------------------------------------------------------
 
@@ -199,15 +256,16 @@ class PyramidNCA(AbstractPyTorchNetwork):
             else:
                 state = self._carried(state, level, patches[level - 1], patch)
                 state = torch.cat([seen, state[:, self.num_image_channels :]], 1)
-            states = trajectory(
-                state,
-                model,
-                number,
-                keep={number, *(k - done for k in kept if done < k <= done + number)},
-                start=done if len(self.models) == 1 else 0,
-                seed=seed if level == 0 else derive_seed(seed, "level", level),
-                memory_budget=model.memory_budget,
-            )
+            wanted = {number, *(k - done for k in kept if done < k <= done + number)}
+            numbers: dict[str, Any] = {
+                "start": done if len(self.models) == 1 else 0,
+                "seed": seed if level == 0 else derive_seed(seed, "level", level),
+                "memory_budget": model.memory_budget,
+            }
+            if wanted == {number}:  # losses may look into it
+                states = {number: rollout(state, model, number, **numbers)}
+            else:
+                states = trajectory(state, model, number, keep=wanted, **numbers)
             if level == 0 and 0 in kept:
                 states[0] = state
             shown = {done + n: frame for n, frame in states.items() if done + n in kept}
@@ -246,6 +304,9 @@ class PyramidNCA(AbstractPyTorchNetwork):
     def _is_stochastic(self) -> bool:
         models = [self.model_of(level) for level in range(len(self.models))]
         return any(model.fire_rate < 1 or model.update_noise > 0 or model.pad_noise for model in models)
+
+    def _prediction(self, steps: int, state: Tensor) -> Prediction:
+        return self._last._prediction(steps, state)
 
     def forward_batch(
         self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
@@ -339,16 +400,32 @@ class PyramidNCA(AbstractPyTorchNetwork):
         """Losses of the finest level's model."""
         return self._last.loss(prediction, label)
 
-    def metrics(self, pred: Prediction, label: Tensor) -> dict[str, float]:
-        """Metrics of the finest level's model."""
-        return self._last.metrics(pred, label)
+    @property
+    def metrics(self) -> Any:
+        """Metrics of the finest level's model, to be called, or by name where it has them by name."""
+        return self._last.metrics
+
+    @property
+    def validation_metric(self) -> str | None:
+        """Name of the metric that says how good the finest level's model is."""
+        return self._last.validation_metric
+
+    @property
+    def validation_mode(self) -> str:
+        """Which way that metric is better, as the finest level's model says; highest where it says nothing."""
+        return str(getattr(self._last, "validation_mode", "highest"))
+
+    @property
+    def plot_function(self) -> Any:
+        """What draws predictions: the finest level's model's."""
+        return self._last.plot_function
 
     def validate(
         self, image: Tensor, label: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0
     ) -> tuple[dict[str, float], Prediction]:
         """Predict, and measure against the label."""
         prediction = self.predict(image, steps, seed=seed)
-        return self.metrics(prediction, label.to(self.device)), prediction
+        return self._last.metrics(prediction, label.to(self.device)), prediction
 
     # Description --------------------------------------------------------------------------------------------------
 

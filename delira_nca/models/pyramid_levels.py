@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from delira_nca.errors import ConfigError
+from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.by_path import class_of_package
 
-__all__ = ["check_models", "described", "least_cells", "made"]
+__all__ = ["check_models", "check_size", "described", "least_cells", "made"]
 
 
 def check_models(models: Sequence[Any], levels: int) -> None:
@@ -37,6 +37,48 @@ def check_models(models: Sequence[Any], levels: int) -> None:
     for level, model in enumerate(models[:-1]):
         if model.head is not None:
             raise ConfigError(f"the head of level {level} would never be asked: only the last model may have one")
+
+
+def check_size(shape: tuple[int, ...], scales: Sequence[tuple[int, ...]], fewest: Sequence[int]) -> None:
+    """Refuse an image that is too small for a level of a pyramid.
+
+    Parameters
+    ----------
+    shape : spatial shape of the image.
+    scales : of the levels, for each axis, from coarse to fine.
+    fewest : cells along each axis that a level needs.
+
+    Raises
+    ------
+    ShapeError
+        If the image has other axes, is smaller than one cell of the coarsest level, or has too few cells somewhere.
+
+    Examples
+    --------
+    >>> check_size((9, 3), [(4, 4), (1, 1)], [2, 2])
+    Traceback (most recent call last):
+    delira_nca.errors.ShapeError: an image of (9, 3) is smaller than one cell of the coarsest level, ...
+    """
+    top = scales[0]
+    if len(shape) != len(top):
+        raise ShapeError(f"an image of this pyramid has {len(top)} spatial axes, not {len(shape)}: {shape}")
+    blocks = [
+        max(-(-n * scale[axis] // top[axis]) for n, scale in zip(fewest, scales, strict=True))
+        for axis in range(len(top))
+    ]
+    least = tuple(max(by, (n - 1) * by + 1) for n, by in zip(blocks, top, strict=True))
+    if any(size < by for size, by in zip(shape, top, strict=True)):
+        raise ShapeError(
+            f"an image of {shape} is smaller than one cell of the coarsest level, which is {top}: this pyramid takes "
+            f"images of at least {least}"
+        )
+    for scale, needed in zip(scales, fewest, strict=True):
+        cells = tuple(-(-size // by) * by // fine for size, by, fine in zip(shape, top, scale, strict=True))
+        if min(cells) < needed:
+            raise ShapeError(
+                f"an image of {shape} is {cells} cells at scale {scale}, whose padding needs at least {needed} along "
+                f"each axis: this pyramid takes images of at least {least}"
+            )
 
 
 def least_cells(model: BasicNCAModel) -> int:

@@ -14,7 +14,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "AbstractNetworkTrainer": "abstract_trainer",
-        "Pool": "pool",
+        "Pool": "ncalab.pool",
         "PyTorchNetworkTrainer": "pytorch_trainer",
         "SamplePool": "pool",
         "create_optims_default_pytorch": "optimizers",

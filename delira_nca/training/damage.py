@@ -9,21 +9,12 @@ import torch
 from torch import Tensor
 
 from delira_nca.errors import require_choice
+from delira_nca.evaluation.holes import ball
 
 __all__ = ["DAMAGES", "Damage", "apply_damage", "disc", "half", "mixed", "rectangle"]
 
 Damage = Callable[[np.random.Generator, Sequence[int]], Tensor]
 """Makes a bool tensor of a spatial shape, True where cells are destroyed."""
-
-
-def _coordinates(shape: Sequence[int]) -> list[Tensor]:
-    """Coordinate of each cell along each axis, from -1 to 1, ready to broadcast."""
-    axes = []
-    for axis, size in enumerate(shape):
-        view = [1] * len(shape)
-        view[axis] = size
-        axes.append(torch.linspace(-1, 1, size).view(view))
-    return axes
 
 
 def disc(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
@@ -40,17 +31,14 @@ def disc(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
     (torch.bool, True)
     """
     centre, radius = rng.uniform(-0.5, 0.5, len(shape)), rng.uniform(0.1, 0.4)
-    squares = [(x - float(c)).square() for x, c in zip(_coordinates(shape), centre, strict=True)]
-    hole = squares[0]
-    for square in squares[1:]:
-        hole = hole + square
-    return hole < radius**2
+    return ball(shape, centre, radius)
 
 
 def half(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
     """One half of the grid, before or behind the middle of a random axis."""
     axis, sign = int(rng.integers(len(shape))), float(rng.choice([-1.0, 1.0]))
-    return (_coordinates(shape)[axis] * sign > 0).expand(*shape).clone()
+    view = [-1 if other == axis else 1 for other in range(len(shape))]
+    return (torch.linspace(-1, 1, shape[axis]).view(view) * sign > 0).expand(*shape).clone()
 
 
 def rectangle(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:

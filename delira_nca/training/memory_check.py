@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from torch import Tensor
 from delira_nca.errors import ConfigError, MemoryBudgetError
 from delira_nca.machine import available_memory
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.model import Model
 from delira_nca.models.precision import Precision
+from delira_nca.models.pyramid import PyramidNCA
+from delira_nca.models.pyramid_cost import pyramid_cost
 from delira_nca.rollout import native_library
 from delira_nca.rollout.backends import BACKENDS, choose
 from delira_nca.rollout.cost import RolloutCost, format_bytes
@@ -22,15 +26,22 @@ from delira_nca.rollout.job import Job
 
 __all__ = ["MemoryCheck"]
 
-_ROUTINE = ("closure", "forward_batch", "forward", "prepare_input", "_state_of", "plain", "cost")
+_ROUTINES: dict[type[Any], tuple[str, ...]] = {
+    BasicNCAModel: ("closure", "forward_batch", "forward", "prepare_input", "_state_of", "plain", "cost"),
+    PyramidNCA: ("closure", "forward_batch", "_roll", "_carried", "_jittered", "_draw_patches"),
+    Model: ("closure", "forward_batch", "_activated"),
+}
+"""What decides which roll-outs a training step is made of."""
 
 
 class MemoryCheck:
     """Refuses batches that cannot fit, once for each shape and number of steps.
 
-    What is compared with the memory that is there is the least that the roll-out can do with, whatever the states
-    hold: a training that might fit is never refused. Networks with a training step of their own are let through, and
-    so is everything where the memory that is left cannot be read.
+    What is compared with the memory that is there is the least that a roll-out can do with, whatever the states hold:
+    a training that might fit is never refused. Of a pyramid that is the least of each level alone, of a
+    :class:`~delira_nca.models.Model` that of its architecture; states that losses look at on the way come on top, and
+    are not counted. Networks with a training step of their own are let through, and so is everything where the memory
+    that is left cannot be read.
     """
 
     def __init__(self) -> None:
@@ -45,70 +56,134 @@ class MemoryCheck:
             With what is needed, what is there, and what would fit.
         """
         data = batch.get("data")
-        key = (getattr(data, "shape", None), getattr(network, "training_timesteps", None))
+        automaton = network.architecture if isinstance(network, Model) else network
+        key = (getattr(data, "shape", None), *(getattr(automaton, n, None) for n in ("training_timesteps", "steps")))
         if key == self._passed:
             return
-        if isinstance(data, Tensor) and data.dim() > 2 and _counts_its_own_training(network):
-            _check(network, data, precision)
+        if isinstance(data, Tensor) and data.dim() > 2:
+            needs = [need for rollout in _rollouts(network, data) if (need := _need(rollout, data, precision))]
+            if needs:
+                _check(needs, data.device, precision)
         self._passed = key
 
 
-def _counts_its_own_training(network: Any) -> bool:
-    """Whether a training step is one roll-out of the whole batch, whose cost the network knows."""
+@dataclass(frozen=True)
+class _Rollout:
+    """One roll-out of a training step."""
+
+    model: BasicNCAModel
+    shape: tuple[int, ...]
+    steps: int
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What one roll-out takes."""
+
+    rollout: _Rollout
+    job: Job
+    cost: RolloutCost
+    backend: str
+
+    @property
+    def least(self) -> int:
+        return self.cost.memory[self.backend].training_least
+
+    def fits(self, left: int, size: int | None = None, steps: int | None = None, budget: int | None = None) -> bool:
+        cost, model = self.cost, self.rollout.model
+        changed = model.cost(
+            cost.shape,
+            cost.steps if steps is None else steps,
+            batch_size=cost.batch_size if size is None else size,
+            memory_budget=(budget := cost.memory_budget if budget is None else budget),
+        )
+        return budget >= changed.least_memory_budget and changed.memory[self.backend].training_least <= left
+
+
+def _rollouts(network: Any, data: Tensor) -> Iterator[_Rollout]:
+    """Roll-outs of a training step; none, where they or their costs are not certain."""
+    if not _is_certain(network):
+        return
+    if isinstance(network, Model):
+        yield from _rollouts(network.architecture, data)
+    elif isinstance(network, PyramidNCA):
+        patches = network.patch_size is not None
+        steps = [n + int(network.jitter * n) for n in network.steps]
+        try:
+            cost = pyramid_cost(network, data.shape[2:], steps, batch_size=1, memory_budget=None, patches=patches)
+        except ConfigError:  # the roll-out will say so, or a level has a part whose cost cannot be counted
+            return
+        for number, level in enumerate(cost.levels):
+            if _is_certain(model := network.model_of(number)):
+                yield _Rollout(model, level.shape, level.steps, f"at level {number} of the pyramid, ")
+    else:
+        timesteps = network.training_timesteps
+        steps_ = timesteps[1] - 1 if isinstance(timesteps, (tuple, list)) else int(timesteps)
+        yield _Rollout(network, tuple(data.shape[2:]), steps_)
+
+
+def _is_certain(network: Any) -> bool:
+    """Whether a training step is that of the package's own classes."""
+    kind = next((kind for kind in _ROUTINES if isinstance(network, kind)), None)
     return (
-        isinstance(network, BasicNCAModel)
+        kind is not None
         and not network._forward_pre_hooks
-        and all(getattr(type(network), n) is getattr(BasicNCAModel, n) and n not in vars(network) for n in _ROUTINE)
+        and all(getattr(type(network), n) is getattr(kind, n) and n not in vars(network) for n in _ROUTINES[kind])
     )
 
 
-def _check(network: BasicNCAModel, data: Tensor, precision: Precision) -> None:
-    timesteps = network.training_timesteps
-    steps = timesteps[1] - 1 if isinstance(timesteps, (tuple, list)) else int(timesteps)
-    size, shape = len(data), tuple(data.shape[2:])
-    state = torch.empty((), dtype=data.dtype, device=data.device).expand(size, network.num_channels, *shape)
-    job = Job(state, network, steps, (steps,), memory_budget=network.memory_budget)
+def _need(rollout: _Rollout, data: Tensor, precision: Precision) -> _Need | None:
+    """What a roll-out takes; None where nobody can say."""
+    model, size = rollout.model, len(data)
+    state = torch.empty((), dtype=data.dtype, device=data.device).expand(size, model.num_channels, *rollout.shape)
+    job = Job(state, model, rollout.steps, (rollout.steps,), memory_budget=model.memory_budget)
     with torch.enable_grad(), precision.autocast():
         try:
             backend = choose(job).name
-            cost = network.cost(shape, steps, batch_size=size)
+            cost = model.cost(rollout.shape, rollout.steps, batch_size=size)
         except ConfigError:  # the roll-out will say so, or it has a part whose cost cannot be counted
-            return
-        if backend not in cost.memory or (backend == "reference" and precision.mixed):
-            return
-        least, left = cost.memory[backend].training_least, _left(data.device)
-        if left is not None and least > left:
-            _give_back(data.device)
-            left = _left(data.device)
-        if left is None or least <= left:
-            return
-        ways = list(_ways_out(network, job, cost, backend, left))
+            return None
+    known = backend in cost.memory and not (backend == "reference" and precision.mixed)
+    return _Need(rollout, job, cost, backend) if known else None
+
+
+def _check(needs: Sequence[_Need], device: torch.device, precision: Precision) -> None:
+    most = max(needs, key=lambda need: need.least)
+    left = _left(device)
+    if left is not None and most.least > left:
+        _give_back(device)
+        left = _left(device)
+    if left is None or most.least <= left:
+        return
+    with torch.enable_grad(), precision.autocast():
+        ways = list(_ways_out([need for need in needs if need.least > left], left))
+    rollout, size = most.rollout, most.cost.batch_size
     raise MemoryBudgetError(
-        f"training on {steps} steps of a batch of {size} x {shape} needs at least {format_bytes(least)} on back end "
-        f"{backend!r}, and {format_bytes(left)} are available on {data.device}. "
+        f"training on {rollout.steps} steps of a batch of {size} x {rollout.shape} needs {rollout.place}at least "
+        f"{format_bytes(most.least)} on back end {most.backend!r}, and {format_bytes(left)} are available on {device}. "
         f"What would fit: {', or '.join(ways) or 'a smaller grid'}"
     )
 
 
-def _ways_out(network: BasicNCAModel, job: Job, cost: RolloutCost, backend: str, left: int) -> Iterator[str]:
-    """Changes of one thing each with which the training fits."""
-
-    def fits(size: int = cost.batch_size, steps: int = cost.steps, budget: int = cost.memory_budget) -> bool:
-        changed = network.cost(cost.shape, steps, batch_size=size, memory_budget=budget)
-        return budget >= changed.least_memory_budget and changed.memory[backend].training_least <= left
-
-    if size := _largest(lambda n: fits(size=n), cost.batch_size):
+def _ways_out(needs: Sequence[_Need], left: int) -> Iterator[str]:
+    """Changes of one thing each with which the training fits, of roll-outs that do not."""
+    if size := _largest(lambda n: all(need.fits(left, size=n) for need in needs), needs[0].cost.batch_size):
         yield f"a batch of {size}"
-    if steps := _largest(lambda n: fits(steps=n), cost.steps):
+    if len(needs) > 1:
+        return
+    (need,) = needs
+    cost = need.cost
+    if steps := _largest(lambda n: need.fits(left, steps=n), cost.steps):
         yield f"{steps} steps"
     budget = cost.memory_budget // 2
-    while budget > cost.least_memory_budget and not fits(budget=budget):
+    while budget > cost.least_memory_budget and not need.fits(left, budget=budget):
         budget //= 2
     if budget > cost.least_memory_budget:
         yield f"a memory_budget of {budget} bytes"
     for name, other in BACKENDS.items():
-        lighter = name != backend and name in cost.memory and cost.memory[name].training_least <= left
-        if lighter and other.unavailable() is None and other.refusal(job) is None:
+        lighter = name != need.backend and name in cost.memory and cost.memory[name].training_least <= left
+        if lighter and other.unavailable() is None and other.refusal(need.job) is None:
             yield f"set_backend({name!r})"
 
 

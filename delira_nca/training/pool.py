@@ -15,7 +15,7 @@ from delira_nca.training.damage import Damage, apply_damage
 from delira_nca.training.distributed.ranks import ALONE, Ranks
 from delira_nca.training.living_cells import pack_states, unpack_states
 
-__all__ = ["Draw", "Pool", "SamplePool"]
+__all__ = ["Draw", "SamplePool"]
 
 
 @dataclass(frozen=True)
@@ -256,89 +256,3 @@ class SamplePool:
         self.states, self.losses = unpack_states(state["states"], self._held), state["losses"].clone()
         self.slots = {k: (v[self._held] if len(v) == len(self) else v).clone() for k, v in slots.items()}
         self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]
-
-
-class Pool:
-    """The pool with NCALab's face: ``sample(seed)`` before a roll-out, ``update(batch)`` after it.
-
-    Parameters
-    ----------
-    n_seed : so many of each batch are seeds.
-    damage : whether samples are damaged.
-    p_damage : probability that a sample that is no seed is damaged.
-    capacity : number of states kept; NCALab keeps only the batch before.
-    rng_seed : see :class:`SamplePool`.
-
-    Examples
-    --------
-    >>> pool = Pool(n_seed=1)
-    >>> seed = torch.ones(4, 16, 8, 8)
-    >>> batch = pool.sample(seed)
-    >>> pool.update(batch * 2, losses=torch.tensor([0.4, 0.3, 0.2, 0.1]))
-    >>> pool.sample(seed).shape
-    torch.Size([4, 16, 8, 8])
-    """
-
-    def __init__(
-        self, n_seed: int = 1, damage: bool = False, p_damage: float = 0.2, *, capacity: int = 256, rng_seed: int = 0
-    ) -> None:
-        if not 0.0 <= p_damage <= 1.0:
-            raise ConfigError(f"p_damage is a probability, from 0 to 1, not {p_damage!r}")
-        self.n_seed, self.damage, self.p_damage = n_seed, damage, p_damage
-        self.capacity, self.rng_seed = capacity, rng_seed
-        self.pool: SamplePool | None = None
-        self._draw: Draw | None = None
-
-    @property
-    def batch(self) -> Tensor | None:
-        """The states drawn last, None before the first draw."""
-        return None if self._draw is None else self._draw.states
-
-    def sample(self, seed: Tensor) -> Tensor:
-        """Draw a batch of states, of which ``n_seed`` are seeds.
-
-        Parameters
-        ----------
-        seed : (B, C, *spatial) seeds, all alike; the first fills the pool at the first call.
-
-        Raises
-        ------
-        ConfigError
-            If the pool is smaller than the batch.
-        """
-        if self.pool is None:
-            self.pool = SamplePool(seed[0], self.capacity, rng_seed=self.rng_seed)
-        num_damaged = 0
-        if self.damage:
-            rng = generator(self.rng_seed, "damage", self.pool.num_draws)
-            num_damaged = int(rng.binomial(max(len(seed) - self.n_seed, 0), self.p_damage))
-        draw = self.pool.sample(len(seed), num_seeds=self.n_seed, num_damaged=num_damaged, damage="rectangle")
-        self._draw = draw
-        return draw.states.to(seed.device)
-
-    def update(self, batch: Tensor, losses: Tensor | None = None) -> None:
-        """Write the batch that became of the last draw back.
-
-        Parameters
-        ----------
-        batch : (B, C, *spatial).
-        losses : (B,), so that the worst are replaced by the seed; without them the draw's order, a random one, decides.
-
-        Raises
-        ------
-        ConfigError
-            If nothing was drawn.
-        """
-        if self.pool is None or self._draw is None:
-            raise ConfigError("update() of a pool of which nothing was drawn: call sample(seed) first")
-        self.pool.commit(self._draw.indices, batch, losses=losses)
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the pool; empty before the first draw."""
-        return {} if self.pool is None else {**self.pool.state_dict(), "seed": self.pool.seed}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
-        if state:
-            self.pool = SamplePool(state["seed"], state["states"]["shape"][0], rng_seed=state["rng_seed"])
-            self.pool.load_state_dict(state)

@@ -8,6 +8,7 @@ from delira_nca.visualization.crop import crop_to_life
 from delira_nca.visualization.curves import save_curves
 from delira_nca.visualization.film import film_strip, save_film, save_picture
 from delira_nca.visualization.overlay import save_overlay
+from delira_nca.visualization.scatter import save_scatter
 
 if TYPE_CHECKING:
     from delira_nca.visualization.visual import Visual, VisualRows
@@ -21,6 +22,7 @@ __all__ = [
     "save_film",
     "save_overlay",
     "save_picture",
+    "save_scatter",
     "to_rgb",
 ]
 

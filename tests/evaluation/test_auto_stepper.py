@@ -120,7 +120,8 @@ def test_a_state_that_is_no_number_never_rests():
     model = BasicNCAModel(
         num_image_channels=1, num_hidden_channels=1, perception=Perception("identity"), rule=Explode(), fire_rate=1.0
     )
-    assert AutoStepper(1, 12, 3)(model, images(1)).converged.tolist() == [False]
+    for relative in (False, True):
+        assert AutoStepper(1, 12, 3, relative=relative)(model, images(1)).converged.tolist() == [False]
 
 
 def test_relative_changes_are_divided_by_the_value():

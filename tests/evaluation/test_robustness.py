@@ -76,6 +76,8 @@ def test_regeneration_is_known_for_a_pattern_that_heals(target, zeros):
     assert report.regeneration_score == pytest.approx(sum(row.score for row in report.regeneration) / 8)
     assert report.regeneration_score > 0.8
     assert report.persistence_ratio == 1.0
+    recovered = sum(row.recovered for row in report.regeneration)
+    assert report.recovery_ratio == pytest.approx(recovered / (8 * grown), rel=1e-3)
 
 
 def test_the_score_tells_healing_from_standing_still_and_from_decay(target):
@@ -91,6 +93,7 @@ def test_the_score_tells_healing_from_standing_still_and_from_decay(target):
 def test_a_pattern_that_explodes_is_infinitely_bad(target):
     report = robustness_report(grower(Drift(float("inf"))), target, 2)
     assert all(row.error == math.inf for row in report.persistence)
+    assert report.persistence_ratio == report.recovery_ratio == math.inf
     assert report.regeneration_score is None
 
 

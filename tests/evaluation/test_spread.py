@@ -98,3 +98,20 @@ def test_one_run_has_no_spread(function):
         function(torch.zeros(1, 1, 1, 4))
     with pytest.raises(ShapeError, match="predictions are"):
         function(torch.zeros(2, 4))
+
+
+def test_a_prediction_that_is_no_number_is_never_certain(noise):
+    predictions = noise(4, 3, 2, 5, 5).sigmoid()
+    whole = {f: f(predictions) for f in (nqm, pairwise_dice, disagreement)}
+    predictions[2, 1, 0, 3, 4] = torch.nan
+    for function in (nqm, pairwise_dice):
+        found = function(predictions)
+        assert found[1, 0].isnan()
+        found[1, 0] = whole[function][1, 0]
+        assert torch.equal(found, whole[function])  # of other images and channels nothing changes
+    assert disagreement(predictions).isnan().nonzero().tolist() == [[1, 0, 3, 4]]
+    assert pairwise_dice(predictions, exclusive=True).isnan().nonzero().tolist() == [[1, 0], [1, 1]]
+    nothing = torch.full((3, 1, 1, 2), torch.nan)
+    assert all(function(nothing).isnan().all() for function in whole)
+    with pytest.raises(ConfigError, match="not between 0 and 1"):
+        entropy(predictions)

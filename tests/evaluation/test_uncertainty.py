@@ -109,3 +109,14 @@ def test_one_prediction_has_no_spread(randomise, estimator, name):
 def test_a_model_that_records_nothing_has_no_last_steps():
     with pytest.raises(ConfigError, match=r"Linear has no record"):
         MCMC(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("estimator", [NQM, MCMC])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_an_automaton_that_gives_no_numbers_is_not_sure_of_itself(randomise, noise, estimator, normalize):
+    model = automaton(randomise)
+    with torch.no_grad():
+        model.rule.last.weight.fill_(torch.nan)
+    found = estimator(model, 3, normalize=normalize).estimate(noise(2, 1, 8, 8))
+    assert found.score.isnan().all()
+    assert found.heatmap.isnan().any()

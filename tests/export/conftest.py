@@ -12,22 +12,31 @@ import numpy as np
 import pytest
 import torch
 
+from delira_nca.errors import ExportError
 from delira_nca.export import to_html
 from delira_nca.export.assemble import script
-from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, presets
+from delira_nca.export.cell import describe_cell
+from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, build_model, presets
 from delira_nca.models.perception import PADDINGS, FullFilters, LearnedFilters
 from delira_nca.models.rule import _NONLINEARITIES
 
 # Automata that the engines have to compute ----------------------------------------------------------------------------
 
 SQUARE, WIDE, TALL = (9, 9), (7, 11), (12, 6)
-SHOWN_PRESETS = ("growing", "isotropic", "micro_texture", "persistent", "regenerating", "texture")
 KERNEL_5 = (LearnedFilters(2, 5, bias=True), FullFilters(1, 6, 5))
+
+
+def is_shown(preset):
+    try:
+        describe_cell(build_model(preset))
+    except ExportError:  # for which test_cell.py has a list
+        return False
+    return True
 
 
 def all_cells():
     """Name to (arguments of the model, grid)."""
-    cells = {f"preset {name}": (getattr(presets, name)(), SQUARE) for name in SHOWN_PRESETS}
+    cells = {f"preset {name}": (getattr(presets, name)(), SQUARE) for name in presets.__all__ if is_shown(name)}
 
     def add(name, grid=SQUARE, **changes):
         cells[name] = (presets.growing(**{"rule": MLPRule(24), **changes}), grid)
@@ -224,6 +233,35 @@ def as_state():
         return torch.from_numpy(values).view(*grid, channels).permute(2, 0, 1).unsqueeze(0)
 
     return read
+
+
+# Roll-outs ------------------------------------------------------------------------------------------------------------
+
+ROLL_OUT = """
+  const cell = new Cell(given.cell);
+  const engine = new JavaScriptEngine(cell, ...given.grid);
+  if (given.angle !== undefined) engine.turn(given.angle);
+  engine.write(0, 0, engine.width, engine.height, floats(given.state));
+  const kept = [];
+  for (let t = 0; t < Math.max(...given.keep); ++t) {
+    engine.step(t + given.start, { seed: given.seed, fireRate: given.fireRate ?? cell.fireRate });
+    if (given.keep.includes(t + 1)) kept.push(text(engine.read(0, 0, engine.width, engine.height)));
+  }
+  return kept;
+"""
+
+
+@pytest.fixture(scope="module")
+def roll_out(node, as_text, as_state):
+    """States of the engine after chosen numbers of steps."""
+
+    def run(model, x, keep=(1,), seed=0, start=0, weights="float32", **options):
+        grid = list(x.shape[2:])
+        given = {"cell": describe_cell(model, weights), "grid": grid, "state": as_text(x)}
+        kept = node(ROLL_OUT, **given, keep=list(keep), seed=seed, start=start, **options)
+        return {steps: as_state(state, model.num_channels, grid) for steps, state in zip(keep, kept, strict=True)}
+
+    return run
 
 
 # Pages in a browser ---------------------------------------------------------------------------------------------------

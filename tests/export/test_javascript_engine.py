@@ -20,32 +20,6 @@ from delira_nca.rollout.masks import fire_threshold
 SEEDS = (0, 1, 12345, 2**31 - 1, 2**31, 3_000_000_000, 2**32 - 1)
 STEPS = (0, 1, 7, 95, 100_000, 2**31, 2**32 - 1)
 
-ROLL_OUT = """
-  const cell = new Cell(given.cell);
-  const engine = new JavaScriptEngine(cell, ...given.grid);
-  if (given.angle !== undefined) engine.turn(given.angle);
-  engine.write(0, 0, engine.width, engine.height, floats(given.state));
-  const kept = [];
-  for (let t = 0; t < Math.max(...given.keep); ++t) {
-    engine.step(t + given.start, { seed: given.seed, fireRate: given.fireRate ?? cell.fireRate });
-    if (given.keep.includes(t + 1)) kept.push(text(engine.read(0, 0, engine.width, engine.height)));
-  }
-  return kept;
-"""
-
-
-@pytest.fixture(scope="module")
-def roll_out(node, as_text, as_state):
-    """States of the engine after chosen numbers of steps."""
-
-    def run(model, x, keep=(1,), seed=0, start=0, weights="float32", **options):
-        grid = list(x.shape[2:])
-        given = {"cell": describe_cell(model, weights), "grid": grid, "state": as_text(x)}
-        kept = node(ROLL_OUT, **given, keep=list(keep), seed=seed, start=start, **options)
-        return {steps: as_state(state, model.num_channels, grid) for steps, state in zip(keep, kept, strict=True)}
-
-    return run
-
 
 def reference(model, x, keep=(1,), seed=0, start=0):
     with using_backend("reference"), torch.no_grad():

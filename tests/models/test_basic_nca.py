@@ -494,6 +494,15 @@ def test_states_that_do_not_fit_are_refused(shape):
         model.predict(torch.zeros(shape), 2)
 
 
+@pytest.mark.parametrize("channels", [2, 7])
+def test_an_image_of_whole_numbers_is_refused(channels):
+    x = torch.zeros(1, channels, 5, 5, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match=r"a state is of floats, not torch\.uint8: .* converted and scaled"):
+        small().predict(x, 2)
+    with pytest.raises(ConfigError, match=r"not torch\.uint8"):
+        small().forward_batch({"data": x}, train=True)
+
+
 def test_a_batch_without_data_is_refused():
     with pytest.raises(UnknownNameError, match="Known: 'dta', 'label'. Did you mean 'dta'"):
         small().forward_batch({"dta": torch.zeros(1, 2, 5, 5), "label": 0})

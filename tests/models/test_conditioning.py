@@ -24,7 +24,7 @@ def model(randomise):
 
 @pytest.fixture
 def seeds():
-    return make_seed(21, (9, 9), first_channel=4).repeat(3, 1, 1, 1)
+    return make_seed(21, (9, 9)).repeat(3, 1, 1, 1)
 
 
 def test_two_goals_make_two_states_of_one_seed(model, seeds):
@@ -73,7 +73,7 @@ def test_what_is_told_is_an_offset_of_the_hidden_channels(noise, randomise):
 
 
 def test_space_without_life_is_left_out_with_the_same_result(model, noise):
-    seed = make_seed(21, (20, 20), first_channel=4).repeat(2, 1, 1, 1).requires_grad_()
+    seed = make_seed(21, (20, 20)).repeat(2, 1, 1, 1).requires_grad_()
     cell = model.told(torch.tensor([0, 2]), 2)
     assert cell.skips_dead_space
     whole = model.told(torch.tensor([0, 2]), 2)

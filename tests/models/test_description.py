@@ -9,6 +9,7 @@ from delira_nca.models import (
     BasicNCAModel,
     GroupedPerception,
     InputMask,
+    IsotropicPerception,
     LinearRule,
     MixtureRule,
     MLPRule,
@@ -19,6 +20,7 @@ from delira_nca.models import (
 OPTIONS = {
     "steerable by gradient": {"perception": SteerablePerception("gradient", laplacian=False, padding="reflect")},
     "steerable, scaled": {"perception": SteerablePerception(sobel_scale=1.0), "alive": AliveMask(num_spared=2)},
+    "steepness": {"perception": IsotropicPerception(laplacian=False, padding="reflect", sobel_scale=2.0)},
     "grouped": {"perception": GroupedPerception((2, 8, 6), padding="zeros", sobel_scale=2.0)},
     "scaled Sobel": {"perception": Perception("sobel", sobel_scale=8.0)},
     "not zero": {"rule": MLPRule((4, 3), zero_init=False)},

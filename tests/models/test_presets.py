@@ -211,7 +211,7 @@ def test_a_steerable_automaton_commutes_with_turning_it_and_its_angles(noise, ra
 
 def test_conditional_is_the_model_of_its_authors():
     model = build_model("conditional")
-    assert (model.num_channels, model.num_fixed_channels, model.alive.channel) == (21, 0, 4)
+    assert (model.num_channels, model.num_fixed_channels, model.alive.channel) == (21, 0, 3)
     assert model.rule.hidden_sizes == (64, 64)
     assert model.rule.last.bias is None
     assert model.rule.last.weight.abs().max() > 0  # not zero at the start

@@ -7,6 +7,7 @@ from delira_nca.errors import ConfigError, ShapeError, UnknownKeywordError, Unkn
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, CascadeNCA, LearnedFilters, Model, Perception, PyramidNCA, presets
 from delira_nca.models.build import build_model
+from delira_nca.models.pytorch_network import declared_loss_names
 from delira_nca.rollout import using_backend
 from delira_nca.rollout.batch_part import BatchPart, at_part
 
@@ -372,9 +373,12 @@ def test_models_that_do_not_fit_each_other_are_refused():
     [
         (
             (1, 1, 4, 16),
-            r"an image of \(4, 16\) is \(1, 4\) cells at scale \(4, 4\): .* at least 2 .* at least \(8, 8\)",
+            r"an image of \(4, 16\) is \(1, 4\) cells at scale \(4, 4\), .* at least 2 .* at least \(5, 5\)",
         ),
-        ((1, 1, 3, 16), r"at least \(8, 8\)"),
+        (
+            (1, 1, 3, 16),
+            r"an image of \(3, 16\) is smaller than one cell of the coarsest level, which is \(4, 4\): .* \(5, 5\)",
+        ),
         ((1, 2, 16, 16), r"an image of this pyramid is \(B, 1, 2 spatial axes\), not \(1, 2, 16, 16\)"),
         ((1, 5, 16, 16), r"not \(1, 5, 16, 16\)"),
         ((1, 1, 16), r"not \(1, 1, 16\)"),
@@ -389,8 +393,21 @@ def test_images_that_do_not_fit_are_refused_with_their_numbers(pyramid, shape, m
 def test_without_reflection_one_coarse_cell_is_enough(pyramid, noise):
     network = pyramid(of={"filter_padding": "zeros"})
     assert network.predict(noise(1, 1, 4, 4)).pred.shape == (1, 1, 4, 4)
-    with pytest.raises(ShapeError, match=r"\(3, 4\) is \(1, 1\) cells at scale \(4, 4\)"):
+    with pytest.raises(ShapeError, match=r"\(3, 4\) is smaller than one cell .* \(4, 4\): .* at least \(4, 4\)"):
         network.predict(noise(1, 1, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("scales", "kernel", "least"),
+    [((4, 2, 1), 3, (5, 5)), ((4, 2, 1), 7, (13, 13)), (((4, 1), 1), 3, (5, 2)), (((2, 4), (1, 2), 1), 5, (5, 9))],
+)
+def test_the_smallest_image_that_a_message_names_is_taken_and_no_smaller_one(pyramid, noise, scales, kernel, least):
+    network = pyramid(scales=scales, steps=(1,) * len(scales), of={"kernel_size": kernel})
+    assert network.predict(noise(1, 1, *least)).pred.shape[2:] == least
+    for axis in (0, 1):
+        small = [size - (axis == place) for place, size in enumerate(least)]
+        with pytest.raises(ShapeError, match=rf"this pyramid takes images of at least \({least[0]}, {least[1]}\)"):
+            network.predict(noise(1, 1, *small))
 
 
 def test_patches_that_do_not_fit_are_refused_with_their_numbers(pyramid, noise):
@@ -427,6 +444,107 @@ def test_a_pyramid_takes_its_own_loss_and_metrics_from_its_finest_model(pyramid,
     assert metrics == {"mse": float(mse(prediction.pred, torch.zeros(1, 1, 8, 8)))}
     assert network.loss_names == ("total", "mse")
     assert network.loss(prediction, torch.zeros(1, 1, 8, 8))["total"].item() == metrics["mse"]
+
+
+class _OwnLoss(BasicNCAModel):
+    def loss(self, prediction, label):
+        error = mse(prediction.pred, label)
+        return {"total": 2 * error, "doubled": error}
+
+
+class _NamedLoss(_OwnLoss):
+    loss_names = ("total", "doubled")
+
+
+class _PyramidOfItsOwnLoss(PyramidNCA):
+    def loss(self, prediction, label):
+        return {"total": mse(prediction.pred, label), "own": mse(prediction.pred, label)}
+
+
+@pytest.mark.parametrize(
+    ("model", "pyramid", "names", "losses"),
+    [
+        (BasicNCAModel, PyramidNCA, ("total", "mse"), {"mse"}),
+        (_OwnLoss, PyramidNCA, None, {"doubled"}),
+        (_NamedLoss, PyramidNCA, ("total", "doubled"), {"doubled"}),
+        (BasicNCAModel, _PyramidOfItsOwnLoss, None, {"own"}),
+    ],
+)
+def test_a_pyramid_says_of_its_losses_what_its_finest_model_says(noise, model, pyramid, names, losses):
+    arguments = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
+    network = pyramid(model(**arguments), [2, 1], [1, 1])
+    assert declared_loss_names(network) == names
+    batch = {"data": noise(1, 1, 8, 8), "label": noise(1, 1, 8, 8)}
+    _, found, _ = network.closure(network, batch, {}, {}, {})
+    assert set(found) == {"loss", *losses}
+
+
+def test_only_the_last_layers_of_all_levels_are_finetuned(pyramid):
+    network = pyramid(3)
+    network.eval().finetune()
+    free = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert free == {name for name, _ in network.named_parameters() if ".rule.last." in name}
+    assert len({name.split(".")[1] for name in free}) == 3
+    assert all(module.training for module in network.modules())
+    assert network.num_trainable_parameters() == 3 * network.models[0].rule.last.weight.numel()
+
+
+@pytest.mark.parametrize("freeze_head", [False, True])
+def test_the_head_of_the_finest_level_is_finetuned_unless_it_is_frozen(freeze_head):
+    network = CascadeNCA(level(head=nn.Conv2d(3, 2, 1)), [2, 1], [1, 1], single_model=False)
+    network.finetune(freeze_head)
+    assert {p.requires_grad for p in network.models[1].head.parameters()} == {not freeze_head}
+
+
+def test_a_rule_that_cannot_freeze_itself_leaves_all_levels_as_they_were(pyramid):
+    network = pyramid(2, scales=(2, 1), steps=(1, 1))
+    network.models[1].rule = nn.Sequential(network.models[1].rule)
+    with pytest.raises(ConfigError, match=r"rule Sequential of level 1 has no freeze\(\)"):
+        network.finetune()
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_cost_of_a_pyramid_is_that_of_its_levels(pyramid):
+    network = pyramid(3, of={"fire_rate": 0.5})
+    cost = network.cost((13, 18), batch_size=2)
+    assert [found.shape for found in cost.levels] == [(4, 5), (8, 10), (16, 20)]
+    assert [found.steps for found in cost.levels] == [3, 2, 2]
+    alone = [network.model_of(n).cost(c.shape, c.steps, batch_size=2) for n, c in enumerate(cost.levels)]
+    assert list(cost.levels) == alone
+    per_cell = alone[0].forward_operations
+    assert cost.operations(every_cell=True) == per_cell * 2 * (3 * 20 + 2 * 80 + 2 * 320)
+    assert cost.operations(training=True) == sum(c.steps * c.step_operations(training=True) for c in alone)
+    assert cost.inference_bytes("reference") == alone[2].memory["reference"].inference
+    assert cost.kept_bytes("native") == sum(c.memory["native"].kept for c in alone)
+    assert cost.num_parameters == network.num_trainable_parameters() == 3 * alone[0].num_parameters
+    assert network.cost((16, 16), [1, 1, 9]).steps == 11
+    lines = str(cost).splitlines()
+    assert lines[0] == f"3 levels, 7 steps of 2 x (13 x 18) cells, {cost.num_parameters:,} parameters"
+    assert lines[1].startswith("level 0: 3 steps of 2 x (4 x 5) cells")
+
+
+def test_the_weights_of_one_model_for_all_levels_cost_once(pyramid):
+    network = pyramid()
+    assert network.cost((16, 16)).num_parameters == network.models[0].num_trainable_parameters()
+
+
+def test_the_cost_of_a_training_on_patches_is_that_of_the_patches(pyramid):
+    network = pyramid(3, patch_size=8, patch_levels=2)
+    assert [found.shape for found in network.cost((64, 64), patches=True).levels] == [(16, 16), (8, 8), (8, 8)]
+    assert [found.shape for found in network.cost((64, 64)).levels] == [(16, 16), (32, 32), (64, 64)]
+    with pytest.raises(ConfigError, match="it has no patch_size"):
+        pyramid().cost((64, 64), patches=True)
+
+
+def test_a_cost_that_cannot_be_counted_is_refused_with_its_level():
+    with pytest.raises(ConfigError, match="level 0 of the pyramid: the cost of this BasicNCAModel cannot be counted"):
+        build_model("m3d_nca").cost((32, 32, 32))
+    with pytest.raises(ConfigError, match=r"steps of a pyramid are 2 whole numbers"):
+        build_model("med_nca").cost((32, 32), [4])
+    with pytest.raises(ShapeError, match=r"has 2 spatial axes, not 3: \(32, 32, 32\)"):
+        build_model("med_nca").cost((32, 32, 32))
+    with pytest.raises(ShapeError, match=r"\(3, 32\) is smaller than one cell"):
+        build_model("med_nca").cost((3, 32))
 
 
 def test_a_pyramid_is_an_architecture_for_a_head(pyramid, noise):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, MemoryBudgetError
-from delira_nca.models import BasicNCAModel, presets
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel, Model, PyramidNCA, presets
 from delira_nca.models.rule import MLPRule
 from delira_nca.rollout import BACKENDS, using_backend
 from delira_nca.training import memory_check
@@ -158,6 +159,61 @@ def test_a_larger_batch_in_the_middle_of_a_training_is_refused_too(make_trainer,
     assert trainer.global_iter_num == 2
 
 
+# Pyramids, and automata with a head ----------------------------------------------------------------------------------
+
+
+def pyramid_of(network, **options):
+    return PyramidNCA(network, [2, 1], [40, 5], jitter=0.1, **options)
+
+
+def images(size=3, side=16):
+    return [{"data": torch.zeros(size, 4, side, side), "label": torch.zeros(size, 4, side, side)}]
+
+
+def test_a_pyramid_is_checked_at_each_of_its_levels(make_trainer, immortal, memory):
+    network = immortal(num_hidden_channels=4)
+    coarse, fine = least(network, side=8, steps=44), least(network, side=16, steps=5)
+    assert fine < coarse
+    memory.set(coarse - 1)
+    with pytest.raises(MemoryBudgetError, match=r"44 steps of a batch of 3 x \(8, 8\) needs at level 0 of the pyramid"):
+        make_trainer(pyramid_of(network)).train(1, images())
+    memory.set(fine - 1)
+    with pytest.raises(MemoryBudgetError, match=r"What would fit: a batch of \d$") as refused:
+        make_trainer(pyramid_of(network)).train(1, images())
+    size = int(str(refused.value)[-1])
+    assert least(network, size=size, side=8, steps=44) < fine <= least(network, size=size + 1, side=8, steps=44)
+    memory.set(coarse)
+    make_trainer(pyramid_of(network)).train(1, images())
+
+
+def test_a_pyramid_on_patches_needs_memory_for_those(make_trainer, immortal, memory):
+    network = immortal(num_hidden_channels=4)
+    memory.set(needed := least(network, side=8, steps=44))
+    make_trainer(pyramid_of(network, patch_size=8)).train(1, images())
+    memory.set(needed - 1)
+    with pytest.raises(MemoryBudgetError, match="at level 0"):
+        make_trainer(pyramid_of(network, patch_size=8)).train(1, images())
+
+
+def test_a_model_is_checked_for_its_architecture(make_trainer, immortal, memory):
+    network = immortal(num_hidden_channels=4)
+    model = Model(network, torch.nn.Conv2d(8, 4, 1))
+    memory.set(least(network, side=16) - 1)
+    with pytest.raises(MemoryBudgetError, match=r"40 steps of a batch of 3 x \(16, 16\)"):
+        make_trainer(model, criterions={"mse": mse}).train(1, images())
+    memory.set(least(network, side=16))
+    make_trainer(model, criterions={"mse": mse}).train(1, images())
+
+
+def test_a_pyramid_that_decides_its_roll_outs_itself_is_let_through(make_trainer, immortal, memory):
+    class OneLevel(PyramidNCA):
+        def _roll(self, image, steps, seed, kept=(), patches=None):
+            return super()._roll(image, (1, 1), seed, kept, patches)
+
+    memory.set(10)
+    make_trainer(OneLevel(immortal(num_hidden_channels=4), [2, 1], [40, 5])).train(1, images())
+
+
 # What is let through ------------------------------------------------------------------------------------------------
 
 
@@ -261,7 +317,8 @@ LIMITED = """
 import sys
 import numpy as np
 from delira_nca.errors import MemoryBudgetError
-from delira_nca.models import BasicNCAModel, presets
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel, Model, PyramidNCA, presets
 from delira_nca.training import PyTorchNetworkTrainer, memory_check
 
 side = int(sys.argv[1])

@@ -1,10 +1,10 @@
-"""The sample pool, and its face of NCALab's page."""
+"""The sample pool."""
 
 import pytest
 import torch
 
 from delira_nca.errors import CheckpointError, ConfigError, ShapeError
-from delira_nca.training import Pool, SamplePool
+from delira_nca.training import SamplePool
 
 LOSSES = torch.tensor([0.5, 0.1, 0.9, 0.3, 0.2, 0.8, 0.4, 0.7])
 
@@ -196,73 +196,6 @@ def test_the_state_of_another_pool_is_refused(pool, seed):
         SamplePool(seed, 9).load_state_dict(pool.state_dict())
     with pytest.raises(CheckpointError, match="label"):
         SamplePool(seed, 8, slots={"label": torch.zeros(8)}).load_state_dict(pool.state_dict())
-
-
-# NCALab's face --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def seeds(seed):
-    return seed[None].repeat(4, 1, 1, 1)
-
-
-def test_the_face_gives_seeds_at_first_and_then_what_became_of_them(seeds):
-    pool = Pool(n_seed=1, capacity=4)
-    assert pool.batch is None
-    assert torch.equal(pool.sample(seeds), seeds)
-    pool.update(seeds * 3, losses=torch.tensor([0.4, 0.3, 0.2, 0.1]))
-    batch = pool.sample(seeds)
-    assert sorted(batch[:, 0, 0, 0].tolist()) == [2.0, 6.0, 6.0, 6.0]
-    assert torch.equal(batch, pool.batch)
-
-
-def test_the_face_replaces_the_worst(seeds):
-    pool = Pool(n_seed=2, capacity=4)
-    pool.sample(seeds)
-    values = torch.tensor([3.0, 4.0, 5.0, 6.0]).view(4, 1, 1, 1)
-    pool.update(values.expand(4, 3, 6, 6), losses=torch.tensor([0.1, 0.9, 0.2, 0.8]))
-    assert sorted(pool.sample(seeds)[:, 0, 0, 0].tolist()) == [2.0, 2.0, 3.0, 5.0]
-
-
-def test_the_face_damages_none_all_or_some_but_never_a_seed(seeds):
-    def damaged(p_damage):
-        pool, counts = Pool(n_seed=1, damage=True, p_damage=p_damage, capacity=4), []
-        for _ in range(30):
-            batch = pool.sample(seeds)
-            assert not bool((batch[0] == 0).any())
-            counts.append(sum(bool((state == 0).any()) for state in batch))
-            pool.update(seeds)
-        return counts
-
-    assert set(damaged(0.0)) == {0}
-    assert set(damaged(1.0)) == {3}
-    assert 0.25 < sum(damaged(0.5)) / 90 < 0.75
-    undamaged = Pool(damage=False, p_damage=1.0, capacity=4)
-    assert not bool((undamaged.sample(seeds) == 0).any())
-
-
-def test_the_face_refuses_what_cannot_be(seeds):
-    with pytest.raises(ConfigError, match="batch of 4 cannot be drawn from a pool of 3"):
-        Pool(capacity=3).sample(seeds)
-    with pytest.raises(ConfigError, match="5 seeds .* batch of 4"):
-        Pool(n_seed=5, damage=True).sample(seeds)
-    with pytest.raises(ConfigError, match=r"p_damage .* not 1\.5"):
-        Pool(p_damage=1.5)
-    with pytest.raises(ConfigError, match="call sample"):
-        Pool().update(seeds)
-
-
-def test_the_face_goes_on_from_its_state(seeds):
-    pool = Pool(n_seed=1, damage=True, p_damage=0.5, capacity=8)
-    assert pool.state_dict() == {}
-    pool.sample(seeds)
-    pool.update(seeds * 2, losses=torch.rand(4))
-    resumed = Pool(n_seed=1, damage=True, p_damage=0.5, capacity=8)
-    resumed.load_state_dict(pool.state_dict())
-    for _ in range(3):
-        assert torch.equal(pool.sample(seeds), resumed.sample(seeds))
-        for each in (pool, resumed):
-            each.update(each.batch + 1, losses=each.batch.mean((1, 2, 3)))
 
 
 def test_slots_that_begin_anew_hold_the_seed_and_rank_as_the_worst():

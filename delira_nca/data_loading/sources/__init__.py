@@ -5,6 +5,7 @@ from delira_nca.data_loading.sources.emoji import emoji
 from delira_nca.data_loading.sources.registry import Opened, available, check, describe, is_here, open_source
 from delira_nca.data_loading.sources.registry import open_source as open  # noqa: A004
 from delira_nca.data_loading.sources.rgba import area_resize, fit_square, load_image, place, premultiply
+from delira_nca.data_loading.sources.scenes import scenes
 from delira_nca.data_loading.sources.source import Source
 from delira_nca.data_loading.sources.synthetic import blobs, discs, vessels
 
@@ -26,5 +27,6 @@ __all__ = [
     "open_source",
     "place",
     "premultiply",
+    "scenes",
     "vessels",
 ]

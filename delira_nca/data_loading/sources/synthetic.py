@@ -113,6 +113,26 @@ def vessels(
     return _draw("vessels", _mask_of_vessels, num_samples, shape, seed, noise)
 
 
+def require_drawable(num_samples: int, shape: Sequence[int], noise: float, *, dims: tuple[int, ...]) -> tuple[int, ...]:
+    """Refuse numbers of which nothing can be drawn; give the shape back otherwise.
+
+    Raises
+    ------
+    ConfigError
+        With the argument and its value.
+    """
+    if not isinstance(num_samples, (int, np.integer)) or isinstance(num_samples, bool) or num_samples < 1:
+        raise ConfigError(f"num_samples must be an integer of at least 1, not {num_samples!r}")
+    lengths = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else ()
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= _MIN_LENGTH for n in lengths)
+    if len(lengths) not in dims or not whole:
+        forms = " or ".join({2: "(H, W)", 3: "(D, H, W)"}[number] for number in dims)
+        raise ConfigError(f"shape must be {forms} of integers of at least {_MIN_LENGTH}, not {shape!r}")
+    if not isinstance(noise, (int, float)) or not 0 <= noise < np.inf:
+        raise ConfigError(f"noise must be a number of at least 0, not {noise!r}")
+    return lengths
+
+
 def _draw(
     kind: str,
     mask: Callable[[np.random.Generator, tuple[int, ...]], _Mask],
@@ -121,14 +141,7 @@ def _draw(
     seed: int,
     noise: float,
 ) -> dict[str, npt.NDArray[Any]]:
-    if not isinstance(num_samples, (int, np.integer)) or isinstance(num_samples, bool) or num_samples < 1:
-        raise ConfigError(f"num_samples must be an integer of at least 1, not {num_samples!r}")
-    lengths = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= _MIN_LENGTH for n in lengths)
-    if len(lengths) not in (2, 3) or not whole:
-        raise ConfigError(f"shape must be (H, W) or (D, H, W) of integers of at least {_MIN_LENGTH}, not {shape!r}")
-    if not isinstance(noise, (int, float)) or not 0 <= noise < np.inf:
-        raise ConfigError(f"noise must be a number of at least 0, not {noise!r}")
+    lengths = require_drawable(num_samples, shape, noise, dims=(2, 3))
     data = np.empty((num_samples, 1, *lengths), dtype=np.float32)
     label = np.empty((num_samples, 1, *lengths), dtype=np.uint8)
     for index in range(num_samples):

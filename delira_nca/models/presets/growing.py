@@ -59,7 +59,8 @@ def isotropic(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : arguments of the model to set otherwise; ``perception=IsotropicPerception()`` adds the length of the
+        gradient, and makes 12 480 parameters of them.
 
     Returns
     -------

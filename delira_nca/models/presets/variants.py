@@ -18,7 +18,7 @@ __all__ = ["attention", "conditional", "mixture"]
 def conditional(**changes: Any) -> dict[str, Any]:
     """Goal-guided NCA: a goal by its number, told to living cells through 16 hidden channels before they perceive.
 
-    Of 21 channels the first 4 are RGBA, the next one says who lives, and 16 are hidden.
+    Of 21 channels the first 4 are RGBA, and alpha says who lives; of the 17 that are hidden, the last 16 hear the goal.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def conditional(**changes: Any) -> dict[str, Any]:
     Notes
     -----
     Sudhakaran et al. (2022), "Goal-Guided Neural Cellular Automata"; the authors' code also keeps the state between
-    -10 and 10. A batch names its goals in ``"goal"``; a slot of that name keeps them beside the states of a pool.
+    -10 and 10. A batch names its goals in ``"goal"``; states of a pool are then told new ones, as the authors do, and
+    a slot of that name in the pool keeps them.
     """
     return {
         "num_image_channels": 4,
@@ -44,7 +45,7 @@ def conditional(**changes: Any) -> dict[str, Any]:
         "perception": Perception(LearnedFilters(3), padding="zeros"),
         "rule": MLPRule((64, 64), final_bias=False, zero_init=False),
         "conditioning": GoalEmbedding(num_goals=3, num_channels=16),
-        "alive": AliveMask(channel=4, threshold=0.1),
+        "alive": AliveMask(channel=3, threshold=0.1),
         "training_timesteps": (48, 97),
         "inference_timesteps": 96,
         **changes,

@@ -83,36 +83,13 @@ class ClassificationNCAModel(TaskNCAModel):
         check_weights(classification=1.0, lambda_hidden=lambda_hidden)
         if not 0 <= gamma < float("inf"):
             raise ConfigError(f"gamma is at least 0, not {gamma!r}")
-        kwargs = self._task(kwargs, num_output_channels=0 if use_classifier else num_classes)
         if not use_classifier and kwargs.get("head") is not None:
-            kwargs = self._task(kwargs, head=None)
+            self._task(kwargs, head=None)  # an error that names it
         if use_classifier and kwargs.get("head") is None:
             kwargs["head"] = ClassificationNCAHead(
                 num_hidden_channels, num_classes, device, avg_pool_size, dims=kwargs.get("dims", 2)
             )
-        super().__init__(
-            device=device,
-            num_image_channels=num_image_channels,
-            num_hidden_channels=num_hidden_channels,
-            fire_rate=fire_rate,
-            hidden_size=hidden_size,
-            use_alive_mask=use_alive_mask,
-            num_learned_filters=num_learned_filters,
-            filter_padding=filter_padding,
-            use_laplace=use_laplace,
-            kernel_size=kernel_size,
-            pad_noise=pad_noise,
-            use_temporal_encoding=use_temporal_encoding,
-            **kwargs,
-        )
-        self._keep(
-            num_classes=num_classes,
-            use_classifier=use_classifier,
-            class_names=class_names,
-            avg_pool_size=avg_pool_size,
-            lambda_hidden=lambda_hidden,
-            gamma=gamma,
-        )
+        self._set_up(locals(), num_output_channels=0 if use_classifier else num_classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain description of the model; its own head follows from the arguments."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError
-from delira_nca.losses import gradient_l1, shift_free_mse, ssim
+from delira_nca.losses import gradient_l1, mse, shift_free_mse, ssim
 from delira_nca.losses.checks import with_channel
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.tasks.task import TaskNCAModel, check_weights
@@ -43,8 +43,10 @@ class DepthNCAModel(TaskNCAModel):
     num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise : of
         :class:`BasicNCAModel`.
     lambda_gradient, lambda_depth, lambda_ssim, lambda_hidden : weights in the loss: of the differences of gradients, of
-        the squared error without the medians, of what structural similarity lacks to 1, and of the mean absolute value
-        of the hidden channels.
+        the squared error, of what structural similarity lacks to 1, and of the mean absolute value of the hidden
+        channels.
+    shift_free : whether the squared error leaves the medians out, so that a depth that is off by a constant costs
+        nothing.
     **kwargs : other arguments of :class:`BasicNCAModel`. The task has one output channel, the depth.
 
     Raises
@@ -67,6 +69,7 @@ class DepthNCAModel(TaskNCAModel):
     lambda_gradient: float
     lambda_depth: float
     lambda_ssim: float
+    shift_free: bool
     loss_names = ("total", "gradient", "depth", "dissimilarity", "hidden")
     task_metrics: ClassVar = {"ssim": _ssim, "shift_free_mse": _error}
     default_metric = "ssim"
@@ -85,24 +88,20 @@ class DepthNCAModel(TaskNCAModel):
         lambda_depth: float = 1.0,
         lambda_ssim: float = 0.2,
         lambda_hidden: float = 0.0,
+        *,
+        shift_free: bool = True,
         **kwargs: Any,
     ) -> None:
-        weights = {"lambda_gradient": lambda_gradient, "lambda_depth": lambda_depth, "lambda_ssim": lambda_ssim}
-        check_weights(**weights, lambda_hidden=lambda_hidden)
-        super().__init__(
-            device=device,
-            num_image_channels=num_image_channels,
-            num_hidden_channels=num_hidden_channels,
-            fire_rate=fire_rate,
-            hidden_size=hidden_size,
-            num_learned_filters=num_learned_filters,
-            pad_noise=pad_noise,
-            **self._task(kwargs, num_output_channels=1),
+        check_weights(
+            lambda_gradient=lambda_gradient,
+            lambda_depth=lambda_depth,
+            lambda_ssim=lambda_ssim,
+            lambda_hidden=lambda_hidden,
         )
-        self._keep(**weights, lambda_hidden=lambda_hidden)
+        self._set_up(locals(), num_output_channels=1)
 
     def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
-        """Weighted sum of the errors of gradients, of depths up to a shift, and of structure.
+        """Weighted sum of the errors of gradients, of depths, and of structure.
 
         Raises
         ------
@@ -115,7 +114,7 @@ class DepthNCAModel(TaskNCAModel):
         label = with_channel(label, depth).float()
         terms = {
             "gradient": (self.lambda_gradient, gradient_l1(depth, label)),
-            "depth": (self.lambda_depth, shift_free_mse(depth, label)),
+            "depth": (self.lambda_depth, (shift_free_mse if self.shift_free else mse)(depth, label)),
             "dissimilarity": (self.lambda_ssim, 1 - ssim(depth, label, window=_window(depth))),
         }
         return self._sum(prediction, terms)

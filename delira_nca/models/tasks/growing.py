@@ -62,19 +62,10 @@ class GrowingNCAModel(TaskNCAModel):
         **kwargs: Any,
     ) -> None:
         check_weights(growing=1.0, lambda_hidden=lambda_hidden)
-        decided = {"num_image_channels": 4, "num_output_channels": 0}
-        kwargs = self._task(kwargs, **decided, immutable_image_channels=False, pad_noise=False)
-        kwargs.setdefault("num_learned_filters", 0)
-        kwargs.setdefault("filter_padding", "zeros")
-        super().__init__(
-            device=device,
-            num_hidden_channels=num_hidden_channels,
-            fire_rate=fire_rate,
-            hidden_size=hidden_size,
-            use_alive_mask=use_alive_mask,
-            **kwargs,
+        kwargs = {"num_learned_filters": 0, "filter_padding": "zeros", **kwargs}
+        self._set_up(
+            locals(), num_image_channels=4, num_output_channels=0, immutable_image_channels=False, pad_noise=False
         )
-        self._keep(lambda_hidden=lambda_hidden)
 
     def make_seed(self, *shape: int) -> Tensor:
         """(1, C, *shape) state with one living cell in the middle: alpha and the hidden channels are 1 there."""

@@ -86,20 +86,8 @@ class BinarySegmentationNCAModel(TaskNCAModel):
         lambda_dice: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        weights = {"lambda_hidden": lambda_hidden, "lambda_bce": lambda_bce, "lambda_dice": lambda_dice}
-        check_weights(**weights)
-        super().__init__(
-            device=device,
-            num_image_channels=num_image_channels,
-            num_hidden_channels=num_hidden_channels,
-            fire_rate=fire_rate,
-            hidden_size=hidden_size,
-            num_learned_filters=num_learned_filters,
-            pad_noise=pad_noise,
-            filter_padding=filter_padding,
-            **self._task(kwargs, num_output_channels=1),
-        )
-        self._keep(**weights)
+        check_weights(lambda_hidden=lambda_hidden, lambda_bce=lambda_bce, lambda_dice=lambda_dice)
+        self._set_up(locals(), num_output_channels=1)
 
     @staticmethod
     def mask(prediction: Prediction) -> Tensor:
@@ -179,20 +167,8 @@ class SegmentationNCAModel(TaskNCAModel):
         **kwargs: Any,
     ) -> None:
         check_classes(num_classes, class_names)
-        weights = {"lambda_hidden": lambda_hidden, "lambda_ce": lambda_ce, "lambda_dice": lambda_dice}
-        check_weights(**weights)
-        super().__init__(
-            device=device,
-            num_image_channels=num_image_channels,
-            num_hidden_channels=num_hidden_channels,
-            fire_rate=fire_rate,
-            hidden_size=hidden_size,
-            num_learned_filters=num_learned_filters,
-            pad_noise=pad_noise,
-            filter_padding=filter_padding,
-            **self._task(kwargs, num_output_channels=num_classes),
-        )
-        self._keep(num_classes=num_classes, class_names=class_names, **weights)
+        check_weights(lambda_hidden=lambda_hidden, lambda_ce=lambda_ce, lambda_dice=lambda_dice)
+        self._set_up(locals(), num_output_channels=num_classes)
 
     @staticmethod
     def mask(prediction: Prediction) -> Tensor:

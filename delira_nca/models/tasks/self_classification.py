@@ -86,23 +86,7 @@ class SelfClassificationNCAModel(TaskNCAModel):
         check_classes(num_classes, class_names)
         check_weights(classification=1.0, lambda_hidden=lambda_hidden)
         require_choice("loss of cells", cell_loss, ("cross_entropy", "l2"))
-        super().__init__(
-            device=device,
-            num_image_channels=num_image_channels,
-            num_hidden_channels=num_hidden_channels,
-            fire_rate=fire_rate,
-            hidden_size=hidden_size,
-            num_learned_filters=num_learned_filters,
-            filter_padding=filter_padding,
-            **self._task(kwargs, num_output_channels=num_classes, immutable_image_channels=True),
-        )
-        self._keep(
-            num_classes=num_classes,
-            lambda_hidden=lambda_hidden,
-            living_above=living_above,
-            cell_loss=cell_loss,
-            class_names=class_names,
-        )
+        self._set_up(locals(), num_output_channels=num_classes, immutable_image_channels=True)
 
     def living(self, image: Tensor) -> Tensor:
         """(B, num_image_channels, *spatial) to (B, 1, *spatial) bool: which cells are part of the picture."""

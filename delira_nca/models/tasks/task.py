@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -40,7 +41,7 @@ class TaskNCAModel(BasicNCAModel):
     """An automaton for a task: with a loss of its own, metrics, and one of them that says how good it is.
 
     A subclass names its losses in ``loss_names``, its metrics in ``task_metrics``, and what it decides itself of the
-    arguments of :class:`BasicNCAModel` in ``decides``; it hands its own arguments to :meth:`_keep`.
+    arguments of :class:`BasicNCAModel` in ``decides``; its constructor checks its arguments and calls :meth:`_set_up`.
     """
 
     lambda_hidden: float = 0.0
@@ -89,11 +90,23 @@ class TaskNCAModel(BasicNCAModel):
         metric = arguments.get("validation_metric") or cls.default_metric
         return {**arguments, **decided, "validation_metric": cls._known_metric(metric)}
 
-    def _keep(self, **arguments: Any) -> None:
-        """Keep the arguments that are the task's own, as attributes and for the description."""
-        for name, value in arguments.items():
-            setattr(self, name, value)
-        self._init_kwargs.update(arguments)
+    def _set_up(self, given: Mapping[str, Any], **decided: Any) -> None:
+        """Make the automaton of a constructor's ``locals()`` and of what the task decides.
+
+        What :class:`BasicNCAModel` takes is handed on to it; the rest are the task's own arguments, and are kept.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`_task`.
+        """
+        inherited = inspect.signature(BasicNCAModel).parameters.keys() - {"kwargs"}
+        handed_on = {name: value for name, value in given.items() if name in inherited}
+        own = given.keys() - inherited - {"self", "kwargs", "__class__"}
+        super().__init__(**handed_on, **self._task(given["kwargs"], **decided))
+        for name in own:
+            setattr(self, name, given[name])
+            self._init_kwargs[name] = given[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain description of the model, without weights and without what the task decides."""

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from delira_nca.training.ncalab.early_stopping import EarlyStopping
     from delira_nca.training.ncalab.history import TrainingHistory, TrainingStatus
     from delira_nca.training.ncalab.kfold import KFoldCrossValidationTrainer, SplitDefinition, TrainValRecord
+    from delira_nca.training.ncalab.pool import Pool
     from delira_nca.training.ncalab.trainer import BasicNCATrainer
-    from delira_nca.training.pool import Pool
 
 __all__ = [
     "BasicNCAModel",
@@ -39,7 +39,7 @@ __getattr__, __dir__ = lazy_names(
         "BasicNCATrainer": "training.ncalab.trainer",
         "EarlyStopping": "training.ncalab.early_stopping",
         "KFoldCrossValidationTrainer": "training.ncalab.kfold",
-        "Pool": "training.pool",
+        "Pool": "training.ncalab.pool",
         "Prediction": "models.prediction",
         "SplitDefinition": "training.ncalab.kfold",
         "TrainValRecord": "training.ncalab.kfold",

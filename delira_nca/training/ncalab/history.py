@@ -18,11 +18,13 @@ from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.io.files import replaced
 from delira_nca.io.network import describe_network
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.training.scores import higher_is_better, is_better
 
 __all__ = ["TrainingHistory", "TrainingStatus"]
 
 _LOGGER = logging.getLogger("delira_nca")
+Automaton = BasicNCAModel | PyramidNCA
 FILES = ("history.json", "last_model.pth", "best_model.pth")
 
 
@@ -67,10 +69,10 @@ class TrainingHistory:
         path: str | os.PathLike[str] | None,
         metrics: Mapping[str, float],
         current_epoch: int,
-        current_model: BasicNCAModel,
+        current_model: Automaton,
         best_accuracy: float = 0,
         best_epoch: int = 0,
-        best_model: BasicNCAModel | None = None,
+        best_model: Automaton | None = None,
         verbose: bool = True,
         *,
         mode: str = "highest",
@@ -91,7 +93,7 @@ class TrainingHistory:
         """Training loss of the best epoch, None before the first."""
         return self.loss[self.best_epoch - 1] if 0 < self.best_epoch <= len(self.loss) else None
 
-    def update(self, epoch: int, model: BasicNCAModel, accuracy: float, overwrite: bool = False) -> None:
+    def update(self, epoch: int, model: Automaton, accuracy: float, overwrite: bool = False) -> None:
         """Take in an epoch.
 
         Parameters
@@ -140,7 +142,7 @@ class TrainingHistory:
 
     @classmethod
     def from_dict(
-        cls, state: Mapping[str, Any], current_model: BasicNCAModel, best_model: BasicNCAModel | None = None
+        cls, state: Mapping[str, Any], current_model: Automaton, best_model: Automaton | None = None
     ) -> TrainingHistory:
         """History from what :meth:`to_dict` gave, which holds no weights.
 
@@ -195,7 +197,7 @@ class TrainingHistory:
             temporary.write_text(json.dumps(self.to_dict(), indent=2))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: BasicNCAModel) -> TrainingHistory:
+    def load(cls, path: str | os.PathLike[str], model: Automaton) -> TrainingHistory:
         """Read what :meth:`save` has written. Nothing in the files is executed.
 
         Parameters
@@ -222,7 +224,7 @@ class TrainingHistory:
         return history
 
 
-def _with_weights(model: BasicNCAModel, file: Path) -> BasicNCAModel:
+def _with_weights(model: Automaton, file: Path) -> Automaton:
     loaded = copy.deepcopy(model)
     try:
         loaded.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))

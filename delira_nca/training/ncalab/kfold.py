@@ -132,6 +132,10 @@ def _record(path: Path, number: int, record: Any) -> TrainValRecord:
     return TrainValRecord(record["train"], record["val"])
 
 
+def _name_of(path: Path) -> str:
+    return path.stem if path.suffix in (".pt", ".pth") else path.name  # what follows another dot is part of a name
+
+
 class KFoldCrossValidationTrainer:
     """Train a model once for each fold, always from the same weights.
 
@@ -143,7 +147,8 @@ class KFoldCrossValidationTrainer:
     Attributes
     ----------
     model_prototype : the weights that every fold begins with.
-    model_name : of the folders: ``<model_name>_fold00`` beside the trainer's ``model_path``.
+    model_name : of the folders: ``<model_name>_fold00`` beside the trainer's ``model_path``; its last part, without
+        the ending of a file of weights.
     trainers : of the folds that have been trained, each with a model of its own.
 
     Raises
@@ -157,7 +162,7 @@ class KFoldCrossValidationTrainer:
             raise ConfigError("a cross-validation has at least one fold, the split has none")
         self.trainer, self.split = trainer, split
         self.model_prototype = copy.deepcopy(trainer.nca)
-        self.model_name = None if trainer.model_path is None else trainer.model_path.with_suffix("").name
+        self.model_name = None if trainer.model_path is None else _name_of(trainer.model_path)
         self.trainers: list[BasicNCATrainer] = []
 
     def train(

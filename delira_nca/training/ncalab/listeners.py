@@ -18,7 +18,7 @@ from delira_nca.models.inputs import pad_input
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 from delira_nca.training.ncalab.early_stopping import EarlyStopping
 from delira_nca.training.ncalab.history import TrainingHistory
-from delira_nca.training.pool import Pool
+from delira_nca.training.ncalab.pool import Pool
 from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["GivenScheduler", "HistoryKeeper", "PoolOfSeeds", "Stopping", "WriterOfEvents"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.prediction import Prediction
+from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks.batch_repeat import BatchRepeat
 from delira_nca.training.callbacks.gradients import GradientClipping
@@ -26,8 +28,8 @@ from delira_nca.training.ncalab.early_stopping import EarlyStopping
 from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.listeners import GivenScheduler, HistoryKeeper, PoolOfSeeds, Stopping, WriterOfEvents
 from delira_nca.training.ncalab.pairs import LABEL_LAYOUTS, PairBatches
+from delira_nca.training.ncalab.pool import Pool
 from delira_nca.training.ncalab.run import NCALabRun
-from delira_nca.training.pool import Pool
 from delira_nca.training.scores import higher_is_better
 
 __all__ = ["BasicNCATrainer"]
@@ -39,6 +41,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 DEFAULT_LR = 16e-4
 Loader = Iterable[Any]
+Automaton = BasicNCAModel | PyramidNCA
+_LOGGER = logging.getLogger("delira_nca")
 
 
 class BasicNCATrainer:
@@ -46,7 +50,9 @@ class BasicNCATrainer:
 
     Parameters
     ----------
-    nca : to train, in place. What is minimised is the ``"total"`` of its ``loss``.
+    nca : automaton, or pyramid such as a ``CascadeNCA``, to train, in place. What is minimised is the ``"total"`` of
+        its ``loss``. What ``torch.compile`` has made of one is trained as the automaton that it was: roll-outs have
+        back ends of their own.
     model_path : folder of the history, the models and the checkpoints; None to write nothing.
     gradient_clipping : whether the norm of all gradients together is limited to 1.
     lr : learning rate, 16e-4 where nothing is said.
@@ -89,7 +95,7 @@ class BasicNCATrainer:
 
     def __init__(
         self,
-        nca: BasicNCAModel,
+        nca: Automaton,
         model_path: str | os.PathLike[str] | None,
         gradient_clipping: bool = False,
         lr: float | None = None,
@@ -108,7 +114,7 @@ class BasicNCATrainer:
         device: str | torch.device | None = None,
         seed: int = 0,
     ) -> None:
-        self.nca, self.model_path = nca, None if model_path is None else Path(model_path)
+        self.nca, self.model_path = _unwrapped(nca), None if model_path is None else Path(model_path)
         self.gradient_clipping, self.lr, self.lr_gamma = gradient_clipping, lr, lr_gamma
         self.adam_betas, self.batch_repeat, self.max_epochs = tuple(adam_betas), batch_repeat, max_epochs
         self.optimizer_method, self.pool = optimizer_method, pool
@@ -134,6 +140,8 @@ class BasicNCATrainer:
                 raise ConfigError(f"{name} is a number above 0, not {rate!r}")
         if self.pool is not None and not isinstance(self.pool, Pool):
             raise ConfigError(f"pool is a Pool, not a {type(self.pool).__name__}; PoolUpdate takes a SamplePool")
+        if self.pool is not None and isinstance(self.nca, PyramidNCA):
+            raise ConfigError("a pool holds states to begin with, and a pyramid begins with an image: leave pool out")
         self._check_optimizer()
 
     def _check_optimizer(self) -> None:
@@ -159,8 +167,7 @@ class BasicNCATrainer:
         rows = {
             "model": type(self.nca).__name__,
             "trainable parameters": self.nca.num_trainable_parameters(),
-            "training steps": self.nca.training_timesteps,
-            "inference steps": self.nca.inference_timesteps,
+            **_steps(self.nca),
             "model_path": self.model_path,
             "optimizer": optimizer,
             "learning rate": self._rate(),
@@ -179,7 +186,7 @@ class BasicNCATrainer:
             return self.optimizer.param_groups[0]["lr"]
         return "the optimizer's" if self.optimizer is not None else DEFAULT_LR if self.lr is None else self.lr
 
-    def _make_optimizer(self, network: BasicNCAModel, *args: Any, **kwargs: Any) -> Optimizer:
+    def _make_optimizer(self, network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
         """Optimizer of a run: the one that was given, or a fresh one over all weights that are trained."""
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer
@@ -342,7 +349,7 @@ class BasicNCATrainer:
         return [*listeners, HistoryKeeper(history, save_every)]
 
     def _make_run(
-        self, network: BasicNCAModel, path: Path | None, listeners: Sequence[Any], save_every: int, writer: Any
+        self, network: Automaton, path: Path | None, listeners: Sequence[Any], save_every: int, writer: Any
     ) -> NCALabRun:
         device = getattr(network, "device", None) if self.device is None else self.device
         return NCALabRun(
@@ -357,7 +364,7 @@ class BasicNCATrainer:
             writer=writer,
         )
 
-    def for_fold(self, nca: BasicNCAModel, model_path: Path | None) -> BasicNCATrainer:
+    def for_fold(self, nca: Automaton, model_path: Path | None) -> BasicNCATrainer:
         """Trainer like this one for a copy of a model, whose optimizer, scheduler and pool are the copy's own.
 
         Parameters
@@ -378,9 +385,25 @@ class BasicNCATrainer:
         return fold
 
 
-def _frozen(network: BasicNCAModel, *args: Any, **kwargs: Any) -> Optimizer:
+def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
     """Optimizer of a run that only measures."""
     return torch.optim.SGD(list(network.parameters()), lr=0.0)
+
+
+def _unwrapped(nca: Any) -> Automaton:
+    """Automaton or pyramid, taken out of what ``torch.compile`` made of it."""
+    if isinstance(nca, nn.Module) and isinstance(whole := getattr(nca, "_orig_mod", None), nn.Module):
+        _LOGGER.info("the compiled %s is trained as it was before: roll-outs have back ends", type(whole).__name__)
+        nca = whole
+    if not isinstance(nca, (BasicNCAModel, PyramidNCA)):
+        raise ConfigError(f"nca is a BasicNCAModel or a pyramid of some, not a {type(nca).__name__}")
+    return nca
+
+
+def _steps(nca: Automaton) -> dict[str, Any]:
+    if isinstance(nca, PyramidNCA):
+        return {"scales": nca.scales, "steps": nca.steps}
+    return {"training steps": nca.training_timesteps, "inference steps": nca.inference_timesteps}
 
 
 def _name(thing: Any) -> str:

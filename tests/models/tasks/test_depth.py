@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError
-from delira_nca.losses import gradient_l1, shift_free_mse, ssim
+from delira_nca.losses import gradient_l1, mse, shift_free_mse, ssim
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(models, batch_for, randomise):
@@ -15,6 +15,17 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(models, batch_for, randomise)
     assert model.loss(prediction, label)["total"].item() == pytest.approx(terms.item(), rel=1e-5)
     assert model.metrics(prediction, label)["ssim"] == pytest.approx(ssim(pred, truth).item())
     assert model.validation_metric == "ssim"
+
+
+def test_a_constant_that_is_added_costs_nothing_only_where_the_loss_is_free_of_shifts(models, batch_for, randomise):
+    for shift_free, error in ((True, shift_free_mse), (False, mse)):
+        model = randomise(models["depth"](shift_free=shift_free))
+        data, label = batch_for(model, 16)
+        prediction = model.predict(data)
+        found = model.loss(prediction, label)["depth"], model.loss(prediction, label + 0.5)["depth"]
+        assert found[0].item() == pytest.approx(error(prediction.pred, label[:, None]).item())
+        assert (abs(found[0] - found[1]) < 1e-5) == shift_free
+        assert model.to_dict()["shift_free"] is shift_free
 
 
 def test_small_maps_have_a_smaller_window(models, batch_for, randomise):

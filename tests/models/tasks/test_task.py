@@ -8,6 +8,7 @@ import torch
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownKeywordError
 from delira_nca.io.network import load_network, save_network
+from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, TaskNCAModel
 from delira_nca.models.tasks import __all__ as public
 from delira_nca.training import PyTorchNetworkTrainer
@@ -185,3 +186,29 @@ def test_a_task_model_is_an_automaton_like_any_other(make):
     model.finetune()
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained <= {name for name, _ in model.named_parameters() if name.startswith(("rule.last", "head"))}
+
+
+class Task(TaskNCAModel):
+    """One of a user's own."""
+
+    task_metrics = {"mse": mse}
+    default_metric = "mse"
+    decides = ("num_output_channels",)
+
+    def __init__(self, device=None, num_image_channels=1, hidden_size=8, weight=0.5, *, names=None, **kwargs):
+        self._set_up(locals(), num_output_channels=2)
+
+
+def test_a_task_keeps_arguments_of_its_own_and_hands_on_the_others():
+    model = Task(hidden_size=9, weight=0.25, names=["a", "b"], fire_rate=0.75)
+    assert (model.weight, model.names) == (0.25, ["a", "b"])
+    assert (model.rule.hidden_sizes, model.fire_rate, model.num_output_channels) == ((9,), 0.75, 2)
+    described = model.to_dict()
+    assert (described["weight"], described["names"], described["hidden_size"]) == (0.25, ["a", "b"], 9)
+    assert "num_output_channels" not in described
+    again = Task.from_dict(described)
+    assert (again.to_dict(), again.weight) == (described, 0.25)
+    with pytest.raises(ConfigError, match="Task sets num_output_channels itself, to 2: leave it out"):
+        Task(num_output_channels=3)
+    with pytest.raises(UnknownKeywordError, match=r"Task takes no argument 'weigth'.*Did you mean 'weight'"):
+        Task(weigth=1.0)

@@ -5,6 +5,7 @@ import torch
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses import mse
+from delira_nca.models import PyramidNCA
 from delira_nca.models.inputs import interpret_range_parameter
 from delira_nca.rollout import trajectory
 from delira_nca.seeding import derive_seed, generator
@@ -91,6 +92,30 @@ def test_a_term_changes_what_is_learned_and_is_gone_afterwards(make_trainer, bat
         assert trainer.loss_terms == {}
         assert "val_intermediate" not in trainer.history[0]
     assert not torch.equal(*weights)
+
+
+@pytest.mark.parametrize("patch", [None, 4])
+def test_all_levels_of_a_pyramid_are_looked_at_and_its_finest_is_judged(make_trainer, patch, nca):
+    coarse, fine = (nca(seed, alive=None, num_hidden_channels=4, fire_rate=1.0) for seed in (0, 1))
+    pyramid = PyramidNCA([coarse, fine], [2, 1], [3, 2], patch_size=patch)
+    batch = {"data": torch.rand(2, 4, 8, 8), "label": torch.rand(2, 4, 8, 8)}
+    shapes = []
+
+    def look(states):
+        shapes.append(tuple(states.shape[2:]))
+        return states.square().mean()
+
+    terms = [IntermediateSupervision(at=(1,)), RolloutLoss(look, name="size", num_steps=None), ActivityLoss(0.5)]
+    trainer = make_trainer(pyramid, callbacks=terms, optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0})
+    trainer.train(1, [batch])
+    found = trainer.history[0]
+    finest = (8, 8) if patch is None else (4, 4)
+    assert shapes == [(4, 4)] * 3 + [finest] * 2
+    assert found["loss"] == pytest.approx(sum(found[name] for name in ("mse", "intermediate", "size", "activity")))
+    if patch is None:
+        states = [p.output_image for p in pyramid.record(batch["data"], keep=[1, 2, 3, 4, 5])]
+        assert found["intermediate"] == pytest.approx(float(mse(states[3][:, :4], batch["label"])), rel=1e-5)
+        assert found["size"] == pytest.approx(sum(float(x.square().mean()) for x in states) / 5, rel=1e-5)
 
 
 def test_a_name_that_is_taken_is_refused(make_trainer, batches):

@@ -92,3 +92,9 @@ def test_a_split_without_a_file_or_folds_is_refused(tmp_path, segmenter):
         SplitDefinition.read(tmp_path / "none.json")
     with pytest.raises(ConfigError, match="at least one fold"):
         KFoldCrossValidationTrainer(BasicNCATrainer(segmenter(), None), SplitDefinition())
+
+
+@pytest.mark.parametrize(("name", "expected"), [("discs", "discs"), ("discs.pth", "discs"), ("discs.v2", "discs.v2")])
+def test_folders_are_named_by_the_whole_name_of_the_model(segmenter, split, tmp_path, name, expected):
+    folds = KFoldCrossValidationTrainer(BasicNCATrainer(segmenter(), tmp_path / name), split)
+    assert folds.model_name == expected

@@ -9,14 +9,14 @@ import torch
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from delira_nca.errors import ConfigError, ScoreKeyError, UnknownNameError
+from delira_nca.errors import ConfigError, ScoreKeyError, ShapeError, UnknownNameError
 from delira_nca.io.checkpoint import load_checkpoint
 from delira_nca.losses import dice_score
-from delira_nca.models import BasicNCAModel, make_seed, presets
+from delira_nca.models import BasicNCAModel, CascadeNCA, PyramidNCA, make_seed, presets
 from delira_nca.models.tasks import BinarySegmentationNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import AbstractCallback, ActivityLoss
-from delira_nca.training.ncalab import BasicNCATrainer, EarlyStopping, Pool, TrainingStatus
+from delira_nca.training.ncalab import BasicNCATrainer, EarlyStopping, Pool, TrainingHistory, TrainingStatus
 from delira_nca.training.ncalab.pairs import PairBatches
 
 
@@ -364,3 +364,74 @@ def test_a_model_of_a_task_says_which_way_is_better_and_what_it_measures(loader)
     trainer.nca.validation_metric, trainer.validation_mode = "loss_of_none", "lowest"
     with pytest.raises(ScoreKeyError, match="nobody computes the score 'loss_of_none'"):
         trainer.train(loader(), loader())
+
+
+def binary(**changes):
+    arguments = {"hidden_size": 8, "training_timesteps": 3, "inference_timesteps": 3, **changes}
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return BinarySegmentationNCAModel(None, 1, 3, **arguments)
+
+
+@pytest.mark.parametrize("options", [{}, {"single_model": False}, {"patch_size": 6}], ids=["one", "copies", "patches"])
+def test_a_cascade_is_trained_chosen_by_dice_and_loaded_again(loader, tmp_path, options):
+    cascade = CascadeNCA(binary(), [2, 1], [3, 2], **options)
+    before = {name: value.clone() for name, value in cascade.state_dict().items()}
+    trainer = BasicNCATrainer(cascade, tmp_path, lr=5e-2, max_epochs=6)
+    history = trainer.train(loader(), loader(shuffle=False), earlystopping=EarlyStopping(6))
+    assert history.loss[-1] < history.loss[0]
+    assert history.mode == "highest"
+    assert history.best_accuracy == max(epoch["val_dice"] for epoch in history.epochs)
+    assert not [name for name, value in cascade.state_dict().items() if torch.equal(value, before[name])]
+    loaded = TrainingHistory.load(tmp_path, CascadeNCA(binary(), [2, 1], [3, 2], **options)).best_model
+    image = torch.rand(2, 1, 10, 10)
+    assert torch.equal(loaded.predict(image).output_image, history.best_model.predict(image).output_image)
+    assert "| steps | (3, 2) |" in trainer.info()
+
+
+def test_a_pyramid_has_metric_and_drawing_of_its_finest_model():
+    drawing = object()
+    pyramid = PyramidNCA([binary(), binary(plot_function=drawing)], [2, 1], [2, 2])
+    assert (pyramid.validation_metric, pyramid.validation_mode) == ("dice", "highest")
+    assert pyramid.plot_function is drawing
+    assert list(pyramid.metrics) == ["dice"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_model_is_trained_and_saved_under_its_own_names(loader, tmp_path, assert_same):
+    plain, compiled = binary(), binary()
+    histories = [
+        BasicNCATrainer(nca, tmp_path / name, max_epochs=2).train(loader())
+        for name, nca in (("plain", plain), ("compiled", torch.compile(compiled)))
+    ]
+    assert histories[0].loss == histories[1].loss
+    saved = [torch.load(tmp_path / name / "last_model.pth", weights_only=True) for name in ("plain", "compiled")]
+    assert_same(saved[0], saved[1])
+    assert_same(dict(compiled.state_dict()), dict(plain.state_dict()))
+
+
+def test_what_is_no_automaton_is_refused_at_once():
+    with pytest.raises(ConfigError, match="nca is a BasicNCAModel or a pyramid of some, not a Linear"):
+        BasicNCATrainer(torch.nn.Linear(2, 2), None)
+    with pytest.raises(ConfigError, match="a pyramid begins with an image: leave pool out"):
+        BasicNCATrainer(CascadeNCA(binary(), [2, 1], [2, 2]), None, pool=Pool())
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_images_that_cannot_be_trained_on_are_refused_before_a_step(wrapped):
+    nca = CascadeNCA(binary(), [2, 1], [2, 2]) if wrapped else binary()
+    before = {name: value.clone() for name, value in nca.state_dict().items()}
+    label = torch.ones(2, 8, 8)
+    for image, error, message in (
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), ConfigError, r"is of floats, not torch\.uint8"),
+        (torch.zeros(2, 3, 8, 8), ShapeError, r"\(B, 1, .*not \(2, 3, 8, 8\)"),
+        (torch.zeros(2, 8, 8, 1), ShapeError, r"\(B, 1, .*not \(2, 8, 8, 1\)"),
+    ):
+        with pytest.raises(error, match=message):
+            BasicNCATrainer(nca, None, batch_repeat=1, max_epochs=1).train(
+                DataLoader(TensorDataset(image, label), batch_size=2)
+            )
+    masks = DataLoader(TensorDataset(torch.zeros(2, 1, 8, 8), 255 * label), batch_size=2)
+    with pytest.raises(ConfigError, match=r"labels run from 255\.0 to 255\.0, but a mask has 0 outside and 1 inside"):
+        BasicNCATrainer(nca, None, max_epochs=1).train(masks)
+    assert all(torch.equal(value, before[name]) for name, value in nca.state_dict().items())

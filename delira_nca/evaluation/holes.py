@@ -1,0 +1,82 @@
+"""Where a pattern is destroyed, to see whether it grows again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ShapeError
+from delira_nca.seeding import generator
+
+__all__ = ["ball", "standard_holes"]
+
+_SIDES = (("left", "right"), ("top", "bottom"), ("front", "back"))
+"""Names of the halves along the last axis, the one before it, and the one before that."""
+
+_CENTRE = 0.3
+"""Radius of the hole in the middle; the grid reaches from -1 to 1."""
+
+
+def standard_holes(shape: tuple[int, ...], seed: int = 0) -> dict[str, Tensor]:
+    """Holes that every pattern is tried with.
+
+    Parameters
+    ----------
+    shape : spatial shape, of one to three axes.
+    seed : of the three discs.
+
+    Returns
+    -------
+    dict of str to bool tensor of the shape
+        True where cells are destroyed: the halves along every axis (of an odd axis the middle stays), a disc in the
+        middle, and three discs with centre U(-0.5, 0.5) and radius U(0.1, 0.4), the grid reaching from -1 to 1.
+
+    Raises
+    ------
+    ShapeError
+        For another number of axes.
+
+    Examples
+    --------
+    >>> {name: int(hole.sum()) for name, hole in standard_holes((16, 16)).items()}["left"]
+    128
+    """
+    if not 1 <= len(shape) <= len(_SIDES):
+        raise ShapeError(f"a grid has one to three axes, not {len(shape)}: {tuple(shape)}")
+    holes = {}
+    for axis, names in zip(range(len(shape) - 1, -1, -1), _SIDES, strict=False):
+        for name, first in zip(names, (0, shape[axis] - shape[axis] // 2), strict=True):
+            hole = torch.zeros(shape, dtype=torch.bool)
+            hole.narrow(axis, first, shape[axis] // 2).fill_(True)
+            holes[name] = hole
+    holes["centre"] = ball(shape, np.zeros(len(shape)), _CENTRE)
+    for number in range(1, 4):
+        rng = generator(seed, "hole", number)
+        holes[f"disc {number}"] = ball(shape, rng.uniform(-0.5, 0.5, len(shape)), float(rng.uniform(0.1, 0.4)))
+    return holes
+
+
+def ball(shape: Sequence[int], centre: Iterable[float], radius: float) -> Tensor:
+    """Cells of a grid that are nearer to a place than a radius: a disc in 2D.
+
+    Parameters
+    ----------
+    shape : spatial shape of the grid, which reaches from -1 to 1 along each axis.
+    centre : for each axis.
+    radius : on the same scale.
+
+    Returns
+    -------
+    bool tensor of the shape
+
+    Examples
+    --------
+    >>> ball((3, 3), (0.0, 0.0), 1.1).int().tolist()
+    [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    """
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, n, dtype=torch.float64) for n in shape], indexing="ij")
+    squares = torch.stack([(axis - float(c)).square() for axis, c in zip(axes, centre, strict=True)])
+    return squares.sum(0) < radius**2

@@ -1,0 +1,102 @@
+"""Scores of depth, or of any other map of numbers above 0."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses.checks import same_shape
+
+__all__ = ["abs_rel", "rmse", "within_ratio"]
+
+
+def abs_rel(pred: Tensor, label: Tensor) -> Tensor:
+    """Mean of the absolute error as a part of the label.
+
+    Parameters
+    ----------
+    pred, label : tensors of one shape; the label is above 0.
+
+    Returns
+    -------
+    () tensor
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the two shapes differ, or the label is not above 0 everywhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> abs_rel(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0])).item()
+    0.5
+    """
+    _above_zero(pred, label)
+    return ((pred - label).abs() / label).mean()
+
+
+def rmse(pred: Tensor, label: Tensor) -> Tensor:
+    """Root of the mean squared error over all cells of all samples.
+
+    Parameters
+    ----------
+    pred, label : tensors of one shape.
+
+    Returns
+    -------
+    () tensor
+
+    Raises
+    ------
+    ShapeError
+        If the two shapes differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rmse(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])).item()
+    3.0
+    """
+    same_shape(pred, label)
+    return (pred - label).square().mean().sqrt()
+
+
+def within_ratio(pred: Tensor, label: Tensor, *, ratio: float = 1.25) -> Tensor:
+    """Share of the cells whose prediction is less than so many times too large or too small. It has no gradient.
+
+    Parameters
+    ----------
+    pred, label : tensors of one shape; the label is above 0. A prediction that is not counts as wrong.
+    ratio : above 1.
+
+    Returns
+    -------
+    () tensor in [0, 1]
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the two shapes differ, the label is not above 0 everywhere, or the ratio not above 1.
+
+    Notes
+    -----
+    Eigen et al. (2014), "Depth Map Prediction from a Single Image using a Multi-Scale Deep Network": the share below
+    1.25, its square and its cube.
+
+    Examples
+    --------
+    >>> import torch
+    >>> within_ratio(torch.tensor([1.2, 0.8, 0.81, -1.0]), torch.ones(4)).item()
+    0.5
+    """
+    if not ratio > 1:
+        raise ConfigError(f"ratio is above 1, not {ratio!r}")
+    _above_zero(pred, label)
+    return ((pred < ratio * label) & (label < ratio * pred)).float().mean()
+
+
+def _above_zero(pred: Tensor, label: Tensor) -> None:
+    same_shape(pred, label)
+    if label.numel() and not label.min() > 0:
+        raise ConfigError(f"a label to divide by is above 0, and this one goes down to {label.min().item()}")

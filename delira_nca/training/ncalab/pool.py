@@ -1,0 +1,116 @@
+"""NCALab's pool, over one that keeps more than the batch before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+from delira_nca.seeding import generator
+from delira_nca.training.pool import Draw, SamplePool
+
+__all__ = ["Pool"]
+
+
+class Pool:
+    """The pool with NCALab's face: ``sample(seed)`` before a roll-out, ``update(batch)`` after it.
+
+    Parameters
+    ----------
+    n_seed : so many of each batch are seeds.
+    damage : whether samples are damaged.
+    p_damage : probability that a sample that is no seed is damaged.
+    capacity : number of states kept; NCALab keeps only the batch before.
+    rng_seed : see :class:`~delira_nca.training.SamplePool`.
+
+    Raises
+    ------
+    ConfigError
+        For a number that is out of range.
+
+    Examples
+    --------
+    >>> pool = Pool(n_seed=1)
+    >>> seed = torch.ones(4, 16, 8, 8)
+    >>> batch = pool.sample(seed)
+    >>> pool.update(batch * 2, losses=torch.tensor([0.4, 0.3, 0.2, 0.1]))
+    >>> pool.sample(seed).shape
+    torch.Size([4, 16, 8, 8])
+    """
+
+    def __init__(
+        self, n_seed: int = 1, damage: bool = False, p_damage: float = 0.2, *, capacity: int = 256, rng_seed: int = 0
+    ) -> None:
+        for name, number, least in (("n_seed", n_seed, 0), ("capacity", capacity, 1)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise ConfigError(f"{name} is a whole number of at least {least} for a pool, not {number!r}")
+        if not 0.0 <= p_damage <= 1.0:
+            raise ConfigError(f"p_damage is a probability, from 0 to 1, not {p_damage!r}")
+        self.n_seed, self.damage, self.p_damage = n_seed, damage, p_damage
+        self.capacity, self.rng_seed = capacity, rng_seed
+        self.pool: SamplePool | None = None
+        self._draw: Draw | None = None
+
+    @property
+    def batch(self) -> Tensor | None:
+        """The states drawn last, None before the first draw."""
+        return None if self._draw is None else self._draw.states
+
+    def sample(self, seed: Tensor) -> Tensor:
+        """Draw a batch of states, of which ``n_seed`` are seeds.
+
+        Parameters
+        ----------
+        seed : (B, C, *spatial) seeds, all alike; the first fills the pool at the first call.
+
+        Raises
+        ------
+        ConfigError
+            If the pool is smaller than the batch, or began with another seed.
+        """
+        if self.pool is None:
+            self.pool = SamplePool(seed[0], self.capacity, rng_seed=self.rng_seed)
+        elif not torch.equal(self.pool.seed, seed[0].to(self.pool.seed)):
+            shapes = tuple(self.pool.seed.shape), tuple(seed.shape[1:])
+            raise ConfigError(
+                f"the pool began with another seed, of {shapes[0]}, and is given one of {shapes[1]}: make a new Pool"
+            )
+        num_damaged = 0
+        if self.damage:
+            rng = generator(self.rng_seed, "damage", self.pool.num_draws)
+            num_damaged = int(rng.binomial(max(len(seed) - self.n_seed, 0), self.p_damage))
+        draw = self.pool.sample(len(seed), num_seeds=self.n_seed, num_damaged=num_damaged, damage="rectangle")
+        self._draw = draw
+        return draw.states.to(seed.device)
+
+    def update(self, batch: Tensor, losses: Tensor | None = None) -> None:
+        """Write the batch that became of the last draw back; a state that is not finite begins anew.
+
+        Parameters
+        ----------
+        batch : (B, C, *spatial).
+        losses : (B,), so that the worst are replaced by the seed; without them the draw's order, a random one, decides.
+
+        Raises
+        ------
+        ConfigError
+            If nothing was drawn.
+        """
+        if self.pool is None or self._draw is None:
+            raise ConfigError("update() of a pool of which nothing was drawn: call sample(seed) first")
+        self.pool.commit(self._draw.indices, batch, losses=losses)
+        exploded = ~batch.detach().isfinite().flatten(1).all(1)
+        self.pool.reseed(self._draw.indices[exploded.cpu()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the pool; empty before the first draw."""
+        return {} if self.pool is None else {**self.pool.state_dict(), "seed": self.pool.seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        if state:
+            self.pool = SamplePool(state["seed"], state["states"]["shape"][0], rng_seed=state["rng_seed"])
+            self.pool.load_state_dict(state)
