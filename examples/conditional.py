@@ -1,7 +1,8 @@
 """Goals: one automaton grows a dahlia, a star or a ring out of the same cell, as it is told.
 
 A goal is a number. A learned vector for each is added to hidden channels of living cells before they look around. The
-states of the pool are told another goal in most iterations, so that cells also learn to become something else.
+states of the pool are told another goal in most iterations; so cells that have grown also learn to turn into something
+else, which they do less well than to grow.
 ``python examples/conditional.py`` takes about nine minutes, ``--quick`` some seconds.
 """
 
@@ -89,9 +90,9 @@ def main() -> None:
         print(f"{name:>8}" + "".join(f"{error:10.5f}" for error in errors))
     turned = (torch.arange(3) + 1) % 3
     changed = network.record(
-        grown[-1].output_image, 2 * horizon, goal=turned, keep=[round(2 * horizon * k / 7) for k in range(8)]
+        grown[-1].output_image, horizon, goal=turned, keep=[round(horizon * k / 7) for k in range(8)]
     )
-    print(f"told another goal, {2 * horizon} steps later")
+    print(f"told another goal, {horizon} steps later")
     for row, name in enumerate(GOALS):
         wanted = int(turned[row])
         errors = [float(mse(changed[-1].pred[row], labels[goal])) for goal in (row, wanted)]

@@ -18,14 +18,18 @@ LossOf = Callable[[int, Tensor], Tensor]
 
 
 class LossTerm(Protocol):
-    """What joins the loss of a training step."""
+    """What joins the loss of a training step.
+
+    A term whose gradients have to pass by the states that it wants has a true ``linked``, see
+    :class:`delira_nca.rollout.observer.Observer`.
+    """
 
     def stops(self, steps: int, seed: int) -> Iterable[int]:
         """After how many steps of a roll-out of ``steps`` the state is wanted; ``seed`` is the iteration's."""
         ...
 
-    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor:
-        """() tensor that joins the loss.
+    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor | None:
+        """() tensor that joins the loss; None from what only wants to meet the states before the backward pass.
 
         ``rollouts`` are those of the forward pass in their order, with the states that any term has asked for.
         """
@@ -38,7 +42,8 @@ def watching(terms: Mapping[str, LossTerm], seed: int) -> Iterator[Sequence[Watc
     if not terms:
         yield []
         return
-    with observing(lambda steps: {n for term in terms.values() for n in term.stops(steps, seed)}) as observer:
+    linked = any(getattr(term, "linked", False) for term in terms.values())
+    with observing(lambda steps: {n for term in terms.values() for n in term.stops(steps, seed)}, linked) as observer:
         yield observer.rollouts
 
 
@@ -50,7 +55,7 @@ def evaluate_terms(
     named: Mapping[str, Any],
     loss_of: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Any]],
 ) -> dict[str, Tensor]:
-    """Value of each term.
+    """Value of each term that has one.
 
     Parameters
     ----------
@@ -75,4 +80,5 @@ def evaluate_terms(
         prediction = predict(steps, state)
         return loss_of(prediction, {**named, **prediction.parts()})[0]
 
-    return {name: term.value(rollouts, judge, seed) for name, term in terms.items()}
+    values = {name: term.value(rollouts, judge, seed) for name, term in terms.items()}
+    return {name: value for name, value in values.items() if value is not None}

@@ -56,10 +56,18 @@ def rollout(
     """
     observer = current_observer()
     stops = () if observer is None else sorted(observer.stops(steps))
-    job = Job(x, cell, steps, (*stops, steps), start, seed, masks, segment, memory_budget, first_sample(x))
+    numbers = (seed, masks, segment, memory_budget, first_sample(x))
+    job = Job(x, cell, steps, (*stops, steps), start, *numbers)
     job.check()
-    job = job.gated()
-    states = choose(job).states(job) if steps else {}
+    if observer is not None and observer.linked:
+        states, done = dict[int, Tensor](), 0
+        for stop in (*stops, steps) if steps else ():
+            part = Job(states.get(done, x), cell, stop - done, (stop - done,), start + done, *numbers).gated()
+            states[stop] = choose(part).states(part)[stop - done]
+            done = stop
+    else:
+        job = job.gated()
+        states = choose(job).states(job) if steps else {}
     if observer is not None:
         observer.take(steps, {0: x, **states})
     return states[steps] if steps else x

@@ -35,14 +35,17 @@ class Observer:
     Parameters
     ----------
     stops : from the number of steps of a roll-out to the numbers of steps after which the state is wanted.
+    linked : whether the roll-out goes on from each of these states, so that all gradients of what comes after pass
+        by them on their way back. Otherwise it may be computed as one piece, and they are looked at from the side.
 
     Attributes
     ----------
+    linked : as given.
     rollouts : list of :class:`Watched`.
     """
 
-    def __init__(self, stops: Callable[[int], Iterable[int]]) -> None:
-        self._stops = stops
+    def __init__(self, stops: Callable[[int], Iterable[int]], linked: bool = False) -> None:
+        self._stops, self.linked = stops, linked
         self.rollouts: list[Watched] = []
 
     def stops(self, steps: int) -> set[int]:
@@ -67,12 +70,12 @@ _CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
 @contextlib.contextmanager
-def observing(stops: Callable[[int], Iterable[int]]) -> Iterator[Observer]:
+def observing(stops: Callable[[int], Iterable[int]], linked: bool = False) -> Iterator[Observer]:
     """Keep states of the roll-outs inside the block; what :func:`delira_nca.rollout.rollout` returns stays the same.
 
     Parameters
     ----------
-    stops : see :class:`Observer`. Each state that is kept costs its own memory, and no more.
+    stops, linked : see :class:`Observer`. Each state that is kept costs its own memory, and no more.
 
     Examples
     --------
@@ -84,7 +87,7 @@ def observing(stops: Callable[[int], Iterable[int]]) -> Iterator[Observer]:
     >>> sorted(observer.rollouts[0].states)
     [0, 1, 3, 6]
     """
-    observer = Observer(stops)
+    observer = Observer(stops, linked)
     token = _CURRENT.set(observer)
     try:
         yield observer

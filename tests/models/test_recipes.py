@@ -38,7 +38,7 @@ def test_recipes_are_those_of_the_papers():
     assert (texture.steps, texture.batch_size, texture.pool_size, texture.seed_every) == ((32, 96), 4, 256, 8)
     assert (texture.milestones, texture.decay, texture.overflow_limit) == ((1000, 2000), 0.3, 1.0)
     assert (micro.steps, micro.iterations, micro.milestones) == ((32, 128), 10000, (1000, 4000))
-    assert micro.normalise_each_step
+    assert micro.terms == ("StateGradientNormalization",)
     assert micro.overflow_squared
     digits = recipe("self_classifying")
     assert (digits.steps, digits.batch_size, digits.iterations, digits.pool_size) == ((20, 21), 16, 100000, 160)
@@ -83,7 +83,8 @@ TABLE = {
         "decay": 0.3, "gradients": "normalise", "batch_size": 4, "iterations": 5000,
     },
     "micro_texture": {
-        "steps": (32, 128), "pool_size": 256, "seed_every": 8, "overflow_squared": True, "normalise_each_step": True,
+        "steps": (32, 128), "pool_size": 256, "seed_every": 8, "overflow_squared": True,
+        "terms": ("StateGradientNormalization",),
         "learning_rate": 1e-3, "milestones": (1000, 4000), "decay": 0.3, "gradients": "normalise", "batch_size": 4,
         "iterations": 10000,
     },

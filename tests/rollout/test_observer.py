@@ -44,6 +44,23 @@ def test_gradients_flow_from_watched_states(model):
     assert torch.allclose(*gradients, rtol=1e-5, atol=1e-8)
 
 
+def test_a_roll_out_goes_on_from_linked_states(model):
+    x = torch.rand(2, 8, 7, 7, requires_grad=True)
+    plain = rollout(x, model, 5, seed=1)
+    (expected,) = torch.autograd.grad(plain.square().sum(), x)
+    with observing(lambda steps: [1, 3], linked=True) as observer:
+        end = rollout(x, model, 5, seed=1)
+    assert torch.equal(end, plain)
+    states = observer.rollouts[0].states
+    assert sorted(states) == [0, 1, 3, 5]
+    found, *of_states = torch.autograd.grad(end.square().sum(), [x, states[1], states[3]], retain_graph=True)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert all(gradient.abs().max() > 0 for gradient in of_states)
+    states[3].register_hook(torch.zeros_like)
+    (cut,) = torch.autograd.grad(end.square().sum(), x)
+    assert not cut.any()
+
+
 def test_every_roll_out_is_seen_and_none_outside_of_the_block(model):
     x = torch.rand(1, 8, 5, 5)
     with observing(lambda steps: []) as observer:

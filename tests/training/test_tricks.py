@@ -19,6 +19,7 @@ from delira_nca.training.callbacks import (
     PoolMutation,
     PoolUpdate,
     RolloutLoss,
+    StateGradientNormalization,
     StepCurriculum,
     StepSampler,
     WeightAverage,
@@ -81,6 +82,10 @@ TRICKS = {
     "batch repeat with a pool": (
         lambda: [BatchRepeat(2), PoolUpdate(pool(), **PLAIN_POOL)],
         lambda: [PoolUpdate(pool(), **PLAIN_POOL)],
+    ),
+    "normalised gradients of states": (
+        lambda: [StateGradientNormalization(), GradientClipping(1e-2)],
+        lambda: [GradientClipping(1e-2)],
     ),
     "normalised gradients": (lambda: [GradientNormalization()], None),
     "clipped gradients": (lambda: [GradientClipping(1e-3)], None),

@@ -18,7 +18,7 @@ class Recipe:
     steps : ``(low, high)`` of a roll-out, drawn below ``high``; for a pyramid one number for each level, coarse first.
     batch_size, iterations, epochs : of the training.
     losses : names in :mod:`delira_nca.losses` of what is summed.
-    terms : names of callbacks that add losses of states within the roll-out.
+    terms : names of callbacks that look at states within the roll-out, most of which add losses.
     optimizer, learning_rate, betas : name of torch's class and its arguments.
     schedule : ``"multi_step"`` (times ``decay`` at each of the ``milestones``), ``"exponential"`` (times ``decay`` in
         every iteration), ``"cyclic"`` (triangles between ``lowest_rate`` and ``learning_rate``, ``period`` iterations
@@ -26,7 +26,6 @@ class Recipe:
     milestones, decay, lowest_rate, period : of the schedule.
     gradients : ``"normalise"`` divides that of each tensor by its norm, ``"clip"`` limits the norm of all to
         ``clip_norm``.
-    normalise_each_step : whether the gradient of the state is divided by its norm after every step of the way back.
     pool_size : states in the pool.
     num_seeds, seed_every : so many of a batch are replaced by the seed, every so many iterations.
     num_damaged, damage_every : so many get a hole, every so many iterations.
@@ -56,7 +55,6 @@ class Recipe:
     period: int | None = None
     gradients: str | None = None
     clip_norm: float | None = None
-    normalise_each_step: bool = False
     pool_size: int = 0
     num_seeds: int = 0
     seed_every: int = 1
@@ -144,7 +142,7 @@ RECIPES: dict[str, Recipe] = {
         iterations=10000,
         milestones=(1000, 4000),
         overflow_squared=True,
-        normalise_each_step=True,
+        terms=("StateGradientNormalization",),
     ),
     "self_classifying": Recipe(
         steps=(20, 21),

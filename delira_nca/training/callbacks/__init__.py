@@ -20,6 +20,7 @@ _HOMES = {
     "PoolUpdate": "pool_update",
     "ProgressBar": "progress_bar",
     "RolloutLoss": "loss_terms",
+    "StateGradientNormalization": "state_gradients",
     "StepCurriculum": "step_curriculum",
     "StepSampler": "step_sampler",
     "TimeLimit": "time_limit",

@@ -53,8 +53,8 @@ class LossTermCallback(AbstractCallback):
         """After how many steps of a roll-out the state is wanted."""
 
     @abstractmethod
-    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor:
-        """Loss, weight included."""
+    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor | None:
+        """Loss, weight included; None for no loss."""
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Join the losses of the trainer."""
