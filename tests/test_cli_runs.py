@@ -70,6 +70,10 @@ def test_a_run_is_gone_on_with(file, capsys):
     assert Run.open("runs/flower").config.num_epochs == 2
     assert main(["resume", "runs/flower"]) == 0
     assert "resume after epoch 2" in capsys.readouterr().out
+    assert main(["train", file, "--name", "quiet", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["resume", "runs/quiet", "--quiet"]) == 0
+    assert "epoch 2/2" not in capsys.readouterr().out
 
 
 @pytest.mark.timeout(120)

@@ -20,7 +20,14 @@ OPTIONS = {
 """What examples need where the files that they are about may not be there."""
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+SLOW = {"cluster"}
+"""Examples that take most of a minute even so; the launchers have tests of their own."""
+
+
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in EXAMPLES],
+)
 def test_example_runs_quickly(example, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     command = [sys.executable, example, "--quick", *OPTIONS.get(example.stem, [])]

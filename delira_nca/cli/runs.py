@@ -80,6 +80,7 @@ def add_resume(commands: Commands) -> None:
         "Go on with a run from its newest sound checkpoint, bit for bit as if it had not been ended.",
     )
     parser.add_argument("folder", metavar="RUN", help="folder of the run")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
     _finish(parser, _resume)
 
 
@@ -92,10 +93,10 @@ def _resume(arguments: argparse.Namespace) -> None:
     if (folder / CONFIG).is_file():
         run = Run.open(folder)
         print(plan_resume("auto", run.stored.checkpoints))
-        _train_run(run, progress=True)
+        _train_run(run, progress=not arguments.quiet)
         return
     print(plan_resume("auto", folder / "checkpoints"))
-    report(resume_growing(folder))
+    report(resume_growing(folder, progress=not arguments.quiet))
 
 
 def _add_evaluation(parser: Parser, part: str) -> None:

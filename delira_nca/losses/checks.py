@@ -7,7 +7,17 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError, ShapeError
 
-__all__ = ["at_least_single", "class_labels", "living_cells", "nan_where_unknown", "same_shape", "with_channel"]
+__all__ = [
+    "at_least_single",
+    "class_labels",
+    "living_cells",
+    "mask_values",
+    "nan_where_unknown",
+    "same_shape",
+    "with_channel",
+]
+
+_ROUNDING = 1e-3
 
 
 def same_shape(pred: Tensor, label: Tensor) -> None:
@@ -49,6 +59,28 @@ def with_channel(label: Tensor, pred: Tensor) -> Tensor:
         label = label.unsqueeze(1)
     same_shape(pred, label)
     return label
+
+
+def mask_values(label: Tensor) -> None:
+    """Refuse a mask with values that are not from 0 to 1; what rounding has put just beyond is let pass.
+
+    Raises
+    ------
+    ConfigError
+        If there are any, such as the 255 of a picture.
+
+    Examples
+    --------
+    >>> import torch
+    >>> mask_values(torch.tensor([0, 255]))
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: labels run from 0 to 255, but a mask has 0 outside and 1 inside
+    """
+    if label.dtype != torch.bool and label.numel():
+        numbers = label if label.is_floating_point() else label.long()
+        low, high = (value.item() for value in torch.aminmax(numbers.detach()))
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+            raise ConfigError(f"labels run from {low} to {high}, but a mask has 0 outside and 1 inside")
 
 
 def class_labels(logits: Tensor, label: Tensor) -> Tensor:

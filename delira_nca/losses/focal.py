@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError
-from delira_nca.losses.checks import at_least_single, class_labels, same_shape
+from delira_nca.losses.checks import at_least_single, class_labels, mask_values, same_shape
 
 __all__ = ["focal", "multiclass_focal"]
 
@@ -21,7 +21,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     ----------
     logits : float tensor
         Scores before the sigmoid.
-    target : tensor of {0, 1} in the same shape.
+    target : tensor from 0 to 1 in the same shape.
     gamma : exponent of ``1 - p_t``, the probability that is given to the wrong answer; 0 is the binary cross entropy.
     alpha : weight of the elements that are 1, from 0 to 1; those that are 0 weigh ``1 - alpha``. None weighs none.
 
@@ -34,7 +34,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     ShapeError
         If the two shapes differ.
     ConfigError
-        If ``gamma`` is below 0, or ``alpha`` is no weight.
+        If the target has values beyond 0 and 1, ``gamma`` is below 0, or ``alpha`` is no weight.
 
     Notes
     -----
@@ -47,6 +47,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     0.173287
     """
     same_shape(logits, target)
+    mask_values(target)
     _check_gamma(gamma)
     if alpha is not None and not 0 <= alpha <= 1:
         raise ConfigError(f"alpha is a weight from 0 to 1, or None, not {alpha!r}")

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError
-from delira_nca.losses.checks import at_least_single, class_labels, nan_where_unknown, same_shape
+from delira_nca.losses.checks import at_least_single, class_labels, mask_values, nan_where_unknown, same_shape
 
 __all__ = ["dice_bce", "dice_ce", "dice_score", "multiclass_dice", "multiclass_dice_score", "soft_dice"]
 
@@ -18,7 +18,7 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
     ----------
     logits : (B, C, *spatial) float tensor
         Scores before the sigmoid.
-    target : (B, C, *spatial) tensor of {0, 1}
+    target : (B, C, *spatial) tensor from 0 to 1
     smooth : added to numerator and denominator, above 0; 1.0 makes an empty pair score 0.
 
     Returns
@@ -30,7 +30,7 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
     ShapeError
         If the two shapes differ.
     ConfigError
-        If ``smooth`` is not above 0.
+        If the target has values beyond 0 and 1, or ``smooth`` is not above 0.
 
     Notes
     -----
@@ -45,6 +45,7 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
     same_shape(logits, target)
     if not smooth > 0:
         raise ConfigError(f"smooth is above 0, not {smooth!r}")
+    mask_values(target)
     pred = at_least_single(logits).sigmoid().flatten(2)
     label = target.to(pred.dtype).flatten(2)
     common, total = (pred * label).sum(2), pred.sum(2) + label.sum(2)
@@ -66,6 +67,8 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
     ------
     ShapeError
         If the two shapes differ.
+    ConfigError
+        If the target has values beyond 0 and 1.
 
     Examples
     --------

@@ -65,6 +65,8 @@ class SlicedTransport:
             self.features: Features = (
                 VGGFeatures() if features == "vgg" else FilterBank(num_filters, num_levels, seed or 0)
             )
+        elif not callable(features):
+            raise ConfigError(f"features are 'filters', 'vgg' or a module, not a {type(features).__name__}")
         else:
             self.features = features
 
@@ -75,12 +77,16 @@ class SlicedTransport:
         ------
         ShapeError
             If numbers of samples or channels differ, or the pictures are too small.
+        ConfigError
+            If the texture is of whole numbers.
         """
         if pred.dim() != 4 or target.dim() != 4 or pred.shape[:2] != target.shape[:2]:
             raise ShapeError(
                 f"textures are (B, C, H, W) with B and C of the prediction, not {tuple(pred.shape)} and "
                 f"{tuple(target.shape)}"
             )
+        if not target.is_floating_point():
+            raise ConfigError(f"a texture is of floats from 0 to 1, as the prediction, not of {target.dtype}")
         ours = self.features(pred)
         with torch.no_grad():
             theirs = self.features(target.to(pred.dtype))

@@ -18,7 +18,7 @@ from delira_nca.models.conditioning import GoalEmbedding, ToldCell
 from delira_nca.models.counting import cost_of
 from delira_nca.models.description import arguments_from, arguments_of, describe
 from delira_nca.models.input_mask import InputMask
-from delira_nca.models.inputs import interpret_range_parameter, pad_input
+from delira_nca.models.inputs import interpret_range_parameter, pad_input, require_tensor
 from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.plain import plain_cell
@@ -363,6 +363,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         image, steps, seed, masks, goal : as for :meth:`predict`, whose result the last prediction equals.
         keep : ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is the input).
         """
+        require_tensor(image)
         steps = interpret_range_parameter(
             self.inference_timesteps if steps is None else steps, generator(seed, "steps")
         )
@@ -399,6 +400,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             )
         if not x.is_floating_point():
             raise ConfigError(f"a state is of floats, not {x.dtype}: an image of whole numbers is converted and scaled")
+        if x.dtype == torch.float64 and (narrow := {p.dtype for p in self.parameters()} - {x.dtype}):
+            raise ConfigError(f"a state of {x.dtype} does not go with weights of {narrow.pop()}: convert the image")
 
     # Training -----------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from delira_nca.errors import require_choice
+from delira_nca.errors import refuse_unknown_keywords, require_choice
 from delira_nca.models import presets
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.description import arguments_of
 from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
@@ -40,5 +42,8 @@ def build_model(preset: str, changes: dict[str, Any] | None = None) -> AbstractP
     1.0
     """
     require_choice("preset", preset, presets.__all__)
-    model: AbstractPyTorchNetwork = CLASSES.get(preset, BasicNCAModel)(**getattr(presets, preset)(**(changes or {})))
+    cls, make = CLASSES.get(preset, BasicNCAModel), getattr(presets, preset)
+    known = {*inspect.signature(make).parameters, *arguments_of(cls, cls)} - {"changes"}
+    refuse_unknown_keywords(f"preset {preset!r}", sorted((changes or {}).keys() - known), known)
+    model: AbstractPyTorchNetwork = cls(**make(**(changes or {})))
     return model

@@ -99,7 +99,7 @@ def arguments_of(cls: type, base: type) -> set[str]:
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if owner is base or all(p.kind is not p.VAR_KEYWORD for p in parameters):
             break
-    return names - {"self"}
+    return {*names, *getattr(cls, "decides", ())} - {"self"}
 
 
 def _class_path(module: nn.Module) -> str:

@@ -12,7 +12,14 @@ from torch import Tensor
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.rollout.batch_part import current_part
 
-__all__ = ["intepret_range_parameter", "interpret_range_parameter", "make_seed", "pad_input", "unwrap"]
+__all__ = [
+    "intepret_range_parameter",
+    "interpret_range_parameter",
+    "make_seed",
+    "pad_input",
+    "require_tensor",
+    "unwrap",
+]
 
 T = TypeVar("T")
 
@@ -23,6 +30,20 @@ class HasChannels(Protocol):
     num_image_channels: int
     num_hidden_channels: int
     num_output_channels: int
+
+
+def require_tensor(image: object) -> None:
+    """Refuse an image that is no tensor.
+
+    Raises
+    ------
+    ConfigError
+        With its class, and how it becomes a tensor.
+    """
+    if not isinstance(image, Tensor):
+        raise ConfigError(
+            f"an image is a torch.Tensor, not {type(image).__name__}: torch.as_tensor() makes one of arrays"
+        )
 
 
 def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from delira_nca.errors import ConfigError
+from delira_nca.models.pyramid_grid import cropped
 from delira_nca.rollout.observer import Watched, observing
 
 __all__ = ["LossOf", "LossTerm", "evaluate_terms", "watching"]
@@ -77,6 +78,8 @@ def evaluate_terms(
         predict = getattr(model, "_prediction", None)
         if predict is None:
             raise ConfigError(f"{type(model).__name__} makes no prediction of a state within a roll-out")
+        if isinstance(end := named.get("state"), Tensor):  # a pyramid computes cells beyond the image
+            state = cropped(state, end.shape[2:])
         prediction = predict(steps, state)
         return loss_of(prediction, {**named, **prediction.parts()})[0]
 

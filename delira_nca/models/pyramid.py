@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.description import arguments_of
+from delira_nca.models.inputs import require_tensor
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid_cost import PyramidCost, pyramid_cost
 from delira_nca.models.pyramid_grid import (
     DOWNSCALES,
     Patch,
+    cropped,
     draw_patches,
     enlarge,
     interpret_scales,
@@ -219,6 +221,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return given
 
     def _check_image(self, image: Tensor) -> None:
+        require_tensor(image)
         shape = tuple(image.shape)
         if image.dim() != self.dims + 2 or shape[1] != self.num_image_channels:
             raise ShapeError(
@@ -269,9 +272,9 @@ class PyramidNCA(AbstractPyTorchNetwork):
             if level == 0 and 0 in kept:
                 states[0] = state
             shown = {done + n: frame for n, frame in states.items() if done + n in kept}
-            frames |= {n: _cropped(enlarge(frame, scale), shape) for n, frame in shown.items()}
+            frames |= {n: cropped(enlarge(frame, scale), shape) for n, frame in shown.items()}
             state, done = states[number], done + number
-        return _cropped(state, shape), frames
+        return cropped(state, shape), frames
 
     def _carried(self, state: Tensor, level: int, before: Patch | None, patch: Patch | None) -> Tensor:
         """States of the level before on the grid of this one, or on its patch."""
@@ -467,13 +470,6 @@ class PyramidNCA(AbstractPyTorchNetwork):
             elif isinstance(value, (list, tuple)):
                 arguments[name] = [made(one) if isinstance(one, Mapping) else one for one in value]
         return cls(**arguments)
-
-
-def _cropped(state: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """First cells of a state along each axis, as many as there are in the image."""
-    for axis, size in enumerate(shape):
-        state = state.narrow(axis + 2, 0, min(size, state.shape[axis + 2]))
-    return state
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from delira_nca.errors import ConfigError
+from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.pyramid_grid import draw_patches
 from delira_nca.rollout.cost import RolloutCost
 
@@ -95,6 +95,8 @@ def pyramid_cost(
     ------
     ConfigError
         If a number is out of range, or a part of a level's model cannot be written as numbers.
+    ShapeError
+        If the shape has another number of axes than the pyramid.
     """
     found = []
     for number, grid in enumerate(_grids(pyramid, tuple(shape), patches=patches)):
@@ -114,6 +116,8 @@ def pyramid_cost(
 def _grids(pyramid: PyramidNCA, shape: tuple[int, ...], *, patches: bool) -> list[tuple[int, ...]]:
     """Cells of each level along each axis, or of its patch."""
     coarsest = pyramid.scales[0]
+    if len(shape) != len(coarsest):
+        raise ShapeError(f"an image of this pyramid has {len(coarsest)} spatial axes, not {len(shape)}: {shape}")
     whole = [size + -size % top for size, top in zip(shape, coarsest, strict=True)]
     grids = [tuple(n // by for n, by in zip(whole, scale, strict=True)) for scale in pyramid.scales]
     if not patches:

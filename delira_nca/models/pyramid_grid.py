@@ -17,7 +17,17 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 
-__all__ = ["DOWNSCALES", "Patch", "draw_patches", "enlarge", "interpret_scales", "pad_to", "resize_labels", "shrink"]
+__all__ = [
+    "DOWNSCALES",
+    "Patch",
+    "cropped",
+    "draw_patches",
+    "enlarge",
+    "interpret_scales",
+    "pad_to",
+    "resize_labels",
+    "shrink",
+]
 
 DOWNSCALES = ("area", "bilinear", "max", "nearest")
 """Ways of :func:`shrink`."""
@@ -72,6 +82,19 @@ def pad_to(image: Tensor, scale: Shape) -> Tensor:
     if not any(missing):
         return image
     return F.pad(image, [n for pad in reversed(missing) for n in (0, pad)], mode="replicate")
+
+
+def cropped(state: Tensor, shape: Sequence[int]) -> Tensor:
+    """First cells of (B, C, *spatial) along each axis, as many as there are in the image: what undoes :func:`pad_to`.
+
+    Examples
+    --------
+    >>> cropped(torch.zeros(1, 2, 8, 6), (7, 9)).shape
+    torch.Size([1, 2, 7, 6])
+    """
+    for axis, size in enumerate(shape):
+        state = state.narrow(axis + 2, 0, min(size, state.shape[axis + 2]))
+    return state
 
 
 def shrink(image: Tensor, scale: Shape, how: str) -> Tensor:

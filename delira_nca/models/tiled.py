@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
-from delira_nca.models.inputs import interpret_range_parameter
+from delira_nca.models.inputs import interpret_range_parameter, require_tensor
 from delira_nca.rollout.masks import fire_mask
 from delira_nca.seeding import generator
 
@@ -99,6 +99,7 @@ def tiled_predict(
         raise ConfigError(f"tiles are of a BasicNCAModel, which has one resolution, not of a {type(model).__name__}")
     if exact and (reason := _why_not_exact(model)) is not None:
         raise ConfigError(f"tiles of this {type(model).__name__} would not be those of the whole: {reason}")
+    require_tensor(image)
     if image.dim() != model.dims + 2:
         raise ShapeError(
             f"an image of this model is (B, channels, {model.dims} spatial axes), not {tuple(image.shape)}"

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.losses import dice_bce, dice_score, mse, per_sample_mse, soft_dice
+from delira_nca.losses import dice_bce, dice_score, focal, mse, per_sample_mse, soft_dice
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 2, 7), (3, 1), (3,)])
@@ -63,6 +63,16 @@ def test_dice_score_counts_cells_and_knows_what_is_empty():
     each = [dice_score(logits[i : i + 1], target[i : i + 1]).item() for i in range(4)]
     assert each == pytest.approx([2 / 5, 1.0, 0.0, 1.0])
     assert dice_score(logits, target).item() == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("loss", [soft_dice, dice_bce, focal])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.uint16])
+def test_a_mask_of_0_and_255_is_refused(loss, dtype):
+    logits, mask = torch.zeros(1, 1, 4), torch.tensor([[[0, 255, 0, 255]]])
+    with pytest.raises(ConfigError, match=r"labels run from 0(\.0)? to 255(\.0)?, but a mask has 0 outside"):
+        loss(logits, mask.to(dtype))
+    assert torch.isfinite(loss(logits, (mask > 0).to(dtype)))
+    assert torch.isfinite(loss(logits, 1.000001 * (mask > 0)))  # as interpolation rounds
 
 
 def test_soft_dice_without_smoothing_is_refused():

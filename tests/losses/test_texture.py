@@ -154,3 +154,10 @@ def test_vgg_takes_the_weights_of_the_cache_and_sees_colour_only(torchvision):
     assert not any(p.requires_grad for p in loss.features.parameters())
     with pytest.raises(ShapeError, match=r"VGG sees \(B, 3, H, W\) pictures, not \(1, 1, 32, 32\)"):
         loss(texture[:, :1], texture[:, :1])
+
+
+def test_a_texture_of_whole_numbers_and_one_in_the_place_of_the_features_are_refused():
+    with pytest.raises(ConfigError, match=r"a texture is of floats from 0 to 1, .* not of torch\.uint8"):
+        SlicedTransport()(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match="features are 'filters', 'vgg' or a module, not a Tensor"):
+        SlicedTransport(torch.zeros(1, 3, 32, 32))

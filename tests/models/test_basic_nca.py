@@ -495,6 +495,14 @@ def test_states_that_do_not_fit_are_refused(shape):
 
 
 @pytest.mark.parametrize("channels", [2, 7])
+def test_an_image_in_double_precision_is_refused_by_weights_in_single(channels):
+    x = torch.zeros(1, channels, 5, 5, dtype=torch.float64)
+    with pytest.raises(ConfigError, match=r"torch\.float64 does not go with weights of torch\.float32: convert"):
+        small().predict(x, 2)
+    assert small().double().predict(x, 2).pred.dtype == torch.float64
+
+
+@pytest.mark.parametrize("channels", [2, 7])
 def test_an_image_of_whole_numbers_is_refused(channels):
     x = torch.zeros(1, channels, 5, 5, dtype=torch.uint8)
     with pytest.raises(ConfigError, match=r"a state is of floats, not torch\.uint8: .* converted and scaled"):

@@ -5,10 +5,12 @@ import torch
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models import (
     BasicNCAModel,
+    build_model,
     intepret_range_parameter,
     interpret_range_parameter,
     make_seed,
     pad_input,
+    tiled_predict,
     unwrap,
 )
 
@@ -127,3 +129,14 @@ def test_unwrap_gives_back_what_is_there():
         assert unwrap(value) is value
     with pytest.raises(RuntimeError, match="given None"):
         unwrap(None)
+
+
+@pytest.mark.parametrize("predict", [lambda m, x: m.predict(x), lambda m, x: tiled_predict(m, x, 8)])
+def test_an_array_is_told_how_it_becomes_a_tensor(predict):
+    model = BasicNCAModel(num_image_channels=1, num_output_channels=1, inference_timesteps=1)
+    image = np.zeros((1, 1, 8, 8), np.float32)
+    with pytest.raises(ConfigError, match=r"an image is a torch\.Tensor, not ndarray: torch\.as_tensor\(\)"):
+        predict(model, image)
+    with pytest.raises(ConfigError, match="not ndarray"):
+        build_model("med_nca").predict(image)
+    assert predict(model, torch.as_tensor(image)) is not None

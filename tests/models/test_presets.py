@@ -224,6 +224,15 @@ def test_a_mixture_takes_other_rules(randomise):
     assert model.rule.num_rules == 2
 
 
+def test_an_argument_that_a_preset_does_not_take_is_refused_with_the_nearest():
+    with pytest.raises(UnknownKeywordError, match="'med_nca' takes no argument 'num_chanels'.*mean 'num_channels'"):
+        build_model("med_nca", {"num_chanels": 3})
+    with pytest.raises(UnknownKeywordError, match="'m3d_nca' takes no argument 'num_level'.*mean 'num_levels'"):
+        build_model("m3d_nca", {"num_level": 3})
+    with pytest.raises(UnknownKeywordError, match="'texture' takes no argument 'firerate'.*mean 'fire_rate'"):
+        build_model("texture", {"firerate": 1.0})
+
+
 def test_wrong_names_and_numbers_are_refused():
     with pytest.raises(UnknownNameError, match="unknown preset 'growin'.*Did you mean 'growing'"):
         build_model("growin")

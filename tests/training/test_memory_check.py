@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, MemoryBudgetError
+from delira_nca.errors import ConfigError, MemoryBudgetError, ShapeError
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, Model, PyramidNCA, presets
 from delira_nca.models.rule import MLPRule
@@ -184,6 +184,12 @@ def test_a_pyramid_is_checked_at_each_of_its_levels(make_trainer, immortal, memo
     assert least(network, size=size, side=8, steps=44) < fine <= least(network, size=size + 1, side=8, steps=44)
     memory.set(coarse)
     make_trainer(pyramid_of(network)).train(1, images())
+
+
+def test_a_pyramid_says_how_many_axes_an_image_has(make_trainer, immortal, memory):
+    volumes = [{"data": torch.zeros(2, 4, 8, 8, 8), "label": torch.zeros(2, 4, 8, 8, 8)}]
+    with pytest.raises(ShapeError, match=r"\(B, 4, 2 spatial axes\), not \(2, 4, 8, 8, 8\)"):
+        make_trainer(pyramid_of(immortal(num_hidden_channels=4))).train(1, volumes)
 
 
 def test_a_pyramid_on_patches_needs_memory_for_those(make_trainer, immortal, memory):

@@ -11,6 +11,7 @@ import importlib
 import re
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import jsonargparse
@@ -132,7 +133,9 @@ def _told(text: str) -> tuple[list[str], str, list[str] | None]:
     if attribute := _NO_ATTRIBUTE.search(text):
         return path, f"{attribute[0]}. {_nearest_name(attribute[1], attribute[2])}", []
     if module := _NO_MODULE.search(text):
-        return path, f"there is no module {module[1]!r}", []
+        beside = Path(f"{module[1].partition('.')[0]}.py")
+        hint = f": {beside} of the working directory is found with PYTHONPATH=." if beside.is_file() else ""
+        return path, f"there is no module {module[1]!r}{hint}", []
     if denied := _DENIED.search(text):
         return path, denied[0], []
     reason = re.sub(r"<class '([^']+)'>", r"\1", last)

@@ -152,9 +152,11 @@ class RunConfig:
         ]
         validates = isinstance(self.data, Mapping) and (self.data.get("valid") or self.data.get("val_split"))
         decides = str(task.get("score")).removeprefix("val_")
+        typed = task.get("score") is not None and decides not in metrics
+        hint = f" task.score is {task['score']!r}. {did_you_mean(decides, metrics)}" if typed else ""
         for name in metrics:
             if validates and name not in given and name != decides:
-                told.append(f"task.directions says nothing of metric {name!r}: is 'highest' or 'lowest' better?")
+                told.append(f"task.directions says nothing of metric {name!r}: is 'highest' or 'lowest' better?{hint}")
         return told
 
     # Files ------------------------------------------------------------------------------------------------------------

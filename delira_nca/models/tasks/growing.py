@@ -23,7 +23,8 @@ class GrowingNCAModel(TaskNCAModel):
     Parameters
     ----------
     device : where the parameters are made.
-    num_hidden_channels, fire_rate, hidden_size, use_alive_mask : of :class:`BasicNCAModel`.
+    num_hidden_channels, fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : of
+        :class:`BasicNCAModel`.
     lambda_hidden : weight of the mean absolute value of the hidden channels in the loss.
     **kwargs : other arguments of :class:`BasicNCAModel`. The task has four image channels, which change, no output
         channels and no noise in the beginning.
@@ -59,10 +60,11 @@ class GrowingNCAModel(TaskNCAModel):
         hidden_size: int = 128,
         use_alive_mask: bool = False,
         lambda_hidden: float = 0.0,
+        num_learned_filters: int = 0,
+        filter_padding: str = "zeros",
         **kwargs: Any,
     ) -> None:
         check_weights(growing=1.0, lambda_hidden=lambda_hidden)
-        kwargs = {"num_learned_filters": 0, "filter_padding": "zeros", **kwargs}
         self._set_up(
             locals(), num_image_channels=4, num_output_channels=0, immutable_image_channels=False, pad_noise=False
         )

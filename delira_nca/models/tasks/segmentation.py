@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError
 from delira_nca.losses import dice_score, multiclass_dice, multiclass_dice_score, soft_dice
-from delira_nca.losses.checks import class_labels, with_channel
+from delira_nca.losses.checks import class_labels, mask_values, with_channel
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.tasks.task import TaskNCAModel, check_classes, check_weights
 
@@ -20,10 +19,7 @@ __all__ = ["BinarySegmentationNCAModel", "SegmentationNCAModel"]
 def _binary(pred: Tensor, label: Tensor) -> Tensor:
     """(B, 1, *spatial) mask out of a (B, *spatial) or (B, 1, *spatial) label with values from 0 to 1."""
     label = with_channel(label, pred)
-    if label.dtype != torch.bool and label.numel():
-        low, high = (value.item() for value in torch.aminmax(label))
-        if not (low >= 0 and high <= 1):
-            raise ConfigError(f"labels run from {low} to {high}, but a mask has 0 outside and 1 inside")
+    mask_values(label)
     return label
 
 

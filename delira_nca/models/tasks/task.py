@@ -56,6 +56,12 @@ class TaskNCAModel(BasicNCAModel):
     decides: tuple[str, ...] = ()
     """Arguments of :class:`BasicNCAModel` that the task sets."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if TaskNCAModel in cls.__bases__ and "__init__" in vars(cls):
+            init: Any = cls.__init__
+            init.__signature__ = _with_inherited(inspect.signature(init), cls.decides)
+
     @property
     def metrics(self) -> Metrics:  # a method on NCALab's API page, a dict in its code: both
         """The task's metrics by name; ``model.metrics(prediction, label)`` measures them all."""
@@ -117,6 +123,17 @@ class TaskNCAModel(BasicNCAModel):
         terms = {**weighted, "hidden": (self.lambda_hidden, hidden_penalty(prediction.hidden_channels))}
         total = torch.stack([weight * value for weight, value in terms.values() if weight]).sum()
         return {"total": total, **{name: value for name, (_, value) in terms.items()}}
+
+
+def _with_inherited(own: inspect.Signature, decided: tuple[str, ...]) -> inspect.Signature:
+    """Signature with the arguments of :class:`BasicNCAModel` in place of ``**kwargs``: what a config may give."""
+    hidden = {*own.parameters, *decided}
+    kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if len(kept) == len(own.parameters):
+        return own
+    inherited = inspect.signature(BasicNCAModel.__init__, eval_str=True).parameters.values()
+    more = [p.replace(kind=p.KEYWORD_ONLY) for p in inherited if p.name not in hidden and p.kind is not p.VAR_KEYWORD]
+    return own.replace(parameters=[*kept, *more])
 
 
 def check_classes(num_classes: int, class_names: Any = None) -> None:

@@ -213,3 +213,32 @@ def test_making_a_config_builds_nothing(values, tmp_path, monkeypatch):
     assert not (tmp_path / "made").exists()
     with pytest.raises(OSError, match="no disk"):
         config.build()
+
+
+def test_a_module_of_the_working_directory_is_told_how_to_be_found(values, tmp_path, monkeypatch):
+    (tmp_path / "mine_beside.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    values["data"]["train"] = {"class_path": "mine_beside.images"}
+    with pytest.raises(ConfigError, match=r"no module 'mine_beside': mine_beside\.py .* found with PYTHONPATH=\."):
+        RunConfig.from_dict(values)
+
+
+def test_a_score_that_is_no_metric_is_told_where_a_direction_is_missing(values):
+    values["data"]["valid"] = values["data"]["train"]
+    values["task"] = {"metrics": {"psnr": "delira_nca.losses.psnr"}, "score": "psn"}
+    with pytest.raises(ConfigError, match="says nothing of metric 'psnr'.*task.score is 'psn'.*Did you mean 'psnr'"):
+        RunConfig.from_dict(values)
+
+
+def test_a_model_of_a_task_takes_the_arguments_of_every_automaton(values):
+    given = {"num_classes": 3, "training_timesteps": [3, 5], "inference_timesteps": 4}
+    values["model"] = {"class_path": "delira_nca.models.SegmentationNCAModel", "init_args": given}
+    model = RunConfig.from_dict(values).build_model()
+    assert (model.training_timesteps, model.inference_timesteps, model.num_output_channels) == ((3, 5), 4, 3)
+    values["model"] = {"class_path": "delira_nca.models.GrowingNCAModel", "init_args": {"inference_timesteps": 7}}
+    model = RunConfig.from_dict(values).build_model()
+    assert (model.inference_timesteps, model.init_kwargs["num_learned_filters"]) == (7, 0)
+    given["num_output_channels"] = 3
+    values["model"] = {"class_path": "delira_nca.models.SegmentationNCAModel", "init_args": given}
+    with pytest.raises(ConfigError, match="takes no argument 'num_output_channels'"):
+        RunConfig.from_dict(values)

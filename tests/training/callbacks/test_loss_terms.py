@@ -118,6 +118,21 @@ def test_all_levels_of_a_pyramid_are_looked_at_and_its_finest_is_judged(make_tra
         assert found["size"] == pytest.approx(sum(float(x.square().mean()) for x in states) / 5, rel=1e-5)
 
 
+@pytest.mark.parametrize("patch", [None, 6])
+def test_an_image_that_no_scale_divides_is_judged_on_its_own_cells(make_trainer, patch, nca):
+    coarse, fine = (nca(seed, alive=None, num_hidden_channels=4, fire_rate=1.0) for seed in (0, 1))
+    pyramid = PyramidNCA([coarse, fine], [4, 1], [2, 3], patch_size=patch)
+    batch = {"data": torch.rand(2, 4, 9, 6), "label": torch.rand(2, 4, 9, 6)}
+    terms = [IntermediateSupervision(at=(1,))]
+    trainer = make_trainer(pyramid, callbacks=terms, optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0})
+    trainer.train(1, [batch])
+    found = trainer.history[0]
+    assert found["loss"] == pytest.approx(found["mse"] + found["intermediate"])
+    if patch is None:
+        (early,) = pyramid.record(batch["data"], keep=[3])
+        assert found["intermediate"] == pytest.approx(float(mse(early.pred, batch["label"])), rel=1e-5)
+
+
 def test_a_name_that_is_taken_is_refused(make_trainer, batches):
     with pytest.raises(ConfigError, match="there is a loss 'mse' already"):
         make_trainer(callbacks=[ActivityLoss(name="mse")]).train(1, batches(2))
