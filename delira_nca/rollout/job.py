@@ -116,6 +116,11 @@ class Job:
 
         return replace(self, masks=fires)
 
+    def part(self, x: Tensor, first: int, last: int) -> Job:
+        """The job of the steps between two numbers of steps done, from the state after the first of them."""
+        masks = self.masks[first:] if isinstance(self.masks, Tensor) else self.masks
+        return replace(self, x=x, steps=last - first, stops=(last - first,), start=self.start + first, masks=masks)
+
     @property
     def plain(self) -> PlainCell | str:
         """The automaton as numbers, or why it cannot be written so.

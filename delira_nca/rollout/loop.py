@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -56,18 +57,16 @@ def rollout(
     """
     observer = current_observer()
     stops = () if observer is None else sorted(observer.stops(steps))
-    numbers = (seed, masks, segment, memory_budget, first_sample(x))
-    job = Job(x, cell, steps, (*stops, steps), start, *numbers)
+    job = Job(x, cell, steps, (*stops, steps), start, seed, masks, segment, memory_budget, first_sample(x))
     job.check()
-    if observer is not None and observer.linked:
-        states, done = dict[int, Tensor](), 0
-        for stop in (*stops, steps) if steps else ():
-            part = Job(states.get(done, x), cell, stop - done, (stop - done,), start + done, *numbers).gated()
-            states[stop] = choose(part).states(part)[stop - done]
-            done = stop
-    else:
-        job = job.gated()
-        states = choose(job).states(job) if steps else {}
+    job = job.gated()
+    states = dict[int, Tensor]()
+    if steps and observer is not None and observer.linked:
+        for first, last in pairwise((0, *stops, steps)):
+            part = job.part(states.get(first, x), first, last)
+            states[last] = choose(part).states(part)[last - first]
+    elif steps:
+        states = choose(job).states(job)
     if observer is not None:
         observer.take(steps, {0: x, **states})
     return states[steps] if steps else x

@@ -61,6 +61,24 @@ def test_a_roll_out_goes_on_from_linked_states(model):
     assert not cut.any()
 
 
+@pytest.mark.parametrize("as_function", [False, True])
+def test_linked_parts_fire_by_the_masks_that_were_given(model, as_function):
+    x = torch.rand(2, 8, 7, 7)
+    given = torch.rand(5, 2, 1, 7, 7, generator=torch.Generator().manual_seed(1)) < 0.5
+    masks = (lambda t: given[t - 3]) if as_function else given
+    plain = rollout(x, model, 5, start=3, masks=masks)
+    with observing(lambda steps: range(1, steps), linked=True):
+        linked = rollout(x, model, 5, start=3, masks=masks)
+    assert torch.equal(linked, plain)
+
+
+def test_a_linked_roll_out_of_no_steps_is_its_beginning(model):
+    x = torch.rand(1, 8, 5, 5)
+    with observing(lambda steps: [], linked=True) as observer:
+        assert rollout(x, model, 0) is x
+    assert list(observer.rollouts[0].states) == [0]
+
+
 def test_every_roll_out_is_seen_and_none_outside_of_the_block(model):
     x = torch.rand(1, 8, 5, 5)
     with observing(lambda steps: []) as observer:

@@ -99,10 +99,10 @@ class BinarySegmentationNCAModel(TaskNCAModel):
             If the label is not of the prediction's shape, or has values beyond 0 and 1.
         """
         logits = prediction.pred.float()
-        target = _binary(logits, label).float()
+        target = with_channel(label, logits)
         terms = {
             "dice_loss": (self.lambda_dice, soft_dice(logits, target)),
-            "bce": (self.lambda_bce, F.binary_cross_entropy_with_logits(logits, target)),
+            "bce": (self.lambda_bce, F.binary_cross_entropy_with_logits(logits, target.float())),
         }
         return self._sum(prediction, terms)
 
