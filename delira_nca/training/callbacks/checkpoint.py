@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.time_limit import Duration, to_seconds
 from delira_nca.training.distributed.ranks import ranks_of
 from delira_nca.training.scores import find_score_key, higher_is_better
 
@@ -19,24 +21,36 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class Checkpoint(AbstractCallback):
-    """Save the state of the trainer when every callback has seen the epoch's end, and between iterations.
+    """Save the state of the trainer at the end of an epoch, after all other callbacks, and between iterations.
 
-    Writes ``checkpoint_epoch_<n>.pt``; ``checkpoint_best.pt`` when the trainer's score is better than ever; and
-    ``checkpoint_epoch_<n>_iter_<k>.pt`` after so many iterations, or where a training is stopped within an epoch. The
-    last epoch is saved however often the others are. Older files are removed after a newer one is safely there (those
-    within an epoch after any newer one), and only those that ``manifest.json`` in the folder says this run has written.
+    Writes ``checkpoint_epoch_<n>.pt`` after an epoch, ``checkpoint_best.pt`` after the best epoch, and
+    ``checkpoint_epoch_<n>_iter_<k>.pt`` within an epoch: every ``every_iterations`` iterations, when
+    ``every_seconds`` have passed, or where the training stops. The last epoch is always saved. Older files are removed
+    once a newer one is safely on disk, and only if ``manifest.json`` in the folder lists them as files of this run.
 
     Parameters
     ----------
-    folder : where to; the trainer's ``save_path`` by default.
-    every : save every so many epochs; the trainer's ``save_freq`` by default, 0 never.
-    every_iterations : save every so many iterations of the run as well; 0 only where it is stopped.
-    last : keep so many of the newest files; 0 keeps all.
-    best : whether to keep the best epoch.
-    top_k : keep so many files with the best ``monitor_key`` besides.
-    monitor_key, mode : score for ``top_k``, and which way is better.
-    on_error : what follows where a file cannot be written: ``"raise"``, or ``"warn"`` and go on training. The former
-        files are as they were.
+    folder : str or Path, optional
+        Folder of the files; the trainer's ``save_path`` by default.
+    every : int, optional
+        Number of epochs between two files; the trainer's ``save_freq`` by default, 0 writes none.
+    every_iterations : int
+        Number of iterations between two files within epochs; 0 for none.
+    every_seconds : float, str or timedelta, optional
+        Time between two files, as ``30`` or ``"10m"``: an epoch that ends sooner is not saved, and a longer one is
+        saved within. A kill then costs at most this time. Best epochs are saved all the same.
+    last : int
+        Number of the newest files that are kept; 0 keeps all.
+    best : bool
+        Whether to keep a file of the best epoch. Its weights are in every file of the run.
+    top_k : int
+        Number of further files to keep, those of the epochs with the best ``monitor_key``.
+    monitor_key, mode : str
+        Score for ``top_k``, and which way is better: ``"min"`` or ``"max"``.
+    on_error : {"raise", "warn"}
+        Reaction to a file that cannot be written. The former files stay as they were.
+    clock : callable
+        Function that returns seconds.
 
     Raises
     ------
@@ -52,12 +66,14 @@ class Checkpoint(AbstractCallback):
         *,
         every: int | None = None,
         every_iterations: int = 0,
+        every_seconds: Duration | None = None,
         last: int = 2,
         best: bool = True,
         top_k: int = 0,
         monitor_key: str | None = None,
         mode: str = "min",
         on_error: str = "raise",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if min(last, top_k, every or 0, every_iterations) < 0:
             raise ConfigError(
@@ -70,10 +86,13 @@ class Checkpoint(AbstractCallback):
         require_choice("reaction to a file that cannot be written", on_error, ("raise", "warn"))
         self.folder = None if folder is None else Path(folder)
         self.every, self.every_iterations, self.last, self.best = every, every_iterations, last, best
+        self.every_seconds = None if every_seconds is None else to_seconds(every_seconds)
+        self.clock = clock
         self.top_k, self.monitor_key, self.mode, self.on_error = top_k, monitor_key, mode, on_error
         self.saved: list[int] = []
         self.scores: dict[int, float] = {}
         self._epoch = 0
+        self._last_written = 0.0
 
     def _folder(self, trainer: Any) -> Path:
         return Path(trainer.save_path if self.folder is None else self.folder)
@@ -87,11 +106,13 @@ class Checkpoint(AbstractCallback):
             raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
         if self.monitor_key is not None and (names := trainer.score_names()) is not None:
             find_score_key(self.monitor_key, names)
-        self._epoch = 0
+        self._epoch, self._last_written = 0, self.clock()
 
     def at_iter_done(self, trainer: Any, *, curr_epoch: int, global_iter_num: int, **event: Any) -> None:
         """Save between two iterations where it is time."""
-        if self.every_iterations and (global_iter_num + 1) % self.every_iterations == 0:
+        by_number = self.every_iterations and (global_iter_num + 1) % self.every_iterations == 0
+        by_time = self.every_seconds is not None and self._every(trainer) and self._has_time_passed(trainer)
+        if by_number or by_time:
             self._save_step(trainer, curr_epoch, trainer.iteration)
 
     def at_checkpoint(
@@ -104,7 +125,8 @@ class Checkpoint(AbstractCallback):
             if key in val_metrics:
                 self.scores[curr_epoch] = float(val_metrics[key])
         every = self._every(trainer)
-        if every and (curr_epoch % every == 0 or curr_epoch in self._top()):
+        due = every and curr_epoch % every == 0 and (self.every_seconds is None or self._has_time_passed(trainer))
+        if due or (every and curr_epoch in self._top()):
             self._save(trainer, curr_epoch)
         if every and self.best and is_best:
             self._write(trainer, "checkpoint_best.pt", curr_epoch, 0)
@@ -119,6 +141,10 @@ class Checkpoint(AbstractCallback):
         elif exception is None and self._epoch and self._epoch not in self.saved:
             self._save(trainer, self._epoch)
 
+    def _has_time_passed(self, trainer: Any) -> bool:
+        """Whether a file is due by the clock of the main process, so that all processes of a training agree."""
+        return ranks_of(trainer).on_main(lambda: self.clock() - self._last_written >= self.every_seconds)
+
     def _save(self, trainer: Any, epoch: int) -> None:
         """Write the file of an epoch, and then remove those that are not kept any more."""
         former = self.saved
@@ -129,11 +155,13 @@ class Checkpoint(AbstractCallback):
         if not self._write(trainer, _name(epoch), epoch, 0):
             self.saved = former
             return
+        self._last_written = self.clock()
         self._remove(trainer, [_name(e) for e in dropped], before=(epoch, 0))
 
     def _save_step(self, trainer: Any, epoch: int, iteration: int) -> None:
         """Write a file within an epoch; the one before it is not needed any more."""
         if self._write(trainer, _name(epoch, iteration), epoch - 1, iteration):
+            self._last_written = self.clock()
             self._remove(trainer, [], before=(epoch - 1, iteration))
 
     def _remove(self, trainer: Any, names: list[str], before: tuple[int, int]) -> None:

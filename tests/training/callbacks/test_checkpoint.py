@@ -61,6 +61,50 @@ def test_files_for_a_number_of_epochs(run, tmp_path, num_epochs, kwargs, save_fr
     assert _files(tmp_path) == _epochs(*epochs)
 
 
+class Clock:
+    """Shows the seconds that a test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def ticks(self, seconds):
+        """Callback that lets time pass in every iteration of training."""
+
+        def tick(trainer, train):
+            self.now += seconds if train else 0.0
+
+        return LambdaCallback(at_iter_end=tick)
+
+
+def test_epochs_that_end_before_the_time_is_up_are_not_saved_except_the_last(run, tmp_path):
+    clock = Clock()
+    written = []
+    note = LambdaCallback(at_epoch_begin=lambda trainer: written.append(_files(tmp_path)))
+    checkpoint = Checkpoint(every_seconds=30, clock=clock)
+    run(9, checkpoint, clock.ticks(7.0), note)
+    assert written[5] == ["epoch_5_iter_1"]  # the first whose end is 30 seconds after the beginning
+    assert all(files == [] for files in written[:5])
+    assert _files(tmp_path) == _epochs(9)
+
+
+def test_an_epoch_that_is_longer_than_the_time_is_saved_within(make_trainer, batches, tmp_path):
+    clock = Clock()
+    written = []
+    note = LambdaCallback(at_iter_begin=lambda trainer: written.append(_files(tmp_path)))
+    callbacks = [Checkpoint(every_seconds="30s", clock=clock), clock.ticks(20.0), note]
+    make_trainer(save_path=tmp_path, callbacks=callbacks).train(1, batches(2, 2, 2, 2, 2))
+    assert written == [[], [], ["epoch_1_iter_2"], ["epoch_1_iter_2"], ["epoch_1_iter_4"]]
+    assert _files(tmp_path) == _epochs(1)
+
+
+def test_best_epochs_are_saved_whatever_the_time(run, tmp_path):
+    run(4, Checkpoint(every_seconds="1h"), scores=[0.1, 0.9, 0.5, 0.4])
+    assert _files(tmp_path) == ["best", *_epochs(4)]
+    assert load_checkpoint(tmp_path / "checkpoint_best.pt")["epoch"] == 2
+
+
 def test_a_run_without_a_path_writes_nothing(run, tmp_path):
     assert run(2, folder=None).callbacks == ()
     assert _files(tmp_path) == []
@@ -177,6 +221,8 @@ def test_a_save_that_fails_ends_the_run_and_keeps_the_former_files(run, tmp_path
         ({"last": -1}, ConfigError),
         ({"every": -1}, ConfigError),
         ({"top_k": -1}, ConfigError),
+        ({"every_seconds": -1}, ConfigError),
+        ({"every_seconds": "soon"}, ConfigError),
         ({"top_k": 2}, ConfigError),
         ({"top_k": 2, "monitor_key": "mse", "mode": "best"}, ScoreModeError),
     ],
