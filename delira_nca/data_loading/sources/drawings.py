@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca.data_loading.sources.dahlia import dahlia
-from delira_nca.data_loading.sources.rgba import Target, fit_square, load_image, require_size
+from delira_nca.data_loading.sources.rgba import Target, load_image, require_size
 from delira_nca.errors import UnknownNameError, did_you_mean, require_choice
 
 __all__ = ["DRAWINGS", "drawing", "load_target"]
 
 _MIN_SIZE = 8
 _UNITS = 100
-_MARGIN = 8  # units around the canvas, so that no outline is clipped
+_MIN_PIXELS = 768  # along a side, before they are averaged
 _SPACING = 0.5  # units between the discs of a stroke, small enough to leave no scallops
 
 _Points = npt.NDArray[np.float64]
@@ -199,27 +199,35 @@ def _spline(points: Iterable[tuple[float, ...]], *, closed: bool) -> _Points:
 
 
 def _render(layers: tuple[_Layer, ...], size: int) -> Target:
-    """Paint the layers finely without anti-aliasing, crop, and average the premultiplied colours over each cell."""
+    """Paint the layers on a fine grid of colour indices, and average the premultiplied colours over each cell."""
     from PIL import Image, ImageDraw
 
-    pixels = max(768, 4 * size)
-    scale = pixels / (_UNITS + 2 * _MARGIN)
-    canvas = Image.new("L", (pixels, pixels))  # indices of colours; 0 is transparent
+    reach = np.concatenate(
+        [shape.discs + np.array([0, 0, layer.outline]) for layer in layers for shape in layer.shapes]
+    )
+    low, high = (reach[:, :2] - reach[:, 2:]).min(axis=0), (reach[:, :2] + reach[:, 2:]).max(axis=0)
+    fine = max(_MIN_PIXELS // size, 4)  # pixels along the side of a cell
+    scale = size * fine / (high - low).max()
+    shift = np.append(size * fine / 2 - scale * (low + high) / 2, 0.0)
+    canvas = Image.new("L", (size * fine, size * fine))  # index 0 is transparent
     draw = ImageDraw.Draw(canvas)
-    palette = np.zeros((1 + 2 * len(layers), 4), dtype=np.float32)
-    for number, layer in enumerate(layers):
-        for index, colour, growth in ((2 * number + 1, _INK, layer.outline), (2 * number + 2, layer.colour, 0.0)):
-            palette[index] = *(np.array(colour) / 255), 1.0
-            if growth or colour is layer.colour:
-                for shape in layer.shapes:
-                    discs = (shape.discs + np.array([_MARGIN, _MARGIN, growth])) * scale
-                    if shape.is_filled:
-                        draw.polygon([(x, y) for x, y, _ in discs], fill=index)
-                    for x, y, radius in discs:
-                        if radius > 0:
-                            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=index)
-    drawn = np.asarray(canvas.crop(canvas.getbbox()))
-    return fit_square(np.ascontiguousarray(np.moveaxis(palette[drawn], -1, 0)), size)
+    palette = [(0.0, 0.0, 0.0, 0.0)]
+    for layer in layers:
+        for colour, growth in ((_INK, layer.outline), (layer.colour, 0.0)) if layer.outline else ((layer.colour, 0.0),):
+            for shape in layer.shapes:
+                discs = shift + scale * (shape.discs + np.array([0, 0, growth]))
+                if shape.is_filled:
+                    draw.polygon([(x, y) for x, y, _ in discs], fill=len(palette))
+                for x, y, radius in discs:
+                    if radius > 0:
+                        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=len(palette))
+            palette.append((*(value / 255 for value in colour), 1.0))
+    drawn = np.asarray(canvas, dtype=np.intp)
+    line = np.arange(size * fine) // fine
+    cells = size * line[:, None] + line
+    counts = np.bincount((len(palette) * cells + drawn).ravel(), minlength=size * size * len(palette))
+    means = counts.reshape(size, size, len(palette)) @ np.array(palette) / fine**2
+    return np.ascontiguousarray(np.moveaxis(means, -1, 0), dtype=np.float32)
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------
@@ -228,23 +236,21 @@ def _render(layers: tuple[_Layer, ...], size: int) -> Target:
 def _lizard() -> tuple[_Layer, ...]:
     limbs = []
     for hip, knee, foot, first_toe in (
-        ((52, 39), (35, 40), (26, 28), -155),
-        ((53, 37), (70, 43), (80, 36), -95),
-        ((50, 63), (34, 61), (22, 69), 95),
-        ((54, 63), (70, 61), (80, 72), 0),
+        ((52, 40), (34, 43), (24, 31), -165),
+        ((53, 38), (71, 44), (84, 37), -110),
+        ((50, 64), (33, 61), (21, 68), 85),
+        ((54, 66), (72, 65), (82, 75), -15),
     ):
-        limbs.append(_stroke((*hip, 5), (*knee, 4.2), (*foot, 3.4)))
-        limbs += [_stroke((*foot, 3), (*_at(foot, 8, first_toe + turn), 2.2)) for turn in (0, 50, 100)]
-    trunk = _stroke((61, 13, 10), (61, 17, 12.5), (58, 28, 10), (51, 41, 11.5), (48, 53, 12.5), (51, 65, 10.5))
-    tail = _stroke(
-        (51, 65, 10.5), (58, 76, 7.5), (60, 86, 5.8), (52, 94, 4.8), (41, 94, 3.8), (33, 87, 3), (36, 80, 2.2)
-    )
-    spots = ((54.5, 37, 4), (49, 48, 4.6), (49.5, 60.5, 4.3), (56, 72, 3.3), (58.8, 82.5, 2.6))
+        limbs.append(_stroke((*hip, 5), (*knee, 4.2), (*foot, 3.2)))
+        limbs += [_stroke((*foot, 2.6), (*_at(foot, 9, first_toe + turn), 2)) for turn in (0, 60, 120)]
+    trunk = _stroke((61, 12, 10), (61, 17, 12.5), (58, 29, 9.5), (51, 42, 11.5), (48, 54, 12.5), (51, 66, 10.5))
+    tail = _stroke((51, 66, 10.5), (58, 77, 7.5), (60, 88, 6), (52, 97, 5), (40, 99, 4.2), (29, 97, 3.4), (19, 91, 2.4))
+    spots = ((55, 37.5, 4), (49.5, 49, 4.6), (49.5, 62, 4.3), (56, 73, 3.4), (58.8, 83.5, 2.8))
     return (
-        _outlined((98, 190, 66), *limbs, trunk, tail, _disc(50, 12, 6), _disc(73, 17, 6)),
+        _outlined((98, 190, 66), *limbs, trunk, tail, _disc(48.5, 12, 6.6), _disc(73.5, 17, 6.6)),
         _flat((250, 214, 70), *(_disc(*spot) for spot in spots)),
-        _flat(_WHITE, _disc(50.5, 12, 5), _disc(72.5, 17, 5)),
-        _flat(_INK, _disc(51.5, 10.5, 3.1), _disc(73, 15, 3.1)),
+        _flat(_WHITE, _disc(49, 12, 5.8), _disc(73, 17, 5.8)),
+        _flat(_INK, _disc(50, 10.5, 3.4), _disc(73.5, 15, 3.4)),
     )
 
 
