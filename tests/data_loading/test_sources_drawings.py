@@ -73,11 +73,10 @@ def test_unknown_drawing_suggests_the_nearest():
         drawing("lizzard", 32)
 
 
-@pytest.mark.parametrize("name", ["lizard", "dahlia"])
 @pytest.mark.parametrize("size", [7, 0, -32, 32.0, True, "32", None])
-def test_size_of_a_drawing_is_an_integer_of_at_least_eight(name, size):
+def test_size_of_a_drawing_is_an_integer_of_at_least_eight(size):
     with pytest.raises(ConfigError, match=f"size must be an integer of at least 8, not {size!r}"):
-        drawing(name, size)
+        drawing("lizard", size)
 
 
 # -- by name or from a file ------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def drawing(name: str, size: int) -> Target:
     Parameters
     ----------
     name : one of :data:`DRAWINGS`.
-    size : side of the target in cells, at least 8; 28 to 40 is usual.
+    size : side of the target in cells, at least 8 (1 for the dahlia); 28 to 40 is usual.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def drawing(name: str, size: int) -> Target:
     UnknownNameError
         With the nearest name.
     ConfigError
-        If ``size`` is not an integer of at least 8.
+        If ``size`` is not an integer, or too small.
     MissingDependencyError
         For ``"dahlia"`` only, which is cut out of a photograph in scikit-learn, see
         :func:`~delira_nca.data_loading.sources.dahlia.dahlia`.
@@ -68,8 +68,9 @@ def drawing(name: str, size: int) -> Target:
     delira_nca.errors.UnknownNameError: unknown drawing 'buterfly'. Known: ... Did you mean 'butterfly'?
     """
     require_choice("drawing", name, DRAWINGS)
-    require_size("size", size, at_least=_MIN_SIZE)
-    return dahlia(size) if name == "dahlia" else _render(_LAYERS[name](), size)
+    if name == "dahlia":
+        return dahlia(size)
+    return _render(_LAYERS[name](), require_size("size", size, at_least=_MIN_SIZE))
 
 
 def load_target(target: str | os.PathLike[str], size: int) -> Target:
@@ -93,7 +94,7 @@ def load_target(target: str | os.PathLike[str], size: int) -> Target:
     MissingFileError
         If it has the suffix of a file, but there is no such file, or it is not a picture.
     ConfigError
-        If the size is too small, or the picture has no transparency.
+        If ``size`` is not an integer, or too small, or the picture has no transparency.
 
     Examples
     --------
