@@ -122,6 +122,9 @@ class _Shape:
     discs: _Points
     is_filled: bool
 
+    def grown(self, growth: float) -> _Points:
+        return self.discs + np.array([0.0, 0.0, growth])
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -200,34 +203,30 @@ def _spline(points: Iterable[tuple[float, ...]], *, closed: bool) -> _Points:
 
 
 def _render(layers: tuple[_Layer, ...], size: int) -> Target:
-    """Paint the layers on a fine grid of colour indices, and average the premultiplied colours over each cell."""
+    """Paint the layers finely, without anti-aliasing, and average the premultiplied colours over each cell."""
     from PIL import Image, ImageDraw
 
-    reach = np.concatenate(
-        [shape.discs + np.array([0, 0, layer.outline]) for layer in layers for shape in layer.shapes]
-    )
+    reach = np.concatenate([shape.grown(layer.outline) for layer in layers for shape in layer.shapes])
     low, high = (reach[:, :2] - reach[:, 2:]).min(axis=0), (reach[:, :2] + reach[:, 2:]).max(axis=0)
     fine = max(_MIN_PIXELS // size, 4)  # pixels along the side of a cell
     scale = size * fine / (high - low).max()
-    shift = np.append(size * fine / 2 - scale * (low + high) / 2, 0.0)
-    canvas = Image.new("L", (size * fine, size * fine))  # index 0 is transparent
+    shift = np.append(size * fine / 2 - scale * (low + high) / 2, 0.0)  # the middle of the drawing is that of the grid
+    canvas = Image.new("L", (size * fine, size * fine))  # numbers of colours
     draw = ImageDraw.Draw(canvas)
-    palette = [(0.0, 0.0, 0.0, 0.0)]
-    for layer in layers:
-        for colour, growth in ((_INK, layer.outline), (layer.colour, 0.0)) if layer.outline else ((layer.colour, 0.0),):
+    colours = [(0, 0, 0, 0), (*_INK, 255), *((*layer.colour, 255) for layer in layers)]
+    for number, layer in enumerate(layers, start=2):
+        for growth, fill in ((layer.outline, 1), (0.0, number)):
             for shape in layer.shapes:
-                discs = shift + scale * (shape.discs + np.array([0, 0, growth]))
+                discs = shift + scale * shape.grown(growth)
                 if shape.is_filled:
-                    draw.polygon([(x, y) for x, y, _ in discs], fill=len(palette))
-                for x, y, radius in discs:
-                    if radius > 0:
-                        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=len(palette))
-            palette.append((*(value / 255 for value in colour), 1.0))
-    drawn = np.asarray(canvas, dtype=np.intp)
+                    draw.polygon(discs[:, :2].ravel().tolist(), fill=fill)
+                for x, y, radius in discs[discs[:, 2] > 0].tolist():
+                    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
     line = np.arange(size * fine) // fine
     cells = size * line[:, None] + line
-    counts = np.bincount((len(palette) * cells + drawn).ravel(), minlength=size * size * len(palette))
-    means = counts.reshape(size, size, len(palette)) @ np.array(palette) / fine**2
+    pixels = len(colours) * cells + np.asarray(canvas)
+    counts = np.bincount(pixels.ravel(), minlength=size * size * len(colours)).reshape(size, size, len(colours))
+    means = counts @ np.array(colours) / (255 * fine**2)  # exact: sums of integers
     return np.ascontiguousarray(np.moveaxis(means, -1, 0), dtype=np.float32)
 
 
