@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from delira_nca.data_loading.dataset import AbstractDataset, repeat
-from delira_nca.data_loading.sources import dahlia, emoji, load_image, place
+from delira_nca.data_loading.sources import emoji, load_target, place
 from delira_nca.errors import ConfigError
 
 __all__ = ["growing_dataset"]
@@ -12,15 +12,16 @@ __all__ = ["growing_dataset"]
 def growing_dataset(
     picture: str = "dahlia", size: int = 40, padding: int = 16, *, num_channels: int = 16, times: int = 100
 ) -> AbstractDataset:
-    """One living cell as ``data``, and the picture that is to grow from it as ``label``, so many times.
+    """Dataset whose samples are all the same: one living cell as ``data``, the picture to grow from it as ``label``.
 
     Parameters
     ----------
-    picture : ``"dahlia"``, of scikit-learn; an emoji; or the path of a picture with transparency.
+    picture : one of :data:`~delira_nca.data_loading.sources.drawings.DRAWINGS`; the path of a picture with
+        transparency; or an emoji.
     size : cells along the longer side of the picture.
     padding : empty cells on each side of it.
     num_channels : of the state.
-    times : samples in an epoch.
+    times : number of samples in an epoch.
 
     Returns
     -------
@@ -28,8 +29,10 @@ def growing_dataset(
 
     Raises
     ------
+    UnknownNameError
+        If the picture is neither a drawing, a file nor an emoji.
     ConfigError, MissingFileError
-        For numbers that cannot work, or a picture that is not there.
+        If a number is out of its range, or the file is missing or not a picture with transparency.
 
     Examples
     --------
@@ -38,14 +41,10 @@ def growing_dataset(
     ((16, 12, 12), (4, 12, 12), 13.0)
     """
     if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
-        raise ConfigError(f"padding is a number of cells of at least 0, not {padding!r}")
+        raise ConfigError(f"padding must be an integer of at least 0, not {padding!r}")
     from delira_nca.models.inputs import make_seed
 
-    if picture == "dahlia":
-        target = dahlia(size)
-    elif "." in picture or "/" in picture:
-        target = load_image(picture, size)
-    else:
-        target = emoji(picture, size)
+    is_emoji = not picture.isascii() and "." not in picture and "/" not in picture
+    target = emoji(picture, size) if is_emoji else load_target(picture, size)
     grid = size + 2 * padding
     return repeat({"data": make_seed(num_channels, (grid, grid)).numpy(), "label": place(target, grid)}, times)

@@ -48,7 +48,7 @@ def test_entry_says_all_that_a_user_needs(name):
         source.name = "another"
 
 
-@pytest.mark.parametrize("name", [n for n in sources.available() if sources.describe(n).package is None])
+@pytest.mark.parametrize("name", [n for n in sources.available() if "num_samples" in sources.describe(n).options])
 def test_computed_source_is_the_generator_of_that_name(name):
     arrays = sources.open(name, num_samples=2, shape=(16, 8), seed=3)
     expected = getattr(sources, name)(num_samples=2, shape=(16, 8), seed=3)
@@ -56,6 +56,13 @@ def test_computed_source_is_the_generator_of_that_name(name):
     assert sources.is_here(name)
     with pytest.raises(ConfigError, match=f"{name}' is computed and needs no file; leave out root='x'"):
         sources.open(name, root="x")
+
+
+def test_drawing_is_the_target_of_that_name():
+    assert np.array_equal(sources.open("drawing", picture="fish", size=24)["data"], sources.drawing("fish", 24))
+    assert sources.is_here("drawing")
+    with pytest.raises(UnknownNameError, match=r"unknown drawing 'fisch'.*Did you mean 'fish'"):
+        sources.open("drawing", picture="fisch")
 
 
 def test_wrong_names_suggest_the_nearest():

@@ -1,6 +1,7 @@
 """Real data out of packages that are installed or named, computed data, and pictures as targets to grow."""
 
 from delira_nca.data_loading.sources.dahlia import dahlia
+from delira_nca.data_loading.sources.drawings import DRAWINGS, drawing, load_target
 from delira_nca.data_loading.sources.emoji import emoji
 from delira_nca.data_loading.sources.registry import Opened, available, check, describe, is_here, open_source
 from delira_nca.data_loading.sources.registry import open_source as open  # noqa: A004
@@ -10,6 +11,7 @@ from delira_nca.data_loading.sources.source import Source
 from delira_nca.data_loading.sources.synthetic import blobs, discs, vessels
 
 __all__ = [
+    "DRAWINGS",
     "Opened",
     "Source",
     "area_resize",
@@ -19,10 +21,12 @@ __all__ = [
     "dahlia",
     "describe",
     "discs",
+    "drawing",
     "emoji",
     "fit_square",
     "is_here",
     "load_image",
+    "load_target",
     "open",
     "open_source",
     "place",

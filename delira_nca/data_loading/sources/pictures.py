@@ -10,7 +10,10 @@ from delira_nca.data_loading.sources.emoji import emoji
 from delira_nca.data_loading.sources.packages import MNIST, NOTO, SKIMAGE, SKLEARN, STARDIST
 from delira_nca.data_loading.sources.source import Arrays, ArraySpec, PackageFile, Source
 
-__all__ = ["PICTURES"]
+__all__ = ["PICTURES", "TARGET"]
+
+TARGET = (ArraySpec("data", (4, "size", "size"), "float32", "premultiplied red, green, blue, alpha, 0 to 1"),)
+"""Arrays of a source of targets."""
 
 
 def _dahlia(photograph: bytes, *, size: int = 48) -> Arrays:
@@ -36,10 +39,6 @@ def _nuclei(picture: bytes, mask: bytes) -> Arrays:
 
 def _mnist(images: bytes, labels: bytes) -> Arrays:
     return {"data": decode.read_idx(images)[:, None], "label": decode.read_idx(labels).astype(np.int64)}
-
-
-def _targets(pixels: str) -> tuple[ArraySpec, ...]:
-    return (ArraySpec("data", (4, "size", "size"), "float32", pixels),)
 
 
 def _texture_source(name: str, summary: str, sha256: str, origin: str) -> Source:
@@ -98,7 +97,7 @@ PICTURES = (
         summary="a real flower on a transparent ground, a target to grow",
         package=SKLEARN,
         files=(PackageFile("sklearn/datasets/images/flower.jpg", FLOWER_SHA256),),
-        arrays=_targets("premultiplied red, green, blue, alpha, 0 to 1"),
+        arrays=TARGET,
         licence="CC BY 2.0",
         citation="photograph by danielbuechele (vultilion on Flickr); Pedregosa et al. (2011), JMLR 12:2825-2830",
         decode=_dahlia,
@@ -115,7 +114,7 @@ PICTURES = (
                 is_fixed=False,
             ),
         ),
-        arrays=_targets("premultiplied red, green, blue, alpha, 0 to 1"),
+        arrays=TARGET,
         licence="Apache-2.0 (Noto's pictures), OFL-1.1 (the font)",
         citation="Noto Emoji, Google",
         decode=_emoji,

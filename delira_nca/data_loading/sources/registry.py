@@ -83,8 +83,9 @@ def open_source(name: str, root: Root = None, **options: Any) -> Arrays:
     name : one of :func:`available`.
     root : where the files are: a package file (wheel, tarball, ``.deb``), a folder with it in it, or a folder with its
         unpacked or installed content. ``None`` looks for the installed package, or for a font of the system.
-    options : of this source, see ``describe(name).options``: ``size`` of a dahlia, ``character`` and ``size`` of an
-        emoji, ``num_samples``, ``shape``, ``seed`` and ``noise`` of what is computed.
+    options : of this source, see ``describe(name).options``: ``picture`` and ``size`` of a drawing, ``size`` of a
+        dahlia, ``character`` and ``size`` of an emoji, ``num_samples``, ``shape``, ``seed`` and ``noise`` of what is
+        computed.
 
     Returns
     -------

@@ -211,16 +211,16 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
     return fit_square(premultiply(pixels), size)
 
 
-def require_size(what: str, size: int) -> int:
-    """Refuse a size that is not an integer of at least 1; give it back otherwise.
+def require_size(what: str, size: int, *, at_least: int = 1) -> int:
+    """Refuse a size that is not an integer of at least ``at_least``; return it otherwise.
 
     Raises
     ------
     ConfigError
         With the name and the value.
     """
-    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-        raise ConfigError(f"{what} must be an integer of at least 1, not {size!r}")
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < at_least:
+        raise ConfigError(f"{what} must be an integer of at least {at_least}, not {size!r}")
     return int(size)
 
 

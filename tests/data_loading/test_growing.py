@@ -1,0 +1,39 @@
+"""The dataset of an automaton that grows one picture."""
+
+import numpy as np
+import pytest
+
+from delira_nca.data_loading import growing_dataset
+from delira_nca.data_loading.sources import dahlia, drawing, place
+from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
+
+
+def test_samples_are_the_seed_and_the_padded_picture():
+    samples = growing_dataset("heart", 16, 4, num_channels=12, times=3)
+    assert len(samples) == 3
+    assert np.array_equal(samples[2]["label"], place(drawing("heart", 16), 24))
+    assert samples[2]["data"].shape == (12, 24, 24)
+    assert np.argwhere(samples[2]["data"]).tolist() == [[channel, 12, 12] for channel in range(3, 12)]
+
+
+def test_picture_is_the_dahlia_by_default():
+    assert np.array_equal(growing_dataset(size=16, padding=0)[0]["label"], dahlia(16))
+
+
+@pytest.mark.parametrize(
+    ("picture", "error", "message"),
+    [
+        ("hart", UnknownNameError, "'hart' is neither a drawing nor a file.*Did you mean 'heart'"),
+        ("none.png", MissingFileError, r"none\.png"),
+        ("\N{LIZARD}\N{LIZARD}", ConfigError, "is not one emoji"),
+    ],
+)
+def test_picture_that_is_not_there_is_refused(picture, error, message):
+    with pytest.raises(error, match=message):
+        growing_dataset(picture, 16)
+
+
+@pytest.mark.parametrize("padding", [-1, 1.5, True])
+def test_padding_is_an_integer_of_at_least_zero(padding):
+    with pytest.raises(ConfigError, match="padding must be an integer of at least 0"):
+        growing_dataset("heart", 16, padding)
