@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delira_nca.experiment.experiments import Experiment, Predictor, TrainedRun
     from delira_nca.experiment.export_run import export_html
     from delira_nca.experiment.folds import FoldPlan, FoldResult, KFoldResult
-    from delira_nca.experiment.growing import REGIMES, GrowConfig, GrowResult, Regime, grow, resume_growing
+    from delira_nca.experiment.growing import QUALITIES, REGIMES, GrowConfig, GrowResult, Regime, grow, resume_growing
     from delira_nca.experiment.launchers import (
         Launcher,
         LaunchError,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from delira_nca.experiment.store import ArrayStore, BestResult, RunStore, StatsDatabase, StatsRecorder, StoredRun
 
 __all__ = [
+    "QUALITIES",
     "REGIMES",
     "ArrayStore",
     "BestResult",
@@ -104,6 +105,7 @@ _HOMES = {
     "GrowResult": "growing",
     "grow": "growing",
     "resume_growing": "growing",
+    "QUALITIES": "growing",
     "REGIMES": "growing",
     "GrowConfig": "growing",
     "Regime": "growing",

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from delira_nca._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from delira_nca.experiment.growing.config import REGIMES, GrowConfig, Regime
+    from delira_nca.experiment.growing.config import QUALITIES, REGIMES, GrowConfig, Regime
     from delira_nca.experiment.growing.run import GrowResult, grow, resume_growing
 
-__all__ = ["REGIMES", "GrowConfig", "GrowResult", "Regime", "grow", "resume_growing"]
+__all__ = ["QUALITIES", "REGIMES", "GrowConfig", "GrowResult", "Regime", "grow", "resume_growing"]
 
 _HOMES = {
+    "QUALITIES": "config",
     "REGIMES": "config",
     "GrowConfig": "config",
     "Regime": "config",

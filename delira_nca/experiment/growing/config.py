@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from delira_nca._version import __version__
 from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknown_keywords, require_choice
 from delira_nca.io.files import replaced
 from delira_nca.models import interpret_range_parameter
+from delira_nca.rollout.native_library import available
 from delira_nca.training.devices import choose_device
 
-__all__ = ["PRECISIONS", "REGIMES", "GrowConfig", "Regime", "read_config", "write_config"]
+__all__ = ["PRECISIONS", "QUALITIES", "REGIMES", "GrowConfig", "Regime", "read_config", "write_config"]
 
 
 @dataclass(frozen=True)
@@ -35,60 +39,110 @@ class Regime:
         return max(1, self.damaged * batch_size // 8) if self.damaged else 0
 
 
-PRECISIONS = ("float32", "bfloat16")
-
 REGIMES = {"growing": Regime(False, 0), "persistent": Regime(True, 0), "regenerating": Regime(True, 3)}
+
+
+QUALITIES: dict[str, dict[str, Any]] = {
+    "draft": {"size": 28, "steps": (40, 56), "epochs": 30, "pool_size": 128},
+    "good": {},
+    "fine": {"size": 48, "steps": (56, 80), "epochs": 100},
+}
+"""Name of a quality to the settings that it changes; docs/growing.rst says how long each takes and how good it is."""
+
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
 class GrowConfig:
-    """Description of a run that grows a picture: plain values, which are written beside its results.
+    """Description of a run that grows a picture: plain values, which are stored beside its results.
+
+    The defaults are the quality ``"good"``; :meth:`of_quality` has others.
 
     Parameters
     ----------
-    target : picture with transparency to grow; the dahlia of scikit-learn by default.
-    emoji : one emoji to grow instead, from a colour-emoji font of the system.
-    size : cells along the longer side of the picture.
-    padding : empty cells on each side of it.
-    steps : roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
-        results are shown. A training of at least 8 epochs begins with roll-outs of a third of that, which
-        lengthen over the first 35 % of it.
-    regime : growing, persistent or regenerating.
-    epochs, iterations : so many epochs of so many iterations.
-    batch_size, pool_size : states per iteration, and in the pool.
-    learning_rate : of Adam at first; it falls along a cosine to 3 % of that. Results are those of the exponential
-        average of the weights over about 100 iterations.
-    out : folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
-    seed : of everything random.
-    device : ``auto``, ``cpu``, ``cuda``, ...
-    precision : ``float32``, or ``bfloat16`` for matrix products with float32 states and sums.
+    target : str
+        Name of a drawing, see :data:`delira_nca.data_loading.sources.DRAWINGS`, or file of a picture with
+        transparency.
+    emoji : str, optional
+        Emoji to grow instead, from a colour-emoji font of the system.
+    size : int
+        Cells along the longer side of the picture.
+    padding : int
+        Empty cells on each side of it.
+    steps : (int, int)
+        Roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
+        results are measured. A training of at least 8 epochs begins with roll-outs of a third of that.
+    regime : str
+        ``"growing"``, ``"persistent"`` or ``"regenerating"``.
+    epochs, iterations : int
+        Number of epochs, and of iterations of each.
+    batch_size, pool_size : int
+        States of an iteration, and states in the pool.
+    learning_rate : float
+        Highest learning rate of Adam, which warms up to it and then falls along a cosine. Results are those of the
+        exponential average of the weights over about 100 iterations.
+    out : str, optional
+        Folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
+    seed : int
+        Seed of all random numbers.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+    precision : str
+        ``"float32"``; ``"bfloat16"`` for the matrix products of training, with float32 states and sums, where the
+        processor has instructions for it; ``"auto"`` for bfloat16 there and float32 elsewhere.
     """
 
-    target: str | None = None
+    target: str = "lizard"
     emoji: str | None = None
-    size: int = 40
-    padding: int = 16
-    steps: tuple[int, int] = (48, 64)
+    size: int = 36
+    padding: int = 8
+    steps: tuple[int, int] = (44, 60)
     regime: str = "regenerating"
-    epochs: int = 115
+    epochs: int = 52
     iterations: int = 50
     batch_size: int = 3
     pool_size: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     out: str | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "float32"
 
-    def check(self) -> None:
-        """Refuse what cannot work.
+    @classmethod
+    def of_quality(cls, quality: str = "good", **changes: Any) -> GrowConfig:
+        """Config with the settings of a quality, except those that are given.
+
+        Parameters
+        ----------
+        quality : {"draft", "good", "fine"}
+            Name of the quality.
+        **changes
+            Settings to choose otherwise.
+
+        Raises
+        ------
+        UnknownNameError, UnknownKeywordError
+            With the nearest right name.
+
+        Examples
+        --------
+        >>> GrowConfig.of_quality("draft", target="fish", padding=4).size
+        28
+        """
+        require_choice("quality", quality, QUALITIES)
+        known = [field.name for field in fields(cls)]
+        refuse_unknown_keywords(cls.__name__, [name for name in changes if name not in known], known)
+        return cls(**{**QUALITIES[quality], **changes})
+
+    def checked(self) -> GrowConfig:
+        """Config with a precision that this machine computes in, after a check of all settings.
 
         Raises
         ------
         ConfigError, UnknownNameError, MissingDependencyError
-            With the value, what was expected, and the nearest right name.
+            For settings that cannot work: the value, what was expected, and the nearest right name.
         """
-        if self.target is not None and self.emoji is not None:
+        if self.emoji is not None and self.target != GrowConfig.target:
             raise ConfigError(f"give a target ({self.target!r}) or an emoji ({self.emoji!r}), not both")
         require_choice("regime", self.regime, REGIMES)
         if not isinstance(self.steps, (tuple, list)):
@@ -103,16 +157,30 @@ class GrowConfig:
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
         require_choice("precision", self.precision, PRECISIONS)
-        choose_device(device=self.device)
+        device = choose_device(device=self.device)
         if importlib.util.find_spec("matplotlib") is None:
             raise MissingDependencyError("the curves need matplotlib: pip install 'delira_nca[viz]'")
+        return replace(self, steps=tuple(self.steps), precision=_precision(self.precision, device))
 
     @property
     def name(self) -> str:
         """Name of what is grown."""
         if self.emoji is not None:
             return "emoji-" + "-".join(f"{ord(character):x}" for character in self.emoji)
-        return "dahlia" if self.target is None else Path(self.target).stem
+        return Path(self.target).stem
+
+
+def _precision(asked: str, device: torch.device) -> str:
+    """Precision of training on a device; bfloat16 where the device has instructions for it."""
+    if asked == "float32":
+        return asked
+    if device.type == "cpu":
+        has_bfloat16 = "avx512_bf16" in available()
+    else:
+        has_bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "bfloat16" and not has_bfloat16:
+        raise ConfigError(f"{device} has no instructions for bfloat16: choose precision float32, or auto")
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 def write_config(config: GrowConfig, path: Path) -> None:
@@ -127,15 +195,20 @@ def read_config(path: Path) -> GrowConfig:
     Raises
     ------
     ConfigError, UnknownKeywordError
-        If it is no config of such a run.
+        If the file is not the config of such a run, or that of an older version, which trained differently.
     """
     try:
         values = json.loads(path.read_text())
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}") from None
+        raise ConfigError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} is no config of a run that grows a picture")
+        raise ConfigError(f"{path} is not the config of a run that grows a picture")
     values.pop("delira_nca", None)
     known = [field.name for field in fields(GrowConfig)]
     refuse_unknown_keywords(str(path), [name for name in values if name not in known], known)
-    return GrowConfig(**{**values, "steps": tuple(values.get("steps", GrowConfig.steps))})
+    if values.get("target") is None:
+        raise ConfigError(
+            f"{path} is from an older version, which trained in another way: grow the picture again, or finish the run "
+            "with that version"
+        )
+    return GrowConfig(**{**values, "steps": tuple(values["steps"])})

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from delira_nca.data_loading import DataManager, repeat
-from delira_nca.data_loading.sources import dahlia, emoji, load_image, place
+from delira_nca.data_loading.sources import emoji, load_target, place
 from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.experiment.growing.config import REGIMES, GrowConfig, read_config, write_config
-from delira_nca.export.html import to_html
+from delira_nca.experiment.growing.estimate import expected_seconds
 from delira_nca.export.live_page import LivePage
 from delira_nca.io.files import replaced
 from delira_nca.io.run_folder import claim_folder, write_environment
@@ -28,6 +28,7 @@ from delira_nca.models import BasicNCAModel, Perception, Prediction, make_seed, 
 from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
+    Checkpoint,
     GradientNormalization,
     LRSchedulerCallback,
     MetricLogger,
@@ -37,22 +38,28 @@ from delira_nca.training.callbacks import (
     StepCurriculum,
     WeightAverage,
 )
-from delira_nca.visualization import crop_to_life, save_curves, save_film, save_picture, to_rgb
+from delira_nca.visualization import Preview, save_curves, save_growth_film, save_picture, to_rgb
 
 __all__ = ["GrowResult", "grow", "resume_growing"]
+
+_SECONDS_BETWEEN_CHECKPOINTS = 30
 
 
 @dataclass(frozen=True)
 class GrowResult:
-    """What became of a run.
+    """Result of a run.
 
     Attributes
     ----------
-    folder : of its files.
-    network : the automaton of the best epoch.
-    log10_errors : number of steps from the seed to the log10 of the mean squared error over the grid, RGBA.
-    log10_errors_healing : the same by the number of steps after one half of the grown picture was cut off; empty where
-        nothing was trained to heal.
+    folder : Path
+        Folder of its files.
+    network : BasicNCAModel
+        Automaton of the best epoch.
+    log10_errors : mapping of int to float
+        Number of steps after the seed to the log10 of the mean squared error over the grid, RGBA.
+    log10_errors_healing : mapping of int to float
+        The same by the number of steps after one half of the grown picture was cut off; empty where nothing was trained
+        to heal.
     """
 
     folder: Path
@@ -61,41 +68,49 @@ class GrowResult:
     log10_errors_healing: Mapping[int, float]
 
     def figures(self) -> dict[str, str]:
-        """What the live page tells of the run, in words."""
-        told = {"parameters": f"{self.network.num_trainable_parameters():,}"}
-        told |= {f"log10 error after {n} steps": f"{error:.2f}" for n, error in self.log10_errors.items()}
-        return told | {
+        """Figures of the run by name, as the live page shows them."""
+        shown = {"parameters": f"{self.network.num_trainable_parameters():,}"}
+        shown |= {f"log10 error after {n} steps": f"{error:.2f}" for n, error in self.log10_errors.items()}
+        return shown | {
             f"{n} steps after losing a half" if n else "with one half cut off": f"{error:.2f}"
             for n, error in self.log10_errors_healing.items()
         }
 
 
 def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
-    """Train an automaton to grow a picture, and leave film, curves, numbers and checkpoints in the run's folder.
+    """Train an automaton to grow a picture, and leave films, a live page, curves, numbers and checkpoints in a folder.
+
+    While it trains, ``live.html`` and ``preview.png`` are renewed every few seconds, and the state of the run is saved
+    every 30 seconds.
 
     Parameters
     ----------
-    config : of the run.
-    progress : whether to show how far it is.
+    config : GrowConfig
+        Description of the run.
+    progress : bool
+        Whether to show the progress, and the time that is left, on standard error.
 
     Raises
     ------
-    ConfigError, MissingDependencyError
+    ConfigError, UnknownNameError, MissingFileError, MissingDependencyError
         Before anything is written: for a config that cannot work, a picture without transparency, a folder that
         already holds a run.
     """
-    config.check()
-    target = place(_target(config), config.size + 2 * config.padding)
+    config = config.checked()
+    size = config.size + 2 * config.padding
+    target = place(emoji(config.emoji, config.size) if config.emoji else load_target(config.target, config.size), size)
     return _run(config, torch.from_numpy(target), _claim_folder(config), progress=progress, resume="never")
 
 
 def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> GrowResult:
-    """Finish a run of :func:`grow` that was ended before its last epoch: bit for bit as if it had not been.
+    """Finish a run of :func:`grow` that was ended before its last epoch; the result is equal bit for bit.
 
     Parameters
     ----------
-    folder : of the run.
-    progress : whether to show how far it is.
+    folder : path
+        Folder of the run.
+    progress : bool
+        Whether to show the progress on standard error.
 
     Raises
     ------
@@ -107,8 +122,7 @@ def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> 
     folder = Path(folder)
     if not (folder / "config.json").is_file() or not (folder / "target.npy").is_file():
         raise MissingFileError(f"there is no run to resume in {folder}: config.json or target.npy is missing")
-    config = read_config(folder / "config.json")
-    config.check()
+    config = read_config(folder / "config.json").checked()
     target = torch.from_numpy(np.load(folder / "target.npy", allow_pickle=False))
     return _run(config, target, folder, progress=progress, resume="auto")
 
@@ -118,26 +132,37 @@ def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, re
         network = BasicNCAModel(
             **presets.growing(
                 perception=Perception("identity", "sobel", "laplacian"),  # learns in fewer iterations
-                training_timesteps=tuple(config.steps),
+                training_timesteps=config.steps,
                 inference_timesteps=config.steps[1],
             )
         )
     seed = make_seed(network.num_channels, target.shape[1:])
-    pool = SamplePool(seed, config.pool_size, rng_seed=config.seed) if REGIMES[config.regime].pool else None
-    shown: dict[str, Any] = {"title": config.name, "seed": seed, "target": target, "steps": config.steps[1]}
-    callbacks = [*_callbacks(config, pool, folder, progress), LivePage(folder / "live.html", **shown)]
+    page = LivePage(
+        folder / "live.html",
+        title=config.name,
+        seed=seed,
+        target=target,
+        steps=config.steps[1],
+        keys={"val_mse": "log10 error"},
+        log10=True,
+    )
+    heals = REGIMES[config.regime].damaged > 0
+    preview = Preview(folder / "preview.png", seed, target, steps=config.steps[1], heals=heals, title=config.name)
+    callbacks = [*_callbacks(config, seed), MetricLogger(*_sinks(folder)), page, preview]
     trainer = PyTorchNetworkTrainer(
         network,
         folder / "checkpoints",
         {"mse": mse},
         torch.optim.Adam,
         {"lr": config.learning_rate},
-        callbacks=callbacks,
+        callbacks=[*callbacks, Checkpoint(every_seconds=_SECONDS_BETWEEN_CHECKPOINTS, best=False)],
         device=config.device,
         seed=config.seed,
         mixed_precision=config.precision != "float32",
         mixed_precision_kwargs={"dtype": config.precision} if config.precision != "float32" else None,
     )
+    if progress:
+        trainer.register_callback(_progress_bar(config, trainer, target, page))
     save_picture(to_rgb(target.numpy()), folder / "target.png")
     with replaced(folder / "target.npy") as temporary, temporary.open("wb") as file:
         np.save(file, target.numpy())
@@ -148,14 +173,8 @@ def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, re
     ):
         best = trainer.train(config.epochs, train, valid, "mse", "lowest", resume=resume)
     result = _results(config, trainer, best, seed, target, folder)
-    to_html(best, folder / "live.html", figures=result.figures(), **shown)
+    page.finish(trainer, result.figures())
     return result
-
-
-def _target(config: GrowConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if config.target is not None:
-        return load_image(config.target, config.size)
-    return emoji(config.emoji, config.size) if config.emoji is not None else dahlia(config.size)
 
 
 def _claim_folder(config: GrowConfig) -> Path:
@@ -174,25 +193,42 @@ def _claim_folder(config: GrowConfig) -> Path:
     return folder
 
 
-def _callbacks(config: GrowConfig, pool: SamplePool | None, folder: Path, progress: bool) -> list[Any]:
+def _callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
+    """Recipe of the training; docs/growing.rst says what each part is worth."""
     callbacks: list[Any] = [NaNGuard(), GradientNormalization()]
-    if pool is not None:
+    if REGIMES[config.regime].pool:
+        pool = SamplePool(seed, config.pool_size, rng_seed=config.seed)
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
         callbacks.append(PoolUpdate(pool, num_damaged=damaged, damage="mixed"))
     callbacks.append(WeightAverage(decay=0.99))
+    if (curriculum := _curriculum(config)) is not None:
+        callbacks.append(curriculum)
+    cycle = {"max_lr": config.learning_rate, "total_steps": config.epochs, "pct_start": 0.25, "div_factor": 5}
+    return [*callbacks, LRSchedulerCallback(torch.optim.lr_scheduler.OneCycleLR, {**cycle, "cycle_momentum": False})]
+
+
+def _curriculum(config: GrowConfig) -> StepCurriculum | None:
+    """Roll-outs that lengthen from a third of the steps; none for a training that is too short for that."""
+    if config.epochs < 8:
+        return None
     low, high = config.steps
-    if config.epochs >= 8:
-        short = max(1, round(low / 3))
-        first = (short, max(short + 1, round(high / 3)))
-        callbacks.append(StepCurriculum(first, (low, high), epochs=max(2, round(0.35 * config.epochs))))
-    callbacks += [
-        LRSchedulerCallback(
-            torch.optim.lr_scheduler.CosineAnnealingLR,
-            {"T_max": config.epochs, "eta_min": 0.03 * config.learning_rate},
-        ),
-        MetricLogger(JSONLSink(folder / "metrics.jsonl"), TensorboardXSink(folder / "events")),
-    ]
-    return [*callbacks, ProgressBar(("mse", "val_mse"))] if progress else callbacks
+    short = max(1, round(low / 3))
+    return StepCurriculum(
+        (short, max(short + 1, round(high / 3))), (low, high), epochs=max(2, round(0.35 * config.epochs))
+    )
+
+
+def _sinks(folder: Path) -> list[Any]:
+    return [JSONLSink(folder / "metrics.jsonl"), TensorboardXSink(folder / "events")]
+
+
+def _progress_bar(config: GrowConfig, trainer: PyTorchNetworkTrainer, target: Tensor, page: LivePage) -> ProgressBar:
+    """Bar that knows from the start how long the training will take."""
+    curriculum = _curriculum(config)
+    ranges = [curriculum.steps(e) if curriculum else config.steps for e in range(1, config.epochs + 1)]
+    steps = [(low + high - 1) / 2 for low, high in ranges]
+    expected = expected_seconds(trainer.network, target, config.batch_size, config.iterations, steps)
+    return ProgressBar({"val_mse": "log10 error"}, log10=True, look_at=str(page.path), expected_seconds=expected)
 
 
 def _results(
@@ -207,14 +243,14 @@ def _results(
     label = target.unsqueeze(0).to(network.device)
     frames = network.record(seed.unsqueeze(0), 5 * horizon, seed=config.seed, keep=list(range(5 * horizon + 1)))
     errors = {n: _log10_error(frames[n], label) for n in (horizon, 5 * horizon)}
-    _save_film(frames[: 2 * horizon + 1], folder / "growth.gif")
-    healing = {}
+    growth = _states(frames[: round(1.5 * horizon) + 1])
+    healing, healed = {}, None
     if REGIMES[config.regime].damaged:
-        cut = frames[horizon].output_image.clone()
+        cut = frames[round(1.5 * horizon)].output_image.clone()
         cut[..., cut.shape[-1] // 2 :] = 0.0
-        healed = network.record(cut, 2 * horizon, seed=config.seed, keep=list(range(2 * horizon + 1)))
-        healing = {n: _log10_error(healed[n], label) for n in (0, horizon, 2 * horizon)}
-        _save_film([frames[horizon], *healed], folder / "healing.gif")
+        healed = network.record(cut, horizon, seed=config.seed, keep=list(range(horizon + 1)))
+        healing = {n: _log10_error(healed[n], label) for n in (0, horizon)}
+    save_growth_film(growth, None if healed is None else _states(healed), folder / "film.gif")
     title = f"{config.name}, {config.regime}"
     save_curves(trainer.history, folder / "curves.png", keys=["mse", "val_mse"], title=title)
     result = GrowResult(folder, network, errors, healing)
@@ -233,6 +269,5 @@ def _log10_error(frame: Prediction, label: Tensor) -> float:
     return math.log10(float(mse(frame.pred, label)))
 
 
-def _save_film(frames: Sequence[Prediction], path: Path) -> None:
-    film = np.concatenate([frame.image_channels_np for frame in frames])
-    save_film(to_rgb(crop_to_life(film)), path, scale=8)
+def _states(frames: Sequence[Prediction]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.concatenate([frame.image_channels_np for frame in frames])
