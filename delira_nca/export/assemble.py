@@ -26,20 +26,28 @@ MODULES = (
     "player",
     "dish",
     "controls",
+    "weights",
     "app",
     "main",
 )
 """Each imports only from those before it."""
+
+_SCRIPTS_BESIDE = " 'self' file:"
+"""What the policy of a page allows besides while it is trained: the script that holds newer weights."""
 
 _IMPORT = re.compile(r"^import\s[^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|class|function)\b)", re.MULTILINE)
 
 
 def assemble(page: Mapping[str, Any]) -> str:
-    """HTML of a page from its data, which hold at least a title."""
+    """HTML of a page from its data, which hold at least a title.
+
+    A page of a training that still runs may load scripts that lie beside it; any other may load nothing.
+    """
     data = json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     filled = {
         "title": html.escape(page["title"]),
+        "scripts": _SCRIPTS_BESIDE if page.get("training") else "",
         "style": _read("page.css"),
         "update": _read("update.glsl"),
         "life": _read("life.glsl"),

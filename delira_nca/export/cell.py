@@ -13,9 +13,11 @@ from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.rollout.plain import NotPlainError
 
-__all__ = ["WEIGHTS", "describe_cell", "pack"]
+__all__ = ["WEIGHTS", "WEIGHT_NAMES", "describe_cell", "pack"]
 
 WEIGHTS = {"float32": "<f4", "float16": "<f2"}
+WEIGHT_NAMES = ("filters", "filterBias", "full", "fullBias", "layers")
+"""Entries of :func:`describe_cell` that a training may change."""
 
 
 def pack(tensor: Tensor, weights: str = "float32") -> dict[str, Any]:

@@ -105,8 +105,17 @@ def to_html(
         weights=weights,
         random_seed=random_seed,
     )
-    text = assemble(page)
-    path = Path(path)
+    return write_text(assemble(page), Path(path))
+
+
+def write_text(text: str, path: Path) -> Path:
+    """Write a page, or a script beside it, whole or not at all.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be written.
+    """
     try:
         with replaced(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

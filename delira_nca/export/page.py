@@ -69,6 +69,9 @@ def describe_page(
     return {
         "delira_nca": __version__,
         "title": str(title),
+        "run": None,
+        "training": None,
+        "epochs": [],
         "task": task,
         "grid": list(shape),
         "cell": cell,

@@ -8,7 +8,7 @@ from typing import Any
 
 from delira_nca.errors import ScoreKeyError, ScoreModeError, did_you_mean
 
-__all__ = ["BestScore", "find_score_key", "higher_is_better", "is_better"]
+__all__ = ["BestScore", "describe_metrics", "find_score_key", "higher_is_better", "is_better"]
 
 _HIGHER = {"highest": True, "max": True, "lowest": False, "min": False}
 
@@ -80,6 +80,32 @@ def find_score_key(key: str, names: Iterable[str]) -> str:
     raise ScoreKeyError(
         f"nobody computes the score {key!r} that decides which epoch is best. {did_you_mean(key, validation or names)}"
     )
+
+
+def describe_metrics(
+    metrics: Mapping[str, float], keys: Iterable[str] | Mapping[str, str] | None = None, *, log10: bool = False
+) -> list[str]:
+    """Metrics of an epoch in words, one text for each.
+
+    Parameters
+    ----------
+    metrics : mapping of name to value
+    keys : names to show, or a mapping of name to label. All by default; missing ones are left out.
+    log10 : show the decimal logarithm. Values that have none are shown as they are.
+
+    Examples
+    --------
+    >>> describe_metrics({"loss": 0.12345, "dice": 2.0, "val_mse": 0.00195}, ("loss", "dice"))
+    ['loss 0.123', 'dice 2']
+    >>> describe_metrics({"val_mse": 0.00195}, {"val_mse": "log10 error"}, log10=True)
+    ['log10 error -2.71']
+    """
+    labels = keys if isinstance(keys, Mapping) else {key: key for key in (metrics if keys is None else keys)}
+    shown = {label: float(metrics[key]) for key, label in labels.items() if key in metrics}
+    return [
+        f"{label} {math.log10(value):.2f}" if log10 and 0 < value < math.inf else f"{label} {value:.3g}"
+        for label, value in shown.items()
+    ]
 
 
 class BestScore:

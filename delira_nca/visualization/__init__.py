@@ -6,24 +6,29 @@ from delira_nca._lazy import lazy_names
 from delira_nca.visualization.colour import to_rgb
 from delira_nca.visualization.crop import crop_to_life
 from delira_nca.visualization.curves import save_curves
-from delira_nca.visualization.film import film_strip, save_film, save_picture
+from delira_nca.visualization.film import Cut, film_strip, save_film, save_picture
+from delira_nca.visualization.growth_film import save_growth_film
 from delira_nca.visualization.overlay import save_overlay
 from delira_nca.visualization.scatter import save_scatter
 
 if TYPE_CHECKING:
+    from delira_nca.visualization.preview import Preview
     from delira_nca.visualization.visual import Visual, VisualRows
 
 __all__ = [
+    "Cut",
+    "Preview",
     "Visual",
     "VisualRows",
     "crop_to_life",
     "film_strip",
     "save_curves",
     "save_film",
+    "save_growth_film",
     "save_overlay",
     "save_picture",
     "save_scatter",
     "to_rgb",
 ]
 
-__getattr__, _ = lazy_names(__name__, {"Visual": "visual", "VisualRows": "visual"})  # they need torch
+__getattr__, _ = lazy_names(__name__, {"Preview": "preview", "Visual": "visual", "VisualRows": "visual"})  # they need torch

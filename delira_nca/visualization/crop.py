@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, ShapeError
 
-__all__ = ["crop_to_life"]
+__all__ = ["crop_to_life", "life_window"]
 
 
 def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt.NDArray[Any]:
@@ -43,17 +43,30 @@ def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt
     if hasattr(states, "detach"):
         states = states.detach().cpu()
     cells = np.asarray(states)
+    return cells[(..., *life_window(cells, margin, threshold=threshold))]
+
+
+def life_window(cells: npt.NDArray[Any], margin: int = 2, *, threshold: float = 0.1) -> tuple[slice, slice]:
+    """Rows and columns that :func:`crop_to_life` cuts to, from the same arguments, of an array.
+
+    Examples
+    --------
+    >>> cells = np.zeros((4, 9, 9))
+    >>> cells[3, 4, 5] = 1.0
+    >>> life_window(cells, margin=1)
+    (slice(3, 6, None), slice(4, 7, None))
+    """
     if cells.ndim < 3 or cells.shape[-3] < 4:
         raise ShapeError(f"a state of coloured cells has the shape (..., C >= 4, H, W), not {cells.shape}")
     if margin < 0:
         raise ConfigError(f"a margin is at least 0 cells, not {margin!r}")
     living = np.any((cells[..., 3, :, :] > threshold).reshape(-1, *cells.shape[-2:]), axis=0)
     if not living.any():
-        return cells
+        return slice(0, cells.shape[-2]), slice(0, cells.shape[-1])
     spans = [np.flatnonzero(np.any(living, axis=axis)) for axis in (1, 0)]
-    side = max(span[-1] - span[0] + 1 for span in spans) + 2 * margin
+    side = int(max(span[-1] - span[0] + 1 for span in spans)) + 2 * margin
     rows, columns = (_centred(span, side, size) for span, size in zip(spans, living.shape, strict=True))
-    return cells[..., rows, columns]
+    return rows, columns
 
 
 def _centred(span: npt.NDArray[np.intp], side: int, size: int) -> slice:

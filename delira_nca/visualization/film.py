@@ -6,7 +6,8 @@ import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,44 @@ from delira_nca.visualization.palette import shared_palette
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["film_strip", "save_film", "save_picture"]
+__all__ = ["Cut", "film_strip", "save_film", "save_picture"]
 
 UInt8Array = npt.NDArray[np.uint8]
 LONGEST_DELAY = 655.35  # seconds; a GIF counts them in 16 bits of 10 ms
+CUT_COLOUR = (214, 40, 57)
 
 
-def save_film(frames: Any, path: str | os.PathLike[str], *, fps: float = 20, scale: int = 8, hold: float = 1.0) -> None:
+@dataclass(frozen=True)
+class Cut:
+    """Moment of a film at which a part is cut off: it is marked by a dashed line and a caption, and the film pauses.
+
+    Parameters
+    ----------
+    frame : int
+        Number of the first frame after the cut; it and the one before are marked.
+    column : int
+        Column of cells whose left edge is cut along.
+    caption : str
+    pause : float
+        Seconds that each of the two frames stands, at least.
+    """
+
+    frame: int
+    column: int
+    caption: str = "cut"
+    pause: float = 0.7
+
+
+def save_film(
+    frames: Any,
+    path: str | os.PathLike[str],
+    *,
+    fps: float = 20,
+    scale: int | None = None,
+    min_size: int = 512,
+    hold: float = 1.0,
+    cuts: Sequence[Cut] = (),
+) -> None:
     """Write an animated picture that loops for ever.
 
     Parameters
@@ -37,8 +69,11 @@ def save_film(frames: Any, path: str | os.PathLike[str], *, fps: float = 20, sca
         ``.png`` (APNG) or ``.webp``, which keep every colour. The file appears when it is complete.
     fps : frames per second, in (0, 50]. Delays are multiples of 10 ms, chosen so that the film keeps its length;
         viewers slow a film down whose delays are below 20 ms.
-    scale : pixels per cell and axis; enlarged without smoothing.
+    scale : pixels per cell and axis; enlarged without smoothing. By default the smallest whole number by which the
+        longer side has at least ``min_size`` pixels.
+    min_size : pixels along the longer side where no scale is given.
     hold : seconds that the last frame stands, if that is longer than the others.
+    cuts : moments to mark.
 
     Raises
     ------
@@ -57,21 +92,27 @@ def save_film(frames: Any, path: str | os.PathLike[str], *, fps: float = 20, sca
     >>> from PIL import Image
     >>> with Image.open(path) as film:
     ...     film.n_frames, film.size, film.info["duration"]
-    (2, (8, 8), 500)
+    (2, (512, 512), 500)
     """
     from PIL import features
 
     path = Path(path)
     webp = [".webp"] if features.check("webp") else []
     suffix = suffix_of(path, [".gif", ".png", *webp])
-    film, scale = _as_film(frames), _as_count("scale", scale)
-    delays = _delays(len(film), fps, hold)
-    pictures = _indexed(film, scale) if suffix == ".gif" else _coloured(film, scale)
+    film = _as_film(frames)
+    scale = _scale(film, min_size) if scale is None else _as_count("scale", scale)
+    marks = _marks(cuts, film)
+    delays = _delays(len(film), fps, hold, {number: cut.pause for number, cut in marks.items()})
     options: dict[str, Any] = {"format": {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}[suffix]}
     if suffix == ".gif":
-        options |= {"disposal": 1, "optimize": False}
-    elif suffix == ".webp":
-        options |= {"lossless": True}
+        palette, indices = shared_palette(film, 254)
+        clear = len(palette) + 1
+        pictures = _indexed(palette, indices, scale, marks)
+        # with a palette for the whole file, the frames are written without one of their own
+        options |= {"disposal": 1, "optimize": False, "palette": _palette_bytes(palette), "transparency": clear}
+    else:
+        pictures = _coloured(film, scale, marks)
+        options |= {"lossless": True} if suffix == ".webp" else {}
     first = next(pictures)
     others = list(pictures) if suffix == ".png" else pictures  # Pillow goes over those of an APNG twice
     with replaced(path) as temporary:
@@ -186,33 +227,78 @@ def _as_count(what: str, value: Any, least: int = 1) -> int:
     return count
 
 
-def _delays(num_frames: int, fps: float, hold: float) -> list[int]:
-    """Milliseconds that each frame stands: multiples of 10 whose sum is that of the exact ones, but for the hold.
+def _scale(film: UInt8Array, min_size: int) -> int:
+    return math.ceil(_as_count("min_size", min_size) / max(film.shape[1:3]))
+
+
+def _marks(cuts: Sequence[Cut], film: UInt8Array) -> dict[int, Cut]:
+    """Cuts by the numbers of the frames that show them."""
+    for cut in cuts:
+        if not (1 <= cut.frame < len(film) and 0 <= cut.column <= film.shape[2]):
+            raise ConfigError(
+                f"a cut must lie within the film of {len(film)} frames and {film.shape[2]} columns, got {cut!r}"
+            )
+    return {number: cut for cut in cuts for number in (cut.frame - 1, cut.frame)}
+
+
+def _delays(num_frames: int, fps: float, hold: float, pauses: Mapping[int, float] | None = None) -> list[int]:
+    """Milliseconds that each frame stands: multiples of 10 whose sum is that of the exact ones, but for hold and pauses.
 
     >>> _delays(4, fps=30, hold=0.5)
     [30, 40, 30, 500]
     """
     if not 1 / LONGEST_DELAY <= fps <= 50:
         raise ConfigError(f"fps is above 0 and at most 50 (a delay of 20 ms to {LONGEST_DELAY} s), not {fps!r}")
-    if not 0 <= hold <= LONGEST_DELAY:
-        raise ConfigError(f"hold is from 0 to {LONGEST_DELAY} seconds, not {hold!r}")
+    standing = [("hold", num_frames - 1, hold), *(("pause", *pause) for pause in (pauses or {}).items())]
     ends = [math.floor(index * 100 / fps + 0.5) for index in range(num_frames + 1)]
     delays = [10 * (end - start) for start, end in itertools.pairwise(ends)]
-    return [*delays[:-1], max(delays[-1], 10 * round(100 * hold))]
+    for what, number, seconds in standing:
+        if not 0 <= seconds <= LONGEST_DELAY:
+            raise ConfigError(f"{what} is from 0 to {LONGEST_DELAY} seconds, not {seconds!r}")
+        delays[number] = max(delays[number], 10 * round(100 * seconds))
+    return delays
 
 
-def _coloured(film: UInt8Array, scale: int) -> Iterator[Image.Image]:
+def _coloured(film: UInt8Array, scale: int, marks: Mapping[int, Cut] | None = None) -> Iterator[Image.Image]:
     from PIL import Image
 
-    for frame in film:
-        yield Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))
-
-
-def _indexed(film: UInt8Array, scale: int) -> Iterator[Image.Image]:
-    from PIL import Image
-
-    palette, indices = shared_palette(film)
-    for frame in indices:
-        picture = Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))  # becomes "P" with its palette
-        picture.putpalette(palette.tobytes())
+    for number, frame in enumerate(film):
+        picture = Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))
+        if marks and number in marks:
+            _draw_cut(picture, marks[number], scale, CUT_COLOUR)
         yield picture
+
+
+def _indexed(palette: UInt8Array, indices: UInt8Array, scale: int, marks: Mapping[int, Cut]) -> Iterator[Image.Image]:
+    """Frames in the colours of a palette, followed by the colour of cuts and one that stands for "as before"."""
+    from PIL import Image
+
+    ink, clear = len(palette), len(palette) + 1
+    for number, frame in enumerate(indices):
+        if number and not marks.keys() & {number, number - 1}:  # lines and captions go away only where all is drawn
+            frame = np.where(frame == indices[number - 1], np.uint8(clear), frame)
+        picture = Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))  # becomes "P" with its palette
+        picture.putpalette(_palette_bytes(palette))
+        if number in marks:
+            _draw_cut(picture, marks[number], scale, ink)
+        yield picture
+
+
+def _palette_bytes(palette: UInt8Array) -> bytes:
+    return palette.tobytes() + bytes(CUT_COLOUR) + bytes(3)
+
+
+def _draw_cut(picture: Image.Image, cut: Cut, scale: int, ink: int | tuple[int, int, int]) -> None:
+    """Draw a dashed line along the cut, and the caption beside its upper end."""
+    from PIL import ImageDraw, ImageFont
+
+    pen = ImageDraw.Draw(picture)
+    pen.fontmode = "1"  # without half-tones, which a palette may not have
+    unit = max(1, max(picture.size) // 128)
+    x = cut.column * scale
+    for y in range(0, picture.height, 6 * unit):
+        pen.rectangle((x - unit // 2, y, x - unit // 2 + unit - 1, y + 4 * unit - 1), fill=ink)
+    font = ImageFont.load_default(max(10, 6 * unit))
+    right = pen.textlength(cut.caption, font) + 3 * unit + x
+    anchor, side = ("la", 1) if right < picture.width else ("ra", -1)
+    pen.text((x + side * 3 * unit, 2 * unit), cut.caption, fill=ink, font=font, anchor=anchor)

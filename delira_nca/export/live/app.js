@@ -1,6 +1,7 @@
 // The page as a whole: the world, what shows it, and everything that a person can ask for.
 
 import { Chart } from "./chart.js";
+import { Cell } from "./cell.js";
 import { classColour, countVotes, cssColour } from "./colours.js";
 import { choice, connect, element } from "./controls.js";
 import { Dish } from "./dish.js";
@@ -109,6 +110,12 @@ export class App {
     this.announce(`${name}, ${image.shape[2]} by ${image.shape[1]} cells.`);
   }
 
+  /** Live on by other weights: what changes of the page's own cell. */
+  adopt(changes) {
+    this.cell = new Cell({ ...this.page.cell, ...changes });
+    this.world.adopt(this.cell);
+  }
+
   use(wanted) {
     this.wanted = wanted;
     this.chosen = chooseEngine(wanted, this.sources, this.cell, this.world.height, this.world.width);
@@ -152,11 +159,7 @@ export class App {
     element("explanation").append(
       ...page.explanation.map((line) => Object.assign(document.createElement("p"), { textContent: line })),
     );
-    element("figures").hidden = !page.figures.length;
-    for (const [name, value] of page.figures) {
-      const term = Object.assign(document.createElement("dt"), { textContent: name });
-      element("figures").querySelector("dl").append(term, Object.assign(document.createElement("dd"), { textContent: value }));
-    }
+    this.showFigures(page.figures);
     element("votes").hidden = page.task !== "classify";
     page.classes.forEach((name, k) => {
       const row = document.createElement("li");
@@ -167,6 +170,14 @@ export class App {
     this.views = [-1, ...page.channelNames.keys()].map((view) => this.makeView(view));
     element("views").append(...this.views.map(({ label }) => label));
     this.showView(-1);
+  }
+
+  showFigures(figures) {
+    element("figures").hidden = !figures.length;
+    const named = (tag, textContent) => Object.assign(document.createElement(tag), { textContent });
+    element("figures").querySelector("dl").replaceChildren(
+      ...figures.flatMap(([name, value]) => [named("dt", name), named("dd", value)]),
+    );
   }
 
   makeView(view) {

@@ -9,7 +9,7 @@ export class JavaScriptEngine {
   constructor(cell, height, width) {
     this.name = "JavaScript";
     this.isLost = false;
-    Object.assign(this, { cell, height, width });
+    Object.assign(this, { height, width });
     const cells = height * width;
     this.state = new Float32Array(cells * cell.channels); // cell by cell
     this.updates = new Float32Array(cells * cell.free);
@@ -18,14 +18,20 @@ export class JavaScriptEngine {
     this.due = new Int32Array(cells + TILE);
     this.rows = neighbours(height, cell.kernelHeight, cell.padding);
     this.columns = neighbours(width, cell.kernelWidth, cell.padding);
+    const widest = Math.max(cell.perceived, ...cell.layers.map((layer) => layer.outputs + 1));
+    this.tiles = [new Float64Array(widest * TILE), new Float64Array(widest * TILE)];
+    this.load(cell, 0);
+  }
+
+  /** Take other weights of the same automaton, its gradients turned by an angle in radians; the state stays. */
+  load(cell, angle) {
+    this.cell = cell;
     this.layers = cell.layers.map((layer) => ({
       ...layer,
       weight: Float64Array.from(layer.weight),
       bias: layer.bias ? Float64Array.from(layer.bias) : new Float64Array(layer.outputs),
     }));
-    const widest = Math.max(cell.perceived, ...cell.layers.map((layer) => layer.outputs + 1));
-    this.tiles = [new Float64Array(widest * TILE), new Float64Array(widest * TILE)];
-    this.turn(0);
+    this.turn(angle);
   }
 
   /** Turn the gradients that cells see by an angle in radians. */

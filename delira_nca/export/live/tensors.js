@@ -9,6 +9,12 @@ function float16(bits) {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+/** The way back of `unpack`, in float32. */
+export function pack(shape, values) {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return { shape, type: "float32", data: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) };
+}
+
 /** {shape, type, data} to {shape, values: Float32Array}; null stays null. */
 export function unpack(packed) {
   if (packed === null) return null;

@@ -124,6 +124,12 @@ export class WebGLEngine {
     return { program, at: (name) => (places[name] ??= gl.getUniformLocation(program, name)) };
   }
 
+  /** Take other weights of the same automaton, its gradients turned by an angle in radians; the state stays. */
+  load(cell, angle) {
+    this.cell = cell;
+    this.turn(angle);
+  }
+
   /** Turn the gradients that cells see by an angle in radians. */
   turn(angle) {
     this.packed = packNumbers(this.cell, this.cell.filtersTurned(angle));

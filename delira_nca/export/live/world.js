@@ -70,9 +70,30 @@ export class World {
     this.t = (this.t + 1) >>> 0;
   }
 
+  get radians() {
+    return (this.angle * Math.PI) / 180;
+  }
+
   turn(degrees) {
     this.angle = degrees;
-    this.engine.turn((degrees * Math.PI) / 180);
+    this.engine.turn(this.radians);
+  }
+
+  /** Live on by other weights of the same automaton. */
+  adopt(cell) {
+    this.cell = cell;
+    this.engine.load(cell, this.radians);
+  }
+
+  /** Whether a pattern is not worth keeping: dead, blown up, or farther from its target than an empty dish. */
+  isHopeless(state) {
+    const { channels, alive } = this.cell;
+    if (this.page.task !== "grow") return false;
+    if (!state.every(Number.isFinite)) return true;
+    if (alive && !state.some((value, k) => k % channels === alive.channel && value > alive.threshold)) return true;
+    const target = this.targets[this.goal]?.values;
+    if (!target || this.t <= this.page.horizon) return false;
+    return this.error(state) > target.reduce((sum, value) => sum + value ** 2, 0) / target.length;
   }
 
   /** All values, cell by cell; of an engine that was lost, those that were seen last. */

@@ -1,38 +1,73 @@
-"""How far a training is: a bar on a terminal, one plain line per epoch elsewhere. Free of torch."""
+"""How far a training is: one line that is renewed on a terminal, a few plain lines elsewhere. Free of torch."""
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.scores import describe_metrics
 
 __all__ = ["ProgressBar"]
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_COLUMNS = 80
+_RECENT = 5  # epochs whose duration tells how long the others will take
+_LINES = 100  # of a training that is not shown on a terminal; slow epochs have a line each minute besides
+_SECONDS_BETWEEN_LINES = 60.0
 
 
 class ProgressBar(AbstractCallback):
-    """Show the epoch, its metrics and the time that is left.
+    """Show the epoch, its metrics, the time that is left, and where there is more to see, in 80 columns.
+
+    On a terminal one line is renewed while an epoch runs. Elsewhere at most 100 lines are written, and one a minute.
 
     Parameters
     ----------
-    keys : metrics to show; all that an epoch has by default.
-    stream : where to; standard error by default.
+    keys : names or mapping of name to label, optional
+        Metrics to show; all that an epoch has by default, as far as they fit.
+    log10 : bool
+        Whether to show the decimal logarithms of the metrics.
+    look_at : str, optional
+        Path or address to show at the end of the line, such as that of a live page.
+    stream : text file, optional
+        Where to write; standard error by default.
 
     Notes
     -----
     Metrics are read once per epoch: a bar that asks for the loss at every iteration makes a GPU wait.
+
+    Examples
+    --------
+    >>> bar = ProgressBar({"val_mse": "log10 error"}, log10=True, look_at="runs/lizard/live.html", stream=sys.stdout)
+    >>> class Trainer:
+    ...     start_epoch = 3
+    >>> bar.at_training_begin(Trainer(), num_epochs=3)
+    >>> bar.at_epoch_end(Trainer(), val_metrics={"val_mse": 0.00195}, curr_epoch=3, is_best=True)
+    epoch 3/3  100%  log10 error -2.71  best  took 0:00  runs/lizard/live.html
     """
 
     runs_everywhere = False
 
-    def __init__(self, keys: tuple[str, ...] | None = None, *, stream: TextIO | None = None) -> None:
-        self.keys, self._stream = keys, stream
+    def __init__(
+        self,
+        keys: Iterable[str] | Mapping[str, str] | None = None,
+        *,
+        log10: bool = False,
+        look_at: str | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.keys, self.log10, self.look_at, self._stream = keys, log10, look_at, stream
         self._bar: Any = None
-        self._began, self._first_epoch, self._num_epochs, self._shown = 0.0, 1, 0, 0.0
+        self._began, self._num_epochs, self._shown = 0.0, 0, 0.0
+        self._ends: deque[float] = deque(maxlen=_RECENT + 1)
+        self._metrics: list[str] = []
+        self._num_iterations = 0
 
     @property
     def _out(self) -> TextIO:
@@ -40,38 +75,46 @@ class ProgressBar(AbstractCallback):
 
     def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
         """Open the bar where there is a terminal."""
-        self._began, self._first_epoch, self._num_epochs = time.monotonic(), trainer.start_epoch, num_epochs
+        self._began, self._num_epochs, self._metrics = time.monotonic(), num_epochs, []
+        self._ends.clear()
+        self._ends.append(self._began)
+        self._shown = -math.inf
         if self._out.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(
-                total=num_epochs, initial=trainer.start_epoch - 1, unit="epoch", file=self._out, dynamic_ncols=True
-            )
+            columns = min(_COLUMNS, shutil.get_terminal_size().columns) - 1  # a full line makes some terminals wrap
+            self._bar = tqdm(total=num_epochs, file=self._out, ncols=columns, bar_format="{desc}")
+            self._show(trainer.start_epoch, trainer.start_epoch - 1, self._began)
 
     def at_iter_end(self, trainer: Any, *, iter_num: int, curr_epoch: int, train: bool, **event: Any) -> None:
-        """Show on a terminal that it goes on."""
-        if self._bar is not None and time.monotonic() - self._shown >= _SECONDS_BETWEEN_LOOKS:
-            what = "iteration" if train else "validation"
-            self._bar.set_description_str(f"epoch {curr_epoch}, {what} {iter_num + 1}")
-            self._shown = time.monotonic()
+        """Show on a terminal how far the epoch is."""
+        if self._bar is None:
+            return
+        if train and self._num_iterations < iter_num + 1:
+            self._num_iterations = iter_num + 1
+        now = time.monotonic()
+        if now - self._shown >= _SECONDS_BETWEEN_LOOKS:
+            # in the first epoch, the number of iterations is not known yet
+            known = self._num_iterations if len(self._ends) > 1 else 0
+            part = (iter_num + 1) / known if train and known else float(not train)
+            self._show(curr_epoch, curr_epoch - 1 + part, now)
 
     def at_epoch_end(
         self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool, **event: Any
     ) -> None:
         """Show the epoch."""
-        shown = val_metrics if self.keys is None else {k: val_metrics[k] for k in self.keys if k in val_metrics}
-        text = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
+        now = time.monotonic()
+        self._ends.append(now)
+        self._metrics = describe_metrics(val_metrics, self.keys, log10=self.log10)
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update()
+            self._show(curr_epoch, curr_epoch, now)
             return
-        took = time.monotonic() - self._began
-        left = took / (curr_epoch - self._first_epoch + 1) * (self._num_epochs - curr_epoch)
-        best = "  best" if is_best else ""
-        self._out.write(
-            f"epoch {curr_epoch}/{self._num_epochs}  {text}{best}  [{_minutes(took)}, {_minutes(left)} left]\n"
-        )
-        self._out.flush()
+        first, last = self._shown == -math.inf, curr_epoch == self._num_epochs
+        stride = math.ceil(self._num_epochs / _LINES)
+        if first or last or curr_epoch % stride == 0 or now - self._shown >= _SECONDS_BETWEEN_LINES:
+            self._shown = now
+            self._out.write(self._line(curr_epoch, curr_epoch, now, _COLUMNS, ["best"] if is_best else []) + "\n")
+            self._out.flush()
 
     def at_training_end(self, trainer: Any, **event: Any) -> None:
         """Close the bar."""
@@ -79,8 +122,40 @@ class ProgressBar(AbstractCallback):
             self._bar.close()
             self._bar = None
 
+    def _show(self, epoch: int, done: float, now: float) -> None:
+        """Renew the line on the terminal."""
+        self._shown = now
+        self._bar.set_description_str(self._line(epoch, done, now, self._bar.ncols))
+
+    def _line(self, epoch: int, done: float, now: float, columns: int, more: Sequence[str] = ()) -> str:
+        """How far the training is in an epoch, after a number of epochs that need not be whole."""
+        total = self._num_epochs
+        done = min(done, total)
+        head = [f"epoch {min(epoch, total)}/{total}", f"{math.floor(100 * done / total)}%"]
+        tail = [self._time(total - done, now), *([self.look_at] if self.look_at else [])]
+        middle = [*self._metrics, *more]
+        while middle and _width([*head, *middle, *tail]) > columns:
+            middle.pop()
+        line = "  ".join([*head, *middle, *tail])
+        if len(line) > columns and self.look_at:  # the end of a path says most
+            room = columns - _width([*head, *tail[:-1]]) - 3
+            line = "  ".join([*head, *tail[:-1], *([f"…{self.look_at[-room:]}"] if room > 0 else [])])
+        return line[:columns]
+
+    def _time(self, left: float, now: float) -> str:
+        """The time that is left, as long as the last epochs took; of the whole, where nothing is left."""
+        if not left:
+            return f"took {_minutes(now - self._began)}"
+        if len(self._ends) < 2:
+            return f"{_minutes(now - self._began)} so far"
+        return f"{_minutes(left * (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1))} left"
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_bar": None, "_stream": None}
+
+
+def _width(parts: Sequence[str]) -> int:
+    return len("  ".join(parts))
 
 
 def _minutes(seconds: float) -> str:

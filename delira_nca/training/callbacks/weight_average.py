@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_m
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 
-__all__ = ["WeightAverage"]
+__all__ = ["WeightAverage", "validated_network"]
 
 
 class WeightAverage(AbstractCallback):
@@ -63,6 +63,11 @@ class WeightAverage(AbstractCallback):
             raise ConfigError("there is no average before the training has begun")
         network: nn.Module = self._average.module
         return network
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any weights have been taken in."""
+        return self._average is not None and int(self._average.n_averaged) > 0
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Make the average, or take up that of a checkpoint."""
@@ -117,3 +122,22 @@ class WeightAverage(AbstractCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_average": None, "_loaded": self.state_dict() or None, "_own_weights": None}
+
+
+def validated_network(trainer: Any) -> nn.Module:
+    """Network whose weights a validation would see now: the averaged ones where a WeightAverage lends them.
+
+    Parameters
+    ----------
+    trainer : a :class:`~delira_nca.training.PyTorchNetworkTrainer` after ``at_training_begin``.
+
+    Returns
+    -------
+    nn.Module
+        One that the training goes on to change: copy what is to be kept.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, WeightAverage) and callback.validate and callback.has_begun:
+            return callback.network
+    network: nn.Module = trainer.network
+    return network

@@ -1,0 +1,183 @@
+"""The callback that keeps a picture of what grows by now beside what is to grow."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.io.files import replaced
+from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.seeding import isolated_rng
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.weight_average import validated_network
+from delira_nca.training.pace import Pace
+from delira_nca.visualization.colour import to_rgb
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Preview"]
+
+_LOGGER = logging.getLogger("delira_nca")
+_TILE = 160  # pixels along the longer side of a tile, at least
+_GAP = 8  # pixels
+_PAPER, _INK, _LINE = (255, 255, 255), (40, 42, 48), (208, 208, 208)
+
+Tile = tuple[str, npt.NDArray[np.uint8]]
+
+
+class Preview(AbstractCallback):
+    """Write a picture of a training that grows something: the target, and what grows from the seed after some steps.
+
+    The picture is written when the training begins, renewed at the ends of epochs, and shows the best network at the
+    end. The roll-outs have fire masks of their own: a training with and without a preview gives the same weights.
+
+    Parameters
+    ----------
+    path : path
+        Where to write the picture, a ``.png``.
+    seed : (C, H, W) tensor
+        State to grow from.
+    target : (4, H, W) tensor
+        Picture to grow, premultiplied RGBA.
+    steps : int, optional
+        Horizon n of the training: shown are n/4, n/2, n and 2n steps. The upper end of the network's
+        ``training_timesteps`` by default.
+    heals : bool
+        Whether to add a row: the right half of the pattern of n steps is lost, and heals for n/2 and n steps.
+    every : float
+        Seconds between two pictures, at least. They take at most 2 % of the time.
+    title : str
+        Text at the top.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        For a path that does not end in .png, steps below 1, or a seed and a target that do not fit.
+
+    Examples
+    --------
+    >>> from delira_nca.models import make_seed, presets
+    >>> from delira_nca.training import PyTorchNetworkTrainer
+    >>> path = getfixture("tmp_path") / "preview.png"
+    >>> seed, target = make_seed(16, (8, 8)), torch.zeros(4, 8, 8)
+    >>> network = BasicNCAModel(**presets.growing(training_timesteps=4))
+    >>> trainer = PyTorchNetworkTrainer(network, None, callbacks=[Preview(path, seed, target)])
+    >>> _ = trainer.train(1, [{"data": seed.unsqueeze(0), "label": target.unsqueeze(0)}])
+    >>> from PIL import Image
+    >>> with Image.open(path) as picture:
+    ...     picture.width >= 512
+    True
+    """
+
+    rolls_back = False
+    runs_everywhere = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        seed: Tensor,
+        target: Tensor,
+        *,
+        steps: int | None = None,
+        heals: bool = False,
+        every: float = 5.0,
+        title: str = "",
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() != ".png":
+            raise ConfigError(f"a preview must be a .png, got {str(path)!r}")
+        if seed.dim() != 3 or target.dim() != 3 or len(target) != 4 or seed.shape[1:] != target.shape[1:]:
+            raise ShapeError(
+                "a preview needs a seed (C, H, W) and a target (4, H, W), "
+                f"got {tuple(seed.shape)} and {tuple(target.shape)}"
+            )
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise ConfigError(f"steps must be an integer of at least 1, got {steps!r}")
+        self.seed, self.target, self.steps, self.heals, self.title = seed, target, steps, heals, title
+        self._pace = Pace(every)
+        self._num_epochs = 0
+
+    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+        """Write the first picture, so that what cannot work is an error before the first epoch."""
+        self._num_epochs = num_epochs
+        with self._pace.job():
+            self._write(trainer, validated_network(trainer))
+
+    def at_epoch_end(self, trainer: Any, **event: Any) -> None:
+        """Renew the picture where it is time. A full disk is logged, and does not end the training."""
+        if not self._pace.is_due():
+            return
+        try:
+            with self._pace.job():
+                self._write(trainer, validated_network(trainer))
+        except OSError as error:
+            _LOGGER.warning("the preview was not renewed: %s", error)
+
+    def at_training_end(self, trainer: Any, **event: Any) -> None:
+        """Write the picture of the best network."""
+        epoch = trainer.best.epoch if trainer.best.score is not None else None
+        self._write(trainer, trainer.best_network(), epoch)
+
+    def _write(self, trainer: Any, network: BasicNCAModel, best: int | None = None) -> None:
+        epoch = trainer.start_epoch - 1
+        state = f"best epoch: {best} of {epoch}" if best else f"epoch {epoch} of {self._num_epochs}"
+        with torch.no_grad(), isolated_rng(0), trainer.ranks.apart():
+            rows = self._grow(network)
+        picture = _lay_out(f"{self.title}  {state}".strip(), rows)
+        with replaced(self.path) as temporary:
+            picture.save(temporary, format="PNG")
+
+    def _grow(self, network: BasicNCAModel) -> list[list[Tile]]:
+        """Rows of tiles."""
+        trained = network.training_timesteps
+        horizon = self.steps or (trained if isinstance(trained, int) else trained[1])
+        counts = sorted({max(1, horizon // 4), max(1, horizon // 2), horizon, 2 * horizon})
+        grown = network.record(self.seed.unsqueeze(0), max(counts), seed=0, keep=counts)
+        rows = [[("target", to_rgb(self.target))]]
+        rows[0] += [self._tile(f"{n} steps", frame.output_image) for n, frame in zip(counts, grown, strict=True)]
+        if self.heals:
+            cut = grown[counts.index(horizon)].output_image.clone()
+            cut[..., cut.shape[-1] // 2 :] = 0.0
+            counts = sorted({0, max(1, horizon // 2), horizon})
+            healed = network.record(cut, horizon, seed=0, keep=counts)
+            rows.append([self._tile(f"{n} steps later" if n else "half is lost", frame.output_image) for n, frame in zip(counts, healed, strict=True)])
+        return rows
+
+    def _tile(self, name: str, state: Tensor) -> Tile:
+        picture = state[0, :4].cpu().float()
+        error = float((picture - self.target.cpu().float()).square().mean())
+        figure = f"{math.log10(error):.2f}" if 0 < error < math.inf else f"{error:g}"
+        return f"{name}: {figure}", to_rgb(picture)
+
+
+def _lay_out(title: str, rows: Sequence[Sequence[Tile]]) -> Image.Image:
+    """Tiles in rows, enlarged without smoothing, each with its caption below, and the title above all."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = rows[0][0][1].shape[:2]
+    scale = math.ceil(_TILE / max(height, width))
+    height, width = height * scale, width * scale
+    captions, heading = ImageFont.load_default(14), ImageFont.load_default(18)
+    row_height, top = height + 20 + _GAP, 24 + _GAP
+    size = _GAP + max(map(len, rows)) * (width + _GAP), top + len(rows) * row_height
+    picture = Image.new("RGB", size, _PAPER)
+    pen = ImageDraw.Draw(picture)
+    pen.text((_GAP, _GAP // 2), title, _INK, heading)
+    for number, row in enumerate(rows):
+        for column, (caption, pixels) in enumerate(row):
+            x, y = _GAP + column * (width + _GAP), top + number * row_height
+            picture.paste(Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1)), (x, y))
+            pen.rectangle((x - 1, y - 1, x + width, y + height), outline=_LINE)
+            pen.text((x, y + height + 3), caption, _INK, captions)
+    return picture
