@@ -51,5 +51,5 @@ def _time(network: BasicNCAModel, states: Tensor) -> float:
     begin = time.perf_counter()
     loss = network(states, _STEPS).output_image.square().mean()
     loss.backward()
-    float(loss)  # waits for a GPU
+    loss.item()  # waits for a GPU
     return time.perf_counter() - begin

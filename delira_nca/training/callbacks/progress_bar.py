@@ -35,6 +35,9 @@ class ProgressBar(AbstractCallback):
         Whether to show the decimal logarithms of the metrics.
     look_at : str, optional
         Path or address to show at the end of the line, such as that of a live page.
+    expected_seconds : sequence of float, optional
+        Expected seconds of each epoch, for a training whose epochs take different times. The time that is left is shown
+        from the start, and corrected by the time that epochs have taken.
     stream : text file, optional
         Where to write; standard error by default.
 
@@ -60,9 +63,11 @@ class ProgressBar(AbstractCallback):
         *,
         log10: bool = False,
         look_at: str | None = None,
+        expected_seconds: Sequence[float] | None = None,
         stream: TextIO | None = None,
     ) -> None:
         self.keys, self.log10, self.look_at, self._stream = keys, log10, look_at, stream
+        self.expected_seconds = expected_seconds
         self._bar: Any = None
         self._began, self._num_epochs, self._shown = 0.0, 0, 0.0
         self._ends: deque[float] = deque(maxlen=_RECENT + 1)
@@ -79,6 +84,9 @@ class ProgressBar(AbstractCallback):
         self._ends.clear()
         self._ends.append(self._began)
         self._shown = -math.inf
+        if self.expected_seconds is not None:
+            where = f"; watch {self.look_at}" if self.look_at else ""
+            self._write(f"training takes about {_minutes(self._left(trainer.start_epoch - 1) or 0.0)}{where}")
         if self._out.isatty():
             from tqdm import tqdm
 
@@ -113,14 +121,17 @@ class ProgressBar(AbstractCallback):
         stride = math.ceil(self._num_epochs / _LINES)
         if first or last or curr_epoch % stride == 0 or now - self._shown >= _SECONDS_BETWEEN_LINES:
             self._shown = now
-            self._out.write(self._line(curr_epoch, curr_epoch, now, _COLUMNS, ["best"] if is_best else []) + "\n")
-            self._out.flush()
+            self._write(self._line(curr_epoch, curr_epoch, now, _COLUMNS, ["best"] if is_best else []))
 
     def at_training_end(self, trainer: Any, **event: Any) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _write(self, line: str) -> None:
+        self._out.write(line + "\n")
+        self._out.flush()
 
     def _show(self, epoch: int, done: float, now: float) -> None:
         """Renew the line on the terminal."""
@@ -132,7 +143,7 @@ class ProgressBar(AbstractCallback):
         total = self._num_epochs
         done = min(done, total)
         head = [f"epoch {min(epoch, total)}/{total}", f"{math.floor(100 * done / total)}%"]
-        tail = [self._time(total - done, now), *([self.look_at] if self.look_at else [])]
+        tail = [self._time(done, now), *([self.look_at] if self.look_at else [])]
         middle = [*self._metrics, *more]
         while middle and _width([*head, *middle, *tail]) > columns:
             middle.pop()
@@ -142,13 +153,21 @@ class ProgressBar(AbstractCallback):
             line = "  ".join([*head, *tail[:-1], *([f"…{self.look_at[-room:]}"] if room > 0 else [])])
         return line[:columns]
 
-    def _time(self, left: float, now: float) -> str:
-        """The time that is left, as long as the last epochs took; of the whole, where nothing is left."""
-        if not left:
+    def _time(self, done: float, now: float) -> str:
+        """The time that is left; of the whole, where nothing is left."""
+        if done >= self._num_epochs:
             return f"took {_minutes(now - self._began)}"
-        if len(self._ends) < 2:
-            return f"{_minutes(now - self._began)} so far"
-        return f"{_minutes(left * (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1))} left"
+        left = self._left(done)
+        return f"{_minutes(now - self._began)} so far" if left is None else f"{_minutes(left)} left"
+
+    def _left(self, done: float) -> float | None:
+        """Seconds that are left if the pace stays that of the last epochs; None where nothing is known yet."""
+        expected = self.expected_seconds or [1.0] * self._num_epochs
+        finished, measured = math.floor(done), len(self._ends) - 1
+        left = sum(expected[finished : self._num_epochs]) - (done - finished) * expected[finished]
+        if measured:
+            return left * (self._ends[-1] - self._ends[0]) / sum(expected[finished - measured : finished])
+        return left if self.expected_seconds else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_bar": None, "_stream": None}

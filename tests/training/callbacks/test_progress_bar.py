@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,3 +148,22 @@ def test_on_a_terminal_it_shows_how_far_an_epoch_is(clock):
     bar.at_training_end(Trainer())
     assert _lines(out)[1] == "epoch 1/4  0%  0:10 so far"
     assert _lines(out)[-1] == "epoch 2/4  37%  loss 0.5  2:05 left"
+
+
+def test_expected_seconds_give_the_time_left_from_the_start_and_are_scaled_by_the_pace(monkeypatch):
+    out = io.StringIO()
+    now = [100.0]
+    monkeypatch.setattr("delira_nca.training.callbacks.progress_bar.time.monotonic", lambda: now[0])
+    bar = ProgressBar([], look_at="live.html", expected_seconds=[10.0, 20.0, 30.0, 40.0], stream=out)
+    trainer = SimpleNamespace(start_epoch=1)
+    bar.at_training_begin(trainer, num_epochs=4)
+    for epoch, seconds in enumerate((20.0, 40.0, 15.0, 20.0), start=1):
+        now[0] += seconds
+        bar.at_epoch_end(trainer, val_metrics={}, curr_epoch=epoch, is_best=False)
+    assert out.getvalue().splitlines() == [
+        "training takes about 1:40; watch live.html",
+        "epoch 1/4  25%  3:00 left  live.html",  # twice as slow as expected
+        "epoch 2/4  50%  2:20 left  live.html",
+        "epoch 3/4  75%  0:50 left  live.html",  # 75 seconds for 60 expected ones
+        "epoch 4/4  100%  took 1:35  live.html",
+    ]
