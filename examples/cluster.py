@@ -25,7 +25,7 @@ from delira_nca.experiment import GrowConfig, grow, resume_growing
 from delira_nca.experiment.launchers import LAUNCHERS, launcher_by_name, values
 
 
-def grow_one(target: str | None, seed: int, folder: str, size: int, epochs: int) -> dict[str, float]:
+def grow_one(target: str, seed: int, folder: str, size: int, epochs: int) -> dict[str, float]:
     """One run: begin it, or go on with it."""
     out = Path(folder)
     if (out / "target.npy").is_file():
@@ -89,7 +89,7 @@ def main() -> None:
                     "size": size,
                     "epochs": epochs,
                 }
-                for number, (target, seed) in enumerate(itertools.product([None, str(folder / "disc.png")], range(4)))
+                for number, (target, seed) in enumerate(itertools.product(["lizard", str(folder / "disc.png")], range(4)))
             ]
             begun = time.perf_counter()
             results = values(runs.run(grow_one, tasks))

@@ -26,6 +26,7 @@ def main() -> None:
     print(f"{'regime':>12}  seconds  error at {steps[1]}  after {long}  healed of 1  error after holes / before")
     for regime in ("growing", "persistent", "regenerating"):
         config = GrowConfig(
+            target="dahlia",
             size=size,
             padding=padding,
             steps=steps,

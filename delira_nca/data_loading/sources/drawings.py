@@ -241,11 +241,11 @@ def _lizard() -> tuple[_Layer, ...]:
         ((50, 64), (33, 61), (21, 68), 85),
         ((54, 66), (72, 65), (82, 75), -15),
     ):
-        limbs.append(_stroke((*hip, 5), (*knee, 4.2), (*foot, 3.2)))
-        limbs += [_stroke((*foot, 2.6), (*_at(foot, 9, first_toe + turn), 2)) for turn in (0, 60, 120)]
+        limbs.append(_stroke((*hip, 6), (*knee, 5), (*foot, 5)))
+        limbs += [_stroke((*foot, 3), (*_at(foot, 6.5, first_toe + turn), 2.4)) for turn in (0, 60, 120)]
     trunk = _stroke((61, 12, 10), (61, 17, 12.5), (58, 29, 9.5), (51, 42, 11.5), (48, 54, 12.5), (51, 66, 10.5))
     tail = _stroke((51, 66, 10.5), (58, 77, 7.5), (60, 88, 6), (52, 97, 5), (40, 99, 4.2), (29, 97, 3.4), (19, 91, 2.4))
-    spots = ((55, 37.5, 4), (49.5, 49, 4.6), (49.5, 62, 4.3), (56, 73, 3.4), (58.8, 83.5, 2.8))
+    spots = ((54, 36, 4.6), (49, 51, 5.4), (51, 66, 4.6))
     return (
         _outlined((98, 190, 66), *limbs, trunk, tail, _disc(48.5, 12, 6.6), _disc(73.5, 17, 6.6)),
         _flat((250, 214, 70), *(_disc(*spot) for spot in spots)),
