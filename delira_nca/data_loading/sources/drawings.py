@@ -123,7 +123,7 @@ class _Shape:
     is_filled: bool
 
     def grown(self, growth: float) -> _Points:
-        return self.discs + np.array([0.0, 0.0, growth])
+        return np.asarray(self.discs + np.array([0.0, 0.0, growth]))
 
 
 @dataclass(frozen=True)
