@@ -24,7 +24,7 @@ def add_grow(commands: Commands) -> None:
         argument_default=argparse.SUPPRESS,  # only what is given reaches the config, which has the defaults
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--target", metavar="NAME", help="drawing (lizard, butterfly, ...) or picture with transparency")
+    what.add_argument("--target", metavar="NAME", help="a drawing, such as lizard or fish, or a picture with transparency")
     what.add_argument("--emoji", metavar="CHARACTER", help="emoji, from a colour-emoji font of the system")
     parser.add_argument("--quality", metavar="NAME", help="draft, good (the default) or fine")
     parser.add_argument("--size", type=int, help="cells along the longer side of the picture")
