@@ -79,8 +79,17 @@ def test_wheel_grows_a_picture_from_an_empty_folder(site, tmp_path):
     ]
     printed = run("-m", "delira_nca", "grow", *options, cwd=tmp_path, PYTHONPATH=str(site))
     assert "log10 of the mean squared error 8 steps after the seed" in printed
-    made = {file.name for file in (tmp_path / "runs" / "dahlia").iterdir()}
-    assert {"growth.gif", "curves.png", "metrics.jsonl", "events", "checkpoints", "config.json"} <= made
+    made = {file.name for file in (tmp_path / "runs" / "lizard").iterdir()}
+    assert {
+        "film.gif",
+        "live.html",
+        "preview.png",
+        "curves.png",
+        "metrics.jsonl",
+        "events",
+        "checkpoints",
+        "config.json",
+    } <= made
 
 
 def test_wheel_has_the_command(site):

@@ -24,7 +24,9 @@ def add_grow(commands: Commands) -> None:
         argument_default=argparse.SUPPRESS,  # only what is given reaches the config, which has the defaults
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--target", metavar="NAME", help="a drawing, such as lizard or fish, or a picture with transparency")
+    what.add_argument(
+        "--target", metavar="NAME", help="a drawing, such as lizard or fish, or a picture with transparency"
+    )
     what.add_argument("--emoji", metavar="CHARACTER", help="emoji, from a colour-emoji font of the system")
     parser.add_argument("--quality", metavar="NAME", help="draft, good (the default) or fine")
     parser.add_argument("--size", type=int, help="cells along the longer side of the picture")
@@ -36,6 +38,7 @@ def add_grow(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=int, help="states in one iteration")
     parser.add_argument("--pool-size", type=int, help="states in the pool")
     parser.add_argument("--learning-rate", type=float, help="highest learning rate of Adam")
+    parser.add_argument("--save-seconds", type=float, help="seconds between two checkpoints (default: 30)")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)")
     parser.add_argument("--seed", type=int, help="seed of all random numbers")
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, ...")

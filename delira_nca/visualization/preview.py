@@ -151,7 +151,12 @@ class Preview(AbstractCallback):
             cut[..., cut.shape[-1] // 2 :] = 0.0
             counts = sorted({0, max(1, horizon // 2), horizon})
             healed = network.record(cut, horizon, seed=0, keep=counts)
-            rows.append([self._tile(f"{n} steps later" if n else "half is lost", frame.output_image) for n, frame in zip(counts, healed, strict=True)])
+            rows.append(
+                [
+                    self._tile(f"{n} steps later" if n else "half is lost", frame.output_image)
+                    for n, frame in zip(counts, healed, strict=True)
+                ]
+            )
         return rows
 
     def _tile(self, name: str, state: Tensor) -> Tile:

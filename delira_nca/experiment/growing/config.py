@@ -16,6 +16,7 @@ from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknow
 from delira_nca.io.files import replaced
 from delira_nca.models import interpret_range_parameter
 from delira_nca.rollout.native_library import available
+from delira_nca.training.callbacks.time_limit import to_seconds
 from delira_nca.training.devices import choose_device
 
 __all__ = ["PRECISIONS", "QUALITIES", "REGIMES", "GrowConfig", "Regime", "read_config", "write_config"]
@@ -81,6 +82,8 @@ class GrowConfig:
     learning_rate : float
         Highest learning rate of Adam, which warms up to it and then falls along a cosine. Results are those of the
         exponential average of the weights over about 100 iterations.
+    save_seconds : float
+        Seconds between two checkpoints: the most that a kill costs.
     out : str, optional
         Folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
     seed : int
@@ -103,6 +106,7 @@ class GrowConfig:
     batch_size: int = 3
     pool_size: int = 256
     learning_rate: float = 3e-3
+    save_seconds: float = 30.0
     out: str | None = None
     seed: int = 0
     device: str = "auto"
@@ -156,6 +160,7 @@ class GrowConfig:
             raise ConfigError(f"padding is at least 0 cells, not {self.padding!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
+        to_seconds(self.save_seconds)
         require_choice("precision", self.precision, PRECISIONS)
         device = choose_device(device=self.device)
         if importlib.util.find_spec("matplotlib") is None:

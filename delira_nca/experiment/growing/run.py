@@ -42,8 +42,6 @@ from delira_nca.visualization import Preview, save_curves, save_growth_film, sav
 
 __all__ = ["GrowResult", "grow", "resume_growing"]
 
-_SECONDS_BETWEEN_CHECKPOINTS = 30
-
 
 @dataclass(frozen=True)
 class GrowResult:
@@ -81,7 +79,7 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     """Train an automaton to grow a picture, and leave films, a live page, curves, numbers and checkpoints in a folder.
 
     While it trains, ``live.html`` and ``preview.png`` are renewed every few seconds, and the state of the run is saved
-    every 30 seconds.
+    every ``save_seconds``.
 
     Parameters
     ----------
@@ -155,7 +153,7 @@ def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, re
         {"mse": mse},
         torch.optim.Adam,
         {"lr": config.learning_rate},
-        callbacks=[*callbacks, Checkpoint(every_seconds=_SECONDS_BETWEEN_CHECKPOINTS, best=False)],
+        callbacks=[*callbacks, Checkpoint(every_seconds=config.save_seconds, best=False)],
         device=config.device,
         seed=config.seed,
         mixed_precision=config.precision != "float32",

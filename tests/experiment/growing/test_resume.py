@@ -41,9 +41,11 @@ def config(picture, folder, epochs):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_path, number, code):
     grow(config(picture, tmp_path / "straight" / "run", 40), progress=False)
-    process = start("grow", "--target", picture, "--out", tmp_path / "run", "--epochs", 40, *QUICK)
+    process = start(
+        "grow", "--target", picture, "--out", tmp_path / "run", "--epochs", 40, "--save-seconds", 0.1, *QUICK
+    )
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "run").glob("checkpoints/checkpoint_epoch_[3-9].pt")) and time.monotonic() < deadline:
+    while not list((tmp_path / "run").glob("checkpoints/checkpoint_epoch_[3-9]*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
@@ -56,8 +58,13 @@ def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_pat
     assert again["global_iter_num"] == 120
     for name, value in straight["network"].items():
         assert torch.equal(value, again["network"][name])
-    for name in ("metrics.jsonl", "result.json", "live.html", "growth.gif"):
+    for name in ("metrics.jsonl", "result.json", "film.gif", "preview.png"):
         assert len({(folder / name).read_bytes() for folder in _both(tmp_path)}) == 1, name
+    pages = {
+        (f / "live.html").read_text().replace(s["run_id"], "run")
+        for f, s in zip(_both(tmp_path), (straight, again), strict=True)
+    }
+    assert len(pages) == 1
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
