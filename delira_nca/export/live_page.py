@@ -44,7 +44,9 @@ class LivePage(AbstractCallback):
     path : path
         Where to write the page.
     every : float
-        Seconds between two renewals, at least. They happen at the ends of epochs and take at most 2 % of the time.
+        Seconds between two renewals, at least. They happen at the ends of epochs.
+    share : float
+        Largest share of the time that renewing may take; a slow machine renews less often.
     snapshots : int
         Largest number of epochs on the slider. They are spread over the training, denser at its beginning, and are
         part of a checkpoint. Fewer are kept of a large network, so that all take less than a megabyte; 0 keeps none.
@@ -86,6 +88,7 @@ class LivePage(AbstractCallback):
         path: str | os.PathLike[str],
         *,
         every: float = 5.0,
+        share: float = 0.02,
         snapshots: int = 20,
         keys: Iterable[str] | Mapping[str, str] | None = None,
         log10: bool = False,
@@ -98,7 +101,7 @@ class LivePage(AbstractCallback):
         refuse_unknown_keywords("LivePage", [name for name in options if name not in known], known)
         self.path, self.figures, self.options = Path(path), figures, options
         self.keys, self.log10 = keys, log10
-        self._pace, self._snapshots = Pace(every), Snapshots(snapshots)
+        self._pace, self._snapshots = Pace(every, share=share), Snapshots(snapshots)
         self._page: dict[str, Any] = {}
         self._num_epochs = 0
 

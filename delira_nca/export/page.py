@@ -23,7 +23,7 @@ LARGEST_GRID = 2048
 _EXPLANATIONS = {
     "grow": (
         "Every dot is a cell. It sees only itself and {neighbours}, and all cells follow the same small rule.",
-        "The picture is drawn by nobody: it grows out of one cell, and the cells keep it up among themselves.",
+        "No one draws the picture: it grows from one cell, and the cells maintain it together.",
         "Wipe over it to kill cells, or cut it in half, and watch what is left.",
     ),
     "segment": (

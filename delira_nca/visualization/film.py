@@ -59,6 +59,8 @@ def save_film(
     min_size: int = 512,
     hold: float = 1.0,
     cuts: Sequence[Cut] = (),
+    tolerance: int = 0,
+    num_colours: int = 254,
 ) -> None:
     """Write an animated picture that loops for ever.
 
@@ -74,6 +76,9 @@ def save_film(
     min_size : pixels along the longer side where no scale is given.
     hold : seconds that the last frame stands, if that is longer than the others.
     cuts : moments to mark.
+    tolerance : a pixel keeps its colour while none of red, green and blue differs by more than this from what is to
+        be shown, out of 255; the background is always exact. Flickering that is hardly seen makes a film several times larger.
+    num_colours : size of the palette of a GIF, at most 254.
 
     Raises
     ------
@@ -99,13 +104,15 @@ def save_film(
     path = Path(path)
     webp = [".webp"] if features.check("webp") else []
     suffix = suffix_of(path, [".gif", ".png", *webp])
-    film = _as_film(frames)
+    film = _settled(_as_film(frames), _as_count("tolerance", tolerance, least=0))
+    if _as_count("num_colours", num_colours) > 254:
+        raise ConfigError(f"num_colours must be at most 254, got {num_colours!r}")
     scale = _scale(film, min_size) if scale is None else _as_count("scale", scale)
     marks = _marks(cuts, film)
     delays = _delays(len(film), fps, hold, {number: cut.pause for number, cut in marks.items()})
     options: dict[str, Any] = {"format": {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}[suffix]}
     if suffix == ".gif":
-        palette, indices = shared_palette(film, 254)
+        palette, indices = shared_palette(film, num_colours)
         clear = len(palette) + 1
         pictures = _indexed(palette, indices, scale, marks)
         # with a palette for the whole file, the frames are written without one of their own
@@ -225,6 +232,20 @@ def _as_count(what: str, value: Any, least: int = 1) -> int:
     if count < least:
         raise ConfigError(f"{what} is an integer of at least {least}, not {value!r}")
     return count
+
+
+def _settled(film: UInt8Array, tolerance: int) -> UInt8Array:
+    """Film whose pixels change only where they would be off by more than the tolerance."""
+    if not tolerance:
+        return film
+    colours, counts = np.unique(film.reshape(-1, 3), axis=0, return_counts=True)
+    background = colours[counts.argmax()]  # nothing is left standing where a part was cut off
+    film = film.copy()
+    for former, frame in itertools.pairwise(film):  # views: what was settled is what the next frame is compared with
+        near = np.abs(frame.astype(np.int16) - former).max(axis=-1) <= tolerance
+        near &= (frame != background).any(axis=-1)
+        frame[near] = former[near]
+    return film
 
 
 def _scale(film: UInt8Array, min_size: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from delira_nca.visualization.film import Cut, save_film
 
 __all__ = ["save_growth_film"]
 
+_LOGGER = logging.getLogger("delira_nca")
+_SETTINGS = ((4, 128, 1), (8, 64, 1), (12, 48, 1), (12, 48, 2), (16, 32, 3))
+"""Tolerance, number of colours, and by how much fewer frames are shown: what is seen least goes first."""
+
 
 def save_growth_film(
     growth: Any,
@@ -26,6 +32,7 @@ def save_growth_film(
     min_size: int = 512,
     margin: int = 2,
     hold: float = 2.0,
+    max_bytes: int = 400_000,
 ) -> None:
     """Write a film of growth from the seed, a pause, the cut, and healing, with the last frame held.
 
@@ -44,6 +51,9 @@ def save_growth_film(
         As for :func:`save_film`.
     margin : int
         Cells to leave around the pattern.
+    max_bytes : int
+        Largest size of the file. As far as it takes, slight changes of colour are left out, colours are fewer, and
+        then frames are. A film that is still larger is written, and a warning logged.
 
     Raises
     ------
@@ -63,21 +73,33 @@ def save_growth_film(
     """
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ConfigError(f"every must be an integer of at least 1, got {every!r}")
-    grown = _frames(growth, every)
-    healed = grown[:0] if healing is None else _frames(healing, every)
+    grown = _pictures(growth)
+    healed = grown[:0] if healing is None else _pictures(healing)
     if grown.shape[1:] != healed.shape[1:]:
         raise ShapeError(f"growth and healing must have one shape, got {grown.shape[1:]} and {healed.shape[1:]}")
-    film = np.concatenate([grown, healed])
-    rows, columns = life_window(film, margin)
-    cuts = [] if healing is None else [Cut(len(grown), film.shape[-1] // 2 - columns.start)]
-    save_film(to_rgb(film[..., rows, columns]), path, fps=fps, min_size=min_size, hold=hold, cuts=cuts)
+    rows, columns = life_window(np.concatenate([grown, healed]), margin)
+    for tolerance, num_colours, thinner in _SETTINGS:
+        parts = [_every(part, every * thinner) for part in (grown, healed) if len(part)]
+        cuts = [Cut(len(parts[0]), grown.shape[-1] // 2 - columns.start)] if len(healed) else []
+        film = to_rgb(np.concatenate(parts)[..., rows, columns])
+        rate = fps / thinner
+        looks = {"min_size": min_size, "hold": hold, "tolerance": tolerance, "num_colours": num_colours}
+        save_film(film, path, fps=rate, cuts=cuts, **looks)
+        if (size := Path(path).stat().st_size) <= max_bytes:
+            return
+    _LOGGER.warning("the film %s has %d bytes, more than %d", path, size, max_bytes)
 
 
-def _frames(states: Any, every: int) -> npt.NDArray[np.float32]:
-    """Every n-th state and the last, of which the picture's channels."""
+def _every(states: npt.NDArray[np.float32], step: int) -> npt.NDArray[np.float32]:
+    """Every n-th state and the last."""
+    return states[sorted({*range(0, len(states), step), len(states) - 1})]
+
+
+def _pictures(states: Any) -> npt.NDArray[np.float32]:
+    """Channels of states that the picture consists of."""
     if hasattr(states, "detach"):
         states = states.detach().cpu().float()
     states = np.asarray(states, np.float32)
     if states.ndim != 4 or states.shape[1] < 4 or not len(states):
         raise ShapeError(f"states must be at least one of (T, C >= 4, H, W), got {states.shape}")
-    return states[sorted({*range(0, len(states), every), len(states) - 1}), :4]
+    return states[:, :4]

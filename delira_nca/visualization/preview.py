@@ -56,7 +56,9 @@ class Preview(AbstractCallback):
     heals : bool
         Whether to add a row: the right half of the pattern of n steps is lost, and heals for n/2 and n steps.
     every : float
-        Seconds between two pictures, at least. They take at most 2 % of the time.
+        Seconds between two pictures, at least.
+    share : float
+        Largest share of the time that drawing may take; a slow machine draws less often.
     title : str
         Text at the top.
 
@@ -92,6 +94,7 @@ class Preview(AbstractCallback):
         steps: int | None = None,
         heals: bool = False,
         every: float = 5.0,
+        share: float = 0.02,
         title: str = "",
     ) -> None:
         self.path = Path(path)
@@ -105,7 +108,7 @@ class Preview(AbstractCallback):
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
             raise ConfigError(f"steps must be an integer of at least 1, got {steps!r}")
         self.seed, self.target, self.steps, self.heals, self.title = seed, target, steps, heals, title
-        self._pace = Pace(every)
+        self._pace = Pace(every, share=share)
         self._num_epochs = 0
 
     def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:

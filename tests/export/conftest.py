@@ -402,7 +402,10 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, tmp_path):
-    """Write a model as a page and open it: by default paused and in JavaScript, which starts at once."""
+    """Write a model as a page and open it: by default paused and in JavaScript, which starts at once.
+
+    ``open_page.file(path)`` opens a page that is there already.
+    """
     injected = []
 
     def emulate(width=None, **media):
@@ -411,8 +414,7 @@ def open_page(browser, tmp_path):
         size = {"width": width or 0, "height": 844 if width else 0, "deviceScaleFactor": 2 if width else 0}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "mobile": bool(width)})
 
-    def open_(model, fragment="engine=javascript&paused", *, before=None, width=None, media=None, **options):
-        path = to_html(model, tmp_path / "live.html", **options)
+    def open_file(path, fragment="engine=javascript&paused", *, before=None, width=None, media=None):
         emulate(width, **(media or {}))
         browser.get("about:blank")
         if before is not None:
@@ -426,6 +428,11 @@ def open_page(browser, tmp_path):
         page.until("window.live !== undefined")
         return page
 
+    def open_(model, fragment="engine=javascript&paused", *, before=None, width=None, media=None, **options):
+        path = to_html(model, tmp_path / "live.html", **options)
+        return open_file(path, fragment, before=before, width=width, media=media)
+
+    open_.file = open_file
     yield open_
     for identifier in injected:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": identifier})

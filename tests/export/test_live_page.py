@@ -48,7 +48,7 @@ def test_an_interrupted_training_leaves_a_page_too(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run.train(3, [BATCH])
     untrained = LivePage(tmp_path / "untrained.html", grid=(6, 6))
-    untrained.at_training_begin(trainer(untrained))
+    untrained.at_training_begin(trainer(untrained), num_epochs=3)
     assert weights_on(tmp_path / "live.html") != weights_on(tmp_path / "untrained.html")
 
 

@@ -86,7 +86,8 @@ export class Training {
     element("progress").value = epoch;
     element("news").textContent = isOther
       ? "Another training has begun here."
-      : `Training: epoch ${epoch} of ${numEpochs}${score && `, ${score}`}.`;
+      : score && `${score}, after epoch ${epoch}`;
+    element("count").textContent = `${epoch} of ${numEpochs} epochs`;
     element("silence").textContent = this.isBlind
       ? "This page cannot look for newer weights by itself. Reload it; the dish stays."
       : silence > Math.max(SILENCE, 4 * this.app.page.training.every)
@@ -111,7 +112,7 @@ export function showEpochs(app, epoch = null) {
     const kept = epochs[slider.value];
     output.textContent = `${kept.epoch}${kept.isBest ? " (best)" : ""}`;
     element("epoch-score").textContent = kept.score;
-    slider.setAttribute("aria-valuetext", `epoch ${output.textContent} ${kept.score}`);
+    slider.setAttribute("aria-valuetext", `${output.textContent} ${kept.score}`);
     return kept;
   };
   slider.max = epochs.length - 1;
