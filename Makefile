@@ -8,7 +8,7 @@ SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wild
 .PHONY: benchmark-live benchmark-store sanitize clean
 
 demo: .venv/.viz
-	$(BIN)/delira-nca grow --precision bfloat16
+	$(BIN)/delira-nca grow
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
