@@ -33,18 +33,15 @@ class ThreadCount:
     """
 
     def __init__(self) -> None:
-        self._number: int | None = None
-        self._speed: float | None = None  # of that number, averaged over about 8 passes
-        self._trial: list[float] = []
-        self._tried: int | None = None
-        self._passes, self._interval = 0, _SOONEST
+        self._number, self._speed = 0, 0.0  # 0: not chosen yet; speed averaged over about 8 passes, 0: not known yet
+        self._tried, self._trial = 0, list[float]()  # number on trial, 0 for none, and its speeds
+        self._passes, self._interval, self._num_trials = 0, _SOONEST, 0
 
     def choose(self, most: int) -> int:
         """Number of threads for the next pass, from 1 to ``most``."""
-        if self._number is None or self._number > most:
+        if not 0 < self._number <= most:
             self._settle(most)
-        assert self._number is not None
-        if self._tried is None and self._passes >= self._interval:
+        if not self._tried and self._passes >= self._interval:
             self._begin_trial(most)
         return min(self._tried or self._number, most)
 
@@ -62,31 +59,29 @@ class ThreadCount:
         speed = cpu / wall
         if threads == self._tried:
             self._trial.append(speed)
-            if len(self._trial) == _TRIAL:
+            if len(self._trial) >= _TRIAL:
                 self._end_trial()
         elif threads == self._number:
-            self._speed = speed if self._speed is None else self._speed + (speed - self._speed) / 8
+            self._speed += (speed - self._speed) / (8 if self._speed else 1)
             self._passes += 1
 
     def _begin_trial(self, most: int) -> None:
-        assert self._number is not None and self._speed is not None
-        self._passes, self._trial = 0, []
-        if self._number < most:
-            self._tried = min(2 * self._number, most)
-        elif self._number > 1 and self._speed < 0.6 * self._number:
-            self._tried = self._number // 2
+        fewer = [self._number // 2] if self._number > 1 and self._speed < 0.6 * self._number else []
+        more = [min(2 * self._number, most)] if self._number < most else []
+        if numbers := fewer + more:
+            self._tried = numbers[self._num_trials % len(numbers)]
+        self._passes, self._trial, self._num_trials = 0, [], self._num_trials + 1
 
     def _end_trial(self) -> None:
-        assert self._tried is not None and self._number is not None and self._speed is not None
-        speed, factor = sum(self._trial) / _TRIAL, 1.1 if self._tried > self._number else 0.95
+        speed, factor = sum(self._trial) / len(self._trial), 1.1 if self._tried > self._number else 0.95
         if speed > factor * self._speed:  # fewer threads are better at the same speed: they wait less
             self._settle(self._tried, speed)
         else:
-            self._tried, self._interval = None, min(2 * self._interval, _LATEST)
+            self._tried, self._interval = 0, min(2 * self._interval, _LATEST)
 
-    def _settle(self, number: int, speed: float | None = None) -> None:
-        self._number, self._speed, self._tried = number, speed, None
-        self._passes, self._interval = 0, _SOONEST
+    def _settle(self, number: int, speed: float = 0.0) -> None:
+        self._number, self._speed, self._tried = number, speed, 0
+        self._passes, self._interval, self._num_trials = 0, _SOONEST, 0
 
 
 THREAD_COUNT = ThreadCount()
