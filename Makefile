@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
 .PHONY: demo test test-all lint types docs faults benchmark-data benchmark-rollout benchmark-trainer
-.PHONY: benchmark-live benchmark-store sanitize clean
+.PHONY: benchmark-busy benchmark-live benchmark-store sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow
@@ -35,6 +35,9 @@ benchmark-data: .venv/.dev
 
 benchmark-rollout: .venv/.dev
 	$(BIN)/python -m benchmarks.rollout --table docs/rollout_data.rst
+
+benchmark-busy: .venv/.dev
+	$(BIN)/python -m benchmarks.busy
 
 benchmark-live: .venv/.dev
 	$(BIN)/python -m benchmarks.live

@@ -10,6 +10,13 @@
 
 enum nca_padding { NCA_ZEROS = 0, NCA_REFLECT = 1, NCA_REPLICATE = 2, NCA_CIRCULAR = 3 };
 
+// What a pass took: processor time of all its threads together (0 where it cannot be read) and the time on the clock, in
+// seconds, and the number of threads.
+struct nca_usage {
+  double cpu, wall;
+  int64_t threads;
+};
+
 // One roll-out. All arrays are contiguous; axes that a state does not have are of size 1, with a kernel of size 1.
 struct nca_job {
   int64_t batch, channels, fixed;         // the first `fixed` channels never change
@@ -43,8 +50,9 @@ struct nca_job {
   const int64_t* stops;                   // numbers of steps after which the state is wanted, ascending
   int64_t segment;                        // steps between two stored states; 0: as the budget says
   int64_t budget;                         // bytes that may be kept for the backward pass
-  int64_t threads;
+  int64_t threads;                        // at most
   int64_t bf16;                           // whether matrix products are taken in bfloat16
+  nca_usage* usage;                       // filled in by a pass, or null
 };
 
 // Gradients, shaped like their parameters; null where one is not wanted.
@@ -62,9 +70,8 @@ NCA_EXPORT void nca_free(void* tape);
 NCA_EXPORT int64_t nca_tape_bytes(const void* tape);
 // Memory that is kept for the next roll-out, in bytes; trimmed to nothing where asked for.
 NCA_EXPORT int64_t nca_pool_bytes(int trim);
-// GOMP_parallel and omp_get_num_threads of the OpenMP library that the process uses, so that its threads do the work;
-// nulls for threads of our own.
-NCA_EXPORT void nca_use_openmp(void* parallel, void* num_threads);
+// Keeps the threads of GNU's OpenMP from spinning for long, given its GOMP_parallel (see openmp.h).
+NCA_EXPORT void nca_calm_openmp(void* parallel);
 // 0: any CPU; 1: AVX2 and FMA; 2: AVX-512; 3: AVX-512 with bfloat16 products.
 NCA_EXPORT int nca_cpu_level(void);
 NCA_EXPORT int nca_abi(void);

@@ -1,65 +1,47 @@
-// Roll-outs forward and backward: which samples make a team, what is stored, and the C interface.
+// Roll-outs forward and backward: threads, what is stored, and the C interface.
 #include <math.h>
 
 #include <algorithm>
-#include <atomic>
 
-#include "team.h"
+#include "openmp.h"
+#include "sample_rollout.h"
 
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
 #include <cpuid.h>
 #endif
 
 struct Tape {
-  std::vector<std::unique_ptr<TeamTape>> teams;
+  std::vector<std::unique_ptr<SampleTape>> samples;
   ~Tape() {
-    teams.clear();
+    samples.clear();
     Pool::get().settle();
   }
 };
 
 namespace {
 
-// Samples are teams of their own where that keeps all threads at work; else all samples are one team.
-long team_size(const nca_job& j, long threads) {
-  return threads == 1 || j.batch % threads == 0 || j.batch >= 3 * threads ? 1 : j.batch;
-}
-
-// Whether all threads work on one team.
-bool is_together(const nca_job& j, long samples_of_team) { return samples_of_team == j.batch; }
-
-long work_threads(const nca_job& j, const Net& n, long samples_of_team) {
-  long threads = std::max<int64_t>(1, j.threads);
+int num_threads(const nca_job& j, const Net& n) {
   double work = (double)j.batch * (double)n.grid.cells() * (double)j.steps * (double)(n.K + j.channels) * (double)n.HID;
   if (work < 2e7) return 1;  // done before a thread has started
-  if (!is_together(j, samples_of_team)) return std::min<long>(threads, j.batch);
-  return std::min(threads, samples_of_team * Team::num_bands(n.grid, j.batch));
+  return (int)std::max<int64_t>(1, std::min<int64_t>(j.threads, j.batch * SampleRollout::num_bands(n.grid, j.batch)));
 }
 
-// Calls f(team, turns, tile, index of the team) for every team, with all threads that belong to it.
+// Calls f(rollout, number of the sample) for every sample, on all threads.
 template <class F>
-void for_teams(const Net& n, long size, long threads, bool with_grad, F f) {
-  if (is_together(n.job, size)) {
-    Team team(n, size, with_grad);
-    Turns turns;
-    Crew::run((int)threads, [&](int, int crew) {
-      turns.take_part(crew, [&] {
-        Tile tile(n);
-        f(team, turns, tile, 0);
-      });
-    });
-    return;
-  }
-  std::atomic<long> next{0};
-  Crew::run((int)threads, [&](int, int) {
-    Tile tile(n);
-    Team team(n, 1, with_grad);
-    Turns alone(1);
-    for (long b; (b = next.fetch_add(1)) < n.job.batch;) {
-      team.seat(b);
-      f(team, alone, tile, b);
-    }
-  });
+void for_samples(const Net& n, bool with_grad, F f) {
+  const nca_job& j = n.job;
+  int threads = num_threads(j, n);
+  std::vector<std::unique_ptr<Tile>> tiles((size_t)threads);
+  std::vector<std::unique_ptr<SampleRollout>> rollouts((size_t)threads);
+  auto setup = [&](int thread) { tiles[(size_t)thread] = std::make_unique<Tile>(n); };
+  auto lead = [&](long sample, int thread, Loops& loops) {
+    auto& rollout = rollouts[(size_t)thread];
+    if (!rollout) rollout = std::make_unique<SampleRollout>(n, tiles, with_grad);
+    rollout->begin(sample, loops);
+    f(*rollout, sample);
+  };
+  nca_usage usage = ThreadTeam::run(threads, j.batch, SampleRollout::num_bands(n.grid, j.batch), setup, lead);
+  if (j.usage) *j.usage = usage;
 }
 
 std::vector<std::unique_ptr<Log>> new_logs(size_t bands) {
@@ -78,9 +60,9 @@ float* stop_at(const nca_job& j, long done, float* const* outs) {
 // the budget would hold the rest in segments of the best length.
 class Plan {
  public:
-  Plan(const nca_job& j, const Team& team)
-      : j_(j), state_((double)team.packed_floats() * 4), worst_((double)team.worst_step()),
-        budget_((double)j.budget * (double)team.samples() / (double)j.batch) {}
+  Plan(const nca_job& j, const SampleRollout& sample)
+      : j_(j), state_((double)sample.packed_floats() * 4), worst_((double)sample.worst_step()),
+        budget_((double)j.budget / (double)j.batch) {}
 
   // Whether a new segment begins before this step, with so many bytes logged.
   bool begins(long done, double logged) {
@@ -107,57 +89,58 @@ class Plan {
   long length_ = 0, next_ = 0;
 };
 
-void forward_team(const nca_job& j, Team& team, Turns& turns, Tile& tile, const float* x, float* const* outs,
-                  TeamTape* tape, Plan& plan) {
-  team.begin(turns, x);
-  for (long done = 0; done < j.steps; done++) {
-    long t = j.start + done;
-    if (tape) {
-      bool fresh = false;
-      turns.once([&] {
-        double logged = 0;
-        if (!tape->segments.empty())
-          for (auto& log : tape->segments.back().logs) logged += (double)log->bytes();
-        if (!plan.begins(done, logged)) return;
-        if (!tape->segments.empty()) tape->segments.back().to = t;
-        Segment segment{t, j.start + j.steps, plan.logs(done), {}, {}};
-        if (segment.logged) segment.logs = new_logs(team.bands());
-        if (done || !segment.logged) segment.snapshot = Buffer<float>(team.packed_floats(), Fill::nothing);
-        tape->segments.push_back(std::move(segment));
-      });
-      Segment& now = tape->segments.back();
-      fresh = now.from == t;
-      if (fresh && now.snapshot.get()) team.pack(turns, now.snapshot);
-    }
-    auto* logs = tape && tape->segments.back().logged ? &tape->segments.back().logs : nullptr;
-    team.step(turns, tile, t, logs, stop_at(j, done + 1, outs));
+// Begins a new segment where the plan says so.
+void begin_segment(SampleRollout& sample, SampleTape& tape, Plan& plan, long t, const nca_job& j) {
+  double logged = 0;
+  if (!tape.segments.empty())
+    for (auto& log : tape.segments.back().logs) logged += (double)log->bytes();
+  long done = t - j.start;
+  if (!plan.begins(done, logged)) return;
+  if (!tape.segments.empty()) tape.segments.back().to = t;
+  Segment segment{t, j.start + j.steps, plan.logs(done), {}, {}};
+  if (segment.logged) segment.logs = new_logs(sample.bands());
+  if (done || !segment.logged) {
+    segment.snapshot = Buffer<float>(sample.packed_floats(), Fill::nothing);
+    sample.pack(segment.snapshot);
   }
-  if (tape) team.pack(turns, tape->end);
+  tape.segments.push_back(std::move(segment));
 }
 
-void backward_team(const nca_job& j, Team& team, Turns& turns, Tile& tile, const TeamTape& tape,
-                   const float* const* grads, float* gx, std::vector<Gradients>& sums, Segment& again) {
-  team.begin_backward(turns);
-  team.unpack(turns, tape.end);
+void forward(const nca_job& j, SampleRollout& sample, const float* x, float* const* outs, SampleTape* tape) {
+  Plan plan(j, sample);
+  sample.read(x);
+  for (long done = 0; done < j.steps; done++) {
+    long t = j.start + done;
+    if (tape) begin_segment(sample, *tape, plan, t, j);
+    auto* logs = tape && tape->segments.back().logged ? &tape->segments.back().logs : nullptr;
+    sample.step(t, logs, stop_at(j, done + 1, outs));
+  }
+  if (!tape) return;
+  tape->end = Buffer<float>(sample.packed_floats(), Fill::nothing);
+  sample.pack(tape->end);
+}
+
+void backward(const nca_job& j, SampleRollout& sample, const SampleTape& tape, const float* const* grads, float* gx,
+              std::vector<Gradients>& sums) {
+  sample.begin_backward();
+  sample.unpack(tape.end);
+  Segment again;
   for (size_t s = tape.segments.size(); s-- > 0;) {
     const Segment* segment = &tape.segments[s];
     if (!segment->logged) {
-      turns.once([&] {
-        again.from = segment->from, again.to = segment->to;
-        again.logs = new_logs(team.bands());
-      });
-      team.unpack(turns, segment->snapshot);
-      for (long t = again.from; t < again.to; t++) team.step(turns, tile, t, &again.logs, nullptr);
+      again = Segment{segment->from, segment->to, true, new_logs(sample.bands()), {}};
+      sample.unpack(segment->snapshot);
+      for (long t = again.from; t < again.to; t++) sample.step(t, &again.logs, nullptr);
       segment = &again;
     }
     for (long t = segment->to - 1; t >= segment->from; t--) {
       for (long i = 0; i < j.num_stops; i++)
-        if (j.stops[i] == t + 1 - j.start && grads[i]) team.add_gradient(turns, grads[i]);
-      team.unstep(turns, tile, t, *segment, sums);
+        if (j.stops[i] == t + 1 - j.start && grads[i]) sample.add_gradient(grads[i]);
+      sample.unstep(t, *segment, sums);
     }
-    turns.once([&] { again.logs.clear(); });
+    again.logs.clear();
   }
-  if (gx) team.write_gradient(turns, gx);
+  if (gx) sample.write_gradient(gx);
 }
 
 // Adds b to a, element by element.
@@ -215,18 +198,11 @@ int nca_forward(const nca_job* job, const float* x, float* const* outs, void** t
   return guarded([&] {
     const nca_job& j = *job;
     Net net(j);
-    long size = team_size(j, std::max<int64_t>(1, j.threads)), threads = work_threads(j, net, size);
     auto tape = std::make_unique<Tape>();
     if (tape_out)
-      for (long i = 0; i < j.batch / size; i++) tape->teams.push_back(std::make_unique<TeamTape>());
-    std::vector<std::unique_ptr<Plan>> plans((size_t)(j.batch / size));
-    for_teams(net, size, threads, false, [&](Team& team, Turns& turns, Tile& tile, long i) {
-      TeamTape* mine = tape_out ? tape->teams[i].get() : nullptr;
-      turns.once([&] {
-        plans[i] = std::make_unique<Plan>(j, team);
-        if (mine) mine->end = Buffer<float>(team.packed_floats(), Fill::nothing);
-      });
-      forward_team(j, team, turns, tile, x, outs, mine, *plans[i]);
+      for (long i = 0; i < j.batch; i++) tape->samples.push_back(std::make_unique<SampleTape>());
+    for_samples(net, false, [&](SampleRollout& sample, long i) {
+      forward(j, sample, x, outs, tape_out ? tape->samples[(size_t)i].get() : nullptr);
     });
     if (tape_out) *tape_out = tape.release();
   });
@@ -237,18 +213,16 @@ int nca_backward(const nca_job* job, const void* tape_in, const float* const* gr
     const nca_job& j = *job;
     const Tape& tape = *(const Tape*)tape_in;
     Net net(j);
-    long size = j.batch / (long)tape.teams.size(), threads = work_threads(j, net, size);
-    long bands = Team::num_bands(net.grid, j.batch);
-    std::vector<std::vector<Gradients>> sums(tape.teams.size());
-    std::vector<Segment> again(tape.teams.size());
-    for (auto& of_team : sums)
-      for (long i = 0; i < size * bands; i++) of_team.emplace_back(net);
-    for_teams(net, size, threads, true, [&](Team& team, Turns& turns, Tile& tile, long i) {
-      backward_team(j, team, turns, tile, *tape.teams[i], grads, out->x, sums[i], again[i]);
+    long bands = SampleRollout::num_bands(net.grid, j.batch);
+    std::vector<std::vector<Gradients>> sums((size_t)j.batch);
+    for (auto& of_sample : sums)
+      for (long i = 0; i < bands; i++) of_sample.emplace_back(net);
+    for_samples(net, true, [&](SampleRollout& sample, long i) {
+      backward(j, sample, *tape.samples[(size_t)i], grads, out->x, sums[(size_t)i]);
     });
     Gradients total(net);
-    for (auto& of_team : sums)
-      for (auto& sum : of_team) join(total, sum);
+    for (auto& of_sample : sums)
+      for (auto& sum : of_sample) join(total, sum);
     write_gradients(net, total, *out);
   });
 }
@@ -257,9 +231,9 @@ void nca_free(void* tape) { delete (Tape*)tape; }
 
 int64_t nca_tape_bytes(const void* tape) {
   int64_t bytes = 0;
-  for (auto& team : ((const Tape*)tape)->teams) {
-    bytes += (int64_t)team->end.size() * 4;
-    for (auto& segment : team->segments) {
+  for (auto& sample : ((const Tape*)tape)->samples) {
+    bytes += (int64_t)sample->end.size() * 4;
+    for (auto& segment : sample->segments) {
       bytes += (int64_t)segment.snapshot.size() * 4;
       for (auto& log : segment.logs) bytes += (int64_t)log->bytes();
     }
@@ -283,11 +257,8 @@ int nca_cpu_level(void) {
 #endif
 }
 
-void nca_use_openmp(void* parallel, void* num_threads) {
-  OpenMP& openmp = OpenMP::get();
-  openmp.parallel = (void (*)(void (*)(void*), void*, unsigned, unsigned))parallel;
-  openmp.num_threads = (int (*)(void))num_threads;
-  openmp.process = OpenMP::this_process();
+void nca_calm_openmp(void* parallel) {
+  guarded([&] { calm_openmp((OpenMPParallel)parallel); });  // without a thread for it, nothing changes
 }
 
-int nca_abi(void) { return 3; }
+int nca_abi(void) { return 4; }

@@ -17,14 +17,14 @@ struct Log {
 };
 
 struct Segment {
-  long from, to;             // numbers of steps
-  bool logged;
+  long from = 0, to = 0;     // numbers of steps
+  bool logged = false;
   std::vector<std::unique_ptr<Log>> logs;  // of each band
-  Buffer<float> snapshot;    // states at `from`, [samples][cells][C]; none for the first
+  Buffer<float> snapshot;    // state at `from`, [cells][C]; none for the first if it is logged
 };
 
-// What the backward pass needs of a team.
-struct TeamTape {
+// What the backward pass needs of a sample.
+struct SampleTape {
   std::vector<Segment> segments;
-  Buffer<float> begin, end;  // first and last states, [samples][cells][C]; `begin` where the first is not logged
+  Buffer<float> end;         // last state, [cells][C]
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["available_memory", "cpu_name", "total_memory", "usable_cores"]
@@ -48,22 +49,42 @@ def cpu_name() -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those of its affinity, and of these as many as its control groups grant.
+
+    A quota of processor time that is no whole number of cores is rounded down, to at least 1.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [_quota(group) if is_new else _quota_old(group) for group, is_new in _groups("cpu")]
+    return max(1, min([allowed, *(int(quota) for quota in quotas if quota is not None)]))
+
+
+def _quota(group: Path) -> float | None:
+    """Cores' worth of time that a control group may use; None where there is no limit."""
+    limit, _, period = _text(group / "cpu.max").strip().partition(" ")
+    return int(limit) / int(period) if limit.isdigit() and period.isdigit() else None
+
+
+def _quota_old(group: Path) -> float | None:
+    limit, period = (_number(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))  # a quota of -1: no limit
+    return None if limit is None or not period else limit / period
+
+
+def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
+    """Folders of the control groups that this process is in, with all their parents; whether each is of version 2."""
+    for line in _text(_PROC / "self" / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller not in controllers.split(",") and controllers != "":
+            continue
+        root = _CGROUPS / controller if controllers else _CGROUPS
+        group = root / path.lstrip("/")
+        while group == root or root in group.parents:  # a limit of a parent holds for its children; a container sees
+            yield group, not controllers  # its own group as the root, whatever the path says
+            group = group.parent
 
 
 def _limits(*, swap: bool) -> list[int]:
     """What is left of the limit of each control group that this process is in, of versions 1 and 2."""
-    left = []
-    for line in _text(_PROC / "self" / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "memory" not in controllers.split(",") and controllers != "":
-            continue
-        root, left_of = (_CGROUPS / "memory", _left_of_old) if controllers else (_CGROUPS, _left_of)
-        group = root / path.lstrip("/")
-        while group == root or root in group.parents:  # a limit of a parent holds for its children; a container sees
-            left.append(left_of(group, swap))  # its own group as the root, whatever the path says
-            group = group.parent
+    left = [(_left_of if is_new else _left_of_old)(group, swap) for group, is_new in _groups("memory")]
     return [max(number, 0) for number in left if number is not None]
 
 

@@ -92,3 +92,37 @@ def test_the_processor_has_a_name(system):
     system({"proc/cpuinfo": "processor : 0\nmodel name\t: Fast CPU 3000\n"})
     assert machine.cpu_name() == "Fast CPU 3000"
     assert machine.usable_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 6),
+        ({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "max 100000\n"}, 6),
+        ({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "200000 100000\n"}, 2),
+        ({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "390000 100000\n"}, 3),
+        ({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "20000 100000\n"}, 1),
+        ({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "1600000 100000\n"}, 6),
+        ({"proc/self/cgroup": "0::/pod/job\n", "cgroup/pod/cpu.max": "150000 50000\n"}, 3),
+        ({"proc/self/cgroup": "0::/not/mounted\n", "cgroup/cpu.max": "100000 50000\n"}, 2),
+    ],
+)
+def test_no_more_cores_are_usable_than_affinity_and_quota_allow(system, monkeypatch, files, cores):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    system(files)
+    assert machine.usable_cores() == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(-1, 6), (200000, 2), (50000, 1), (10**7, 6)])
+def test_a_quota_of_the_old_kind_counts_too(system, monkeypatch, quota, cores):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    group = "cgroup/cpu/box/cpu.cfs_"
+    cgroups = "3:cpu,cpuacct:/box\n2:memory:/box\n0::/\n"
+    system({"proc/self/cgroup": cgroups, f"{group}quota_us": f"{quota}\n", f"{group}period_us": "100000\n"})
+    assert machine.usable_cores() == cores
+
+
+def test_the_cores_of_the_affinity_are_usable_without_a_quota(system, monkeypatch):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {3}, raising=False)
+    system({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "400000 100000\n"})
+    assert machine.usable_cores() == 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isqrt, prod
 
-import torch
 from torch import Tensor
 
 from delira_nca.rollout.memory import best_length, least_bytes, segment_length
 from delira_nca.rollout.plain import PlainCell
 from delira_nca.rollout.support import worst_step_bytes
+from delira_nca.rollout.threads import max_threads
 from delira_nca.rollout.window import WINDOW_STEPS
 
 __all__ = ["ByteCounter", "MemoryNeed"]
@@ -82,9 +82,8 @@ class ByteCounter:
         fired = round(self.plain.fire_rate * self.state)
         expected = worst - self.state + fired
         kept_steps, segment = self._plan(worst, worst)
-        threads = torch.get_num_threads()
-        together = threads > 1 and self.batch % threads and self.batch < 3 * threads
-        at_once = self.batch if together else min(threads, self.batch)
+        threads = max_threads()
+        at_once = min(threads, self.batch)  # samples, each led by one thread
         channels = -(-self.plain.num_channels // _LANES) * _LANES
         grid, bands = _buffer(self.padded // self.batch * channels * 4), -(-_BANDS // self.batch)
         updates = self.cells // self.batch * channels * 4 + bands * 8 * channels * 4

@@ -18,6 +18,7 @@ from delira_nca.rollout.masks import fire_threshold
 from delira_nca.rollout.native_library import NativeLibrary
 from delira_nca.rollout.plain import PlainCell
 from delira_nca.rollout.support import check_budget, check_padding, why_not_plain_cpu
+from delira_nca.rollout.threads import THREAD_COUNT, max_threads
 
 __all__ = ["Native"]
 
@@ -128,11 +129,25 @@ class _Call:
             masks=_address(self.masks),
             num_stops=len(self.stops),
             stops=stops,
-            threads=torch.get_num_threads(),
+            threads=self._num_threads(),
             bf16=self.bf16,
+            usage=ctypes.pointer(native_library.Usage()),
             **self.numbers,
         )
         return struct, [*held, learned, stops]
+
+    def _num_threads(self) -> int:
+        most = max_threads()
+        if most > 1:
+            native_library.calm_openmp()
+        return THREAD_COUNT.choose(most)
+
+    @staticmethod
+    def take_note(struct: native_library.Job) -> None:
+        """Report how the threads of a pass got on, to the choice of the next number."""
+        usage = struct.usage.contents
+        if usage.threads == struct.threads:  # a small pass takes fewer
+            THREAD_COUNT.record(usage.threads, usage.cpu, usage.wall)
 
 
 class _Rollout(Function):
@@ -146,6 +161,7 @@ class _Rollout(Function):
         wants_tape = call.grad and any(ctx.needs_input_grad)
         tape = call.library.forward(struct, x.data_ptr(), [out.data_ptr() for out in outs], tape=wants_tape)
         del held
+        call.take_note(struct)
         if tape is not None:
             handle = _Handle(_serials())
             _TAPES[handle.value] = _Tape(call.library, tape, handle)
@@ -188,6 +204,7 @@ class _Rollout(Function):
         struct, held = call.struct(template, tensors)
         call.library.backward(struct, tape.address, [_address(grad) for grad in given], out)
         del held
+        call.take_note(struct)
         return (None, gx, *results)
 
 

@@ -16,7 +16,9 @@ __all__ = [
     "Gradients",
     "Job",
     "NativeLibrary",
+    "Usage",
     "available",
+    "calm_openmp",
     "load",
     "use_instruction_set",
     "why_not",
@@ -25,11 +27,17 @@ __all__ = [
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")
 """Builds of the library, from the one that every CPU can run; a later one needs a higher level of CPU."""
 
-_ABI = 3
+_ABI = 4
 _NO_MEMORY = 1
 _forced: str | None = None
 
 _floats = c_void_p
+
+
+class Usage(Structure):
+    """``nca_usage`` of ``csrc/nca.h``."""
+
+    _fields_ = [("cpu", c_double), ("wall", c_double), ("threads", c_int64)]
 
 
 class Job(Structure):
@@ -75,6 +83,7 @@ class Job(Structure):
         ("budget", c_int64),
         ("threads", c_int64),
         ("bf16", c_int64),
+        ("usage", POINTER(Usage)),
     ]
 
 
@@ -103,25 +112,12 @@ class NativeLibrary:
         self._free, self._tape_bytes = library.nca_free, library.nca_tape_bytes
         self._free.argtypes, self._free.restype = [c_void_p], None
         self._tape_bytes.argtypes, self._tape_bytes.restype = [c_void_p], c_int64
-        self._use_openmp = library.nca_use_openmp
-        self._use_openmp.argtypes, self._use_openmp.restype = [c_void_p, c_void_p], None
+        self.calm_openmp = library.nca_calm_openmp
+        self.calm_openmp.argtypes, self.calm_openmp.restype = [c_void_p], None
         self._pool_bytes = library.nca_pool_bytes
         self._pool_bytes.argtypes, self._pool_bytes.restype = [c_int], c_int64
         if library.nca_abi() != _ABI:
             raise OSError(f"{path} was built for another version of the package: install it again")
-
-    def share_threads(self) -> bool:
-        """Work on the threads of PyTorch's OpenMP library, if that is GNU's; whether it is.
-
-        A second pool of threads would compete with PyTorch's, which spin for a while after each of its operations.
-        """
-        library = _openmp()
-        if library is not None:
-            addresses = [
-                ctypes.cast(function, c_void_p) for function in (library.GOMP_parallel, library.omp_get_num_threads)
-            ]
-            self._use_openmp(*addresses)
-        return library is not None
 
     def forward(self, job: Job, x: int, outs: list[int], *, tape: bool) -> int | None:
         """Roll out from the state at an address to those of ``outs``; the address of the tape, if it is wanted."""
@@ -159,9 +155,21 @@ def _openmp() -> ctypes.CDLL | None:
     root = Path(torch.__file__).parent
     for path in sorted([*root.glob("lib/libgomp*"), *root.parent.glob("torch.libs/libgomp*")]):
         library = ctypes.CDLL(str(path))
-        if hasattr(library, "GOMP_parallel") and hasattr(library, "omp_get_num_threads"):
+        if hasattr(library, "GOMP_parallel"):
             return library
     return None
+
+
+@cache
+def calm_openmp() -> None:
+    """Keep the threads of PyTorch's OpenMP library from spinning for long, if that is GNU's.
+
+    They spin for milliseconds after each operation of PyTorch, which delays the threads of a roll-out, and on a busy
+    machine those of every program. After this call they sleep after microseconds, as long as the process lives.
+    """
+    library = _openmp()
+    if library is not None:
+        load().calm_openmp(ctypes.cast(library.GOMP_parallel, c_void_p))
 
 
 @cache
@@ -169,9 +177,7 @@ def _load(name: str) -> NativeLibrary | None:
     files = sorted(Path(__file__).parent.glob(f"_native_{name}.*"))
     if not files:
         return None
-    library = NativeLibrary(files[0], name)
-    library.share_threads()
-    return library
+    return NativeLibrary(files[0], name)
 
 
 @cache
