@@ -109,3 +109,19 @@ def test_there_is_no_average_before_a_training():
 def test_arguments_that_cannot_work_are_refused(kwargs, error):
     with pytest.raises(error):
         WeightAverage(**kwargs)
+
+
+def test_the_network_that_is_validated_is_the_average_where_there_is_one(make_trainer, batches, assert_same):
+    for callback, is_average in (
+        (WeightAverage(0.5), True),
+        (WeightAverage(0.5, validate=False), False),
+        (None, False),
+    ):
+        trainer = make_trainer(callbacks=[callback] if callback else [])
+        trainer.train(1, batches(2), batches(1))
+        expected = callback.network if is_average else trainer.network
+        assert validated_network(trainer) is expected
+    late = WeightAverage(0.5, start_epoch=2)
+    trainer = make_trainer(callbacks=[late])
+    trainer.train(1, batches(2), batches(1))
+    assert validated_network(trainer) is trainer.network
