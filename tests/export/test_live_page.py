@@ -91,7 +91,7 @@ class Watching(LivePage):
 
 
 def test_page_and_news_are_renewed_while_it_trains(tmp_path):
-    page = Watching(tmp_path / "live.html", every=0.0, share=1.0, grid=(6, 6), keys={"val_mse": "error"}, log10=True)
+    page = Watching(tmp_path / "live.html", every=0.0, share=1.0, grid=(6, 6), keys={"val_mse": "error"})
     run = trainer(page)
     run.train(3, [BATCH], [BATCH], "mse", "lowest")
     for epoch, (data, news) in enumerate(page.seen):
@@ -101,7 +101,7 @@ def test_page_and_news_are_renewed_while_it_trains(tmp_path):
         assert news["run"] == data["run"] == run.run_id
         assert news["cell"] == data["cell"]
         assert not news.get("isDone")
-        assert re.fullmatch(r"error -?\d+\.\d\d" if epoch else "", news["score"])
+        assert news["score"].startswith("error ") if epoch else news["score"] == ""
     weights = [news["cell"]["layers"][-1]["weight"]["data"] for _, news in page.seen]
     assert len(set(weights)) == 4
     assert [entry["training"] for entry in (data_of(page.path),)] == [None]
@@ -156,10 +156,10 @@ def test_figures_that_are_known_late_are_written_over(tmp_path):
 
 
 def weights_of(run):
-    return run.network.state_dict()
+    return {name: weight.tolist() for name, weight in run.network.state_dict().items()}
 
 
-def test_a_page_changes_no_bit_of_a_training_nor_of_its_resume(tmp_path, assert_same):
+def test_a_page_changes_no_bit_of_a_training_nor_of_its_resume(tmp_path):
     def run_of(name, *pages):
         network = BasicNCAModel(**presets.growing(training_timesteps=3))
         with torch.random.fork_rng():
@@ -179,11 +179,11 @@ def test_a_page_changes_no_bit_of_a_training_nor_of_its_resume(tmp_path, assert_
     watched = run_of("watched", page("watched"))
     watched.train(6, [BATCH])
     assert torch.equal(torch.get_rng_state(), after)
-    assert_same(weights_of(watched), weights_of(plain))
+    assert weights_of(watched) == weights_of(plain)
     run_of("resumed", page("resumed")).train(4, [BATCH])
     resumed = run_of("resumed", page("resumed"))
     resumed.train(6, [BATCH], resume="auto")
-    assert_same(weights_of(resumed), weights_of(plain))
+    assert weights_of(resumed) == weights_of(plain)
     assert data_of(tmp_path / "resumed.html")["epochs"] == data_of(tmp_path / "watched.html")["epochs"]
 
 

@@ -40,7 +40,8 @@ def test_it_grows_pauses_at_the_cut_heals_and_holds(tmp_path):
     save_growth_film(square(9), cut_and_healed(9), tmp_path / "film.gif", every=2, fps=10, hold=1.5, margin=1)
     frames, delays = read(tmp_path / "film.gif")
     assert frames[0].shape == (512, 512, 3)  # 8 cells of 64 pixels
-    assert delays == [100, 100, 100, 100, 700, 700, 1500 + 300]  # frames that show the same are one
+    assert delays[:6] == [100, 100, 100, 100, 700, 700]
+    assert sum(delays[6:]) == 3 * 100 + 1500
     assert [index for index, frame in enumerate(frames) if marked(frame).any()] == [4, 5]
     columns = np.nonzero(marked(frames[5])[300:].any(axis=0))[0]
     assert abs(columns.mean() - 4 * 64) <= 2  # the middle of the grid, in the window that is shown
@@ -68,12 +69,13 @@ def restless():
 
 
 def test_a_film_is_made_small_enough(tmp_path, restless):
-    sizes = []
-    for most in (10**9, 300_000, 150_000):
+    def size(most):
         save_growth_film(restless, restless[15:], tmp_path / "film.gif", max_bytes=most)
-        sizes.append((tmp_path / "film.gif").stat().st_size)
-        assert sizes[-1] <= most
-    assert sizes[0] > sizes[-1]
+        return (tmp_path / "film.gif").stat().st_size
+
+    large = size(10**9)
+    assert size(large) == large
+    assert size(large - 1) < large
 
 
 def test_a_film_that_cannot_be_small_enough_is_written_and_said(tmp_path, restless, caplog):
