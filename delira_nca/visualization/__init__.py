@@ -31,6 +31,5 @@ __all__ = [
     "to_rgb",
 ]
 
-__getattr__, _ = lazy_names(
-    __name__, {"Preview": "preview", "Visual": "visual", "VisualRows": "visual"}
-)  # they need torch
+# these need torch
+__getattr__, _ = lazy_names(__name__, {"Preview": "preview", "Visual": "visual", "VisualRows": "visual"})

@@ -77,7 +77,8 @@ def save_film(
     hold : seconds that the last frame stands, if that is longer than the others.
     cuts : moments to mark.
     tolerance : a pixel keeps its colour while none of red, green and blue differs by more than this from what is to
-        be shown, out of 255; the background is always exact. Flickering that is hardly seen makes a film several times larger.
+        be shown, out of 255; the background is always exact. Flickering that is hardly seen makes a film several
+        times larger.
     num_colours : size of the palette of a GIF, at most 254.
 
     Raises
@@ -263,7 +264,7 @@ def _marks(cuts: Sequence[Cut], film: UInt8Array) -> dict[int, Cut]:
 
 
 def _delays(num_frames: int, fps: float, hold: float, pauses: Mapping[int, float] | None = None) -> list[int]:
-    """Milliseconds that each frame stands: multiples of 10 whose sum is that of the exact ones, but for hold and pauses.
+    """Milliseconds that each frame stands, multiples of 10; without hold and pauses, their sum is the exact one.
 
     >>> _delays(4, fps=30, hold=0.5)
     [30, 40, 30, 500]

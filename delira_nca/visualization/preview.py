@@ -31,7 +31,7 @@ __all__ = ["Preview"]
 _LOGGER = logging.getLogger("delira_nca")
 _TILE = 160  # pixels along the longer side of a tile, at least
 _GAP = 8  # pixels
-_PAPER, _INK, _LINE = (255, 255, 255), (40, 42, 48), (208, 208, 208)
+_PAPER, _INK, _SOFT, _LINE = (255, 255, 255), (40, 42, 48), (110, 113, 120), (208, 208, 208)
 
 Tile = tuple[str, npt.NDArray[np.uint8]]
 
@@ -154,12 +154,8 @@ class Preview(AbstractCallback):
             cut[..., cut.shape[-1] // 2 :] = 0.0
             counts = sorted({0, max(1, horizon // 2), horizon})
             healed = network.record(cut, horizon, seed=0, keep=counts)
-            rows.append(
-                [
-                    self._tile(f"{n} steps later" if n else "half is lost", frame.output_image)
-                    for n, frame in zip(counts, healed, strict=True)
-                ]
-            )
+            names = [f"{n} steps later" if n else "half is lost" for n in counts]
+            rows.append([self._tile(name, frame.output_image) for name, frame in zip(names, healed, strict=True)])
         return rows
 
     def _tile(self, name: str, state: Tensor) -> Tile:
@@ -182,6 +178,7 @@ def _lay_out(title: str, rows: Sequence[Sequence[Tile]]) -> Image.Image:
     picture = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(picture)
     pen.text((_GAP, _GAP // 2), title, _INK, heading)
+    pen.text((size[0] - _GAP, _GAP), "figures: log10 of the mean squared error", _SOFT, captions, anchor="ra")
     for number, row in enumerate(rows):
         for column, (caption, pixels) in enumerate(row):
             x, y = _GAP + column * (width + _GAP), top + number * row_height

@@ -4,10 +4,11 @@ import re
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, ExportError
+from delira_nca.errors import ConfigError, ExportError, UnknownKeywordError
 from delira_nca.export import LivePage
 from delira_nca.models import BasicNCAModel, presets
 from delira_nca.training import PyTorchNetworkTrainer
+from delira_nca.training.callbacks import WeightAverage
 
 BATCH = {"data": torch.ones(1, 16, 6, 6), "label": torch.zeros(1, 4, 6, 6)}
 
@@ -70,6 +71,141 @@ def test_a_network_that_cannot_live_on_a_page_stops_the_training_before_it_begin
     run = trainer(LivePage(tmp_path / "live.html"), dims=3)
     with pytest.raises(ExportError, match="3 spatial dimensions"):
         run.train(1, [BATCH])
+
+
+def news_beside(page):
+    """What the script beside a page says."""
+    return json.loads(re.fullmatch(r".*?hear\((.*)\);\n", page.with_suffix(".weights.js").read_text(), re.S)[1])
+
+
+class Watching(LivePage):
+    """Keeps what is on the disk after each epoch."""
+
+    def at_training_begin(self, trainer, **event):
+        super().at_training_begin(trainer, **event)
+        self.seen = [(data_of(self.path), news_beside(self.path))]
+
+    def at_epoch_end(self, trainer, **event):
+        super().at_epoch_end(trainer, **event)
+        self.seen.append((data_of(self.path), news_beside(self.path)))
+
+
+def test_page_and_news_are_renewed_while_it_trains(tmp_path):
+    page = Watching(tmp_path / "live.html", every=0.0, share=1.0, grid=(6, 6), keys={"val_mse": "error"})
+    run = trainer(page)
+    run.train(3, [BATCH], [BATCH], "mse", "lowest")
+    for epoch, (data, news) in enumerate(page.seen):
+        assert data["training"]["epoch"] == news["epoch"] == epoch
+        assert news["numEpochs"] == 3
+        assert data["training"]["news"] == "live.weights.js"
+        assert news["run"] == data["run"] == run.run_id
+        assert news["cell"] == data["cell"]
+        assert not news.get("isDone")
+        assert news["score"].startswith("error ") if epoch else news["score"] == ""
+    weights = [news["cell"]["layers"][-1]["weight"]["data"] for _, news in page.seen]
+    assert len(set(weights)) == 4
+    assert [entry["training"] for entry in (data_of(page.path),)] == [None]
+    assert news_beside(page.path)["isDone"]
+
+
+def test_a_page_is_renewed_no_more_often_than_asked_for(tmp_path):
+    page = Watching(tmp_path / "live.html", every=3600.0, grid=(6, 6))
+    trainer(page).train(3, [BATCH])
+    assert [news["epoch"] for _, news in page.seen] == [0, 0, 0, 0]
+    assert len(data_of(page.path)["epochs"]) == 3
+
+
+def test_the_weights_are_those_that_are_validated(tmp_path):
+    average, page = WeightAverage(0.9), Watching(tmp_path / "live.html", every=0.0, share=1.0, grid=(6, 6))
+    network = BasicNCAModel(**presets.growing(training_timesteps=3))
+    run = PyTorchNetworkTrainer(network, None, optimizer_params={"lr": 0.1}, callbacks=[average, page])
+    run.train(2, [BATCH, BATCH], [BATCH], "mse", "lowest")
+    averaged = LivePage(tmp_path / "averaged.html", grid=(6, 6))
+    run.network.load_state_dict(average.network.state_dict())
+    averaged.at_training_begin(run, num_epochs=2)
+    last = page.seen[-1][1]["cell"]["layers"][-1]["weight"]["data"]
+    assert last == weights_on(tmp_path / "averaged.html")
+
+
+def test_the_slider_has_the_epochs_and_the_best_among_them(tmp_path):
+    page = LivePage(tmp_path / "live.html", snapshots=4, grid=(6, 6))
+    run = trainer(page)
+    run.train(9, [BATCH], [BATCH], "mse", "lowest")
+    epochs = data_of(page.path)["epochs"]
+    numbers = [kept["epoch"] for kept in epochs]
+    assert numbers == sorted(set(numbers))
+    assert {1, 9, run.best.epoch} <= set(numbers)
+    assert [kept["epoch"] for kept in epochs if kept["cell"] is None] == [run.best.epoch]
+    assert all(kept["score"].startswith("val_mse ") for kept in epochs)
+    assert all(kept["cell"] is None or kept["cell"]["layers"][0]["weight"]["type"] == "float16" for kept in epochs)
+
+
+def test_without_snapshots_there_is_no_slider(tmp_path):
+    page = LivePage(tmp_path / "live.html", snapshots=0, grid=(6, 6))
+    trainer(page).train(3, [BATCH])
+    assert data_of(page.path)["epochs"] == []
+
+
+def test_figures_that_are_known_late_are_written_over(tmp_path):
+    page = LivePage(tmp_path / "live.html", grid=(6, 6))
+    run = trainer(page)
+    run.train(2, [BATCH])
+    page.finish(run, {"error": 1})
+    assert data_of(page.path)["figures"] == news_beside(page.path)["figures"] == [["error", "1"]]
+    assert len(data_of(page.path)["epochs"]) == 2
+
+
+def weights_of(run):
+    return {name: weight.tolist() for name, weight in run.network.state_dict().items()}
+
+
+def test_a_page_changes_no_bit_of_a_training_nor_of_its_resume(tmp_path):
+    def run_of(name, *pages):
+        network = BasicNCAModel(**presets.growing(training_timesteps=3))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for parameter in network.parameters():
+                torch.nn.init.normal_(parameter, std=0.1)
+        return PyTorchNetworkTrainer(network, tmp_path / name, callbacks=pages)
+
+    def page(name):
+        return LivePage(tmp_path / f"{name}.html", every=0.0, share=1.0, grid=(6, 6), snapshots=3)
+
+    torch.manual_seed(1)
+    plain = run_of("plain")
+    plain.train(6, [BATCH])
+    after = torch.get_rng_state()
+    torch.manual_seed(1)
+    watched = run_of("watched", page("watched"))
+    watched.train(6, [BATCH])
+    assert torch.equal(torch.get_rng_state(), after)
+    assert weights_of(watched) == weights_of(plain)
+    run_of("resumed", page("resumed")).train(4, [BATCH])
+    resumed = run_of("resumed", page("resumed"))
+    resumed.train(6, [BATCH], resume="auto")
+    assert weights_of(resumed) == weights_of(plain)
+    assert data_of(tmp_path / "resumed.html")["epochs"] == data_of(tmp_path / "watched.html")["epochs"]
+
+
+def test_a_full_disk_does_not_end_a_training(tmp_path, caplog):
+    class Full(LivePage):
+        def at_training_begin(self, trainer, **event):
+            super().at_training_begin(trainer, **event)
+            self.path = tmp_path / "file" / "live.html"
+            (tmp_path / "file").write_text("not a folder")
+
+        def at_training_end(self, trainer, **event):
+            pass
+
+    run = trainer(Full(tmp_path / "live.html", every=0.0, share=1.0, grid=(6, 6)))
+    run.train(1, [BATCH])
+    assert len(run.history) == 1
+    assert "the live page was not renewed after epoch 1: cannot write" in caplog.text
+
+
+def test_an_unknown_option_names_the_nearest(tmp_path):
+    with pytest.raises(UnknownKeywordError, match="Did you mean 'title'"):
+        LivePage(tmp_path / "live.html", titel="x")
 
 
 def test_the_model_is_the_trainers():

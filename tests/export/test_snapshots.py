@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -20,7 +21,7 @@ def test_first_and_last_epoch_are_kept_and_those_between_are_spread(num_epochs):
     assert epochs[0] == 1
     assert epochs[-1] == num_epochs
     assert epochs == sorted(set(epochs))
-    gaps = [b - a for a, b in zip(epochs, epochs[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(epochs)]
     assert max(gaps, default=1) <= max(1, num_epochs / 5)
 
 

@@ -1,4 +1,4 @@
-"""A page of a training in a browser: it takes newer weights, and shows those of earlier epochs, without losing the dish."""
+"""A page of a training in a browser: newer weights and those of earlier epochs, without losing the dish."""
 
 import json
 
@@ -22,7 +22,9 @@ class Training:
 
     def __init__(self, folder, **options):
         changes = {name: options.pop(name) for name in ("alive", "num_hidden_channels") if name in options}
-        self.network = BasicNCAModel(**presets.growing(**{"rule": MLPRule(2), "alive": None, "fire_rate": 1.0, **changes}))
+        self.network = BasicNCAModel(
+            **presets.growing(**{"rule": MLPRule(2), "alive": None, "fire_rate": 1.0, **changes})
+        )
         self.trainer = PyTorchNetworkTrainer(self.network, None)
         self.trainer.best = BestScore("loss", "lowest")
         options = {"grid": (SIZE, SIZE), "title": "a dish", **options}
@@ -229,7 +231,9 @@ def test_a_turned_dish_stays_turned_with_other_weights(training, watch):
     turned = page("return [...live.world.engine.cell.filtersTurned(Math.PI / 2)]")
     training.end_epoch()
     page.until("live.training.used === 1")
-    factors = page("return live.world.engine.depthwise.map((looks) => looks.map((look) => [look.filter, [...look.factors]]))")
+    factors = page(
+        "return live.world.engine.depthwise.map((looks) => looks.map((look) => [look.filter, [...look.factors]]))"
+    )
     filters = torch.tensor(turned).view(-1, 16, 9)
     for tap, looks in enumerate(factors):
         for number, values in looks:
@@ -264,4 +268,4 @@ def test_every_control_of_a_training_has_a_name(is_done, training, watch):
     if is_done:
         assert {"Epoch of the weights", "Grow from the seed"} <= names
     else:
-        assert {"Newer weights", "Use at once", "Regrow", "Hold", "Epochs"} <= names
+        assert {"Newer weights", "Use", "Regrow", "Hold", "Epochs"} <= names

@@ -4,7 +4,8 @@ import torch
 from PIL import Image, features
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
-from delira_nca.visualization import film_strip, save_film, save_picture
+from delira_nca.visualization import Cut, film_strip, save_film, save_picture
+from delira_nca.visualization.film import CUT_COLOUR
 from delira_nca.visualization.palette import shared_palette
 
 SUFFIXES = [".gif", ".png", *([".webp"] if features.check("webp") else [])]
@@ -105,7 +106,19 @@ def test_one_frame_is_a_film_and_so_is_an_iterable_of_tensors(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    "options", [{"fps": 0}, {"fps": 51}, {"fps": float("nan")}, {"scale": 0}, {"scale": 1.5}, {"hold": -1}]
+    "options",
+    [
+        {"fps": 0},
+        {"fps": 51},
+        {"fps": float("nan")},
+        {"scale": 0},
+        {"scale": 1.5},
+        {"hold": -1},
+        {"min_size": 0},
+        {"tolerance": -1},
+        {"num_colours": 0},
+        {"num_colours": 255},
+    ],
 )
 def test_numbers_out_of_range_are_refused(tmp_path, few_colours, options):
     with pytest.raises(ConfigError, match=next(iter(options))):
@@ -174,3 +187,57 @@ def test_a_picture_is_enlarged_exactly(tmp_path, few_colours, suffix):
     save_picture(few_colours[0], path, 4)
     with Image.open(path) as image:
         assert np.array_equal(np.asarray(image.convert("RGB")), few_colours[0].repeat(4, axis=0).repeat(4, axis=1))
+
+
+def test_a_film_is_enlarged_by_a_whole_number_to_the_size_of_a_slide(tmp_path):
+    for height, width, size in ((30, 20, (360, 540)), (5, 513, (513, 5)), (300, 300, (600, 600))):
+        save_film(np.zeros((2, height, width, 3), np.uint8), tmp_path / "film.gif")
+        with Image.open(tmp_path / "film.gif") as film:
+            assert film.size == size
+    save_film(np.zeros((1, 30, 20, 3), np.uint8), tmp_path / "film.gif", min_size=31)
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.size == (40, 60)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_cut_is_marked_on_two_frames_which_stand(tmp_path, few_colours, suffix):
+    path = tmp_path / f"film{suffix}"
+    save_film(few_colours, path, scale=40, fps=10, hold=0, cuts=[Cut(3, 2, pause=0.5)])
+    frames, delays, _ = read_film(path)
+    assert delays == [100, 100, 500, 500, 100, 100]
+    plain = few_colours.repeat(40, axis=1).repeat(40, axis=2)
+    changed = (frames != plain).any(axis=-1)
+    assert changed.any(axis=(1, 2)).tolist() == [False, False, True, True, False, False]
+    assert (frames[changed] == CUT_COLOUR).all()
+    assert changed[2, 200:].any(axis=0).nonzero()[0].tolist() == [79, 80]
+
+
+@pytest.mark.parametrize("cut", [Cut(0, 2), Cut(6, 2), Cut(3, 6), Cut(3, -1)])
+def test_a_cut_outside_of_the_film_is_refused(tmp_path, few_colours, cut):
+    with pytest.raises(ConfigError, match="6 frames and 5 columns"):
+        save_film(few_colours, tmp_path / "film.gif", cuts=[cut])
+
+
+def test_slight_changes_can_be_left_out_and_add_up_to_none(tmp_path):
+    levels = np.array([100, 103, 106, 109, 112, 255], np.uint8)
+    frames = np.full((6, 4, 4, 3), 255, np.uint8)
+    frames[:, 1, 1] = levels[:, None]
+    save_film(frames, tmp_path / "film.png", scale=1, tolerance=5)
+    shown, delays, _ = read_film(tmp_path / "film.png")
+    assert shown[:, 1, 1, 0].tolist() == [100, 106, 112, 255]  # frames that show the same are one
+    assert delays[:3] == [100, 100, 50]
+
+
+def test_what_becomes_background_does_so_however_slight(tmp_path):
+    frames = np.full((3, 4, 4, 3), 255, np.uint8)
+    frames[:2, 1, 1] = 253
+    save_film(frames, tmp_path / "film.png", scale=1, tolerance=5)
+    assert (read_film(tmp_path / "film.png")[0][-1] == 255).all()
+
+
+def test_a_still_film_of_many_frames_takes_little_more_than_one(tmp_path, many_colours):
+    save_film(many_colours[-1:], tmp_path / "one.gif", scale=8)
+    moving = many_colours[-1:].repeat(30, axis=0)
+    moving[:, 0, 0] = np.arange(30, dtype=np.uint8)[:, None]
+    save_film(moving, tmp_path / "many.gif", scale=8)
+    assert (tmp_path / "many.gif").stat().st_size < 1.5 * (tmp_path / "one.gif").stat().st_size

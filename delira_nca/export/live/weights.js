@@ -3,7 +3,7 @@
 import { choice, element } from "./controls.js";
 import { pack, unpack } from "./tensors.js";
 
-const WAYS = [["Use at once", "use"], ["Regrow", "regrow"], ["Hold", "hold"]];
+const WAYS = [["Use", "use"], ["Regrow", "regrow"], ["Hold", "hold"]];
 const SILENCE = 60; // seconds without news after which a training may have been stopped
 const LOOKS_AFTER_THE_END = 20; // its figures may follow
 
@@ -96,7 +96,7 @@ export class Training {
     element("newer").textContent = `Use epoch ${epoch}`;
     element("newer").hidden = isOther || epoch === this.used || this.way !== "hold";
     element("reload").hidden = !isOther && !this.isBlind;
-    element("ways").hidden = isOther || this.isBlind;
+    element("ways").hidden = element("ways-note").hidden = isOther || this.isBlind;
   }
 }
 

@@ -8,6 +8,7 @@ from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.losses import mse
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import LambdaCallback, WeightAverage
+from delira_nca.training.callbacks.weight_average import validated_network
 
 
 def _train(network, callbacks, data, num_epochs=3, valid=None, **kwargs):
@@ -109,3 +110,16 @@ def test_there_is_no_average_before_a_training():
 def test_arguments_that_cannot_work_are_refused(kwargs, error):
     with pytest.raises(error):
         WeightAverage(**kwargs)
+
+
+def test_the_network_that_is_validated_is_the_average_where_there_is_one(make_trainer, batches):
+    unseen = WeightAverage(0.5, validate=False)
+    for callback, is_average in ((WeightAverage(0.5), True), (unseen, False), (None, False)):
+        trainer = make_trainer(callbacks=[callback] if callback else [])
+        trainer.train(1, batches(2), batches(1))
+        expected = callback.network if is_average else trainer.network
+        assert validated_network(trainer) is expected
+    late = WeightAverage(0.5, start_epoch=2)
+    trainer = make_trainer(callbacks=[late])
+    trainer.train(1, batches(2), batches(1))
+    assert validated_network(trainer) is trainer.network
