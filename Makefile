@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types docs faults benchmark-data benchmark-rollout benchmark-trainer
-.PHONY: benchmark-busy benchmark-live benchmark-store sanitize clean
+.PHONY: demo test test-all test-processors lint types docs faults benchmark-data benchmark-rollout benchmark-trainer
+.PHONY: benchmark-busy benchmark-growing benchmark-live benchmark-store sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow
@@ -15,6 +15,10 @@ test: .venv/.dev
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
+
+# What depends on the processor, once as on each kind that this one can be, and once without the native library.
+test-processors: .venv/.dev
+	$(BIN)/python tests/processors.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

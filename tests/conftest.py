@@ -1,10 +1,49 @@
+import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
+
+from delira_nca.errors import ConfigError
+from delira_nca.rollout import native_library
+
+OF_PYTORCH = {
+    "portable": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
+"""What limits PyTorch's own kernels to an instruction set; it is read when the first of them runs."""
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--instruction-set",
+        choices=[*native_library.INSTRUCTION_SETS, "none"],
+        help="Run as a processor with no more than this instruction set would; none: without the native library.",
+    )
+
+
+def pytest_configure(config):
+    """Set the environment, which the workers of xdist and all processes that a test starts inherit."""
+    if (name := config.getoption("instruction_set")) is None:
+        return
+    os.environ.update({native_library.ENVIRONMENT_VARIABLE: name, **OF_PYTORCH.get(name, {})})
+    try:
+        native_library.available()
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Count what was skipped, by reason."""
+    skipped = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} skipped", sep="-")
+        for reason, number in Counter(skipped).most_common():
+            terminalreporter.line(f"{number:5}  {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)

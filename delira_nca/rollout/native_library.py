@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_uint8, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from delira_nca.errors import ConfigError, require_choice
 
 __all__ = [
+    "ENVIRONMENT_VARIABLE",
     "INSTRUCTION_SETS",
     "Gradients",
     "Job",
@@ -26,6 +28,12 @@ __all__ = [
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")
 """Builds of the library, from the one that every CPU can run; a later one needs a higher level of CPU."""
+
+ENVIRONMENT_VARIABLE = "DELIRA_NCA_INSTRUCTION_SET"
+"""Environment variable that names the highest instruction set to use; ``none`` hides the library.
+
+It is read once per process, and processes started from this one inherit it: a way to see what another CPU would do.
+"""
 
 _ABI = 4
 _NO_MEMORY = 1
@@ -182,19 +190,35 @@ def _load(name: str) -> NativeLibrary | None:
 
 @cache
 def available() -> tuple[str, ...]:
-    """Instruction sets that were built and that this CPU has, the slowest first."""
-    portable = _load("portable")
-    if portable is None:
-        return ()
-    able = INSTRUCTION_SETS[: portable.cpu_level + 1]
-    return tuple(name for name in able if _load(name) is not None)
+    """Instruction sets that were built and that this CPU has, up to that of the environment variable, slowest first.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        If :data:`ENVIRONMENT_VARIABLE` holds an unknown name, or one that was not built or this CPU does not have.
+    """
+    highest = os.environ.get(ENVIRONMENT_VARIABLE)
+    if highest:
+        require_choice(f"value of {ENVIRONMENT_VARIABLE}", highest, [*INSTRUCTION_SETS, "none"])
+    portable = None if highest == "none" else _load("portable")
+    able = () if portable is None else INSTRUCTION_SETS[: portable.cpu_level + 1]
+    names = tuple(name for name in able if _load(name) is not None)
+    if not highest or highest == "none":
+        return names
+    if highest not in names:
+        raise ConfigError(f"{ENVIRONMENT_VARIABLE}={highest} was not built or is not in this CPU: there are {names}")
+    return names[: names.index(highest) + 1]
 
 
 @cache
 def why_not() -> str | None:
     """Why there is nothing to load, or None if there is."""
     try:
-        return None if available() else "it was not built (install the package again where a C++ compiler is found)"
+        if available():
+            return None
+        if os.environ.get(ENVIRONMENT_VARIABLE) == "none":
+            return f"{ENVIRONMENT_VARIABLE}=none hides it"
+        return "it was not built (install the package again where a C++ compiler is found)"
     except (OSError, AttributeError) as error:
         return f"its library cannot be loaded: {error}"
 

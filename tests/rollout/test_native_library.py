@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,10 +18,12 @@ from delira_nca.models import BasicNCAModel
 from delira_nca.rollout import current_backend, native_library, rollout, set_backend
 from delira_nca.rollout.backends import choose
 from delira_nca.rollout.job import Job
-from delira_nca.rollout.native_library import INSTRUCTION_SETS, NativeLibrary
+from delira_nca.rollout.native_library import ENVIRONMENT_VARIABLE, INSTRUCTION_SETS, NativeLibrary
 
 ROOT = Path(__file__).parents[2]
-needs_a_library = pytest.mark.skipif(native_library.why_not() is not None, reason="the library was not built")
+needs_a_library = pytest.mark.skipif(
+    native_library.why_not() is not None, reason=f"needs the native library: {native_library.why_not()}"
+)
 
 
 def forget():
@@ -31,6 +35,7 @@ def forget():
 def folder(tmp_path, monkeypatch):
     """Where the library is looked for."""
     forget()
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.setattr(native_library, "__file__", str(tmp_path / "native_library.py"))
     yield tmp_path
     monkeypatch.undo()
@@ -67,23 +72,58 @@ def test_an_unknown_instruction_set_is_refused_with_the_nearest_name():
         native_library.use_instruction_set("avx51")
 
 
-@needs_a_library
 def test_an_instruction_set_that_this_cpu_lacks_is_refused(monkeypatch):
     monkeypatch.setattr(native_library, "available", lambda: ("portable",))
     with pytest.raises(ConfigError, match=r"'avx512' was not built or is not in this CPU: there are \('portable',\)"):
         native_library.use_instruction_set("avx512")
 
 
-@needs_a_library
-@pytest.mark.parametrize(("level", "names"), [(0, 1), (1, 2), (2, 3), (3, 4)])
-def test_a_cpu_takes_no_build_above_its_level(level, names, monkeypatch):
-    class Build:
-        cpu_level = level
+@pytest.fixture
+def cpu_of_level(monkeypatch):
+    """Pretend that all libraries were built, and that the CPU is of a level."""
 
-    native_library.available.cache_clear()
-    monkeypatch.setattr(native_library, "_load", lambda name: Build())
+    def pretend(level):
+        build = SimpleNamespace(cpu_level=level)
+        forget()
+        monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+        monkeypatch.setattr(native_library, "_load", cache(lambda name: build))
+
+    yield pretend
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize(("level", "names"), [(0, 1), (1, 2), (2, 3), (3, 4)])
+def test_a_cpu_takes_no_build_above_its_level(level, names, cpu_of_level):
+    cpu_of_level(level)
     assert native_library.available() == INSTRUCTION_SETS[:names]
-    native_library.available.cache_clear()
+
+
+@pytest.mark.parametrize(("highest", "number"), [("portable", 1), ("avx2", 2), ("avx512", 3), ("", 3)])
+def test_the_environment_names_the_highest_instruction_set(highest, number, cpu_of_level, monkeypatch):
+    cpu_of_level(2)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, highest)
+    assert native_library.available() == INSTRUCTION_SETS[:number]
+    assert native_library.why_not() is None
+
+
+def test_the_environment_hides_the_library(cpu_of_level, monkeypatch):
+    cpu_of_level(2)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "none")
+    assert native_library.available() == ()
+    with pytest.raises(ConfigError, match="'native' cannot run here: DELIRA_NCA_INSTRUCTION_SET=none hides it"):
+        set_backend("native")
+    assert roll_out_on_auto() != "native"
+
+
+def test_an_instruction_set_in_the_environment_that_cannot_be_had_is_refused(cpu_of_level, monkeypatch):
+    cpu_of_level(2)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "avx512_bf16")
+    with pytest.raises(ConfigError, match=r"SET=avx512_bf16 was not built or is not in this CPU: there are"):
+        native_library.available()
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "avx51")
+    with pytest.raises(UnknownNameError, match="value of DELIRA_NCA_INSTRUCTION_SET 'avx51'.*Did you mean 'avx512'"):
+        native_library.available()
 
 
 @needs_a_library
@@ -219,7 +259,7 @@ def test_without_a_compiler_the_package_installs_with_one_clear_line_and_works(t
     (line,) = re.findall(r".*no native roll-out.*", output)
     assert re.search(r"for .*portable.*: the C\+\+ compiler failed\. PyTorch does its work, slower\.", line)
     assert not list(target.rglob("_native_*"))
-    environment = {**os.environ, "PYTHONPATH": str(target)}
+    environment = {**os.environ, "PYTHONPATH": str(target), ENVIRONMENT_VARIABLE: ""}
     trained = subprocess.run(
         [sys.executable, "-W", "error", "-c", TRAIN],
         cwd=tmp_path,

@@ -11,9 +11,10 @@ from delira_nca.models import BasicNCAHead, ClassificationNCAHead, Classificatio
 
 @pytest.fixture(scope="module")
 def digits():
-    found = load_digits()
+    """Zeros, ones and twos, 8 x 8: 400 to train with, and 137 others."""
+    found = load_digits(n_class=3)
     data, label = (found.images / 16).astype(np.float32)[:, None], found.target
-    return {"data": data[:1200], "label": label[:1200]}, {"data": data[1200:], "label": label[1200:]}
+    return {"data": data[:400], "label": label[:400]}, {"data": data[400:], "label": label[400:]}
 
 
 def test_the_head_gives_the_logits_and_the_focal_loss_is_theirs(models, batch_for, randomise):
@@ -113,11 +114,7 @@ def test_bad_arguments_are_refused():
         ClassificationNCAModel(num_classes=3, gamma=-1)
 
 
-@pytest.mark.parametrize(
-    ("task", "epochs", "least"),
-    [("classification", 5, 0.75), ("mean_of_cells", 10, 0.5), ("self_classification", 10, 0.5)],
-)
-def test_digits_are_learned(models, digits, train, task, epochs, least):
-    model = models[task](num_hidden_channels=12, hidden_size=48, training_timesteps=10, inference_timesteps=10)
-    trainer = train(model, *digits, epochs, batch_size=32, lr=4e-3)
-    assert trainer.best.score > least
+@pytest.mark.parametrize(("task", "epochs"), [("classification", 3), ("mean_of_cells", 8), ("self_classification", 6)])
+def test_digits_are_learned(models, digits, train, task, epochs):
+    model = models[task](num_classes=3, num_hidden_channels=12, hidden_size=48)
+    assert train(model, *digits, epochs, batch_size=16, lr=8e-3).best.score > 0.5  # where guessing gives 0.34
