@@ -89,7 +89,9 @@ def main() -> None:
                     "size": size,
                     "epochs": epochs,
                 }
-                for number, (target, seed) in enumerate(itertools.product(["lizard", str(folder / "disc.png")], range(4)))
+                for number, (target, seed) in enumerate(
+                    itertools.product(["lizard", str(folder / "disc.png")], range(4))
+                )
             ]
             begun = time.perf_counter()
             results = values(runs.run(grow_one, tasks))
