@@ -155,7 +155,7 @@ def main() -> None:
     cores = usable_cores()
     print(f"{cpu_name()}, {cores} cores, {native_library.load().name}; load average before: ", end="")
     print(*(f"{load:.1f}" for load in os.getloadavg()), flush=True)
-    places = {f"{k} busy loops" if k else "quiet": k for k in LOOPS}
+    places = {f"{k} busy loop{'s' if k > 1 else ''}" if k else "quiet": k for k in LOOPS}
     found = {place: measure_in_a_process(k, given.rounds) for place, k in places.items()}
     alone = None
     if hasattr(os, "sched_setaffinity"):

@@ -137,10 +137,9 @@ class _Call:
         return struct, [*held, learned, stops]
 
     def _num_threads(self) -> int:
-        most = max_threads()
-        if most > 1:
+        if torch.get_num_threads() > 1:  # also where this roll-out takes one: under a quota, spinning uses up its time
             native_library.calm_openmp()
-        return THREAD_COUNT.choose(most)
+        return THREAD_COUNT.choose(max_threads())
 
     @staticmethod
     def take_note(struct: native_library.Job) -> None:
