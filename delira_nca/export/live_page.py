@@ -192,7 +192,9 @@ class LivePage(AbstractCallback):
 
     def _score(self, trainer: Any, epoch: int) -> str:
         """Metrics of an epoch as the page shows them; empty before the first one."""
-        metrics = next((entry for entry in reversed(trainer.history) if entry["epoch"] == epoch), {})
+        metrics: Mapping[str, float] = next(
+            (entry for entry in reversed(trainer.history) if entry["epoch"] == epoch), {}
+        )
         keys = self.keys
         if keys is None:
             key = trainer.best.key or "loss"

@@ -43,7 +43,8 @@ def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt
     if hasattr(states, "detach"):
         states = states.detach().cpu()
     cells = np.asarray(states)
-    return cells[(..., *life_window(cells, margin, threshold=threshold))]
+    rows, columns = life_window(cells, margin, threshold=threshold)
+    return cells[..., rows, columns]
 
 
 def life_window(cells: npt.NDArray[Any], margin: int = 2, *, threshold: float = 0.1) -> tuple[slice, slice]:

@@ -250,7 +250,7 @@ def _settled(film: UInt8Array, tolerance: int) -> UInt8Array:
 
 
 def _scale(film: UInt8Array, min_size: int) -> int:
-    return math.ceil(_as_count("min_size", min_size) / max(film.shape[1:3]))
+    return -(-_as_count("min_size", min_size) // int(max(film.shape[1:3])))
 
 
 def _marks(cuts: Sequence[Cut], film: UInt8Array) -> dict[int, Cut]:

@@ -82,9 +82,16 @@ def save_growth_film(
         parts = [_every(part, every * thinner) for part in (grown, healed) if len(part)]
         cuts = [Cut(len(parts[0]), grown.shape[-1] // 2 - columns.start)] if len(healed) else []
         film = to_rgb(np.concatenate(parts)[..., rows, columns])
-        rate = fps / thinner
-        looks = {"min_size": min_size, "hold": hold, "tolerance": tolerance, "num_colours": num_colours}
-        save_film(film, path, fps=rate, cuts=cuts, **looks)
+        save_film(
+            film,
+            path,
+            fps=fps / thinner,
+            min_size=min_size,
+            hold=hold,
+            cuts=cuts,
+            tolerance=tolerance,
+            num_colours=num_colours,
+        )
         if (size := Path(path).stat().st_size) <= max_bytes:
             return
     _LOGGER.warning("the film %s has %d bytes, more than %d", path, size, max_bytes)
@@ -102,4 +109,5 @@ def _pictures(states: Any) -> npt.NDArray[np.float32]:
     states = np.asarray(states, np.float32)
     if states.ndim != 4 or states.shape[1] < 4 or not len(states):
         raise ShapeError(f"states must be at least one of (T, C >= 4, H, W), got {states.shape}")
-    return states[:, :4]
+    pictures: npt.NDArray[np.float32] = states[:, :4]
+    return pictures

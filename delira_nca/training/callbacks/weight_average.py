@@ -124,7 +124,7 @@ class WeightAverage(AbstractCallback):
         return {**self.__dict__, "_average": None, "_loaded": self.state_dict() or None, "_own_weights": None}
 
 
-def validated_network(trainer: Any) -> nn.Module:
+def validated_network(trainer: Any) -> Any:
     """Network whose weights a validation would see now: the averaged ones where a WeightAverage lends them.
 
     Parameters
@@ -139,5 +139,4 @@ def validated_network(trainer: Any) -> nn.Module:
     for callback in trainer.callbacks:
         if isinstance(callback, WeightAverage) and callback.validate and callback.has_begun:
             return callback.network
-    network: nn.Module = trainer.network
-    return network
+    return trainer.network
