@@ -37,6 +37,11 @@ def pytest_configure(config):
         raise pytest.UsageError(str(error)) from None
 
 
+def pytest_collection_modifyitems(items):
+    """Put the tests of faults next to each other: one process then runs them all, and none waits for another's."""
+    items.sort(key=lambda item: "no_other_faults" not in getattr(item, "fixturenames", ()))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Count what was skipped, by reason."""
     skipped = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]

@@ -12,6 +12,8 @@ from delira_nca.environment import info
 from delira_nca.rollout import BACKENDS, native_library, using_backend
 from delira_nca.rollout.native import Native
 
+pytestmark = pytest.mark.processor
+
 
 def test_the_report_knows_what_it_runs_on():
     found = info()

@@ -12,7 +12,10 @@ import torch
 from delira_nca.rollout import BACKENDS, step
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here")
+pytestmark = [
+    pytest.mark.processor,
+    pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here"),
+]
 
 
 @pytest.fixture

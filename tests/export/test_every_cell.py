@@ -44,6 +44,8 @@ from delira_nca.models.rule import _NONLINEARITIES
 from delira_nca.models.steerable import FRAMES
 from delira_nca.rollout import BACKENDS, using_backend
 
+pytestmark = pytest.mark.processor
+
 FIXED = {"immutable_image_channels": True, "alive": None}
 LOOKS = {**FIXED, "num_image_channels": 1, "num_hidden_channels": 6, "num_output_channels": 2}
 UNTOUCHED = {"device", "plot_function", "validation_metric", "memory_budget", "kwargs"}

@@ -259,6 +259,7 @@ def train_a_healer():
         return trainer.train(epochs, train, valid, "mse", "lowest"), target
 
 
+@pytest.mark.processor
 def test_a_trained_automaton_grows_from_its_seed_is_wiped_in_half_and_heals_in_both_engines(open_page):
     """Over five seeds, errors relative to an empty dish were at most 0.20 grown, 0.30 healed, at least 0.58 between."""
     model, target = train_a_healer()

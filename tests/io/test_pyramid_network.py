@@ -70,6 +70,7 @@ def squares(count, size=16):
     return [{"data": images[i : i + 4], "label": labels[i : i + 4]} for i in range(0, count, 4)]
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("single", [True, False])
 def test_a_trainer_trains_a_pyramid_on_patches_and_its_checkpoint_describes_it(single, tmp_path):
     torch.manual_seed(0)

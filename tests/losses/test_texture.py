@@ -84,6 +84,7 @@ def test_the_same_seed_gives_the_same_loss_and_none_draws_new_lines():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.processor
 def test_a_picture_becomes_the_texture_by_descent(loss, noise):
     target = waves()[..., :32, :32]
     picture = (0.5 + 0.1 * noise(1, 3, 32, 32)).requires_grad_()

@@ -67,6 +67,7 @@ def test_a_shifted_state_is_attended_to_alike(noise, randomise):
     assert torch.allclose(rule(x.roll((2, 3), (2, 3))), rule(x).roll((2, 3), (2, 3)), atol=1e-5)
 
 
+@pytest.mark.processor
 def test_it_learns_to_fill_in_what_is_missing(noise):
     torch.manual_seed(0)
     model = build_model("attention", {"rule": AttentionRule(8, num_heads=2, hidden_size=16), "num_hidden_channels": 6})

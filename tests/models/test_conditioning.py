@@ -16,6 +16,8 @@ from delira_nca.models import (
 from delira_nca.rollout import rollout, using_backend
 from delira_nca.training import SamplePool
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.fixture
 def model(randomise):

@@ -5,6 +5,8 @@ from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.models import BasicNCAModel, GroupedPerception, LinearRule, Perception
 from delira_nca.rollout import BACKENDS, NotPlainError, rollout, using_backend
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.mark.parametrize("padding", ["zeros", "circular", "reflect", "replicate"])
 @pytest.mark.parametrize("dims", [1, 2, 3])

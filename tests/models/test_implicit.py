@@ -22,6 +22,7 @@ def edge(size, angle=0.4, offset=0.1):
     return ((line[:, None] * torch.cos(torch.tensor(angle)) + line * torch.sin(torch.tensor(angle))) > offset).float()
 
 
+@pytest.mark.processor
 def test_an_edge_is_sharper_than_that_of_the_cells_enlarged():
     sharp = edge(64)[None, None]
     cells = F.avg_pool2d(sharp, 4)
@@ -44,6 +45,7 @@ def test_an_edge_is_sharper_than_that_of_the_cells_enlarged():
     assert error_of_other < 0.7 * of_other_blocks
 
 
+@pytest.mark.processor
 def test_an_automaton_with_a_decoder_learns_a_picture_finer_than_its_grid():
     torch.manual_seed(1)
     sharp = edge(32)[None, None]

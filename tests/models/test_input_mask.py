@@ -6,6 +6,8 @@ from delira_nca.export.cell import describe_cell
 from delira_nca.models import BasicNCAModel, InputMask, MLPRule, Perception, build_model
 from delira_nca.rollout import BACKENDS, trajectory, using_backend
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.fixture
 def model(randomise):

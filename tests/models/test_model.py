@@ -456,6 +456,7 @@ def segmentation_batches(count, side=10):
     return batches
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("kind", ["automaton", "convolutions"])
 def test_the_trainer_trains_it_as_it_is(kind):
     with torch.random.fork_rng([]):

@@ -6,6 +6,8 @@ from delira_nca.models import BasicNCAModel, presets
 from delira_nca.models.precision import Precision
 from delira_nca.rollout import using_backend
 
+pytestmark = pytest.mark.processor
+
 
 def test_full_precision_is_the_default():
     precision = Precision()

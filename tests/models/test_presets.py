@@ -19,6 +19,8 @@ from delira_nca.models.build import CLASSES
 from delira_nca.rollout import BACKENDS, Job, using_backend
 from delira_nca.rollout.backends import choose
 
+pytestmark = pytest.mark.processor
+
 CELLS = [name for name in presets.__all__ if name not in CLASSES]
 PARAMETERS = {
     "attention": 15039,

@@ -17,6 +17,8 @@ from delira_nca.training import memory_check
 from delira_nca.training.callbacks import AbstractCallback
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.fixture
 def memory(monkeypatch):

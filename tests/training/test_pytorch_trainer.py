@@ -144,6 +144,7 @@ def test_the_history_is_plain_python(make_trainer, batches):
     assert trainer.metrics_val == {k: v for k, v in trainer.history[-1].items() if k != "epoch"}
 
 
+@pytest.mark.processor
 def test_an_automaton_learns(make_trainer, batches):
     data = batches(4)
     trainer = make_trainer()

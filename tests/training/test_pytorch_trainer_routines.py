@@ -148,6 +148,7 @@ def test_nothing_is_predicted_for_nothing(make_trainer):
 # Precision and schedulers ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processor
 def test_mixed_precision_trains_on_a_cpu_in_bfloat16(linear_network, linear_batches, linear_trainer):
     seen = []
 
@@ -194,6 +195,7 @@ def test_the_scaler_of_float16_is_resumed_and_callbacks_see_true_gradients(
     assert_same(straight.state_dict(), second.state_dict())
 
 
+@pytest.mark.processor
 def test_mixed_precision_trains_an_automaton(make_trainer, batches):
     trainer = make_trainer(mixed_precision=True)
     trainer.train(2, batches(2), batches(2))

@@ -11,6 +11,9 @@ from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import GradientNormalization
 
+pytestmark = pytest.mark.processor
+
+
 EPOCHS, ITERATIONS, GRID = 20, 25, 20
 
 

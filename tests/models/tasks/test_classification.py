@@ -114,6 +114,7 @@ def test_bad_arguments_are_refused():
         ClassificationNCAModel(num_classes=3, gamma=-1)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(("task", "epochs"), [("classification", 3), ("mean_of_cells", 8), ("self_classification", 6)])
 def test_digits_are_learned(models, digits, train, task, epochs):
     model = models[task](num_classes=3, num_hidden_channels=12, hidden_size=48)

@@ -55,6 +55,7 @@ def spheres(num, size=16, *, seed=0):
     return {"data": light[:, None].astype(np.float32), "label": depth.astype(np.float32)}
 
 
+@pytest.mark.processor
 def test_depth_is_learned_from_shade(models, train):
     model, validation = models["depth"](), spheres(16, seed=1)
     data, label = torch.from_numpy(validation["data"]), torch.from_numpy(validation["label"])

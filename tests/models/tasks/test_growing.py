@@ -41,6 +41,7 @@ def target(size):
     return np.stack([red * alpha, green * alpha, 0.3 * alpha, alpha]).astype(np.float32)
 
 
+@pytest.mark.processor
 def test_a_picture_grows_in_80_iterations():
     torch.manual_seed(0)
     model = GrowingNCAModel(num_hidden_channels=12, use_alive_mask=True, training_timesteps=(10, 16))

@@ -71,6 +71,7 @@ def test_bad_arguments_are_refused():
         BinarySegmentationNCAModel(lambda_bce=0, lambda_dice=0)
 
 
+@pytest.mark.processor
 def test_discs_are_found(models, disc_pictures, train):
     training, validation = disc_pictures(48), disc_pictures(16, seed=1)
     for part in (training, validation):
@@ -80,6 +81,7 @@ def test_discs_are_found(models, disc_pictures, train):
     assert trainer.best.score > 0.85
 
 
+@pytest.mark.processor
 def test_discs_of_two_classes_are_told_apart(models, disc_pictures, train):
     trainer = train(models["segmentation"](), disc_pictures(48), disc_pictures(16, seed=1), 8, lr=5e-3)
     assert trainer.history[0]["val_dice"] < 0.6

@@ -264,6 +264,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("place", ["input", "loss", "gradient"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_that_is_left_out_moves_nothing(make_run, batches, assert_same, name, place):

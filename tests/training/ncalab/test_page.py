@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 import delira_nca
@@ -15,6 +16,7 @@ def script():
     return "\n".join(line[3:] for line in block.splitlines())
 
 
+@pytest.mark.processor
 def test_the_script_of_the_page_runs_learns_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng([]):

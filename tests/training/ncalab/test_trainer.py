@@ -95,6 +95,7 @@ def test_the_optimizer_is_the_one_that_was_named(segmenter, method, cls):
     assert type(trainer._make_optimizer(trainer.nca)) is cls
 
 
+@pytest.mark.processor
 def test_a_training_learns_and_chooses_by_dice(segmenter, loader):
     trainer = BasicNCATrainer(segmenter(), None, lr=2e-2, lr_gamma=1.0, max_epochs=12, batch_repeat=1)
     history = trainer.train(loader(), loader(shuffle=False), loader(shuffle=False))
