@@ -165,7 +165,8 @@ class GrowConfig:
         device = choose_device(device=self.device)
         if importlib.util.find_spec("matplotlib") is None:
             raise MissingDependencyError("the curves need matplotlib: pip install 'delira_nca[viz]'")
-        return replace(self, steps=tuple(self.steps), precision=_precision(self.precision, device))
+        low, high = self.steps
+        return replace(self, steps=(low, high), precision=_precision(self.precision, device))
 
     @property
     def name(self) -> str:

@@ -111,8 +111,7 @@ class Checkpoint(AbstractCallback):
     def at_iter_done(self, trainer: Any, *, curr_epoch: int, global_iter_num: int, **event: Any) -> None:
         """Save between two iterations where it is time."""
         by_number = self.every_iterations and (global_iter_num + 1) % self.every_iterations == 0
-        by_time = self.every_seconds is not None and self._every(trainer) and self._has_time_passed(trainer)
-        if by_number or by_time:
+        if by_number or (self.every_seconds is not None and self._every(trainer) and self._is_time_up(trainer)):
             self._save_step(trainer, curr_epoch, trainer.iteration)
 
     def at_checkpoint(
@@ -125,7 +124,7 @@ class Checkpoint(AbstractCallback):
             if key in val_metrics:
                 self.scores[curr_epoch] = float(val_metrics[key])
         every = self._every(trainer)
-        due = every and curr_epoch % every == 0 and (self.every_seconds is None or self._has_time_passed(trainer))
+        due = every and curr_epoch % every == 0 and self._is_time_up(trainer)
         if due or (every and curr_epoch in self._top()):
             self._save(trainer, curr_epoch)
         if every and self.best and is_best:
@@ -141,9 +140,10 @@ class Checkpoint(AbstractCallback):
         elif exception is None and self._epoch and self._epoch not in self.saved:
             self._save(trainer, self._epoch)
 
-    def _has_time_passed(self, trainer: Any) -> bool:
-        """Whether a file is due by the clock of the main process, so that all processes of a training agree."""
-        return ranks_of(trainer).on_main(lambda: self.clock() - self._last_written >= self.every_seconds)
+    def _is_time_up(self, trainer: Any) -> bool:
+        """Whether the clock of the main process allows a file, so that all processes of a training agree."""
+        seconds = self.every_seconds
+        return seconds is None or ranks_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
 
     def _save(self, trainer: Any, epoch: int) -> None:
         """Write the file of an epoch, and then remove those that are not kept any more."""
