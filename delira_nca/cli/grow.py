@@ -32,6 +32,9 @@ def add_grow(commands: Commands) -> None:
     parser.add_argument("--size", type=int, help="cells along the longer side of the picture")
     parser.add_argument("--padding", type=int, help="empty cells on each side of it")
     parser.add_argument("--steps", type=int, nargs=2, metavar=("LOW", "HIGH"), help="steps of a roll-out in training")
+    parser.add_argument(
+        "--fire-rate", type=float, help="probability that a cell takes its update in a step (default: 1)"
+    )
     parser.add_argument("--regime", help="growing, persistent or regenerating (the default)")
     parser.add_argument("--epochs", type=int, help="number of epochs")
     parser.add_argument("--iterations", type=int, help="iterations of an epoch")

@@ -44,9 +44,9 @@ REGIMES = {"growing": Regime(False, 0), "persistent": Regime(True, 0), "regenera
 
 
 QUALITIES: dict[str, dict[str, Any]] = {
-    "draft": {"size": 28, "steps": (40, 56), "epochs": 30, "pool_size": 128},
+    "draft": {"size": 28, "steps": (22, 32), "epochs": 24, "pool_size": 128},
     "good": {},
-    "fine": {"size": 48, "steps": (56, 80), "epochs": 100},
+    "fine": {"size": 48, "padding": 10, "steps": (36, 52), "epochs": 100},
 }
 """Name of a quality to the settings that it changes; docs/growing.rst says how long each takes and how good it is."""
 
@@ -73,6 +73,9 @@ class GrowConfig:
     steps : (int, int)
         Roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
         results are measured. A training of at least 8 epochs begins with roll-outs of a third of that.
+    fire_rate : float
+        Probability that a cell takes its update in a step. With less than 1, no clock drives the cells, as in the
+        papers; the picture then needs more steps and a longer training.
     regime : str
         ``"growing"``, ``"persistent"`` or ``"regenerating"``.
     epochs, iterations : int
@@ -99,13 +102,14 @@ class GrowConfig:
     emoji: str | None = None
     size: int = 36
     padding: int = 8
-    steps: tuple[int, int] = (44, 60)
+    steps: tuple[int, int] = (28, 40)
+    fire_rate: float = 1.0
     regime: str = "regenerating"
-    epochs: int = 52
+    epochs: int = 50
     iterations: int = 50
     batch_size: int = 3
     pool_size: int = 256
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     save_seconds: float = 30.0
     out: str | None = None
     seed: int = 0
@@ -158,6 +162,8 @@ class GrowConfig:
                 raise ConfigError(f"{name} is a whole number of at least 1, not {value!r}")
         if self.padding < 0:
             raise ConfigError(f"padding is at least 0 cells, not {self.padding!r}")
+        if not 0 < self.fire_rate <= 1:
+            raise ConfigError(f"fire_rate is above 0 and at most 1, not {self.fire_rate!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
         to_seconds(self.save_seconds)

@@ -24,7 +24,7 @@ from delira_nca.io.files import replaced
 from delira_nca.io.run_folder import claim_folder, write_environment
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
-from delira_nca.models import BasicNCAModel, Perception, Prediction, make_seed, presets
+from delira_nca.models import BasicNCAModel, MLPRule, Perception, Prediction, make_seed, presets
 from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
@@ -40,7 +40,7 @@ from delira_nca.training.callbacks import (
 )
 from delira_nca.visualization import Preview, save_curves, save_growth_film, save_picture, to_rgb
 
-__all__ = ["GrowResult", "grow", "resume_growing"]
+__all__ = ["GrowResult", "grow", "make_callbacks", "make_network", "resume_growing"]
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,7 @@ def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> 
 
 
 def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, resume: str) -> GrowResult:
-    with isolated_rng(config.seed):
-        network = BasicNCAModel(
-            **presets.growing(
-                perception=Perception("identity", "sobel", "laplacian"),  # learns in fewer iterations
-                training_timesteps=config.steps,
-                inference_timesteps=config.steps[1],
-            )
-        )
+    network = make_network(config)
     seed = make_seed(network.num_channels, target.shape[1:])
     page = LivePage(
         folder / "live.html",
@@ -146,7 +139,7 @@ def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, re
     )
     heals = REGIMES[config.regime].damaged > 0
     preview = Preview(folder / "preview.png", seed, target, steps=config.steps[1], heals=heals, title=config.name)
-    callbacks = [*_callbacks(config, seed), MetricLogger(*_sinks(folder)), page, preview]
+    callbacks = [*make_callbacks(config, seed), MetricLogger(*_sinks(folder)), page, preview]
     trainer = PyTorchNetworkTrainer(
         network,
         folder / "checkpoints",
@@ -191,8 +184,26 @@ def _claim_folder(config: GrowConfig) -> Path:
     return folder
 
 
-def _callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
-    """Recipe of the training; docs/growing.rst says what each part is worth."""
+def make_network(config: GrowConfig, **changes: Any) -> BasicNCAModel:
+    """Untrained automaton of a run; the changes are arguments of the model to set otherwise."""
+    with isolated_rng(config.seed):
+        return BasicNCAModel(
+            **presets.growing(
+                **{
+                    # features of one size: gradients and the Laplacian are as large as the state itself
+                    "perception": Perception("identity", "sobel", "laplacian", sobel_scale=4.0, laplacian_scale=0.4),
+                    "rule": MLPRule(96, final_bias=True),
+                    "fire_rate": config.fire_rate,
+                    "training_timesteps": config.steps,
+                    "inference_timesteps": config.steps[1],
+                    **changes,
+                }
+            )
+        )
+
+
+def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
+    """Callbacks that a training consists of; docs/growing.rst says what each of them is worth."""
     callbacks: list[Any] = [NaNGuard(), GradientNormalization()]
     if REGIMES[config.regime].pool:
         pool = SamplePool(seed, config.pool_size, rng_seed=config.seed)
@@ -202,7 +213,8 @@ def _callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
     if (curriculum := _curriculum(config)) is not None:
         callbacks.append(curriculum)
     cycle = {"max_lr": config.learning_rate, "total_steps": config.epochs, "pct_start": 0.25, "div_factor": 5}
-    return [*callbacks, LRSchedulerCallback(torch.optim.lr_scheduler.OneCycleLR, {**cycle, "cycle_momentum": False})]
+    cycle |= {"final_div_factor": 6.7, "cycle_momentum": False}  # from a fifth of the highest rate to 3 % of it
+    return [*callbacks, LRSchedulerCallback(torch.optim.lr_scheduler.OneCycleLR, cycle)]
 
 
 def _curriculum(config: GrowConfig) -> StepCurriculum | None:
