@@ -43,6 +43,11 @@ benchmark-rollout: .venv/.dev
 benchmark-busy: .venv/.dev
 	$(BIN)/python -m benchmarks.busy
 
+# Five runs of the demo with other seeds, and what each part of its recipe is worth: half an hour on two cores.
+benchmark-growing: .venv/.viz
+	$(BIN)/python -m benchmarks.growing seeds
+	$(BIN)/python -m benchmarks.growing recipes
+
 benchmark-live: .venv/.dev
 	$(BIN)/python -m benchmarks.live
 
