@@ -479,7 +479,7 @@ def test_the_trainer_trains_it_as_it_is(kind):
     trainer.train(8, batches, batches)
     first, last = trainer.history[0], trainer.history[-1]
     assert last["bce"] < 0.3 * first["bce"]
-    assert last["val_bce"] == pytest.approx(last["bce"], rel=0.5)  # on logits, although the model activates there
+    assert last["val_bce"] < 0.3  # of logits, although the model activates there: of probabilities it is at least 0.31
     assert last["val_error"] < 0.05
     predictions = trainer.predict(batches[:2])[0]
     assert predictions.shape == (8, 1, 10, 10)

