@@ -31,7 +31,7 @@ class SampleRollout {
 
   // Bands of one sample. Every number of bands gives the same values, and its own order of the sums of gradients.
   static long num_bands(const Grid& g, long batch) {
-    long slabs = g.rows / g.slab(), least = std::max<long>({1, 2 * g.reach() / g.slab(), 1024 / (g.slab() * g.width) + 1});
+    long slabs = g.rows / g.slab(), least = std::max<long>({1, 2 * g.reach() / g.slab(), 512 / (g.slab() * g.width) + 1});
     return std::max<long>(1, std::min((16 + batch - 1) / batch, slabs / least));
   }
 

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
     Checkpoint,
     GradientNormalization,
+    LambdaCallback,
     LRSchedulerCallback,
     MetricLogger,
     NaNGuard,
@@ -208,13 +210,24 @@ def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
     if REGIMES[config.regime].pool:
         pool = SamplePool(seed, config.pool_size, rng_seed=config.seed)
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
-        callbacks.append(PoolUpdate(pool, num_damaged=damaged, damage="mixed"))
+        update = PoolUpdate(pool, num_damaged=damaged, damage="mixed")
+        callbacks += [update, LambdaCallback(at_epoch_begin=partial(_share_iterations, update, config.epochs))]
     callbacks.append(WeightAverage(decay=0.99))
     if (curriculum := _curriculum(config)) is not None:
         callbacks.append(curriculum)
     cycle = {"max_lr": config.learning_rate, "total_steps": config.epochs, "pct_start": 0.25, "div_factor": 5}
     cycle |= {"final_div_factor": 6.7, "cycle_momentum": False}  # from a fifth of the highest rate to 3 % of it
     return [*callbacks, LRSchedulerCallback(torch.optim.lr_scheduler.OneCycleLR, cycle)]
+
+
+def _share_iterations(update: PoolUpdate, epochs: int, trainer: Any, *, curr_epoch: int) -> None:
+    """Divide the iterations between growing, healing and staying: first to grow, then to stay.
+
+    In small batches a state of the pool is soon replaced by the seed. With a seed in every second iteration only, states
+    grow old, and the automaton learns to keep them.
+    """
+    begins = curr_epoch <= epochs / 2
+    update.seed_every, update.damage_every = (1, 2) if begins else (2, 1)
 
 
 def _curriculum(config: GrowConfig) -> StepCurriculum | None:
