@@ -1,9 +1,9 @@
 """How long a picture takes to grow well, and what each part of the recipe is worth: ``python -m benchmarks.growing``.
 
-``seeds`` runs ``delira-nca grow`` with several seeds, and prints time and errors. ``recipes`` trains with one part of the
-recipe changed at a time, one thread each, and prints the errors after equal numbers of iterations with the time of the
-processor. Errors are log10 of the mean squared error over the grid, RGBA, of several roll-outs: their median, and in
-brackets the worst.
+``seeds`` runs ``delira-nca grow`` with several seeds, and prints time and errors. ``recipes`` trains with one part of
+the recipe changed at a time, on one thread each, and prints the errors after equal numbers of iterations, with the time
+of the processor. Errors are log10 of the mean squared error over the grid, RGBA, of several roll-outs: their median, with
+the worst in brackets.
 """
 
 from __future__ import annotations

@@ -223,8 +223,8 @@ def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
 def _share_iterations(update: PoolUpdate, epochs: int, trainer: Any, *, curr_epoch: int) -> None:
     """Divide the iterations between growing, healing and staying: first to grow, then to stay.
 
-    In small batches a state of the pool is soon replaced by the seed. With a seed in every second iteration only, states
-    grow old, and the automaton learns to keep them.
+    In small batches a state of the pool is soon replaced by the seed. With a seed in every second iteration only,
+    states grow old, and the automaton learns to keep them.
     """
     begins = curr_epoch <= epochs / 2
     update.seed_every, update.damage_every = (1, 2) if begins else (2, 1)
