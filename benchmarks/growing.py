@@ -2,7 +2,7 @@
 
 ``seeds`` runs ``delira-nca grow`` with several seeds, and prints time and errors. ``recipes`` trains with one part of
 the recipe changed at a time, on one thread each, and prints the errors after equal numbers of iterations, with the time
-of the processor. Errors are log10 of the mean squared error over the grid, RGBA, of several roll-outs: their median, with
+of the processor. Errors are log10 of the mean squared error over the grid, RGBA: the median of several roll-outs, and
 the worst in brackets.
 """
 
@@ -73,10 +73,11 @@ RECIPES = {
     "Sobel / 8, Laplacian of weight 12, as in the papers": Recipe(network=perception(1.0, 1.0)),
     "no Laplacian": Recipe(network={"perception": Perception("identity", "sobel", sobel_scale=4.0)}),
     "fire rate 0.5, 44 to 60 steps": Recipe({"steps": (44, 60), "fire_rate": 0.5}),
-    "fire rate 0.75, 34 to 54 steps": Recipe({"steps": (34, 54), "fire_rate": 0.75}),
+    "fire rate 0.75, 34 to 48 steps": Recipe({"steps": (34, 48), "fire_rate": 0.75}),
     "128 hidden neurons": Recipe(network={"rule": MLPRule(128, final_bias=True)}),
     "64 hidden neurons": Recipe(network={"rule": MLPRule(64, final_bias=True)}),
     "12 channels": Recipe(network={"num_hidden_channels": 8}),
+    "batch of 2": Recipe({"batch_size": 2}),
     "batch of 4": Recipe({"batch_size": 4}),
     "learning rate 2e-3": Recipe({"learning_rate": 2e-3}),
     "learning rate 8e-3": Recipe({"learning_rate": 8e-3}),

@@ -44,9 +44,9 @@ REGIMES = {"growing": Regime(False, 0), "persistent": Regime(True, 0), "regenera
 
 
 QUALITIES: dict[str, dict[str, Any]] = {
-    "draft": {"size": 28, "steps": (20, 34), "epochs": 24, "pool_size": 128},
+    "draft": {"size": 28, "steps": (20, 32), "epochs": 20, "pool_size": 128},
     "good": {},
-    "fine": {"size": 48, "padding": 10, "steps": (34, 56), "epochs": 120},
+    "fine": {"size": 48, "padding": 10, "steps": (36, 52), "epochs": 100},
 }
 """Name of a quality to the settings that it changes; docs/growing.rst says how long each takes and how good it is."""
 
@@ -102,12 +102,12 @@ class GrowConfig:
     emoji: str | None = None
     size: int = 36
     padding: int = 8
-    steps: tuple[int, int] = (26, 44)
+    steps: tuple[int, int] = (28, 40)
     fire_rate: float = 1.0
     regime: str = "regenerating"
-    epochs: int = 60
+    epochs: int = 48
     iterations: int = 50
-    batch_size: int = 2
+    batch_size: int = 3
     pool_size: int = 256
     learning_rate: float = 4e-3
     save_seconds: float = 30.0

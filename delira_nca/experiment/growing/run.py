@@ -211,7 +211,7 @@ def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
         pool = SamplePool(seed, config.pool_size, rng_seed=config.seed)
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
         update = PoolUpdate(pool, num_damaged=damaged, damage="mixed")
-        callbacks += [update, LambdaCallback(at_epoch_begin=partial(_share_iterations, update, config.epochs))]
+        callbacks += [update, LambdaCallback(at_epoch_begin=partial(_space_seeds, update, config.epochs))]
     callbacks.append(WeightAverage(decay=0.99))
     if (curriculum := _curriculum(config)) is not None:
         callbacks.append(curriculum)
@@ -220,14 +220,12 @@ def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
     return [*callbacks, LRSchedulerCallback(torch.optim.lr_scheduler.OneCycleLR, cycle)]
 
 
-def _share_iterations(update: PoolUpdate, epochs: int, trainer: Any, *, curr_epoch: int) -> None:
-    """Divide the iterations between growing, healing and staying: first to grow, then to stay.
+def _space_seeds(update: PoolUpdate, epochs: int, trainer: Any, *, curr_epoch: int) -> None:
+    """Let states of the pool grow old in the second half of the training, so that the automaton learns to keep them.
 
-    In small batches a state of the pool is soon replaced by the seed. With a seed in every second iteration only,
-    states grow old, and the automaton learns to keep them.
+    In small batches a state is soon replaced by the seed: with one in every second iteration, later.
     """
-    begins = curr_epoch <= epochs / 2
-    update.seed_every, update.damage_every = (1, 2) if begins else (2, 1)
+    update.seed_every = 1 if curr_epoch <= epochs / 2 else 2
 
 
 def _curriculum(config: GrowConfig) -> StepCurriculum | None:
