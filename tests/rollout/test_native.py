@@ -25,7 +25,8 @@ from delira_nca.rollout.native_library import NativeLibrary
 from delira_nca.rollout.support import worst_step_bytes
 from delira_nca.rollout.threads import THREAD_COUNT
 
-pytestmark = pytest.mark.skipif(BACKENDS["native"].unavailable() is not None, reason="the library was not built")
+WHY_NOT = BACKENDS["native"].unavailable()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"needs the native library: {WHY_NOT}")
 
 
 @pytest.fixture(autouse=True)

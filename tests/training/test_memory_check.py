@@ -99,7 +99,10 @@ def test_every_way_out_is_one(make_trainer, immortal, batches, memory):
     make_trainer(immortal(memory_budget=budget)).train(1, batches(3))
 
 
-@pytest.mark.skipif(BACKENDS["native"].unavailable() is not None, reason="native is not built")
+@pytest.mark.skipif(
+    BACKENDS["native"].unavailable() is not None,
+    reason=f"needs the native library: {BACKENDS['native'].unavailable()}",
+)
 def test_another_back_end_is_a_way_out_where_it_needs_less(make_trainer, immortal, batches, memory):
     network = immortal()
     assert least(network, backend="native") < least(network, backend="reference")

@@ -99,7 +99,7 @@ def test_the_optimizer_is_the_one_that_was_named(segmenter, method, cls):
 def test_a_training_learns_and_chooses_by_dice(segmenter, loader):
     trainer = BasicNCATrainer(segmenter(), None, lr=1e-2, lr_gamma=1.0, max_epochs=20, batch_repeat=1)
     history = trainer.train(loader(), loader(shuffle=False), loader(shuffle=False))
-    assert history.loss[-1] < 0.8 * history.loss[0]
+    assert sum(history.loss[-5:]) / 5 < 0.8 * history.loss[0]
     scores = [epoch["val_dice"] for epoch in history.epochs]
     assert history.best_accuracy == max(scores)
     assert history.best_epoch == 1 + scores.index(max(scores))
