@@ -105,7 +105,7 @@ class GrowConfig:
     steps: tuple[int, int] = (28, 40)
     fire_rate: float = 1.0
     regime: str = "regenerating"
-    epochs: int = 48
+    epochs: int = 50
     iterations: int = 50
     batch_size: int = 3
     pool_size: int = 256

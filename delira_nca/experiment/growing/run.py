@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
     Checkpoint,
     GradientNormalization,
-    LambdaCallback,
     LRSchedulerCallback,
     MetricLogger,
     NaNGuard,
@@ -210,22 +208,13 @@ def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
     if REGIMES[config.regime].pool:
         pool = SamplePool(seed, config.pool_size, rng_seed=config.seed)
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
-        update = PoolUpdate(pool, num_damaged=damaged, damage="mixed")
-        callbacks += [update, LambdaCallback(at_epoch_begin=partial(_space_seeds, update, config.epochs))]
+        callbacks.append(PoolUpdate(pool, num_damaged=damaged, damage="mixed"))
     callbacks.append(WeightAverage(decay=0.99))
     if (curriculum := _curriculum(config)) is not None:
         callbacks.append(curriculum)
     cycle = {"max_lr": config.learning_rate, "total_steps": config.epochs, "pct_start": 0.25, "div_factor": 5}
     cycle |= {"final_div_factor": 6.7, "cycle_momentum": False}  # from a fifth of the highest rate to 3 % of it
     return [*callbacks, LRSchedulerCallback(torch.optim.lr_scheduler.OneCycleLR, cycle)]
-
-
-def _space_seeds(update: PoolUpdate, epochs: int, trainer: Any, *, curr_epoch: int) -> None:
-    """Let states of the pool grow old in the second half of the training, so that the automaton learns to keep them.
-
-    In small batches a state is soon replaced by the seed: with one in every second iteration, later.
-    """
-    update.seed_every = 1 if curr_epoch <= epochs / 2 else 2
 
 
 def _curriculum(config: GrowConfig) -> StepCurriculum | None:

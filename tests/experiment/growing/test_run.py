@@ -11,13 +11,11 @@ from PIL import Image
 from delira_nca.errors import ConfigError, MissingFileError, UnknownKeywordError, UnknownNameError
 from delira_nca.experiment import QUALITIES, REGIMES, GrowConfig, grow
 from delira_nca.experiment.growing.estimate import expected_seconds
-from delira_nca.experiment.growing.run import make_callbacks
 from delira_nca.io import load_checkpoint
 from delira_nca.logging import read_jsonl
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, make_seed, presets
 from delira_nca.rollout.native_library import INSTRUCTION_SETS
-from delira_nca.training.callbacks import LambdaCallback, PoolUpdate
 
 QUICK = {"size": 8, "padding": 3, "steps": (4, 8), "epochs": 2, "iterations": 3, "pool_size": 16}
 
@@ -73,18 +71,6 @@ def test_regimes_differ_in_the_pool(regime, pooled, ring, tmp_path):
     result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "run"), regime=regime, **QUICK), progress=False)
     state = load_checkpoint(result.folder / "checkpoints" / "checkpoint_epoch_2.pt")
     assert ("PoolUpdate" in state["callbacks"]) == pooled
-
-
-def test_seeds_enter_every_second_iteration_in_the_second_half_of_a_training():
-    seed = make_seed(16, (8, 8))
-    callbacks = make_callbacks(GrowConfig(epochs=4, pool_size=8), seed)
-    (update,) = (c for c in callbacks if isinstance(c, PoolUpdate))
-    (share,) = (c for c in callbacks if isinstance(c, LambdaCallback))
-    every = []
-    for epoch in (1, 2, 3, 4):
-        share.at_epoch_begin(None, curr_epoch=epoch)
-        every.append(update.seed_every)
-    assert every == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(("batch_size", "expected"), [(8, 3), (4, 1), (16, 6), (2, 1)])
