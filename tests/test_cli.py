@@ -65,13 +65,13 @@ def test_module_is_the_command():
     assert done.stdout == f"delira-nca {__version__}\n"
 
 
-def test_help_tells_every_default(capsys):
+def test_help_of_grow_names_every_option_and_the_default_regime(capsys):
     with pytest.raises(SystemExit):
         main(["grow", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     for option in ("--target", "--emoji", "--size", "--steps", "--regime", "--epochs", "--out", "--seed", "--device"):
         assert option in printed
-    assert "(default: regenerating)" in printed
+    assert "regenerating (the default)" in printed
 
 
 def test_data_list_has_a_line_for_every_source(capsys):

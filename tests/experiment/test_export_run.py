@@ -6,10 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from delira_nca.errors import CheckpointError, MissingFileError
 from delira_nca.experiment import GrowConfig, export_html, grow
+from delira_nca.io import load_checkpoint, save_checkpoint
 
 QUICK = {"size": 8, "padding": 3, "steps": (4, 8), "epochs": 2, "iterations": 3, "pool_size": 16}
 
@@ -33,13 +35,15 @@ def test_growing_leaves_a_live_page_with_target_and_figures(run):
     assert data["grid"] == [14, 14]
     assert data["horizon"] == 8
     assert data["targets"][0]["shape"] == [4, 14, 14]
-    assert dict(data["figures"])["parameters"] == "10,384"
+    assert dict(data["figures"])["parameters"] == f"{run.network.num_trainable_parameters():,}"
     assert dict(data["figures"])["log10 error after 8 steps"] == f"{run.log10_errors[8]:.2f}"
 
 
-def test_exporting_a_run_writes_the_page_that_the_run_left(run, tmp_path):
+def test_exporting_a_run_writes_the_best_network_and_the_figures_of_the_page_that_the_run_left(run, tmp_path):
     assert export_html(run.folder, tmp_path / "again.html") == tmp_path / "again.html"
-    assert (tmp_path / "again.html").read_bytes() == (run.folder / "live.html").read_bytes()
+    again, left = data_of(tmp_path / "again.html"), data_of(run.folder / "live.html")
+    for name in ("cell", "title", "grid", "targets", "figures", "horizon"):
+        assert again[name] == left[name], name
 
 
 def test_a_run_that_was_moved_needs_nothing_else(run, tmp_path):
@@ -58,16 +62,19 @@ def test_title_grid_and_weights_are_as_asked(run, tmp_path):
 
 
 def test_a_single_checkpoint_is_exported_beside_itself(run, tmp_path):
-    copy = shutil.copy(run.folder / "checkpoints" / "checkpoint_best.pt", tmp_path / "mine.pt")
+    copy = shutil.copy(run.folder / "checkpoints" / "checkpoint_epoch_2.pt", tmp_path / "mine.pt")
     assert export_html(copy, grid=(16, 16)) == tmp_path / "live.html"
     data = data_of(tmp_path / "live.html")
     assert (data["title"], data["targets"]) == ("mine", [None])
 
 
-def test_without_a_best_checkpoint_the_newest_is_taken(run, tmp_path):
+def test_the_file_of_the_best_epoch_is_taken_before_newer_ones(run, tmp_path):
     moved = shutil.copytree(run.folder, tmp_path / "run")
-    (moved / "checkpoints" / "checkpoint_best.pt").unlink()
-    assert data_of(export_html(moved))["title"] == "run"
+    state = load_checkpoint(moved / "checkpoints" / "checkpoint_epoch_2.pt")
+    state["best_weights"] = {name: torch.zeros_like(value) for name, value in state["network"].items()}
+    save_checkpoint(state, moved / "checkpoints" / "checkpoint_best.pt")
+    (moved / "checkpoints" / "checkpoint_epoch_2.pt").touch()
+    assert data_of(export_html(moved))["cell"] != data_of(run.folder / "live.html")["cell"]
 
 
 def test_no_run_no_checkpoint_and_a_foreign_file_are_named(tmp_path):
