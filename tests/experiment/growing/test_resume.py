@@ -94,7 +94,7 @@ def test_what_is_no_run_is_named(picture, tmp_path):
     with pytest.raises(UnknownKeywordError, match="Did you mean 'epochs'"):
         resume_growing(tmp_path / "run")
     path.write_text("{")
-    with pytest.raises(ConfigError, match="is no JSON"):
+    with pytest.raises(ConfigError, match="is not valid JSON"):
         resume_growing(tmp_path / "run")
 
 
