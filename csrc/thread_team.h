@@ -160,7 +160,7 @@ class Loops {
   void* function_ = nullptr;
   long n_ = 0;
   // Apart from each other, since threads that wait for one would slow down those that write the other.
-  alignas(64) std::atomic<long> remaining_{0};   // iterations that nobody has taken
+  alignas(64) std::atomic<long> remaining_{0};   // iterations that no thread has taken
   alignas(64) std::atomic<long> unfinished_{0};  // iterations that have not returned
   std::atomic<bool> has_ended_{false};
   std::atomic<int> num_helpers_{0};
