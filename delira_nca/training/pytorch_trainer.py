@@ -73,6 +73,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     Attributes
     ----------
     loss_terms : name to what joins the loss in training, put there by callbacks; :mod:`delira_nca.models.loss_terms`.
+    current_batch : the batch that the network gets, while an iteration computes it; empty otherwise.
 
     Raises
     ------
@@ -128,6 +129,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         derive_seed(seed)
         self._device_argument = device
         self._best_weights: dict[str, Tensor] | None = None
+        self.current_batch: Mapping[str, Any] = {}
         self._means, self._begun_means = SampleMean(), None
         self._memory_check = MemoryCheck()
         self._setup(
@@ -241,7 +243,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
         if train and type(self)._closure is PyTorchNetworkTrainer._closure:
             self._memory_check(self.network, data_dict, self.precision)
+        self.current_batch = data_dict
         values, prediction = self._closure(data_dict, iter_num, train=train)
+        self.current_batch = {}
         values = self.ranks.mean(values)
         if self._callbacks.listens("at_iter_end"):
             self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)

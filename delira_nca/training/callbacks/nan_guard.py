@@ -24,9 +24,9 @@ _END_OF_ITERATION, _END_OF_EPOCH = "end of iteration", "end of epoch"
 class NaNGuard(GradientCallback):
     """Do something about a NaN or an infinite value before it spoils the run.
 
-    It looks at every gradient before an optimizer's step, at the losses, metrics and states (``data`` of the batch, as
-    the network gets it, and ``output_image`` of the prediction) of every iteration, and at the values of every epoch.
-    Whatever the policy, an optimizer never steps on a gradient that is not finite. Register it first, so that it is
+    It looks at the input (``data`` of the batch, as the network gets it) and at every gradient before an optimizer's
+    step, at the losses, metrics and states (``output_image`` of the prediction) of every iteration, and at the values
+    of every epoch. Whatever the policy, an optimizer never steps on an input or a gradient that is not finite. Register it first, so that it is
     called before what changes gradients, pools and averages, and before what saves.
 
     Parameters
@@ -123,7 +123,12 @@ class NaNGuard(GradientCallback):
             self._buffers = [buffer.detach().clone() for buffer in trainer.network.buffers()]
 
     def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
-        """Look at every gradient, and let no step be taken on one that is not finite."""
+        """Look at the input and at every gradient, and let no step be taken on one that is not finite."""
+        if not self._found:
+            # a back end may leave out cells that died, and a NaN with them: the gradients alone do not show it
+            self._found = ranks_of(trainer).first(_bad_state(getattr(trainer, "current_batch", {}).get("data"), "input"))
+            if self._found and self.policy == "raise":
+                raise NonFiniteError(f"{self._found} in {self._where}; no weight was changed{self._cause()}")
         if not self._found:
             gradients = [p.grad for p in parameters if p.grad is not None]
             if not gradients or torch.stack([g.sum() for g in gradients]).isfinite().all():

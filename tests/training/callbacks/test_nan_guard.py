@@ -139,7 +139,7 @@ def _of(trainer, cls):
 # Raise ----------------------------------------------------------------------------------------------------------------
 
 TEXTS = {
-    "input": r"the gradient of .* is not finite in iteration 1 of epoch 2; no weight was changed",
+    "input": "the input of sample 1 is not finite in iteration 1 of epoch 2; no weight was changed",
     "loss": r"the gradient of .* is not finite in iteration 1 of epoch 2; no weight was changed",
     "loss only": "mse is nan in iteration 1 of epoch 2",
     "gradient": r"the gradient of .* is not finite in iteration 1 of epoch 2; no weight was changed",
