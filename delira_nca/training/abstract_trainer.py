@@ -16,7 +16,7 @@ from delira_nca.training.callbacks.abstract_callback import HOOKS
 from delira_nca.training.dispatch import CallbackTable
 from delira_nca.training.distributed.ranks import ALONE, Ranks
 from delira_nca.training.interruption import Interruption
-from delira_nca.training.scores import BestScore, find_score_key, is_better
+from delira_nca.training.scores import BestScore, find_score_key, is_better, measured_score
 
 __all__ = ["AbstractNetworkTrainer"]
 
@@ -124,6 +124,7 @@ class AbstractNetworkTrainer(ABC):
             self._check_train_arguments(
                 num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq
             )
+            self._callbacks.begin_run(self.run_id, has_begun=self.global_iter_num > 0)
             self.ranks.join(self, num_epochs=num_epochs)
             with interruption:
                 try:
@@ -255,6 +256,16 @@ class AbstractNetworkTrainer(ABC):
     def score_names(self) -> list[str] | None:
         """Names of all scores that the epochs of this training have; None if they are not known before the first."""
         return self._score_names(validated=self._validates)
+
+    def measured_score(self, key: str, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+        """Full name and value of a score in the metrics of one epoch; None where it was not validated.
+
+        Raises
+        ------
+        ScoreKeyError
+            If nobody computes the score.
+        """
+        return measured_score(key, metrics, self.score_names(), validates=self._validates)
 
     def best_network(self) -> Any:
         """What :meth:`train` returns."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from delira_nca.errors import CallbackError, CallbackTypeError, CheckpointError, DeliraNCAError, did_you_mean
-from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback, bind_run
 
 __all__ = ["CallbackTable"]
 
@@ -125,6 +125,12 @@ class CallbackTable:
                 key = getattr(callback, "state_key", type(callback).__name__)
                 counts[key] = counts.get(key, 0) + 1
                 yield (key if counts[key] == 1 else f"{key}#{counts[key]}"), callback
+
+    def begin_run(self, run_id: str, *, has_begun: bool = False) -> None:
+        """Let every callback with a state serve a run; see :meth:`AbstractCallback.bind_run`."""
+        for _, callback in self._keyed():
+            if hasattr(callback, "load_state_dict"):
+                bind_run(callback, run_id, has_begun=has_begun)
 
     def state_dict(self) -> dict[str, Any]:
         """State of every callback that has one."""

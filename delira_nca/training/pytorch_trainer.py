@@ -459,6 +459,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             super()._update_state(new_state)
             return self
         check_fits(new_state, self.network, self.optimizers)
+        run_id = new_state.get("run_id", self.run_id)
+        self._callbacks.begin_run(run_id)
         self._callbacks.load_state_dict(new_state["callbacks"])  # first, since a callback may refuse its state
         self.network.load_state_dict(new_state["network"])
         for name, optimizer in self.optimizers.items():
@@ -471,7 +473,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.start_epoch, self.global_iter_num = new_state["epoch"] + 1, new_state["global_iter_num"]
         self.iteration, self._begun_means = new_state.get("iteration", 0), new_state.get("means")
         self.fold, self.seed = new_state["fold"], new_state["seed"]
-        self.run_id = new_state.get("run_id", self.run_id)
+        self.run_id = run_id
         return self
 
     def describe(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from delira_nca.errors import ScoreKeyError, ScoreModeError, did_you_mean
 
-__all__ = ["BestScore", "describe_metrics", "find_score_key", "higher_is_better", "is_better"]
+__all__ = ["BestScore", "describe_metrics", "find_score_key", "higher_is_better", "is_better", "measured_score"]
 
 _HIGHER = {"highest": True, "max": True, "lowest": False, "min": False}
 
@@ -80,6 +80,42 @@ def find_score_key(key: str, names: Iterable[str]) -> str:
     raise ScoreKeyError(
         f"nobody computes the score {key!r} that decides which epoch is best. {did_you_mean(key, validation or names)}"
     )
+
+
+def measured_score(
+    key: str, metrics: Mapping[str, float], names: Iterable[str] | None, *, validates: bool = False
+) -> tuple[str, float] | None:
+    """Full name and value of a score of one epoch; None where this epoch was not validated.
+
+    Parameters
+    ----------
+    key : str
+        Name of the score, see :func:`find_score_key`.
+    metrics : mapping of name to value
+        All values of the epoch.
+    names : iterable of str, optional
+        Names of all scores of the run; None where they are not known before the first epoch.
+    validates : bool
+        Whether the run validates some epochs.
+
+    Raises
+    ------
+    ScoreKeyError
+        If nobody computes the score.
+
+    Examples
+    --------
+    >>> measured_score("dice", {"loss": 1.0, "val_dice": 0.5}, None, validates=True)
+    ('val_dice', 0.5)
+    >>> measured_score("dice", {"loss": 1.0}, None, validates=True) is None
+    True
+    """
+    if names is None:
+        if validates and not any(name.startswith("val_") for name in metrics):
+            return None
+        names = metrics
+    name = find_score_key(key, names)
+    return (name, float(metrics[name])) if name in metrics else None
 
 
 def describe_metrics(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from delira_nca.errors import CallbackError, did_you_mean
 
-__all__ = ["HOOKS", "AbstractCallback"]
+__all__ = ["HOOKS", "AbstractCallback", "bind_run"]
+
+_LOGGER = logging.getLogger("delira_nca")
 
 HOOKS: dict[str, frozenset[str]] = {
     "at_training_begin": frozenset({"num_epochs"}),
@@ -33,6 +37,9 @@ class AbstractCallback:
     A hook is called as ``hook(trainer, **event)`` with the keywords that it names (all of them, if it takes
     ``**event``). It returns ``None`` or a dict of trainer state to change; the allowed keys are the trainer's
     ``STATE_KEYS``. A method ``at_...`` that is no hook is refused when the class is made.
+
+    The state, as :meth:`state_dict` gives it, belongs to one run. A callback that is used for a second run begins it
+    with the state that it had before the first, so one object may serve all folds of a loop. Other attributes stay.
 
     Attributes
     ----------
@@ -131,6 +138,43 @@ class AbstractCallback:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
 
+    def bind_run(self, run_id: str, *, has_begun: bool = False) -> None:
+        """Serve a run from now on: reset the state if it is that of another run.
+
+        Parameters
+        ----------
+        run_id : str
+            Identifier of the run.
+        has_begun : bool
+            Whether the run has trained before, so that a reset would lose state.
+
+        Raises
+        ------
+        CallbackError
+            If the run has begun and the callback has served another one since.
+        """
+        bind_run(self, run_id, has_begun=has_begun)
+
     def __repr__(self) -> str:
         shown = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items() if not k.startswith('_'))})"
+
+
+def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
+    """:meth:`AbstractCallback.bind_run` of any object with ``state_dict`` and ``load_state_dict``."""
+    known = vars(callback).get("_bound_run")
+    if known is None:
+        callback._bound_run = (run_id, copy.deepcopy(callback.state_dict()))
+        return
+    former, initial = known
+    if former == run_id:
+        return
+    name = type(callback).__name__
+    if has_begun and callback.state_dict():
+        raise CallbackError(
+            f"callback {name} has served another run since this one stopped, and holds the state of that run: resume "
+            "this run from a checkpoint, or give each trainer a callback of its own"
+        )
+    callback.load_state_dict(copy.deepcopy(initial))
+    callback._bound_run = (run_id, initial)
+    _LOGGER.debug("callback %s begins another run with its initial state", name)

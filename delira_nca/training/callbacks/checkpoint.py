@@ -120,9 +120,9 @@ class Checkpoint(AbstractCallback):
         """Save where it is time, then prune."""
         self._epoch = curr_epoch
         if self.monitor_key is not None:
-            key = find_score_key(self.monitor_key, trainer.score_names() or val_metrics)
-            if key in val_metrics:
-                self.scores[curr_epoch] = float(val_metrics[key])
+            measured = trainer.measured_score(self.monitor_key, val_metrics)
+            if measured is not None:
+                self.scores[curr_epoch] = measured[1]
         every = self._every(trainer)
         due = every and curr_epoch % every == 0 and self._is_time_up(trainer)
         if due or (every and curr_epoch in self._top()):

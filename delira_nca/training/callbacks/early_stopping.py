@@ -23,7 +23,7 @@ class EarlyStopping(AbstractCallback):
     ----------
     monitor_key : the score; that of validation where there is one.
     min_delta : by more than so much it must be better than the best.
-    patience : so many epochs in a row may pass without; the next one ends the training.
+    patience : number of epochs in a row without a better score that end the training; 0 is taken as 1.
     mode : ``"min"`` (``"lowest"``) or ``"max"`` (``"highest"``): which way is better.
     check_finite : whether a score that is NaN or infinite ends the training at once. Otherwise a NaN counts as no
         better than any score, and an infinite score as the number that it is.
@@ -43,7 +43,7 @@ class EarlyStopping(AbstractCallback):
 
     Examples
     --------
-    >>> stopping = EarlyStopping("loss", patience=1)
+    >>> stopping = EarlyStopping("loss", patience=2)
     >>> [stopping.step(score) for score in (1.0, 0.9, 0.95, 0.92)]
     [False, False, False, True]
     """
@@ -75,7 +75,7 @@ class EarlyStopping(AbstractCallback):
             self.best, self.epochs_waited = score, 0
         else:
             self.epochs_waited += 1
-        return self.epochs_waited > self.patience
+        return self.epochs_waited >= max(self.patience, 1)
 
     def _is_refused(self, score: float) -> bool:
         return self.check_finite and not math.isfinite(score)
@@ -90,11 +90,10 @@ class EarlyStopping(AbstractCallback):
         self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
     ) -> Returned:
         """Stop the trainer where it is time."""
-        names = trainer.score_names() or val_metrics
-        key = find_score_key(self.monitor_key, names)
-        if key not in val_metrics or not self.step(float(val_metrics[key])):
+        measured = trainer.measured_score(self.monitor_key, val_metrics)
+        if measured is None or not self.step(measured[1]):
             return None
-        score = float(val_metrics[key])
+        key, score = measured
         reason = f"PATIENCE: {key} has not got better than {self.best} for {self.epochs_waited} epochs"
         if self._is_refused(score):
             reason = f"NON_FINITE: {key} is {score}"

@@ -111,10 +111,9 @@ class LRSchedulerCallback(AbstractCallback):
             for scheduler in self._schedulers.values():
                 scheduler.step()
             return
-        key = find_score_key(self._key, trainer.score_names() or val_metrics)
-        if key in val_metrics:
+        if (measured := trainer.measured_score(self._key, val_metrics)) is not None:
             for scheduler in self._schedulers.values():
-                scheduler.step(float(val_metrics[key]))
+                scheduler.step(measured[1])
 
     @property
     def _name(self) -> str:
@@ -128,7 +127,7 @@ class LRSchedulerCallback(AbstractCallback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state, at the beginning of the next training."""
-        self._loaded = dict(state)
+        self._schedulers, self._loaded = {}, dict(state)
 
     def __repr__(self) -> str:
         return f"LRSchedulerCallback({self._name}, every={self.every!r})"

@@ -118,6 +118,7 @@ class WeightAverage(AbstractCallback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up an average, at the beginning of the next training."""
+        self._average = None  # that of another network may have other shapes
         self._loaded = {k: torch.as_tensor(v).clone() for k, v in state.items()} or None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import delira_nca.training.callbacks as package
+from delira_nca.errors import CallbackError
 from delira_nca.logging import JSONLSink
 from delira_nca.models import make_seed
 from delira_nca.training import SamplePool
@@ -130,6 +131,26 @@ def test_its_state_can_be_taken_back(callback_cls, trained, tmp_path, assert_sam
     fresh.load_state_dict(trained[0].state_dict())
     fresh.load_state_dict(before)
     assert_same(fresh.state_dict(), before)
+
+
+def test_its_state_belongs_to_one_run(callback_cls, trained, make_trainer, nca, batches, tmp_path, assert_same):
+    reused, fresh = trained[0], _make(callback_cls, tmp_path)
+    trainers = [make_trainer(nca(1), callbacks=[callback]) for callback in (reused, fresh)]
+    trainers[1].run_id = trainers[0].run_id
+    for trainer in trainers:
+        trainer.train(2, batches(2, 4, seed=1), batches(3, seed=1))
+    assert_same(trainers[0].state_dict(), trainers[1].state_dict())
+
+
+def test_it_refuses_to_continue_a_run_after_it_served_another(callback_cls, trained, make_trainer, batches):
+    callback, trainer = trained
+    make_trainer(callbacks=[callback]).train(1, batches(3))
+    if callback.state_dict():
+        with pytest.raises(CallbackError, match=f"{callback_cls.__name__} has served another run"):
+            trainer.train(3, batches(3))
+    else:
+        trainer.train(3, batches(3))
+        assert len(trainer.history) == 3
 
 
 @pytest.mark.parametrize("copied", [lambda c: pickle.loads(pickle.dumps(c)), copy.deepcopy], ids=["pickle", "deepcopy"])

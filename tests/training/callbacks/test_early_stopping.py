@@ -19,30 +19,31 @@ def _stops_at(scores, **kwargs):
     [
         ([5, 4, 3, 2, 1], {}, None),
         ([1, 2, 3, 4, 5], {"mode": "max"}, None),
-        ([1, 5, 6, 7, 8], {"patience": 2}, 4),
-        ([1, 5, 6, 7, 8], {"patience": 2, "mode": "lowest"}, 4),
+        ([1, 5, 6, 7, 8], {"patience": 2}, 3),
+        ([1, 5, 6, 7, 8], {"patience": 2, "mode": "lowest"}, 3),
         ([1, 5, 6, 7, 8], {}, 2),
-        ([1, 5, 6, 0.5, 7, 8, 9], {"patience": 2}, 7),
-        ([8, 1, 2, 9, 8, 8], {"patience": 1, "mode": "highest"}, 3),
-        ([1, 1, 1, 1], {"patience": 2}, 4),
+        ([1, 5, 6, 7, 8], {"patience": 1}, 2),
+        ([1, 5, 6, 0.5, 7, 8, 9], {"patience": 3}, 7),
+        ([8, 1, 2, 9, 8, 8], {"patience": 2, "mode": "highest"}, 3),
+        ([1, 1, 1, 1], {"patience": 2}, 3),
         ([4, 3.5, 3, 2.5], {"min_delta": 0.5}, 2),
-        ([4, 3.5, 3, 2.5], {"min_delta": 0.5, "patience": 1}, None),
+        ([4, 3.5, 3, 2.5], {"min_delta": 0.5, "patience": 2}, None),
         ([4, 3.4, 2.8, 2.2], {"min_delta": 0.5}, None),
         ([-3, -2, -1], {"mode": "max"}, None),
         ([1, 0.9, NAN, NAN, NAN, NAN], {"patience": 3}, 3),
-        ([1, 0.9, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False}, 6),
-        ([1, NAN, 0.5, NAN, 0.25], {"patience": 1, "check_finite": False}, None),
-        ([NAN, 0.5, 0.6], {"patience": 1, "check_finite": False}, None),
+        ([1, 0.9, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False}, 5),
+        ([1, NAN, 0.5, NAN, 0.25], {"patience": 2, "check_finite": False}, None),
+        ([NAN, 0.5, 0.6], {"patience": 2, "check_finite": False}, None),
         ([INF], {}, 1),
         ([INF, 3, 2], {"check_finite": False}, None),
         ([NAN, 3, 2, 1], {}, 1),
         ([NAN, 3, 2, 1], {"patience": 3}, 1),
-        ([NAN, 3, 2, 1], {"patience": 1, "check_finite": False}, None),
+        ([NAN, 3, 2, 1], {"patience": 2, "check_finite": False}, None),
         ([3, NAN, 2, 1], {"patience": 3}, 2),
-        ([3, NAN, 2, 1], {"patience": 1, "check_finite": False}, None),
-        ([3, NAN, 4, 5, 1], {"patience": 2, "check_finite": False}, 4),
-        ([3, 2, NAN, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False, "mode": "min"}, 6),
-        ([2, 3, NAN, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False, "mode": "max"}, 6),
+        ([3, NAN, 2, 1], {"patience": 2, "check_finite": False}, None),
+        ([3, NAN, 4, 5, 1], {"patience": 2, "check_finite": False}, 3),
+        ([3, 2, NAN, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False, "mode": "min"}, 5),
+        ([2, 3, NAN, NAN, NAN, NAN, NAN], {"patience": 3, "check_finite": False, "mode": "max"}, 5),
         ([-INF, 3, 2], {"mode": "max"}, 1),
     ],
 )
@@ -60,10 +61,10 @@ def test_it_ends_the_training_with_a_reason(plain_trainer, caplog):
     caplog.set_level("INFO")
     stopping = EarlyStopping("loss", patience=2)
     trainer = _train(plain_trainer, stopping, [1, 5, 6, 7, 8])
-    assert trainer.epochs_done == [1, 2, 3, 4]
-    assert trainer.stop_reason == "PATIENCE: val_loss has not got better than 1.0 for 3 epochs"
-    assert f"early stopping in epoch 4: {trainer.stop_reason}" in caplog.text
-    assert stopping.state_dict() == {"best": 1.0, "epochs_waited": 3}
+    assert trainer.epochs_done == [1, 2, 3]
+    assert trainer.stop_reason == "PATIENCE: val_loss has not got better than 1.0 for 2 epochs"
+    assert f"early stopping in epoch 3: {trainer.stop_reason}" in caplog.text
+    assert stopping.state_dict() == {"best": 1.0, "epochs_waited": 2}
 
 
 def test_it_says_so_where_the_score_is_not_finite(plain_trainer):
@@ -75,7 +76,7 @@ def test_it_says_so_where_the_score_is_not_finite(plain_trainer):
     ("check_finite", "epochs", "reason"),
     [
         (True, [1, 2, 3], "NON_FINITE: val_loss is nan"),
-        (False, [1, 2, 3, 4, 5, 6], "PATIENCE: val_loss has not got better than 0.9 for 4 epochs"),
+        (False, [1, 2, 3, 4, 5], "PATIENCE: val_loss has not got better than 0.9 for 3 epochs"),
     ],
 )
 def test_the_reason_tells_a_nan_from_patience_that_is_over(plain_trainer, check_finite, epochs, reason):
@@ -113,10 +114,20 @@ def test_the_best_weights_come_back_whatever_ended_the_training(
 def test_an_epoch_without_validation_does_not_count(plain_trainer):
     scores = [9, 1, 9, 2, 9, 3, 9, 4]
     trainer = plain_trainer(
-        valid_metrics=[{"loss": s} for s in scores], names=["loss"], callbacks=[EarlyStopping("loss", patience=1)]
+        valid_metrics=[{"loss": s} for s in scores], names=["loss"], callbacks=[EarlyStopping("loss", patience=2)]
     )
     trainer.train(8, [{"data": [0]}], [{"data": [0]}], val_freq=2)
     assert trainer.epochs_done == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_own_routine_may_leave_epochs_without_validation(plain_trainer):
+    trainer = plain_trainer(
+        valid_metrics=[{"dice": d} for d in (0, 0.5, 0, 0.4, 0, 0.3, 0, 0.2)],
+        callbacks=[EarlyStopping("dice", mode="max", patience=2)],
+    )
+    trainer.train(8, [{"data": [0]}], [{"data": [0]}], val_freq=2)
+    assert trainer.epochs_done == [1, 2, 3, 4, 5, 6]
+    assert trainer.stop_reason.startswith("PATIENCE: val_dice has not got better than 0.5")
 
 
 def test_a_score_of_training_counts_where_there_is_no_validation(plain_trainer):
@@ -143,8 +154,8 @@ def test_arguments_that_cannot_work_are_refused(arguments, error):
 
 
 def test_it_goes_on_counting_from_its_state():
-    stopping = EarlyStopping("loss", patience=2)
+    stopping = EarlyStopping("loss", patience=3)
     assert [stopping.step(score) for score in (1, 5, 6)] == [False] * 3
-    resumed = EarlyStopping("loss", patience=2)
+    resumed = EarlyStopping("loss", patience=3)
     resumed.load_state_dict(stopping.state_dict())
     assert resumed.step(7)

@@ -195,10 +195,17 @@ def test_what_is_spent_counts_over_resumes(run, clock):
 
 
 def test_time_between_two_trainings_does_not_count(run, clock):
-    _, limit = run(100, num_epochs=3)
+    trainer, limit = run(100, num_epochs=3)
     clock.now += 5000.0
-    run(limit, num_epochs=2)
+    trainer.train(5, [{"data": [n]} for n in range(3)], [{"data": [0]}])
     assert limit.elapsed == 50.0
+
+
+def test_another_run_has_the_whole_time(run, clock):
+    _, limit = run(100, num_epochs=3)
+    assert limit.elapsed == 30.0
+    trainer, _ = run(limit, num_epochs=20)
+    assert len(trainer.epochs_done) == 10
 
 
 def test_an_epoch_that_is_resumed_in_its_middle_is_no_measure(plain_trainer, clock):
