@@ -19,6 +19,7 @@ from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.config.changes import require_same_run
 from delira_nca.experiment.config.data import Samples, divide
 from delira_nca.experiment.config.sections import RunParts, TaskSection
+from delira_nca.experiment.folds.result import save_predictions
 from delira_nca.experiment.plain_files import write_plain
 from delira_nca.experiment.start import load_start
 from delira_nca.experiment.stats import Criterion
@@ -29,6 +30,7 @@ from delira_nca.io.run_folder import write_environment
 from delira_nca.logging import JSONLSink
 from delira_nca.training.callbacks import Checkpoint, MetricLogger, ProgressBar
 from delira_nca.training.distributed import init_from_environment
+from delira_nca.training.predictor import join_batches
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
 
@@ -297,19 +299,32 @@ class Run:
         return {name: float(value) for name, value in self._evaluate(checkpoint, part)[2].items()}
 
     def predict(self, out: str | os.PathLike[str], checkpoint: str = "best", *, part: str = "test") -> Path:
-        """Write what a checkpoint predicts on a part of the samples as one array, ``(num_samples, ...)`` in a ``.npy``.
+        """Write what a checkpoint predicts on a part of the samples.
+
+        Parameters
+        ----------
+        out : str or Path
+            File: a ``.npy`` of one array (num_samples, ...), or a ``.npz``, which also holds samples that differ in
+            shape (``sample_0``, ...) and several outputs (``<output>/predictions``).
 
         Raises
         ------
         ConfigError
-            If there are no such samples, or they differ in shape.
+            For another ending, if there are no such samples, or if they make no array for a ``.npy``.
         """
-        predictions = self._evaluate(checkpoint, part)[0]
-        if isinstance(predictions, list):
-            raise ConfigError(f"the samples of {part!r} differ in shape, so that they make no array")
         out = Path(out)
+        if out.suffix.lower() not in (".npy", ".npz"):
+            raise ConfigError(f"predictions are written to a .npy or .npz file, not to {out.name!r}")
+        predictions = self._evaluate(checkpoint, part)[0]
+        if out.suffix.lower() == ".npz":
+            arrays = join_batches(predictions, split=True) if isinstance(predictions, list) else predictions
+            save_predictions(arrays, out)
+            return out
+        if not isinstance(predictions, np.ndarray):
+            what = "differ in shape" if isinstance(predictions, list) else f"have outputs {sorted(predictions)}"
+            raise ConfigError(f"the predictions of {part!r} {what}, so that they make no array: write a .npz")
         with replaced(out) as temporary, temporary.open("wb") as file:
-            np.save(file, np.asarray(predictions))
+            np.save(file, predictions)
         return out
 
     def _evaluate(self, checkpoint: str, part: str) -> tuple[Any, list[Any], Mapping[str, float]]:

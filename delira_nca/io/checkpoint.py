@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, cast
 
 import numpy as np
@@ -21,6 +23,13 @@ from delira_nca.io.seal import SEAL_BYTES, CountingSink, Damage, SealingSink, ch
 
 __all__ = ["checkpoint_bytes", "is_plain", "load_checkpoint", "save_checkpoint", "verify_checkpoint"]
 
+_TYPE = "__delira_nca_type__"
+_FACTORIES: dict[str, Any] = {
+    "None": None,
+    **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
+}
+"""Factories of a defaultdict that a file names."""
+
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a state to a file.
@@ -31,8 +40,9 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
 
     Parameters
     ----------
-    state : nested dicts, lists and tuples of tensors, arrays, numbers, strings, booleans and None. Numpy's scalars
-        and arrays become Python's numbers and tensors; tensors are copied to the CPU.
+    state : nested dicts, lists and tuples of tensors, arrays, numbers, strings, booleans and None. An OrderedDict, a
+        Counter and a defaultdict of plain types stay what they are. NumPy's scalars and arrays become Python's numbers
+        and tensors; tensors are copied to the CPU.
     path : of the file; its folder is made if need be.
 
     Raises
@@ -85,7 +95,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         check_archive(file, check_seal(file))
         file.seek(0)
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = _typed(torch.load(file, map_location="cpu", weights_only=True))
         except MemoryError:
             raise
         except Exception as error:  # torch raises many kinds for a broken file
@@ -196,12 +206,44 @@ def _plain(value: Any, where: str) -> Any:
         value = value.item()
     if value is None or type(value) in (bool, int, float, str, bytes, complex):
         return value
-    if isinstance(value, Mapping):
-        return {_plain_key(key, where): _plain(part, f"{where}[{key!r}]") for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
+    if type(value) in (dict, OrderedDict, Counter, defaultdict, MappingProxyType):
+        entries = {_plain_key(key, where): _plain(part, f"{where}[{key!r}]") for key, part in value.items()}
+        if _TYPE in entries:
+            raise CheckpointError(f"{where} has the key {_TYPE!r}, which checkpoints use themselves")
+        if isinstance(value, Counter):
+            return {_TYPE: "Counter", "entries": entries}
+        if isinstance(value, defaultdict):
+            if value.default_factory not in _FACTORIES.values():
+                raise CheckpointError(f"{where} is a defaultdict of {value.default_factory!r}, which no file can hold")
+            factory = next(name for name, made in _FACTORIES.items() if made is value.default_factory)
+            return {_TYPE: "defaultdict", "factory": factory, "entries": entries}
+        return OrderedDict(entries) if isinstance(value, OrderedDict) else entries
+    if type(value) in (list, tuple, torch.Size):
         parts = [_plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
-        return tuple(parts) if isinstance(value, tuple) else parts
-    raise CheckpointError(f"{where} is a {type(value).__name__}: a checkpoint holds tensors and plain Python only")
+        return parts if isinstance(value, list) else type(value)(parts)
+    raise CheckpointError(
+        f"{where} is a {type(value).__name__}, whose type would be lost: a checkpoint holds tensors and plain Python only"
+    )
+
+
+def _typed(value: Any) -> Any:
+    """What :func:`_plain` was given."""
+    if isinstance(value, dict):
+        entries = value if _TYPE not in value else value.get("entries")
+        if not isinstance(entries, dict):
+            raise Damage(f"an entry with {_TYPE!r} has no entries")
+        kind = value.get(_TYPE)
+        typed = {key: _typed(part) for key, part in entries.items()}
+        if kind == "Counter":
+            return Counter(typed)
+        if kind == "defaultdict" and value.get("factory") in _FACTORIES:
+            return defaultdict(_FACTORIES[value["factory"]], typed)
+        if kind is not None:
+            raise Damage(f"it holds a {kind!r}, which this version does not know")
+        return OrderedDict(typed) if isinstance(value, OrderedDict) else typed
+    if isinstance(value, list):
+        return [_typed(part) for part in value]
+    return tuple(map(_typed, value)) if type(value) is tuple else value
 
 
 def _plain_key(key: Any, where: str) -> Any:

@@ -16,6 +16,7 @@ __all__ = ["ResumePlan", "plan_resume"]
 
 _BEST = "checkpoint_best.pt"
 _NOT_WANTED = "resume='never'"
+_OLDER_RUN = "it is of another run, which wrote before"
 _Load = Callable[[Path], Mapping[str, Any]]
 
 
@@ -54,7 +55,8 @@ def plan_resume(
     Parameters
     ----------
     resume : ``"never"`` starts, whatever is there. ``"auto"`` takes the newest checkpoint of the folder that is whole,
-        and starts where there is none at all. A path takes that file, or the newest whole one of that folder.
+        and starts where there is none at all. A path takes that file, or the newest whole one of that folder. Where
+        several runs have written to the folder, the one that wrote last is resumed.
     folder : of this run's checkpoints; None if it writes none.
     load : reads a checkpoint, or raises CheckpointError; :func:`~delira_nca.io.checkpoint.load_checkpoint` by default.
 
@@ -127,33 +129,46 @@ def _newest(folder: Path, load: _Load) -> ResumePlan | None:
     paths = _checkpoints(folder)
     if not paths:
         return None
-    listed = {e.name: e for e in Manifest(folder, "-").entries()} if (folder / "manifest.json").is_file() else {}
+    manifest = folder / "manifest.json"
+    listed = {e.name: (i, e) for i, e in enumerate(Manifest(folder, "-").entries())} if manifest.is_file() else {}
     ranks: dict[Path, tuple[int, int]] = {}
+    runs: dict[Path, str | None] = {}
+    written: dict[Path, tuple[float, float]] = {}
     whole: set[Path] = set()
     damaged: dict[Path, str] = {}
 
     def read(path: Path) -> None:
         try:
-            ranks[path] = state_position(load(path))
+            state = load(path)
+            ranks[path] = state_position(state)
+            runs[path] = state.get("run_id")
             whole.add(path)
         except CheckpointError as error:
             damaged[path] = _reason(error, path)
 
+    listed_at = manifest.stat().st_mtime if manifest.is_file() else -1.0
     for path in paths:
-        entry = listed.get(path.name)
+        place, entry = listed.get(path.name, (-1, None))
         if entry is not None and entry.epoch is not None and path.stat().st_size == entry.size:
-            ranks[path] = (entry.epoch, entry.iteration or 0)
-        else:
+            ranks[path], runs[path] = (entry.epoch, entry.iteration or 0), entry.run_id
+            written[path] = (listed_at, place)
+        else:  # a file that was written right before a kill is not in the list yet
             read(path)
+            written[path] = (path.stat().st_mtime, place)
+    known = [path for path in paths if runs.get(path) is not None]
+    newest_run = runs[max(known, key=lambda path: written[path])] if known else None
+    older = {path: _OLDER_RUN for path in paths if path not in damaged and runs[path] not in (None, newest_run)}
+    paths = [path for path in paths if path not in older]
     while left := [path for path in paths if path not in damaged]:
         newest = max(left, key=lambda path: (*ranks[path], path.name != _BEST, path.name))
         if newest in whole:
-            skipped = sorted(damaged.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True)
+            skipped = sorted({**damaged, **older}.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True)
             return ResumePlan("resume", newest, *ranks[newest], skipped=tuple(skipped))
         read(newest)  # what it says of itself counts, whatever the list says
-    reasons = "\n".join(f"  {path}: {reason}" for path, reason in damaged.items())
+    reasons = "\n".join(f"  {path}: {reason}" for path, reason in {**damaged, **older}.items())
+    which = "of the newest run " if older else ""
     raise CheckpointError(
-        f"no checkpoint in {folder} can be read. Start afresh with resume='never', in another folder\n{reasons}"
+        f"no checkpoint {which}in {folder} can be read. Start afresh with resume='never', in another folder\n{reasons}"
     )
 
 

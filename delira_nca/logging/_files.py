@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from delira_nca.io.files import replaced
 from delira_nca.logging._values import as_image, as_json, as_step
 
 __all__ = ["AppendedFile", "FileSink"]
+
+_LOGGER = logging.getLogger("delira_nca")
 
 
 class AppendedFile:
@@ -96,10 +99,11 @@ class FileSink:
         for picture in _image_folder(self.path).rglob("*.png"):
             if picture.stem.isdecimal() and int(picture.stem) > step:
                 picture.unlink()
-        self._drop_after(step, math.inf if epochs is None else epochs)
+        if dropped := self._drop_after(step, math.inf if epochs is None else epochs):
+            _LOGGER.warning("%d records of later steps than %d are removed from %s", dropped, step, self.path)
 
-    def _drop_after(self, step: int, epochs: float) -> None:
-        """Remove the records of later steps, and of later epochs, from the file."""
+    def _drop_after(self, step: int, epochs: float) -> int:
+        """Remove the records of later steps, and of later epochs, from the file, and return their number."""
         raise NotImplementedError
 
     def close(self) -> None:

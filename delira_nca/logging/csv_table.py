@@ -71,8 +71,8 @@ class CSVSink(FileSink):
             _write(self.path, [self._header, *([*row, *[""] * len(new)] for row in rows)])
         self._file.write(_format([[record.get(key, "") for key in self._header]]))
 
-    def _drop_after(self, step: int, epochs: float) -> None:
-        rows = _read(self.path)
+    def _drop_after(self, step: int, epochs: float) -> int:
+        rows = kept = _read(self.path)
         if rows:
             place = rows[0].index("epoch") if "epoch" in rows[0] else 0
 
@@ -80,7 +80,9 @@ class CSVSink(FileSink):
                 epoch = float(row[place]) if place and row[place] else 0.0
                 return int(row[0]) <= step and not epoch > epochs
 
-            _write(self.path, [rows[0], *filter(is_kept, rows[1:])])
+            kept = [rows[0], *filter(is_kept, rows[1:])]
+            _write(self.path, kept)
+        return len(rows) - len(kept)
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:

@@ -61,9 +61,9 @@ class JSONLSink(FileSink):
             _mend(self.path)
         self._file.write(line.encode())
 
-    def _drop_after(self, step: int, epochs: float) -> None:
+    def _drop_after(self, step: int, epochs: float) -> int:
         if not self.path.exists():
-            return
+            return 0
         _mend(self.path)
         lines = self.path.read_bytes().splitlines(keepends=True)
         records = [_parse(self.path, number, line) for number, line in enumerate(lines, 1)]
@@ -75,6 +75,7 @@ class JSONLSink(FileSink):
         if len(kept) < len(lines):
             with replaced(self.path) as temporary:
                 temporary.write_bytes(b"".join(kept))
+        return len(lines) - len(kept)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, float]]:

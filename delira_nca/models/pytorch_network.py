@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,9 +15,9 @@ from delira_nca.errors import ConfigError
 from delira_nca.models.abstract_network import AbstractNetwork
 from delira_nca.models.loss_terms import LossTerm, evaluate_terms, watching
 from delira_nca.models.precision import Precision
-from delira_nca.models.wiring import entry, evaluate, total_loss
+from delira_nca.models.wiring import entry, evaluate, total_loss, wired
 
-__all__ = ["AbstractPyTorchNetwork", "declared_loss_names"]
+__all__ = ["AbstractPyTorchNetwork", "declared_loss_names", "parts_of"]
 
 
 class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
@@ -47,10 +48,11 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         Returns
         -------
         tuple of (prediction, its parts by name)
-            A tensor's only part is ``"pred"``; a dict is its own parts.
+            A tensor's only part is ``"pred"``; the parts of a dict or a dataclass are its entries, those of a tuple or
+            a list ``"0"``, ``"1"``, ...
         """
         prediction = self(entry(batch, "data", "the network"))
-        return prediction, (prediction if isinstance(prediction, dict) else {"pred": prediction})
+        return prediction, parts_of(prediction)
 
     @staticmethod
     def closure(
@@ -67,6 +69,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         seed: int = 0,
         forward: Callable[[Callable[[], Tensor]], Tensor] | None = None,
         terms: Mapping[str, LossTerm] | None = None,
+        partial: bool = False,
         **kwargs: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
         """Forward pass, losses, and, if there are optimizers, backward pass and their steps.
@@ -85,24 +88,28 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         forward : takes the forward pass, a function that gives the loss, and runs it; of several processes that train
             together, it lets the gradients be those of the whole batch.
         terms : name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.loss_terms`.
+        partial : leave out criterions and metrics whose arguments are not there, to evaluate without labels.
 
         Returns
         -------
         tuple of (metric values, loss values with ``"loss"``, prediction), all detached
+            There is no ``"loss"`` where a criterion is left out.
         """
         precision = precision or Precision()
         prediction: Any = None
         named, losses = dict[str, Any](), dict[str, Tensor]()
         active = dict(terms or {}) if optimizers else {}
 
-        def loss_of(predicted: Any, seen: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss_of(predicted: Any, seen: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:
             if criterions:
-                values = evaluate(criterions, seen, keys)
-                return total_loss(values), values
+                values = evaluate(wired(criterions, seen, keys) if partial else criterions, seen, keys)
+                return (total_loss(values) if len(values) == len(criterions) else None), values
+            if partial and "label" not in seen:
+                return None, {}
             values = _own_losses(model, predicted, seen)
             return values.pop("total"), values
 
-        def compute() -> Tensor:
+        def compute() -> Any:
             nonlocal prediction, named, losses
             with watching(active, seed) as rollouts:
                 prediction, parts = model.forward_batch(data_dict, seed=seed, train=bool(optimizers))
@@ -110,11 +117,12 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
             total, losses = loss_of(prediction, named)
             extra = evaluate_terms(active, rollouts, seed, model, named, loss_of)
             losses |= extra
-            return sum(extra.values(), start=total)
+            return sum(extra.values(), start=total) if extra else total
 
         with torch.set_grad_enabled(bool(optimizers)), precision.autocast():
             total = compute() if forward is None else forward(compute)
         if optimizers:
+            _check_total(total, type(model).__name__)
             for optimizer in optimizers.values():
                 optimizer.zero_grad(set_to_none=True)
             precision.backward(total)
@@ -122,9 +130,10 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
                 precision.step(optimizer)
             precision.update()
         with torch.no_grad():
-            measured = evaluate(metrics, named, keys)
+            measured = evaluate(wired(metrics, named, keys) if partial else metrics, named, keys)
         loss_values = {name: value.detach() for name, value in losses.items()}
-        loss_values["loss"] = total.detach()
+        if total is not None:
+            loss_values["loss"] = total.detach()
         return measured, loss_values, _detach(prediction)
 
     @staticmethod
@@ -171,7 +180,41 @@ def _own_losses(model: AbstractPyTorchNetwork, prediction: Any, named: Mapping[s
     return losses
 
 
+def _check_total(total: Any, name: str) -> None:
+    """Refuse what cannot be minimised."""
+    if not isinstance(total, Tensor) or total.numel() != 1:
+        shown = f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else repr(total)
+        raise ConfigError(f"the loss of {name} has to be a tensor with one number, not {shown}")
+    if not total.requires_grad:
+        raise ConfigError(f"the loss of {name} has no gradient: it is detached from the network")
+
+
+def parts_of(prediction: Any) -> dict[str, Any]:
+    """Parts of a network's output by name, as :meth:`AbstractPyTorchNetwork.forward_batch` says.
+
+    Examples
+    --------
+    >>> parts_of((1, 2)), parts_of({"logits": 3})
+    ({'0': 1, '1': 2, 'pred': (1, 2)}, {'logits': 3})
+    """
+    if isinstance(prediction, Mapping):
+        return dict(prediction)
+    parts: dict[str, Any] = {}
+    if isinstance(prediction, (tuple, list)):
+        parts = {str(index): part for index, part in enumerate(prediction)}
+    elif dataclasses.is_dataclass(prediction):
+        parts = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
+    return {**parts, "pred": parts.get("pred", prediction)}
+
+
 def _detach(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _detach(part) for key, part in value.items()}
-    return value.detach() if hasattr(value, "detach") else value
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        return type(value)(_detach(part) for part in value)
+    if hasattr(value, "detach"):
+        return value.detach()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: _detach(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        return dataclasses.replace(value, **parts)
+    return value

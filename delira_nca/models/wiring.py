@@ -9,7 +9,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean
 
-__all__ = ["DEFAULT_KEYS", "entry", "evaluate", "total_loss"]
+__all__ = ["DEFAULT_KEYS", "entry", "evaluate", "total_loss", "wired"]
 
 DEFAULT_KEYS = ("pred", "label")
 
@@ -57,6 +57,21 @@ def evaluate(
         arguments = (keys or {}).get(name, DEFAULT_KEYS)
         values[name] = function(*[entry(named, key, repr(name)) for key in arguments])
     return values
+
+
+def wired(
+    functions: Mapping[str, Callable[..., Any]],
+    named: Mapping[str, Any],
+    keys: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, Callable[..., Any]]:
+    """Those functions whose arguments are all there.
+
+    Examples
+    --------
+    >>> list(wired({"mse": abs, "size": abs}, {"pred": 1.0}, {"size": ("pred",)}))
+    ['size']
+    """
+    return {n: f for n, f in functions.items() if all(key in named for key in (keys or {}).get(n, DEFAULT_KEYS))}
 
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
-from delira_nca.training.batches import each
+from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
 from delira_nca.training.dispatch import CallbackTable
 from delira_nca.training.distributed.ranks import ALONE, Ranks
@@ -199,8 +199,8 @@ class AbstractNetworkTrainer(ABC):
         if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 1:
             raise ConfigError(f"num_epochs is a whole number of at least 1, not {num_epochs!r}")
         for name, source in (("datamgr_train", train), ("datamgr_valid", valid)):
-            if source is not None and not hasattr(source, "get_batchgen") and not isinstance(source, Iterable):
-                raise ConfigError(f"{name} is a data manager or an iterable of batches, not {source!r}")
+            if source is not None:
+                check_source(name, source)
         if train is None:
             raise ConfigError("datamgr_train is a data manager or an iterable of batches, not None")
         val_freq = self.val_freq if val_freq is None else val_freq

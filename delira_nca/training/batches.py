@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Batch", "batch_length", "batches_of", "each"]
+from delira_nca.errors import ConfigError
+
+__all__ = ["Batch", "batch_length", "batches_of", "check_batch", "check_source", "each"]
 
 Batch = Mapping[str, Any]
 
@@ -18,6 +21,59 @@ def batch_length(batch: Batch) -> int:
         if hasattr(value, "__len__"):
             return len(value)
     return 1
+
+
+def check_batch(batch: Any, where: str) -> None:
+    """Refuse what is no dict of arrays, or holds no sample.
+
+    Parameters
+    ----------
+    batch : object
+        What the source of batches gave.
+    where : str
+        Place of the batch, for the message.
+
+    Raises
+    ------
+    ConfigError
+        With what the batch is and what to do.
+
+    Examples
+    --------
+    >>> check_batch(([1.0], [0.0]), "batch 0 of epoch 1")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: batch 0 of epoch 1 is a tuple, but a batch is a dict of arrays such as ...
+    """
+    if not isinstance(batch, Mapping):
+        raise ConfigError(
+            f"{where} is a {type(batch).__name__}, but a batch is a dict of arrays such as {{'data': ..., 'label': "
+            "...}. Let the dataset give dicts, or give a torch DataLoader a collate_fn that returns one"
+        )
+    for name in ("data", *batch):
+        value = batch.get(name)
+        if hasattr(value, "shape"):
+            if len(value.shape) and not len(value):
+                raise ConfigError(f"{where} holds no sample: {name!r} has the shape {tuple(value.shape)}")
+            return
+
+
+def check_source(name: str, source: Any) -> None:
+    """Refuse what gives no batches.
+
+    Raises
+    ------
+    ConfigError
+        With what the source is.
+    """
+    if isinstance(source, (str, bytes, os.PathLike)):
+        raise ConfigError(f"{name} is a data manager or an iterable of batches, not a path: {source!r}")
+    if isinstance(source, Mapping):
+        raise ConfigError(
+            f"{name} is a data manager or an iterable of batches, not a dict of {sorted(map(str, source))}: "
+            "DataManager(data, batch_size) makes batches of it"
+        )
+    if not hasattr(source, "get_batchgen") and not isinstance(source, Iterable):
+        raise ConfigError(f"{name} is a data manager or an iterable of batches, not {source!r}")
 
 
 def batches_of(source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 
 from delira_nca.errors import ConfigError
 
-__all__ = ["OptimFn", "create_optims_default_pytorch", "make_optimizers"]
+__all__ = ["OptimFn", "create_optims_default_pytorch", "make_optimizers", "require_plain_steps"]
 
 OptimFn = Callable[..., "Mapping[str, Optimizer] | Optimizer"]
 
@@ -54,3 +55,27 @@ def make_optimizers(
         if not isinstance(optimizer, Optimizer):
             raise ConfigError(f"optim_fn gave a {type(optimizer).__name__} as optimizer {name!r}")
     return optimizers
+
+
+def require_plain_steps(optimizers: Mapping[str, Optimizer]) -> None:
+    """Refuse optimizers that compute the loss again within a step.
+
+    Raises
+    ------
+    ConfigError
+        For an optimizer such as LBFGS, which needs a training step of its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_plain_steps({"default": torch.optim.LBFGS(nn.Linear(2, 1).parameters())})
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: optimizer 'default' is a LBFGS, whose step computes the loss several times: ...
+    """
+    for name, optimizer in optimizers.items():
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise ConfigError(
+                f"optimizer {name!r} is a {type(optimizer).__name__}, whose step computes the loss several times: "
+                "override closure of the network, or choose another optimizer"
+            )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from delira_nca.errors import ConfigError
 from delira_nca.training.batches import Batch, batch_length
 from delira_nca.training.distributed.ranks import ALONE, Ranks
-from delira_nca.training.means import SampleMean
+from delira_nca.training.set_values import SetValues
 
-__all__ = ["batch_length", "predict_batches", "regroup"]
+__all__ = ["as_arrays", "batch_length", "count_samples", "join_batches", "map_arrays", "predict_batches", "regroup"]
 
 
 def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
@@ -33,26 +35,95 @@ def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
         yield held
 
 
+def as_arrays(prediction: Any) -> Any:
+    """Output of a network as arrays: one, or a dict of them by name; of a prediction with ``pred``, that.
+
+    The outputs of a tuple or a list are called ``"0"``, ``"1"``, ..., since a list of arrays stands for samples.
+
+    Raises
+    ------
+    ConfigError
+        If there is anything else in it.
+
+    Examples
+    --------
+    >>> as_arrays({"logits": torch.zeros(2), "size": (torch.ones(1), torch.ones(1))})["size"]
+    {'0': array([1.], dtype=float32), '1': array([1.], dtype=float32)}
+    """
+    if isinstance(prediction, torch.Tensor):
+        tensor = prediction.detach().cpu()
+        return np.asarray(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
+    if hasattr(prediction, "pred"):
+        return as_arrays(prediction.pred)
+    if isinstance(prediction, Mapping):
+        return {key: as_arrays(part) for key, part in prediction.items()}
+    if isinstance(prediction, (tuple, list)):
+        return {str(number): as_arrays(part) for number, part in enumerate(prediction)}
+    if dataclasses.is_dataclass(prediction):
+        return {field.name: as_arrays(getattr(prediction, field.name)) for field in dataclasses.fields(prediction)}
+    if isinstance(prediction, np.ndarray):
+        return prediction
+    raise ConfigError(f"a network predicts tensors, or a dict, list or dataclass of them, not {prediction!r}")
+
+
+def map_arrays(function: Callable[[Any], Any], arrays: Any) -> Any:
+    """Result of a function for each array of what :func:`as_arrays` gave."""
+    if isinstance(arrays, dict):
+        return {key: map_arrays(function, part) for key, part in arrays.items()}
+    return function(arrays)
+
+
+def join_batches(batches: list[Any], *, split: bool = False) -> Any:
+    """One array over all samples for each output; a list where their shapes differ.
+
+    Parameters
+    ----------
+    batches : list
+        Outputs of :func:`as_arrays`, one for each batch.
+    split : bool
+        Whether such a list holds one array per sample instead of one per batch.
+
+    Examples
+    --------
+    >>> join_batches([{"a": np.zeros((2, 3))}, {"a": np.zeros((1, 3))}])["a"].shape
+    (3, 3)
+    """
+    if batches and isinstance(batches[0], dict):
+        return {key: join_batches([batch[key] for batch in batches], split=split) for key in batches[0]}
+    if len({batch.shape[1:] for batch in batches}) == 1:
+        return np.concatenate(batches)
+    return [sample for batch in batches for sample in batch] if split else batches
+
+
+def count_samples(predictions: Any) -> int:
+    """Number of samples in what :func:`join_batches` gave with ``split``."""
+    return count_samples(next(iter(predictions.values()))) if isinstance(predictions, dict) else len(predictions)
+
+
 def predict_batches(
     evaluate: Callable[[Batch, int], tuple[Mapping[str, Any], Any]],
     batches: Iterable[Batch],
     batch_size: int | None = None,
     ranks: Ranks = ALONE,
+    values: SetValues | None = None,
+    targets: Sequence[str] = ("label",),
 ) -> tuple[Any, list[Any], dict[str, float]]:
     """Predict every batch.
 
     Parameters
     ----------
-    evaluate : batch and its number to (values of losses and metrics, prediction as an array).
+    evaluate : batch and its number to (values of losses and metrics, prediction as arrays).
     batches : of the data manager.
-    batch_size : predict in groups of so many instead.
+    batch_size : number of samples of a batch instead of those of ``batches``.
     ranks : processes that predict a part of each batch each; all of them get the whole.
+    values : losses and metrics that ``evaluate`` takes part in; means over samples by default.
+    targets : names of the entries of a batch that are returned as labels.
 
     Returns
     -------
     tuple of (predictions, labels, means)
-        Predictions are one array over all samples; a list of one array per batch where their shapes differ. Labels
-        are a list of one array per batch. Means are over samples.
+        Predictions are what :func:`join_batches` makes of the batches. Labels are a list of one array per batch, or of
+        a dict of arrays where a batch has other targets than ``"label"``. Means are over samples.
 
     Raises
     ------
@@ -63,14 +134,14 @@ def predict_batches(
         if batch_size < 1:
             raise ConfigError(f"batch_size is at least 1, not {batch_size}")
         batches = regroup(batches, batch_size)
-    means, predictions, labels = SampleMean(), [], []
+    means, predictions, labels = SetValues() if values is None else values, [], list[Any]()
     for number, batch in enumerate(batches):
         part = ranks.part(batch)
         ranks.take(part)
-        values, prediction = evaluate(part, number)
-        means.add(ranks.mean(values), batch_length(batch))
-        predictions.append(ranks.join_rows(prediction))
-        if "label" in batch:
-            labels.append(np.asarray(batch["label"]))
-    alike = len({p.shape[1:] for p in predictions}) == 1
-    return (np.concatenate(predictions) if alike else predictions), labels, means.result()
+        measured, prediction = evaluate(part, number)
+        means.add(ranks.mean(measured), batch_length(batch))
+        predictions.append(map_arrays(ranks.join_rows, prediction))
+        found = {name: np.asarray(batch[name]) for name in targets if name in batch}
+        if found:
+            labels.append(found["label"] if found.keys() == {"label"} else found)
+    return join_batches(predictions), labels, means.result()

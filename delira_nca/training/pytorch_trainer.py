@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path as FilePath
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,17 +26,20 @@ from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
+from delira_nca.training.batches import check_batch
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
 from delira_nca.training.circumstances import changes, circumstances
 from delira_nca.training.devices import choose_device
 from delira_nca.training.distributed.ranks import ALONE, Ranks, find_ranks
+from delira_nca.training.first_batch import checked
 from delira_nca.training.fits import check_fits
-from delira_nca.training.means import SampleMean
 from delira_nca.training.memory_check import MemoryCheck
-from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers
-from delira_nca.training.predictor import predict_batches
+from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers, require_plain_steps
+from delira_nca.training.predictor import as_arrays, predict_batches
+from delira_nca.training.set_values import SetValues
+from delira_nca.training.value_names import check_value_names
 
 __all__ = ["PyTorchNetworkTrainer"]
 
@@ -130,7 +132,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self._device_argument = device
         self._best_weights: dict[str, Tensor] | None = None
         self.current_batch: Mapping[str, Any] = {}
-        self._means, self._begun_means = SampleMean(), None
+        self._means, self._begun_means = SetValues(), None
+        self._measuring: Functions = self.metrics
+        self._checked: set[bool] = set()
         self._memory_check = MemoryCheck()
         self._setup(
             network,
@@ -159,6 +163,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             for name, function in (given or {}).items():
                 if not callable(function):
                     raise ConfigError(f"{what} {name!r} is called with tensors, but {function!r} cannot be called")
+        check_value_names(criterions or {}, metrics or {})
         if not criterions and getattr(network, "loss_names", None) is None:
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
         functions = {**(criterions or {}), **(metrics or {})}
@@ -190,6 +195,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.input_device = self.output_device = self.device
         self.network = network.to(self.device)
         self.optimizers = make_optimizers(network, optim_fn, optimizer_cls, optimizer_params)
+        check_value_names(self.criterions, self.metrics, self.optimizers)
+        if not self._has_own_closure:
+            require_plain_steps(self.optimizers)
         self.precision = Precision(mixed_precision, self.device.type, mixed_precision_kwargs)
         if lr_scheduler_cls is not None:
             params = dict(lr_scheduler_params or {})
@@ -213,18 +221,23 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
         """Evaluate every batch, criterions included, and return the means over samples."""
         self.network.eval()
-        means = SampleMean()
+        means = SetValues(self.metrics, self.ranks)
         for iter_num, batch in enumerate(batchgen):
-            values, _ = self._iterate(batch, iter_num, epoch, train=False)
+            values, _ = self._iterate(batch, iter_num, epoch, train=False, into=means)
             means.add(values, self.ranks.num_samples(batch))
         if not (result := means.result()):
             raise ConfigError(f"the validation data gave no batch in epoch {epoch}")
         return result
 
     def _iterate(
-        self, batch: Mapping[str, Any], iter_num: int, epoch: int, *, train: bool
+        self, batch: Mapping[str, Any], iter_num: int, epoch: int, *, train: bool, into: SetValues | None = None
     ) -> tuple[dict[str, Any], Any]:
         """Run hooks and closure on one batch: the piece that training routines are made of.
+
+        Parameters
+        ----------
+        into : SetValues, optional
+            Pass over a validation set that metrics of a whole set take part in.
 
         Returns
         -------
@@ -238,12 +251,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "train": train,
         }
         self.is_between_steps = False
+        check_batch(batch, f"{'batch' if train else 'validation batch'} {iter_num} of epoch {epoch}")
         self.ranks.take(batch)
         batch = self._dispatch_iter_begin(batch, **event)
         data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
         if train and type(self)._closure is PyTorchNetworkTrainer._closure:
             self._memory_check(self.network, data_dict, self.precision)
         self.current_batch = data_dict
+        self._measuring = (self._means if train else into or SetValues(self.metrics)).functions
         values, prediction = self._closure(data_dict, iter_num, train=train)
         self.current_batch = {}
         values = self.ranks.mean(values)
@@ -255,18 +270,30 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.is_between_steps = True
         return values, prediction
 
-    def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
+    @property
+    def _has_own_closure(self) -> bool:
+        """Whether the training step is another one than that of :class:`AbstractPyTorchNetwork`."""
+        is_base = type(self)._closure is PyTorchNetworkTrainer._closure
+        return not is_base or type(self.network).closure is not AbstractPyTorchNetwork.closure
+
+    def _closure(
+        self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool, partial: bool = False
+    ) -> tuple[dict[str, Any], Any]:
         """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
         keys = ("train", self.global_iter_num) if train else ("valid", iter_num)
         terms = {"terms": self.loss_terms} if train and self.loss_terms else {}
-        options: dict[str, Any] = {**self.ranks.closure_options(), **terms}
+        criterions, metrics = self.criterions, self._measuring
+        if (is_first := train not in self._checked) and not self._has_own_closure:
+            criterions = checked(criterions, self.metric_keys, what="criterion", differentiated=train)
+            metrics = checked(metrics, self.metric_keys, what="metric")
+        options: dict[str, Any] = {"partial": True} if partial else {**self.ranks.closure_options(), **terms}
         with isolated_rng(derive_seed(self.seed, "closure", *keys, *self.ranks.stream)), self.ranks.working():
-            metrics, losses, prediction = self.network.closure(
+            measured, losses, prediction = self.network.closure(
                 self.network,
                 data_dict,
                 self.optimizers if train else {},
-                self.criterions,
-                self.metrics,
+                criterions,
+                metrics,
                 self.fold,
                 self.global_iter_num if train else iter_num,
                 keys=self.metric_keys,
@@ -274,7 +301,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 seed=derive_seed(self.seed, "rollout", *keys),
                 **options,
             )
-        return {**metrics, **losses}, prediction
+        if is_first:
+            self._checked.add(train)
+        return {name: v for name, v in {**measured, **losses}.items() if v is not None}, prediction
 
     def predict(
         self, batchgen: Iterable[Mapping[str, Any]], batch_size: int | None = None, *, share: bool = False
@@ -291,28 +320,36 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         Returns
         -------
         tuple of (predictions, labels, means)
-            One array over all samples (a list of arrays where shapes differ), a list of the labels of each batch, and
-            the means over samples of metrics and, where there are labels, losses.
+            One array over all samples (a list of arrays where shapes differ), or a dict of these by name where the
+            network has several outputs; a list of the labels of each batch, as dicts where ``metric_keys`` wires
+            entries of other names; and metrics and losses of all samples, those whose arguments are there.
         """
 
         def evaluate(batch: Mapping[str, Any], number: int) -> tuple[dict[str, Any], Any]:
             data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
-            if "label" in data_dict:
-                values, prediction = self._closure(data_dict, number, train=False)
+            self._measuring = measured.functions
+            if self._has_own_closure:
+                if any(key in data_dict for key in targets):
+                    values, prediction = self._closure(data_dict, number, train=False)
+                else:
+                    keys = ("valid", number)
+                    rng = isolated_rng(derive_seed(self.seed, "closure", *keys))
+                    with rng, self.ranks.working(), torch.no_grad(), self.precision.autocast():
+                        seed = derive_seed(self.seed, "rollout", *keys)
+                        values, prediction = {}, self.network.forward_batch(data_dict, seed=seed)[0]
             else:
-                keys = ("valid", number)
-                rng = isolated_rng(derive_seed(self.seed, "closure", *keys))
-                with rng, self.ranks.working(), torch.no_grad(), self.precision.autocast():
-                    seed = derive_seed(self.seed, "rollout", *keys)
-                    values, prediction = {}, self.network.forward_batch(data_dict, seed=seed)[0]
-            pred = getattr(prediction, "pred", prediction).detach().cpu()
-            return values, np.asarray(pred.float() if pred.dtype == torch.bfloat16 else pred)
+                values, prediction = self._closure(data_dict, number, train=False, partial=True)
+            return values, as_arrays(prediction)
 
+        ranks = self.ranks if share else ALONE
+        measured = SetValues(self.metrics, ranks)
+        wired = [key for keys in self.metric_keys.values() for key in keys]
+        targets = dict.fromkeys(("label", *(key for key in wired if key != "data")))
         was_training = self.network.training
         self.network.eval()
         try:
             with nullcontext() if share else self.ranks.apart():
-                return predict_batches(evaluate, batchgen, batch_size, self.ranks if share else ALONE)
+                return predict_batches(evaluate, batchgen, batch_size, ranks, measured, tuple(targets))
         finally:
             self.network.train(was_training)
 
@@ -333,7 +370,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
     ) -> None:
         """Begin the means of the epoch, or go on with those of one that was begun before."""
-        self._means, self._begun_means = SampleMean(self._begun_means), None
+        self._means, self._begun_means = SetValues(self.metrics, self.ranks, self._begun_means), None
         super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs, **kwargs)
 
     def _at_epoch_end(
@@ -371,6 +408,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "run_id": self.run_id,
             "model": describe_network(self.network),
             "network": dict(self.network.state_dict()),
+            "gradients": self._waiting_gradients(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "precision": self.precision.state_dict(),
             "best": self.best.state_dict(),
@@ -379,6 +417,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "history": copy.deepcopy(self.history),
             "metrics_val": dict(self.metrics_val),
         }
+
+    def _waiting_gradients(self) -> dict[str, Tensor]:
+        """Gradients that a training step of the user's own may accumulate over several iterations, by parameter."""
+        if not self._has_own_closure:  # the step of the package begins with none
+            return {}
+        return {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
 
     def save_state(self, file_name: Path, epoch: int | None = None, **kwargs: Any) -> None:
         """Write the state of the run to a file.
@@ -428,8 +472,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _resume(self, resume: Path) -> None:
         """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""
         plan = self.ranks.on_main(self._plan_resume, resume)
+        passed_over = resume != "never" and plan.skipped
         if resume != "never" or plan.skipped:
-            _LOGGER.info("%s", plan)
+            _LOGGER.log(logging.WARNING if passed_over else logging.INFO, "%s", plan)
         if plan.path is None:
             return
         state = self.load_state(plan.path)
@@ -465,6 +510,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.network.load_state_dict(new_state["network"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(copy.deepcopy(new_state["optimizers"][name]))  # torch would share the tensors
+        gradients = new_state.get("gradients", {})
+        for name, parameter in self.network.named_parameters():
+            parameter.grad = gradients[name].clone().to(parameter) if name in gradients else None
         self.precision.load_state_dict(new_state["precision"])
         self.best.load_state_dict(new_state["best"])
         self._best_weights = new_state["best_weights"]

@@ -14,7 +14,8 @@ from delira_nca.errors import ConfigError
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.wiring import evaluate
 from delira_nca.seeding import derive_seed, isolated_rng
-from delira_nca.training.predictor import batch_length
+from delira_nca.training.predictor import as_arrays, batch_length, join_batches
+from delira_nca.training.set_values import SetValues
 
 __all__ = ["Predictor", "predict_all"]
 
@@ -27,9 +28,13 @@ class Predictor:
     Parameters
     ----------
     network : in evaluation mode while it predicts; its weights are not changed.
-    metrics : name to callable, called with tensors of a batch of one.
+    metrics : name to callable, called with tensors of a batch of one; or to a metric with update, compute and reset.
     metric_keys : name of a metric to the names of what it is called with; ``("pred", "label")`` by default.
     seed : of what is random in the prediction.
+
+    Attributes
+    ----------
+    values : metrics of all samples that the last :meth:`predict` has seen.
     """
 
     def __init__(
@@ -43,9 +48,10 @@ class Predictor:
             if not callable(function):
                 raise ConfigError(f"metric {name!r} is called with tensors, but {function!r} cannot be called")
         self.network, self.metrics, self.seed = network, dict(metrics or {}), seed
+        self.values = SetValues(self.metrics)
         self.metric_keys = {name: tuple(keys) for name, keys in (metric_keys or {}).items()}
 
-    def predict_batch(self, batch: Mapping[str, Any], number: int) -> tuple[Tensor, dict[str, Any]]:
+    def predict_batch(self, batch: Mapping[str, Any], number: int) -> tuple[Any, dict[str, Any]]:
         """Prediction of a prepared batch, and its parts by name. Override it for test-time augmentation, for example.
 
         Parameters
@@ -55,19 +61,20 @@ class Predictor:
 
         Returns
         -------
-        tuple of ((B, ...) tensor, dict of what metrics can be wired to)
+        tuple of ((B, ...) tensor, or a dict, list or dataclass of these, dict of what metrics can be wired to)
         """
         seed = derive_seed(self.seed, "rollout", "test", number)
         prediction, parts = self.network.forward_batch(batch, seed=seed)
         return getattr(prediction, "pred", prediction), parts
 
-    def predict(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Array, dict[str, Array]]]:
+    def predict(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, dict[str, Array]]]:
         """Predict every batch.
 
         Yields
         ------
-        tuple of ((B, ...) array, metric to (B,) array)
+        tuple of ((B, ...) array, or a dict of these, metric to (B,) array)
         """
+        self.values = SetValues(self.metrics)
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         was_training = self.network.training
         self.network.eval()
@@ -77,8 +84,7 @@ class Predictor:
                 with torch.no_grad(), isolated_rng(derive_seed(self.seed, "test", number)):
                     prediction, parts = self.predict_batch(data_dict, number)
                     values = self._measure({**data_dict, **parts}, batch_length(batch))
-                array = prediction.detach().cpu()
-                yield np.asarray(array.float() if array.dtype == torch.bfloat16 else array), values
+                yield as_arrays(prediction), values
         finally:
             self.network.train(was_training)
 
@@ -87,26 +93,30 @@ class Predictor:
         rows = []
         for row in range(length):
             single = {key: value[row : row + 1] if _has_rows(value, length) else value for key, value in named.items()}
-            rows.append(evaluate(self.metrics, single, self.metric_keys))
-        return {name: np.array([float(row[name]) for row in rows]) for name in self.metrics}
+            row_values = evaluate(self.values.functions, single, self.metric_keys)
+            numbers = {name: np.nan if value is None else float(value) for name, value in row_values.items()}
+            self.values.add(numbers, 1)
+            rows.append(numbers)
+        return {name: np.array([row[name] for row in rows]) for name in self.metrics}
 
 
 def predict_all(
     predictor: Predictor, batches: Iterable[Mapping[str, Any]]
-) -> tuple[Array | list[Array], dict[str, Array]]:
+) -> tuple[Any, dict[str, Array], dict[str, float]]:
     """Predictions and metrics of all samples.
 
     Returns
     -------
-    tuple of (predictions, metric to (N,) array)
-        Predictions are one (N, ...) array; a list of N arrays where their shapes differ.
+    tuple of (predictions, metric to (N,) array, metric to number)
+        Predictions are one (N, ...) array; a list of N arrays where their shapes differ; a dict of these where the
+        network has several outputs. The numbers are metrics of the whole set.
 
     Raises
     ------
     ConfigError
         If there is no batch.
     """
-    predictions: list[Array] = []
+    predictions: list[Any] = []
     values: dict[str, list[Array]] = {name: [] for name in predictor.metrics}
     for prediction, measured in predictor.predict(batches):
         predictions.append(prediction)
@@ -115,9 +125,7 @@ def predict_all(
     if not predictions:
         raise ConfigError("there is nothing to test: the data gave no batch")
     metrics = {name: np.concatenate(rows) for name, rows in values.items()}
-    if len({prediction.shape[1:] for prediction in predictions}) == 1:
-        return np.concatenate(predictions), metrics
-    return [sample for prediction in predictions for sample in prediction], metrics
+    return join_batches(predictions, split=True), metrics, predictor.values.result()
 
 
 def _has_rows(value: Any, length: int) -> bool:

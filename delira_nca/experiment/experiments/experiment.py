@@ -328,7 +328,8 @@ class Experiment:
         network : to test; or the folder of a run, whose best network is taken.
         data : as of :meth:`run`.
         metrics : name to a callable, or its import path. It is called with batches of one sample, so that its mean is
-            one over samples however they are batched.
+            one over samples however they are batched. A metric with update, compute and reset is computed of all
+            samples.
         metric_keys : name of a metric to the names of what it is called with; ``("pred", "label")`` by default.
         test_kwargs : settings of the data manager.
         per_sample : whether to return a value for each sample instead of means.
@@ -336,15 +337,30 @@ class Experiment:
         Returns
         -------
         tuple of (predictions, metrics)
-            (N, ...) array, or a list of N arrays where shapes differ; and means, or (N,) arrays, by name.
+            (N, ...) array, a list of N arrays where shapes differ, or a dict of these where the network has several
+            outputs; and means, or (N,) arrays, by name.
         """
+        predictions, rows, means = self.measure(
+            network, data, metrics, metric_keys=metric_keys, test_kwargs=test_kwargs
+        )
+        return predictions, rows if per_sample else means
+
+    def measure(
+        self,
+        network: Any,
+        data: Any,
+        metrics: Mapping[str, Any],
+        *,
+        metric_keys: Mapping[str, tuple[str, ...]] | None = None,
+        test_kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any], dict[str, float]]:
+        """Predictions, metrics of each sample, and metrics of the set; arguments as of :meth:`test`."""
         if isinstance(network, (str, os.PathLike)):
             network = self.load_network(network)
         predictor_cls = Predictor if self.predictor_cls is None else self.predictor_cls
         predictor = predictor_cls(network, functions_of(metrics, "metrics"), metric_keys, self.seed)
         with self.managed(data, train=False, settings=test_kwargs) as manager:
-            predictions, values = predict_all(predictor, manager.get_batchgen())
-        return predictions, values if per_sample else {name: float(row.mean()) for name, row in values.items()}
+            return predict_all(predictor, manager.get_batchgen())
 
     def load_network(self, run_folder: Path_, *, best: bool = True) -> Any:
         """Network of a run, ready to predict.

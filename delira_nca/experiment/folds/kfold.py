@@ -20,6 +20,7 @@ from delira_nca.experiment.folds.result import KFoldResult, save_predictions
 from delira_nca.experiment.parameters.named import decode, encode
 from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.io.run_folder import claim_folder
+from delira_nca.training.predictor import count_samples
 
 if TYPE_CHECKING:
     from delira_nca.experiment.experiments.experiment import Experiment
@@ -149,17 +150,18 @@ def run_fold(folder: str, fold: int, split: Split, job: FoldJob | None = None) -
     place.mkdir(exist_ok=True)
     with _managers(job, split) as (train, val, test):
         run = job.experiment.train_in(place, train, val, job.num_epochs, fold=fold)
-        predictions, values = job.experiment.test(run.network, test, job.metrics, per_sample=True)
-    if len(predictions) != len(split["test"]):
+        predictions, values, means = job.experiment.measure(run.network, test, job.metrics)
+    count = count_samples(predictions)
+    if count != len(split["test"]):
         raise ConfigError(
-            f"fold {fold} has {len(split['test'])} samples to test on, but {len(predictions)} were predicted: the "
+            f"fold {fold} has {len(split['test'])} samples to test on, but {count} were predicted: the "
             "transforms of test_kwargs must keep every sample"
         )
     save_predictions(predictions, place / "predictions.npz")
     result = {
         "fold": fold,
         "indices": split["test"],
-        "metrics": {name: float(row.mean()) for name, row in values.items()},
+        "metrics": means,
         "per_sample": {name: row.tolist() for name, row in values.items()},
         "best_epoch": run.best_epoch,
         "best_score": run.best_score,

@@ -43,7 +43,7 @@ class FoldResult:
     best_score: float | None
 
     @property
-    def predictions(self) -> Array | list[Array]:
+    def predictions(self) -> Any:
         """Predictions of the held-out samples, in the order of ``indices``, read from the fold's folder."""
         return load_predictions(self.folder / "predictions.npz")
 
@@ -136,21 +136,39 @@ class KFoldResult:
         return cls(folder, tuple(FoldResult.load(folder / f"fold_{number}") for number in range(count)))
 
 
-def save_predictions(predictions: Array | list[Array], path: Path) -> None:
-    """Write an array of predictions, or several of different shapes."""
+def save_predictions(predictions: Any, path: Path) -> None:
+    """Write predictions as an ``.npz``: an array, a list of arrays of different shapes, or a dict of these by output.
+
+    The names are ``predictions``, or ``sample_0``, ``sample_1``, ..., with ``<output>/`` before them for a dict.
+    """
     from delira_nca.io.files import replaced
 
-    if isinstance(predictions, np.ndarray):
-        arrays = {"predictions": predictions}
-    else:
-        arrays = {f"sample_{number}": sample for number, sample in enumerate(predictions)}
     with replaced(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **_named(predictions, ""))  # type: ignore[arg-type]
 
 
-def load_predictions(path: Path) -> Array | list[Array]:
+def _named(predictions: Any, place: str) -> dict[str, Array]:
+    if isinstance(predictions, dict):
+        named = (_named(part, f"{place}{name}/") for name, part in predictions.items())
+        return {name: array for part in named for name, array in part.items()}
+    if isinstance(predictions, list):
+        return {f"{place}sample_{number}": sample for number, sample in enumerate(predictions)}
+    return {f"{place}predictions": predictions}
+
+
+def load_predictions(path: Path) -> Any:
     """Read what :func:`save_predictions` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
-        if "predictions" in arrays.files:
-            return np.asarray(arrays["predictions"])
-        return [np.asarray(arrays[f"sample_{number}"]) for number in range(len(arrays.files))]
+        return _nested({name: np.asarray(arrays[name]) for name in arrays.files})
+
+
+def _nested(named: dict[str, Array]) -> Any:
+    if "predictions" in named:
+        return named["predictions"]
+    if "sample_0" in named:
+        return [named[f"sample_{number}"] for number in range(len(named))]
+    parts: dict[str, dict[str, Array]] = {}
+    for name, array in named.items():
+        output, _, rest = name.partition("/")
+        parts.setdefault(output, {})[rest] = array
+    return {output: _nested(part) for output, part in parts.items()}

@@ -1,0 +1,176 @@
+"""Metrics of a whole set: they take in batch after batch, and are no mean of what single batches score."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses.checks import class_labels, same_shape
+from delira_nca.losses.depth import rmse
+from delira_nca.losses.scores import accuracy, macro_accuracy
+
+__all__ = ["RMSE", "MacroAccuracy", "Metric", "as_metric", "load_metric_state", "metric_state"]
+
+
+class Metric(ABC):
+    """Metric with ``update``, ``compute`` and ``reset``, as those of torchmetrics are.
+
+    A trainer resets it before each pass over a set, updates it with every batch, and computes it at the end, so that
+    the value depends on the samples and not on how they were batched. Any object with these three methods will do.
+    Attributes that are numbers, tensors and lists or dicts of them are its state.
+    """
+
+    @abstractmethod
+    def update(self, *args: Tensor) -> None:
+        """Take in one batch: the tensors that the metric is wired to, (B, ...) each."""
+
+    @abstractmethod
+    def compute(self) -> Tensor | float:
+        """Value of all that was taken in since the last reset, one number."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget what was taken in."""
+
+    def __call__(self, *args: Tensor) -> Tensor | float:
+        """Value of one batch alone; the state stays as it is."""
+        alone = copy.deepcopy(self)
+        alone.reset()
+        alone.update(*args)
+        return alone.compute()
+
+
+class RMSE(Metric):
+    """Root of the mean squared error over all cells of all samples of a set: :func:`delira_nca.losses.rmse`.
+
+    Examples
+    --------
+    >>> metric = RMSE()
+    >>> metric.update(torch.tensor([3.0]), torch.tensor([0.0]))
+    >>> metric.update(torch.tensor([4.0, 5.0]), torch.tensor([0.0, 5.0]))
+    >>> round(metric.compute(), 4)  # the root of 25 / 3
+    2.8868
+    """
+
+    direction = "lowest"
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def update(self, pred: Tensor, label: Tensor) -> None:  # type: ignore[override]
+        """Take in tensors of one shape."""
+        same_shape(pred, label)
+        self.total += float((pred - label).double().square().sum())
+        self.count += label.numel()
+
+    def compute(self) -> float:
+        """Root of the mean; NaN of nothing."""
+        return (self.total / self.count) ** 0.5 if self.count else float("nan")
+
+    def reset(self) -> None:
+        """Forget all errors."""
+        self.total, self.count = 0.0, 0
+
+
+class MacroAccuracy(Metric):
+    """Mean over the classes of a set of the share of right answers: :func:`delira_nca.losses.macro_accuracy`.
+
+    Examples
+    --------
+    >>> metric = MacroAccuracy()
+    >>> for answer, label in [(0, 0), (0, 0), (0, 1), (1, 1)]:
+    ...     metric.update(torch.eye(2)[[answer]], torch.tensor([label]))
+    >>> metric.compute()
+    0.75
+    """
+
+    direction = "highest"
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def update(self, logits: Tensor, label: Tensor) -> None:  # type: ignore[override]
+        """Take in (B, K, ...) scores, the largest of which is the answer, and whole numbers from 0 to K - 1."""
+        label = class_labels(logits, label)
+        classes = logits.shape[1]
+        right = label[logits.argmax(1) == label]
+        if not self.counts:
+            self.counts, self.right = [0] * classes, [0] * classes
+        for held, found in ((self.counts, label), (self.right, right)):
+            for index, number in enumerate(torch.bincount(found.flatten(), minlength=classes).tolist()):
+                held[index] += number
+        self.is_finite = self.is_finite and not bool(logits.isnan().any())
+
+    def compute(self) -> float:
+        """Mean over the classes that are among the labels; NaN where a prediction was no number."""
+        shares = [right / count for right, count in zip(self.right, self.counts, strict=True) if count]
+        return sum(shares) / len(shares) if shares and self.is_finite else float("nan")
+
+    def reset(self) -> None:
+        """Forget all answers."""
+        self.counts: list[int] = []
+        self.right: list[int] = []
+        self.is_finite = True
+
+
+_METRICS: dict[Any, type[Metric]] = {rmse: RMSE, macro_accuracy: MacroAccuracy}
+
+
+def as_metric(function: Callable[..., Any]) -> Any | None:
+    """Fresh metric of a set that belongs to a function or is one; None for a function whose mean over samples counts.
+
+    Examples
+    --------
+    >>> type(as_metric(rmse)).__name__, as_metric(accuracy) is None
+    ('RMSE', True)
+    """
+    if isinstance(function, functools.partial) and function.func is accuracy:
+        is_macro = function.keywords.get("average") == "macro" and not function.args
+        return MacroAccuracy() if is_macro else None
+    if function in _METRICS:
+        return _METRICS[function]()
+    methods = (getattr(function, name, None) for name in ("update", "compute", "reset"))
+    if isinstance(function, type) or not all(map(callable, methods)):
+        return None
+    metric = copy.deepcopy(function)
+    if hasattr(metric, "sync_on_compute"):  # of torchmetrics; the trainer hands every process the whole batch
+        metric.sync_on_compute = False
+    metric.reset()
+    return metric
+
+
+def metric_state(metric: Any) -> dict[str, Any]:
+    """What a metric has taken in: plain values and tensors."""
+    names = getattr(metric, "_defaults", None)  # the states of a metric of torchmetrics
+    if names is not None:
+        return {name: getattr(metric, name) for name in (*names, "_update_count")}
+    return {name: value for name, value in vars(metric).items() if _is_state(value)}
+
+
+def load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
+    """Take up what :func:`metric_state` gave.
+
+    Raises
+    ------
+    ConfigError
+        If the metric has other attributes.
+    """
+    if unknown := sorted(state.keys() - metric_state(metric).keys()):
+        raise ConfigError(f"{type(metric).__name__} has no state {unknown[0]!r}: it is not the metric that was saved")
+    for name, value in state.items():
+        setattr(metric, name, copy.deepcopy(value))
+
+
+def _is_state(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_state(part) for part in value)
+    if isinstance(value, dict):
+        return all(_is_state(part) for part in value.values())
+    return value is None or isinstance(value, (bool, int, float, str, Tensor))

@@ -1,0 +1,155 @@
+"""Checks of losses and metrics that are made once, on the first batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from delira_nca.errors import ConfigError, DeliraNCAError, ShapeError
+from delira_nca.models.wiring import DEFAULT_KEYS
+
+__all__ = ["checked"]
+
+_ELEMENTWISE = {
+    *("add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide", "pow", "maximum", "minimum"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "where", "dist", "xlogy"),
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "soft_margin_loss"),
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "gaussian_nll_loss", "hinge_embedding_loss"),
+    *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__", "__pow__"),
+    *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__and__", "__or__", "__xor__"),
+}
+
+
+def checked(
+    functions: Mapping[str, Callable[..., Any]],
+    keys: Mapping[str, tuple[str, ...]],
+    *,
+    what: str,
+    differentiated: bool = False,
+) -> dict[str, Callable[..., Any]]:
+    """The same functions, which check their arguments and their result.
+
+    Parameters
+    ----------
+    functions : mapping of name to callable
+        Criterions or metrics.
+    keys : mapping of name to tuple of str
+        Names of the arguments of a function; ``("pred", "label")`` by default.
+    what : str
+        Word for the functions in messages.
+    differentiated : bool
+        Whether the result has to have a gradient.
+
+    Returns
+    -------
+    dict of name to callable
+        They raise a :class:`~delira_nca.errors.ShapeError` where tensors fit only by broadcasting, unless the function
+        has an attribute ``broadcasts`` that is true; and a :class:`~delira_nca.errors.ConfigError` for arguments that
+        the function does not take, and for a result that is not one number.
+
+    Examples
+    --------
+    >>> losses = checked({"mse": nn.MSELoss()}, {}, what="criterion")
+    >>> losses["mse"](torch.zeros(4, 1), torch.zeros(4))
+    Traceback (most recent call last):
+    delira_nca.errors.ShapeError: criterion 'mse' broadcasts its arguments: pred (4, 1), label (4,). ...
+    """
+    return {
+        name: _Checked(f"{what} {name!r}", function, tuple(keys.get(name, DEFAULT_KEYS)), differentiated)
+        for name, function in functions.items()
+    }
+
+
+class _Checked:
+    def __init__(self, name: str, function: Callable[..., Any], keys: tuple[str, ...], differentiated: bool) -> None:
+        self.name, self.function, self.keys, self.differentiated = name, function, keys, differentiated
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_arguments(args, kwargs)
+        shapes = [tuple(arg.shape) for arg in args if isinstance(arg, Tensor)]
+        broadcasts = getattr(self.function, "broadcasts", False)
+        try:
+            with _Broadcasts(shapes) as mode:
+                value = self.function(*args, **kwargs)
+        except DeliraNCAError:
+            raise
+        except (RuntimeError, ValueError, IndexError) as error:
+            if len(set(shapes)) < 2 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ShapeError(f"{self.name} cannot be computed of {self._named(args)}: {error}") from error
+        if mode.found and not broadcasts:
+            raise ShapeError(
+                f"{self.name} broadcasts its arguments: {self._named(args)}. Give them one shape; if this is meant, "
+                "set an attribute broadcasts = True on the function"
+            )
+        self._check_value(value)
+        return value
+
+    def _named(self, args: tuple[Any, ...]) -> str:
+        names = self.keys if len(self.keys) == len(args) else tuple(f"argument {n}" for n in range(len(args)))
+        return ", ".join(
+            f"{name} {tuple(arg.shape) if isinstance(arg, Tensor) else type(arg).__name__}"
+            for name, arg in zip(names, args, strict=True)
+        )
+
+    def _check_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        called = self.function.forward if isinstance(self.function, nn.Module) else self.function
+        try:
+            signature = inspect.signature(called)
+        except (TypeError, ValueError):  # a function in C
+            return
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ConfigError(
+                f"{self.name} takes {signature}, but is called with {', '.join(self.keys)}: {error}. metric_keys of "
+                "the trainer names the arguments"
+            ) from None
+
+    def _check_value(self, value: Any) -> None:
+        if self.differentiated:
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+                raise ConfigError(f"{self.name} has to return a tensor with one number, not {shown}")
+            if not value.requires_grad:
+                raise ConfigError(f"{self.name} returns a tensor without a gradient: it is detached from the network")
+        elif value is not None:
+            try:
+                float(value)
+            except (TypeError, ValueError, RuntimeError):
+                shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+                raise ConfigError(f"{self.name} has to return one number, not {shown}") from None
+
+
+class _Broadcasts(TorchFunctionMode):
+    """Notes element-wise operations whose operands, (4, 1) and (4,), make a larger result than either."""
+
+    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.arguments, self.found = set(shapes), False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.found and getattr(func, "__name__", "") in _ELEMENTWISE:
+            self.found = self._is_accident([tuple(a.shape) for a in args if isinstance(a, Tensor)], func.__name__)
+        return func(*args, **(kwargs or {}))
+
+    def _is_accident(self, shapes: list[tuple[int, ...]], name: str) -> bool:
+        if len(shapes) < 2 or len(set(shapes)) < 2:
+            return False
+        try:
+            joined = torch.broadcast_shapes(*shapes)
+        except RuntimeError:
+            return False
+        size, sizes = torch.Size(joined).numel(), [torch.Size(shape).numel() for shape in shapes]
+        if name.endswith("_loss") or name in ("kl_div", "binary_cross_entropy", "binary_cross_entropy_with_logits"):
+            return len({torch.Size(s) for s in shapes[:2]}) > 1  # torch says so too, in a warning
+        grows = size > max(sizes)
+        return grows and (len({len(shape) for shape in shapes}) > 1 or set(shapes) <= self.arguments)

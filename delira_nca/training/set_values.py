@@ -1,0 +1,116 @@
+"""Losses and metrics of a set of samples, taken in batch by batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses.metric import as_metric, load_metric_state, metric_state
+from delira_nca.training.distributed.ranks import ALONE, Ranks
+from delira_nca.training.means import SampleMean
+
+__all__ = ["SetValues"]
+
+
+class SetValues:
+    """Values of one pass over a set.
+
+    Losses and plain functions are means over samples of what the batches gave. A metric with ``update``, ``compute``
+    and ``reset`` is computed once, of all samples; so are those functions of :mod:`delira_nca.losses` that are no
+    means over samples (:class:`~delira_nca.losses.RMSE`, :class:`~delira_nca.losses.MacroAccuracy`).
+
+    Parameters
+    ----------
+    metrics : mapping of name to callable or metric
+        Metrics of the training.
+    ranks : Ranks
+        Processes that compute a part of each batch each. A metric takes in the whole batch in every process.
+    state : mapping, optional
+        State of a pass that was begun, from :meth:`state_dict`.
+
+    Attributes
+    ----------
+    functions : dict of name to callable
+        Functions that a closure calls with its tensors; they return the value of the batch, None where it has none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from delira_nca.losses import rmse
+    >>> values = SetValues({"rmse": rmse})
+    >>> for error in (3.0, 4.0):
+    ...     batch = values.functions["rmse"](torch.tensor([error]), torch.tensor([0.0]))
+    ...     values.add({"rmse": batch, "loss": error}, num_samples=1)
+    >>> {name: round(value, 4) for name, value in values.result().items()}
+    {'rmse': 3.5355, 'loss': 3.5}
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, Callable[..., Any]] | None = None,
+        ranks: Ranks = ALONE,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._ranks, self._means = ranks, SampleMean(state)
+        given = dict(metrics or {})
+        self._whole = {name: metric for name, f in given.items() if (metric := as_metric(f)) is not None}
+        self._batch = {name: as_metric(given[name]) for name in self._whole}
+        for name, saved in (state or {}).get("metrics", {}).items():
+            if name in self._whole:
+                load_metric_state(self._whole[name], saved)
+        self._names: dict[str, None] = dict.fromkeys((state or {}).get("counts", {})) | dict.fromkeys(
+            (state or {}).get("metrics", {})
+        )
+        self.functions: dict[str, Callable[..., Any]] = {
+            name: functools.partial(self._update, name) if name in self._whole else function
+            for name, function in given.items()
+        }
+
+    def _update(self, name: str, *args: Any) -> Any:
+        arguments = [
+            self._ranks.join_rows(arg.detach()) if isinstance(arg, Tensor) and arg.ndim else arg for arg in args
+        ]
+        self._whole[name].update(*arguments)
+        self._names[name] = None
+        metric = self._batch[name]
+        metric.reset()
+        metric.update(*arguments)
+        try:
+            return metric.compute()
+        except Exception:  # some cannot be computed of every batch, as an area under a curve of one class
+            return None
+
+    def add(self, values: Mapping[str, Any], num_samples: int) -> None:
+        """Take in the values of one batch."""
+        self._means.add({name: v for name, v in values.items() if name not in self._whole}, num_samples)
+        self._names.update(dict.fromkeys(values))
+
+    def result(self) -> dict[str, float]:
+        """Values of the set so far, by name.
+
+        Raises
+        ------
+        ConfigError
+            If a metric cannot be computed, or is not one number.
+        """
+        means = self._means.result()
+        return {name: means[name] if name in means else self._compute(name) for name in self._names}
+
+    def _compute(self, name: str) -> float:
+        try:
+            value = self._whole[name].compute()
+        except Exception as error:
+            raise ConfigError(f"metric {name!r} cannot be computed of this set: {error}") from error
+        if isinstance(value, Mapping) or np.size(value) != 1:
+            raise ConfigError(f"metric {name!r} has to be one number, not {value!r}")
+        return float(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums, counts, and what the metrics have taken in."""
+        metrics = {name: metric_state(metric) for name, metric in self._whole.items()}
+        return {**self._means.state_dict(), "metrics": metrics}
