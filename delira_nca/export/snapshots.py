@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 
 __all__ = ["Snapshots"]
@@ -37,7 +38,7 @@ class Snapshots:
     """
 
     def __init__(self, most: int) -> None:
-        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+        if not is_whole(most) or most < 0:
             raise ConfigError(f"snapshots must be an integer of at least 0, got {most!r}")
         self.most = most
         self.kept: list[dict[str, Any]] = []

@@ -162,7 +162,9 @@ def _newest(folder: Path, load: _Load) -> ResumePlan | None:
     while left := [path for path in paths if path not in damaged]:
         newest = max(left, key=lambda path: (*ranks[path], path.name != _BEST, path.name))
         if newest in whole:
-            skipped = sorted({**damaged, **older}.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True)
+            skipped = sorted(
+                {**damaged, **older}.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True
+            )
             return ResumePlan("resume", newest, *ranks[newest], skipped=tuple(skipped))
         read(newest)  # what it says of itself counts, whatever the list says
     reasons = "\n".join(f"  {path}: {reason}" for path, reason in {**damaged, **older}.items())

@@ -3,6 +3,7 @@
 from delira_nca.losses.cells import cell_cross_entropy, one_hot_l2
 from delira_nca.losses.depth import abs_rel, rmse, within_ratio
 from delira_nca.losses.focal import focal, multiclass_focal
+from delira_nca.losses.metric import RMSE, MacroAccuracy, Metric
 from delira_nca.losses.rotation import rotation_invariant_mse
 from delira_nca.losses.scores import accuracy, agreement, direction, macro_accuracy, psnr
 from delira_nca.losses.segmentation import (
@@ -19,6 +20,9 @@ from delira_nca.losses.structure import gradient_l1, shift_free_mse, ssim
 from delira_nca.losses.texture import SlicedTransport
 
 __all__ = [
+    "RMSE",
+    "MacroAccuracy",
+    "Metric",
     "SlicedTransport",
     "abs_rel",
     "accuracy",
@@ -48,5 +52,10 @@ __all__ = [
     "within_ratio",
 ]
 
-for _name in set(__all__) - {"SlicedTransport"}:  # the path that a config names a function by, wherever it is defined
+for _name in set(__all__) - {
+    "SlicedTransport",
+    "RMSE",
+    "MacroAccuracy",
+    "Metric",
+}:  # the path that a config names a function by, wherever it is defined
     globals()[_name].__module__ = __name__

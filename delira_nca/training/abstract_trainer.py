@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Si
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
 from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
@@ -196,7 +197,7 @@ class AbstractNetworkTrainer(ABC):
     def _check_train_arguments(
         self, num_epochs: int, train: Any, valid: Any, key: str | None, mode: str, val_freq: int | None
     ) -> None:
-        if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 1:
+        if not is_whole(num_epochs) or num_epochs < 1:
             raise ConfigError(f"num_epochs is a whole number of at least 1, not {num_epochs!r}")
         for name, source in (("datamgr_train", train), ("datamgr_valid", valid)):
             if source is not None:
@@ -204,7 +205,7 @@ class AbstractNetworkTrainer(ABC):
         if train is None:
             raise ConfigError("datamgr_train is a data manager or an iterable of batches, not None")
         val_freq = self.val_freq if val_freq is None else val_freq
-        if isinstance(val_freq, bool) or not isinstance(val_freq, int) or val_freq < 1:
+        if not is_whole(val_freq) or val_freq < 1:
             raise ConfigError(f"val_freq is a number of epochs of at least 1, not {val_freq!r}")
         self.val_freq = val_freq
         requested, self._validates = BestScore(key, mode), valid is not None
@@ -417,7 +418,7 @@ class AbstractNetworkTrainer(ABC):
 
     @fold.setter
     def fold(self, fold: int) -> None:
-        if isinstance(fold, bool) or not isinstance(fold, int):
+        if not is_whole(fold):
             raise TypeError(f"fold is a whole number, not {fold!r}")
         if fold < 0:
             raise ConfigError(f"fold is at least 0, not {fold}")

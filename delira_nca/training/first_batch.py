@@ -115,18 +115,21 @@ class _Checked:
             ) from None
 
     def _check_value(self, value: Any) -> None:
-        if self.differentiated:
-            if not isinstance(value, Tensor) or value.numel() != 1:
-                shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-                raise ConfigError(f"{self.name} has to return a tensor with one number, not {shown}")
-            if not value.requires_grad:
-                raise ConfigError(f"{self.name} returns a tensor without a gradient: it is detached from the network")
-        elif value is not None:
-            try:
-                float(value)
-            except (TypeError, ValueError, RuntimeError):
-                shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-                raise ConfigError(f"{self.name} has to return one number, not {shown}") from None
+        is_one = value.numel() == 1 if isinstance(value, Tensor) else not self.differentiated and _is_number(value)
+        if not is_one:
+            shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            expected = "a tensor with one number" if self.differentiated else "one number"
+            raise ConfigError(f"{self.name} has to return {expected}, not {shown}")
+        if self.differentiated and not value.requires_grad:
+            raise ConfigError(f"{self.name} returns a tensor without a gradient: it is detached from the network")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a metric may return a value; None stands for a batch of which it cannot be computed."""
+    try:
+        return value is None or float(value) is not None
+    except (TypeError, ValueError):
+        return False
 
 
 class _Broadcasts(TorchFunctionMode):

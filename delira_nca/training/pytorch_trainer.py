@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
@@ -168,9 +169,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
         functions = {**(criterions or {}), **(metrics or {})}
         refuse_unknown_keywords("metric_keys", [name for name in metric_keys or {} if name not in functions], functions)
-        if isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 0:
+        if not is_whole(save_freq) or save_freq < 0:
             raise ConfigError(f"save_freq is a number of epochs, 0 for never, not {save_freq!r}")
-        if isinstance(start_epoch, bool) or not isinstance(start_epoch, int) or start_epoch < 1:
+        if not is_whole(start_epoch) or start_epoch < 1:
             raise ConfigError(f"start_epoch is at least 1, not {start_epoch!r}")
 
     @staticmethod

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from delira_nca.errors import ConfigError
@@ -106,9 +105,10 @@ class SetValues:
             value = self._whole[name].compute()
         except Exception as error:
             raise ConfigError(f"metric {name!r} cannot be computed of this set: {error}") from error
-        if isinstance(value, Mapping) or np.size(value) != 1:
-            raise ConfigError(f"metric {name!r} has to be one number, not {value!r}")
-        return float(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(f"metric {name!r} has to be one number, not {value!r}") from None
 
     def state_dict(self) -> dict[str, Any]:
         """Sums, counts, and what the metrics have taken in."""

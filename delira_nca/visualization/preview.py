@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.io.files import replaced
 from delira_nca.models.basic_nca import BasicNCAModel
@@ -105,7 +106,7 @@ class Preview(AbstractCallback):
                 "a preview needs a seed (C, H, W) and a target (4, H, W), "
                 f"got {tuple(seed.shape)} and {tuple(target.shape)}"
             )
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        if steps is not None and (not is_whole(steps) or steps < 1):
             raise ConfigError(f"steps must be an integer of at least 1, got {steps!r}")
         self.seed, self.target, self.steps, self.heals, self.title = seed, target, steps, heals, title
         self._pace = Pace(every, share=share)

@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import zipfile
-from collections import OrderedDict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, namedtuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -274,3 +274,65 @@ def test_a_file_of_something_else_is_told(path, content):
     torch.save(content, path)
     with pytest.raises(CheckpointError, match="not the state of a run"):
         load_checkpoint(path)
+
+
+# Types ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Counter({2: 1, 4: 3}),
+        OrderedDict([("b", 1), ("a", [Counter(x=1)])]),
+        defaultdict(int, {"a": 1}),
+        defaultdict(list, {"a": [torch.ones(2)]}),
+        defaultdict(None, {1: 2}),
+        torch.Size((2, 3)),
+        (1, [OrderedDict(a=Counter("ab"))]),
+    ],
+    ids=str,
+)
+def test_a_type_of_the_standard_library_comes_back(tmp_path, value):
+    save_checkpoint({"value": {"deep": [value]}}, tmp_path / "state.pt")
+    back = load_checkpoint(tmp_path / "state.pt")["value"]["deep"][0]
+    assert type(back) is type(value)
+    assert repr(back) == repr(value)
+    assert getattr(back, "default_factory", 0) is getattr(value, "default_factory", 0)
+
+
+def test_a_counter_still_counts_after_it_was_loaded(tmp_path):
+    save_checkpoint({"milestones": Counter([2, 2])}, tmp_path / "state.pt")
+    assert load_checkpoint(tmp_path / "state.pt")["milestones"][7] == 0
+
+
+class _Words(dict):
+    """A dict of the user's own."""
+
+
+_Point = namedtuple("_Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (_Words(a=1), r"state\['value'\] is a _Words, whose type would be lost"),
+        (_Point(1, 2), r"state\['value'\] is a _Point, whose type would be lost"),
+        ({1, 2}, r"state\['value'\] is a set, whose type would be lost"),
+        (defaultdict(lambda: 1), r"state\['value'\] is a defaultdict of <function"),
+        ({"__delira_nca_type__": "x"}, "which checkpoints use themselves"),
+    ],
+    ids=str,
+)
+def test_a_type_that_would_be_lost_is_refused_by_name_and_nothing_is_written(tmp_path, value, words):
+    with pytest.raises(CheckpointError, match=words):
+        save_checkpoint({"value": value}, tmp_path / "state.pt")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "forged", [{"__delira_nca_type__": "Counter"}, {"__delira_nca_type__": "Other", "entries": {}}], ids=str
+)
+def test_a_forged_type_is_damage(tmp_path, forged):
+    torch.save({"value": forged}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="is no readable checkpoint"):
+        load_checkpoint(tmp_path / "state.pt")

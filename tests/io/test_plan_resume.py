@@ -239,3 +239,40 @@ def test_auto_needs_a_folder(tmp_path):
 def test_a_plan_is_not_changed(tmp_path):
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan_resume("auto", tmp_path).action = "resume"
+
+
+# Several runs in one folder -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_the_run_that_wrote_last_is_resumed_though_an_older_one_got_further(tmp_path, has_manifest):
+    for number, (run, epoch) in enumerate([("a", 1), ("a", 9), ("b", 1), ("b", 2)]):
+        path = save(tmp_path, f"epoch_{epoch}", epoch, run_id=run)
+        os.utime(path, (1000.0 + number, 1000.0 + number))
+        if has_manifest:
+            Manifest(tmp_path, run).add(path, epoch=epoch)
+    plan = plan_resume("auto", tmp_path)
+    assert (plan.path, plan.epoch) == (tmp_path / "checkpoint_epoch_2.pt", 2)
+    assert plan.skipped == ((tmp_path / "checkpoint_epoch_9.pt", "it is of another run, which wrote before"),)
+
+
+def test_a_file_of_a_new_run_that_is_not_listed_yet_is_resumed(tmp_path):
+    for epoch in (1, 9):
+        Manifest(tmp_path, "a").add(save(tmp_path, f"epoch_{epoch}", epoch, run_id="a"), epoch=epoch)
+    newest = save(tmp_path, "epoch_1_iter_3", 0, iteration=3, run_id="b")
+    later = (tmp_path / "manifest.json").stat().st_mtime + 5
+    os.utime(newest, (later, later))
+    assert plan_resume("auto", tmp_path).path == newest
+
+
+def test_an_older_run_is_no_way_out_where_all_files_of_the_newest_are_damaged(tmp_path):
+    for run, epoch in (("a", 9), ("b", 1)):
+        Manifest(tmp_path, run).add(save(tmp_path, f"epoch_{epoch}", epoch, run_id=run), epoch=epoch)
+    path = tmp_path / "checkpoint_epoch_1.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="no checkpoint of the newest run in") as error:
+        plan_resume("auto", tmp_path)
+    assert "checkpoint_epoch_9.pt: it is of another run" in str(error.value)
+    assert plan_resume(tmp_path / "checkpoint_epoch_9.pt", tmp_path).epoch == 9

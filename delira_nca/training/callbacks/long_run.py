@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.models.wiring import evaluate, total_loss
 from delira_nca.seeding import derive_seed
@@ -56,7 +57,7 @@ class LongRunSelection(AbstractCallback):
     def __init__(self, batch: Mapping[str, Any], *, factor: float = 10.0, every: int = 10, seed: int = 0) -> None:
         if not 0 < factor < math.inf:
             raise ConfigError(f"factor is above 0, not {factor!r}")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        if not is_whole(every) or every < 1:
             raise ConfigError(f"every is a number of epochs of at least 1, not {every!r}")
         if "data" not in batch:
             raise ConfigError(f"the batch of a long run holds 'data' to begin with, not only {sorted(batch)}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, NonFiniteError, require_choice
 from delira_nca.training.callbacks.gradients import GradientCallback
 from delira_nca.training.callbacks.snapshot import restore_snapshot, scale_learning_rates, take_snapshot
@@ -85,7 +86,7 @@ class NaNGuard(GradientCallback):
         super().__init__()
         require_choice("policy", policy, ("raise", "skip", "rollback"))
         for name, number in (("every", every), ("max_rollbacks", max_rollbacks)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            if not is_whole(number) or number < 1:
                 raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
         if not 0 < lr_factor <= 1:
             raise ConfigError(f"lr_factor is greater than 0 and at most 1, not {lr_factor!r}")
@@ -126,7 +127,9 @@ class NaNGuard(GradientCallback):
         """Look at the input and at every gradient, and let no step be taken on one that is not finite."""
         if not self._found:
             # a back end may leave out cells that died, and a NaN with them: the gradients alone do not show it
-            self._found = ranks_of(trainer).first(_bad_state(getattr(trainer, "current_batch", {}).get("data"), "input"))
+            self._found = ranks_of(trainer).first(
+                _bad_state(getattr(trainer, "current_batch", {}).get("data"), "input")
+            )
             if self._found and self.policy == "raise":
                 raise NonFiniteError(f"{self._found} in {self._where}; no weight was changed{self._cause()}")
         if not self._found:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.alive import AliveMask
@@ -147,7 +148,7 @@ class PoolUpdate(AbstractCallback):
         if explode_above is not None and not explode_above > 0:
             raise ConfigError(f"explode_above is greater than 0, or None for no limit, not {explode_above!r}")
         for name, every in (("seed_every", seed_every), ("damage_every", damage_every)):
-            if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            if not is_whole(every) or every < 1:
                 raise ConfigError(f"{name} is a number of iterations of at least 1, not {every!r}")
         self.seed_every, self.damage_every = seed_every, damage_every
         self.pool, self.key, self.score, self.damage = pool, key, score, damage

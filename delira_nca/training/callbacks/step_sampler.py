@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -46,7 +47,7 @@ class StepSampler(AbstractCallback):
     rolls_back = False  # the numbers that were drawn are not drawn again
 
     def __init__(self, low: int, high: int, *, rng_seed: int = 0) -> None:
-        if any(isinstance(n, bool) or not isinstance(n, int) for n in (low, high)) or not 0 <= low < high:
+        if any(not is_whole(n) for n in (low, high)) or not 0 <= low < high:
             raise ConfigError(f"a range of steps is (low, high) with 0 <= low < high, not {(low, high)}")
         self.low, self.high, self.rng_seed, self.num_draws = low, high, rng_seed, 0
         self._former: Any = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.training.scores import is_better
 
@@ -42,7 +43,7 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int, min_delta: float = 1e-6) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        if not is_whole(patience) or patience < 1:
             raise ConfigError(f"patience is a number of epochs of at least 1, not {patience!r}")
         if not min_delta >= 0:
             raise ConfigError(f"min_delta is at least 0, not {min_delta!r}")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.prediction import Prediction
@@ -133,7 +134,7 @@ class BasicNCATrainer:
             raise ConfigError(f"gradient_clipping is True or False, not {self.gradient_clipping!r}")
         for name in ("batch_repeat", "max_epochs"):
             number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            if not is_whole(number) or number < 1:
                 raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
         for name, rate in (("lr", self.lr), ("lr_gamma", self.lr_gamma)):
             if rate is not None and not 0 < rate < math.inf:
@@ -288,7 +289,7 @@ class BasicNCATrainer:
         if earlystopping is not None and dataloader_val is None:
             raise ConfigError("earlystopping follows a score of validation: give dataloader_val")
         save_every = 1 if save_every is None else save_every
-        if isinstance(save_every, bool) or not isinstance(save_every, int) or save_every < 1:
+        if not is_whole(save_every) or save_every < 1:
             raise ConfigError(f"save_every is a number of epochs of at least 1, not {save_every!r}")
         key, mode = self._score() if dataloader_val is not None else (None, "highest")
         history = TrainingHistory(self.model_path, {}, 0, self.nca, mode=mode)

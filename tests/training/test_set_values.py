@@ -1,0 +1,109 @@
+"""Losses and metrics of a set of samples."""
+
+import numpy as np
+import pytest
+import torch
+
+from delira_nca.errors import ConfigError
+from delira_nca.losses import macro_accuracy, mse, rmse
+from delira_nca.training.set_values import SetValues
+
+
+class OneClass:
+    """A metric that cannot be computed of a single class."""
+
+    def __init__(self):
+        self.reset()
+
+    def update(self, pred, label):
+        self.seen += label.flatten().tolist()
+
+    def compute(self):
+        if len(set(self.seen)) < 2:
+            raise ValueError("one class only")
+        return len(self.seen)
+
+    def reset(self):
+        self.seen = []
+
+
+def _take_in(values, *batches):
+    for pred, label in batches:
+        measured = {name: function(pred, label) for name, function in values.functions.items()}
+        values.add({name: value for name, value in measured.items() if value is not None}, len(pred))
+    return values
+
+
+def test_a_metric_of_a_set_is_no_mean_of_its_batches():
+    pred, label = torch.arange(5.0)[:, None], torch.zeros(5, 1)
+    results = [
+        _take_in(SetValues({"rmse": rmse, "mse": mse}), *zip(pred.split(n), label.split(n), strict=True)).result()
+        for n in (1, 2, 5)
+    ]
+    assert all(result == pytest.approx({"rmse": 6**0.5, "mse": 6.0}) for result in results)
+
+
+def test_a_metric_that_cannot_be_computed_of_every_batch_is_computed_of_the_set():
+    batches = [(torch.zeros(2), torch.tensor([0, 0])), (torch.zeros(1), torch.tensor([1]))]
+    values = _take_in(SetValues({"count": OneClass(), "mse": mse}), *batches)
+    assert values.functions["count"](*batches[0]) is None
+    assert list(values.result()) == ["count", "mse"]
+    assert values.result()["count"] == 5
+
+
+def test_one_that_cannot_be_computed_of_the_set_is_named():
+    with pytest.raises(ConfigError, match="metric 'count' cannot be computed of this set: one class only"):
+        _take_in(SetValues({"count": OneClass()}), (torch.zeros(1), torch.tensor([0]))).result()
+
+
+@pytest.mark.parametrize("value", [torch.ones(3), {"a": 1.0}, "text"])
+def test_one_that_is_not_one_number_is_named(value):
+    metric = OneClass()
+    metric.compute = lambda: value
+    with pytest.raises(ConfigError, match="metric 'many' has to be one number"):
+        _take_in(SetValues({"many": metric}), (torch.zeros(1), torch.tensor([0]))).result()
+
+
+def test_a_pass_continues_from_its_state():
+    batches = [(torch.rand(3, 4), torch.tensor([0, 1, 2])), (torch.rand(2, 4), torch.tensor([0, 3]))]
+    metrics = {"macro": macro_accuracy, "size": lambda pred, label: pred.mean()}
+    whole = _take_in(SetValues(metrics), *batches)
+    begun = _take_in(SetValues(metrics), batches[0])
+    resumed = _take_in(SetValues(metrics, state=begun.state_dict()), batches[1])
+    assert resumed.result() == whole.result()
+
+
+def test_validation_and_test_do_not_depend_on_the_batch_size(make_trainer, batches, nca):
+    data = batches(5)[0]
+    split = [[{k: v[i : i + n] for k, v in data.items()} for i in range(0, 5, n)] for n in (1, 2, 5)]
+    found = []
+    for parts in split:
+        network = nca(inference_timesteps=3, fire_rate=1.0)
+        trainer = make_trainer(network, metrics={"rmse": rmse}, optimizer_params={"lr": 0.0})
+        trainer.train(1, [data], parts)
+        found.append((trainer.history[0]["val_rmse"], trainer.predict(parts)[2]["rmse"]))
+    expected = np.sqrt(trainer.history[0]["val_mse"])
+    for numbers in found:
+        assert numbers == pytest.approx((expected, expected), rel=1e-5)
+
+
+def test_a_resume_within_an_epoch_keeps_what_a_metric_has_taken_in(make_trainer, batches, tmp_path, assert_same):
+    data = batches(2, 3, 1)
+
+    def run(folder, num_epochs, stop=None):
+        trainer = make_trainer(save_path=folder, metrics={"rmse": rmse})
+        if stop is not None:
+            trainer.on_stop = trainer._finish_iteration
+
+            def finish(iter_num, epoch):
+                trainer.on_stop(iter_num, epoch)
+                if trainer.global_iter_num == stop:
+                    trainer.stop("enough", now=True)
+
+            trainer._finish_iteration = finish
+        trainer.train(num_epochs, data, resume="auto")
+        return trainer
+
+    whole = run(tmp_path / "whole", 2)
+    run(tmp_path / "parts", 2, stop=4)
+    assert_same(run(tmp_path / "parts", 2).history, whole.history)
