@@ -222,7 +222,7 @@ def _plain(value: Any, where: str) -> Any:
         parts = [_plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
         return parts if isinstance(value, list) else type(value)(parts)
     raise CheckpointError(
-        f"{where} is a {type(value).__name__}, whose type would be lost: a checkpoint holds tensors and plain Python only"
+        f"{where} is a {type(value).__name__}, whose type would be lost: a checkpoint holds tensors and plain Python"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ class RMSE(Metric):
     direction = "lowest"
 
     def __init__(self) -> None:
-        self.reset()
+        self.total, self.count = 0.0, 0
 
     def update(self, pred: Tensor, label: Tensor) -> None:  # type: ignore[override]
         """Take in tensors of one shape."""
@@ -94,7 +94,9 @@ class MacroAccuracy(Metric):
     direction = "highest"
 
     def __init__(self) -> None:
-        self.reset()
+        self.counts: list[int] = []
+        self.right: list[int] = []
+        self.is_finite = True
 
     def update(self, logits: Tensor, label: Tensor) -> None:  # type: ignore[override]
         """Take in (B, K, ...) scores, the largest of which is the answer, and whole numbers from 0 to K - 1."""
@@ -115,9 +117,7 @@ class MacroAccuracy(Metric):
 
     def reset(self) -> None:
         """Forget all answers."""
-        self.counts: list[int] = []
-        self.right: list[int] = []
-        self.is_finite = True
+        self.counts, self.right, self.is_finite = [], [], True
 
 
 _METRICS: dict[Any, type[Metric]] = {rmse: RMSE, macro_accuracy: MacroAccuracy}
@@ -134,12 +134,12 @@ def as_metric(function: Callable[..., Any]) -> Any | None:
     if isinstance(function, functools.partial) and function.func is accuracy:
         is_macro = function.keywords.get("average") == "macro" and not function.args
         return MacroAccuracy() if is_macro else None
-    if function in _METRICS:
+    if isinstance(function, Hashable) and function in _METRICS:
         return _METRICS[function]()
     methods = (getattr(function, name, None) for name in ("update", "compute", "reset"))
     if isinstance(function, type) or not all(map(callable, methods)):
         return None
-    metric = copy.deepcopy(function)
+    metric: Any = copy.deepcopy(function)
     if hasattr(metric, "sync_on_compute"):  # of torchmetrics; the trainer hands every process the whole batch
         metric.sync_on_compute = False
     metric.reset()

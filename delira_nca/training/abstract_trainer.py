@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Si
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import accepted_keywords, is_whole
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
 from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
@@ -67,6 +67,7 @@ class AbstractNetworkTrainer(ABC):
         self.extra: dict[str, Any] = {}
         self.on_requeue: Callable[[], Any] | None = None
         self.run_id = uuid.uuid4().hex
+        self._failure: BaseException | None = None
         self.is_between_steps = True
         self._left_early = False
 
@@ -117,7 +118,7 @@ class AbstractNetworkTrainer(ABC):
             Before the first batch: if there are checkpoints to go on from, but none is sound or fits; or if another
             process trains in the trainer's folder.
         """
-        self.is_between_steps = True
+        self.is_between_steps, self._failure = True, None
         on_requeue = self.on_requeue if self.ranks.is_main else None
         interruption = Interruption(self._stop_for_signal, on_interrupt, on_requeue)
         with self.ranks.training(self), self._claim_folder():
@@ -129,14 +130,15 @@ class AbstractNetworkTrainer(ABC):
             self.ranks.join(self, num_epochs=num_epochs)
             with interruption:
                 try:
-                    self._at_training_begin(num_epochs=num_epochs)
+                    _call(self._at_training_begin, num_epochs=num_epochs)
                     self._run_epochs(num_epochs, datamgr_train, datamgr_valid, val_score_key)
                     interruption.received = self.ranks.first(interruption.received)
                     interruption.conclude()
                 except BaseException as error:
                     self.ranks.failed(error, everywhere=interruption.has_concluded)
+                    self._failure = error
                     self._at_exception(error)
-                    self._at_training_end(exception=error)
+                    _call(self._at_training_end, exception=error)
                     raise
             return self._at_training_end()
 
@@ -145,14 +147,15 @@ class AbstractNetworkTrainer(ABC):
         for epoch in range(self.start_epoch, num_epochs + 1):
             self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
             with closing(self._batches_left(train, epoch)) as batches:  # an error leaves no batch under way
-                metrics = dict(self._train_single_epoch(batches, epoch))
+                returned = self._train_single_epoch(batches, epoch)
+            metrics = dict(self._values_of_epoch() if returned is None else returned)
             if self._left_early:
                 return
             validated = self._validates and epoch % self.val_freq == 0
             if validated:
                 with closing(self._batches_of_validation(valid, epoch)) as batches:
-                    measured = self._validate_single_epoch(batches, epoch)
-                metrics |= {f"val_{name}": value for name, value in measured.items()}
+                    measured = self._validate_single_epoch(batches, epoch) or {}
+                metrics |= {f"val_{name.removeprefix('val_')}": value for name, value in measured.items()}
             is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
             self._at_epoch_end(metrics, val_score_key, epoch, is_best)
             self.ranks.agree(self)
@@ -207,7 +210,7 @@ class AbstractNetworkTrainer(ABC):
         val_freq = self.val_freq if val_freq is None else val_freq
         if not is_whole(val_freq) or val_freq < 1:
             raise ConfigError(f"val_freq is a number of epochs of at least 1, not {val_freq!r}")
-        self.val_freq = val_freq
+        self.val_freq = int(val_freq)
         requested, self._validates = BestScore(key, mode), valid is not None
         if key is not None:
             if (names := self.score_names()) is not None:
@@ -239,8 +242,12 @@ class AbstractNetworkTrainer(ABC):
         """Set the trainer up: called once, by the subclass's constructor."""
 
     @abstractmethod
-    def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float]:
-        """Train one epoch, and return the means of its losses and metrics."""
+    def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float] | None:
+        """Train one epoch, and return the means of its losses and metrics; None for those that the trainer has."""
+
+    def _values_of_epoch(self) -> Mapping[str, float]:
+        """Values of an epoch whose routine returned None."""
+        return {}
 
     @abstractmethod
     def predict(self, batchgen: Iterable[Mapping[str, Any]], batch_size: int | None = None) -> Any:
@@ -304,6 +311,8 @@ class AbstractNetworkTrainer(ABC):
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
     ) -> None:
         """Write the epoch into the history, dispatch ``at_epoch_end``, and then ``at_checkpoint``."""
+        if "epoch" in metrics_val:
+            raise ConfigError("'epoch' is the name of the number of the epoch in the history: rename that value")
         self.metrics_val = dict(metrics_val)
         self.history.append({"epoch": epoch, **self.metrics_val})
         self.start_epoch, self.iteration = epoch + 1, 0
@@ -317,6 +326,7 @@ class AbstractNetworkTrainer(ABC):
 
     def _at_training_end(self, *, exception: BaseException | None = None) -> Any:
         """Dispatch ``at_training_end`` to everyone, and return the best network."""
+        exception = self._failure if exception is None else exception
         errors = self._callbacks.call_all("at_training_end", self, {"exception": exception})
         if exception is not None:
             return None
@@ -417,9 +427,12 @@ class AbstractNetworkTrainer(ABC):
         return self._fold
 
     @fold.setter
-    def fold(self, fold: int) -> None:
+    def fold(self, fold: int | str) -> None:
+        if isinstance(fold, str) and fold.isdecimal():  # delira names folds "0", "1", ...
+            fold = int(fold)
         if not is_whole(fold):
             raise TypeError(f"fold is a whole number, not {fold!r}")
+        fold = int(fold)
         if fold < 0:
             raise ConfigError(f"fold is at least 0, not {fold}")
         self._fold = fold
@@ -430,3 +443,8 @@ class AbstractNetworkTrainer(ABC):
         width = max(map(len, HOOKS))
         lines += [f"  {hook:{width}}  {', '.join(self._callbacks.names_at(hook)) or '-'}" for hook in HOOKS]
         return "\n".join(lines)
+
+
+def _call(hook: Callable[..., Any], **keywords: Any) -> Any:
+    """Call a hook of a trainer, which may take fewer arguments where a subclass overrides it."""
+    return hook(**accepted_keywords(getattr(hook, "__func__", hook), keywords))

@@ -50,7 +50,7 @@ def check_batch(batch: Any, where: str) -> None:
             "...}. Let the dataset give dicts, or give a torch DataLoader a collate_fn that returns one"
         )
     for name in ("data", *batch):
-        value = batch.get(name)
+        value: Any = batch.get(name)
         if hasattr(value, "shape"):
             if len(value.shape) and not len(value):
                 raise ConfigError(f"{where} holds no sample: {name!r} has the shape {tuple(value.shape)}")

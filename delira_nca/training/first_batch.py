@@ -148,7 +148,7 @@ class _Broadcasts(TorchFunctionMode):
         if len(shapes) < 2 or len(set(shapes)) < 2:
             return False
         try:
-            joined = torch.broadcast_shapes(*shapes)
+            joined = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
         except RuntimeError:
             return False
         size, sizes = torch.Size(joined).numel(), [torch.Size(shape).numel() for shape in shapes]

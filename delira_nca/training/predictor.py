@@ -58,6 +58,8 @@ def as_arrays(prediction: Any) -> Any:
     if isinstance(prediction, Mapping):
         return {key: as_arrays(part) for key, part in prediction.items()}
     if isinstance(prediction, (tuple, list)):
+        if len(prediction) == 1:  # delira's closures return a list of predictions
+            return as_arrays(prediction[0])
         return {str(number): as_arrays(part) for number, part in enumerate(prediction)}
     if dataclasses.is_dataclass(prediction):
         return {field.name: as_arrays(getattr(prediction, field.name)) for field in dataclasses.fields(prediction)}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import accepted_keywords, is_whole
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
@@ -125,11 +125,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         refuse_unknown_keywords(type(self).__name__, kwargs, _argument_names(type(self)))
         self._check(network, criterions, metrics, metric_keys, save_freq, start_epoch)
         super().__init__(fold, callbacks)
-        self.save_path, self.save_freq = save_path, save_freq
+        self.save_path, self.save_freq = save_path, int(save_freq)
         self.criterions, self.metrics = dict(criterions or {}), dict(metrics or {})
         self.metric_keys, self.loss_terms = dict(metric_keys or {}), dict[str, LossTerm]()
-        self.start_epoch, self.val_freq, self.seed = start_epoch, val_freq, seed
         derive_seed(seed)
+        self.start_epoch, self.val_freq, self.seed = int(start_epoch), val_freq, int(seed)
         self._device_argument = device
         self._best_weights: dict[str, Tensor] | None = None
         self.current_batch: Mapping[str, Any] = {}
@@ -277,10 +277,13 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         is_base = type(self)._closure is PyTorchNetworkTrainer._closure
         return not is_base or type(self.network).closure is not AbstractPyTorchNetwork.closure
 
-    def _closure(
+    def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
+        """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
+        return self._call_closure(data_dict, iter_num, train=train)
+
+    def _call_closure(
         self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool, partial: bool = False
     ) -> tuple[dict[str, Any], Any]:
-        """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
         keys = ("train", self.global_iter_num) if train else ("valid", iter_num)
         terms = {"terms": self.loss_terms} if train and self.loss_terms else {}
         criterions, metrics = self.criterions, self._measuring
@@ -288,6 +291,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             criterions = checked(criterions, self.metric_keys, what="criterion", differentiated=train)
             metrics = checked(metrics, self.metric_keys, what="metric")
         options: dict[str, Any] = {"partial": True} if partial else {**self.ranks.closure_options(), **terms}
+        options |= {"fold": self.fold, "batch_nr": self.global_iter_num if train else iter_num}
+        options |= {"keys": self.metric_keys, "precision": self.precision}
+        options |= {"seed": derive_seed(self.seed, "rollout", *keys)}
         with isolated_rng(derive_seed(self.seed, "closure", *keys, *self.ranks.stream)), self.ranks.working():
             measured, losses, prediction = self.network.closure(
                 self.network,
@@ -295,26 +301,31 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 self.optimizers if train else {},
                 criterions,
                 metrics,
-                self.fold,
-                self.global_iter_num if train else iter_num,
-                keys=self.metric_keys,
-                precision=self.precision,
-                seed=derive_seed(self.seed, "rollout", *keys),
-                **options,
+                **accepted_keywords(self.network.closure, options),
             )
         if is_first:
             self._checked.add(train)
         return {name: v for name, v in {**measured, **losses}.items() if v is not None}, prediction
 
+    def _values_of_epoch(self) -> dict[str, float]:
+        """Means over the epoch, for a routine of the user's own that returns none."""
+        return self._means.result()
+
     def predict(
-        self, batchgen: Iterable[Mapping[str, Any]], batch_size: int | None = None, *, share: bool = False
+        self,
+        batchgen: Iterable[Mapping[str, Any]],
+        batch_size: int | None = None,
+        *,
+        share: bool = False,
+        batchsize: int | None = None,
     ) -> tuple[Any, list[Any], dict[str, float]]:
         """Predict all batches of a generator.
 
         Parameters
         ----------
         batchgen : batches.
-        batch_size : group the samples by so many; the last group holds what is left.
+        batch_size : number of samples of a batch, instead of that of ``batchgen``; the last batch holds the rest.
+        batchsize : other name of ``batch_size``, as in delira.
         share : whether all processes of a training over several call this, each predicts a part of each batch, and all
             get the whole. Otherwise each predicts what it is given.
 
@@ -325,6 +336,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             network has several outputs; a list of the labels of each batch, as dicts where ``metric_keys`` wires
             entries of other names; and metrics and losses of all samples, those whose arguments are there.
         """
+        batch_size = batchsize if batch_size is None else batch_size
 
         def evaluate(batch: Mapping[str, Any], number: int) -> tuple[dict[str, Any], Any]:
             data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
@@ -339,7 +351,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                         seed = derive_seed(self.seed, "rollout", *keys)
                         values, prediction = {}, self.network.forward_batch(data_dict, seed=seed)[0]
             else:
-                values, prediction = self._closure(data_dict, number, train=False, partial=True)
+                values, prediction = self._call_closure(data_dict, number, train=False, partial=True)
             return values, as_arrays(prediction)
 
         ranks = self.ranks if share else ALONE

@@ -58,7 +58,7 @@ class SetValues:
         self._ranks, self._means = ranks, SampleMean(state)
         given = dict(metrics or {})
         self._whole = {name: metric for name, f in given.items() if (metric := as_metric(f)) is not None}
-        self._batch = {name: as_metric(given[name]) for name in self._whole}
+        self._batch: dict[str, Any] = {name: as_metric(given[name]) for name in self._whole}
         for name, saved in (state or {}).get("metrics", {}).items():
             if name in self._whole:
                 load_metric_state(self._whole[name], saved)

@@ -27,8 +27,8 @@ class NaNGuard(GradientCallback):
 
     It looks at the input (``data`` of the batch, as the network gets it) and at every gradient before an optimizer's
     step, at the losses, metrics and states (``output_image`` of the prediction) of every iteration, and at the values
-    of every epoch. Whatever the policy, an optimizer never steps on an input or a gradient that is not finite. Register it first, so that it is
-    called before what changes gradients, pools and averages, and before what saves.
+    of every epoch. Whatever the policy, an optimizer never steps on an input or a gradient that is not finite. Register
+    it first, so that it is called before what changes gradients, pools and averages, and before what saves.
 
     Parameters
     ----------
