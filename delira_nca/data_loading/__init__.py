@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from delira_nca.data_loading.background import BackgroundProc, SharedQ
     from delira_nca.data_loading.cached import BaseCacheDataset, BaseExtendCacheDataset, CachedDataset
     from delira_nca.data_loading.concat import ConcatDataset
-    from delira_nca.data_loading.data_manager import BatchGenerator, DataManager
+    from delira_nca.data_loading.data_manager import BaseDataManager, BatchGenerator, DataManager
     from delira_nca.data_loading.dataset import (
         AbstractDataset,
         DictDataset,
@@ -48,6 +48,7 @@ __all__ = [
     "AbstractDataset",
     "AbstractSampler",
     "BackgroundProc",
+    "BaseDataManager",
     "BaseCacheDataset",
     "BaseExtendCacheDataset",
     "BaseLazyDataset",
@@ -92,7 +93,7 @@ _HOMES = {
     "background": ("BackgroundProc", "SharedQ"),
     "cached": ("BaseCacheDataset", "BaseExtendCacheDataset", "CachedDataset"),
     "concat": ("ConcatDataset",),
-    "data_manager": ("BatchGenerator", "DataManager"),
+    "data_manager": ("BaseDataManager", "BatchGenerator", "DataManager"),
     "dataset": ("AbstractDataset", "DictDataset", "IterableDataset", "SubsetDataset", "as_dataset", "repeat"),
     "debug": ("DebugDisabled", "DebugEnabled", "debug_mode"),
     "failures": ("BatchError",),

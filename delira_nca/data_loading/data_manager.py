@@ -19,7 +19,7 @@ from delira_nca.errors import ConfigError, require_choice
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BatchGenerator", "DataManager"]
+__all__ = ["BaseDataManager", "BatchGenerator", "DataManager"]
 
 
 class DataManager:
@@ -292,3 +292,7 @@ class BatchGenerator:
     def __iter__(self) -> Iterator[Batch]:
         tasks = self._settings.tasks(self.seed, self.epoch)
         return self._crew.run(itertools.islice(tasks, self.start, None))
+
+
+BaseDataManager = DataManager
+"""Name of the data manager in delira."""

@@ -10,7 +10,7 @@ from delira_nca._lazy import lazy_names
 if TYPE_CHECKING:
     from delira_nca.experiment.comparison import Comparison, RunSummary, compare_runs, summarise
     from delira_nca.experiment.config import RunConfig
-    from delira_nca.experiment.experiments import Experiment, Predictor, TrainedRun
+    from delira_nca.experiment.experiments import BaseExperiment, Experiment, Predictor, PyTorchExperiment, TrainedRun
     from delira_nca.experiment.export_run import export_html
     from delira_nca.experiment.folds import FoldPlan, FoldResult, KFoldResult
     from delira_nca.experiment.growing import QUALITIES, REGIMES, GrowConfig, GrowResult, Regime, grow, resume_growing
@@ -41,6 +41,7 @@ __all__ = [
     "QUALITIES",
     "REGIMES",
     "ArrayStore",
+    "BaseExperiment",
     "BestResult",
     "Comparison",
     "Criterion",
@@ -58,6 +59,7 @@ __all__ = [
     "Parameters",
     "Predictor",
     "ProcessPoolLauncher",
+    "PyTorchExperiment",
     "Range",
     "RayLauncher",
     "Regime",
@@ -95,7 +97,9 @@ _HOMES = {
     "compare_runs": "comparison",
     "summarise": "comparison",
     "RunConfig": "config",
+    "BaseExperiment": "experiments",
     "Experiment": "experiments",
+    "PyTorchExperiment": "experiments",
     "Predictor": "experiments",
     "TrainedRun": "experiments",
     "export_html": "export_run",

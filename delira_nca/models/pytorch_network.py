@@ -49,7 +49,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         -------
         tuple of (prediction, its parts by name)
             A tensor's only part is ``"pred"``; the parts of a dict or a dataclass are its entries, those of a tuple or
-            a list ``"0"``, ``"1"``, ...
+            a list ``"0"``, ``"1"``, ..., of which a single one is ``"pred"`` as well
         """
         prediction = self(entry(batch, "data", "the network"))
         return prediction, parts_of(prediction)
@@ -204,7 +204,8 @@ def parts_of(prediction: Any) -> dict[str, Any]:
         parts = {str(index): part for index, part in enumerate(prediction)}
     elif dataclasses.is_dataclass(prediction):
         parts = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
-    return {**parts, "pred": parts.get("pred", prediction)}
+    only = parts.get("0") if len(parts) == 1 else None
+    return {**parts, "pred": parts.get("pred", prediction if only is None else only)}
 
 
 def _detach(value: Any) -> Any:

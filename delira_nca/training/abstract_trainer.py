@@ -121,13 +121,14 @@ class AbstractNetworkTrainer(ABC):
         self.is_between_steps, self._failure = True, None
         on_requeue = self.on_requeue if self.ranks.is_main else None
         interruption = Interruption(self._stop_for_signal, on_interrupt, on_requeue)
+        self._callbacks.begin_run(self.run_id, has_begun=self.global_iter_num > 0 and resume == "never")
         with self.ranks.training(self), self._claim_folder():
             self._resume(resume)
             self._check_train_arguments(
                 num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq
             )
-            self._callbacks.begin_run(self.run_id, has_begun=self.global_iter_num > 0)
             self.ranks.join(self, num_epochs=num_epochs)
+            self._callbacks.rename_run(self.run_id)
             with interruption:
                 try:
                     _call(self._at_training_begin, num_epochs=num_epochs)

@@ -132,6 +132,12 @@ class CallbackTable:
             if hasattr(callback, "load_state_dict"):
                 bind_run(callback, run_id, has_begun=has_begun)
 
+    def rename_run(self, run_id: str) -> None:
+        """Give the run that the callbacks serve another identifier: that of the main process of several."""
+        for _, callback in self._keyed():
+            if (bound := vars(callback).get("_bound_run")) is not None:
+                callback._bound_run = (run_id, bound[1])
+
     def state_dict(self) -> dict[str, Any]:
         """State of every callback that has one."""
         return {key: state for key, callback in self._keyed() if (state := callback.state_dict())}

@@ -343,7 +343,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             self._measuring = measured.functions
             if self._has_own_closure:
                 if any(key in data_dict for key in targets):
-                    values, prediction = self._closure(data_dict, number, train=False)
+                    measured_here, prediction = self._closure(data_dict, number, train=False)
+                    values = {name.removeprefix("val_"): value for name, value in measured_here.items()}
                 else:
                     keys = ("valid", number)
                     rng = isolated_rng(derive_seed(self.seed, "closure", *keys))

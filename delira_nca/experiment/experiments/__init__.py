@@ -6,14 +6,16 @@ from delira_nca._lazy import lazy_names
 
 if TYPE_CHECKING:
     from delira_nca.experiment.experiments.evaluate import Predictor
-    from delira_nca.experiment.experiments.experiment import Experiment
+    from delira_nca.experiment.experiments.experiment import BaseExperiment, Experiment, PyTorchExperiment
     from delira_nca.experiment.experiments.trained_run import TrainedRun
 
-__all__ = ["Experiment", "Predictor", "TrainedRun"]
+__all__ = ["BaseExperiment", "Experiment", "Predictor", "PyTorchExperiment", "TrainedRun"]
 
 _HOMES = {
     "Predictor": "evaluate",
+    "BaseExperiment": "experiment",
     "Experiment": "experiment",
+    "PyTorchExperiment": "experiment",
     "TrainedRun": "trained_run",
 }
 

@@ -38,7 +38,7 @@ from delira_nca.training.scores import higher_is_better
 if TYPE_CHECKING:
     from delira_nca.experiment.folds.result import KFoldResult
 
-__all__ = ["Experiment"]
+__all__ = ["BaseExperiment", "Experiment", "PyTorchExperiment"]
 
 _OWN = ("num_epochs", "batch_size")
 """Training parameters that are not the trainer's."""
@@ -456,3 +456,7 @@ class Experiment:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.model_cls.__name__}, {self.config.flat()})"
+
+
+BaseExperiment = PyTorchExperiment = Experiment
+"""Names of the experiment in delira."""
