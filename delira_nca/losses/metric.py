@@ -16,7 +16,7 @@ from delira_nca.losses.checks import class_labels, same_shape
 from delira_nca.losses.depth import rmse
 from delira_nca.losses.scores import accuracy, macro_accuracy
 
-__all__ = ["RMSE", "MacroAccuracy", "Metric", "as_metric", "load_metric_state", "metric_state"]
+__all__ = ["RMSE", "MacroAccuracy", "Metric", "as_metric", "is_metric", "load_metric_state", "metric_state"]
 
 
 class Metric(ABC):
@@ -136,14 +136,25 @@ def as_metric(function: Callable[..., Any]) -> Any | None:
         return MacroAccuracy() if is_macro else None
     if isinstance(function, Hashable) and function in _METRICS:
         return _METRICS[function]()
-    methods = (getattr(function, name, None) for name in ("update", "compute", "reset"))
-    if isinstance(function, type) or not all(map(callable, methods)):
+    if not is_metric(function):
         return None
     metric: Any = copy.deepcopy(function)
     if hasattr(metric, "sync_on_compute"):  # of torchmetrics; the trainer hands every process the whole batch
         metric.sync_on_compute = False
     metric.reset()
     return metric
+
+
+def is_metric(value: Any) -> bool:
+    """Whether an object has ``update``, ``compute`` and ``reset``.
+
+    Examples
+    --------
+    >>> is_metric(RMSE()), is_metric(RMSE), is_metric(rmse)
+    (True, False, False)
+    """
+    methods = (getattr(value, name, None) for name in ("update", "compute", "reset"))
+    return not isinstance(value, type) and all(map(callable, methods))
 
 
 def metric_state(metric: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from delira_nca.io.manifest import Manifest
 from delira_nca.io.network import describe_network
 from delira_nca.io.resume import ResumePlan, plan_resume
 from delira_nca.io.run_lock import RunLock
+from delira_nca.losses.metric import is_metric
 from delira_nca.models.loss_terms import LossTerm
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
@@ -162,7 +163,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             raise ConfigError(f"network is a module with closure and prepare_batch, not {type(network).__name__}")
         for what, given in (("criterion", criterions), ("metric", metrics)):
             for name, function in (given or {}).items():
-                if not callable(function):
+                if not callable(function) and not (what == "metric" and is_metric(function)):
                     raise ConfigError(f"{what} {name!r} is called with tensors, but {function!r} cannot be called")
         check_value_names(criterions or {}, metrics or {})
         if not criterions and getattr(network, "loss_names", None) is None:

@@ -90,7 +90,9 @@ def test_data_that_are_none_are_refused(plain_trainer, train, valid, name):
         plain_trainer().train(1, train, valid)
 
 
-@pytest.mark.parametrize(("fold", "error"), [(-1, ConfigError), ("first", TypeError), (1.0, TypeError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("fold", "error"), [(-1, ConfigError), ("first", TypeError), (1.0, TypeError), (True, TypeError)]
+)
 def test_a_fold_that_is_none_is_refused_at_once_and_later(plain_trainer, fold, error):
     with pytest.raises(error, match="fold"):
         plain_trainer(fold=fold)

@@ -59,3 +59,8 @@ def test_a_function_that_gives_no_optimizers_is_refused(network, made):
 def test_a_network_without_anything_to_train_is_refused(network):
     with pytest.raises(ConfigError, match="empty parameter list"):
         make_optimizers(network.requires_grad_(False), create_optims_default_pytorch, torch.optim.SGD, {"lr": 1.0})
+
+
+def test_an_optimizer_that_computes_the_loss_within_its_step_is_refused_by_name(make_trainer):
+    with pytest.raises(ConfigError, match="optimizer 'default' is a LBFGS, whose step computes the loss several times"):
+        make_trainer(optimizer_cls=torch.optim.LBFGS)

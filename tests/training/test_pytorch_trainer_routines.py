@@ -6,6 +6,7 @@ import torch
 
 from delira_nca.errors import ConfigError, ScoreKeyError
 from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import GradientClipping, LambdaCallback, LRSchedulerCallback
@@ -252,3 +253,41 @@ def test_the_first_epoch_may_have_another_number(make_trainer, batches):
     trainer = make_trainer(start_epoch=4)
     trainer.train(5, batches(2))
     assert [entry["epoch"] for entry in trainer.history] == [4, 5]
+
+
+# Gradients that wait --------------------------------------------------------------------------------------------------
+
+
+def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, tmp_path, assert_same):
+    class Accumulates(BasicNCAModel):
+        @staticmethod
+        def closure(model, data_dict, optimizers, criterions, metrics, fold=0, batch_nr=0, *, seed=0, **kwargs):
+            with torch.set_grad_enabled(bool(optimizers)):
+                prediction, parts = model.forward_batch(data_dict, seed=seed, train=bool(optimizers))
+                loss = mse(parts["pred"], data_dict["label"])
+            if optimizers:
+                (loss / 2).backward()
+                if batch_nr % 2:
+                    optimizers["default"].step()
+                    optimizers["default"].zero_grad()
+            return {}, {"loss": loss.detach()}, prediction.detach()
+
+    def run(folder, stop=None):
+        network = nca()
+        network.__class__ = Accumulates
+        trainer = PyTorchNetworkTrainer(network, folder, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2})
+        done = trainer._finish_iteration
+
+        def finish(iter_num, epoch):
+            done(iter_num, epoch)
+            if trainer.global_iter_num == stop:
+                trainer.stop("enough", now=True)
+
+        trainer._finish_iteration = finish
+        trainer.train(2, batches(2, 2, 2), resume="auto")
+        return trainer
+
+    whole = run(tmp_path / "whole").network.state_dict()
+    for stop in (1, 2, 3, 4, 5):
+        run(tmp_path / str(stop), stop)
+        assert_same(run(tmp_path / str(stop)).network.state_dict(), whole)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError
+from delira_nca.losses.metric import is_metric
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.wiring import evaluate
 from delira_nca.seeding import derive_seed, isolated_rng
@@ -45,7 +46,7 @@ class Predictor:
         seed: int = 0,
     ) -> None:
         for name, function in (metrics or {}).items():
-            if not callable(function):
+            if not callable(function) and not is_metric(function):
                 raise ConfigError(f"metric {name!r} is called with tensors, but {function!r} cannot be called")
         self.network, self.metrics, self.seed = network, dict(metrics or {}), seed
         self.values = SetValues(self.metrics)

@@ -72,7 +72,7 @@ def pool_trainer(folder, *callbacks):
             GradientClipping(0.5),
             LRSchedulerCallback(torch.optim.lr_scheduler.ReduceLROnPlateau, {"patience": 0}, monitor_key="val_mse"),
             WeightAverage(0.9),
-            EarlyStopping("val_mse", patience=1),
+            EarlyStopping("val_mse", patience=2),
             *callbacks,
         ],
     )
