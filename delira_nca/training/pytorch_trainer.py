@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path as FilePath
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from delira_nca.checks import accepted_keywords, is_whole
-from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
+from delira_nca.errors import CheckpointError, ConfigError, NonFiniteError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
 from delira_nca.io.manifest import Manifest
@@ -400,12 +401,26 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         """The network as it was in the best epoch, a copy; the network itself where no score decides.
 
         The trainer's own network keeps the weights of the last epoch, so that training can go on from there.
+
+        Raises
+        ------
+        NonFiniteError
+            If a weight is NaN or infinite.
         """
         if self._best_weights is None or self.best.score is None:
-            return self.network.eval()
-        best = copy.deepcopy(self.network)
-        best.load_state_dict(self._best_weights)
-        return best.eval()
+            network = self.network
+        else:
+            network = copy.deepcopy(self.network)
+            network.load_state_dict(self._best_weights)
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                since = next((row["epoch"] for row in self.history if not _is_finite(row)), None)
+                when = "" if since is None else f"; the values of epoch {since} were the first that were not finite"
+                raise NonFiniteError(
+                    f"the trained network is not finite: {name}{when}. NaNGuard stops such a training, leaves the step "
+                    "out, or goes back"
+                )
+        return network.eval()
 
     # State --------------------------------------------------------------------------------------------------------
 
@@ -553,6 +568,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             f"  metrics            {', '.join(self.metrics) or '-'}",
         ]
         return "\n".join(lines)
+
+
+def _is_finite(row: Mapping[str, Any]) -> bool:
+    return all(math.isfinite(value) for value in row.values() if isinstance(value, (int, float)))
 
 
 def _argument_names(trainer_cls: type[PyTorchNetworkTrainer]) -> set[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, ScoreKeyError
+from delira_nca.errors import ConfigError, NonFiniteError, ScoreKeyError
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
@@ -291,3 +291,26 @@ def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, t
     for stop in (1, 2, 3, 4, 5):
         run(tmp_path / str(stop), stop)
         assert_same(run(tmp_path / str(stop)).network.state_dict(), whole)
+
+
+# Networks that are not finite -----------------------------------------------------------------------------------------
+
+
+def test_a_network_that_is_not_finite_is_not_returned(make_trainer, batches):
+    data = batches(2, 2)
+    data[1]["label"][0, 0, 0, 0] = np.nan
+    with pytest.raises(NonFiniteError, match=r"not finite: rule.* the values of epoch 1 were the first .*NaNGuard"):
+        make_trainer().train(2, data)
+
+
+def test_the_best_network_from_before_is_returned(make_trainer, batches):
+    good, bad = batches(2), batches(2)
+    bad[0]["label"][0, 0, 0, 0] = np.nan
+    epochs = iter([good, good, bad, bad])
+
+    class Source:
+        def get_batchgen(self, epoch):
+            return next(epochs)
+
+    network = make_trainer().train(4, Source(), good, "mse", "lowest")
+    assert all(tensor.isfinite().all() for tensor in network.state_dict().values())

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from delira_nca.data_loading import DataManager, DictDataset
-from delira_nca.losses import mse, overflow
+from delira_nca.losses import mse, overflow, rmse
 from delira_nca.models import BasicNCAModel, make_seed, presets
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
@@ -65,7 +65,7 @@ def pool_trainer(folder, *callbacks):
         {"mse": mse},
         torch.optim.Adam,
         {"lr": 1e-2},
-        metrics={"ratio": WholeBatch(ratio), "count": WholeBatch(count)},
+        metrics={"ratio": WholeBatch(ratio), "count": WholeBatch(count), "rmse": rmse},
         callbacks=[
             NaNGuard(),
             PoolUpdate(pool, explode_above=1.2),
