@@ -162,6 +162,13 @@ class PoolUpdate(AbstractCallback):
         """Let each process hold a part of the pool."""
         self.pool.divide(ranks)
 
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Warn of a pool that another callback has drawn from before this run."""
+        if self.pool.num_draws and not getattr(trainer, "global_iter_num", 0):
+            _LOGGER.warning(
+                "the pool was drawn from %d times before this run, which begins with its states", self.pool.num_draws
+            )
+
     def at_iter_begin(
         self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], global_iter_num: int = 0, **event: Any
     ) -> Returned:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from delira_nca.models.pytorch_network import declared_loss_names
+from delira_nca.models.tasks.task import Metrics
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 
@@ -24,19 +25,24 @@ class NCALabRun(PyTorchNetworkTrainer):
     ----------
     step : called once per iteration of training.
     writer : handed to the step.
+    network : to train; its ``metrics`` measure validations.
     *args, **kwargs : those of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
     """
 
-    def __init__(self, *args: Any, step: TrainStep, writer: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.step, self.writer = step, writer
+    def __init__(self, network: Any, *args: Any, step: TrainStep, writer: Any = None, **kwargs: Any) -> None:
+        own = getattr(network, "metrics", None)
+        # a method measures batch by batch, functions by name measure the whole set
+        functions: dict[str, Any] = {"metrics": dict(own)} if isinstance(own, Metrics) else {}
+        super().__init__(network, *args, **functions, **kwargs)
+        self.step, self.writer, self.measure = step, writer, None if functions else own
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Take the step of training, or predict and measure."""
         if not train:
             values, prediction = super()._closure(data_dict, iter_num, train=False)
-            measure = getattr(self.network, "metrics", None)
-            return values if measure is None else {**values, **measure(prediction, data_dict["label"])}, prediction
+            if self.measure is not None:
+                values = {**values, **self.measure(prediction, data_dict["label"])}
+            return values, prediction
         self._memory_check(self.network, data_dict, self.precision)
         seed = derive_seed(self.seed, "closure", "train", self.global_iter_num, *self.ranks.stream)
         with isolated_rng(seed), self.ranks.working():

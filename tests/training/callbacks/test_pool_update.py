@@ -282,3 +282,11 @@ def test_seeds_and_damage_come_every_so_many_iterations():
 def test_intervals_below_one_are_refused(name):
     with pytest.raises(ConfigError, match=f"{name} is a number of iterations of at least 1, not 0"):
         PoolUpdate(SamplePool(torch.ones(4, 5, 5), 8), **{name: 0})
+
+
+def test_a_pool_that_was_used_before_is_warned_of(make_trainer, batches, caplog):
+    pool = SamplePool(torch.ones(8, 6, 6), 6)
+    for count in (0, 2):
+        caplog.clear()
+        make_trainer(callbacks=[PoolUpdate(pool)]).train(1, batches(3, 3))
+        assert (f"the pool was drawn from {count} times before this run" in caplog.text) == bool(count)

@@ -13,11 +13,12 @@ from delira_nca.errors import ConfigError, ScoreKeyError, ShapeError, UnknownNam
 from delira_nca.io.checkpoint import load_checkpoint
 from delira_nca.losses import dice_score
 from delira_nca.models import BasicNCAModel, CascadeNCA, PyramidNCA, make_seed, presets
-from delira_nca.models.tasks import BinarySegmentationNCAModel
+from delira_nca.models.tasks import BinarySegmentationNCAModel, ClassificationNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import AbstractCallback, ActivityLoss
 from delira_nca.training.ncalab import BasicNCATrainer, EarlyStopping, Pool, TrainingHistory, TrainingStatus
 from delira_nca.training.ncalab.pairs import PairBatches
+from delira_nca.training.ncalab.run import NCALabRun
 
 
 class Rates(AbstractCallback):
@@ -436,3 +437,15 @@ def test_images_that_cannot_be_trained_on_are_refused_before_a_step(wrapped):
     with pytest.raises(ConfigError, match=r"labels run from 255\.0 to 255\.0, but a mask has 0 outside and 1 inside"):
         BasicNCATrainer(nca, None, max_epochs=1).train(masks)
     assert all(torch.equal(value, before[name]) for name, value in nca.state_dict().items())
+
+
+def test_a_metric_of_a_set_does_not_depend_on_the_batch_size():
+    found = []
+    for size in (1, 3, 6):
+        torch.manual_seed(0)
+        nca = ClassificationNCAModel(num_image_channels=1, num_hidden_channels=4, num_classes=3)
+        images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        labels = torch.tensor([0, 0, 1, 2, 2, 2])
+        batches = [{"data": images[i : i + size], "label": labels[i : i + size]} for i in range(0, 6, size)]
+        found.append(NCALabRun(nca, None, step=lambda *arguments: None).evaluate(batches)["accuracy_macro"])
+    assert found == pytest.approx([found[0]] * 3)
