@@ -32,9 +32,10 @@ class NCALabRun(PyTorchNetworkTrainer):
     def __init__(self, network: Any, *args: Any, step: TrainStep, writer: Any = None, **kwargs: Any) -> None:
         own = getattr(network, "metrics", None)
         # a method measures batch by batch, functions by name measure the whole set
-        functions: dict[str, Any] = {"metrics": dict(own)} if isinstance(own, Metrics) else {}
-        super().__init__(network, *args, **functions, **kwargs)
-        self.step, self.writer, self.measure = step, writer, None if functions else own
+        if isinstance(own, Metrics):
+            kwargs["metrics"], own = dict(own), None
+        super().__init__(network, *args, **kwargs)
+        self.step, self.writer, self.measure = step, writer, own
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Take the step of training, or predict and measure."""
