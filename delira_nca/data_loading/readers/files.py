@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ __all__ = [
     "PICTURES",
     "count_non_finite",
     "describe_file",
+    "find_file",
+    "normal_name",
     "read_array",
     "read_image",
     "read_label",
@@ -53,6 +56,25 @@ def split_ending(name: str) -> tuple[str, str]:
     """
     ending = ".nii.gz" if name.lower().endswith(".nii.gz") else os.path.splitext(name)[1]
     return name[: len(name) - len(ending)], ending.lower()
+
+
+def normal_name(name: str) -> str:
+    """Name in composed Unicode (NFC); some file systems and archives decompose accents.
+
+    Examples
+    --------
+    >>> len("gro\u0308\u00dfe"), len(normal_name("gro\u0308\u00dfe"))
+    (6, 5)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def find_file(path: Path) -> Path:
+    """File at a path, or the one in its folder whose name differs in composed or decomposed accents only."""
+    if path.exists() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    same = (other for other in path.parent.iterdir() if normal_name(other.name) == normal_name(path.name))
+    return next(same, path)
 
 
 def read_array(path: PathLike, key: str | None = None) -> npt.NDArray[Any]:
@@ -118,7 +140,8 @@ def read_image(path: PathLike, channel_axis: int | None = None, key: str | None 
             channel_axis = -1 if array.ndim > 3 else None
     if array.dtype.kind not in "biuf" or array.ndim > 4:
         raise ShapeError(f"{os.fspath(path)!r} holds no image, but {array.dtype} of shape {array.shape}")
-    values: npt.NDArray[np.float32] = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `CaseDataset.check` names
+        values: npt.NDArray[np.float32] = array.astype(np.float32)
     if largest > 1:
         values = np.maximum(values / np.float32(largest), -1)  # the lowest signed value has no positive counterpart
     if channel_axis is None:

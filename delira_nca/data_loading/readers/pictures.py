@@ -143,9 +143,7 @@ def _require_exact(opened: Image, file: str, as_colours: bool) -> int:
     bits = _tag(opened, _BITS, (1,))[0]
     samples, known = _tag(opened, _SAMPLES, 1), len(opened.getbands())
     if samples != known:
-        raise ConfigError(
-            f"{file!r} has {samples} values in each pixel, of which Pillow reads {known}: save it as .npy"
-        )
+        raise ConfigError(f"{file!r} has {samples} values in a pixel, of which Pillow reads {known}: save it as .npy")
     if _tag(opened, _ORIENTATION, 1) > 4:  # Pillow takes rows for columns where these are not compressed
         raise ConfigError(f"{file!r} is stored on its side (orientation tag): save it upright")
     is_inverted = _tag(opened, _PHOTOMETRIC, 1) == 0

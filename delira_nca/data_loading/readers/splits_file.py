@@ -14,8 +14,10 @@ import numpy as np
 
 from delira_nca.data_loading.batches import Indices, IndicesLike, as_indices
 from delira_nca.data_loading.dataset import AbstractDataset
-from delira_nca.data_loading.readers.cases import shown
-from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
+from delira_nca.data_loading.readers.cases import load_json, shown
+from delira_nca.data_loading.readers.files import normal_name
+from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.io.paths import absolute
 
 __all__ = ["names_of", "read_splits", "write_splits"]
 
@@ -40,7 +42,7 @@ def names_of(dataset: AbstractDataset) -> tuple[str, ...]:
         names = tuple(map(str, dataset.column("name")))
     except UnknownNameError:
         names = tuple(dataset.name_of(number) for number in range(len(dataset)))
-    if double := _doubled(names):
+    if double := _doubled([normal_name(name) for name in names]):
         raise ConfigError(f"splits go by names, and several samples of the dataset are called {shown(double)}")
     return names
 
@@ -52,6 +54,7 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
     ----------
     path : of the file.
     dataset : whose samples the file names; see :func:`names_of`. Samples that a fold does not name are left out of it.
+        Composed and decomposed accents are the same.
 
     Returns
     -------
@@ -66,12 +69,13 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
     ConfigError
         If the file has another form, a part is empty, or a case is in a part twice or in both.
     """
-    content, names = _read(Path(path)), names_of(dataset)
-    numbers = {name: number for number, name in enumerate(names)}
+    path = absolute(path)
+    numbers = {normal_name(name): number for number, name in enumerate(names_of(dataset))}
+    content = _read(path)
     folds = []
     for fold, parts in enumerate(content):
         where = f"fold {fold} of {os.fspath(path)!r}"
-        _check_fold(parts, where, numbers)
+        parts = _checked_fold(parts, where, numbers)
         both = sorted(set(parts["train"]) & set(parts["val"]))
         if both:
             raise ConfigError(f"{where}: in training and held out as well: {shown(both)}")
@@ -115,7 +119,7 @@ def write_splits(
         if both := sorted(set(train) & set(val)):
             raise ConfigError(f"fold {fold}: in training and held out as well: {shown(names[i] for i in both)}")
         lines.append("  " + json.dumps({"train": [names[i] for i in train], "val": [names[i] for i in val]}))
-    path = Path(path)
+    path = absolute(path)
     text = "[\n" + ",\n".join(lines) + "\n]\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -128,25 +132,23 @@ def write_splits(
 
 
 def _read(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MissingFileError(f"there is no file {os.fspath(path)!r} with folds") from error
-    except ValueError as error:
-        raise MissingFileError(f"{os.fspath(path)!r} is no JSON: {error}") from error
+    content = load_json(path, "which holds folds")
     if not isinstance(content, list) or not content:
         raise ConfigError(f"{os.fspath(path)!r} must be a list of {{'train': [names], 'val': [names]}}, one per fold")
     return content
 
 
-def _check_fold(parts: Any, where: str, known: Mapping[str, int]) -> None:
+def _checked_fold(parts: Any, where: str, known: Mapping[str, int]) -> dict[str, list[str]]:
+    """Names of both parts, with composed accents."""
     if not isinstance(parts, Mapping) or set(parts) != set(_PARTS):
         found = sorted(map(str, parts)) if isinstance(parts, Mapping) else type(parts).__name__
         raise ConfigError(f"{where} must have 'train' and 'val' and nothing else, not {found}")
+    checked: dict[str, list[str]] = {}
     for part in _PARTS:
         names = parts[part]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"{where}: {part!r} must be a list of names, at least one")
+        names = checked[part] = [normal_name(name) for name in names]
         for name in names:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -154,6 +156,7 @@ def _check_fold(parts: Any, where: str, known: Mapping[str, int]) -> None:
                 raise UnknownNameError(f"{where}: {name!r} in {part!r} is none of the {len(known)} cases{hint}")
         if double := _doubled(names):
             raise ConfigError(f"{where}: twice in {part!r}: {shown(double)}")
+    return checked
 
 
 def _doubled(names: Sequence[str]) -> list[str]:
