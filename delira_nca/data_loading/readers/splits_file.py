@@ -42,7 +42,7 @@ def names_of(dataset: AbstractDataset) -> tuple[str, ...]:
         names = tuple(map(str, dataset.column("name")))
     except UnknownNameError:
         names = tuple(dataset.name_of(number) for number in range(len(dataset)))
-    if double := _doubled([normal_name(name) for name in names]):
+    if double := _doubled(names):
         raise ConfigError(f"splits go by names, and several samples of the dataset are called {shown(double)}")
     return names
 
@@ -54,7 +54,6 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
     ----------
     path : of the file.
     dataset : whose samples the file names; see :func:`names_of`. Samples that a fold does not name are left out of it.
-        Composed and decomposed accents are the same.
 
     Returns
     -------
@@ -70,12 +69,12 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
         If the file has another form, a part is empty, or a case is in a part twice or in both.
     """
     path = absolute(path)
-    numbers = {normal_name(name): number for number, name in enumerate(names_of(dataset))}
-    content = _read(path)
+    content, names = _read(path), names_of(dataset)
+    numbers = {name: number for number, name in enumerate(names)}
     folds = []
     for fold, parts in enumerate(content):
         where = f"fold {fold} of {os.fspath(path)!r}"
-        parts = _checked_fold(parts, where, numbers)
+        _check_fold(parts, where, numbers)
         both = sorted(set(parts["train"]) & set(parts["val"]))
         if both:
             raise ConfigError(f"{where}: in training and held out as well: {shown(both)}")
@@ -138,25 +137,23 @@ def _read(path: Path) -> list[Any]:
     return content
 
 
-def _checked_fold(parts: Any, where: str, known: Mapping[str, int]) -> dict[str, list[str]]:
-    """Names of both parts, with composed accents."""
+def _check_fold(parts: Any, where: str, known: Mapping[str, int]) -> None:
     if not isinstance(parts, Mapping) or set(parts) != set(_PARTS):
         found = sorted(map(str, parts)) if isinstance(parts, Mapping) else type(parts).__name__
         raise ConfigError(f"{where} must have 'train' and 'val' and nothing else, not {found}")
-    checked: dict[str, list[str]] = {}
     for part in _PARTS:
         names = parts[part]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"{where}: {part!r} must be a list of names, at least one")
-        names = checked[part] = [normal_name(name) for name in names]
         for name in names:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f". Did you mean {close[0]!r}?" if close else ""
+                if close and normal_name(close[0]) == normal_name(name):
+                    hint += " Its accents are other characters (Unicode NFC against NFD)"
                 raise UnknownNameError(f"{where}: {name!r} in {part!r} is none of the {len(known)} cases{hint}")
         if double := _doubled(names):
             raise ConfigError(f"{where}: twice in {part!r}: {shown(double)}")
-    return checked
 
 
 def _doubled(names: Sequence[str]) -> list[str]:
