@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import numbers
 import os
@@ -26,9 +25,10 @@ from delira_nca.data_loading.readers.files import (
 from delira_nca.data_loading.readers.geometry import fit
 from delira_nca.data_loading.readers.resize import require_size, resize_image, resize_label
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
+from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
 
-__all__ = ["Case", "CaseDataset", "load_json", "read_json", "shown"]
+__all__ = ["Case", "CaseDataset", "read_json", "shown"]
 
 
 @dataclass(frozen=True)
@@ -267,47 +267,15 @@ def read_json(path: Path) -> dict[str, Any]:
     MissingFileError
         If it is not there, or no object in JSON.
     """
-    content = load_json(path, "which describes the dataset")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        text = f"there is no file {os.fspath(path)!r}, which describes the dataset: {error.strerror}"
+        raise MissingFileError(text) from error
+    content = parse_json(raw, path)
     if not isinstance(content, dict):
         raise MissingFileError(f"{os.fspath(path)!r} must hold an object, not a {type(content).__name__}")
     return content
-
-
-def load_json(path: Path, purpose: str) -> Any:
-    """Value in a JSON file in UTF-8 or, with a byte order mark, in UTF-16 or UTF-32.
-
-    Parameters
-    ----------
-    path : Path
-    purpose : str
-        Second half of the message if the file is not there.
-
-    Raises
-    ------
-    MissingFileError
-        If it is not there, in another encoding, or no JSON.
-    ConfigError
-        If a name stands twice in an object.
-    """
-    try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_without_doubles)
-    except OSError as error:
-        reason = "there is no file" if isinstance(error, FileNotFoundError) else f"{error.strerror}:"
-        raise MissingFileError(f"{reason} {os.fspath(path)!r}, {purpose}") from error
-    except UnicodeDecodeError as error:
-        raise MissingFileError(f"{os.fspath(path)!r} is not in UTF-8 ({error}): save it so") from error
-    except ConfigError as error:
-        raise located(error, repr(os.fspath(path))) from error
-    except ValueError as error:
-        raise MissingFileError(f"{os.fspath(path)!r} is no JSON: {error}") from error
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ConfigError(f"twice in one object: {shown(sorted({n for n in names if names.count(n) > 1}))}")
-    return values
 
 
 def _located_case(case: Case) -> Case:

@@ -14,9 +14,10 @@ import numpy as np
 
 from delira_nca.data_loading.batches import Indices, IndicesLike, as_indices
 from delira_nca.data_loading.dataset import AbstractDataset
-from delira_nca.data_loading.readers.cases import load_json, shown
+from delira_nca.data_loading.readers.cases import shown
 from delira_nca.data_loading.readers.files import normal_name
-from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
+from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
 
 __all__ = ["names_of", "read_splits", "write_splits"]
@@ -131,7 +132,11 @@ def write_splits(
 
 
 def _read(path: Path) -> list[Any]:
-    content = load_json(path, "which holds folds")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise MissingFileError(f"there is no file {os.fspath(path)!r} with folds: {error.strerror}") from error
+    content = parse_json(raw, path)
     if not isinstance(content, list) or not content:
         raise ConfigError(f"{os.fspath(path)!r} must be a list of {{'train': [names], 'val': [names]}}, one per fold")
     return content

@@ -35,11 +35,11 @@ def test_every_unicode_encoding_and_line_ending_is_read(tmp_path, raw):
 @pytest.mark.parametrize(
     ("raw", "error", "message"),
     [
-        (TEXT.encode("latin-1"), MissingFileError, "dataset.json' is not in UTF-8"),
-        (TEXT[:-1].encode() + b",}", MissingFileError, "dataset.json' is no JSON"),
-        (b"", MissingFileError, "dataset.json' is no JSON"),
+        (TEXT.encode("latin-1"), MissingFileError, "dataset.json cannot be read: it is not in UTF-8"),
+        (TEXT[:-1].encode() + b",}", MissingFileError, "dataset.json is no JSON"),
+        (b"", MissingFileError, "dataset.json is no JSON"),
         (b"[1]", MissingFileError, "must hold an object, not a list"),
-        (b'{"labels": {"a": 0, "b": 1, "a": 2}}', ConfigError, "dataset.json': twice in one object: 'a'"),
+        (b'{"labels": {"a": 0, "b": 1, "a": 2}}', ConfigError, "dataset.json: 'a' stands there twice"),
     ],
 )
 def test_a_file_that_is_no_description_is_named(tmp_path, raw, error, message):
@@ -49,7 +49,7 @@ def test_a_file_that_is_no_description_is_named(tmp_path, raw, error, message):
 
 def test_a_folder_in_place_of_the_file_is_named(tmp_path):
     (tmp_path / "dataset.json").mkdir()
-    with pytest.raises(MissingFileError, match=r"Is a directory: '.*dataset.json'"):
+    with pytest.raises(MissingFileError, match=r"no file '.*dataset.json', which .*: Is a directory"):
         DatasetDescription(tmp_path / "dataset.json")
 
 
