@@ -1,7 +1,8 @@
 """Which samples are trained on, and which are held out: k folds, or one validation part.
 
 Three kinds of split, by ``split_type``: ``"random"``; ``"stratified"``, each part with the same share of each class;
-``"grouped"``, the samples of one group (a patient, a volume) all in the same part.
+``"grouped"``, the samples of one group (a patient, a volume) all in the same part. A stratified split that is given
+groups, too, keeps them together, with shares of the classes as equal as whole groups allow.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from delira_nca.data_loading.dataset import AbstractDataset, DataLike, SubsetDat
 from delira_nca.data_loading.labels import as_labels, encode
 from delira_nca.errors import ConfigError, require_choice
 
-__all__ = ["SPLIT_TYPES", "kfold", "kfold_indices", "train_val_indices", "train_val_split"]
+__all__ = ["SPLIT_TYPES", "kfold", "kfold_indices", "require_group_key", "train_val_indices", "train_val_split"]
 
 SPLIT_TYPES = ("random", "stratified", "grouped")
 
@@ -44,7 +45,7 @@ def kfold(
     data : a dataset, or what makes one. A subset is fine: its folds are views of the dataset below.
     num_splits, split_type, shuffle, random_seed : see `kfold_indices`.
     label_key : entry that holds the class of a sample, for a stratified split without ``labels``.
-    group_key : entry that holds the group of a sample, for a grouped split without ``groups``.
+    group_key : entry that holds the group of a sample, for a grouped or stratified split without ``groups``.
     labels, groups : the classes or groups themselves, in the order of the samples.
 
     Returns
@@ -54,7 +55,7 @@ def kfold(
     Raises
     ------
     ConfigError
-        As `kfold_indices`; also if the entry is not in the dataset.
+        As `kfold_indices`; also if the entry is not in the dataset, or a random split is given ``group_key``.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def kfold_indices(
     shuffle : whether chance decides who is in which fold; if not, the order of the samples does.
     random_seed : of the chance; ``None`` is 0. Global generators are never drawn from.
     labels : (num_samples,) classes, for a stratified split.
-    groups : (num_samples,) groups, for a grouped split.
+    groups : (num_samples,) groups, for a grouped split, or for a stratified one that keeps groups together.
 
     Returns
     -------
@@ -145,19 +146,26 @@ def kfold_indices(
     UnknownNameError
         If the kind of split is unknown.
     ConfigError
-        If there are fewer samples or groups, or fewer members of a class, than folds; or if labels or groups
-        are missing, or given to a split that does not look at them.
+        If there are fewer samples or groups, or fewer members of a class (with groups: groups that hold it), than
+        folds; if a fold of whole groups lacks a class; or if labels or groups are missing, or given to a split that
+        does not look at them.
     """
     _require_kind(split_type, num_samples, labels, groups)
     num_splits = _require_count("num_splits", num_splits, 2)
     if num_splits > num_samples:
         raise ConfigError(f"num_splits={num_splits} folds cannot be made of {num_samples} samples")
-    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
     seed = seeding.derive_seed(0 if random_seed is None else random_seed, "kfold")
     chance = {"shuffle": True, "random_state": seed} if shuffle else {}
     rows = np.zeros(num_samples)
-    if split_type == "stratified":
+    if split_type == "stratified" and groups is not None:
+        classes, codes, of_group = _classes_and_groups(
+            labels, groups, num_samples, num_splits, f"num_splits={num_splits}"
+        )
+        found = [*StratifiedGroupKFold(num_splits, **chance).split(rows, codes, of_group)]
+        _require_all_classes([part for fold in found for part in fold], classes, codes, f"num_splits={num_splits}")
+    elif split_type == "stratified":
         classes, codes = encode(as_labels(labels, "label", num_samples))  # type: ignore[arg-type]
         _require_members(classes, codes, num_splits, f"num_splits={num_splits}")
         found = StratifiedKFold(num_splits, **chance).split(rows, codes)
@@ -188,7 +196,7 @@ def train_val_indices(
     ----------
     num_samples : how many samples there are.
     val_split : share of the validation part, between 0 and 1, rounded up; or, an integer, its number of samples.
-        In a grouped split, of groups.
+        Of groups, where there are any. With labels and groups, the best of 100 random choices is taken.
     split_type, random_seed, labels, groups : see `kfold_indices`.
 
     Returns
@@ -208,7 +216,14 @@ def train_val_indices(
 
     seed = seeding.derive_seed(0 if random_seed is None else random_seed, "validation")
     rows = np.zeros(num_samples)
-    if split_type == "grouped":
+    if split_type == "stratified" and groups is not None:
+        classes, codes, of_group = _classes_and_groups(
+            labels, groups, num_samples, 2, "the 2 parts of a validation split"
+        )
+        held_out = _num_held_out(val_split, int(of_group.max()) + 1, "groups")
+        drawn = GroupShuffleSplit(100, test_size=held_out, random_state=seed).split(rows, groups=of_group)
+        parts = iter([min(drawn, key=lambda pair: _imbalance(codes, pair))])
+    elif split_type == "grouped":
         names, codes = encode(as_labels(groups, "group", num_samples))  # type: ignore[arg-type]
         held_out = _num_held_out(val_split, len(names), "groups")
         parts = GroupShuffleSplit(1, test_size=held_out, random_state=seed).split(rows, groups=codes)
@@ -227,6 +242,8 @@ def train_val_indices(
         held_out = _num_held_out(val_split, num_samples, "samples")
         parts = ShuffleSplit(1, test_size=held_out, random_state=seed).split(rows)
     train, val = next(iter(parts))
+    if split_type == "stratified" and groups is not None:
+        _require_all_classes([train, val], classes, codes, f"val_split={val_split}")
     return _sorted(train), _sorted(val)
 
 
@@ -239,9 +256,12 @@ def _values_of(
     groups: Values | None,
 ) -> tuple[Values | None, Values | None]:
     """Labels or groups of the samples, read from the dataset where they were not given."""
+    require_group_key(split_type, group_key)
+    if groups is not None and group_key is not None:
+        raise ConfigError(f"give groups or group_key={group_key!r}, not both")
     if split_type == "stratified" and labels is None:
         labels = dataset.column(label_key)
-    if split_type == "grouped" and groups is None and group_key is not None:
+    if group_key is not None:
         groups = dataset.column(group_key)
     return labels, groups
 
@@ -249,12 +269,72 @@ def _values_of(
 def _require_kind(split_type: str, num_samples: int, labels: Values | None, groups: Values | None) -> None:
     require_choice("split_type", split_type, SPLIT_TYPES)
     _require_count("num_samples", num_samples, 2)
-    for name, values, user in (("labels", labels, "stratified"), ("groups", groups, "grouped")):
-        if split_type == user and values is None:
-            cure = ", or group_key, the name of an entry of the dataset" if name == "groups" else ""
-            raise ConfigError(f"a {user} split needs {name}{cure}")
-        if split_type != user and values is not None:
-            raise ConfigError(f"{name} were given, but a {split_type} split does not look at them: use {user!r}")
+    if split_type == "stratified" and labels is None:
+        raise ConfigError("a stratified split needs labels")
+    if split_type == "grouped" and groups is None:
+        raise ConfigError("a grouped split needs groups, or group_key, the name of an entry of the dataset")
+    if split_type != "stratified" and labels is not None:
+        raise ConfigError(f"labels were given, but a {split_type} split does not look at them: use 'stratified'")
+    if split_type == "random" and groups is not None:
+        raise ConfigError("groups were given, but a random split does not look at them: use 'grouped' or 'stratified'")
+
+
+def require_group_key(split_type: str, group_key: str | None) -> None:
+    """Refuse an unknown kind of split, and a random one with ``group_key``, which would divide groups.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        With the kinds of split that keep groups together.
+
+    Examples
+    --------
+    >>> require_group_key("random", "patient")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: group_key='patient' was given, but a random split does not keep groups together: use
+    split_type='grouped', or 'stratified'
+    """
+    require_choice("split_type", split_type, SPLIT_TYPES)
+    if group_key is not None and split_type == "random":
+        raise ConfigError(
+            f"group_key={group_key!r} was given, but a random split does not keep groups together: use "
+            "split_type='grouped', or 'stratified'"
+        )
+
+
+def _classes_and_groups(
+    labels: Values | None, groups: Values | None, num_samples: int, least: int, needed_for: str
+) -> tuple[list[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Classes, the class of each sample and its group, after a check that every part can hold every class."""
+    classes, codes = encode(as_labels(labels, "label", num_samples))  # type: ignore[arg-type]
+    of_group = encode(as_labels(groups, "group", num_samples))[1]  # type: ignore[arg-type]
+    pairs = np.unique(np.stack([codes, of_group]), axis=1)
+    _require_members(classes, pairs[0], least, needed_for, "groups")
+    return classes, codes, of_group
+
+
+def _imbalance(codes: npt.NDArray[np.int64], parts: Sequence[npt.NDArray[Any]]) -> float:
+    """How far the shares of the classes in parts are from those of all samples; infinite if a part lacks a class."""
+    shares = [np.bincount(codes[part], minlength=codes.max() + 1) / len(part) for part in parts]
+    if not np.all(shares):
+        return np.inf
+    return float(np.abs(np.array(shares) - np.bincount(codes) / len(codes)).sum())
+
+
+def _require_all_classes(
+    parts: Sequence[npt.NDArray[Any]], classes: list[Any], codes: npt.NDArray[np.int64], needed_for: str
+) -> None:
+    for part in parts:
+        lacking = [
+            name
+            for name, count in zip(classes, np.bincount(codes[part], minlength=len(classes)), strict=True)
+            if not count
+        ]
+        if lacking:
+            raise ConfigError(
+                f"no division into whole groups was found for {needed_for} in which every part has the classes "
+                f"{_shown(lacking)}: take fewer parts, another random_seed, or split_type='grouped'"
+            )
 
 
 def _require_count(what: str, value: object, least: int) -> int:
@@ -263,13 +343,15 @@ def _require_count(what: str, value: object, least: int) -> int:
     return int(value)
 
 
-def _require_members(classes: list[Any], codes: npt.NDArray[np.int64], least: int, needed_for: str) -> None:
+def _require_members(
+    classes: list[Any], codes: npt.NDArray[np.int64], least: int, needed_for: str, what: str = "samples"
+) -> None:
     counts = np.bincount(codes, minlength=len(classes))
     if counts.min() < least:
         members = ", ".join(
             f"class {name!r} has {count}" for name, count in zip(classes, counts, strict=True) if count < least
         )
-        raise ConfigError(f"too few samples of a class for {needed_for}: {members}; each class needs at least {least}")
+        raise ConfigError(f"too few {what} of a class for {needed_for}: {members}; each class needs at least {least}")
 
 
 def _num_held_out(val_split: float | int, available: int, what: str) -> int:

@@ -6,12 +6,14 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError
 from delira_nca.io.files import replaced
+from delira_nca.io.json_file import parse_json, without_doubles
+from delira_nca.io.paths import absolute
 
 __all__ = ["FLOAT", "read_plain", "write_plain"]
 
@@ -27,7 +29,7 @@ def write_plain(values: Mapping[str, Any], path: str | os.PathLike[str]) -> Path
     ConfigError
         For another ending.
     """
-    path = Path(path)
+    path = absolute(path)
     if path.suffix in (".yaml", ".yml"):
         text = _yaml().safe_dump(dict(values), sort_keys=False, allow_unicode=True)
     elif path.suffix == ".json":
@@ -49,38 +51,32 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
     ConfigError
         If it is not readable, or holds no mapping, or has a name twice.
     """
-    path = Path(path)
+    path = absolute(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        raw = path.read_bytes()
+    except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error}") from error
-    try:
-        if path.suffix in (".yaml", ".yml"):
-            values = _read_yaml(text)
-        else:
-            values = json.loads(text, object_pairs_hook=_without_doubles)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}") from error
+    values = _read_yaml(raw, path) if path.suffix in (".yaml", ".yml") else parse_json(raw, path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}, not a mapping of names to values")
     return values
 
 
-def _read_yaml(text: str) -> Any:
+def _read_yaml(raw: bytes, path: Path) -> Any:
     yaml = _yaml()
 
     class Loader(yaml.SafeLoader):  # type: ignore[name-defined, misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            return _without_doubles(self.construct_pairs(node, deep=True))
+            return without_doubles(self.construct_pairs(node, deep=True))
 
     Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_mapping)
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
     try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"it is no YAML: {error}") from error
+        return yaml.load(raw, Loader)  # bytes, so that a byte order mark tells the encoding
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: it is no YAML: {error}") from error
 
 
 def _yaml() -> Any:
@@ -88,12 +84,3 @@ def _yaml() -> Any:
         return importlib.import_module("yaml")
     except ImportError as error:
         raise MissingDependencyError("YAML needs PyYAML: pip install pyyaml, or use .json") from error
-
-
-def _without_doubles(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    values: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in values:
-            raise ConfigError(f"{key!r} stands there twice")
-        values[key] = value
-    return values

@@ -138,7 +138,13 @@ def test_validation_part_that_leaves_nothing_is_refused(val_split):
         ({"split_type": "stratified"}, ConfigError, "a stratified split needs labels"),
         ({"split_type": "grouped"}, ConfigError, "a grouped split needs groups, or group_key"),
         ({"labels": LABELS}, ConfigError, "a random split does not look at them: use 'stratified'"),
-        ({"groups": GROUPS, "split_type": "stratified", "labels": LABELS}, ConfigError, "use 'grouped'"),
+        ({"groups": GROUPS}, ConfigError, "a random split does not look at them: use 'grouped' or 'stratified'"),
+        ({"groups": GROUPS, "labels": LABELS, "split_type": "grouped"}, ConfigError, "labels .* use 'stratified'"),
+        (
+            {"groups": [0] * 8 + [1] * 8 + [2] * 8, "labels": [0] * 12 + [1] * 12, "split_type": "stratified"},
+            ConfigError,
+            "too few groups of a class for num_splits=3: class 0 has 2, class 1 has 2",
+        ),
         ({"split_type": "stratified", "labels": LABELS[:5]}, ShapeError, "5 labels for 24 samples"),
         ({"split_type": "stratified", "labels": np.eye(24)}, ShapeError, "argmax"),
         ({"split_type": "stratified", "labels": [np.nan] * 24}, ConfigError, "label of sample 0 is NaN"),
@@ -166,3 +172,52 @@ def test_class_with_fewer_members_than_folds_is_named_with_both_numbers():
 def test_unknown_entry_is_refused_with_the_nearest_name():
     with pytest.raises(UnknownNameError, match="'label'.*Did you mean 'labels'"):
         kfold({"labels": LABELS}, 3, split_type="stratified")
+
+
+PATIENTS = np.repeat(np.arange(30), 4)
+OF_PATIENT = np.where(np.arange(30) % 3 == 0, "ill", "healthy")
+
+
+def patients():
+    return {"x": np.arange(120), "label": OF_PATIENT[PATIENTS], "patient": PATIENTS}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_stratified_folds_with_groups_hold_every_class_and_divide_no_group(shuffle):
+    folds = kfold(patients(), 5, split_type="stratified", group_key="patient", shuffle=shuffle, random_seed=2)
+    for train, test in folds:
+        assert not set(train.column("patient")) & set(test.column("patient"))
+        assert (test.column("label") == "ill").mean() == pytest.approx(1 / 3, abs=0.05)
+    assert sorted(np.concatenate([test.column("x") for _, test in folds])) == list(range(120))
+
+
+@pytest.mark.parametrize(("val_split", "num_groups"), [(0.2, 6), (9, 9), (0.5, 15)])
+def test_stratified_validation_part_with_groups_has_so_many_groups_and_the_shares_of_all(val_split, num_groups):
+    train, val = train_val_split(patients(), val_split, split_type="stratified", group_key="patient", random_seed=1)
+    assert len(set(val.column("patient"))) == num_groups
+    assert not set(train.column("patient")) & set(val.column("patient"))
+    assert (val.column("label") == "ill").mean() == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_whole_groups_that_cannot_hold_every_class_are_refused():
+    groups, labels = np.repeat([0, 1, 2, 3], 3), np.array([0] * 6 + [1] * 6)
+    with pytest.raises(ConfigError, match="val_split=1 in which every part has the classes"):
+        train_val_indices(12, 1, split_type="stratified", labels=labels, groups=groups)
+    train, val = train_val_indices(12, 2, split_type="stratified", labels=labels, groups=groups)
+    assert set(labels[train]) == set(labels[val]) == {0, 1}
+
+
+@pytest.mark.parametrize("divide", [kfold, train_val_split])
+def test_a_group_that_a_random_split_would_divide_is_refused(divide):
+    with pytest.raises(ConfigError, match=r"group_key='patient' was given, but a random split .* split_type='grouped'"):
+        divide(patients(), 3, group_key="patient")
+    with pytest.raises(ConfigError, match="give groups or group_key='patient', not both"):
+        divide(patients(), 3, split_type="grouped", group_key="patient", groups=PATIENTS)
+
+
+def test_labels_and_groups_of_booleans_are_classes_and_groups():
+    labels, groups = np.arange(24) % 2 == 0, np.arange(24) < 12
+    for _, test in kfold_indices(24, np.int64(3), split_type="stratified", labels=labels, random_seed=np.int64(1)):
+        assert np.bincount(labels[test]).tolist() == [4, 4]
+    train, val = train_val_indices(24, np.float32(0.5), split_type="grouped", groups=groups.tolist())
+    assert len(set(groups[train])) == len(set(groups[val])) == 1

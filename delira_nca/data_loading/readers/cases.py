@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
+import numbers
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.data_loading.batches import located, normal_index
+from delira_nca.data_loading.batches import Batch, IndicesLike, as_indices, located, normal_index, stack
 from delira_nca.data_loading.dataset import AbstractDataset
-from delira_nca.data_loading.readers.files import describe_file, read_image, read_label, require_readable
+from delira_nca.data_loading.readers.files import (
+    count_non_finite,
+    describe_file,
+    read_image,
+    read_label,
+    require_readable,
+)
+from delira_nca.data_loading.readers.geometry import fit
 from delira_nca.data_loading.readers.resize import require_size, resize_image, resize_label
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
+from delira_nca.io.json_file import parse_json
+from delira_nca.io.paths import absolute
 
 __all__ = ["Case", "CaseDataset", "read_json", "shown"]
 
@@ -28,6 +38,11 @@ class Case:
     name: str
     images: tuple[Path, ...]
     label: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*self.images, *([self.label] if self.label else []))
 
 
 class CaseDataset(AbstractDataset):
@@ -46,6 +61,8 @@ class CaseDataset(AbstractDataset):
     binarise : what is above it in a mask becomes 1, the rest 0; ``None`` does so with JPEG masks only, at 127.
     channel_names : what the channels of an image are; ``None`` for any number of channels.
     classes : all values that a mask may have; ``None`` for any.
+    check_geometry : whether channels and mask of a case must lie over each other in space, as far as their files say
+        where they are (NIfTI). Those whose axes are swapped or flipped against the first channel are turned to fit.
 
     Attributes
     ----------
@@ -55,7 +72,9 @@ class CaseDataset(AbstractDataset):
     Raises
     ------
     ConfigError
-        If there are no cases, some have masks and some have not, or a file has an ending that nobody reads.
+        If there are no cases, some have masks and some have not, or a file has an ending that nobody reads. Reading
+        raises it where the files of a case differ in spacing, direction or origin; see
+        :func:`~delira_nca.data_loading.readers.geometry.fit`.
     MissingFileError
         If a file is not there.
     MissingDependencyError
@@ -73,12 +92,16 @@ class CaseDataset(AbstractDataset):
         binarise: float | None = None,
         channel_names: Sequence[str] | None = None,
         classes: Collection[int] | None = None,
+        check_geometry: bool = True,
     ) -> None:
-        self.cases = tuple(cases)
+        self.cases = tuple(_located_case(case) for case in cases)
         if not self.cases:
             raise ConfigError("a dataset needs at least one case, there is none")
         self.resize = require_size(resize)
-        self.channel_axis, self.binarise = channel_axis, binarise
+        is_number = isinstance(binarise, numbers.Real) and not isinstance(binarise, bool)
+        if binarise is not None and not (is_number and math.isfinite(binarise)):
+            raise ConfigError(f"binarise is the number above which a mask is 1, or None, not {binarise!r}")
+        self.channel_axis, self.binarise, self.check_geometry = channel_axis, binarise, check_geometry
         self.channel_names = None if channel_names is None else tuple(channel_names)
         self.classes = None if classes is None else np.unique(np.asarray(sorted(classes), dtype=np.int64))
         self.has_labels = self.cases[0].label is not None
@@ -86,7 +109,7 @@ class CaseDataset(AbstractDataset):
         if self.has_labels and bare:
             raise ConfigError(f"cases without a mask: {shown(bare)}")
         for case in self.cases:
-            for path in (*case.images, *([case.label] if case.label else [])):
+            for path in case.files:
                 require_readable(path)
 
     @property
@@ -120,26 +143,70 @@ class CaseDataset(AbstractDataset):
         case = self.cases[normal_index(index, len(self))]
         return {"name": case.name, "images": case.images, "label": case.label, **describe_file(case.images[0])}
 
-    def check(self) -> None:
+    def take(self, indices: IndicesLike) -> Batch:
+        """Several samples stacked; an error names their files. See `AbstractDataset.take`."""
+        chosen = as_indices(indices, len(self)).tolist()
+        return stack([self[number] for number in chosen], chosen, self._with_files)
+
+    def check(self, *, same_shape: bool = True) -> None:
         """Read every case once, before a long training for example.
+
+        Parameters
+        ----------
+        same_shape : bool
+            Whether all cases must fit into one batch. ``False`` is for batches of one sample.
 
         Raises
         ------
         ConfigError
-            With all that is wrong, one line for each case.
+            With all that is wrong, one line for each case: what cannot be read, and images with values that are NaN or
+            infinite; then the shapes that differ, each with a file.
         """
-        problems = []
+        problems: list[str] = []
+        shapes: dict[str, dict[tuple[int, ...], int]] = {}
         for number in range(len(self)):
             try:
-                self[number]
+                sample = self[number]
+                self._require_finite(number, sample["data"])
             except DeliraNCAError as error:
                 problems.append(str(error))
+                continue
+            for key in sample.keys() - {"name"}:
+                shapes.setdefault(key, {}).setdefault(sample[key].shape, number)
         if problems:
-            raise ConfigError(f"{len(problems)} of {len(self)} cases cannot be used:\n" + "\n".join(problems))
+            problems.insert(0, f"{len(problems)} of {len(self)} cases cannot be used:")
+        if same_shape:
+            problems += [self._differing(key, found) for key, found in sorted(shapes.items()) if len(found) > 1]
+        if problems:
+            raise ConfigError("\n".join(problems))
 
     def column(self, key: str) -> npt.NDArray[Any]:
         """One entry of all samples; the names are known without reading. See `AbstractDataset.column`."""
         return np.array(self.names) if key == "name" else super().column(key)
+
+    def _with_files(self, index: int) -> str:
+        """Number, name and files of the case."""
+        case = self.cases[index]
+        return f"{self.name_of(index)}, {shown([os.fspath(path) for path in case.files])}"
+
+    def _require_finite(self, number: int, data: npt.NDArray[np.float32]) -> None:
+        if not count_non_finite(data):
+            return
+        for path in self.cases[number].images:
+            values = read_image(path, self.channel_axis)
+            if wrong := count_non_finite(values):
+                raise ConfigError(
+                    f"{self.name_of(number)}: {wrong} of {values.size} values are NaN or infinite: {os.fspath(path)!r}"
+                )
+
+    def _differing(self, key: str, found: Mapping[tuple[int, ...], int]) -> str:
+        """Line about the shapes of an entry, with the first case of each."""
+        parts = [f"{shape} in {self._with_files(number)}" for shape, number in list(found.items())[:10]]
+        more = f", and {len(found) - 10} more" if len(found) > 10 else ""
+        return (
+            f"no batch can hold all cases, since the shapes of {key!r} differ: {'; '.join(parts)}{more}. "
+            "Give resize, or take batches of one sample"
+        )
 
     def _read(self, case: Case) -> dict[str, Any]:
         data = self._read_images(case)
@@ -153,6 +220,10 @@ class CaseDataset(AbstractDataset):
     def _read_images(self, case: Case) -> npt.NDArray[np.float32]:
         """Channels of all image files of a case."""
         parts = [read_image(path, self.channel_axis) for path in case.images]
+        if self.check_geometry:
+            moved = (np.moveaxis(part, 0, -1) for part in parts[1:])
+            fitted = (fit(part, path, case.images[0]) for part, path in zip(moved, case.images[1:], strict=True))
+            parts[1:] = [np.moveaxis(part, -1, 0) for part in fitted]
         for path, part in zip(case.images, parts, strict=True):
             if part.shape != parts[0].shape:
                 raise ShapeError(
@@ -169,6 +240,8 @@ class CaseDataset(AbstractDataset):
 
     def _read_label(self, path: Path, image: Path, spatial: tuple[int, ...]) -> npt.NDArray[np.int64]:
         label = read_label(path, self.binarise)
+        if self.check_geometry:
+            label = fit(label, path, image)
         if label.shape in ((1, *spatial), (*spatial, 1)):
             label = label.reshape(spatial)
         if label.shape != spatial:
@@ -195,14 +268,20 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is not there, or no object in JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except OSError as error:
-        raise MissingFileError(f"there is no file {os.fspath(path)!r}, which describes the dataset") from error
-    except ValueError as error:
-        raise MissingFileError(f"{os.fspath(path)!r} is no JSON: {error}") from error
+        text = f"there is no file {os.fspath(path)!r}, which describes the dataset: {error.strerror}"
+        raise MissingFileError(text) from error
+    content = parse_json(raw, path)
     if not isinstance(content, dict):
         raise MissingFileError(f"{os.fspath(path)!r} must hold an object, not a {type(content).__name__}")
     return content
+
+
+def _located_case(case: Case) -> Case:
+    """Case whose paths do not depend on the working directory."""
+    label = None if case.label is None else absolute(case.label)
+    return Case(case.name, tuple(absolute(path) for path in case.images), label)
 
 
 def shown(names: Iterable[Any], most: int = 10) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from delira_nca.data_loading.readers.cases import Case, CaseDataset, read_json, shown
-from delira_nca.data_loading.readers.files import split_ending
+from delira_nca.data_loading.readers.cases import Case, CaseDataset, shown
+from delira_nca.data_loading.readers.description import DatasetDescription
+from delira_nca.data_loading.readers.files import find_file, normal_name, split_ending
 from delira_nca.errors import ConfigError, MissingFileError, require_choice
+from delira_nca.io.paths import absolute
 
 __all__ = ["DecathlonDataset"]
 
@@ -25,7 +27,7 @@ class DecathlonDataset(CaseDataset):
     ----------
     root : folder of the task, with ``dataset.json``.
     split : ``"train"``, or ``"test"``, which has no masks.
-    resize : see `CaseDataset`.
+    resize, check_geometry : see `CaseDataset`.
 
     Attributes
     ----------
@@ -39,7 +41,8 @@ class DecathlonDataset(CaseDataset):
     MissingFileError
         If ``dataset.json``, or a file that it lists, is not there; by name.
     ConfigError
-        If ``dataset.json`` lacks an entry. Reading raises it where a mask has a value that is not listed.
+        If an entry of ``dataset.json`` is missing or cannot be. Reading raises it where a mask has a value that is not
+        listed.
 
     Notes
     -----
@@ -47,24 +50,36 @@ class DecathlonDataset(CaseDataset):
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], split: str = "train", *, resize: int | Sequence[int] | None = None
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        resize: int | Sequence[int] | None = None,
+        check_geometry: bool = True,
     ) -> None:
         require_choice("split", split, _ENTRIES)
-        root = Path(root)
-        described = read_json(root / "dataset.json")
-        entries, names, classes = (described.get(key) for key in (_ENTRIES[split], "modality", "labels"))
-        if not isinstance(entries, list) or not isinstance(names, Mapping) or not isinstance(classes, Mapping):
-            raise ConfigError(
-                f"{os.fspath(root / 'dataset.json')!r} must have {_ENTRIES[split]} (a list), modality and labels"
-            )
-        channel_names = tuple(str(names[number]) for number in sorted(names, key=int))
-        self.class_names = {str(name): int(value) for value, name in classes.items()}
+        root = absolute(root)
+        described = DatasetDescription(root / "dataset.json")
+        entries = described.content.get(_ENTRIES[split])
+        if not isinstance(entries, list):
+            raise ConfigError(f"{os.fspath(described.path)!r} must have {_ENTRIES[split]} (a list)")
+        channel_names = described.channel_names("modality", "channel_names")
+        self.class_names = described.class_names()
+        described.require_count({"train": "numTraining", "test": "numTest"}[split], len(entries))
         cases = [_case(root, entry, has_mask=split == "train") for entry in entries]
-        files = [path for case in cases for path in (*case.images, *([case.label] if case.label else []))]
-        missing = [os.fspath(path.relative_to(root)) for path in files if not path.is_file()]
+        missing = [os.path.relpath(path, root) for case in cases for path in case.files if not path.is_file()]
         if missing:
             raise MissingFileError(f"dataset.json lists files that are not in {os.fspath(root)!r}: {shown(missing)}")
-        super().__init__(cases, resize=resize, channel_names=channel_names, classes=set(self.class_names.values()))
+        images = [case.images[0] for case in cases]
+        if double := {os.path.relpath(path, root) for path in images if images.count(path) > 1}:
+            raise ConfigError(f"{os.fspath(described.path)!r} lists images twice: {shown(sorted(double))}")
+        super().__init__(
+            cases,
+            resize=resize,
+            channel_names=channel_names,
+            classes=described.classes(),
+            check_geometry=check_geometry,
+        )
 
 
 def _case(root: Path, entry: Any, has_mask: bool) -> Case:
@@ -72,5 +87,5 @@ def _case(root: Path, entry: Any, has_mask: bool) -> Case:
     image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, Mapping) else (entry, None)
     if not isinstance(image, str) or (has_mask and not isinstance(label, str)):
         raise ConfigError(f"dataset.json: an entry must name image{' and label' if has_mask else ''}, not {entry!r}")
-    path = root / image
-    return Case(split_ending(path.name)[0], (path,), root / str(label) if has_mask else None)
+    path, mask = find_file(root / image), find_file(root / str(label)) if has_mask else None
+    return Case(normal_name(split_ending(path.name)[0]), (path,), mask)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,18 @@ import numpy.typing as npt
 
 from delira_nca.data_loading.batches import located
 from delira_nca.data_loading.normalize import cast
+from delira_nca.data_loading.readers.pictures import read_picture
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError, ShapeError, did_you_mean
+from delira_nca.io.paths import absolute
 
 __all__ = [
     "ENDINGS",
     "JPEG_THRESHOLD",
     "PICTURES",
+    "count_non_finite",
     "describe_file",
+    "find_file",
+    "normal_name",
     "read_array",
     "read_image",
     "read_label",
@@ -28,7 +36,8 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 JPEG = (".jpg", ".jpeg")
-PICTURES = (".png", *JPEG, ".bmp", ".tif", ".tiff")
+TIFF = (".tif", ".tiff")
+PICTURES = (".png", *JPEG, ".bmp", *TIFF)
 NIFTI = (".nii", ".nii.gz")
 ENDINGS = (*PICTURES, ".npy", ".npz", *NIFTI)
 """Endings of the files that can be read."""
@@ -49,13 +58,32 @@ def split_ending(name: str) -> tuple[str, str]:
     return name[: len(name) - len(ending)], ending.lower()
 
 
+def normal_name(name: str) -> str:
+    """Name in composed Unicode (NFC); some file systems and archives decompose accents.
+
+    Examples
+    --------
+    >>> len("gro\u0308\u00dfe"), len(normal_name("gro\u0308\u00dfe"))
+    (6, 5)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def find_file(path: Path) -> Path:
+    """File at a path, or the one in its folder whose name differs in composed or decomposed accents only."""
+    if path.exists() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    same = (other for other in path.parent.iterdir() if normal_name(other.name) == normal_name(path.name))
+    return next(same, path)
+
+
 def read_array(path: PathLike, key: str | None = None) -> npt.NDArray[Any]:
     """Array in a file, as it is there.
 
     Parameters
     ----------
-    path : a picture (grey (H, W), palette indices (H, W), colour (H, W, 3 or 4)), ``.npy``, ``.npz`` or NIfTI.
-        An EXIF orientation of a picture is followed.
+    path : a picture (grey (H, W), palette indices (H, W), colour (H, W, 3 or 4)), a TIFF stack, which has its pages
+        as a first axis more, ``.npy``, ``.npz`` or NIfTI. An EXIF orientation of a picture is followed.
     key : which array of an ``.npz`` file; ``None`` is the only one.
 
     Raises
@@ -63,31 +91,30 @@ def read_array(path: PathLike, key: str | None = None) -> npt.NDArray[Any]:
     MissingFileError
         If there is no such file, or its content is not what the ending says.
     ConfigError
-        If the ending is unknown, or an ``.npz`` file does not have the array.
+        If the ending is unknown, a picture cannot be read exactly (see `pictures.read_picture`), or an ``.npz`` file
+        does not have the array.
     MissingDependencyError
         If it is a NIfTI file and nibabel is not installed.
     """
+    path = absolute(path)
     require_readable(path)
-    ending = split_ending(os.fspath(path))[1]
-    try:
-        if ending in PICTURES:
-            return _picture(path)
-        if ending in NIFTI:
+    with _reading(path):
+        if _ending(path) in PICTURES:
+            return read_picture(path).pixels
+        if _ending(path) in NIFTI:
             return np.asanyarray(_nibabel().load(path).dataobj)
         with open(path, "rb") as opened:  # numpy would leave a broken archive open
             loaded = np.load(opened, allow_pickle=False)
-            return _member(loaded, path, key) if ending == ".npz" else np.asarray(loaded)
-    except (ConfigError, MissingDependencyError):
-        raise
-    except Exception as error:
-        raise MissingFileError(f"{os.fspath(path)!r} cannot be read as {ending}: {error}") from error
+            return _member(loaded, path, key) if _ending(path) == ".npz" else np.asarray(loaded)
 
 
 def read_image(path: PathLike, channel_axis: int | None = None, key: str | None = None) -> npt.NDArray[np.float32]:
     """Image in a file, channels first.
 
-    Pictures come in [0, 1]: 8-bit values are divided by 255, 16-bit values by 65535; a palette is turned into
-    colours. Arrays and NIfTI volumes keep their values.
+    Pictures are scaled by their type: unsigned integers to [0, 1], signed integers of a TIFF to [-1, 1], by the largest
+    value of their bit depth (255 of 8 bits, 4095 of 12, 65535 of 16); values of 12 bits in a file that declares 16 are
+    divided by 65535. A palette is turned into colours. TIFFs of floating-point numbers, arrays and NIfTI volumes keep
+    their values.
 
     Parameters
     ----------
@@ -99,23 +126,24 @@ def read_image(path: PathLike, channel_axis: int | None = None, key: str | None 
     Returns
     -------
     (C, *spatial) float32 array
+        A TIFF stack is (C, pages, H, W).
     """
-    ending = split_ending(os.fspath(path))[1]
-    if ending in PICTURES:
+    path, largest = absolute(path), 1
+    if _ending(path) in PICTURES:
         require_readable(path)
-        try:
-            array = _picture(path, as_colours=True)
-        except Exception as error:
-            raise MissingFileError(f"{os.fspath(path)!r} cannot be read as {ending}: {error}") from error
-        channel_axis = -1 if array.ndim == 3 else None
+        with _reading(path):
+            array, largest, has_channels = read_picture(path, as_colours=True)
+        channel_axis = -1 if has_channels else None
     else:
         array = read_array(path, key)
-        if ending in NIFTI:
+        if _ending(path) in NIFTI:
             channel_axis = -1 if array.ndim > 3 else None
     if array.dtype.kind not in "biuf" or array.ndim > 4:
         raise ShapeError(f"{os.fspath(path)!r} holds no image, but {array.dtype} of shape {array.shape}")
-    most = np.iinfo(array.dtype).max if ending in PICTURES and array.dtype in (np.uint8, np.uint16) else 1
-    values: npt.NDArray[np.float32] = array.astype(np.float32) / np.float32(most)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `CaseDataset.check` names
+        values: npt.NDArray[np.float32] = array.astype(np.float32)
+    if largest > 1:
+        values = np.maximum(values / np.float32(largest), -1)  # the lowest signed value has no positive counterpart
     if channel_axis is None:
         return values[np.newaxis]
     if not -array.ndim <= channel_axis < array.ndim:
@@ -126,8 +154,8 @@ def read_image(path: PathLike, channel_axis: int | None = None, key: str | None 
 def read_label(path: PathLike, binarise: float | None = None, key: str | None = None) -> npt.NDArray[np.int64]:
     """Mask in a file: the class of each place.
 
-    A picture must be grey, or have a palette whose indices are the classes. A JPEG file has no exact values: it is
-    1 above 127, else 0.
+    A picture must be grey, or have a palette whose indices are the classes. Values are not scaled, whatever their bit
+    depth. A JPEG file has no exact values: it is 1 above 127, else 0.
 
     Parameters
     ----------
@@ -142,12 +170,22 @@ def read_label(path: PathLike, binarise: float | None = None, key: str | None = 
     Raises
     ------
     ConfigError
-        If a value is not a whole number, or a picture has colours.
+        If a value is not a whole number (with ``binarise``, not finite), or a picture has colours.
     """
-    file, ending = os.fspath(path), split_ending(os.fspath(path))[1]
-    array = read_array(path, key)
-    if ending in PICTURES and array.ndim == 3:
-        array = _grey(array, file, is_exact=ending not in JPEG)
+    path = absolute(path)
+    file, ending = os.fspath(path), _ending(path)
+    if ending in PICTURES:
+        require_readable(path)
+        with _reading(path):
+            array, _, has_channels = read_picture(path)
+        if has_channels:
+            array = _grey(array, file, is_exact=ending not in JPEG)
+    else:
+        array = read_array(path, key)
+    if array.dtype.kind not in "biuf":
+        raise ConfigError(f"{file!r} is no mask of classes, but {array.dtype} of shape {array.shape}")
+    if wrong := count_non_finite(array):
+        raise ConfigError(f"{file!r} is no mask of classes: {wrong} of {array.size} values are NaN or infinite")
     if ending in JPEG and binarise is None:
         binarise = JPEG_THRESHOLD
     try:
@@ -158,9 +196,11 @@ def read_label(path: PathLike, binarise: float | None = None, key: str | None = 
 
 def describe_file(path: PathLike) -> dict[str, Any]:
     """What a NIfTI file says of its place in space: ``"affine"`` and ``"spacing"``; of other files nothing."""
-    if split_ending(os.fspath(path))[1] not in NIFTI:
+    path = absolute(path)
+    if _ending(path) not in NIFTI:
         return {}
-    image = _nibabel().load(path)
+    with _reading(path):
+        image = _nibabel().load(path)
     return {"affine": np.array(image.affine), "spacing": tuple(float(mm) for mm in image.header.get_zooms()[:3])}
 
 
@@ -172,13 +212,35 @@ def require_readable(path: PathLike) -> None:
     MissingFileError, ConfigError, MissingDependencyError
         With the file.
     """
-    ending = split_ending(os.fspath(path))[1]
+    path = absolute(path)
+    ending = _ending(path)
     if ending not in ENDINGS:
         raise ConfigError(f"{os.fspath(path)!r}: no reader for the ending {ending!r}. {did_you_mean(ending, ENDINGS)}")
-    if not Path(path).is_file():
+    if not path.is_file():
         raise MissingFileError(f"there is no file {os.fspath(path)!r}")
     if ending in NIFTI:
         _nibabel()
+
+
+def count_non_finite(array: npt.NDArray[Any]) -> int:
+    """Number of values that are NaN or infinite."""
+    return int(np.count_nonzero(~np.isfinite(array))) if array.dtype.kind in "fc" else 0
+
+
+def _ending(path: Path) -> str:
+    return split_ending(path.name)[1]
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Context in which whatever goes wrong is an error that names the file."""
+    try:
+        yield
+    except (ConfigError, MissingDependencyError):
+        raise
+    except Exception as error:  # decoders raise almost anything
+        hint = "; a TIFF in a layout that Pillow does not know can be saved as .npy" if _ending(path) in TIFF else ""
+        raise MissingFileError(f"{os.fspath(path)!r} cannot be read as {_ending(path)}: {error}{hint}") from error
 
 
 def _nibabel() -> Any:
@@ -191,27 +253,12 @@ def _nibabel() -> Any:
     return nibabel
 
 
-def _picture(path: PathLike, as_colours: bool = False) -> npt.NDArray[Any]:
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if as_colours and image.mode in ("P", "PA"):
-            image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-        elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-            image = image.convert("RGB")
-        array = np.asarray(image)
-        # Pillow calls some 16-bit greys 32-bit integers
-        return array.astype(np.uint16) if image.mode == "I" and opened.format == "PNG" else array
-
-
 def _grey(array: npt.NDArray[Any], file: str, is_exact: bool) -> npt.NDArray[Any]:
     """One channel of a grey picture that was saved with several; a JPEG's are averaged."""
     if not is_exact:
-        return np.asarray(array.mean(axis=2))
-    colours, alpha = array[..., :3] if array.shape[2] > 2 else array[..., :1], array[..., 3:]
-    if array.shape[2] == 2:
-        alpha = array[..., 1:]
+        return np.asarray(array.mean(axis=-1))
+    count = 3 if array.shape[-1] > 2 else 1
+    colours, alpha = array[..., :count], array[..., count:]
     if (colours != colours[..., :1]).any() or (alpha != np.iinfo(array.dtype).max).any():
         raise ConfigError(
             f"{file!r} is a mask in colours or with transparency; save the class of each pixel as a grey value"

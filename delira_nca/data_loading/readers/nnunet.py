@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from delira_nca.data_loading.readers.cases import Case, CaseDataset, read_json, shown
-from delira_nca.data_loading.readers.files import PICTURES
+from delira_nca.data_loading.readers.cases import Case, CaseDataset, shown
+from delira_nca.data_loading.readers.description import DatasetDescription
+from delira_nca.data_loading.readers.files import PICTURES, find_file, normal_name
 from delira_nca.errors import ConfigError, MissingFileError, require_choice
+from delira_nca.io.paths import absolute
 
 __all__ = ["NNUNetDataset"]
 
@@ -26,7 +27,7 @@ class NNUNetDataset(CaseDataset):
     ----------
     root : folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
     split : ``"train"``, or ``"test"``, which has masks only where there is a folder ``labelsTs``.
-    resize : see `CaseDataset`.
+    resize, check_geometry : see `CaseDataset`.
 
     Attributes
     ----------
@@ -40,50 +41,42 @@ class NNUNetDataset(CaseDataset):
     MissingFileError
         If ``dataset.json`` or a folder is not there.
     ConfigError
-        If ``dataset.json`` lacks an entry, or channels or masks are missing; by name. Reading raises it where a
-        mask has a value that ``dataset.json`` does not list.
+        If an entry of ``dataset.json`` is missing or cannot be, or channels or masks are missing; by name. Reading
+        raises it where a mask has a value that ``dataset.json`` does not list.
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], split: str = "train", *, resize: int | Sequence[int] | None = None
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        resize: int | Sequence[int] | None = None,
+        check_geometry: bool = True,
     ) -> None:
         require_choice("split", split, _FOLDERS)
-        root = Path(root)
-        described = read_json(root / "dataset.json")
-        names = described.get("channel_names", described.get("modality"))
-        if not isinstance(names, Mapping) or not isinstance(described.get("labels"), Mapping):
-            raise ConfigError(f"{os.fspath(root / 'dataset.json')!r} must have channel_names (or modality) and labels")
-        channel_names = tuple(str(names[number]) for number in sorted(names, key=int))
-        self.class_names = _class_names(described["labels"])
-        ending = str(described.get("file_ending", ".nii.gz"))
+        root = absolute(root)
+        described = DatasetDescription(root / "dataset.json")
+        channel_names = described.channel_names("channel_names", "modality")
+        self.class_names = described.class_names()
+        ending = described.file_ending()
         images, labels = (root / folder for folder in _FOLDERS[split])
         files = _channel_files(images, ending)
         _require_channels(files, len(channel_names), ending, images)
-        has_masks = split == "train" or labels.is_dir()
-        if has_masks:
-            missing = [case for case in files if not (labels / (case + ending)).is_file()]
+        if split == "train":
+            described.require_count("numTraining", len(files))
+        masks: dict[str, Path] = {}
+        if split == "train" or labels.is_dir():
+            masks = {case: find_file(labels / (case + ending)) for case in files}
+            missing = [case for case, path in masks.items() if not path.is_file()]
             if missing:
                 raise ConfigError(f"cases without a mask in {os.fspath(labels)!r}: {shown(sorted(missing))}")
         super().__init__(
-            (
-                Case(case, tuple(channels.values()), labels / (case + ending) if has_masks else None)
-                for case, channels in sorted(files.items())
-            ),
+            (Case(case, tuple(channels.values()), masks.get(case)) for case, channels in sorted(files.items())),
             resize=resize,
             channel_names=channel_names,
-            classes=_values(self.class_names.values()),
+            classes=described.classes(),
+            check_geometry=check_geometry,
         )
-
-
-def _class_names(labels: Mapping[str, Any]) -> dict[str, Any]:
-    """Name of a class to its value; version 1 has it the other way round."""
-    if all(isinstance(value, str) for value in labels.values()):
-        return {name: int(value) for value, name in labels.items()}
-    return dict(labels)
-
-
-def _values(classes: Iterable[Any]) -> set[int]:
-    return {int(value) for entry in classes for value in (entry if isinstance(entry, (list, tuple)) else [entry])}
 
 
 def _channel_files(folder: Path, ending: str) -> dict[str, dict[int, Path]]:
@@ -93,9 +86,12 @@ def _channel_files(folder: Path, ending: str) -> dict[str, dict[int, Path]]:
     pattern = re.compile(rf"(?P<case>[^.].*)_(?P<channel>\d{{4}}){re.escape(ending)}")
     files: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()):
-        match = pattern.fullmatch(path.name)
+        match = pattern.fullmatch(normal_name(path.name))
         if match:
-            files.setdefault(match["case"], {})[int(match["channel"])] = path
+            channels = files.setdefault(match["case"], {})
+            if other := channels.get(int(match["channel"])):
+                raise ConfigError(f"two files are called {normal_name(path.name)!r}: {other.name!r} and {path.name!r}")
+            channels[int(match["channel"])] = path
     if not files:
         raise ConfigError(f"there are no files like CASE_0000{ending} in {os.fspath(folder)!r}")
     return files

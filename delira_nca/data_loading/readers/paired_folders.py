@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from delira_nca.data_loading.readers.cases import Case, CaseDataset, shown
-from delira_nca.data_loading.readers.files import ENDINGS, split_ending
+from delira_nca.data_loading.readers.files import ENDINGS, normal_name, split_ending
 from delira_nca.errors import ConfigError, MissingFileError
+from delira_nca.io.paths import absolute
 
 __all__ = ["PairedFolderDataset"]
 
@@ -17,8 +18,8 @@ class PairedFolderDataset(CaseDataset):
     """Images of one folder with the masks of another, matched by name: ``images/ann.jpg`` and ``masks/ann.png``.
 
     Read are ``.png``, ``.jpg``, ``.bmp``, ``.tif``, ``.npy``, ``.npz`` (one array in each) and, with nibabel,
-    ``.nii`` and ``.nii.gz``. Files with another ending, hidden files and subfolders are left out. For what a sample
-    is, see `CaseDataset`.
+    ``.nii`` and ``.nii.gz``. Files with another ending, hidden files and subfolders are left out; composed and
+    decomposed accents in names are the same. For what a sample is, see `CaseDataset`.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ class PairedFolderDataset(CaseDataset):
     labels : folder of the masks, the same one if suffixes tell them apart; ``None`` if there are none.
     image_suffix, label_suffix : end of the name before the ending that is no part of it: ``"_mask"`` where the
         mask of ``ann.jpg`` is ``ann_mask.png``.
-    resize, channel_axis, binarise : see `CaseDataset`.
+    resize, channel_axis, binarise, check_geometry : see `CaseDataset`.
 
     Raises
     ------
@@ -59,8 +60,10 @@ class PairedFolderDataset(CaseDataset):
         resize: int | Sequence[int] | None = None,
         channel_axis: int | None = None,
         binarise: float | None = None,
+        check_geometry: bool = True,
     ) -> None:
-        shared = labels is not None and Path(images).resolve() == Path(labels).resolve()
+        images, labels = absolute(images), None if labels is None else absolute(labels)
+        shared = labels is not None and images.resolve() == labels.resolve()
         if shared and image_suffix == label_suffix:
             raise ConfigError("images and masks in one folder are told apart by image_suffix or label_suffix")
         found = _named_files(images, image_suffix, not_suffix=label_suffix if shared else "")
@@ -78,16 +81,18 @@ class PairedFolderDataset(CaseDataset):
             resize=resize,
             channel_axis=channel_axis,
             binarise=binarise,
+            check_geometry=check_geometry,
         )
 
 
-def _named_files(folder: str | os.PathLike[str], suffix: str, not_suffix: str = "") -> dict[str, Path]:
+def _named_files(folder: Path, suffix: str, not_suffix: str = "") -> dict[str, Path]:
     """Files with a known ending by name, less the suffix; without those that have ``not_suffix``."""
-    if not Path(folder).is_dir():
+    if not folder.is_dir():
         raise MissingFileError(f"{os.fspath(folder)!r} is no folder")
     named: dict[str, Path] = {}
-    for path in sorted(Path(folder).iterdir()):
-        name, ending = split_ending(path.name)
+    suffix, not_suffix = normal_name(suffix), normal_name(not_suffix)
+    for path in sorted(folder.iterdir()):
+        name, ending = split_ending(normal_name(path.name))
         is_other = bool(not_suffix) and name.endswith(not_suffix) and len(not_suffix) > len(suffix)
         if path.name.startswith(".") or ending not in ENDINGS or not name.endswith(suffix) or is_other:
             continue

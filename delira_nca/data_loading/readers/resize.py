@@ -44,7 +44,8 @@ def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np
         old = values.shape[axis]
         if new != old:
             weights = _areas(old, new) if new < old else _ramps(old, new)
-            values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
+            with np.errstate(invalid="ignore"):  # infinite values become NaN, which `CaseDataset.check` names
+                values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(values, dtype=np.float32)
 
 

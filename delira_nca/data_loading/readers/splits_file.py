@@ -15,7 +15,10 @@ import numpy as np
 from delira_nca.data_loading.batches import Indices, IndicesLike, as_indices
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.data_loading.readers.cases import shown
+from delira_nca.data_loading.readers.files import normal_name
 from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
+from delira_nca.io.json_file import parse_json
+from delira_nca.io.paths import absolute
 
 __all__ = ["names_of", "read_splits", "write_splits"]
 
@@ -66,7 +69,8 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
     ConfigError
         If the file has another form, a part is empty, or a case is in a part twice or in both.
     """
-    content, names = _read(Path(path)), names_of(dataset)
+    path = absolute(path)
+    content, names = _read(path), names_of(dataset)
     numbers = {name: number for number, name in enumerate(names)}
     folds = []
     for fold, parts in enumerate(content):
@@ -115,7 +119,7 @@ def write_splits(
         if both := sorted(set(train) & set(val)):
             raise ConfigError(f"fold {fold}: in training and held out as well: {shown(names[i] for i in both)}")
         lines.append("  " + json.dumps({"train": [names[i] for i in train], "val": [names[i] for i in val]}))
-    path = Path(path)
+    path = absolute(path)
     text = "[\n" + ",\n".join(lines) + "\n]\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -129,11 +133,10 @@ def write_splits(
 
 def _read(path: Path) -> list[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except OSError as error:
-        raise MissingFileError(f"there is no file {os.fspath(path)!r} with folds") from error
-    except ValueError as error:
-        raise MissingFileError(f"{os.fspath(path)!r} is no JSON: {error}") from error
+        raise MissingFileError(f"there is no file {os.fspath(path)!r} with folds: {error.strerror}") from error
+    content = parse_json(raw, path)
     if not isinstance(content, list) or not content:
         raise ConfigError(f"{os.fspath(path)!r} must be a list of {{'train': [names], 'val': [names]}}, one per fold")
     return content
@@ -151,6 +154,8 @@ def _check_fold(parts: Any, where: str, known: Mapping[str, int]) -> None:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f". Did you mean {close[0]!r}?" if close else ""
+                if close and normal_name(close[0]) == normal_name(name):
+                    hint += " Its accents are other characters (Unicode NFC against NFD)"
                 raise UnknownNameError(f"{where}: {name!r} in {part!r} is none of the {len(known)} cases{hint}")
         if double := _doubled(names):
             raise ConfigError(f"{where}: twice in {part!r}: {shown(double)}")

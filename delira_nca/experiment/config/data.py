@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from delira_nca.data_loading import RandomSampler, kfold, train_val_split
 from delira_nca.data_loading.dataset import AbstractDataset
+from delira_nca.data_loading.splits import require_group_key
 from delira_nca.errors import ConfigError
 from delira_nca.experiment.config.sections import DataSection
 
@@ -34,6 +35,7 @@ def divide(section: DataSection, num_drawn: int | None) -> Samples:
     ConfigError
         If the section contradicts itself, or a division cannot be made.
     """
+    require_group_key(section.split_type, section.group_key)
     train, valid, test = section.train, section.valid, section.test
     how = {"split_type": section.split_type, "label_key": section.label_key, "group_key": section.group_key}
     if section.num_splits:

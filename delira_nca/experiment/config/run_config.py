@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from delira_nca.data_loading.splits import require_group_key
 from delira_nca.errors import ConfigError, did_you_mean
 from delira_nca.experiment.config.mistakes import build_part, check_part
 from delira_nca.experiment.config.overrides import override
@@ -132,6 +133,11 @@ class RunConfig:
             told.append(
                 f"num_iterations={self.num_iterations} is no multiple of validation_interval={self.validation_interval}"
             )
+        if isinstance(self.data, Mapping):
+            try:
+                require_group_key(self.data.get("split_type", "random"), self.data.get("group_key"))
+            except ConfigError as error:
+                told.append(f"data: {error}")
         return [*told, *self._unclear_directions()] if isinstance(self.task, Mapping) else told
 
     def _unclear_directions(self) -> list[str]:

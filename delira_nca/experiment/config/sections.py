@@ -50,7 +50,8 @@ class DataSection:
     val_split : take such a share of the training samples, or so many, to validate on. 0: none.
     num_splits, fold : divide the training samples into so many folds, and test on the one with this number, from 0.
     split_type : ``"random"``, ``"stratified"`` or ``"grouped"``, for both divisions.
-    label_key, group_key : entry of a sample that holds its class, or its group.
+    label_key, group_key : entry of a sample that holds its class, or its group. A stratified division with
+        ``group_key`` keeps groups together; a random one refuses it.
     split_seed : of the divisions, so that runs of other seeds have the same folds.
     batch_size : samples in a batch of training.
     val_batch_size : samples in a batch of validation and test; ``batch_size`` by default.

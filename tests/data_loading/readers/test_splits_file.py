@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -117,3 +118,27 @@ def test_folds_that_leak_are_not_written(cases, tmp_path):
     with pytest.raises(ConfigError, match="fold 1: in training and held out as well: 'eve'"):
         write_splits(tmp_path / "s.json", cases, [([0, 1], [2]), ([0, 2], [2, 3])])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_another_editor_is_read(cases, tmp_path, encoding):
+    text = json.dumps([{"train": ["ann", "bob"], "val": ["eve"]}], indent=1).replace("\n", "\r\n")
+    (tmp_path / "s.json").write_bytes(text.encode(encoding))
+    [(train, val)] = read_splits(tmp_path / "s.json", cases)
+    assert (train.tolist(), val.tolist()) == ([0, 1], [2])
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_with_other_characters_for_its_accents_is_refused_and_explained(tmp_path, forms):
+    of_file, of_dataset = (unicodedata.normalize(form, "jürgen") for form in forms)
+    dataset = DictDataset({"x": np.arange(2), "name": ["ann", of_dataset]})
+    path = write(tmp_path / "s.json", [{"train": ["ann"], "val": [of_file]}])
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{of_dataset}'.*NFC against NFD"):
+        read_splits(path, dataset)
+
+
+def test_a_path_may_begin_with_the_home_folder(cases, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write_splits("~/folds/s.json", cases, [([0, 1], [2])])
+    assert path == tmp_path / "folds" / "s.json"
+    assert len(read_splits("~/folds/s.json", cases)) == 1

@@ -62,6 +62,9 @@ def test_iterations_draw_with_replacement_only_where_there_are_too_few_samples(s
         ({"val_split": 0.2, "valid": "any"}, None, "leave data.valid out"),
         ({"sampler_cls": SequentialSampler}, 4, "SequentialSampler"),
         ({"num_splits": 20}, None, "num_splits=20"),
+        ({"num_splits": 3, "group_key": "patient"}, None, "group_key='patient' was given, but a random split"),
+        ({"val_split": 0.2, "group_key": "patient"}, None, "group_key='patient' was given, but a random split"),
+        ({"group_key": "patient"}, None, "group_key='patient' was given, but a random split"),
     ],
 )
 def test_what_contradicts_itself_is_refused(samples, options, num_drawn, message):

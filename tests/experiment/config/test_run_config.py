@@ -182,6 +182,18 @@ def test_one_mistake_is_told_alone(changes, message, values):
     assert "mistakes" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"group_key": "patient", "val_split": 0.2}, "data: group_key='patient' was given, but a random split"),
+        ({"split_type": "groupd", "group_key": "patient"}, "data: unknown split_type 'groupd'.*Did you mean 'grouped'"),
+    ],
+)
+def test_a_split_that_would_divide_groups_is_refused_with_the_config(split, message, values):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig.from_dict({**values, "data": {**values["data"], **split}})
+
+
 def test_what_is_missing_is_told_with_the_rest():
     with pytest.raises(ConfigError) as refused:
         RunConfig.from_dict({"nam": "x", "num_epochs": 0})

@@ -301,6 +301,7 @@ def test_what_cannot_be_divided_is_refused_before_anything_starts(make, tmp_path
     cases = [
         ({"split_type": "stratifed"}, UnknownNameError, "unknown split_type 'stratifed'. .* Did you mean 'stratified'"),
         ({"split_type": "grouped"}, ConfigError, "a grouped split needs group_key"),
+        ({"group_key": "patient"}, ConfigError, "group_key='patient' was given, but a random split"),
         ({"split_type": "stratified", "label_key": "grde"}, UnknownNameError, "'grde'. .* Did you mean 'grade'"),
         ({"num_splits": 25}, ConfigError, "25 folds cannot be made of 24 samples"),
         ({"num_splits": 1}, ConfigError, "num_splits must be an integer of at least 2"),
@@ -313,6 +314,24 @@ def test_what_cannot_be_divided_is_refused_before_anything_starts(make, tmp_path
         with pytest.raises(error, match=message):
             experiment.kfold(**{"data": make_data(), "metrics": {"mse": mse}, **changes})
     assert not (tmp_path / "t").exists()
+
+
+def test_a_stratified_plan_with_groups_keeps_them_together():
+    patients = np.repeat(np.arange(24), 2)
+    data = DictDataset({"x": np.arange(48), "label": patients % 2, "patient": patients})
+    for split in FoldPlan(3, split_type="stratified", group_key="patient", val_split=0.25).splits(data):
+        of_part = [set(patients[numbers]) for numbers in split.values()]
+        assert [len(part) for part in of_part] == [12, 4, 8]
+        assert not set.intersection(*of_part)
+        assert all(np.mean(patients[numbers] % 2) == 0.5 for numbers in split.values())
+
+
+def test_a_file_of_folds_that_divides_groups_is_refused(tmp_path):
+    data = DictDataset({"x": np.arange(4), "name": list("abcd"), "patient": [0, 0, 1, 1]})
+    (tmp_path / "s.json").write_text('[{"train": ["a", "b"], "val": ["c"]}, {"train": ["a", "c"], "val": ["b"]}]')
+    plan = {"split_type": "grouped", "group_key": "patient", "val_split": None, "splits_file": tmp_path / "s.json"}
+    with pytest.raises(ConfigError, match="fold 1 trains on and is tested on the same groups: 0"):
+        FoldPlan(**plan).splits(data)
 
 
 def test_predictions_of_different_shapes_are_kept_apart(tmp_path):

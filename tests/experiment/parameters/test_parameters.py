@@ -213,6 +213,21 @@ def test_a_file_that_holds_no_parameters_is_refused(tmp_path, name, text, messag
         Parameters.load(tmp_path / name)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["p.json", "p.yaml"])
+def test_a_file_of_another_editor_is_read(tmp_path, name, encoding):
+    text = '{"model": {"name": "größe", "a": 1}}' if name == "p.json" else "model:\r\n  name: größe\r\n  a: 1\r\n"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert read_plain(tmp_path / name) == {"model": {"name": "größe", "a": 1}}
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.yaml"])
+def test_a_file_in_no_unicode_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes('{"name": "größe"}'.encode("latin-1"))
+    with pytest.raises(ConfigError, match=rf"{name}.*(not in UTF-8|unacceptable character)"):
+        read_plain(tmp_path / name)
+
+
 def test_files_that_are_not_there_or_have_no_form_are_refused(params, tmp_path):
     with pytest.raises(MissingFileError, match="nowhere.json cannot be read"):
         read_plain(tmp_path / "nowhere.json")
