@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delira_nca.cli.grow import report
 from delira_nca.cli.parser import Commands, Parser, add_command
+from delira_nca.io.paths import absolute
 
 if TYPE_CHECKING:
     from delira_nca.experiment import Run
@@ -89,7 +89,7 @@ def _resume(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment.run import CONFIG
     from delira_nca.io import plan_resume
 
-    folder = Path(arguments.folder)
+    folder = absolute(arguments.folder)
     if (folder / CONFIG).is_file():
         run = Run.open(folder)
         print(plan_resume("auto", run.stored.checkpoints))
@@ -203,14 +203,14 @@ def _compare(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment import compare_runs
     from delira_nca.experiment.run import CONFIG
 
-    folders = [Path(folder) for folder in arguments.folders]
+    folders = [absolute(folder) for folder in arguments.folders]
     if len(folders) == 1 and not (folders[0] / CONFIG).is_file():
         comparison = compare_runs(folders[0])
     else:
-        roots = {folder.absolute().parent for folder in folders}
+        roots = {folder.parent for folder in folders}
         if len(roots) > 1:
             raise ConfigError(f"runs are compared within one folder, not {', '.join(map(str, sorted(roots)))}")
-        comparison = compare_runs(roots.pop(), [folder.absolute().name for folder in folders])
+        comparison = compare_runs(roots.pop(), [folder.name for folder in folders])
     print(comparison)
     if arguments.plot:
         print(comparison.save_plot(arguments.plot))

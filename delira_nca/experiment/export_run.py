@@ -13,6 +13,7 @@ import torch
 from delira_nca.errors import MissingFileError
 from delira_nca.export.html import to_html
 from delira_nca.io import load_network
+from delira_nca.io.paths import absolute
 
 __all__ = ["export_html"]
 
@@ -42,7 +43,7 @@ def export_html(
     CheckpointError, ExportError, ConfigError
         If the checkpoint is not readable, or its model cannot live on a page.
     """
-    source = Path(source)
+    source = absolute(source)
     checkpoint = source if source.is_file() else _best_checkpoint(source)
     folder = source.parent if source.is_file() else source
     options: dict[str, Any] = {}
@@ -51,7 +52,7 @@ def export_html(
     if (folder / "result.json").is_file() and not source.is_file():
         options["figures"] = json.loads((folder / "result.json").read_text()).get("figures")
     name = source.stem if source.is_file() else source.resolve().name
-    page = folder / "live.html" if out is None else Path(out)
+    page = folder / "live.html" if out is None else absolute(out)
     return to_html(load_network(checkpoint), page, title=title or name, grid=grid, weights=weights, **options)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 
 __all__ = ["FLOAT", "read_plain", "write_plain"]
 
@@ -27,7 +28,7 @@ def write_plain(values: Mapping[str, Any], path: str | os.PathLike[str]) -> Path
     ConfigError
         For another ending.
     """
-    path = Path(path)
+    path = absolute(path)
     if path.suffix in (".yaml", ".yml"):
         text = _yaml().safe_dump(dict(values), sort_keys=False, allow_unicode=True)
     elif path.suffix == ".json":
@@ -49,7 +50,7 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
     ConfigError
         If it is not readable, or holds no mapping, or has a name twice.
     """
-    path = Path(path)
+    path = absolute(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive, start_time
 
 __all__ = ["replaced", "sweep", "sync"]
@@ -37,7 +38,7 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
     >>> [file.name for file in folder.iterdir()]
     ['a.txt']
     """
-    path = Path(path)
+    path = absolute(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -82,7 +83,7 @@ def sweep(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
     >>> [path.name for path in sweep(folder)]
     ['.a.txt.0.tmp']
     """
-    folder = Path(folder)
+    folder = absolute(folder)
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         found = _TEMPORARY.fullmatch(path.name)

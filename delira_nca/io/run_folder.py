@@ -14,8 +14,10 @@ from pathlib import Path
 from delira_nca._version import __version__
 from delira_nca.errors import ConfigError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
+from delira_nca.io.process import is_alive, start_time
 
-__all__ = ["claim_folder", "write_environment"]
+__all__ = ["claim_folder", "was_made_by_living_process", "write_environment"]
 
 
 def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
@@ -41,7 +43,7 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
     """
     if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
         raise ConfigError(f"a run is named by a word, not {name!r}")
-    parent = Path(parent)
+    parent = absolute(parent)
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -85,10 +87,33 @@ def write_environment(folder: str | os.PathLike[str]) -> Path:
         "pid": os.getpid(),
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    path = Path(folder) / "environment.json"
+    path = absolute(folder) / "environment.json"
     with replaced(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def was_made_by_living_process(folder: str | os.PathLike[str]) -> bool:
+    """Whether the process that :func:`write_environment` recorded in a folder is running on this machine.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> was_made_by_living_process(folder)
+    False
+    >>> _ = write_environment(folder)
+    >>> was_made_by_living_process(folder)
+    True
+    """
+    path = absolute(folder) / "environment.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        host, pid = content["host"], int(content["pid"])
+        began = start_time(pid)
+        is_reused = began is not None and path.stat().st_mtime < began - 2.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return host == platform.node() and is_alive(pid) and not is_reused
 
 
 def _version_of(package: str) -> str | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from delira_nca.errors import RunLockedError
+from delira_nca.io.paths import absolute
 from delira_nca.io.process import birth, is_alive
 
 __all__ = ["RunLock", "is_locked"]
@@ -90,7 +91,7 @@ class RunLock:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.path = Path(folder) / "run.lock"
+        self.path = absolute(folder) / "run.lock"
         self._holder: _Holder | None = None
 
     @property
@@ -133,7 +134,7 @@ def is_locked(folder: str | os.PathLike[str]) -> bool:
     >>> is_locked(folder)
     False
     """
-    path = Path(folder) / "run.lock"
+    path = absolute(folder) / "run.lock"
     try:
         found = _Holder.read(path)
     except FileNotFoundError:

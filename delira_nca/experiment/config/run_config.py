@@ -8,19 +8,21 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from delira_nca.errors import ConfigError, did_you_mean
+from delira_nca.errors import ConfigError, MissingFileError, did_you_mean
 from delira_nca.experiment.config.mistakes import build_part, check_part
 from delira_nca.experiment.config.overrides import override
 from delira_nca.experiment.config.sections import DataSection, RunParts, TaskSection, TrainerSection
 from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.experiment.start import StartConfig
+from delira_nca.io.paths import absolute, working_in
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -67,6 +69,8 @@ class RunConfig:
     num_epochs, num_iterations : one of them: how long it is trained.
     validation_interval : validate every so many epochs; with ``num_iterations``, so many iterations, which then make
         up an epoch.
+    directory : folder that relative paths in the config are relative to; the working directory by default. It belongs
+        to this machine and is not part of the description: neither its file nor its digest has it.
 
     Raises
     ------
@@ -105,8 +109,10 @@ class RunConfig:
     num_epochs: int | None = None
     num_iterations: int | None = None
     validation_interval: int = 1
+    directory: str | os.PathLike[str] = field(default=".", compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", absolute(self.directory))
         mistakes: list[str] = []
         for name, hint in _HINTS.items():
             checked, more = check_part(name, hint, _plain(getattr(self, name)))
@@ -162,8 +168,8 @@ class RunConfig:
     # Files ------------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_dict(cls, values: Values) -> RunConfig:
-        """Config from nested plain values.
+    def from_dict(cls, values: Values, directory: str | os.PathLike[str] = ".") -> RunConfig:
+        """Config from nested plain values, whose relative paths are relative to ``directory``.
 
         Raises
         ------
@@ -173,7 +179,7 @@ class RunConfig:
         unknown = [f"a run has no entry {key!r}. {did_you_mean(key, _HINTS)}" for key in values if key not in _HINTS]
         missing = [f"{name} is missing" for name in ("name", "model", "data") if name not in values]
         if not unknown and not missing:
-            return cls(**values)
+            return cls(**values, directory=directory)
         stand_in = {name: values.get(name, {}) for name in ("name", "model", "data")}
         known = {key: value for key, value in values.items() if key in _HINTS}
         try:
@@ -188,7 +194,12 @@ class RunConfig:
         raise ConfigError(_listed([*unknown, *missing, *others]))
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], changes: Values | None = None) -> RunConfig:
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        changes: Values | None = None,
+        directory: str | os.PathLike[str] = ".",
+    ) -> RunConfig:
         """Config from a YAML or JSON file, with some values by dotted name set otherwise.
 
         Raises
@@ -196,7 +207,7 @@ class RunConfig:
         MissingFileError, ConfigError
             If there is no such file, it cannot be read, or with all mistakes at once.
         """
-        return cls.from_dict(override(read_plain(path), changes or {}))
+        return cls.from_dict(override(read_plain(path), changes or {}), directory)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, all defaults filled in."""
@@ -208,11 +219,11 @@ class RunConfig:
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write a YAML file that :meth:`from_file` reads."""
-        write_plain(self.to_dict(), Path(path))
+        write_plain(self.to_dict(), path)
 
     def replace(self, changes: Values) -> RunConfig:
         """Config with some values by dotted name set otherwise, as in ``{"trainer.lr": 1e-3}``."""
-        return type(self).from_dict(override(self.to_dict(), changes))
+        return type(self).from_dict(override(self.to_dict(), changes), self.directory)
 
     @property
     def digest(self) -> str:
@@ -229,9 +240,8 @@ class RunConfig:
 
     def build(self) -> RunParts:
         """Make the objects of the run, with weights that the seed decides."""
-        with isolated_rng(self.run_seed):
-            model = build_part("model", _HINTS["model"], self.model)
-        with isolated_rng(derive_seed(self.run_seed, "parts")):
+        model = self.build_model()
+        with self.relative_paths(), isolated_rng(derive_seed(self.run_seed, "parts")):
             return RunParts(
                 model=model,
                 task=build_part("task", TaskSection, self.task),
@@ -242,8 +252,27 @@ class RunConfig:
 
     def build_model(self) -> AbstractPyTorchNetwork:
         """Make the model alone, with the weights that the run begins with."""
-        with isolated_rng(self.run_seed):
+        with self.relative_paths(), isolated_rng(self.run_seed):
             return build_part("model", _HINTS["model"], self.model)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def relative_paths(self) -> Iterator[None]:
+        """Resolve relative paths from :attr:`directory` within the block.
+
+        Raises
+        ------
+        MissingFileError
+            If a file is missing within the block: its path, and the directory that the paths are relative to.
+        """
+        is_there = Path(self.directory).is_dir()
+        try:
+            with working_in(self.directory) if is_there else nullcontext():
+                yield
+        except FileNotFoundError as error:
+            gone = "" if is_there else ", which is not there any more"
+            raise MissingFileError(
+                f"{error}. Relative paths in this config are relative to {self.directory}{gone}"
+            ) from error
 
     @property
     def start_config(self) -> StartConfig | None:

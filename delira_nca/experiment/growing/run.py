@@ -21,6 +21,7 @@ from delira_nca.experiment.growing.config import REGIMES, GrowConfig, read_confi
 from delira_nca.experiment.growing.estimate import expected_seconds
 from delira_nca.export.live_page import LivePage
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder, write_environment
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
@@ -117,7 +118,7 @@ def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> 
     CheckpointError, RunLockedError
         If there are checkpoints but none is sound, or another process works on the run.
     """
-    folder = Path(folder)
+    folder = absolute(folder)
     if not (folder / "config.json").is_file() or not (folder / "target.npy").is_file():
         raise MissingFileError(f"there is no run to resume in {folder}: config.json or target.npy is missing")
     config = read_config(folder / "config.json").checked()
@@ -175,7 +176,7 @@ def _claim_folder(config: GrowConfig) -> Path:
     if config.out is None:
         folder = claim_folder("runs", config.name)
     else:
-        folder = Path(config.out)
+        folder = absolute(config.out)
         if (folder / "config.json").exists():
             raise ConfigError(f"{folder} already holds a run: give another folder, remove it, or resume it")
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, did_you_mean, require_choice
 from delira_nca.experiment.store.stored_run import CONFIG_FILES, STATS_FILE, StoredRun
+from delira_nca.io.paths import absolute
 from delira_nca.io.run_lock import RunLock
 
 __all__ = ["RunStore"]
@@ -42,7 +43,7 @@ class RunStore:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+        self.root = absolute(root)
 
     def names(self) -> tuple[str, ...]:
         """Names of all runs, sorted."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
+from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.time_limit import Duration, to_seconds
 from delira_nca.training.distributed.ranks import ranks_of
@@ -84,7 +85,7 @@ class Checkpoint(AbstractCallback):
             raise ConfigError("top_k needs a score: give monitor_key")
         higher_is_better(mode)
         require_choice("reaction to a file that cannot be written", on_error, ("raise", "warn"))
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else absolute(folder)
         self.every, self.every_iterations, self.last, self.best = every, every_iterations, last, best
         self.every_seconds = None if every_seconds is None else to_seconds(every_seconds)
         self.clock = clock

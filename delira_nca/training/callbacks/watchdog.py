@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, require_choice
+from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
 from delira_nca.training.distributed.ranks import ranks_of
@@ -77,7 +78,7 @@ class Watchdog(AbstractCallback):
         if not self.seconds:
             raise ConfigError("a watchdog waits for more than 0 seconds")
         require_choice("action", action, ("dump", "exit"))
-        self.action, self.folder = action, folder
+        self.action, self.folder = action, None if folder is None else absolute(folder)
         self.num_hangs = 0
         self._alive_at = 0.0
         self._thread: threading.Thread | None = None
