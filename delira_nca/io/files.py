@@ -9,13 +9,57 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from delira_nca.errors import UnwritableError
 from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive, start_time
 
-__all__ = ["replaced", "sweep", "sync"]
+__all__ = ["make_folder", "replaced", "sweep", "sync", "writable"]
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp", re.DOTALL)
 _DAY = 24 * 60 * 60.0
+
+
+@contextlib.contextmanager
+def writable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an error of the system within the block into one that names the path that was to be written.
+
+    Raises
+    ------
+    UnwritableError
+        With the path and the reason: no permission, a file in the place of a folder, a read-only or full disk.
+    """
+    try:
+        yield
+    except UnwritableError:
+        raise
+    except OSError as error:
+        raise UnwritableError(f"cannot write {os.fspath(path)!r}: {error.strerror or error}") from error
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises
+    ------
+    UnwritableError
+        If it cannot be made.
+
+    Examples
+    --------
+    >>> file = getfixture("tmp_path") / "a.txt"
+    >>> _ = file.write_text("a file")
+    >>> make_folder(file)
+    Traceback (most recent call last):
+    delira_nca.errors.UnwritableError: cannot write '...a.txt': it is a file, not a folder
+    """
+    path = absolute(path)
+    with writable(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            kind = "a link to what is not there" if path.is_symlink() else "a file"
+            raise UnwritableError(f"cannot write {os.fspath(path)!r}: it is {kind}, not a folder") from error
+    return path
 
 
 @contextlib.contextmanager
@@ -39,7 +83,7 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
     ['a.txt']
     """
     path = absolute(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

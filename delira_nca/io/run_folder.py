@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 
 from delira_nca._version import __version__
-from delira_nca.errors import ConfigError
-from delira_nca.io.files import replaced
+from delira_nca.errors import ConfigError, UnwritableError
+from delira_nca.io.files import make_folder, replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive, start_time
 
-__all__ = ["claim_folder", "was_made_by_living_process", "write_environment"]
+__all__ = ["claim_folder", "require_folder_name", "was_made_by_living_process", "write_environment"]
 
 
 def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
@@ -33,7 +33,9 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
     Raises
     ------
     ConfigError
-        If the name is empty or a path, or ``parent`` cannot be a folder.
+        If the name is no word that can name a folder.
+    UnwritableError
+        If a folder cannot be made.
 
     Examples
     --------
@@ -41,21 +43,39 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
     >>> [claim_folder(runs, "dahlia").name for _ in range(3)]
     ['dahlia', 'dahlia-2', 'dahlia-3']
     """
-    if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
-        raise ConfigError(f"a run is named by a word, not {name!r}")
-    parent = absolute(parent)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"{parent} cannot be the folder of runs: something else has its name") from error
+    require_folder_name(name)
+    parent = make_folder(parent)
     for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
+            with writable(folder):
+                folder.mkdir()
+        except UnwritableError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                continue
+            raise
         return folder
     raise AssertionError("there is always a next number")
+
+
+def require_folder_name(name: object) -> None:
+    """Refuse a name that no folder of a run can have.
+
+    Raises
+    ------
+    ConfigError
+        If it is no word, begins with a dot, or is longer than 200 bytes, which leaves room for temporary names.
+
+    Examples
+    --------
+    >>> require_folder_name("a/b")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: a run is named by a word that can name a folder, not 'a/b'
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise ConfigError(f"a run is named by a word that can name a folder, not {name!r}")
+    if (length := len(os.fsencode(name))) > 200:
+        raise ConfigError(f"a run is named by a word of at most 200 bytes, not of {length}: '{name[:40]}...'")
 
 
 def write_environment(folder: str | os.PathLike[str]) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from delira_nca.errors import RunLockedError
+from delira_nca.io.files import make_folder, writable
 from delira_nca.io.paths import absolute
 from delira_nca.io.process import birth, is_alive
 
@@ -80,6 +81,8 @@ class RunLock:
     ------
     RunLockedError
         On entering, if another process holds the folder, or this one does already; with its number and machine.
+    UnwritableError
+        On entering, if the folder cannot be made or written.
 
     Examples
     --------
@@ -102,10 +105,11 @@ class RunLock:
     def __enter__(self) -> RunLock:
         if self.is_held:
             raise RunLockedError(f"this process (pid {os.getpid()}) holds {self.path.parent} already")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         self._holder = holder = _Holder.here()
         try:
-            _acquire(self.path, holder)
+            with writable(self.path):
+                _acquire(self.path, holder)
         except BaseException:  # an interrupt too, which may come after the file is there
             self._holder = None
             _release(self.path, holder)

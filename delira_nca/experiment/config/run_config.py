@@ -16,13 +16,14 @@ from typing import Any
 
 import yaml
 
-from delira_nca.errors import ConfigError, MissingFileError, did_you_mean
+from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
 from delira_nca.experiment.config.mistakes import build_part, check_part
 from delira_nca.experiment.config.overrides import override
 from delira_nca.experiment.config.sections import DataSection, RunParts, TaskSection, TrainerSection
 from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.experiment.start import StartConfig
 from delira_nca.io.paths import absolute, working_in
+from delira_nca.io.run_folder import require_folder_name
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -125,8 +126,10 @@ class RunConfig:
     def _contradictions(self) -> list[str]:
         """Mistakes that no type knows of."""
         told = []
-        if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\\0") or self.name[:1] == ".":
-            told.append(f"name is a word that can name a folder, not {self.name!r}")
+        try:
+            require_folder_name(self.name)
+        except ConfigError as error:
+            told.append(f"name: {error}")
         given = [n for n in ("num_epochs", "num_iterations") if getattr(self, n) is not None]
         if len(given) != 1:
             told.append(f"give num_epochs or num_iterations; there {'are both' if given else 'is neither'}")
@@ -176,7 +179,7 @@ class RunConfig:
         ConfigError
             With all mistakes at once; unknown names are among them.
         """
-        unknown = [f"a run has no entry {key!r}. {did_you_mean(key, _HINTS)}" for key in values if key not in _HINTS]
+        unknown = [f"a run has no entry {key!r}. {_meant(key)}" for key in values if key not in _HINTS]
         missing = [f"{name} is missing" for name in ("name", "model", "data") if name not in values]
         if not unknown and not missing:
             return cls(**values, directory=directory)
@@ -298,6 +301,15 @@ class RunConfig:
     def datasplit_config(self) -> Values:
         """``data``, as dacapo calls it."""
         return self.data
+
+
+def _meant(key: object) -> str:
+    """End of a message: the entries of a run, and the one, also of a section, that was probably meant."""
+    sections = {name: hint for name, hint in _HINTS.items() if dataclasses.is_dataclass(hint)}
+    inner = [f"{name}.{field.name}" for name, hint in sections.items() for field in dataclasses.fields(hint)]
+    known = did_you_mean(None, _HINTS)
+    meant = nearest_name(key, [*_HINTS, *inner], 0.6) if isinstance(key, str) else None
+    return known if meant is None else f"{known} Did you mean {meant!r}?"
 
 
 def _listed(mistakes: Sequence[str]) -> str:
