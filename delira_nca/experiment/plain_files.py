@@ -52,7 +52,7 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = absolute(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise MissingFileError(f"{path} cannot be read: {error}") from error
     try:

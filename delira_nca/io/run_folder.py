@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
 import os
 import platform
+import shutil
 import sys
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -16,8 +19,16 @@ from delira_nca.errors import ConfigError, UnwritableError
 from delira_nca.io.files import make_folder, replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive, start_time
+from delira_nca.io.run_lock import is_locked
 
-__all__ = ["claim_folder", "require_folder_name", "was_made_by_living_process", "write_environment"]
+__all__ = [
+    "claim_folder",
+    "is_abandoned",
+    "kept_if_trained",
+    "require_folder_name",
+    "was_made_by_living_process",
+    "write_environment",
+]
 
 
 def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
@@ -111,6 +122,40 @@ def write_environment(folder: str | os.PathLike[str]) -> Path:
     with replaced(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+@contextlib.contextmanager
+def kept_if_trained(folder: Path, has_trained: Callable[[], bool], *, is_new: bool = True) -> Iterator[None]:
+    """Remove what a run wrote into its folder within the block if it fails before it has trained.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    has_trained : callable
+        Function that says whether anything was trained.
+    is_new : bool
+        Whether the folder was made for this run: it is removed as well.
+    """
+    there = set(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        if not has_trained():
+            with contextlib.suppress(OSError):
+                for path in set(folder.iterdir()) - there:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                if is_new:
+                    folder.rmdir()
+        raise
+
+
+def is_abandoned(folder: str | os.PathLike[str]) -> bool:
+    """Whether the process that began a run in a folder has ended without a checkpoint."""
+    checkpoints = absolute(folder) / "checkpoints"
+    if not (checkpoints.parent / "environment.json").is_file() or was_made_by_living_process(folder):
+        return False
+    return not is_locked(checkpoints) and not any(checkpoints.glob("checkpoint*.pt"))
 
 
 def was_made_by_living_process(folder: str | os.PathLike[str]) -> bool:

@@ -197,7 +197,7 @@ def _create(path: Path, holder: _Holder) -> bool:
         return False
     except OSError:  # a file system without links: the file is there first, and says who it is of a moment later
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "wb") as file:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
@@ -319,13 +320,17 @@ def _listed(mistakes: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Plain values: classes and functions stand as their import path, dataclasses and tuples as what they hold."""
+    """Plain values: classes and functions as their import path, NumPy's numbers as Python's, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
     return value

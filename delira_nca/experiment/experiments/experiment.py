@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.experiment.experiments.data import as_manager, open_data
 from delira_nca.experiment.experiments.description import (
@@ -210,9 +211,9 @@ class Experiment:
         found = self.config.training.get("num_epochs") if num_epochs is None else num_epochs
         if found is None:
             raise ConfigError("how many epochs? Give num_epochs, or training.num_epochs in the config")
-        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        if not is_whole(found) or found < 1:
             raise ConfigError(f"num_epochs is a whole number of at least 1, not {found!r}")
-        return found
+        return int(found)
 
     # Runs ---------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,16 @@ def _as_plain(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping):
         raise ConfigError(f"the config of a run is a mapping of plain values, not {config!r}")
     try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(config)))
+        plain: dict[str, Any] = json.loads(json.dumps(dict(config), default=_as_number))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the config of a run holds something that is no plain value: {error}") from error
     return plain
+
+
+def _as_number(value: Any) -> Any:
+    if isinstance(value, Integral | Real):  # of NumPy
+        return int(value) if isinstance(value, Integral) else float(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
 def _require_same(known: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, StoreError
+from delira_nca.io.files import make_folder
 from delira_nca.io.paths import absolute
 
 __all__ = ["SCHEMA_VERSION", "SQLiteFile"]
@@ -140,7 +141,8 @@ class SQLiteFile:
         return "rw" if os.access(self.path.parent, os.W_OK) or log.exists() else "ro&immutable=1"
 
     def _open_to_write(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
+        self.path.touch()  # SQLite would give a new file, and its log, the mode 0644 whatever the umask is
         connection = self._connect("rwc")
         try:
             connection.execute("PRAGMA synchronous=NORMAL")
