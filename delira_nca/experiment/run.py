@@ -168,7 +168,9 @@ class Run:
         """
         try:
             return self._train(resume, progress, callbacks)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and any(self.stored.checkpoints.glob("checkpoint*.pt")):
+                raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
             if self._is_new and init_from_environment().is_main and not _has_trained(self.stored):
                 with suppress(OSError, DeliraNCAError):
                     RunStore(self.folder.parent).delete(self.stored.name)

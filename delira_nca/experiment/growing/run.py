@@ -168,7 +168,12 @@ def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, re
         DataManager(repeat(pair, config.batch_size * config.iterations), config.batch_size) as train,
         DataManager(repeat(pair, 4), 4) as valid,
     ):
-        best = trainer.train(config.epochs, train, valid, "mse", "lowest", resume=resume)
+        try:
+            best = trainer.train(config.epochs, train, valid, "mse", "lowest", resume=resume)
+        except KeyboardInterrupt:
+            if not any((folder / "checkpoints").glob("checkpoint*.pt")):
+                raise
+            raise KeyboardInterrupt(f"'delira-nca resume {folder}' resumes the run") from None
     result = _results(config, trainer, best, seed, target, folder)
     page.finish(trainer, result.figures())
     return result
