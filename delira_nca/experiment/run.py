@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,9 @@ class Run:
             It is in ``result.json`` as well.
         """
         try:
-            return self._train(resume, progress, callbacks)
+            is_path = resume not in ("auto", "never")  # of a checkpoint, relative to the working directory
+            with nullcontext() if is_path else self.config.missing_files_explained():
+                return self._train(resume, progress, callbacks)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and any(self.stored.checkpoints.glob("checkpoint*.pt")):
                 raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
@@ -366,7 +368,8 @@ class Run:
             raise ConfigError(f"the config of run {self.config.name!r} has no samples to {part}")
         network = self.network(checkpoint)
         size = parts.data.val_batch_size or parts.data.batch_size
-        with DataManager(samples, size, seed=self.config.run_seed) as manager:
+        data = DataManager(samples, size, seed=self.config.run_seed)
+        with self.config.missing_files_explained(), data as manager:
             return self._trainer(parts, [], network=network, files=False).predict(manager.get_batchgen())
 
 

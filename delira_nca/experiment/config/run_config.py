@@ -266,17 +266,29 @@ class RunConfig:
         Raises
         ------
         MissingFileError
-            If a file is missing within the block: its path, and the directory that the paths are relative to.
+            As :meth:`missing_files_explained`.
         """
-        is_there = Path(self.directory).is_dir()
+        inside = working_in(self.directory) if Path(self.directory).is_dir() else nullcontext()
+        with self.missing_files_explained(), inside:
+            yield
+
+    @contextmanager
+    def missing_files_explained(self) -> Iterator[None]:
+        """Name the directory of relative paths in errors about files that are missing within the block.
+
+        Raises
+        ------
+        MissingFileError
+            For a missing file: its path, and the directory that relative paths in the config are relative to.
+        """
         try:
-            with working_in(self.directory) if is_there else nullcontext():
-                yield
+            yield
         except FileNotFoundError as error:
-            gone = "" if is_there else ", which is not there any more"
-            raise MissingFileError(
-                f"{error}. Relative paths in this config are relative to {self.directory}{gone}"
-            ) from error
+            where = f"Relative paths in this config are relative to {self.directory}"
+            if where in str(error):
+                raise
+            gone = "" if Path(self.directory).is_dir() else ", which is not there any more"
+            raise MissingFileError(f"{error}. {where}{gone}") from error
 
     @property
     def start_config(self) -> StartConfig | None:
