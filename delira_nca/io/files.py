@@ -50,15 +50,15 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     >>> _ = file.write_text("a file")
     >>> make_folder(file)
     Traceback (most recent call last):
-    delira_nca.errors.UnwritableError: cannot write '...a.txt': it is a file, not a folder
+    delira_nca.errors.UnwritableError: '...a.txt' cannot be a folder: something else has its name, or that of one above it
     """
     path = absolute(path)
     with writable(path):
         try:
             path.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            kind = "a link to what is not there" if path.is_symlink() else "a file"
-            raise UnwritableError(f"cannot write {os.fspath(path)!r}: it is {kind}, not a folder") from error
+        except (FileExistsError, NotADirectoryError) as error:
+            message = f"{os.fspath(path)!r} cannot be a folder: something else has its name, or that of one above it"
+            raise UnwritableError(message) from error
     return path
 
 

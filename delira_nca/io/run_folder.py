@@ -69,7 +69,7 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
     raise AssertionError("there is always a next number")
 
 
-def require_folder_name(name: object) -> None:
+def require_folder_name(name: object, what: str = "a run is named by") -> None:
     """Refuse a name that no folder of a run can have.
 
     Raises
@@ -84,9 +84,9 @@ def require_folder_name(name: object) -> None:
     delira_nca.errors.ConfigError: a run is named by a word that can name a folder, not 'a/b'
     """
     if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set("/\\\0"):
-        raise ConfigError(f"a run is named by a word that can name a folder, not {name!r}")
+        raise ConfigError(f"{what} a word that can name a folder, not {name!r}")
     if (length := len(os.fsencode(name))) > 200:
-        raise ConfigError(f"a run is named by a word of at most 200 bytes, not of {length}: '{name[:40]}...'")
+        raise ConfigError(f"{what} a word of at most 200 bytes, not of {length}: '{name[:40]}...'")
 
 
 def write_environment(folder: str | os.PathLike[str]) -> Path:

@@ -128,9 +128,9 @@ class RunConfig:
         """Mistakes that no type knows of."""
         told = []
         try:
-            require_folder_name(self.name)
+            require_folder_name(self.name, "name is")
         except ConfigError as error:
-            told.append(f"name: {error}")
+            told.append(str(error))
         given = [n for n in ("num_epochs", "num_iterations") if getattr(self, n) is not None]
         if len(given) != 1:
             told.append(f"give num_epochs or num_iterations; there {'are both' if given else 'is neither'}")

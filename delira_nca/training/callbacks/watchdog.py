@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -133,16 +134,17 @@ class Watchdog(AbstractCallback):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         text = f"{now}: nothing has ended for {in_words(self.seconds)}; every thread stands here:\n\n"
         text += stacks(threading.get_ident())
-        try:
-            if sys.stderr is not None:
-                sys.stderr.write(text)
-                sys.stderr.flush()
-            if path is not None:
+        if path is not None:
+            try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a", encoding="utf-8") as file:
+                with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text)
-        except (OSError, ValueError):  # a closed stream, a full disk: the watch goes on
-            _LOGGER.exception("the watchdog could not write all that it saw")
+            except OSError:  # a full disk: the watch goes on
+                _LOGGER.exception("the watchdog could not write all that it saw")
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is missing or closed
+            encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+            sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stderr.flush()
         if self.action == "exit":
             os._exit(EXIT_CODE)
 
