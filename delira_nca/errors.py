@@ -30,7 +30,9 @@ __all__ = [
     "StoreError",
     "UnknownKeywordError",
     "UnknownNameError",
+    "UnwritableError",
     "did_you_mean",
+    "nearest_name",
     "refuse_unknown_keywords",
     "require_choice",
 ]
@@ -48,6 +50,12 @@ class MissingFileError(ConfigError, FileNotFoundError):
     """A file was named that is not there, or is not what it should be."""
 
     __str__ = Exception.__str__  # OSError would look for an errno
+
+
+class UnwritableError(ConfigError, OSError):
+    """A file or folder cannot be made or written; the message has its path and the reason of the system."""
+
+    __str__ = Exception.__str__
 
 
 class MemoryBudgetError(ConfigError, MemoryError):
@@ -122,6 +130,35 @@ class MissingDependencyError(DeliraNCAError, ImportError):
     """An optional package is needed; the message says which and how to get it."""
 
 
+_SYNONYMS = (
+    {"lr", "learningrate"},
+    {"batchsize", "bs"},
+    {"epochs", "numepochs", "nepochs", "maxepochs"},
+    {"iterations", "numiterations", "maxiterations", "maxsteps", "iters"},
+    {"numworkers", "workers", "nprocessaugmentation"},
+    {"device", "gpu", "gpus", "gpuids", "accelerator"},
+    {"optimizer", "optimizercls", "optim"},
+    {"scheduler", "lrscheduler", "lrschedulercls"},
+    {"criterions", "criterion", "loss", "losses"},
+    {"score", "valscorekey", "monitor"},
+    {"seed", "randomseed", "randomstate"},
+    {"valfreq", "validationinterval", "valinterval", "checkvaleverynepoch"},
+    {"savefreq", "checkpointfreq"},
+    {"savepath", "out", "output", "outputdir", "outdir", "root", "rootdir", "defaultrootdir"},
+)
+"""Names of one setting in this and other packages, in lower case and without separators."""
+
+
+def _synonym(name: str, names: Iterable[str]) -> str | None:
+    """The known name, or the last part of a dotted one, that means the same as a name in another package."""
+    plain = name.lower().replace("_", "").replace("-", "")
+    group = next((group for group in _SYNONYMS if plain in group), {plain})
+    for known in names:
+        if known.rpartition(".")[2].lower().replace("_", "").replace("-", "") in group:
+            return known
+    return None
+
+
 def did_you_mean(name: object, available: Iterable[object]) -> str:
     """End of an error message: the known names, and the one that was probably meant.
 
@@ -142,8 +179,23 @@ def did_you_mean(name: object, available: Iterable[object]) -> str:
     """
     names = sorted(map(str, available))
     known = "Known: " + (", ".join(repr(n) for n in names) or "none") + "."
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5) if isinstance(name, str) else []
-    return f"{known} Did you mean {close[0]!r}?" if close else known
+    meant = nearest_name(name, names) if isinstance(name, str) else None
+    return known if meant is None else f"{known} Did you mean {meant!r}?"
+
+
+def nearest_name(name: str, available: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The known name that was probably meant: one for the same setting, or one that is spelled alike; else None.
+
+    Examples
+    --------
+    >>> nearest_name("learning_rate", ["trainer.lr", "data.batch_size"]), nearest_name("dcie", ["loss", "dice"])
+    ('trainer.lr', 'dice')
+    """
+    names = list(available)
+    if (synonym := _synonym(name, names)) is not None:
+        return synonym
+    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return close[0] if close else None
 
 
 def require_choice(what: str, value: object, choices: Iterable[object]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,7 +36,18 @@ _COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit status: 0, or 2 for arguments that cannot work.
+    """Run a command, and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default. Without any, the help is printed.
+
+    Returns
+    -------
+    int
+        0; 2, with one line on standard error, for what cannot work: arguments, files, folders, a full disk; 130 after
+        Ctrl+C; 141 if the reader of the output has closed it.
 
     Examples
     --------
@@ -46,13 +59,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for add in _COMMANDS:
         add(commands)
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help()
+        return 0
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except DeliraNCAError as error:
-        print(f"delira-nca: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("delira-nca: interrupted", file=sys.stderr)
+        return _failed(str(error))
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # nothing is written to it at the end of the process
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        place = "" if error.filename is None else f": {os.fspath(error.filename)!r}"
+        return _failed(f"{error.strerror}{place}" if error.strerror else str(error) or type(error).__name__)
+    except KeyboardInterrupt as error:
+        print(f"delira-nca: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return 130
     return 0
+
+
+def _failed(message: str) -> int:
+    print(f"delira-nca: error: {message}", file=sys.stderr)
+    return 2

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from delira_nca.cli.parser import Commands, Parser
+from delira_nca.errors import DeliraNCAError
 
 __all__ = ["add_data"]
+
+_ROOT_ARGUMENT = re.compile(r"open\('\w+', root=PATH\)|root=(?='|\")")
 
 
 def add_data(commands: Commands) -> None:
@@ -50,7 +54,10 @@ def _list_data(arguments: argparse.Namespace) -> None:
 def _check_data(arguments: argparse.Namespace) -> None:
     from delira_nca.data_loading import sources
 
-    opened = sources.check(arguments.name, arguments.root)
+    try:
+        opened = sources.check(arguments.name, arguments.root)
+    except DeliraNCAError as error:  # it names the argument of a function, not the option of this command
+        raise DeliraNCAError(_ROOT_ARGUMENT.sub("--root", str(error))) from None
     source = opened.source
     known = {file.path: file.sha256 for file in source.files}
     print(f"{source.name}: {source.summary}")

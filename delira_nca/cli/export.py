@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from delira_nca.cli.parser import Commands
+from delira_nca.cli.parser import Commands, shown
 
 __all__ = ["add_export"]
 
@@ -31,4 +31,4 @@ def _export(arguments: argparse.Namespace) -> None:
 
     grid = None if arguments.grid is None else tuple(arguments.grid)
     given = {"title": arguments.title, "grid": grid, "weights": arguments.weights}
-    print(export_html(arguments.source, arguments.out, **given))
+    print(shown(export_html(arguments.source, arguments.out, **given)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from delira_nca.cli.parser import Commands
+from delira_nca.cli.parser import Commands, shown
 
 if TYPE_CHECKING:
     from delira_nca.experiment import GrowResult
@@ -63,4 +63,4 @@ def report(result: GrowResult) -> None:
     for steps, error in result.log10_errors_healing.items():
         print(f"log10 of the mean squared error {steps} steps after one half was cut off: {error:.2f}")
     for name in ("live.html", "film.gif", "preview.png", "curves.png", "metrics.jsonl", "events", "checkpoints"):
-        print(result.folder / name)
+        print(shown(result.folder / name))

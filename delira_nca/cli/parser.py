@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-__all__ = ["Commands", "Parser", "add_command"]
+from delira_nca.errors import UnknownKeywordError, nearest_name
+
+__all__ = ["Commands", "Parser", "add_command", "refuse_options_as_overrides", "shown"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,10 +25,14 @@ class Parser(argparse.ArgumentParser):
         if unknown and hasattr(parsed, "overrides"):
             parsed.overrides = unknown
         elif unknown:
-            known = getattr(parsed, "options", [])
-            close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
-            self.error(f"unknown argument {unknown[0]}" + (f". Did you mean {close[0]}?" if close else ""))
+            self.refuse(unknown[0], getattr(parsed, "options", []))
         return parsed
+
+    def refuse(self, argument: str, options: Sequence[str]) -> NoReturn:
+        """Leave because of an unknown argument, and name the option that was probably meant."""
+        name = argument.split("=")[0]
+        meant = nearest_name(name.lstrip("-"), [option.lstrip("-") for option in options], 0.6)
+        self.error(f"unknown argument {name}" + (f". Did you mean --{meant}?" if meant else ""))
 
     def error(self, message: str) -> NoReturn:
         """Print the message, with the choice that was probably meant, and leave with status 2."""
@@ -40,6 +48,41 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Parser]
 else:
     Commands = argparse._SubParsersAction
+
+
+def refuse_options_as_overrides(overrides: Sequence[str], options: Sequence[str]) -> None:
+    """Refuse a misspelled option of a command among the values of a config that are set by name.
+
+    Raises
+    ------
+    UnknownKeywordError
+        With the option that was probably meant.
+    """
+    from delira_nca.experiment import RunConfig
+
+    known = {field.name for field in dataclasses.fields(RunConfig)}
+    for argument in overrides:
+        name = argument.split("=")[0].removeprefix("--")
+        if argument.startswith("--") and "." not in name and name not in known:
+            meant = difflib.get_close_matches(f"--{name}", options, n=1, cutoff=0.8)
+            if meant:
+                raise UnknownKeywordError(f"unknown argument --{name}. Did you mean {meant[0]}?")
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Path for the terminal: relative where it lies in the working directory.
+
+    Examples
+    --------
+    >>> shown(os.path.join(os.getcwd(), "runs", "flower")), shown("/elsewhere")
+    ('runs/flower', '/elsewhere')
+    """
+    path = os.fspath(path)
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the working directory is gone; another drive
+        return path
+    return path if relative.startswith(os.pardir) else relative
 
 
 def add_command(commands: Commands, name: str, short: str, description: str) -> Parser:

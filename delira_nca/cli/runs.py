@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delira_nca.cli.grow import report
-from delira_nca.cli.parser import Commands, Parser, add_command
+from delira_nca.cli.parser import Commands, Parser, add_command, refuse_options_as_overrides, shown
+from delira_nca.io.paths import absolute
 
 if TYPE_CHECKING:
     from delira_nca.experiment import Run
@@ -36,7 +36,7 @@ def add_train(commands: Commands) -> None:
         "--resume",
         metavar="HOW",
         default="never",
-        help="never (a run of this name is refused), or auto (it is gone on with)",
+        help="never (the default: a run of this name is refused), or auto (it is resumed)",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument(
@@ -50,6 +50,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment import Run, RunConfig
     from delira_nca.experiment.config.overrides import parse_overrides
 
+    refuse_options_as_overrides(arguments.overrides, arguments.options)
     config = RunConfig.from_file(arguments.config, parse_overrides(arguments.overrides))
     if arguments.print_config:
         print(config.to_yaml(), end="")
@@ -68,7 +69,7 @@ def _train_run(run: Run, *, progress: bool) -> None:
         print(f"{name}: {value:.6g}")
     if result.best_score is not None:
         print(f"best: {result.best_score:.6g} in epoch {result.best_epoch}")
-    print(run.folder)
+    print(shown(run.folder))
 
 
 def add_resume(commands: Commands) -> None:
@@ -89,7 +90,7 @@ def _resume(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment.run import CONFIG
     from delira_nca.io import plan_resume
 
-    folder = Path(arguments.folder)
+    folder = absolute(arguments.folder)
     if (folder / CONFIG).is_file():
         run = Run.open(folder)
         print(plan_resume("auto", run.stored.checkpoints))
@@ -123,10 +124,14 @@ def _validate(arguments: argparse.Namespace) -> None:
 def add_predict(commands: Commands) -> None:
     """Add the command that predicts."""
     parser = add_command(
-        commands, "predict", "write what a trained network predicts", "Write predictions as one array, a .npy file."
+        commands,
+        "predict",
+        "write what a trained network predicts",
+        "Write predictions to a .npy file, or to a .npz file where samples differ in shape or there are several "
+        "outputs. The ending decides; others are refused.",
     )
     _add_evaluation(parser, "test")
-    parser.add_argument("--out", metavar="FILE", help="of the array (default: predictions.npy in the run's folder)")
+    parser.add_argument("--out", metavar="FILE", help=".npy or .npz (default: predictions.npy in the run's folder)")
     _finish(parser, _predict)
 
 
@@ -135,7 +140,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     run = Run.open(arguments.folder)
     out = run.folder / "predictions.npy" if arguments.out is None else arguments.out
-    print(run.predict(out, arguments.checkpoint, part=arguments.part))
+    print(shown(run.predict(out, arguments.checkpoint, part=arguments.part)))
 
 
 def add_list(commands: Commands) -> None:
@@ -146,9 +151,12 @@ def add_list(commands: Commands) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
+    from delira_nca.errors import MissingFileError
     from delira_nca.experiment import RunStore, summarise
 
     store = RunStore(arguments.root)
+    if not store.root.is_dir():
+        raise MissingFileError(f"there is no folder {arguments.root!r}: give the folder of all runs")
     rows = [("RUN", "STATE", "EPOCHS", "BEST", "IN EPOCH")]
     for run in (summarise(store.open(name).folder) for name in store.names()):
         epochs = str(int(run.history[-1]["epoch"])) if run.history else "0"
@@ -174,11 +182,12 @@ def _show(arguments: argparse.Namespace) -> None:
     summary = summarise(run.folder)
     print(run.config.to_yaml(), end="")
     print(f"digest: {run.config.digest}")
+    print(f"directory of relative paths: {run.config.directory}")
     print(f"state: {summary.state}")
     for name, value in summary.scores.items():
         print(f"{name}: {value:.6g}")
     for file in sorted(run.stored.checkpoints.glob("*.pt")):
-        print(file)
+        print(shown(file))
     if summary.state == "ended":
         print(plan_resume("auto", run.stored.checkpoints))
 
@@ -203,14 +212,14 @@ def _compare(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment import compare_runs
     from delira_nca.experiment.run import CONFIG
 
-    folders = [Path(folder) for folder in arguments.folders]
+    folders = [absolute(folder) for folder in arguments.folders]
     if len(folders) == 1 and not (folders[0] / CONFIG).is_file():
         comparison = compare_runs(folders[0])
     else:
-        roots = {folder.absolute().parent for folder in folders}
+        roots = {folder.parent for folder in folders}
         if len(roots) > 1:
             raise ConfigError(f"runs are compared within one folder, not {', '.join(map(str, sorted(roots)))}")
-        comparison = compare_runs(roots.pop(), [folder.absolute().name for folder in folders])
+        comparison = compare_runs(roots.pop(), [folder.name for folder in folders])
     print(comparison)
     if arguments.plot:
-        print(comparison.save_plot(arguments.plot))
+        print(shown(comparison.save_plot(arguments.plot)))

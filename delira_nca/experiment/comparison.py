@@ -14,6 +14,7 @@ from delira_nca.experiment.config.changes import differences
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.experiment.run import CONFIG, RESULT
 from delira_nca.experiment.store import RunStore
+from delira_nca.io.paths import absolute
 from delira_nca.io.run_lock import is_locked
 from delira_nca.logging.jsonl import read_jsonl
 from delira_nca.training.scores import higher_is_better
@@ -121,7 +122,7 @@ class Comparison:
         if not lines:
             raise ConfigError(f"no run has the score {key!r}")
         save_overlay(lines, path, xlabel="epoch", ylabel=str(key))
-        return Path(path)
+        return absolute(path)
 
 
 def _shown(value: Any) -> str:
@@ -132,7 +133,7 @@ def _shown(value: Any) -> str:
 
 def summarise(folder: str | os.PathLike[str]) -> RunSummary:
     """What became of one run, whether it was made from a config or by a command of its own."""
-    folder = Path(folder)
+    folder = absolute(folder)
     result = json.loads((folder / RESULT).read_text(encoding="utf-8")) if (folder / RESULT).is_file() else {}
     metrics = folder / "metrics.jsonl"
     history = [e for e in (read_jsonl(metrics) if metrics.is_file() else []) if "epoch" in e]
@@ -170,9 +171,9 @@ def compare_runs(root: str | os.PathLike[str], names: Sequence[str] | None = Non
         If the runs are decided by different scores.
     """
     store = RunStore(root)
-    chosen = list(names) if names is not None else [n for n in store.names() if (Path(root) / n / CONFIG).is_file()]
+    chosen = list(names) if names is not None else [n for n in store.names() if (store.root / n / CONFIG).is_file()]
     if not chosen:
-        raise MissingFileError(f"there is no run of a config in {root}")
+        raise MissingFileError(f"there is no run of a config in {store.root}")
     folders = [store.open(name).folder for name in chosen]
     configs = [read_plain(folder / CONFIG) for folder in folders]
     scores = {(c["task"]["score"], c["task"]["mode"]) for c in configs}

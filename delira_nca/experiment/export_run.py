@@ -13,6 +13,7 @@ import torch
 from delira_nca.errors import MissingFileError
 from delira_nca.export.html import to_html
 from delira_nca.io import load_network
+from delira_nca.io.paths import absolute
 
 __all__ = ["export_html"]
 
@@ -42,22 +43,22 @@ def export_html(
     CheckpointError, ExportError, ConfigError
         If the checkpoint is not readable, or its model cannot live on a page.
     """
-    source = Path(source)
-    checkpoint = source if source.is_file() else _best_checkpoint(source)
+    given, source = source, absolute(source)
+    checkpoint = source if source.is_file() else _best_checkpoint(source, given)
     folder = source.parent if source.is_file() else source
     options: dict[str, Any] = {}
     if (folder / "target.npy").is_file() and not source.is_file():
         options["target"] = torch.from_numpy(np.load(folder / "target.npy", allow_pickle=False))
     if (folder / "result.json").is_file() and not source.is_file():
-        options["figures"] = json.loads((folder / "result.json").read_text()).get("figures")
+        options["figures"] = json.loads((folder / "result.json").read_text(encoding="utf-8")).get("figures")
     name = source.stem if source.is_file() else source.resolve().name
-    page = folder / "live.html" if out is None else Path(out)
+    page = folder / "live.html" if out is None else absolute(out)
     return to_html(load_network(checkpoint), page, title=title or name, grid=grid, weights=weights, **options)
 
 
-def _best_checkpoint(folder: Path) -> Path:
+def _best_checkpoint(folder: Path, given: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
-        raise MissingFileError(f"there is no run {folder}")
+        raise MissingFileError(f"there is no run {given}")
     best = folder / "checkpoints" / "checkpoint_best.pt"
     found = [best] if best.is_file() else sorted(folder.rglob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
     if not found:

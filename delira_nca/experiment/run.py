@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,21 @@ from typing import Any
 import numpy as np
 
 from delira_nca.data_loading import DataManager
-from delira_nca.errors import ConfigError, MissingFileError, require_choice
+from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, require_choice
 from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.config.changes import require_same_run
 from delira_nca.experiment.config.data import Samples, divide
 from delira_nca.experiment.config.sections import RunParts, TaskSection
 from delira_nca.experiment.folds.result import save_predictions
-from delira_nca.experiment.plain_files import write_plain
+from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.experiment.start import load_start
 from delira_nca.experiment.stats import Criterion
 from delira_nca.experiment.store import RunStore, StatsRecorder, StoredRun
 from delira_nca.io import load_checkpoint
 from delira_nca.io.files import replaced
-from delira_nca.io.run_folder import write_environment
+from delira_nca.io.paths import absolute
+from delira_nca.io.run_folder import was_made_by_living_process, write_environment
+from delira_nca.io.run_lock import is_locked
 from delira_nca.logging import JSONLSink
 from delira_nca.training.callbacks import Checkpoint, MetricLogger, ProgressBar
 from delira_nca.training.distributed import init_from_environment
@@ -36,7 +39,8 @@ from delira_nca.training.scores import higher_is_better
 
 __all__ = ["Run", "RunResult", "run_from_config"]
 
-CONFIG, RESULT = "config.yaml", "result.json"
+_LOGGER = logging.getLogger("delira_nca")
+CONFIG, RESULT, DIRECTORY = "config.yaml", "result.json", "directory.yaml"
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Run:
 
     def __init__(self, config: RunConfig, stored: StoredRun) -> None:
         self.config, self.stored = config, stored
+        self._parts: RunParts | None = None
+        self._is_new = False
 
     @property
     def folder(self) -> Path:
@@ -99,22 +105,35 @@ class Run:
 
     @classmethod
     def create(cls, config: RunConfig, root: str | os.PathLike[str] = "runs", *, resume: str = "never") -> Run:
-        """Make the folder of a run, or take up the one that is there.
+        """Build the objects of a run and make its folder, or take up the run that is there.
+
+        The folder is made once everything has been built, and removed if the training ends with an error before its
+        first iteration. The folder of a process that was killed before its first iteration is taken over.
 
         Parameters
         ----------
-        config : of the run.
-        root : folder of all runs.
-        resume : ``"never"`` refuses a folder that is there; ``"auto"`` goes on in it if the run there is the same.
+        config : RunConfig
+            Config of the run. A run that is resumed keeps the directory that its relative paths were relative to.
+        root : str or Path
+            Folder of all runs.
+        resume : {"never", "auto"}
+            Whether to refuse a run of this name that is there, or to resume it if its config is the same.
 
         Raises
         ------
         ConfigError
-            If a run of this name is there and cannot be gone on with; the message says what differs.
+            If a run of this name is there and cannot be resumed; the message says what differs.
         """
         require_choice("resume", resume, ("never", "auto"))
-        folder = init_from_environment().on_main(_make_folder, config, root, resume)
-        return cls(config, RunStore(root).open(Path(folder).name))
+        folder = absolute(root) / config.name
+        if resume == "auto":
+            config = _with_directory(config, folder)
+        parts = config.build()
+        divide(parts.data, None)
+        is_new = init_from_environment().on_main(_make_folder, config, folder, resume)
+        run = cls(config, RunStore(folder.parent).open(folder.name))
+        run._parts, run._is_new = parts, is_new
+        return run
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
@@ -125,12 +144,11 @@ class Run:
         MissingFileError
             If there is no run with a config.
         """
-        folder = Path(folder)
+        folder = absolute(folder)
         if not (folder / CONFIG).is_file():
             raise MissingFileError(f"there is no run of a config in {folder}: {CONFIG} is missing")
-        return cls(
-            RunConfig.from_file(folder / CONFIG), RunStore(folder.absolute().parent).open(folder.absolute().name)
-        )
+        config = RunConfig.from_file(folder / CONFIG, directory=_directory_of(folder) or ".")
+        return cls(config, RunStore(folder.parent).open(folder.name))
 
     # Training ---------------------------------------------------------------------------------------------------------
 
@@ -148,8 +166,22 @@ class Run:
         RunResult
             It is in ``result.json`` as well.
         """
+        try:
+            is_path = resume not in ("auto", "never")  # of a checkpoint, relative to the working directory
+            with nullcontext() if is_path else self.config.missing_files_explained():
+                return self._train(resume, progress, callbacks)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and any(self.stored.checkpoints.glob("checkpoint*.pt")):
+                raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
+            if self._is_new and init_from_environment().is_main and not _has_trained(self.stored):
+                with suppress(OSError, DeliraNCAError):
+                    RunStore(self.folder.parent).delete(self.stored.name)
+            raise
+
+    def _train(self, resume: str, progress: bool, callbacks: Sequence[Any]) -> RunResult:
         start = time.perf_counter()
-        config, parts = self.config, self.config.build()
+        config, parts = self.config, self._parts or self.config.build()
+        self._parts = None  # the next training begins with fresh weights
         samples = divide(parts.data, self._samples_per_epoch(parts))
         self._load_start(parts, resume)
         bar = [ProgressBar()] if progress else []
@@ -197,7 +229,8 @@ class Run:
         has_begun = resume != "never" and any(self.stored.checkpoints.glob("checkpoint*.pt"))
         if start is None or has_begun:
             return
-        report = load_start(parts.model, start, self.folder.parent)
+        with self.config.relative_paths():
+            report = load_start(parts.model, start, self.folder.parent)
         init_from_environment().on_main(write_plain, {"start": str(report)}, self.folder / "start.yaml")
 
     def _trainer(
@@ -312,7 +345,7 @@ class Run:
         ConfigError
             For another ending, if there are no such samples, or if they make no array for a ``.npy``.
         """
-        out = Path(out)
+        out = absolute(out)
         if out.suffix.lower() not in (".npy", ".npz"):
             raise ConfigError(f"predictions are written to a .npy or .npz file, not to {out.name!r}")
         predictions = self._evaluate(checkpoint, part)[0]
@@ -335,20 +368,47 @@ class Run:
             raise ConfigError(f"the config of run {self.config.name!r} has no samples to {part}")
         network = self.network(checkpoint)
         size = parts.data.val_batch_size or parts.data.batch_size
-        with DataManager(samples, size, seed=self.config.run_seed) as manager:
+        data = DataManager(samples, size, seed=self.config.run_seed)
+        with self.config.missing_files_explained(), data as manager:
             return self._trainer(parts, [], network=network, files=False).predict(manager.get_batchgen())
 
 
-def _make_folder(config: RunConfig, root: str | os.PathLike[str], resume: str) -> str:
-    """Make the folder of a run, or find the one that is there, and write what is to be run."""
-    folder = Path(root) / config.name
-    if resume == "auto" and (folder / CONFIG).is_file():
+def _make_folder(config: RunConfig, folder: Path, resume: str) -> bool:
+    """Make the folder of a run, or take the one that is there, and say whether its run is a new one."""
+    store = RunStore(folder.parent)
+    is_left = folder.name in store and not (folder / "config.json").is_file()
+    is_left = is_left and not was_made_by_living_process(folder) and not _has_trained(store.open(folder.name))
+    is_new = is_left or not (folder / CONFIG).is_file()
+    if is_left:
+        _LOGGER.info("%s is taken over: the process that made it was killed before it trained", folder)
+    elif resume == "auto" and not is_new:
         require_same_run(RunConfig.from_file(folder / CONFIG), config, folder)
     else:
-        RunStore(root).create(config.name, exist="resume" if resume == "auto" else "error")
-    config.to_file(folder / CONFIG)
+        store.create(folder.name, exist="resume" if resume == "auto" else "error")
     write_environment(folder)
-    return str(folder)
+    write_plain({"directory": str(config.directory)}, folder / DIRECTORY)
+    config.to_file(folder / CONFIG)
+    return is_new
+
+
+def _has_trained(run: StoredRun) -> bool:
+    """Whether a run has left anything that a training computed, or a process trains in its folder."""
+    left = (run.folder / RESULT).is_file() or any(run.checkpoints.glob("checkpoint*.pt"))
+    return left or is_locked(run.checkpoints) or run.database.trained_until() > 0
+
+
+def _directory_of(folder: Path) -> str | None:
+    """Directory that the relative paths of a run's config are relative to; None if it is not recorded."""
+    return read_plain(folder / DIRECTORY).get("directory") if (folder / DIRECTORY).is_file() else None
+
+
+def _with_directory(config: RunConfig, folder: Path) -> RunConfig:
+    """Config with the directory that the run in a folder was begun with, if that directory is still there."""
+    directory = _directory_of(folder)
+    if directory is None or directory == str(config.directory) or not Path(directory).is_dir():
+        return config
+    _LOGGER.warning("run %s was begun in %s: its relative paths stay relative to that", folder, directory)
+    return RunConfig.from_dict(config.to_dict(), directory)
 
 
 def _write_result(result: RunResult) -> None:
@@ -367,6 +427,7 @@ def run_from_config(
     *,
     resume: str = "auto",
     progress: bool = False,
+    directory: str | os.PathLike[str] = ".",
 ) -> dict[str, Any]:
     """Train the run of a config, from where it stands: what launchers call, in whatever process.
 
@@ -376,6 +437,7 @@ def run_from_config(
     root : folder of all runs.
     resume : ``"auto"`` goes on with a run that is there; ``"never"`` refuses it.
     progress : whether to show how far it is.
+    directory : folder that relative paths in values or a file are relative to.
 
     Returns
     -------
@@ -383,7 +445,7 @@ def run_from_config(
         The entries of :class:`RunResult`.
     """
     if isinstance(config, (str, os.PathLike)):
-        config = RunConfig.from_file(config)
+        config = RunConfig.from_file(config, directory=directory)
     elif not isinstance(config, RunConfig):
-        config = RunConfig.from_dict(config)
+        config = RunConfig.from_dict(config, directory)
     return asdict(Run.create(config, root, resume=resume).train(progress=progress))

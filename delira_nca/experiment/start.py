@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import (
     CheckpointError,
     ConfigError,
@@ -87,6 +88,8 @@ class StartConfig:
             raise ConfigError(f"run is the name or the path of a run, not {self.run!r}")
         set_(self, "run", str(self.run))
         _check_checkpoint(self.checkpoint)
+        if not isinstance(self.checkpoint, str):
+            set_(self, "checkpoint", int(self.checkpoint))
         require_choice("match", self.match, ("strict", "shape"))
         if self.head_map is None:
             if self.head or self.labels or self.source_labels:
@@ -233,7 +236,7 @@ def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[
 
 
 def _check_checkpoint(value: Any) -> None:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if is_whole(value):
         if value < 0:
             raise ConfigError(f"checkpoint is a number of epochs of at least 0, not {value}")
     elif not isinstance(value, str):
@@ -246,9 +249,9 @@ def _as_row(value: Any) -> int:
     """Row by number; JSON turns the numbers that are keys into strings."""
     if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
         return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_whole(value):
         raise ConfigError(f"head_map maps numbers of rows, not {value!r}: for labels, give labels and source_labels")
-    return value
+    return int(value)
 
 
 def _head_names(head: Sequence[str], own: Mapping[str, Tensor]) -> tuple[str, ...]:

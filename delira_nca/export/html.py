@@ -12,6 +12,7 @@ from delira_nca.errors import ExportError
 from delira_nca.export.assemble import assemble
 from delira_nca.export.page import describe_page
 from delira_nca.io import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.models import BasicNCAModel
 
 __all__ = ["to_html"]
@@ -105,7 +106,7 @@ def to_html(
         weights=weights,
         random_seed=random_seed,
     )
-    return write_text(assemble(page), Path(path))
+    return write_text(assemble(page), absolute(path))
 
 
 def write_text(text: str, path: Path) -> Path:

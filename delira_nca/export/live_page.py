@@ -18,6 +18,7 @@ from delira_nca.export.cell import WEIGHT_NAMES, describe_cell
 from delira_nca.export.html import to_html, write_text
 from delira_nca.export.page import describe_page
 from delira_nca.export.snapshots import Snapshots
+from delira_nca.io.paths import absolute
 from delira_nca.models import BasicNCAModel
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.weight_average import validated_network
@@ -99,7 +100,7 @@ class LivePage(AbstractCallback):
             raise ConfigError("LivePage shows the network of its trainer: leave model out")
         known = [name for name in _OPTIONS.parameters if name not in ("model", "path")]
         refuse_unknown_keywords("LivePage", [name for name in options if name not in known], known)
-        self.path, self.figures, self.options = Path(path), figures, options
+        self.path, self.figures, self.options = absolute(path), figures, options
         self.keys, self.log10 = keys, log10
         self._pace, self._snapshots = Pace(every, share=share), Snapshots(snapshots)
         self._page: dict[str, Any] = {}

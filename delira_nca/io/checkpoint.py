@@ -19,6 +19,7 @@ from delira_nca.errors import CheckpointError
 from delira_nca.io.archive import check_archive
 from delira_nca.io.disk_space import require_disk_space
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.io.seal import SEAL_BYTES, CountingSink, Damage, SealingSink, check_seal
 
 __all__ = ["checkpoint_bytes", "is_plain", "load_checkpoint", "save_checkpoint", "verify_checkpoint"]
@@ -58,7 +59,7 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     >>> load_checkpoint(path)
     {'epoch': 3, 'weights': tensor([1., 1.])}
     """
-    plain, path = _plain(state, "state"), Path(path)
+    plain, path = _plain(state, "state"), absolute(path)
     try:
         total = _file_bytes(plain)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         If there is no such file, or it is empty, cut short, damaged, no checkpoint, declares more bytes than it has, or
         holds more than tensors and plain Python.
     """
-    path = Path(path)
+    path = absolute(path)
     with _opened(path) as file:
         check_archive(file, check_seal(file))
         file.seek(0)
@@ -125,7 +126,7 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> None:
     Traceback (most recent call last):
     delira_nca.errors.CheckpointError: ...state.pt is no readable checkpoint: it is cut short at 1000 of ... bytes
     """
-    with _opened(Path(path)) as file:
+    with _opened(absolute(path)) as file:
         check_seal(file)
 
 

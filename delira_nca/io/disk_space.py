@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 from delira_nca.errors import CheckpointError
+from delira_nca.io.paths import absolute
 
 __all__ = ["require_disk_space"]
 
@@ -34,7 +34,7 @@ def require_disk_space(folder: str | os.PathLike[str], num_bytes: int) -> None:
     Traceback (most recent call last):
     delira_nca.errors.CheckpointError: ... has ... bytes free, 1000000000000000000 are needed: free some, or ...
     """
-    place = Path(folder).absolute()
+    place = absolute(folder)
     while not place.is_dir() and place != place.parent:
         place = place.parent
     try:
@@ -43,6 +43,6 @@ def require_disk_space(folder: str | os.PathLike[str], num_bytes: int) -> None:
         return
     if disk.total and num_bytes > disk.free:
         raise CheckpointError(
-            f"the disk of {Path(folder)} has {disk.free} bytes free, {num_bytes} are needed: free some, or save "
+            f"the disk of {absolute(folder)} has {disk.free} bytes free, {num_bytes} are needed: free some, or save "
             "elsewhere"
         )

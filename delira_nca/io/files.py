@@ -9,12 +9,57 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from delira_nca.errors import UnwritableError
+from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive, start_time
 
-__all__ = ["replaced", "sweep", "sync"]
+__all__ = ["make_folder", "replaced", "sweep", "sync", "writable"]
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp", re.DOTALL)
 _DAY = 24 * 60 * 60.0
+
+
+@contextlib.contextmanager
+def writable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an error of the system within the block into one that names the path that was to be written.
+
+    Raises
+    ------
+    UnwritableError
+        With the path and the reason: no permission, a file in the place of a folder, a read-only or full disk.
+    """
+    try:
+        yield
+    except UnwritableError:
+        raise
+    except OSError as error:
+        raise UnwritableError(f"cannot write {os.fspath(path)!r}: {error.strerror or error}") from error
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises
+    ------
+    UnwritableError
+        If it cannot be made.
+
+    Examples
+    --------
+    >>> file = getfixture("tmp_path") / "a.txt"
+    >>> _ = file.write_text("a file")
+    >>> make_folder(file)
+    Traceback (most recent call last):
+    delira_nca.errors.UnwritableError: '...a.txt' cannot be a folder: something else has its name, or that of one above it
+    """
+    path = absolute(path)
+    with writable(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            message = f"{os.fspath(path)!r} cannot be a folder: something else has its name, or that of one above it"
+            raise UnwritableError(message) from error
+    return path
 
 
 @contextlib.contextmanager
@@ -37,8 +82,8 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
     >>> [file.name for file in folder.iterdir()]
     ['a.txt']
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = absolute(path)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -82,7 +127,7 @@ def sweep(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
     >>> [path.name for path in sweep(folder)]
     ['.a.txt.0.tmp']
     """
-    folder = Path(folder)
+    folder = absolute(folder)
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         found = _TEMPORARY.fullmatch(path.name)

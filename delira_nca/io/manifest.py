@@ -14,6 +14,7 @@ from typing import Any
 
 from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 
 __all__ = ["PATTERN", "Manifest", "ManifestEntry", "require_name", "state_position"]
 
@@ -91,7 +92,7 @@ class Manifest:
     def __init__(self, folder: str | os.PathLike[str], run_id: str) -> None:
         if not isinstance(run_id, str) or not run_id:
             raise ConfigError(f"run_id is a word, not {run_id!r}")
-        self.folder, self.run_id = Path(folder), run_id
+        self.folder, self.run_id = absolute(folder), run_id
         self.path = self.folder / "manifest.json"
 
     def entries(self) -> tuple[ManifestEntry, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io.checkpoint import is_plain, load_checkpoint, save_checkpoint
+from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.by_path import class_of_package
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
@@ -72,16 +72,18 @@ def load_network(
     state = load_checkpoint(path)
     described: Mapping[str, Any] | None = state.get("model")
     if described is None:
-        raise CheckpointError(f"{Path(path)} does not say of which model it is: make the model, and load its weights")
+        raise CheckpointError(
+            f"{absolute(path)} does not say of which model it is: make the model, and load its weights"
+        )
     wanted = f"{cls.__module__}.{cls.__qualname__}"
     own = class_of_package(described["class"], AbstractPyTorchNetwork) if cls is BasicNCAModel else None
     if own is not None:
         cls = own
     elif described["class"] != wanted:
-        raise CheckpointError(f"{Path(path)} is of a {described['class']}, not a {wanted}: pass cls=...")
+        raise CheckpointError(f"{absolute(path)} is of a {described['class']}, not a {wanted}: pass cls=...")
     try:
         network = cls.from_dict(described["arguments"], **modules)
         network.load_state_dict((best and state.get("best_weights")) or state["network"])
     except (ConfigError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{Path(path)} does not fit a {cls.__name__} of this version: {error}") from error
+        raise CheckpointError(f"{absolute(path)} does not fit a {cls.__name__} of this version: {error}") from error
     return network.eval()

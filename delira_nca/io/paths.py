@@ -1,31 +1,70 @@
-"""Paths as users write them, made absolute once."""
+"""Paths as a user writes them. Free of torch."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["absolute"]
+from delira_nca.errors import ConfigError
+
+__all__ = ["absolute", "working_in"]
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """Expand ``~`` and make a path absolute; links are not resolved.
+    """Absolute path, with ``~`` expanded: to be called once, where a path comes in.
 
-    Objects that keep a path call it once, when they are made, so that a later change of the working directory has no
-    effect.
+    A later change of the working directory does not change the path.
 
     Parameters
     ----------
-    path : str or path-like
-        Relative to the working directory, or absolute.
+    path : str or Path
+        Path, absolute or relative to the working directory; ``~`` and ``~user`` are home folders.
 
-    Returns
-    -------
-    Path
+    Raises
+    ------
+    ConfigError
+        If it is no path, is empty or contains a null character, or its ``~user`` is unknown.
 
     Examples
     --------
-    >>> absolute("runs/../data") == Path.cwd() / "data", absolute("~") == Path.home()
+    >>> absolute("runs") == Path.cwd() / "runs", absolute("~/runs") == Path.home() / "runs"
     (True, True)
+    >>> absolute("")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: expected a path, got ''
     """
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(f"expected a path, got {path!r}")
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise ConfigError(f"no home folder is known for {text!r}; write './{text}' for a file of that name")
+    return Path(os.path.abspath(expanded))
+
+
+@contextlib.contextmanager
+def working_in(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Change the working directory of the process within the block, and change it back afterwards.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> with working_in(folder):
+    ...     absolute("a.txt") == folder / "a.txt"
+    True
+    """
+    try:
+        former = os.getcwd()
+    except FileNotFoundError:  # it was removed
+        former = None
+    if former == os.fspath(directory):
+        yield
+        return
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        if former is not None:
+            os.chdir(former)

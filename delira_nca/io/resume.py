@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.io.manifest import PATTERN, Manifest, state_position
+from delira_nca.io.paths import absolute
 
 __all__ = ["ResumePlan", "plan_resume"]
 
@@ -87,19 +88,19 @@ def plan_resume(
         raise ConfigError(f"resume is 'never', 'auto', or the path of a checkpoint or of a folder, not {resume!r}")
     load = _load_checkpoint if load is None else load
     if resume == "never":
-        there = () if folder is None else tuple((path, _NOT_WANTED) for path in _checkpoints(Path(folder)))
+        there = () if folder is None else tuple((path, _NOT_WANTED) for path in _checkpoints(absolute(folder)))
         return ResumePlan("start", skipped=there)
     if resume == "auto":
         if folder is None:
             raise ConfigError("resume='auto' needs the folder of the checkpoints: this run has none")
-        return _newest(Path(folder), load) or ResumePlan("start")
-    path = Path(resume)
+        return _newest(absolute(folder), load) or ResumePlan("start")
+    path = absolute(resume)
     if path.is_dir():
         if (plan := _newest(path, load)) is None:
             raise CheckpointError(f"there is no checkpoint in {path}: none of its files is a {PATTERN}")
         return plan
     if not path.exists():
-        raise MissingFileError(f"there is no {path} to resume from{_nearest(path)}")
+        raise MissingFileError(f"there is no {resume} to resume from{_nearest(path, resume)}")
     return _from_file(path, load)
 
 
@@ -192,12 +193,15 @@ def _reason(error: CheckpointError, path: Path) -> str:
     return str(error).removeprefix(f"{path} is no readable checkpoint: ").removeprefix(f"{path} ")
 
 
-def _nearest(path: Path) -> str:
+def _nearest(path: Path, given: str | os.PathLike[str]) -> str:
     """End of a message: the entry of the same folder, or the word, that was probably meant."""
-    names = [] if path.parent != Path() else ["auto", "never"]
+    names = ["auto", "never"] if os.fspath(given) == path.name else []
     if path.parent.is_dir():
         names += [entry.name for entry in path.parent.iterdir() if entry.is_dir() or entry.match("*.pt")]
     elif path.parent != path:
         return f": there is no folder {path.parent} either"
     close = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.5)
-    return f". Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+    if not close:
+        return ""
+    is_word = os.fspath(given) == path.name and close[0] in ("auto", "never")
+    return f". Did you mean {close[0] if is_word else str(path.with_name(close[0]))!r}?"

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
 import os
 import platform
+import shutil
 import sys
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 from delira_nca._version import __version__
-from delira_nca.errors import ConfigError
-from delira_nca.io.files import replaced
+from delira_nca.errors import ConfigError, UnwritableError
+from delira_nca.io.files import make_folder, replaced, writable
+from delira_nca.io.paths import absolute
+from delira_nca.io.process import is_alive, start_time
+from delira_nca.io.run_lock import is_locked
 
-__all__ = ["claim_folder", "write_environment"]
+__all__ = [
+    "claim_folder",
+    "is_abandoned",
+    "kept_if_trained",
+    "require_folder_name",
+    "was_made_by_living_process",
+    "write_environment",
+]
 
 
 def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
@@ -31,7 +44,9 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
     Raises
     ------
     ConfigError
-        If the name is empty or a path, or ``parent`` cannot be a folder.
+        If the name is no word that can name a folder.
+    UnwritableError
+        If a folder cannot be made.
 
     Examples
     --------
@@ -39,21 +54,39 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
     >>> [claim_folder(runs, "dahlia").name for _ in range(3)]
     ['dahlia', 'dahlia-2', 'dahlia-3']
     """
-    if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
-        raise ConfigError(f"a run is named by a word, not {name!r}")
-    parent = Path(parent)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"{parent} cannot be the folder of runs: something else has its name") from error
+    require_folder_name(name)
+    parent = make_folder(parent)
     for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
+            with writable(folder):
+                folder.mkdir()
+        except UnwritableError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                continue
+            raise
         return folder
     raise AssertionError("there is always a next number")
+
+
+def require_folder_name(name: object, what: str = "a run is named by") -> None:
+    """Refuse a name that no folder of a run can have.
+
+    Raises
+    ------
+    ConfigError
+        If it is no word, begins with a dot, or is longer than 200 bytes, which leaves room for temporary names.
+
+    Examples
+    --------
+    >>> require_folder_name("a/b")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: a run is named by a word that can name a folder, not 'a/b'
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise ConfigError(f"{what} a word that can name a folder, not {name!r}")
+    if (length := len(os.fsencode(name))) > 200:
+        raise ConfigError(f"{what} a word of at most 200 bytes, not of {length}: '{name[:40]}...'")
 
 
 def write_environment(folder: str | os.PathLike[str]) -> Path:
@@ -85,10 +118,67 @@ def write_environment(folder: str | os.PathLike[str]) -> Path:
         "pid": os.getpid(),
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    path = Path(folder) / "environment.json"
+    path = absolute(folder) / "environment.json"
     with replaced(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+@contextlib.contextmanager
+def kept_if_trained(folder: Path, has_trained: Callable[[], bool], *, is_new: bool = True) -> Iterator[None]:
+    """Remove what a run wrote into its folder within the block if it fails before it has trained.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    has_trained : callable
+        Function that says whether anything was trained.
+    is_new : bool
+        Whether the folder was made for this run: it is removed as well.
+    """
+    there = set(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        if not has_trained():
+            with contextlib.suppress(OSError):
+                for path in set(folder.iterdir()) - there:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                if is_new:
+                    folder.rmdir()
+        raise
+
+
+def is_abandoned(folder: str | os.PathLike[str]) -> bool:
+    """Whether the process that began a run in a folder has ended without a checkpoint."""
+    checkpoints = absolute(folder) / "checkpoints"
+    if not (checkpoints.parent / "environment.json").is_file() or was_made_by_living_process(folder):
+        return False
+    return not is_locked(checkpoints) and not any(checkpoints.glob("checkpoint*.pt"))
+
+
+def was_made_by_living_process(folder: str | os.PathLike[str]) -> bool:
+    """Whether the process that :func:`write_environment` recorded in a folder is running on this machine.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> was_made_by_living_process(folder)
+    False
+    >>> _ = write_environment(folder)
+    >>> was_made_by_living_process(folder)
+    True
+    """
+    path = absolute(folder) / "environment.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        host, pid = content["host"], int(content["pid"])
+        began = start_time(pid)
+        is_reused = began is not None and path.stat().st_mtime < began - 2.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return host == platform.node() and is_alive(pid) and not is_reused
 
 
 def _version_of(package: str) -> str | None:

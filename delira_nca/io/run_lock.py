@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from delira_nca.errors import RunLockedError
+from delira_nca.io.files import make_folder, writable
+from delira_nca.io.paths import absolute
 from delira_nca.io.process import birth, is_alive
 
 __all__ = ["RunLock", "is_locked"]
@@ -79,6 +81,8 @@ class RunLock:
     ------
     RunLockedError
         On entering, if another process holds the folder, or this one does already; with its number and machine.
+    UnwritableError
+        On entering, if the folder cannot be made or written.
 
     Examples
     --------
@@ -90,7 +94,7 @@ class RunLock:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.path = Path(folder) / "run.lock"
+        self.path = absolute(folder) / "run.lock"
         self._holder: _Holder | None = None
 
     @property
@@ -101,10 +105,11 @@ class RunLock:
     def __enter__(self) -> RunLock:
         if self.is_held:
             raise RunLockedError(f"this process (pid {os.getpid()}) holds {self.path.parent} already")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         self._holder = holder = _Holder.here()
         try:
-            _acquire(self.path, holder)
+            with writable(self.path):
+                _acquire(self.path, holder)
         except BaseException:  # an interrupt too, which may come after the file is there
             self._holder = None
             _release(self.path, holder)
@@ -133,7 +138,7 @@ def is_locked(folder: str | os.PathLike[str]) -> bool:
     >>> is_locked(folder)
     False
     """
-    path = Path(folder) / "run.lock"
+    path = absolute(folder) / "run.lock"
     try:
         found = _Holder.read(path)
     except FileNotFoundError:
@@ -192,7 +197,7 @@ def _create(path: Path, holder: _Holder) -> bool:
         return False
     except OSError:  # a file system without links: the file is there first, and says who it is of a moment later
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "wb") as file:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy.typing as npt
 
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.logging._values import as_image, as_json, as_step
 
 __all__ = ["AppendedFile", "FileSink"]
@@ -27,7 +28,7 @@ class AppendedFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = absolute(path)
         self._handle: BinaryIO | None = None
 
     @property

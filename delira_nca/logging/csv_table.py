@@ -10,6 +10,7 @@ from pathlib import Path
 
 from delira_nca.errors import ConfigError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.logging._files import FileSink
 from delira_nca.logging._values import as_floats, as_step
 
@@ -104,7 +105,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     FileNotFoundError
         If there is no file.
     """
-    path = Path(path)
+    path = absolute(path)
     if not path.exists():
         raise FileNotFoundError(f"no file '{path}'")
     header, *rows = _read(path) or [["step"]]

@@ -7,11 +7,11 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
+from delira_nca.io.paths import absolute
 from delira_nca.logging._files import AppendedFile
 from delira_nca.logging._values import as_floats, as_image, as_json, as_step
 
@@ -45,7 +45,7 @@ class TensorboardXSink:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, group: str = "train") -> None:
-        self.folder = Path(folder)
+        self.folder = absolute(folder)
         self.group = group
         self._file: AppendedFile | None = None
         self._purge_step: int | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from delira_nca.errors import ConfigError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.logging._files import FileSink
 from delira_nca.logging._values import as_floats, as_step
 
@@ -95,7 +96,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     ConfigError
         If a line before the last is not a record, with its number.
     """
-    path = Path(path)
+    path = absolute(path)
     data = path.read_bytes()
     return [_parse(path, number, line) for number, line in enumerate(data[: _whole(data)].splitlines(), 1)]
 

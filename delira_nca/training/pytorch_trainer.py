@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path as FilePath
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
 from delira_nca.io.manifest import Manifest
 from delira_nca.io.network import describe_network
+from delira_nca.io.paths import absolute
 from delira_nca.io.resume import ResumePlan, plan_resume
 from delira_nca.io.run_lock import RunLock
 from delira_nca.losses.metric import is_metric
@@ -127,7 +127,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         refuse_unknown_keywords(type(self).__name__, kwargs, _argument_names(type(self)))
         self._check(network, criterions, metrics, metric_keys, save_freq, start_epoch)
         super().__init__(fold, callbacks)
-        self.save_path, self.save_freq = save_path, int(save_freq)
+        self.save_path = None if save_path is None else absolute(save_path)
+        self.save_freq = int(save_freq)
         self.criterions, self.metrics = dict(criterions or {}), dict(metrics or {})
         self.metric_keys, self.loss_terms = dict(metric_keys or {}), dict[str, LossTerm]()
         derive_seed(seed)
@@ -511,7 +512,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self._update_state(state)
         if changed := changes(state.get("circumstances", {}), circumstances(self)):
             _LOGGER.warning("the run may not go on bit for bit: %s", "; ".join(changed))
-        if self.save_path is not None and plan.path.parent.resolve() == FilePath(self.save_path).resolve():
+        if self.save_path is not None and plan.path.parent.resolve() == self.save_path.resolve():
             manifest = Manifest(self.save_path, self.run_id)
             self.ranks.on_main(manifest.add, plan.path, epoch=plan.epoch, iteration=plan.iteration)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.visualization._files import suffix_of
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def save_curves(
     >>> path.exists()
     True
     """
-    path = Path(path)
+    path = absolute(path)
     suffix = suffix_of(path, list(METADATA))
     panels = _panels(history, keys)
     figure = _draw(panels, _logarithmic(panels, log10), _counter(history), title)

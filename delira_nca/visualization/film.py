@@ -8,7 +8,6 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.visualization._files import suffix_of
 from delira_nca.visualization.palette import shared_palette
 
@@ -102,7 +102,7 @@ def save_film(
     """
     from PIL import features
 
-    path = Path(path)
+    path = absolute(path)
     webp = [".webp"] if features.check("webp") else []
     suffix = suffix_of(path, [".gif", ".png", *webp])
     film = _settled(_as_film(frames), _as_count("tolerance", tolerance, least=0))
@@ -197,7 +197,7 @@ def save_picture(rgb: Any, path: str | os.PathLike[str], scale: int = 8) -> None
     """
     from PIL import features
 
-    path = Path(path)
+    path = absolute(path)
     suffix = suffix_of(path, [".png", ".webp"] if features.check("webp") else [".png"])
     picture = next(_coloured(_as_film([rgb]), _as_count("scale", scale)))
     with replaced(path) as temporary:

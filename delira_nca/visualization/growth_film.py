@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.io.paths import absolute
 from delira_nca.visualization.colour import to_rgb
 from delira_nca.visualization.crop import life_window
 from delira_nca.visualization.film import Cut, save_film
@@ -93,7 +93,7 @@ def save_growth_film(
             tolerance=tolerance,
             num_colours=num_colours,
         )
-        if (size := Path(path).stat().st_size) <= max_bytes:
+        if (size := absolute(path).stat().st_size) <= max_bytes:
             return
     _LOGGER.warning("the film %s has %d bytes, more than %d", path, size, max_bytes)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from delira_nca.errors import ConfigError, MissingDependencyError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.visualization._files import suffix_of
 from delira_nca.visualization.curves import COLOURS, FONT, GREY, GRID, INK, METADATA
 
@@ -41,7 +41,7 @@ def save_overlay(
     MissingDependencyError
         Without matplotlib.
     """
-    path = Path(path)
+    path = absolute(path)
     suffix = suffix_of(path, list(METADATA))
     points = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in lines.items() if len(x)}
     finite = np.concatenate([y[np.isfinite(y)] for _, y in points.values()]) if points else np.empty(0)

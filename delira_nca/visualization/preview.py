@@ -6,7 +6,6 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -98,7 +98,7 @@ class Preview(AbstractCallback):
         share: float = 0.02,
         title: str = "",
     ) -> None:
-        self.path = Path(path)
+        self.path = absolute(path)
         if self.path.suffix.lower() != ".png":
             raise ConfigError(f"a preview must be a .png, got {str(path)!r}")
         if seed.dim() != 3 or target.dim() != 3 or len(target) != 4 or seed.shape[1:] != target.shape[1:]:

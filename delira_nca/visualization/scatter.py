@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from delira_nca.errors import ConfigError, MissingDependencyError, ShapeError
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.visualization._files import suffix_of
 from delira_nca.visualization.curves import COLOURS, FONT, GREY, GRID, INK, METADATA
 
@@ -52,7 +52,7 @@ def save_scatter(
     >>> path.exists()
     True
     """
-    path = Path(path)
+    path = absolute(path)
     suffix = suffix_of(path, list(METADATA))
     points = {name: (np.asarray(x, float).ravel(), np.asarray(y, float).ravel()) for name, (x, y) in groups.items()}
     for name, (x, y) in points.items():

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, MissingFileError
+from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError
 from delira_nca.experiment import Run, RunConfig, run_from_config
 from delira_nca.io import load_checkpoint
+from delira_nca.training.callbacks import LambdaCallback
 
 MODEL = {
     "class_path": "delira_nca.models.build_model",
@@ -178,3 +179,112 @@ def test_a_killed_run_is_finished_by_the_same_call(config, tmp_path):
     assert same(state(killed), state(straight))
     ours, theirs = (run.stored.training_stats().iteration_stats for run in (killed, straight))
     assert [(r.iteration, r.loss) for r in ours] == [(r.iteration, r.loss) for r in theirs]
+
+
+IMAGES = {
+    "class_path": "delira_nca.data_loading.PairedFolderDataset",
+    "init_args": {"images": "images", "labels": "masks"},
+}
+SEGMENTER = {
+    "class_path": "delira_nca.models.BinarySegmentationNCAModel",
+    "init_args": {
+        "num_image_channels": 1,
+        "num_hidden_channels": 3,
+        "hidden_size": 8,
+        "training_timesteps": 2,
+        "inference_timesteps": 2,
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Folder with images, as the working directory."""
+    folder = tmp_path / "project"
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+        for number in range(4):
+            np.save(folder / part / f"{number}.npy", np.full((8, 8), number % 2, np.uint8))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def folders(project):
+    """Config with relative paths."""
+    data = {"train": IMAGES, "val_split": 0.25, "batch_size": 2}
+    return RunConfig("cells", SEGMENTER, data, {"score": "loss"}, num_epochs=1)
+
+
+def test_relative_paths_of_a_run_stay_relative_to_where_it_was_begun(folders, project, tmp_path, monkeypatch):
+    run = Run.create(folders, "runs")
+    assert run.train().num_epochs == 1
+    monkeypatch.chdir(tmp_path)
+    assert run.folder == project / "runs" / "cells"
+    again = Run.open(project / "runs" / "cells")
+    assert again.config.directory == project
+    assert len(again.config.build().data.train) == 4
+    more = Run.create(folders.replace({"num_epochs": 2}), project / "runs", resume="auto")
+    assert more.config.directory == project
+
+
+def test_a_file_that_is_missing_is_named_with_the_directory_of_relative_paths(folders, project, tmp_path, monkeypatch):
+    Run.create(folders, "runs").train()
+    run = Run.open("runs/cells")
+    monkeypatch.chdir(tmp_path)
+    (project / "images").rename(project / "elsewhere")
+    with pytest.raises(MissingFileError, match=f"images.*relative to {project}$"):
+        run.validate()
+    project.rename(tmp_path / "renamed")
+    with pytest.raises(MissingFileError, match=f"images.*relative to {project}, which is not there any more$"):
+        Run.open(tmp_path / "renamed" / "runs" / "cells").validate()
+
+
+def test_what_cannot_be_built_leaves_no_folder(config, tmp_path):
+    wrong = config.replace({"data.train.init_args.size": -1})
+    with pytest.raises(ConfigError):
+        Run.create(wrong, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("resume", ["never", "auto"])
+def test_a_run_that_fails_before_its_first_iteration_leaves_its_name_free(config, tmp_path, resume):
+    with pytest.raises(ConfigError):
+        Run.create(config.replace({"task.score": "loss_of_nothing"}), tmp_path).train()
+    assert not (tmp_path / "flower").exists()
+    assert Run.create(config, tmp_path, resume=resume).train().num_epochs == 2
+
+
+@pytest.mark.parametrize("resume", ["never", "auto"])
+def test_the_folder_of_a_process_that_was_killed_before_it_trained_is_taken_over(config, tmp_path, resume):
+    run = Run.create(config.replace({"trainer.lr": 0.1}), tmp_path)
+    environment = run.folder / "environment.json"
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    environment.write_text(json.dumps({**json.loads(environment.read_text()), "pid": process.pid}))
+    assert Run.create(config, tmp_path, resume=resume).train().num_epochs == 2
+    assert Run.open(run.folder).config == config
+
+
+def test_a_run_that_has_trained_is_kept_after_an_error(config, tmp_path):
+    def fail(trainer, global_iter_num, **event):
+        if global_iter_num == 4:
+            raise RuntimeError("no more")
+
+    run = Run.create(config, tmp_path)
+    with pytest.raises(DeliraNCAError, match="no more"):
+        run.train(callbacks=[LambdaCallback(at_iter_end=fail)])
+    assert run.checkpoint("latest").is_file()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        Run.create(config, tmp_path)
+
+
+def test_ctrl_c_says_how_the_run_is_resumed(config, tmp_path):
+    def interrupt(trainer, global_iter_num, **event):
+        if global_iter_num == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = Run.create(config, tmp_path)
+    with pytest.raises(KeyboardInterrupt, match=f"'delira-nca resume {run.folder}'"):
+        run.train(callbacks=[LambdaCallback(at_iter_end=interrupt)])
+    assert run.train().num_epochs == 2

@@ -8,20 +8,24 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from delira_nca.data_loading.splits import require_group_key
-from delira_nca.errors import ConfigError, did_you_mean
+from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
 from delira_nca.experiment.config.mistakes import build_part, check_part
 from delira_nca.experiment.config.overrides import override
 from delira_nca.experiment.config.sections import DataSection, RunParts, TaskSection, TrainerSection
 from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.experiment.start import StartConfig
+from delira_nca.io.paths import absolute, working_in
+from delira_nca.io.run_folder import require_folder_name
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -68,6 +72,8 @@ class RunConfig:
     num_epochs, num_iterations : one of them: how long it is trained.
     validation_interval : validate every so many epochs; with ``num_iterations``, so many iterations, which then make
         up an epoch.
+    directory : folder that relative paths in the config are relative to; the working directory by default. It belongs
+        to this machine and is not part of the description: neither its file nor its digest has it.
 
     Raises
     ------
@@ -106,8 +112,10 @@ class RunConfig:
     num_epochs: int | None = None
     num_iterations: int | None = None
     validation_interval: int = 1
+    directory: str | os.PathLike[str] = field(default=".", compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", absolute(self.directory))
         mistakes: list[str] = []
         for name, hint in _HINTS.items():
             checked, more = check_part(name, hint, _plain(getattr(self, name)))
@@ -120,8 +128,10 @@ class RunConfig:
     def _contradictions(self) -> list[str]:
         """Mistakes that no type knows of."""
         told = []
-        if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\\0") or self.name[:1] == ".":
-            told.append(f"name is a word that can name a folder, not {self.name!r}")
+        try:
+            require_folder_name(self.name, "name is")
+        except ConfigError as error:
+            told.append(str(error))
         given = [n for n in ("num_epochs", "num_iterations") if getattr(self, n) is not None]
         if len(given) != 1:
             told.append(f"give num_epochs or num_iterations; there {'are both' if given else 'is neither'}")
@@ -168,18 +178,18 @@ class RunConfig:
     # Files ------------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_dict(cls, values: Values) -> RunConfig:
-        """Config from nested plain values.
+    def from_dict(cls, values: Values, directory: str | os.PathLike[str] = ".") -> RunConfig:
+        """Config from nested plain values, whose relative paths are relative to ``directory``.
 
         Raises
         ------
         ConfigError
             With all mistakes at once; unknown names are among them.
         """
-        unknown = [f"a run has no entry {key!r}. {did_you_mean(key, _HINTS)}" for key in values if key not in _HINTS]
+        unknown = [f"a run has no entry {key!r}. {_meant(key)}" for key in values if key not in _HINTS]
         missing = [f"{name} is missing" for name in ("name", "model", "data") if name not in values]
         if not unknown and not missing:
-            return cls(**values)
+            return cls(**values, directory=directory)
         stand_in = {name: values.get(name, {}) for name in ("name", "model", "data")}
         known = {key: value for key, value in values.items() if key in _HINTS}
         try:
@@ -194,7 +204,12 @@ class RunConfig:
         raise ConfigError(_listed([*unknown, *missing, *others]))
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], changes: Values | None = None) -> RunConfig:
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        changes: Values | None = None,
+        directory: str | os.PathLike[str] = ".",
+    ) -> RunConfig:
         """Config from a YAML or JSON file, with some values by dotted name set otherwise.
 
         Raises
@@ -202,7 +217,7 @@ class RunConfig:
         MissingFileError, ConfigError
             If there is no such file, it cannot be read, or with all mistakes at once.
         """
-        return cls.from_dict(override(read_plain(path), changes or {}))
+        return cls.from_dict(override(read_plain(path), changes or {}), directory)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, all defaults filled in."""
@@ -214,11 +229,11 @@ class RunConfig:
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write a YAML file that :meth:`from_file` reads."""
-        write_plain(self.to_dict(), Path(path))
+        write_plain(self.to_dict(), path)
 
     def replace(self, changes: Values) -> RunConfig:
         """Config with some values by dotted name set otherwise, as in ``{"trainer.lr": 1e-3}``."""
-        return type(self).from_dict(override(self.to_dict(), changes))
+        return type(self).from_dict(override(self.to_dict(), changes), self.directory)
 
     @property
     def digest(self) -> str:
@@ -235,9 +250,8 @@ class RunConfig:
 
     def build(self) -> RunParts:
         """Make the objects of the run, with weights that the seed decides."""
-        with isolated_rng(self.run_seed):
-            model = build_part("model", _HINTS["model"], self.model)
-        with isolated_rng(derive_seed(self.run_seed, "parts")):
+        model = self.build_model()
+        with self.relative_paths(), isolated_rng(derive_seed(self.run_seed, "parts")):
             return RunParts(
                 model=model,
                 task=build_part("task", TaskSection, self.task),
@@ -248,8 +262,39 @@ class RunConfig:
 
     def build_model(self) -> AbstractPyTorchNetwork:
         """Make the model alone, with the weights that the run begins with."""
-        with isolated_rng(self.run_seed):
+        with self.relative_paths(), isolated_rng(self.run_seed):
             return build_part("model", _HINTS["model"], self.model)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def relative_paths(self) -> Iterator[None]:
+        """Resolve relative paths from :attr:`directory` within the block.
+
+        Raises
+        ------
+        MissingFileError
+            As :meth:`missing_files_explained`.
+        """
+        inside = working_in(self.directory) if Path(self.directory).is_dir() else nullcontext()
+        with self.missing_files_explained(), inside:
+            yield
+
+    @contextmanager
+    def missing_files_explained(self) -> Iterator[None]:
+        """Name the directory of relative paths in errors about files that are missing within the block.
+
+        Raises
+        ------
+        MissingFileError
+            For a missing file: its path, and the directory that relative paths in the config are relative to.
+        """
+        try:
+            yield
+        except FileNotFoundError as error:
+            where = f"Relative paths in this config are relative to {self.directory}"
+            if where in str(error):
+                raise
+            gone = "" if Path(self.directory).is_dir() else ", which is not there any more"
+            raise MissingFileError(f"{error}. {where}{gone}") from error
 
     @property
     def start_config(self) -> StartConfig | None:
@@ -277,6 +322,15 @@ class RunConfig:
         return self.data
 
 
+def _meant(key: object) -> str:
+    """End of a message: the entries of a run, and the one, also of a section, that was probably meant."""
+    sections = {name: hint for name, hint in _HINTS.items() if dataclasses.is_dataclass(hint)}
+    inner = [f"{name}.{field.name}" for name, hint in sections.items() for field in dataclasses.fields(hint)]
+    known = did_you_mean(None, _HINTS)
+    meant = nearest_name(key, [*_HINTS, *inner], 0.6) if isinstance(key, str) else None
+    return known if meant is None else f"{known} Did you mean {meant!r}?"
+
+
 def _listed(mistakes: Sequence[str]) -> str:
     if len(mistakes) == 1:
         return mistakes[0]
@@ -284,13 +338,17 @@ def _listed(mistakes: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Plain values: classes and functions stand as their import path, dataclasses and tuples as what they hold."""
+    """Plain values: classes and functions as their import path, NumPy's numbers as Python's, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
     return value

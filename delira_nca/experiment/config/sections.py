@@ -92,7 +92,7 @@ class TrainerSection:
     save_iterations : write one every so many iterations as well; 0 only where the run is stopped.
     keep : so many of the newest checkpoints; 0 all.
     mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
-    device : ``auto``, ``cpu``, ``cuda``, ...
+    device : ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
     options : further arguments of ``trainer_cls``.
     """
 
@@ -107,7 +107,7 @@ class TrainerSection:
     keep: int = 2
     mixed_precision: bool = False
     mixed_precision_kwargs: dict[str, Any] | None = None
-    device: str = "cpu"
+    device: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -15,6 +15,7 @@ from delira_nca.errors import ConfigError, MissingFileError, refuse_unknown_keyw
 from delira_nca.experiment.experiments.evaluate import Predictor
 from delira_nca.experiment.parameters.named import decode, encode, import_object
 from delira_nca.experiment.plain_files import read_plain
+from delira_nca.io.paths import absolute
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def describe_experiment(experiment: Experiment, *, strict: bool = True) -> dict[
     """
     settings = experiment.settings()
     settings["config"] = experiment.config.to_dict()
-    settings["save_path"] = os.path.abspath(experiment.save_path)
+    settings["save_path"] = str(experiment.save_path)
     described = encode(settings, "experiment", strict=strict)
     return {"format_version": FORMAT_VERSION, "delira_nca": __version__, **described}
 
@@ -63,7 +64,7 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
     MissingFileError, ConfigError
         If there is none, or it is of a later version.
     """
-    path = Path(path)
+    path = absolute(path)
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise MissingFileError(f"there is no experiment in {path}: it has no {FILE}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.experiment.experiments.data import as_manager, open_data
 from delira_nca.experiment.experiments.description import (
@@ -28,6 +29,7 @@ from delira_nca.experiment.experiments.trained_run import TrainedRun, train_in
 from delira_nca.experiment.parameters.parameters import Parameters
 from delira_nca.experiment.plain_files import write_plain
 from delira_nca.io.checkpoint import load_checkpoint
+from delira_nca.io.paths import absolute
 from delira_nca.io.resume import plan_resume
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
@@ -125,7 +127,7 @@ class Experiment:
         self.trainer_cls: type[Any] = trainer_cls
         self.model_cls, self.predictor_cls = model_cls, predictor_cls
         self.name = model_cls.__name__ if name is None else name
-        self.save_path = Path("runs" if save_path is None else save_path)
+        self.save_path = absolute("runs" if save_path is None else save_path)
         self.val_score_key, self.val_score_mode = val_score_key, val_score_mode
         self.optim_builder, self.checkpoint_freq = optim_builder, checkpoint_freq
         self.trainer_kwargs = dict(trainer_kwargs)
@@ -209,9 +211,9 @@ class Experiment:
         found = self.config.training.get("num_epochs") if num_epochs is None else num_epochs
         if found is None:
             raise ConfigError("how many epochs? Give num_epochs, or training.num_epochs in the config")
-        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        if not is_whole(found) or found < 1:
             raise ConfigError(f"num_epochs is a whole number of at least 1, not {found!r}")
-        return found
+        return int(found)
 
     # Runs ---------------------------------------------------------------------------------------------------------
 
@@ -275,7 +277,7 @@ class Experiment:
         CheckpointError, RunLockedError
             If no checkpoint is sound, or another process works on the run.
         """
-        experiment, folder = self.with_config(config), Path(run_folder)
+        experiment, folder = self.with_config(config), absolute(run_folder)
         recorded = read_description(folder)
         if difference := first_difference(describe_experiment(experiment, strict=False), recorded):
             raise ConfigError(
@@ -375,9 +377,10 @@ class Experiment:
         MissingFileError, CheckpointError
             If there is no run, or no sound checkpoint in it, or it is of another network.
         """
-        plan = plan_resume("auto", Path(run_folder) / "checkpoints")
+        folder = absolute(run_folder) / "checkpoints"
+        plan = plan_resume("auto", folder)
         if plan.path is None:
-            raise MissingFileError(f"there is no checkpoint of a run in {Path(run_folder) / 'checkpoints'}")
+            raise MissingFileError(f"there is no checkpoint of a run in {folder}")
         state, network = load_checkpoint(plan.path), self.make_network()
         try:
             network.load_state_dict((best and state.get("best_weights")) or state["network"])
@@ -436,7 +439,7 @@ class Experiment:
         ConfigError
             If something has no import path, or is no plain value (an instance, a lambda); with its place.
         """
-        path = Path(path)
+        path = absolute(path)
         return write_plain(describe_experiment(self), path if path.suffix else path / FILE)
 
     @classmethod

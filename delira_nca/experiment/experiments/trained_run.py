@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from delira_nca.experiment.experiments.description import FILE, describe_experiment
 from delira_nca.experiment.plain_files import write_plain
-from delira_nca.io.run_folder import claim_folder, write_environment
+from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_environment
 from delira_nca.logging import CSVSink, JSONLSink
 from delira_nca.training.callbacks.metric_logger import MetricLogger
 
@@ -52,12 +52,14 @@ def train_in(
     train, val, num_epochs : as of :meth:`~delira_nca.experiment.experiments.experiment.Experiment.run`.
     fold : number of the fold.
     """
+    trainer: Any = None
     with ExitStack() as stack:
         train = stack.enter_context(experiment.managed(train, train=True))
         val = stack.enter_context(experiment.managed(val, train=False))
         experiment.setup(fold=fold)  # fails before there is a folder
         if folder is None:
             folder = claim_folder(experiment.folder, "run")
+            stack.enter_context(kept_if_trained(folder, lambda: trainer is not None and trainer.global_iter_num > 0))
         trainer = experiment.setup(save_path=folder / "checkpoints", fold=fold)
         trainer.register_callback(MetricLogger(JSONLSink(folder / "metrics.jsonl"), CSVSink(folder / "metrics.csv")))
         described = {**describe_experiment(experiment, strict=False), "num_epochs": num_epochs}

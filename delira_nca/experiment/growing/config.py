@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from delira_nca._version import __version__
+from delira_nca.checks import is_number, is_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknown_keywords, require_choice
 from delira_nca.io.files import replaced
 from delira_nca.models import interpret_range_parameter
@@ -150,29 +151,32 @@ class GrowConfig:
         ConfigError, UnknownNameError, MissingDependencyError
             For settings that cannot work: the value, what was expected, and the nearest right name.
         """
+        numbers: dict[str, Any] = {}
         if self.emoji is not None and self.target != GrowConfig.target:
             raise ConfigError(f"give a target ({self.target!r}) or an emoji ({self.emoji!r}), not both")
         require_choice("regime", self.regime, REGIMES)
         if not isinstance(self.steps, (tuple, list)):
             raise ConfigError(f"steps are two numbers, low and high, not {self.steps!r}")
         interpret_range_parameter(tuple(self.steps))  # type: ignore[arg-type]  # the range is checked there
-        for name in ("size", "epochs", "iterations", "batch_size", "pool_size"):
+        least = dict.fromkeys(("size", "epochs", "iterations", "batch_size", "pool_size"), 1)
+        for name, lowest in {**least, "padding": 0, "seed": 0}.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {value!r}")
-        if self.padding < 0:
-            raise ConfigError(f"padding is at least 0 cells, not {self.padding!r}")
-        if not 0 < self.fire_rate <= 1:
-            raise ConfigError(f"fire_rate is above 0 and at most 1, not {self.fire_rate!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate is greater than 0, not {self.learning_rate!r}")
-        to_seconds(self.save_seconds)
+            if not is_whole(value) or value < lowest:
+                raise ConfigError(f"{name} is a whole number of at least {lowest}, not {value!r}")
+            numbers[name] = int(value)
+        for name, highest in (("fire_rate", 1.0), ("learning_rate", math.inf)):
+            value = getattr(self, name)
+            if not is_number(value) or not 0 < value <= highest or value == math.inf:
+                upper = " and at most 1" if highest == 1 else ""
+                raise ConfigError(f"{name} is above 0{upper}, not {value!r}")
+            numbers[name] = float(value)
+        numbers["save_seconds"] = to_seconds(self.save_seconds)
         require_choice("precision", self.precision, PRECISIONS)
         device = choose_device(device=self.device)
         if importlib.util.find_spec("matplotlib") is None:
             raise MissingDependencyError("the curves need matplotlib: pip install 'delira_nca[viz]'")
-        low, high = self.steps
-        return replace(self, steps=(low, high), precision=_precision(self.precision, device))
+        low, high = map(int, self.steps)
+        return replace(self, **numbers, steps=(low, high), precision=_precision(self.precision, device))
 
     @property
     def name(self) -> str:
@@ -198,7 +202,9 @@ def _precision(asked: str, device: torch.device) -> str:
 def write_config(config: GrowConfig, path: Path) -> None:
     """Write a config beside its results."""
     with replaced(path) as temporary:
-        temporary.write_text(json.dumps({"delira_nca": __version__, **asdict(config)}, indent=2) + "\n")
+        temporary.write_text(
+            json.dumps({"delira_nca": __version__, **asdict(config)}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def read_config(path: Path) -> GrowConfig:
@@ -210,7 +216,7 @@ def read_config(path: Path) -> GrowConfig:
         If the file is not the config of such a run, or that of an older version, which trained differently.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(values, dict):

@@ -20,8 +20,9 @@ from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.experiment.growing.config import REGIMES, GrowConfig, read_config, write_config
 from delira_nca.experiment.growing.estimate import expected_seconds
 from delira_nca.export.live_page import LivePage
-from delira_nca.io.files import replaced
-from delira_nca.io.run_folder import claim_folder, write_environment
+from delira_nca.io.files import make_folder, replaced
+from delira_nca.io.paths import absolute
+from delira_nca.io.run_folder import claim_folder, is_abandoned, kept_if_trained, write_environment
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, MLPRule, Perception, Prediction, make_seed, presets
@@ -97,7 +98,12 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     config = config.checked()
     size = config.size + 2 * config.padding
     target = place(emoji(config.emoji, config.size) if config.emoji else load_target(config.target, config.size), size)
-    return _run(config, torch.from_numpy(target), _claim_folder(config), progress=progress, resume="never")
+    folder, is_new = _claim_folder(config)
+    checkpoints = folder / "checkpoints"
+    with kept_if_trained(folder, lambda: any(checkpoints.glob("checkpoint*.pt")), is_new=is_new):
+        write_environment(folder)
+        write_config(config, folder / "config.json")
+        return _run(config, torch.from_numpy(target), folder, progress=progress, resume="never")
 
 
 def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> GrowResult:
@@ -117,7 +123,7 @@ def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> 
     CheckpointError, RunLockedError
         If there are checkpoints but none is sound, or another process works on the run.
     """
-    folder = Path(folder)
+    folder = absolute(folder)
     if not (folder / "config.json").is_file() or not (folder / "target.npy").is_file():
         raise MissingFileError(f"there is no run to resume in {folder}: config.json or target.npy is missing")
     config = read_config(folder / "config.json").checked()
@@ -162,26 +168,29 @@ def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, re
         DataManager(repeat(pair, config.batch_size * config.iterations), config.batch_size) as train,
         DataManager(repeat(pair, 4), 4) as valid,
     ):
-        best = trainer.train(config.epochs, train, valid, "mse", "lowest", resume=resume)
+        try:
+            best = trainer.train(config.epochs, train, valid, "mse", "lowest", resume=resume)
+        except KeyboardInterrupt:
+            if not any((folder / "checkpoints").glob("checkpoint*.pt")):
+                raise
+            raise KeyboardInterrupt(f"'delira-nca resume {folder}' resumes the run") from None
     result = _results(config, trainer, best, seed, target, folder)
     page.finish(trainer, result.figures())
     return result
 
 
-def _claim_folder(config: GrowConfig) -> Path:
+def _claim_folder(config: GrowConfig) -> tuple[Path, bool]:
+    """Folder of a run, and whether it was made for it."""
     if REGIMES[config.regime].pool:
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
         SamplePool(torch.zeros(1, 1, 1), config.pool_size).check_batch_size(config.batch_size, 1, damaged)
     if config.out is None:
-        folder = claim_folder("runs", config.name)
-    else:
-        folder = Path(config.out)
-        if (folder / "config.json").exists():
-            raise ConfigError(f"{folder} already holds a run: give another folder, remove it, or resume it")
-        folder.mkdir(parents=True, exist_ok=True)
-    write_config(config, folder / "config.json")
-    write_environment(folder)
-    return folder
+        return claim_folder("runs", config.name), True
+    folder = absolute(config.out)
+    if (folder / "config.json").exists() and not is_abandoned(folder):
+        raise ConfigError(f"{folder} already holds a run: give another folder, remove it, or resume it")
+    is_new = not folder.exists()
+    return make_folder(folder), is_new
 
 
 def make_network(config: GrowConfig, **changes: Any) -> BasicNCAModel:
@@ -271,7 +280,7 @@ def _results(
         "figures": result.figures(),
     }
     with replaced(folder / "result.json") as temporary:
-        temporary.write_text(json.dumps(written) + "\n")
+        temporary.write_text(json.dumps(written) + "\n", encoding="utf-8")
     return result
 
 

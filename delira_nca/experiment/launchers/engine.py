@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.experiment.launchers.attempt import Dumps, Job, Report, pack
 from delira_nca.experiment.launchers.launcher import Outcome, ProcessDiedError, shown
@@ -111,9 +112,9 @@ def require_count(name: str, value: object, *, least: int = 1) -> int:
     Traceback (most recent call last):
     delira_nca.errors.ConfigError: threads is a whole number of at least 1, not 0
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value) or int(value) < least:  # type: ignore[call-overload]
         raise ConfigError(f"{name} is a whole number of at least {least}, not {value!r}")
-    return value
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def _classes(given: object) -> tuple[type[Exception], ...]:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from delira_nca.checks import is_number
 from delira_nca.errors import ConfigError, MissingDependencyError
 from delira_nca.experiment.launchers.attempt import Dumps, Job, attempt
 from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
@@ -60,11 +61,11 @@ class RayLauncher(EngineLauncher):
         super().__init__(threads)
         if importlib.util.find_spec("ray") is None:
             raise MissingDependencyError("this launcher needs Ray: pip install 'delira_nca[ray]'")
-        if isinstance(num_gpus, bool) or not isinstance(num_gpus, int | float) or not num_gpus >= 0:
+        if not is_number(num_gpus) or not num_gpus >= 0:
             raise ConfigError(f"num_gpus is a number of at least 0, not {num_gpus!r}")
         self.num_workers = None if num_workers is None else require_count("num_workers", num_workers)
         self.address = address
-        self._needs: dict[str, Any] = {"num_cpus": self.threads, "num_gpus": num_gpus}
+        self._needs: dict[str, Any] = {"num_cpus": self.threads, "num_gpus": float(num_gpus)}
         if memory is not None:
             self._needs["memory"] = require_count("memory", memory)
         if resources:

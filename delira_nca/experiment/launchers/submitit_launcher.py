@@ -9,7 +9,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
@@ -17,6 +16,7 @@ from delira_nca.experiment.launchers.attempt import Dumps, Job
 from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.experiment.launchers.submitit_job import SubmittedJob
+from delira_nca.io.paths import absolute
 from delira_nca.machine import usable_cores
 from delira_nca.training.interruption import Interruption
 
@@ -72,7 +72,7 @@ class SubmititLauncher(EngineLauncher):
         submitit = importlib.import_module("submitit")
         settings = {"timeout_min": require_count("timeout_min", timeout_min), "cpus_per_task": threads, **parameters}
         try:
-            self._executor = submitit.AutoExecutor(folder=Path(folder), cluster=cluster)
+            self._executor = submitit.AutoExecutor(folder=absolute(folder), cluster=cluster)
             self.cluster = self._executor.cluster
             if self.num_workers is not None and self.cluster == "slurm":
                 settings.setdefault("slurm_array_parallelism", self.num_workers)

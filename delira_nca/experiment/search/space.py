@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import derive_seed
 
@@ -80,8 +81,8 @@ def read_space(values: Mapping[str, Any]) -> dict[str, list[Any] | Range]:
             space[name] = given
         elif isinstance(given, Mapping) and {"low", "high"} <= given.keys() <= {"low", "high", "log", "is_integer"}:
             space[name] = Range(**given)
-        elif isinstance(given, (list, tuple)) and given:
-            space[name] = list(given)
+        elif isinstance(given, (list, tuple, range, np.ndarray)) and len(given):
+            space[name] = [value.item() if isinstance(value, np.generic) else value for value in given]
         else:
             raise ConfigError(f"{name} tries a list of values, or a range {{'low': ..., 'high': ...}}, not {given!r}")
     return space
@@ -119,7 +120,7 @@ def random_search(space: Space, num_trials: int, seed: int = 0) -> list[dict[str
     >>> long[:2] == short, all(0 <= trial["lr"] <= 1 for trial in long)
     (True, True)
     """
-    if isinstance(num_trials, bool) or not isinstance(num_trials, int) or num_trials < 1:
+    if not is_whole(num_trials) or num_trials < 1:
         raise ConfigError(f"num_trials is a whole number of at least 1, not {num_trials!r}")
     trials = []
     for number in range(num_trials):

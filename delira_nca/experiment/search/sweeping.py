@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
@@ -14,6 +13,7 @@ from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.launchers import Launcher, SerialLauncher
 from delira_nca.experiment.run import Run, run_from_config
 from delira_nca.experiment.search.space import Range, Space, grid, random_search, read_space
+from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.scores import find_score_key, higher_is_better
 
@@ -61,6 +61,7 @@ def sweep(
     MissingDependencyError
         If ``method`` is ``"optuna"``, and it is not installed.
     """
+    root = absolute(root)
     require_choice("method of a sweep", method, ("grid", "random", "optuna"))
     searched = read_space(space)
     if config.task["score"] is None:
@@ -69,11 +70,12 @@ def sweep(
         raise ConfigError(f"num_trials says how many a search tries; method {method!r} and {num_trials!r} do not fit")
     config.replace({name: _example(values) for name, values in searched.items()})
     if method == "optuna":
-        names = _search_with_optuna(config, searched, Path(root), int(num_trials or 0), seed, launcher)
+        names = _search_with_optuna(config, searched, root, int(num_trials or 0), seed, launcher)
         return compare_runs(root, names)
     trials = grid(searched) if method == "grid" else random_search(searched, int(num_trials or 0), seed)
     configs = [config.replace({**trial, "name": _name(config, number)}) for number, trial in enumerate(trials)]
-    tasks = [{"config": each.to_dict(), "root": str(root)} for each in configs]
+    shared = {"root": str(root), "directory": str(config.directory)}
+    tasks = [{"config": each.to_dict(), **shared} for each in configs]
     for outcome in (launcher or SerialLauncher()).run(run_from_config, tasks):
         if outcome.error is not None:
             _LOGGER.error("run %s failed: %s", outcome.task["config"]["name"], outcome.error)
@@ -121,7 +123,7 @@ class _Pruning(AbstractCallback):
 
 
 def _search_with_optuna(
-    config: RunConfig, space: Space, root: Path, num_trials: int, seed: int, launcher: Launcher | None
+    config: RunConfig, space: Space, root: str | os.PathLike[str], num_trials: int, seed: int, launcher: Launcher | None
 ) -> list[str]:
     if launcher is not None:
         raise ConfigError("Optuna chooses a run after the ones before it: it takes no launcher")

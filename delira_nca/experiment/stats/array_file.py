@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
 from delira_nca.experiment.stats.libraries import import_for_stats
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _identity(place: Path) -> tuple[int, int] | None:
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
+    path = absolute(path)
     if path.suffix not in (NETCDF, ZARR):
         raise UnknownNameError(f"a file of arrays ends in {NETCDF!r} (netCDF) or {ZARR!r}, not {path.name!r}")
     import_for_stats("xarray")

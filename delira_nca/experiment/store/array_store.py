@@ -16,6 +16,7 @@ import numpy.typing as npt
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean
 from delira_nca.experiment.stats.libraries import import_for_stats
 from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
 
 __all__ = ["ArrayStore"]
 
@@ -38,7 +39,7 @@ class ArrayStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = absolute(folder)
 
     def names(self) -> tuple[str, ...]:
         """Names of all arrays, sorted."""

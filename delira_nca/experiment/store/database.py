@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
 from delira_nca.experiment.store import training_table, validation_table
@@ -157,7 +158,7 @@ class StatsDatabase:
         """
         limits = iteration, iteration if validation is None else validation
         for limit in limits:
-            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            if not is_whole(limit) or limit < 0:
                 raise ConfigError(f"iterations are whole numbers of at least 0, not {limit!r}")
         with self._file.writing() as connection:
             return (

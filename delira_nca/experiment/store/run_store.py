@@ -9,11 +9,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, did_you_mean, require_choice
 from delira_nca.experiment.store.stored_run import CONFIG_FILES, STATS_FILE, StoredRun
+from delira_nca.io.files import make_folder, writable
+from delira_nca.io.paths import absolute
+from delira_nca.io.run_folder import require_folder_name
 from delira_nca.io.run_lock import RunLock
 
 __all__ = ["RunStore"]
@@ -42,7 +46,7 @@ class RunStore:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+        self.root = absolute(root)
 
     def names(self) -> tuple[str, ...]:
         """Names of all runs, sorted."""
@@ -72,7 +76,7 @@ class RunStore:
             config, or something else is in its place.
         """
         require_choice("exist", exist, ("error", "resume"))
-        _require_name(name)
+        require_folder_name(name)
         plain = None if config is None else _as_plain(config)
         folder = self.root / name
         if not folder.exists() and self._make(folder, plain):
@@ -128,9 +132,10 @@ class RunStore:
 
     def _make(self, folder: Path, config: Mapping[str, Any] | None) -> bool:
         """Make the folder with its files in one step; False if another process was faster."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-        temporary.mkdir()
+        with writable(self.root):
+            temporary.mkdir()
         try:
             StoredRun(temporary).database.create()
             if config is not None:
@@ -151,12 +156,11 @@ def _is_run(folder: Path) -> bool:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and not name.startswith(".") and not any(sign in name for sign in "/\\\0")
-
-
-def _require_name(name: Any) -> None:
-    if not isinstance(name, str) or not _is_name(name):
-        raise ConfigError(f"a run is named by a word, which does not begin with a dot, not {name!r}")
+    try:
+        require_folder_name(name)
+    except ConfigError:
+        return False
+    return True
 
 
 def _as_plain(config: Any) -> dict[str, Any]:
@@ -168,10 +172,16 @@ def _as_plain(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping):
         raise ConfigError(f"the config of a run is a mapping of plain values, not {config!r}")
     try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(config)))
+        plain: dict[str, Any] = json.loads(json.dumps(dict(config), default=_as_number))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the config of a run holds something that is no plain value: {error}") from error
     return plain
+
+
+def _as_number(value: Any) -> Any:
+    if isinstance(value, Integral | Real):  # of NumPy
+        return int(value) if isinstance(value, Integral) else float(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
 def _require_same(known: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:

@@ -8,11 +8,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, StoreError
+from delira_nca.io.files import make_folder
+from delira_nca.io.paths import absolute
 
 __all__ = ["SCHEMA_VERSION", "SQLiteFile"]
 
@@ -61,7 +62,7 @@ class SQLiteFile:
     def __init__(self, path: str | os.PathLike[str], *, busy_seconds: float = 30.0) -> None:
         if not busy_seconds > 0:
             raise ConfigError(f"busy_seconds is greater than 0, not {busy_seconds!r}")
-        self.path, self.busy_seconds = Path(path), busy_seconds
+        self.path, self.busy_seconds = absolute(path), busy_seconds
         self._held: _Held | None = None
 
     def __enter__(self) -> SQLiteFile:
@@ -140,7 +141,8 @@ class SQLiteFile:
         return "rw" if os.access(self.path.parent, os.W_OK) or log.exists() else "ro&immutable=1"
 
     def _open_to_write(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
+        self.path.touch()  # SQLite would give a new file, and its log, the mode 0644 whatever the umask is
         connection = self._connect("rwc")
         try:
             connection.execute("PRAGMA synchronous=NORMAL")

@@ -14,6 +14,7 @@ from delira_nca.experiment.plain_files import read_plain
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
 from delira_nca.experiment.store.array_store import ArrayStore
 from delira_nca.experiment.store.database import StatsDatabase
+from delira_nca.io.paths import absolute
 from delira_nca.io.resume import plan_resume
 
 __all__ = ["CONFIG_FILES", "STATS_FILE", "BestResult", "StoredRun"]
@@ -65,7 +66,7 @@ class StoredRun:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = absolute(folder)
         self.database = StatsDatabase(self.folder / STATS_FILE)
         self.arrays = ArrayStore(self.folder / "arrays")
 

@@ -14,6 +14,7 @@ from delira_nca.experiment.store.run_store import RunStore
 from delira_nca.experiment.store.stored_run import StoredRun
 from delira_nca.io.checkpoint import load_checkpoint
 from delira_nca.io.manifest import PATTERN, Manifest, state_position
+from delira_nca.io.paths import absolute
 from delira_nca.io.resume import plan_resume
 
 __all__ = ["find_weights"]
@@ -56,11 +57,11 @@ def find_weights(run: str, checkpoint: str | int, root: str | os.PathLike[str]) 
 
 
 def _find_place(run: str, root: str | os.PathLike[str]) -> Path:
-    for place in (Path(root) / run, Path(run)):
+    for place in (absolute(root) / run, absolute(run)):
         if place.exists():
             return place
     known = did_you_mean(run, RunStore(root).names())
-    raise MissingFileError(f"there is no run {run!r} in {Path(root)}, and no file or folder {run!r}. {known}")
+    raise MissingFileError(f"there is no run {run!r} in {absolute(root)}, and no file or folder {run!r}. {known}")
 
 
 def _latest(folder: Path) -> Path:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
+from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.time_limit import Duration, to_seconds
 from delira_nca.training.distributed.ranks import ranks_of
@@ -75,16 +77,17 @@ class Checkpoint(AbstractCallback):
         on_error: str = "raise",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if min(last, top_k, every or 0, every_iterations) < 0:
+        numbers = (0 if every is None else every, every_iterations, last, top_k)
+        if not all(is_whole(number) and number >= 0 for number in numbers):
             raise ConfigError(
-                "every, every_iterations, last and top_k are at least 0, "
+                "every, every_iterations, last and top_k are whole numbers of at least 0, "
                 f"not {every!r}, {every_iterations!r}, {last!r} and {top_k!r}"
             )
         if top_k and monitor_key is None:
             raise ConfigError("top_k needs a score: give monitor_key")
         higher_is_better(mode)
         require_choice("reaction to a file that cannot be written", on_error, ("raise", "warn"))
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else absolute(folder)
         self.every, self.every_iterations, self.last, self.best = every, every_iterations, last, best
         self.every_seconds = None if every_seconds is None else to_seconds(every_seconds)
         self.clock = clock

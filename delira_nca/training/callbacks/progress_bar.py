@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -39,7 +40,8 @@ class ProgressBar(AbstractCallback):
         Expected seconds of each epoch, for a training whose epochs take different times. The time that is left is shown
         from the start, and corrected by the time that epochs have taken.
     stream : text file, optional
-        Where to write; standard error by default.
+        Stream to write to; standard error by default. It needs a ``write`` method only. Characters that its encoding
+        lacks are replaced. Nothing is shown where there is no stream, or it cannot be written to.
 
     Notes
     -----
@@ -67,7 +69,7 @@ class ProgressBar(AbstractCallback):
         stream: TextIO | None = None,
     ) -> None:
         self.keys, self.log10, self.look_at, self._stream = keys, log10, look_at, stream
-        self.expected_seconds = expected_seconds
+        self.expected_seconds = None if expected_seconds is None else [float(each) for each in expected_seconds]
         self._bar: Any = None
         self._began, self._num_epochs, self._shown = 0.0, 0, 0.0
         self._ends: deque[float] = deque(maxlen=_RECENT + 1)
@@ -75,8 +77,8 @@ class ProgressBar(AbstractCallback):
         self._num_iterations = 0
 
     @property
-    def _out(self) -> TextIO:
-        return sys.stderr if self._stream is None else self._stream
+    def _out(self) -> _Output:
+        return _Output(sys.stderr if self._stream is None else self._stream)
 
     def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
         """Open the bar where there is a terminal."""
@@ -171,6 +173,35 @@ class ProgressBar(AbstractCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_bar": None, "_stream": None}
+
+
+class _Output:
+    """A stream that may be missing, closed, full, without a method of files, or of an encoding that lacks characters.
+
+    A training does not end because its progress cannot be shown.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        with suppress(OSError, ValueError):  # ValueError of a stream that is closed
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                self._stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError, AttributeError):
+            return bool(self._stream.isatty())
+        return False
 
 
 def _width(parts: Sequence[str]) -> int:

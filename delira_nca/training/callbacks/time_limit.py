@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from delira_nca.checks import is_number
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 
@@ -44,7 +45,7 @@ def to_seconds(duration: Duration) -> float:
             seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         elif re.fullmatch(r"\d+(\.\d*)?", text):
             seconds = float(text)
-    elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
+    elif is_number(duration):
         seconds = float(duration)
     if not 0 <= seconds < math.inf:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, require_choice
+from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
 from delira_nca.training.distributed.ranks import ranks_of
@@ -77,7 +79,7 @@ class Watchdog(AbstractCallback):
         if not self.seconds:
             raise ConfigError("a watchdog waits for more than 0 seconds")
         require_choice("action", action, ("dump", "exit"))
-        self.action, self.folder = action, folder
+        self.action, self.folder = action, None if folder is None else absolute(folder)
         self.num_hangs = 0
         self._alive_at = 0.0
         self._thread: threading.Thread | None = None
@@ -132,16 +134,17 @@ class Watchdog(AbstractCallback):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         text = f"{now}: nothing has ended for {in_words(self.seconds)}; every thread stands here:\n\n"
         text += stacks(threading.get_ident())
-        try:
-            if sys.stderr is not None:
-                sys.stderr.write(text)
-                sys.stderr.flush()
-            if path is not None:
+        if path is not None:
+            try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a", encoding="utf-8") as file:
+                with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text)
-        except (OSError, ValueError):  # a closed stream, a full disk: the watch goes on
-            _LOGGER.exception("the watchdog could not write all that it saw")
+            except OSError:  # a full disk: the watch goes on
+                _LOGGER.exception("the watchdog could not write all that it saw")
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is missing or closed
+            encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+            sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stderr.flush()
         if self.action == "exit":
             os._exit(EXIT_CODE)
 

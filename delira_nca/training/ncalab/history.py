@@ -17,6 +17,7 @@ import torch
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.io.files import replaced
 from delira_nca.io.network import describe_network
+from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.training.scores import higher_is_better, is_better
@@ -78,7 +79,7 @@ class TrainingHistory:
         mode: str = "highest",
     ) -> None:
         higher_is_better(mode)
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else absolute(path)
         self.metrics, self.current_epoch, self.current_model = dict(metrics), current_epoch, current_model
         self.best_accuracy, self.best_epoch, self.best_model = best_accuracy, best_epoch, best_model
         self.verbose, self.mode = verbose, mode
@@ -210,7 +211,7 @@ class TrainingHistory:
         MissingFileError, CheckpointError
             If there are no such files, or they do not fit the model.
         """
-        path = Path(path)
+        path = absolute(path)
         if not (path / "history.json").is_file():
             raise MissingFileError(f"{path} holds no history.json of a training")
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, MissingFileError, refuse_unknown_keywords
+from delira_nca.io.paths import absolute
 from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.trainer import BasicNCATrainer
 
@@ -66,7 +67,7 @@ class TrainValRecord:
 
         refuse_unknown_keywords("batch_sizes", set(batch_sizes or {}) - set(BATCH_SIZES), BATCH_SIZES)
         sizes = {**BATCH_SIZES, **(batch_sizes or {})}
-        train, val = (DatasetType(Path(path), names, transform) for names in (self.train, self.val))
+        train, val = (DatasetType(absolute(path), names, transform) for names in (self.train, self.val))
         return (
             DataLoader(train, batch_size=sizes["train"], shuffle=True),
             DataLoader(val, batch_size=sizes["val"], shuffle=False),
@@ -102,7 +103,7 @@ class SplitDefinition:
         >>> SplitDefinition.read(path)[0]
         TrainValRecord(train=['a', 'b'], val=['c'])
         """
-        path = Path(path)
+        path = absolute(path)
         if not path.is_file():
             raise MissingFileError(f"there is no file {path} with folds")
         try:

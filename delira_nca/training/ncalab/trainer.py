@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, require_choice
+from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid import PyramidNCA
@@ -115,7 +116,7 @@ class BasicNCATrainer:
         device: str | torch.device | None = None,
         seed: int = 0,
     ) -> None:
-        self.nca, self.model_path = _unwrapped(nca), None if model_path is None else Path(model_path)
+        self.nca, self.model_path = _unwrapped(nca), None if model_path is None else absolute(model_path)
         self.gradient_clipping, self.lr, self.lr_gamma = gradient_clipping, lr, lr_gamma
         self.adam_betas, self.batch_repeat, self.max_epochs = tuple(adam_betas), batch_repeat, max_epochs
         self.optimizer_method, self.pool = optimizer_method, pool

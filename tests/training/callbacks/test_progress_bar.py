@@ -4,6 +4,7 @@ import io
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from delira_nca.training.callbacks import ProgressBar
@@ -167,3 +168,48 @@ def test_expected_seconds_give_the_time_left_from_the_start_and_are_scaled_by_th
         "epoch 3/4  75%  0:50 left  live.html",  # 75 seconds for 60 expected ones
         "epoch 4/4  100%  took 1:35  live.html",
     ]
+
+
+class OnlyWrites:
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def show(bar):
+    trainer = SimpleNamespace(start_epoch=1)
+    bar.at_training_begin(trainer, num_epochs=1)
+    bar.at_iter_end(trainer, iter_num=0, curr_epoch=1, train=True)
+    bar.at_epoch_end(trainer, val_metrics={"größe": 0.5}, curr_epoch=1, is_best=False)
+    bar.at_training_end(trainer)
+
+
+def test_a_stream_that_only_writes_is_enough():
+    stream = OnlyWrites()
+    show(ProgressBar(stream=stream))
+    assert stream.text.startswith("epoch 1/1  100%  größe 0.5")
+
+
+def test_a_training_goes_on_without_a_stream_that_can_be_written(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (closed, Full()):
+        show(ProgressBar(stream=stream))
+    monkeypatch.setattr("sys.stderr", None)
+    show(ProgressBar(expected_seconds=np.array([2.0])))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_characters_that_the_encoding_lacks_are_replaced(terminal):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    stream.isatty = lambda: terminal
+    show(ProgressBar(stream=stream))
+    assert b"gr??e 0.5" in raw.getvalue()

@@ -1,0 +1,37 @@
+"""Paths as a user writes them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from delira_nca.errors import ConfigError
+from delira_nca.io.paths import absolute, working_in
+
+
+@pytest.mark.parametrize("written", ["~/runs/x", Path("~/runs/x")])
+def test_a_tilde_is_the_home_folder(written, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert absolute(written) == tmp_path / "runs" / "x"
+
+
+def test_a_relative_path_is_fixed_when_it_comes_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = absolute("runs/../m.jsonl")
+    monkeypatch.chdir("/")
+    assert path == tmp_path / "m.jsonl"
+
+
+@pytest.mark.parametrize("wrong", ["", None, 3, b"runs", "a\0b", "~no-such-user-here/runs"])
+def test_what_is_no_path_is_refused_with_its_value(wrong):
+    with pytest.raises(ConfigError) as raised:
+        absolute(wrong)
+    assert repr(wrong) in str(raised.value)
+
+
+def test_the_former_working_directory_comes_back_after_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyError), working_in("/"):
+        assert os.getcwd() == "/"
+        raise KeyError
+    assert os.getcwd() == str(tmp_path)
