@@ -10,10 +10,12 @@ import platform
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from delira_nca._version import __version__
 from delira_nca.errors import ConfigError
 from delira_nca.io.files import replaced
+from delira_nca.machine import cpu_name
 
 __all__ = ["claim_folder", "write_environment"]
 
@@ -56,10 +58,17 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
     raise AssertionError("there is always a next number")
 
 
-def write_environment(folder: str | os.PathLike[str]) -> Path:
-    """Write ``environment.json``: versions, platform, command line, host and time of this process.
+def write_environment(folder: str | os.PathLike[str], **facts: Any) -> Path:
+    """Write ``environment.json``: versions, processor, platform, command line, host and time of this process.
 
     Environment variables are not written, since they hold keys and passwords. A former file is replaced.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the file.
+    **facts : plain values
+        More entries of the file, such as back end and instruction set.
 
     Returns
     -------
@@ -70,7 +79,7 @@ def write_environment(folder: str | os.PathLike[str]) -> Path:
     --------
     >>> path = write_environment(getfixture("tmp_path"))
     >>> sorted(json.loads(path.read_text()))
-    ['command', 'host', 'pid', 'platform', 'time', 'versions']
+    ['command', 'host', 'pid', 'platform', 'processor', 'time', 'versions']
     """
     content = {
         "versions": {
@@ -80,10 +89,12 @@ def write_environment(folder: str | os.PathLike[str]) -> Path:
             "python": platform.python_version(),
         },
         "platform": platform.platform(),
+        "processor": cpu_name(),
         "command": list(sys.orig_argv),
         "host": platform.node(),
         "pid": os.getpid(),
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **facts,
     }
     path = Path(folder) / "environment.json"
     with replaced(path) as temporary:

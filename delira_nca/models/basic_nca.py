@@ -64,7 +64,9 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A :class:`Part`,
         as those of the package are, is copied and built for the model; any other module is taken as it is and maps
         (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to the
-        update. A head maps the hidden channels to what is compared with the label.
+        update. A head maps the hidden channels to what is compared with the label. A rule whose update of a cell
+        depends only on what that cell perceives, and draws no random numbers, may say ``local = True``: dead space is
+        then left out, as with the package's own.
     conditioning : what tells each sample its goal, a :class:`GoalEmbedding` for instance, or any module that maps a
         batch's ``"goal"`` to (B, n): numbers for the last n hidden channels. See
         :class:`delira_nca.models.conditioning.ToldCell`.
@@ -192,7 +194,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             and type(self.perception) is Perception
             and self.perception.padding == "zeros"
             and self.alive.num_spared == 0
-            and type(self.rule) is MLPRule
+            and (type(self.rule) is MLPRule or getattr(self.rule, "local", False) is True)
             and type(self).perceive is BasicNCAModel.perceive
         )
 

@@ -423,6 +423,10 @@ class AbstractNetworkTrainer(ABC):
             raise ConfigError(f"fold is at least 0, not {fold}")
         self._fold = fold
 
+    def computation(self) -> dict[str, str]:
+        """Back end, processor and instruction set of the training, as far as a subclass knows them."""
+        return {}
+
     def describe(self) -> str:
         """Text that tells which callbacks run at which hook, in order; a dash where nobody listens."""
         lines = [f"{type(self).__name__}, fold {self.fold}, next epoch {self.start_epoch}"]
