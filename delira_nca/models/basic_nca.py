@@ -14,6 +14,7 @@ from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, 
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
 from delira_nca.models.checks import check_arguments
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.conditioning import GoalEmbedding, ToldCell
 from delira_nca.models.counting import cost_of
 from delira_nca.models.description import arguments_from, arguments_of, describe
@@ -29,6 +30,7 @@ from delira_nca.models.wiring import entry
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, Cell, Job, NotPlainError, PlainCell, rollout, step, trajectory
 from delira_nca.rollout.cost import RolloutCost
 from delira_nca.rollout.job import Masks
+from delira_nca.rollout.untraced import untraced
 from delira_nca.seeding import derive_seed, generator
 
 __all__ = ["BasicNCAModel"]
@@ -128,6 +130,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     ) -> None:
         arguments = arguments_of(type(self), BasicNCAModel)
         refuse_unknown_keywords(type(self).__name__, kwargs, arguments)
+        perception, rule, head, conditioning = map(unwrapped, (perception, rule, head, conditioning))
         super().__init__(**{key: value for key, value in locals().items() if key in arguments})
         self.num_image_channels, self.num_hidden_channels = num_image_channels, num_hidden_channels
         self.num_output_channels = num_output_channels
@@ -280,6 +283,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Preprocess a padded state before a roll-out. Override where an input needs it."""
         return x
 
+    @untraced
     def forward(
         self,
         x: Tensor,

@@ -21,6 +21,7 @@ from delira_nca.io.manifest import Manifest
 from delira_nca.io.network import describe_network
 from delira_nca.io.resume import ResumePlan, plan_resume
 from delira_nca.io.run_lock import RunLock
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.loss_terms import LossTerm
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
@@ -54,7 +55,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     Parameters
     ----------
-    network : to train, with its ``closure`` and ``prepare_batch``. It is trained in place.
+    network : to train, with its ``closure`` and ``prepare_batch``. It is trained in place. A network that
+        ``torch.compile`` has wrapped is saved under the names of its own weights.
     save_path : folder of the checkpoints; None writes none.
     criterions : name to callable; their sum, ``"loss"``, is minimised. None or empty: the network's own ``loss``.
     optimizer_cls, optimizer_params : class and keyword arguments of the optimizer.
@@ -123,6 +125,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         **kwargs: Any,
     ) -> None:
         refuse_unknown_keywords(type(self).__name__, kwargs, _argument_names(type(self)))
+        network = unwrapped(network)
         self._check(network, criterions, metrics, metric_keys, save_freq, start_epoch)
         super().__init__(fold, callbacks)
         self.save_path, self.save_freq = save_path, save_freq
