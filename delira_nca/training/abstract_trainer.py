@@ -111,7 +111,8 @@ class AbstractNetworkTrainer(ABC):
         Raises
         ------
         ConfigError
-            Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none.
+            Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none;
+            or if another thread of this process trains.
         CheckpointError, RunLockedError
             Before the first batch: if there are checkpoints to go on from, but none is sound or fits; or if another
             process trains in the trainer's folder.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -26,7 +26,7 @@ from delira_nca.models.loss_terms import LossTerm
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
 from delira_nca.rollout.backends import begin_run
-from delira_nca.seeding import derive_seed, isolated_rng
+from delira_nca.seeding import derive_seed, isolated_rng, only_thread
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
 from delira_nca.training.batches import check_batch
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -475,9 +475,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             )
         return state
 
-    def _claim_folder(self) -> AbstractContextManager[Any]:
-        """Hold the folder of the checkpoints, so that no other process trains into it."""
-        return nullcontext() if self.save_path is None else self.ranks.holding(RunLock(self.save_path))
+    @contextmanager
+    def _claim_folder(self) -> Iterator[None]:
+        """Hold the folder of the checkpoints, and the random generators of this process."""
+        lock = nullcontext() if self.save_path is None else self.ranks.holding(RunLock(self.save_path))
+        with only_thread(f"the training of run {self.run_id}"), lock:
+            yield
 
     def _resume(self, resume: Path) -> None:
         """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""
