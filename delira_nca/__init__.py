@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from delira_nca._version import __version__
+from delira_nca.console import add_console_handler
 
 if TYPE_CHECKING:
     from delira_nca.environment import info
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "info", "set_backend"]
 
-_FLOOR = ("errors", "losses", "machine", "seeding")
+_FLOOR = ("console", "errors", "losses", "machine", "seeding")
 _ROOMS = (
     "data_loading",
     "environment",
@@ -42,3 +43,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_FLOOR, *_ROOMS, *_FUNCTIONS})
+
+
+add_console_handler()

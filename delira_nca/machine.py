@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_memory", "cpu_name", "total_memory", "usable_cores"]
+__all__ = ["available_memory", "cpu_features", "cpu_name", "total_memory", "usable_cores"]
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -46,6 +46,15 @@ def cpu_name() -> str:
         if name.strip() == "model name" and value.strip():
             return value.strip()
     return platform.processor() or platform.machine()
+
+
+def cpu_features() -> frozenset[str] | None:
+    """Names of the processor's features as the system spells them, ``avx512_bf16`` for one; None where not known."""
+    for line in _text(_PROC / "cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):  # x86 and ARM
+            return frozenset(value.split())
+    return None
 
 
 def usable_cores() -> int:

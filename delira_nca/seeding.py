@@ -8,8 +8,10 @@ any order, after any resume.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sys
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -18,7 +20,7 @@ from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 from delira_nca.errors import ConfigError
 
-__all__ = ["derive_seed", "generator", "isolated_rng"]
+__all__ = ["derive_seed", "generator", "isolated_rng", "only_thread"]
 
 
 def _sequence(seed: int, keys: tuple[int | str, ...]) -> np.random.SeedSequence:
@@ -62,6 +64,8 @@ def isolated_rng(seed: int) -> Iterator[None]:
     Code that can only draw from the globals (batchgenerators' transforms, dropout) becomes a function of ``seed``,
     and the user's own generators are left as they were. Torch's generators are touched only where torch is loaded.
 
+    The globals belong to the process: one thread at a time is inside such a block, and others wait.
+
     Examples
     --------
     >>> with isolated_rng(7):
@@ -72,13 +76,66 @@ def isolated_rng(seed: int) -> Iterator[None]:
     True
     """
     seed = derive_seed(seed)
-    python_state = random.getstate()
-    random.seed(seed)
+    with _turn:
+        python_state = random.getstate()
+        random.seed(seed)
+        try:
+            with _isolated_numpy(seed), _isolated_torch(seed) if "torch" in sys.modules else contextlib.nullcontext():
+                yield
+        finally:
+            random.setstate(python_state)
+
+
+@contextlib.contextmanager
+def only_thread(work: str) -> Iterator[None]:
+    """Refuse the same kind of work in another thread for the time of a block.
+
+    Trainings in two threads would draw from the same global generators, and end with other weights than each alone.
+
+    Parameters
+    ----------
+    work : str
+        What is done, for the message to the other thread.
+
+    Raises
+    ------
+    ConfigError
+        If another thread is inside such a block, with its work and its name.
+
+    Examples
+    --------
+    >>> with only_thread("training a"), only_thread("training b"):  # nested, in one thread
+    ...     pass
+    """
+    global _owner
+    me = threading.current_thread()
+    with _turn:
+        before = _owner
+        if before is not None and before[0] is not me:
+            raise ConfigError(
+                f"{work} cannot run beside {before[1]} in thread {before[0].name!r}: both would draw from the random "
+                "generators of this process. Use processes, as ProcessPoolLauncher does, or one after the other"
+            )
+        _owner = (me, work)
     try:
-        with _isolated_numpy(seed), _isolated_torch(seed) if "torch" in sys.modules else contextlib.nullcontext():
-            yield
+        yield
     finally:
-        random.setstate(python_state)
+        _owner = before
+
+
+_turn = threading.RLock()
+_owner: tuple[threading.Thread, str] | None = None
+
+
+def _forget_threads() -> None:
+    """Free what a thread holds that is not in this forked process."""
+    global _turn, _owner
+    _turn = threading.RLock()
+    _owner = _owner if _owner is not None and _owner[0] is threading.current_thread() else None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 @contextlib.contextmanager

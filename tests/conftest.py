@@ -9,6 +9,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from delira_nca.errors import ConfigError
+from delira_nca.models.precision import Precision
 from delira_nca.rollout import native_library
 
 OF_PYTORCH = {
@@ -72,6 +73,12 @@ def no_other_faults(tmp_path_factory):
     shared = tmp_path_factory.getbasetemp().parent
     with FileLock(shared / "faults.lock"):
         yield
+
+
+@pytest.fixture
+def any_processor(monkeypatch):
+    """Let mixed precision be emulated, which is slow but right, on processors that have no instructions for it."""
+    monkeypatch.setattr(Precision, "check", lambda self, backends=(): None)
 
 
 @pytest.fixture

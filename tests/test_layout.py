@@ -12,6 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     "errors",
     "checks",
+    "console",
     "seeding",
     "losses",
     "machine",

@@ -1,6 +1,11 @@
+import multiprocessing
+import os
 import random
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +14,7 @@ import torch
 
 import delira_nca
 from delira_nca.errors import ConfigError
-from delira_nca.seeding import derive_seed, generator, isolated_rng
+from delira_nca.seeding import derive_seed, generator, isolated_rng, only_thread
 
 
 def test_a_key_gives_its_numbers_whoever_asks_first():
@@ -128,3 +133,57 @@ def test_isolated_numbers_leave_the_second_of_a_pair_of_normal_numbers(draws):
     assert numbers + np.random.normal(size=6 - draws).tolist() == expected
     with isolated_rng(1):
         assert [np.random.normal(), np.random.normal()] == [first, second]
+
+
+def test_blocks_in_several_threads_draw_what_each_draws_alone():
+    def draw(seed):
+        with isolated_rng(seed):
+            drawn = []
+            for _ in range(20):
+                time.sleep(1e-4)  # lets other threads run
+                drawn.append((random.random(), np.random.rand(), float(torch.rand(()))))
+            return drawn
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(draw, range(8)))
+    assert found == [draw(seed) for seed in range(8)]
+
+
+def test_work_in_another_thread_is_refused_with_its_name():
+    def work():
+        with only_thread("training b"):
+            pass
+
+    with ThreadPoolExecutor(1, thread_name_prefix="other") as pool:
+        with only_thread("training a"):
+            with pytest.raises(
+                ConfigError, match="training b cannot run beside training a in thread 'MainThread'.*ProcessPoolLauncher"
+            ):
+                pool.submit(work).result()
+            work()  # nested
+        pool.submit(work).result()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_that_is_forked_while_a_thread_draws_can_draw():
+    inside, done = threading.Event(), threading.Event()
+
+    def hold():
+        with isolated_rng(0), only_thread("a"):
+            inside.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(10)
+    child = multiprocessing.get_context("fork").Process(target=_draw)
+    child.start()
+    child.join(10)
+    done.set()
+    thread.join(10)
+    assert child.exitcode == 0
+
+
+def _draw():
+    with only_thread("b"), isolated_rng(1):
+        random.random()

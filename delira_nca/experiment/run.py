@@ -56,6 +56,7 @@ class RunResult:
     test_scores : of the best network on the test samples; empty if there are none.
     seconds : that this process has trained.
     stop_reason : why it ended before its last epoch; None if it did not.
+    computation : back end, processor and instruction set of the training.
     """
 
     name: str
@@ -67,6 +68,7 @@ class RunResult:
     test_scores: dict[str, float]
     seconds: float
     stop_reason: str | None
+    computation: dict[str, str]
 
 
 class Run:
@@ -203,6 +205,7 @@ class Run:
             test_scores={k: float(v) for k, v in tested.items()},
             seconds=time.perf_counter() - start,
             stop_reason=trainer.stop_reason,
+            computation=trainer.computation(),
         )
         trainer.ranks.on_main(_write_result, result)
         return result

@@ -20,6 +20,7 @@ from delira_nca.errors import (
     refuse_unknown_keywords,
     require_choice,
 )
+from delira_nca.models.compiled import unwrapped
 
 __all__ = ["LoadReport", "StartConfig", "load_start"]
 
@@ -219,6 +220,7 @@ def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[
     """
     from delira_nca.experiment.store.weights import find_weights  # the description of a start needs no store
 
+    network = unwrapped(network)
     weights, source = find_weights(config.run, config.checkpoint, root)
     own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
     rows = config.rows()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from delira_nca.errors import ExportError, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.rollout.plain import NotPlainError
 
@@ -51,6 +52,7 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
         that are not finite. The message names it.
     """
     require_choice("type of the weights", weights, WEIGHTS)
+    model = unwrapped(model)
     what = type(model).__name__
     if not callable(getattr(model, "plain", None)):
         raise ExportError(f"a live page shows a BasicNCAModel, not a {what}")

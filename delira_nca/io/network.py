@@ -11,6 +11,7 @@ from delira_nca.io.checkpoint import is_plain, load_checkpoint, save_checkpoint
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.by_path import class_of_package
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
 __all__ = ["describe_network", "load_network", "save_network"]
@@ -18,6 +19,7 @@ __all__ = ["describe_network", "load_network", "save_network"]
 
 def describe_network(network: Any) -> dict[str, Any] | None:
     """Class path and arguments of a model; None of a network that cannot be described by plain values."""
+    network = unwrapped(network)
     if not callable(getattr(network, "to_dict", None)):
         return None
     arguments = network.to_dict()
@@ -42,6 +44,7 @@ def save_network(network: AbstractPyTorchNetwork, path: str | os.PathLike[str]) 
     >>> load_network(path).num_trainable_parameters()
     8336
     """
+    network = unwrapped(network)
     description = describe_network(network)
     if description is None:
         raise CheckpointError(f"{type(network).__name__} has arguments that are no plain values: save its state_dict()")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from delira_nca._version import __version__
 from delira_nca.errors import ConfigError, UnwritableError
@@ -20,6 +21,7 @@ from delira_nca.io.files import make_folder, replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive, start_time
 from delira_nca.io.run_lock import is_locked
+from delira_nca.machine import cpu_name
 
 __all__ = [
     "claim_folder",
@@ -89,10 +91,17 @@ def require_folder_name(name: object, what: str = "a run is named by") -> None:
         raise ConfigError(f"{what} a word of at most 200 bytes, not of {length}: '{name[:40]}...'")
 
 
-def write_environment(folder: str | os.PathLike[str]) -> Path:
-    """Write ``environment.json``: versions, platform, command line, host and time of this process.
+def write_environment(folder: str | os.PathLike[str], **facts: Any) -> Path:
+    """Write ``environment.json``: versions, processor, platform, command line, host and time of this process.
 
     Environment variables are not written, since they hold keys and passwords. A former file is replaced.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the file.
+    **facts : plain values
+        More entries of the file, such as back end and instruction set.
 
     Returns
     -------
@@ -103,7 +112,7 @@ def write_environment(folder: str | os.PathLike[str]) -> Path:
     --------
     >>> path = write_environment(getfixture("tmp_path"))
     >>> sorted(json.loads(path.read_text()))
-    ['command', 'host', 'pid', 'platform', 'time', 'versions']
+    ['command', 'host', 'pid', 'platform', 'processor', 'time', 'versions']
     """
     content = {
         "versions": {
@@ -113,10 +122,12 @@ def write_environment(folder: str | os.PathLike[str]) -> Path:
             "python": platform.python_version(),
         },
         "platform": platform.platform(),
+        "processor": cpu_name(),
         "command": list(sys.orig_argv),
         "host": platform.node(),
         "pid": os.getpid(),
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **facts,
     }
     path = absolute(folder) / "environment.json"
     with replaced(path) as temporary:

@@ -14,6 +14,7 @@ from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, 
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
 from delira_nca.models.checks import check_arguments
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.conditioning import GoalEmbedding, ToldCell
 from delira_nca.models.counting import cost_of
 from delira_nca.models.description import arguments_from, arguments_of, describe
@@ -29,6 +30,7 @@ from delira_nca.models.wiring import entry
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, Cell, Job, NotPlainError, PlainCell, rollout, step, trajectory
 from delira_nca.rollout.cost import RolloutCost
 from delira_nca.rollout.job import Masks
+from delira_nca.rollout.untraced import untraced
 from delira_nca.seeding import derive_seed, generator
 
 __all__ = ["BasicNCAModel"]
@@ -64,7 +66,9 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A :class:`Part`,
         as those of the package are, is copied and built for the model; any other module is taken as it is and maps
         (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to the
-        update. A head maps the hidden channels to what is compared with the label.
+        update. A head maps the hidden channels to what is compared with the label. A rule whose update of a cell
+        depends only on what that cell perceives, and draws no random numbers, may say ``local = True``: dead space is
+        then left out, as with the package's own.
     conditioning : what tells each sample its goal, a :class:`GoalEmbedding` for instance, or any module that maps a
         batch's ``"goal"`` to (B, n): numbers for the last n hidden channels. See
         :class:`delira_nca.models.conditioning.ToldCell`.
@@ -126,6 +130,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     ) -> None:
         arguments = arguments_of(type(self), BasicNCAModel)
         refuse_unknown_keywords(type(self).__name__, kwargs, arguments)
+        perception, rule, head, conditioning = map(unwrapped, (perception, rule, head, conditioning))
         super().__init__(**{key: value for key, value in locals().items() if key in arguments})
         self.num_image_channels, self.num_hidden_channels = num_image_channels, num_hidden_channels
         self.num_output_channels = num_output_channels
@@ -192,7 +197,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             and type(self.perception) is Perception
             and self.perception.padding == "zeros"
             and self.alive.num_spared == 0
-            and type(self.rule) is MLPRule
+            and (type(self.rule) is MLPRule or getattr(self.rule, "local", False) is True)
             and type(self).perceive is BasicNCAModel.perceive
         )
 
@@ -278,6 +283,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Preprocess a padded state before a roll-out. Override where an input needs it."""
         return x
 
+    @untraced
     def forward(
         self,
         x: Tensor,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.dry_run import channels_taken, dimensions_taken, dry_run
 from delira_nca.models.inputs import pad_input
 from delira_nca.models.prediction import Prediction
@@ -85,6 +86,7 @@ class Model(AbstractPyTorchNetwork):
                 raise ConfigError(f"{name} is a module, not {part!r}")
         if not isinstance(eval_activation, (nn.Module, type(None))):
             raise ConfigError(f"eval_activation is a module or None, not {eval_activation!r}")
+        made, prediction_head, eval_activation = map(unwrapped, (made, prediction_head, eval_activation))
         super().__init__(architecture=made, prediction_head=prediction_head, eval_activation=eval_activation)
         self.architecture: nn.Module = made
         self.prediction_head, self.eval_activation = prediction_head, eval_activation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from delira_nca.errors import ConfigError, did_you_mean
+from delira_nca.machine import cpu_features, cpu_name
+from delira_nca.rollout import native_library
 
 __all__ = ["Precision"]
 
 _APEX_KEYS = {"allow_banned", "verbose"}
+_FEATURES = {
+    torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
+    torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+"""Features of processors, of which one is needed for fast matrix products in a dtype."""
 
 
 class Precision:
@@ -64,6 +71,36 @@ class Precision:
         if found not in (torch.float16, torch.bfloat16):
             raise ConfigError(f"mixed precision computes in float16 or bfloat16, not {dtype!r}")
         return found
+
+    def check(self, backends: Sequence[str] = ()) -> None:
+        """Refuse mixed precision that a processor has no instructions for.
+
+        Parameters
+        ----------
+        backends : sequence of str
+            Names of the back ends of roll-outs that are trained.
+
+        Raises
+        ------
+        ConfigError
+            If the native back end would compute in float32 instead, or another one would emulate the dtype, which is
+            slower than float32.
+        """
+        if not self.mixed:
+            return
+        reason = None
+        if self.device_type == "cuda":
+            if self.dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+                reason = "this GPU emulates it"
+        elif "native" in backends and native_library.load().name != "avx512_bf16":
+            reason = f"the native back end computes in float32 with {native_library.load().name}"
+        elif set(backends) != {"native"} and (features := cpu_features()) is not None:
+            reason = None if features & _FEATURES[self.dtype] else f"{cpu_name()} emulates it, slower than float32"
+        if reason is not None:
+            name = str(self.dtype).removeprefix("torch.")
+            raise ConfigError(
+                f"mixed precision in {name} has no instructions here: {reason}. Use mixed_precision=False"
+            )
 
     def autocast(self) -> torch.amp.autocast_mode.autocast:
         """Context of the forward pass and the losses."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_of
 from delira_nca.models.inputs import require_tensor
 from delira_nca.models.prediction import Prediction
@@ -31,6 +32,7 @@ from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_l
 from delira_nca.models.wiring import entry
 from delira_nca.rollout import rollout, trajectory
 from delira_nca.rollout.batch_part import current_part
+from delira_nca.rollout.untraced import untraced
 from delira_nca.seeding import derive_seed, generator
 
 __all__ = ["PyramidNCA"]
@@ -92,7 +94,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         patch_levels: int = 1,
         jitter: float = 0.0,
     ) -> None:
-        levels = [models] if isinstance(models, nn.Module) else list(models)
+        levels = [unwrapped(model) for model in ([models] if isinstance(models, nn.Module) else models)]
         check_models(levels, len(scales))
         super().__init__()
         self.models = nn.ModuleList(levels)
@@ -282,6 +284,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         state = enlarge(state, factor)
         return state if patch is None else patch.cut(state, 0 if before is None else before.origin * factor)
 
+    @untraced
     def forward(self, x: Tensor, steps: Sequence[int] | None = None, *, seed: int | None = None) -> Prediction:
         """Roll whole images out over all levels.
 

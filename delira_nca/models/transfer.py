@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.model import Model
 
 __all__ = ["finetune", "graft"]
@@ -143,6 +144,7 @@ def graft(model: M, other: nn.Module, share: float | Mapping[str, float] = 0.5) 
     >>> torch.equal(child.rule.hidden[0].weight, b.rule.hidden[0].weight)
     True
     """
+    model, other = unwrapped(model), unwrapped(other)
     mine, theirs = model.state_dict(), other.state_dict()
     _check_equal_shape(mine, theirs)
     shares = {"": share} if not isinstance(share, Mapping) else dict(share)

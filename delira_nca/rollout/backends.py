@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.rollout.eager import Reference
 from delira_nca.rollout.job import Job
 from delira_nca.rollout.native import Native
+from delira_nca.rollout.reference import Cell
 from delira_nca.rollout.sparse import Sparse
 
-__all__ = ["BACKENDS", "Backend", "choose", "current_backend", "register_backend", "set_backend", "using_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "backend_for",
+    "begin_run",
+    "choose",
+    "current_backend",
+    "register_backend",
+    "set_backend",
+    "using_backend",
+]
 
 _log = logging.getLogger("delira_nca")
 
@@ -45,7 +57,12 @@ BACKENDS: dict[str, Backend] = {}
 """By name, in the order in which ``auto`` asks them."""
 
 _chosen = "auto"
-_told: set[str] = set()
+_told: set[tuple[str, int]] = set()
+_run_id, _is_quiet = "", False
+_FAST = (
+    "Fast on a CPU: float32, a Perception, an MLPRule with one hidden layer of relu or leaky_relu, an AliveMask; "
+    "delira_nca.info() tells what runs here"
+)
 
 
 def register_backend(backend: Backend, *, first: bool = False) -> None:
@@ -113,37 +130,99 @@ def using_backend(name: str) -> Iterator[None]:
 def choose(job: Job) -> Backend:
     """Back end for a job: the chosen one, or the first that can do it.
 
-    A job that ``auto`` can give to the reference only is named once in the log, with the reasons.
+    A slower back end than the first on a CPU is logged once per run of a trainer, with the reasons: as a warning where
+    gradients are wanted, else as information.
 
     Raises
     ------
     ConfigError
         If a back end was insisted on that cannot do the job.
     """
+    backend, reasons = _decide(job)
+    if reasons and job.x.device.type == "cpu" and job.x.numel():
+        _tell(type(job.cell).__name__, backend.name, reasons)
+    return backend
+
+
+def _decide(job: Job) -> tuple[Backend, dict[str, str]]:
+    """Back end for a job, and why each of those before it cannot do it."""
     if _chosen != "auto":
         backend = BACKENDS[_chosen]
         if (reason := backend.refusal(job)) is not None:
             raise ConfigError(
                 f"back end {_chosen!r} cannot do this roll-out: {reason}. set_backend('auto') takes one that can"
             )
-        return backend
+        return backend, {}
     reasons: dict[str, str] = {}
     for name, backend in BACKENDS.items():
         reason = backend.unavailable() or backend.refusal(job)
         if reason is None:
-            if name == "reference" and reasons:
-                _tell(type(job.cell).__name__, reasons)
-            return backend
+            return backend, reasons
         reasons[name] = reason
     raise ConfigError(f"no back end can do this roll-out: {reasons}")
 
 
-def _tell(cell: str, reasons: dict[str, str]) -> None:
-    text = "; ".join(dict.fromkeys(reasons.values()))
-    message = f"roll-outs of {cell} run on the reference back end, which is slower: {text}"
-    if message not in _told:
-        _told.add(message)
-        _log.info(message)
+def backend_for(cell: Cell, num_channels: int, dims: int, *, like: Tensor) -> str | None:
+    """Name of the back end of a training's roll-outs, without rolling out.
+
+    Parameters
+    ----------
+    cell : Cell
+        Automaton.
+    num_channels, dims : int
+        Channels and spatial dimensions of its states.
+    like : tensor
+        Any tensor with the dtype and the device of the states.
+
+    Returns
+    -------
+    str or None
+        None if the chosen back end cannot do it.
+
+    Examples
+    --------
+    >>> from delira_nca.models import BasicNCAModel, presets
+    >>> with using_backend("sparse"):
+    ...     backend_for(BasicNCAModel(**presets.growing()), 16, 2, like=torch.empty(0))
+    'sparse'
+    """
+    job = Job(like.new_zeros(1, num_channels, *(8,) * dims), cell, 1, (1,))
+    with torch.enable_grad():
+        try:
+            return _decide(job.gated())[0].name
+        except ConfigError:
+            return None
+
+
+def begin_run(run_id: str, *, quiet: bool = False) -> None:
+    """Log slower back ends again, of the roll-outs of another run.
+
+    Parameters
+    ----------
+    run_id : str
+        Name of the run; nothing changes if it is that of the last call.
+    quiet : bool, default False
+        Whether another process of the training logs them.
+    """
+    global _run_id, _is_quiet
+    _is_quiet = quiet
+    if run_id != _run_id:
+        _run_id = run_id
+        _told.clear()
+
+
+def _tell(cell: str, backend: str, reasons: Mapping[str, str]) -> None:
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    text = "; ".join(f"{' and '.join(group)}: {reason}" for reason, group in names.items())
+    message = (
+        f"roll-outs of {cell} run on the back end {backend!r}, which is slower than {next(iter(reasons))!r} ({text})"
+    )
+    level = logging.WARNING if torch.is_grad_enabled() else logging.INFO
+    if (message, level) not in _told and not _is_quiet:
+        _told.add((message, level))
+        _log.log(level, "%s. %s", message, _FAST)
 
 
 for _backend in (Native(), Sparse(), Reference()):

@@ -13,10 +13,12 @@ from delira_nca.rollout.batch_part import first_sample
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, Masks
 from delira_nca.rollout.observer import current_observer
 from delira_nca.rollout.reference import Cell
+from delira_nca.rollout.untraced import untraced
 
 __all__ = ["rollout", "trajectory"]
 
 
+@untraced
 def rollout(
     x: Tensor,
     cell: Cell,
@@ -72,6 +74,7 @@ def rollout(
     return states[steps] if steps else x
 
 
+@untraced
 def trajectory(
     x: Tensor,
     cell: Cell,

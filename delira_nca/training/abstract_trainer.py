@@ -113,7 +113,8 @@ class AbstractNetworkTrainer(ABC):
         Raises
         ------
         ConfigError
-            Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none.
+            Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none;
+            or if another thread of this process trains.
         CheckpointError, RunLockedError
             Before the first batch: if there are checkpoints to go on from, but none is sound or fits; or if another
             process trains in the trainer's folder.
@@ -437,6 +438,10 @@ class AbstractNetworkTrainer(ABC):
         if fold < 0:
             raise ConfigError(f"fold is at least 0, not {fold}")
         self._fold = fold
+
+    def computation(self) -> dict[str, str]:
+        """Back end, processor and instruction set of the training, as far as a subclass knows them."""
+        return {}
 
     def describe(self) -> str:
         """Text that tells which callbacks run at which hook, in order; a dash where nobody listens."""

@@ -9,9 +9,13 @@ import numpy as np
 import torch
 
 from delira_nca._version import __version__
+from delira_nca.machine import cpu_name
+from delira_nca.models.precision import Precision
+from delira_nca.rollout import native_library
+from delira_nca.rollout.backends import backend_for
 from delira_nca.training.distributed.ranks import ranks_of
 
-__all__ = ["changes", "circumstances"]
+__all__ = ["backends_of", "changes", "circumstances", "computation"]
 
 
 def circumstances(trainer: Any) -> dict[str, Any]:
@@ -26,10 +30,49 @@ def circumstances(trainer: Any) -> dict[str, Any]:
         "device": str(trainer.device),
         "threads": torch.get_num_threads(),
         "processes": ranks_of(trainer).size,
+        **{name.replace("_", " "): value for name, value in computation(trainer).items()},
         "mixed precision": str(trainer.precision.dtype) if trainer.precision.mixed else "off",
         "criterions": sorted(trainer.criterions),
         **optimizers,
     }
+
+
+def computation(trainer: Any) -> dict[str, str]:
+    """Processor, instruction set and, of a network with automata, back end of a training's roll-outs.
+
+    Examples
+    --------
+    >>> from delira_nca.models import BasicNCAModel
+    >>> from delira_nca.rollout import using_backend
+    >>> from delira_nca.training import PyTorchNetworkTrainer
+    >>> trainer = PyTorchNetworkTrainer(BasicNCAModel(), None)
+    >>> with using_backend("sparse"):
+    ...     found = computation(trainer)
+    >>> found["backend"], sorted(found)
+    ('sparse', ['backend', 'instruction_set', 'processor'])
+    """
+    device = trainer.device
+    names = backends_of(trainer.network, trainer.precision)
+    found = {"backend": ", ".join(names)} if names else {}
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return {**found, "processor": torch.cuda.get_device_name(device), "instruction_set": f"sm_{major}{minor}"}
+    instruction_set = torch.backends.cpu.get_cpu_capability().lower()
+    if "native" in names:
+        instruction_set = native_library.load().name
+    return {**found, "processor": cpu_name(), "instruction_set": instruction_set}
+
+
+def backends_of(network: Any, precision: Precision) -> list[str]:
+    """Names of the back ends that train the automata in a network, each once, in the order of its modules."""
+    names: dict[str, None] = {}
+    tensor = next(network.parameters(), torch.empty(0))
+    for cell in network.modules():
+        if all(hasattr(cell, name) for name in ("perceive", "fire_rate", "num_channels", "dims")):
+            with precision.autocast():
+                name = backend_for(cell, cell.num_channels, cell.dims, like=tensor)
+            names |= {} if name is None else {name: None}
+    return list(names)
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -6,8 +6,8 @@ import copy
 import inspect
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,16 +24,18 @@ from delira_nca.io.paths import absolute
 from delira_nca.io.resume import ResumePlan, plan_resume
 from delira_nca.io.run_lock import RunLock
 from delira_nca.losses.metric import is_metric
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.loss_terms import LossTerm
 from delira_nca.models.precision import Precision
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
-from delira_nca.seeding import derive_seed, isolated_rng
+from delira_nca.rollout.backends import begin_run
+from delira_nca.seeding import derive_seed, isolated_rng, only_thread
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
 from delira_nca.training.batches import check_batch
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
-from delira_nca.training.circumstances import changes, circumstances
+from delira_nca.training.circumstances import backends_of, changes, circumstances, computation
 from delira_nca.training.devices import choose_device
 from delira_nca.training.distributed.ranks import ALONE, Ranks, find_ranks
 from delira_nca.training.first_batch import checked
@@ -56,7 +58,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     Parameters
     ----------
-    network : to train, with its ``closure`` and ``prepare_batch``. It is trained in place.
+    network : to train, with its ``closure`` and ``prepare_batch``. It is trained in place. A network that
+        ``torch.compile`` has wrapped is saved under the names of its own weights.
     save_path : folder of the checkpoints; None writes none.
     criterions : name to callable; their sum, ``"loss"``, is minimised. None or empty: the network's own ``loss``.
     optimizer_cls, optimizer_params : class and keyword arguments of the optimizer.
@@ -125,6 +128,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         **kwargs: Any,
     ) -> None:
         refuse_unknown_keywords(type(self).__name__, kwargs, _argument_names(type(self)))
+        network = unwrapped(network)
         self._check(network, criterions, metrics, metric_keys, save_freq, start_epoch)
         super().__init__(fold, callbacks)
         self.save_path = None if save_path is None else absolute(save_path)
@@ -203,6 +207,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if not self._has_own_closure:
             require_plain_steps(self.optimizers)
         self.precision = Precision(mixed_precision, self.device.type, mixed_precision_kwargs)
+        self.precision.check(backends_of(network, self.precision))
         if lr_scheduler_cls is not None:
             params = dict(lr_scheduler_params or {})
             is_callback = isinstance(lr_scheduler_cls, type) and issubclass(lr_scheduler_cls, AbstractCallback)
@@ -383,6 +388,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
+    def _at_training_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Let the back ends of this run be logged, and let the callbacks know."""
+        begin_run(self.run_id, quiet=not self.ranks.is_main)
+        super()._at_training_begin(*args, **kwargs)
+
     def _at_epoch_begin(
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
     ) -> None:
@@ -496,9 +506,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             )
         return state
 
-    def _claim_folder(self) -> AbstractContextManager[Any]:
-        """Hold the folder of the checkpoints, so that no other process trains into it."""
-        return nullcontext() if self.save_path is None else self.ranks.holding(RunLock(self.save_path))
+    @contextmanager
+    def _claim_folder(self) -> Iterator[None]:
+        """Hold the folder of the checkpoints, and the random generators of this process."""
+        lock = nullcontext() if self.save_path is None else self.ranks.holding(RunLock(self.save_path))
+        with only_thread(f"the training of run {self.run_id}"), lock:
+            yield
 
     def _resume(self, resume: Path) -> None:
         """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""
@@ -555,15 +568,22 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.run_id = run_id
         return self
 
+    def computation(self) -> dict[str, str]:
+        """Back end, processor and instruction set; see :func:`delira_nca.training.circumstances.computation`."""
+        return computation(self)
+
     def describe(self) -> str:
         """Text that tells what is trained, on what, and which callbacks run at which hook, in order."""
         network = type(self.network).__name__
         weights = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
         optimizers = ", ".join(f"{name}: {type(o).__name__}" for name, o in self.optimizers.items())
         processes = "" if self.ranks.is_alone else f", in each of {self.ranks.size} processes"
+        found = self.computation()
         lines = [
             super().describe(),
             f"  network            {network}, {weights} weights, on {self.device}{processes}",
+            f"  back end           {found.get('backend', '-')}",
+            f"  processor          {found['processor']}, {found['instruction_set']}",
             f"  optimizers         {optimizers}",
             f"  criterions         {', '.join(self.criterions) or 'the loss of the network'}",
             f"  metrics            {', '.join(self.metrics) or '-'}",

@@ -14,6 +14,7 @@ import torch
 import delira_nca
 from delira_nca.errors import ConfigError
 from delira_nca.io import claim_folder, write_environment
+from delira_nca.machine import cpu_name
 
 CLAIM = """
 import sys
@@ -73,6 +74,7 @@ def test_the_environment_says_what_made_a_run_and_no_environment_variable(tmp_pa
         "python": platform.python_version(),
     }
     assert found["command"] == list(sys.orig_argv)
+    assert found["processor"] == cpu_name()
     assert (found["pid"], found["host"]) == (os.getpid(), platform.node())
     assert abs((datetime.fromisoformat(found["time"]) - datetime.now().astimezone()).total_seconds()) < 60
     assert "4711" not in text

@@ -182,6 +182,30 @@ def test_models_whose_dead_space_matters_are_computed_everywhere(cls, changes):
     assert not automaton(cls, **changes).skips_dead_space
 
 
+class LocalRule(nn.Module):
+    """A rule of a user's own that looks at one cell only."""
+
+    local = True
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.last = nn.Conv2d(3 * CHANNELS, 8, 1), nn.Conv2d(8, CHANNELS, 1)
+        self.seen = []
+
+    def forward(self, perception):
+        self.seen.append(perception[0, 0].numel())
+        return self.last(torch.tanh(self.hidden(perception)))
+
+
+def test_dead_space_is_not_computed_for_a_rule_that_declares_itself_local(randomise):
+    windowed, plain = automaton(rule=LocalRule()), automaton(PlainNCA, rule=LocalRule())
+    randomise(windowed, 0.3, 0)
+    plain.load_state_dict(windowed.state_dict())
+    assert_equal_runs(windowed, plain, blob((40, 40), [(20, 20)]), 8, seed=4)
+    assert max(windowed.rule.seen) < 40 * 40
+    assert set(plain.rule.seen) == {40 * 40}
+
+
 def test_the_box_holds_all_samples_and_ends_at_the_border():
     x = torch.zeros(2, 3, 10, 12)
     x[0, 0, 1, 6] = 1.0

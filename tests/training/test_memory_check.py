@@ -299,6 +299,7 @@ def test_a_trainer_with_a_closure_of_its_own_is_let_through(immortal, batches, m
     assert memory.asked == 0
 
 
+@pytest.mark.usefixtures("any_processor")
 def test_mixed_precision_halves_what_the_reference_keeps_and_is_let_through(make_trainer, immortal, batches, memory):
     memory.set(10)
     with using_backend("reference"):

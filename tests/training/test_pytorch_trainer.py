@@ -1,6 +1,7 @@
 """The trainer for networks in PyTorch: what it computes, and what it leaves alone."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -34,6 +35,23 @@ def test_the_same_seed_gives_the_same_bits_and_another_others(make_trainer, nca,
     assert_same(dict(weights), dict(again))
     assert history == history_again
     assert any(not torch.equal(weights[name], other[name]) for name in weights)
+
+
+def test_a_training_beside_another_thread_s_is_refused_and_disturbs_nothing(make_trainer, nca, batches, assert_same):
+    refused = []
+
+    def intrude(trainer, **event):
+        with ThreadPoolExecutor(1) as pool:
+            training = pool.submit(make_trainer(nca(rule=DropoutRule(8))).train, 1, batches(3))
+            refused.append(training.exception())
+
+    alone, beside = make_trainer(nca(rule=DropoutRule(8))), make_trainer(nca(rule=DropoutRule(8)))
+    alone.train(2, batches(3, 2))
+    beside.register_callback(LambdaCallback(at_iter_end=intrude))
+    beside.train(2, batches(3, 2))
+    assert [type(error) for error in refused] == [ConfigError] * 4
+    assert f"beside the training of run {beside.run_id} in thread 'MainThread'" in str(refused[0])
+    assert_same(dict(alone.network.state_dict()), dict(beside.network.state_dict()))
 
 
 def test_a_training_leaves_the_user_s_generators_alone(make_trainer, nca, batches):

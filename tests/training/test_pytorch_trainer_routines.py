@@ -150,6 +150,7 @@ def test_nothing_is_predicted_for_nothing(make_trainer):
 
 
 @pytest.mark.processor
+@pytest.mark.usefixtures("any_processor")
 def test_mixed_precision_trains_on_a_cpu_in_bfloat16(linear_network, linear_batches, linear_trainer):
     seen = []
 
@@ -170,6 +171,7 @@ def test_mixed_precision_trains_on_a_cpu_in_bfloat16(linear_network, linear_batc
     assert with_labels.dtype == np.float32
 
 
+@pytest.mark.usefixtures("any_processor")
 def test_the_scaler_of_float16_is_resumed_and_callbacks_see_true_gradients(
     linear_network, linear_batches, tmp_path, assert_same, linear_trainer
 ):
@@ -197,6 +199,7 @@ def test_the_scaler_of_float16_is_resumed_and_callbacks_see_true_gradients(
 
 
 @pytest.mark.processor
+@pytest.mark.usefixtures("any_processor")
 def test_mixed_precision_trains_an_automaton(make_trainer, batches):
     trainer = make_trainer(mixed_precision=True)
     trainer.train(2, batches(2), batches(2))

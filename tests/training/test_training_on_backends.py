@@ -46,6 +46,7 @@ def train(backend, folder, **options):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("any_processor")
 def test_five_hundred_iterations_end_alike_on_every_back_end(tmp_path):
     expected = train("reference", tmp_path)
     assert expected[-1] < 0.5 * expected[0]

@@ -64,7 +64,7 @@ def train_in(
         trainer.register_callback(MetricLogger(JSONLSink(folder / "metrics.jsonl"), CSVSink(folder / "metrics.csv")))
         described = {**describe_experiment(experiment, strict=False), "num_epochs": num_epochs}
         write_plain(described, folder / FILE)
-        write_environment(folder)
+        write_environment(folder, **trainer.computation())
         score = (experiment.val_score_key, experiment.val_score_mode)
         network = trainer.train(num_epochs, train, val, *score, resume="auto")
     best, history = trainer.best, tuple(trainer.history)

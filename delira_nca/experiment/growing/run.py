@@ -26,6 +26,7 @@ from delira_nca.io.run_folder import claim_folder, is_abandoned, kept_if_trained
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, MLPRule, Perception, Prediction, make_seed, presets
+from delira_nca.rollout.backends import begin_run
 from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
@@ -243,6 +244,7 @@ def _sinks(folder: Path) -> list[Any]:
 
 def _progress_bar(config: GrowConfig, trainer: PyTorchNetworkTrainer, target: Tensor, page: LivePage) -> ProgressBar:
     """Bar that knows from the start how long the training will take."""
+    begin_run(trainer.run_id)  # what the estimate logs of its back end is not repeated in the training
     curriculum = _curriculum(config)
     ranges = [curriculum.steps(e) if curriculum else config.steps for e in range(1, config.epochs + 1)]
     steps = [(low + high - 1) / 2 for low, high in ranges]
@@ -278,6 +280,7 @@ def _results(
         "log10_error_after_cutting_in_half": healing,
         "best_epoch": trainer.best.epoch,
         "figures": result.figures(),
+        **trainer.computation(),
     }
     with replaced(folder / "result.json") as temporary:
         temporary.write_text(json.dumps(written) + "\n", encoding="utf-8")

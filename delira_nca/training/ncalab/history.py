@@ -19,6 +19,7 @@ from delira_nca.io.files import replaced
 from delira_nca.io.network import describe_network
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.training.scores import higher_is_better, is_better
 
@@ -226,7 +227,7 @@ class TrainingHistory:
 
 
 def _with_weights(model: Automaton, file: Path) -> Automaton:
-    loaded = copy.deepcopy(model)
+    loaded: Automaton = copy.deepcopy(unwrapped(model))
     try:
         loaded.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.seeding import derive_seed
@@ -44,7 +44,6 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 DEFAULT_LR = 16e-4
 Loader = Iterable[Any]
 Automaton = BasicNCAModel | PyramidNCA
-_LOGGER = logging.getLogger("delira_nca")
 
 
 class BasicNCATrainer:
@@ -53,8 +52,8 @@ class BasicNCATrainer:
     Parameters
     ----------
     nca : automaton, or pyramid such as a ``CascadeNCA``, to train, in place. What is minimised is the ``"total"`` of
-        its ``loss``. What ``torch.compile`` has made of one is trained as the automaton that it was: roll-outs have
-        back ends of their own.
+        its ``loss``. What ``torch.compile`` has made of one is trained and saved under its own names; roll-outs
+        have back ends of their own and are not compiled.
     model_path : folder of the history, the models and the checkpoints; None to write nothing.
     gradient_clipping : whether the norm of all gradients together is limited to 1.
     lr : learning rate, 16e-4 where nothing is said.
@@ -394,9 +393,7 @@ def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
 
 def _unwrapped(nca: Any) -> Automaton:
     """Automaton or pyramid, taken out of what ``torch.compile`` made of it."""
-    if isinstance(nca, nn.Module) and isinstance(whole := getattr(nca, "_orig_mod", None), nn.Module):
-        _LOGGER.info("the compiled %s is trained as it was before: roll-outs have back ends", type(whole).__name__)
-        nca = whole
+    nca = unwrapped(nca)
     if not isinstance(nca, (BasicNCAModel, PyramidNCA)):
         raise ConfigError(f"nca is a BasicNCAModel or a pyramid of some, not a {type(nca).__name__}")
     return nca

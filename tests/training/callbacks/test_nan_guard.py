@@ -267,6 +267,7 @@ OPTIMIZERS = {
 @pytest.mark.processor
 @pytest.mark.parametrize("place", ["input", "loss", "gradient"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.usefixtures("any_processor")
 def test_a_step_that_is_left_out_moves_nothing(make_run, batches, assert_same, name, place):
     cls, params, changes = OPTIMIZERS[name]
     keeper = Keeper()
@@ -378,6 +379,7 @@ def test_a_loss_that_is_not_finite_though_its_gradients_are_is_told(make_run, ba
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
+@pytest.mark.usefixtures("any_processor")
 def test_a_gradient_scaler_leaves_the_step_out_itself(make_run, batches, assert_same, policy):
     keeper = Keeper()
     trainer = make_run(
