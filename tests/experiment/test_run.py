@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from delira_nca.data_loading import DictDataset
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError
 from delira_nca.experiment import Run, RunConfig, run_from_config
 from delira_nca.io import load_checkpoint
@@ -122,6 +123,42 @@ def test_a_trained_run_validates_and_predicts_its_best_network(config, tmp_path)
     assert run.validate("latest")["mse"] == pytest.approx(result.scores["val_mse"], rel=1e-5)
     predicted = np.load(run.predict(tmp_path / "out.npy"))
     assert predicted.shape == (6, 4, 8, 8)
+
+
+def targets() -> DictDataset:
+    """Samples whose target is not called label."""
+    rng = np.random.default_rng(0)
+    data = rng.random((5, 16, 8, 8), dtype=np.float32)
+    return DictDataset({"data": data, "picture": rng.random((5, 4, 8, 8), dtype=np.float32)})
+
+
+def test_a_target_of_any_name_is_measured_everywhere(config, tmp_path):
+    samples = {"class_path": f"{__name__}.targets"}
+    changes = {
+        "data": {"train": samples, "valid": samples, "test": samples, "batch_size": 2},
+        "task": {
+            "criterions": {"mse": "delira_nca.losses.mse"},
+            "metrics": {"rmse": "delira_nca.losses.rmse"},
+            "metric_keys": {"mse": ["pred", "picture"], "rmse": ["pred", "picture"]},
+            "score": "mse",
+            "directions": {"rmse": "lowest"},
+        },
+        "callbacks": [],
+    }
+    run = Run.create(config.replace(changes), tmp_path)
+    result = run.train()
+    assert sorted(result.test_scores) == ["loss", "mse", "rmse"]
+    assert run.validate()["mse"] == pytest.approx(result.best_score, rel=1e-5)
+    assert run.validate()["rmse"] == pytest.approx(run.validate()["mse"] ** 0.5, rel=1e-5)
+
+
+def test_predictions_are_written_as_the_ending_says(config, tmp_path):
+    run = Run.create(config, tmp_path)
+    run.train()
+    array = np.load(run.predict(tmp_path / "out.npy"))
+    assert np.array_equal(np.load(run.predict(tmp_path / "out.npz"))["predictions"], array)
+    with pytest.raises(ConfigError, match=r"written to a \.npy or \.npz file, not to 'out\.png'"):
+        run.predict(tmp_path / "out.png")
 
 
 def test_what_a_run_does_not_have_is_named(config, tmp_path):

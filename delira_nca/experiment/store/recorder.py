@@ -44,7 +44,8 @@ class StatsRecorder(AbstractCallback):
     run : where to.
     criteria : directions and bounds of scores, and whether their best weights are kept.
     mode : ``"highest"`` or ``"lowest"``: which way a metric is better that nothing else tells it of; see the notes.
-    loss : name of the value that is the loss of an iteration; the others are recorded under their names.
+    loss : name of the value that is the loss of an iteration; the others are recorded under their names. A training step
+        that gives no ``"loss"`` is recorded with the sum of its criterions.
     dataset : name under which validations are recorded.
     seconds : time between two writings.
     keep_best : whether to keep weights at all, in ``best/`` of the run's folder.
@@ -135,7 +136,10 @@ class StatsRecorder(AbstractCallback):
     ) -> None:
         """Take the values of an iteration as they are, or, once a validation, the weights that are validated."""
         if train:
-            self._row = (global_iter_num, time.perf_counter() - self._began, dict(metrics))
+            values = dict(metrics)
+            if self.loss == "loss" and "loss" not in values:  # a training step of the user's own
+                values["loss"] = sum(v for name, v in values.items() if name in getattr(trainer, "criterions", ()))
+            self._row = (global_iter_num, time.perf_counter() - self._began, values)
         elif self.keep_best and self._validated is None:
             self._validated = _weights(trainer)
 

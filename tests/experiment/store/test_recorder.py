@@ -405,3 +405,19 @@ def test_values_are_numbers_wherever_they_are(device):
     assert math.isnan(found[1].loss)
     assert [stats.values for stats in found] == [{"mse": 0.5}, {"mse": 0.25}, {}]
     assert len(rows[0]) == 2  # what was handed in is as it was
+
+
+def test_a_training_step_without_a_loss_is_recorded_with_the_sum_of_its_criterions(store, make_trainer):
+    run = store.create("own")
+    trainer = make_trainer(run, metrics={"overlap": overlap})
+    own = trainer._closure
+
+    def closure(data_dict, iter_num, *, train):
+        values, prediction = own(data_dict, iter_num, train=train)
+        return {name: value for name, value in values.items() if name != "loss"}, prediction
+
+    trainer._closure = closure
+    trainer.train(1, batches())
+    stats = run.training_stats().iteration_stats
+    assert len(stats) == ITERATIONS
+    assert [row.loss for row in stats] == [pytest.approx(row.values["mse"]) for row in stats]
