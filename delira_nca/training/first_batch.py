@@ -31,6 +31,7 @@ def checked(
     *,
     what: str,
     differentiated: bool = False,
+    values: bool = True,
 ) -> dict[str, Callable[..., Any]]:
     """The same functions, which check their arguments and their result.
 
@@ -44,6 +45,8 @@ def checked(
         Word for the functions in messages.
     differentiated : bool
         Whether the result has to have a gradient.
+    values : bool
+        Whether the result is checked at all: a training step of the user's own may do anything with it.
 
     Returns
     -------
@@ -60,14 +63,17 @@ def checked(
     delira_nca.errors.ShapeError: criterion 'mse' broadcasts its arguments: pred (4, 1), label (4,). ...
     """
     return {
-        name: _Checked(f"{what} {name!r}", function, tuple(keys.get(name, DEFAULT_KEYS)), differentiated)
+        name: _Checked(f"{what} {name!r}", function, tuple(keys.get(name, DEFAULT_KEYS)), differentiated, values)
         for name, function in functions.items()
     }
 
 
 class _Checked:
-    def __init__(self, name: str, function: Callable[..., Any], keys: tuple[str, ...], differentiated: bool) -> None:
-        self.name, self.function, self.keys, self.differentiated = name, function, keys, differentiated
+    def __init__(
+        self, name: str, function: Callable[..., Any], keys: tuple[str, ...], differentiated: bool, values: bool
+    ) -> None:
+        self.name, self.function, self.keys = name, function, keys
+        self.differentiated, self.values = differentiated, values
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.function, name)
@@ -90,7 +96,8 @@ class _Checked:
                 f"{self.name} broadcasts its arguments: {self._named(args)}. Give them one shape; if this is meant, "
                 "set an attribute broadcasts = True on the function"
             )
-        self._check_value(value)
+        if self.values:
+            self._check_value(value)
         return value
 
     def _named(self, args: tuple[Any, ...]) -> str:
@@ -110,8 +117,8 @@ class _Checked:
             signature.bind(*args, **kwargs)
         except TypeError as error:
             raise ConfigError(
-                f"{self.name} takes {signature}, but is called with {', '.join(self.keys)}: {error}. metric_keys of "
-                "the trainer names the arguments"
+                f"{self.name} takes {signature}, but is called with {self._named(args)}: {error}. metric_keys of the "
+                "trainer names the arguments"
             ) from None
 
     def _check_value(self, value: Any) -> None:

@@ -295,9 +295,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         keys = ("train", self.global_iter_num) if train else ("valid", iter_num)
         terms = {"terms": self.loss_terms} if train and self.loss_terms else {}
         criterions, metrics = self.criterions, self._measuring
-        if (is_first := train not in self._checked) and not self._has_own_closure:
-            criterions = checked(criterions, self.metric_keys, what="criterion", differentiated=train)
-            metrics = checked(metrics, self.metric_keys, what="metric")
+        if is_first := train not in self._checked:
+            known, own = self.metric_keys, self._has_own_closure
+            criterions = checked(criterions, known, what="criterion", differentiated=train, values=not own)
+            metrics = checked(metrics, known, what="metric", values=not own)
         options: dict[str, Any] = {"partial": True} if partial else {**self.ranks.closure_options(), **terms}
         options |= {"fold": self.fold, "batch_nr": self.global_iter_num if train else iter_num}
         options |= {"keys": self.metric_keys, "precision": self.precision}

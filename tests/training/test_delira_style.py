@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from delira_nca.data_loading import BaseDataManager, RandomSampler
+from delira_nca.errors import ShapeError
 from delira_nca.experiment import BaseExperiment, Parameters, PyTorchExperiment
 from delira_nca.models import AbstractPyTorchNetwork
 from delira_nca.training import PyTorchNetworkTrainer
@@ -147,3 +148,10 @@ def test_an_experiment_trains_tests_and_cross_validates_it(data, tmp_path):
     assert metrics["mae"] == pytest.approx(np.abs(predictions - data["label"]).mean(), rel=1e-5)
     folds = experiment.kfold(BaseDataManager(data, 4), {"mae": nn.L1Loss()}, num_epochs=1, num_splits=2, val_split=None)
     assert len(folds.folds) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_criterion_that_broadcasts_in_an_own_closure_is_refused(trainer, data):
+    data["label"] = data["label"][:, 0]
+    with pytest.raises(ShapeError, match=r"criterion 'mse' broadcasts its arguments: pred \(4, 1\), label \(4,\)"):
+        trainer.train(1, BaseDataManager(data, 4))

@@ -85,8 +85,11 @@ def test_explicit_pairs_are_no_accident():
         (lambda p, q: 1.0, "has to return a tensor with one number, not 1.0"),
         (lambda p, q: None, "has to return a tensor with one number, not None"),
         (lambda p, q: p.detach().mean(), "returns a tensor without a gradient"),
-        (lambda p, q, weight: p.mean(), r"takes \(p, q, weight\), but is called with pred, label: missing .* 'weight'"),
-        (lambda p: p.mean(), "is called with pred, label: too many positional arguments"),
+        (
+            lambda p, q, weight: p.mean(),
+            r"takes \(p, q, weight\), but is called with pred \(4, 1\), label \(4, 1\): missing .* 'weight'",
+        ),
+        (lambda p: p.mean(), r"is called with pred \(4, 1\), label \(4, 1\): too many positional arguments"),
     ],
 )
 def test_a_criterion_that_cannot_be_minimised_is_named(function, words):
