@@ -11,6 +11,7 @@ PACKAGE = Path(delira_nca.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     "errors",
+    "arguments",
     "console",
     "seeding",
     "losses",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.arguments import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
@@ -283,6 +284,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Preprocess a padded state before a roll-out. Override where an input needs it."""
         return x
 
+    @plain_numbers
     @untraced
     def forward(
         self,
@@ -329,6 +331,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         prediction = self(self._state_of(entry(batch, "data", type(self).__name__), seed), steps, seed=seed, **goal)
         return prediction, prediction.parts()
 
+    @plain_numbers
     @torch.no_grad()
     def predict(
         self,
@@ -351,6 +354,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """
         return self.record(image, steps, seed=seed, masks=masks, keep="last", goal=goal)[-1]
 
+    @plain_numbers
     @torch.no_grad()
     def record(
         self,
@@ -447,6 +451,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Number of weights that training changes."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
+    @plain_numbers
     def cost(
         self, shape: Sequence[int], steps: int, *, batch_size: int = 1, memory_budget: int | None = None
     ) -> RolloutCost:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from delira_nca.arguments import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.rollout.batch_part import current_part
 
@@ -46,6 +47,7 @@ def require_tensor(image: object) -> None:
         )
 
 
+@plain_numbers
 def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3) -> Tensor:
     """State with one living cell in the middle.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from delira_nca.arguments import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
 
@@ -27,6 +28,7 @@ _CONV_MODULES: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = 
 }
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class LearnedFilters:
     """Learned depth-wise filters: each maps every channel to one channel of its own (NCALab, M3D-NCA).
@@ -43,6 +45,7 @@ class LearnedFilters:
     bias: bool = False
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class FullFilters:
     """Learned filters over all channels at once (Med-NCA, self-classifying MNIST).

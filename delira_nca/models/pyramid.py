@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.arguments import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
@@ -164,6 +165,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
             self.model_of(level).finetune(freeze_head)
         self.train()
 
+    @plain_numbers
     def cost(
         self,
         shape: Sequence[int],
@@ -284,6 +286,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         state = enlarge(state, factor)
         return state if patch is None else patch.cut(state, 0 if before is None else before.origin * factor)
 
+    @plain_numbers
     @untraced
     def forward(self, x: Tensor, steps: Sequence[int] | None = None, *, seed: int | None = None) -> Prediction:
         """Roll whole images out over all levels.
@@ -361,11 +364,13 @@ class PyramidNCA(AbstractPyTorchNetwork):
         drawn = draw_patches(generator(seed, "patch"), total, shape, self.scales, size, self.patch_levels)
         return [patch and Patch(patch.origin[rows], patch.shape) for patch in drawn]
 
+    @plain_numbers
     @torch.no_grad()
     def predict(self, image: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0) -> Prediction:
         """Roll whole images out without gradients, in evaluation mode; the arguments are those of :meth:`forward`."""
         return self.record(image, steps, seed=seed, keep="last")[-1]
 
+    @plain_numbers
     @torch.no_grad()
     def record(
         self,

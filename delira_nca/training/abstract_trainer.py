@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Si
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
+from delira_nca.arguments import as_plain, plain_numbers
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
 from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
@@ -76,6 +77,7 @@ class AbstractNetworkTrainer(ABC):
 
     # The loop -----------------------------------------------------------------------------------------------------
 
+    @plain_numbers
     def train(
         self,
         num_epochs: int,
@@ -418,6 +420,7 @@ class AbstractNetworkTrainer(ABC):
 
     @fold.setter
     def fold(self, fold: int) -> None:
+        fold = as_plain(fold)
         if isinstance(fold, bool) or not isinstance(fold, int):
             raise TypeError(f"fold is a whole number, not {fold!r}")
         if fold < 0:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from delira_nca.arguments import plain_numbers
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
@@ -50,6 +51,7 @@ FORMAT_VERSION = 1
 Functions = Mapping[str, Callable[..., Tensor]]
 
 
+@plain_numbers
 class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     """Train and validate a network in PyTorch.
 
