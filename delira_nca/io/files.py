@@ -50,7 +50,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     >>> _ = file.write_text("a file")
     >>> make_folder(file)
     Traceback (most recent call last):
-    delira_nca.errors.UnwritableError: '...a.txt' cannot be a folder: something else has its name, or that of one above it
+    delira_nca.errors.UnwritableError: '...a.txt' cannot be a folder: something else has its name, ...
     """
     path = absolute(path)
     with writable(path):

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io.checkpoint import is_plain, load_checkpoint, save_checkpoint
 from delira_nca.io.paths import absolute
@@ -65,7 +67,7 @@ def load_network(
 
     Returns
     -------
-    The model, of the class that the file names.
+    The model, of the class that the file names and with weights of the dtype that was saved.
 
     Raises
     ------
@@ -86,7 +88,10 @@ def load_network(
         raise CheckpointError(f"{absolute(path)} is of a {described['class']}, not a {wanted}: pass cls=...")
     try:
         network = cls.from_dict(described["arguments"], **modules)
-        network.load_state_dict((best and state.get("best_weights")) or state["network"])
+        weights = (best and state.get("best_weights")) or state["network"]
+        if len(dtypes := {w.dtype for w in weights.values() if isinstance(w, Tensor) and w.is_floating_point()}) == 1:
+            network.to(dtypes.pop())
+        network.load_state_dict(weights)
     except (ConfigError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{absolute(path)} does not fit a {cls.__name__} of this version: {error}") from error
     return network.eval()

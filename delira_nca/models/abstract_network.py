@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+from delira_nca.checks import plain_numbers
+
 __all__ = ["AbstractNetwork"]
 
 
@@ -17,6 +19,12 @@ class AbstractNetwork(ABC):
     **kwargs : what the network was made with; kept per instance as :attr:`init_kwargs` (a class attribute in delira,
         where the last network made decided for all).
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor of every subclass take numpy scalars."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()

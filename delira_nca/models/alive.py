@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.checks import plain_numbers
+
 __all__ = ["AliveMask"]
 
 _MAX_POOL = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class AliveMask:
     """A cell lives while the largest alive channel among it and its neighbours is above a threshold.

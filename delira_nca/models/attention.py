@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.part import Part
-from delira_nca.models.perception import PADDINGS
+from delira_nca.models.perception import PADDINGS, pad_state
 
 __all__ = ["AttentionRule"]
 
@@ -111,8 +111,8 @@ class AttentionRule(Part):
 
     def _neighbours(self, x: Tensor) -> Tensor:
         """(B, C, *spatial) to (B, C, 3 ** dims, *spatial): each cell with those around it, row by row."""
-        mode = "constant" if self.padding == "zeros" else self.padding
-        padded, sizes = F.pad(x, (1, 1) * self.dims, mode=mode), x.shape[2:]
+        zeros = self.padding == "zeros"
+        padded, sizes = F.pad(x, (1, 1) * self.dims) if zeros else pad_state(x, self.padding), x.shape[2:]
         shifted = []
         for offsets in itertools.product(range(3), repeat=self.dims):
             part = padded

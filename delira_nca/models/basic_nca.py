@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
@@ -19,7 +20,7 @@ from delira_nca.models.conditioning import GoalEmbedding, ToldCell
 from delira_nca.models.counting import cost_of
 from delira_nca.models.description import arguments_from, arguments_of, describe
 from delira_nca.models.input_mask import InputMask
-from delira_nca.models.inputs import interpret_range_parameter, pad_input, require_tensor
+from delira_nca.models.inputs import as_weights, interpret_range_parameter, pad_input, require_tensor
 from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.plain import plain_cell
@@ -283,6 +284,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Preprocess a padded state before a roll-out. Override where an input needs it."""
         return x
 
+    @plain_numbers
     @untraced
     def forward(
         self,
@@ -308,6 +310,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         ShapeError, ConfigError
             If the state does not have the model's channels and dimensions, or the goal does not fit.
         """
+        x = as_weights(x, self)
         self._check_state(x)
         if seed is None:
             stochastic = (self.fire_rate < 1 and masks is None) or self.update_noise > 0 or self.num_draws > 0
@@ -329,6 +332,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         prediction = self(self._state_of(entry(batch, "data", type(self).__name__), seed), steps, seed=seed, **goal)
         return prediction, prediction.parts()
 
+    @plain_numbers
     @torch.no_grad()
     def predict(
         self,
@@ -343,7 +347,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        image : (B, num_image_channels, *spatial) image or (B, C, *spatial) state. It is not changed.
+        image : (B, num_image_channels, *spatial) image or (B, C, *spatial) state. It is not changed. Floats that are
+            narrower than the weights are converted.
         steps : how many, or a range; ``inference_timesteps`` by default.
         seed : of everything random: steps, noise and fire masks. The same seed gives the same prediction.
         masks : fire masks from outside.
@@ -351,6 +356,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """
         return self.record(image, steps, seed=seed, masks=masks, keep="last", goal=goal)[-1]
 
+    @plain_numbers
     @torch.no_grad()
     def record(
         self,
@@ -379,7 +385,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            state = self._state_of(image.to(self.device), seed)
+            state = self._state_of(as_weights(image.to(self.device), self), seed)
             self._check_state(state)
             cell = self.told(goal, len(state))
             states = trajectory(state, cell, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
@@ -404,10 +410,6 @@ class BasicNCAModel(AbstractPyTorchNetwork):
                 f"a state of this model is (B, {self.num_channels}, {self.dims} spatial axes), not {tuple(x.shape)}; "
                 "pad_input() makes one of an image"
             )
-        if not x.is_floating_point():
-            raise ConfigError(f"a state is of floats, not {x.dtype}: an image of whole numbers is converted and scaled")
-        if x.dtype == torch.float64 and (narrow := {p.dtype for p in self.parameters()} - {x.dtype}):
-            raise ConfigError(f"a state of {x.dtype} does not go with weights of {narrow.pop()}: convert the image")
 
     # Training -----------------------------------------------------------------------------------------------------
 
@@ -447,6 +449,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Number of weights that training changes."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
+    @plain_numbers
     def cost(
         self, shape: Sequence[int], steps: int, *, batch_size: int = 1, memory_budget: int | None = None
     ) -> RolloutCost:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
-from delira_nca.models.perception import PADDINGS, fixed_kernels
+from delira_nca.models.perception import PADDINGS, fixed_kernels, pad_state
 
 __all__ = ["GroupedPerception"]
 
@@ -101,7 +101,7 @@ class GroupedPerception(Part):
                 f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
             )
         zeros = self.padding == "zeros"
-        padded = x if zeros else F.pad(x, (1, 1) * self.dims, mode=self.padding)
+        padded = pad_state(x, self.padding)
         kernels = self.kernels.unsqueeze(1)
         seen = _CONVOLUTIONS[self.dims](padded, kernels, padding=int(zeros), groups=self.num_channels)
         both = torch.cat([x, seen], 1)

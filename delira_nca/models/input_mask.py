@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from delira_nca.checks import plain_numbers
+
 __all__ = ["InputMask"]
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class InputMask:
     """A cell updates only where a channel of the input, which never changes, is above a threshold.

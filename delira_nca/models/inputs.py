@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.rollout.batch_part import current_part
+from delira_nca.rollout.support import is_autocast
 
 __all__ = [
+    "as_weights",
     "intepret_range_parameter",
     "interpret_range_parameter",
     "make_seed",
@@ -22,6 +26,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 class HasChannels(Protocol):
@@ -46,6 +51,40 @@ def require_tensor(image: object) -> None:
         )
 
 
+def as_weights(x: Tensor, network: nn.Module) -> Tensor:
+    """Input in the dtype of a network's weights.
+
+    Floats of a narrower dtype are converted, which changes no value. Where autocast is on, the input stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If the weights cannot hold the input: it is wider than they are, or holds no floats.
+
+    Examples
+    --------
+    >>> as_weights(torch.ones(1, dtype=torch.float16), nn.Linear(1, 1)).dtype
+    torch.float32
+    """
+    if not x.is_floating_point():
+        raise ConfigError(
+            f"an image or a state is of floats, not {x.dtype}: one of whole numbers is converted and scaled"
+        )
+    dtypes = {p.dtype for p in network.parameters() if p.is_floating_point()}
+    if dtypes <= {x.dtype} or (x.dtype != torch.float64 and is_autocast(x)):
+        return x
+    if {x.dtype, *dtypes} <= _FLOATS:
+        wide = reduce(torch.promote_types, dtypes)
+        if torch.promote_types(x.dtype, wide) == wide:
+            return x.to(wide)
+    weights = ", ".join(sorted(map(str, dtypes)))
+    raise ConfigError(
+        f"an image or a state of {x.dtype} does not go with weights of {weights}: convert the image or the network; "
+        "mixed_precision=True trains weights of float32 in bfloat16 or float16"
+    )
+
+
+@plain_numbers
 def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3) -> Tensor:
     """State with one living cell in the middle.
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
-from delira_nca.models.perception import PADDINGS, fixed_kernels
+from delira_nca.models.perception import PADDINGS, fixed_kernels, pad_state
 
 __all__ = ["IsotropicPerception"]
 
@@ -87,7 +87,7 @@ class IsotropicPerception(Part):
                 f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
             )
         zeros = self.padding == "zeros"
-        padded = x if zeros else F.pad(x, (1, 1) * self.dims, mode=self.padding)
+        padded = pad_state(x, self.padding)
 
         def filtered(kernel: Tensor) -> Tensor:
             weight = kernel.expand(self.num_channels, 1, *kernel.shape)

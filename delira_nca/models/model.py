@@ -15,7 +15,7 @@ from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.dry_run import channels_taken, dimensions_taken, dry_run
-from delira_nca.models.inputs import pad_input
+from delira_nca.models.inputs import as_weights, pad_input
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.wiring import entry
@@ -119,6 +119,7 @@ class Model(AbstractPyTorchNetwork):
         x : (B, num_in_channels, *spatial) tensor. An automaton takes an image, which is padded to a state, or a state.
         **kwargs : of the architecture's ``forward``, such as the ``steps`` and the ``seed`` of an automaton.
         """
+        x = as_weights(x, self) if x.is_floating_point() else x
         return self._activated(self.prediction_head(_features(_run(self.architecture, x, kwargs))))
 
     def forward_batch(
@@ -135,7 +136,8 @@ class Model(AbstractPyTorchNetwork):
         if isinstance(self.architecture, AbstractPyTorchNetwork):
             found, parts = self.architecture.forward_batch(batch, seed=seed, train=train)
         else:
-            found = self.architecture(entry(batch, "data", type(self).__name__))
+            data: Tensor = entry(batch, "data", type(self).__name__)
+            found = self.architecture(as_weights(data, self) if data.is_floating_point() else data)
         logits = self.prediction_head(_features(found))
         prediction = self._activated(logits)
         parts = {**parts, "pred": prediction, "logits": logits}

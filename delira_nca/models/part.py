@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from delira_nca.checks import plain_numbers
+
 __all__ = ["Part"]
 
 
@@ -16,6 +18,12 @@ class Part(nn.Module):
     One part may describe many models: each builds a copy of its own, by the part's ``build``. A description of the
     model holds :meth:`to_dict`.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor of every subclass take numpy scalars."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain description, for :meth:`from_dict`."""

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
+from delira_nca.rollout.support import check_padding
 
-__all__ = ["FIXED_FILTERS", "PADDINGS", "FullFilters", "LearnedFilters", "Perception", "fixed_kernels"]
+__all__ = ["FIXED_FILTERS", "PADDINGS", "FullFilters", "LearnedFilters", "Perception", "fixed_kernels", "pad_state"]
 
 FIXED_FILTERS = ("identity", "sobel", "laplacian")
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
@@ -27,6 +29,7 @@ _CONV_MODULES: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = 
 }
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class LearnedFilters:
     """Learned depth-wise filters: each maps every channel to one channel of its own (NCALab, M3D-NCA).
@@ -43,6 +46,7 @@ class LearnedFilters:
     bias: bool = False
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class FullFilters:
     """Learned filters over all channels at once (Med-NCA, self-classifying MNIST).
@@ -90,6 +94,21 @@ def fixed_kernels(
         along_x, along_y = gradients
         gradients = [cos * along_x - sin * along_y, sin * along_x + cos * along_y]
     return gradients
+
+
+def pad_state(x: Tensor, padding: str) -> Tensor:
+    """(B, C, *spatial) state with a border of one cell; as it is for zeros, which convolutions add themselves.
+
+    Raises
+    ------
+    ShapeError
+        If the grid is too small.
+    """
+    if padding == "zeros":
+        return x
+    dims = x.dim() - 2
+    check_padding(padding, (1,) * dims, x.shape[2:])
+    return F.pad(x, (1, 1) * dims, mode=padding)
 
 
 class Perception(Part):
@@ -214,7 +233,8 @@ class Perception(Part):
             raise ShapeError(
                 f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
             )
-        padded = self._pad(x) if any(f in ("sobel", "laplacian") for f in self.filters) else x
+        check_padding(self.padding, (self.radius,) * self.dims, x.shape[2:])
+        padded = pad_state(x, self.padding) if any(f in ("sobel", "laplacian") for f in self.filters) else x
         parts: list[Tensor] = []
         learned, kernel = iter(self.learned), 0
         for spec in self.filters:
@@ -230,11 +250,6 @@ class Perception(Part):
                 relu = isinstance(spec, FullFilters) and spec.relu
                 parts.extend(F.relu(output) for output in outputs) if relu else parts.extend(outputs)
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-
-    def _pad(self, x: Tensor) -> Tensor:
-        if self.padding == "zeros":
-            return x
-        return F.pad(x, (1, 1) * self.dims, mode=self.padding)
 
     def _depthwise(self, x: Tensor, kernel: Tensor) -> Tensor:
         weight = kernel.expand(self.num_channels, 1, *kernel.shape)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from delira_nca.models.inputs import HasChannels
@@ -85,7 +86,8 @@ class Prediction:
         if tensor is None:
             raise AttributeError(f"this prediction has no {name}: the model has no head")
         if name not in self._arrays:
-            self._arrays[name] = np.asarray(tensor.detach().cpu())
+            found = tensor.detach().cpu()
+            self._arrays[name] = np.asarray(found.float() if found.dtype == torch.bfloat16 else found)
         return self._arrays[name]
 
     @property

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_of
-from delira_nca.models.inputs import require_tensor
+from delira_nca.models.inputs import as_weights, require_tensor
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid_cost import PyramidCost, pyramid_cost
 from delira_nca.models.pyramid_grid import (
@@ -164,6 +165,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
             self.model_of(level).finetune(freeze_head)
         self.train()
 
+    @plain_numbers
     def cost(
         self,
         shape: Sequence[int],
@@ -222,16 +224,16 @@ class PyramidNCA(AbstractPyTorchNetwork):
             raise ConfigError(f"patch_size is a number of cells, or {self.dims} of them, not {size!r}")
         return given
 
-    def _check_image(self, image: Tensor) -> None:
+    def _checked(self, image: Tensor) -> Tensor:
+        """Image in the dtype of the weights."""
         require_tensor(image)
         shape = tuple(image.shape)
         if image.dim() != self.dims + 2 or shape[1] != self.num_image_channels:
             raise ShapeError(
                 f"an image of this pyramid is (B, {self.num_image_channels}, {self.dims} spatial axes), not {shape}"
             )
-        if not image.is_floating_point():
-            raise ConfigError(f"an image is of floats, not {image.dtype}: one of whole numbers is converted and scaled")
         self._check_shape(shape[2:])
+        return as_weights(image, self)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         check_size(shape, self.scales, [least_cells(self.model_of(level)) for level in range(len(self.scales))])
@@ -284,6 +286,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         state = enlarge(state, factor)
         return state if patch is None else patch.cut(state, 0 if before is None else before.origin * factor)
 
+    @plain_numbers
     @untraced
     def forward(self, x: Tensor, steps: Sequence[int] | None = None, *, seed: int | None = None) -> Prediction:
         """Roll whole images out over all levels.
@@ -299,7 +302,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         ShapeError, ConfigError
             If the image has other channels or is too small, or there is not one number of steps for each level.
         """
-        self._check_image(x)
+        x = self._checked(x)
         numbers = self._interpret_steps(steps)
         if seed is None:
             seed = int(torch.randint(2**32, ())) if self._is_stochastic else 0
@@ -328,7 +331,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
             If the image does not fit, or the patch is larger than the image.
         """
         image = entry(batch, "data", type(self).__name__)
-        self._check_image(image)
+        image = self._checked(image)
         steps = self._jittered(seed) if train else self.steps
         patches = self._draw_patches(image, seed) if train and self.patch_size is not None else None
         state, _ = self._roll(image, steps, seed, patches=patches)
@@ -361,11 +364,13 @@ class PyramidNCA(AbstractPyTorchNetwork):
         drawn = draw_patches(generator(seed, "patch"), total, shape, self.scales, size, self.patch_levels)
         return [patch and Patch(patch.origin[rows], patch.shape) for patch in drawn]
 
+    @plain_numbers
     @torch.no_grad()
     def predict(self, image: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0) -> Prediction:
         """Roll whole images out without gradients, in evaluation mode; the arguments are those of :meth:`forward`."""
         return self.record(image, steps, seed=seed, keep="last")[-1]
 
+    @plain_numbers
     @torch.no_grad()
     def record(
         self,
@@ -395,7 +400,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         kept = list(range(1, total + 1)) if keep == "all" else [total] if keep == "last" else list(map(int, keep))
         if outside := sorted(k for k in kept if not 0 <= k <= total):
             raise ConfigError(f"cannot keep the states after {outside} of {total} steps: choose from 0 to {total}")
-        self._check_image(image)
+        image = self._checked(image)
         with _evaluating(self):
             _, frames = self._roll(image.to(self.device), numbers, seed, kept)
             return [self._last._prediction(n, frames[n]) for n in sorted({*kept})]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
-from delira_nca.models.perception import PADDINGS, fixed_kernels
+from delira_nca.models.perception import PADDINGS, fixed_kernels, pad_state
 
 __all__ = ["FRAMES", "SteerablePerception"]
 
@@ -95,7 +95,7 @@ class SteerablePerception(Part):
         if x.dim() != 4 or x.shape[1] != self.num_channels:
             raise ShapeError(f"perception was built for (B, {self.num_channels}, 2 spatial axes), got {tuple(x.shape)}")
         zeros = self.padding == "zeros"
-        padded = x if zeros else F.pad(x, (1, 1, 1, 1), mode=self.padding)
+        padded = pad_state(x, self.padding)
 
         def filtered(number: int) -> Tensor:
             weight = self.kernels[number].expand(self.num_channels, 1, 3, 3)

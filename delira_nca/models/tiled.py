@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.inputs import interpret_range_parameter, require_tensor
@@ -41,6 +42,7 @@ def step_reach(model: BasicNCAModel) -> int:
     return model.radius + 1 if alive.after else max(model.radius, int(alive.before))
 
 
+@plain_numbers
 @torch.no_grad()
 def tiled_predict(
     model: BasicNCAModel,

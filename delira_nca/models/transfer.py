@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
@@ -109,6 +110,7 @@ def _freeze(model: nn.Module, names: list[str], parts: Mapping[str, list[Any]]) 
             part.requires_grad_(False)
 
 
+@plain_numbers
 def graft(model: M, other: nn.Module, share: float | Mapping[str, float] = 0.5) -> M:
     """New model between two of equal shape.
 

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from delira_nca.rollout.job import Job
 from delira_nca.rollout.memory import measure_saved_bytes, segment_length
 from delira_nca.rollout.reference import step
+from delira_nca.rollout.support import why_not_floats
 from delira_nca.rollout.window import WINDOW_STEPS, Window
 
 __all__ = ["Reference"]
@@ -31,8 +32,8 @@ class Reference:
         return None
 
     def refusal(self, job: Job) -> str | None:
-        """Why it cannot do this job: it can do every one."""
-        return None
+        """Why it cannot do this job, or None."""
+        return why_not_floats(job.x, job.cell)
 
     def states(self, job: Job) -> dict[int, Tensor]:
         """State after each of the job's stops."""

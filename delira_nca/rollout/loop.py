@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError
 from delira_nca.rollout.backends import choose
 from delira_nca.rollout.batch_part import first_sample
@@ -18,6 +19,7 @@ from delira_nca.rollout.untraced import untraced
 __all__ = ["rollout", "trajectory"]
 
 
+@plain_numbers
 @untraced
 def rollout(
     x: Tensor,
@@ -74,6 +76,7 @@ def rollout(
     return states[steps] if steps else x
 
 
+@plain_numbers
 @untraced
 def trajectory(
     x: Tensor,

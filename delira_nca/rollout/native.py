@@ -65,7 +65,7 @@ class Native:
     def states(self, job: Job) -> dict[int, Tensor]:
         """State after each of the job's stops."""
         plain = job.numbers()
-        check_padding(plain, job.x)
+        check_padding(plain.padding, plain.radius, job.x.shape[2:])
         check_budget(plain, job)
         call = _Call(job, plain, native_library.load())
         outs: tuple[Tensor, ...] = _Rollout.apply(call, job.x, *plain.tensors())  # type: ignore[no-untyped-call]

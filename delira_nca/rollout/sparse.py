@@ -57,7 +57,7 @@ class Sparse:
             small for its padding.
         """
         plain, x = job.numbers(), job.x
-        check_padding(plain, x)
+        check_padding(plain.padding, plain.radius, x.shape[2:])
         grid = Rows(x.shape[0], x.shape[2:], plain.radius, plain.padding)
         inputs = [x, *plain.tensors()]
         _let_freed_memory_stay()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -11,7 +13,7 @@ from delira_nca.rollout.job import Job
 from delira_nca.rollout.memory import least_bytes
 from delira_nca.rollout.plain import PlainCell
 
-__all__ = ["check_budget", "check_padding", "why_not_plain_cpu"]
+__all__ = ["check_budget", "check_padding", "is_autocast", "why_not_floats", "why_not_plain_cpu"]
 
 
 def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ...]) -> str | None:
@@ -37,22 +39,51 @@ def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ..
     return None
 
 
-def check_padding(plain: PlainCell, x: Tensor) -> None:
+def is_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the device of a tensor; there is none on the meta device."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def why_not_floats(x: Tensor, cell: object) -> str | None:
+    """Why a state and the weights of a cell are not floats of one dtype, or None; autocast mixes them."""
+    if not x.is_floating_point():
+        return f"a state is of floats, not {x.dtype}"
+    weights = cell.parameters() if isinstance(cell, torch.nn.Module) else []
+    others = {weight.dtype for weight in weights if weight.is_floating_point()} - {x.dtype}
+    if not others or is_autocast(x):
+        return None
+    return f"a state of {x.dtype} does not go with weights of {others.pop()}"
+
+
+def check_padding(padding: str, radius: Sequence[int], shape: Sequence[int]) -> None:
     """Refuse a grid that is too small for its padding.
+
+    Parameters
+    ----------
+    padding : zeros, reflect, replicate or circular.
+    radius : width of the padding along each axis.
+    shape : spatial shape of the grid.
 
     Raises
     ------
     ShapeError
         If an axis is not longer than the radius (reflect), or shorter than it (circular).
+
+    Examples
+    --------
+    >>> check_padding("reflect", (1, 1), (1, 9))
+    Traceback (most recent call last):
+    delira_nca.errors.ShapeError: reflect padding by 1 needs at least 2 cells along every axis, not (1, 9)
     """
-    least = {"reflect": 1, "circular": 0}.get(plain.padding)
+    least = {"reflect": 1, "circular": 0}.get(padding)
     if least is None:
         return
-    for size, radius in zip(x.shape[2:], plain.radius, strict=True):
-        if radius and size < radius + least:
+    for size, reach in zip(shape, radius, strict=True):
+        if reach and size < reach + least:
             raise ShapeError(
-                f"{plain.padding} padding by {radius} needs at least {radius + least} cells along every axis, "
-                f"not {tuple(x.shape[2:])}"
+                f"{padding} padding by {reach} needs at least {reach + least} cells along every axis, "
+                f"not {tuple(shape)}"
             )
 
 

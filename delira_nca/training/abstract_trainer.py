@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Si
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
-from delira_nca.checks import accepted_keywords, is_whole
+from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
 from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
 from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
@@ -78,6 +78,7 @@ class AbstractNetworkTrainer(ABC):
 
     # The loop -----------------------------------------------------------------------------------------------------
 
+    @plain_numbers
     def train(
         self,
         num_epochs: int,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from delira_nca.checks import accepted_keywords, is_whole
+from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
 from delira_nca.errors import CheckpointError, ConfigError, NonFiniteError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
@@ -53,6 +53,7 @@ FORMAT_VERSION = 1
 Functions = Mapping[str, Callable[..., Tensor]]
 
 
+@plain_numbers
 class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     """Train and validate a network in PyTorch.
 

@@ -31,7 +31,12 @@ def test_what_is_no_path_is_refused_with_its_value(wrong):
 
 def test_the_former_working_directory_comes_back_after_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(KeyError), working_in("/"):
-        assert os.getcwd() == "/"
-        raise KeyError
+
+    def fails():
+        with working_in("/"):
+            assert os.getcwd() == "/"
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     assert os.getcwd() == str(tmp_path)

@@ -44,8 +44,8 @@ class StatsRecorder(AbstractCallback):
     run : where to.
     criteria : directions and bounds of scores, and whether their best weights are kept.
     mode : ``"highest"`` or ``"lowest"``: which way a metric is better that nothing else tells it of; see the notes.
-    loss : name of the value that is the loss of an iteration; the others are recorded under their names. A training step
-        that gives no ``"loss"`` is recorded with the sum of its criterions.
+    loss : name of the value that is the loss of an iteration; the others are recorded under their names. A training
+        step that gives no ``"loss"`` is recorded with the sum of its criterions.
     dataset : name under which validations are recorded.
     seconds : time between two writings.
     keep_best : whether to keep weights at all, in ``best/`` of the run's folder.

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.tasks.task import check_classes
 
@@ -45,6 +46,7 @@ class BasicNCAHead(nn.Module, ABC):
         """Take the layers out of training, but for the last one unless it is asked for."""
 
 
+@plain_numbers
 class ClassificationNCAHead(BasicNCAHead):
     """Mean over parts of the picture, and a small perceptron that tells the class.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import is_whole, plain_numbers
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
@@ -46,6 +46,7 @@ Loader = Iterable[Any]
 Automaton = BasicNCAModel | PyramidNCA
 
 
+@plain_numbers
 class BasicNCATrainer:
     """Train an automaton on loaders of (image, label) pairs, with NCALab's names and arguments.
 
