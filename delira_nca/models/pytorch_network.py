@@ -70,6 +70,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         forward: Callable[[Callable[[], Tensor]], Tensor] | None = None,
         terms: Mapping[str, LossTerm] | None = None,
         partial: bool = False,
+        watch: Callable[[Any, Mapping[str, Tensor]], None] | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
         """Forward pass, losses, and, if there are optimizers, backward pass and their steps.
@@ -88,6 +89,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         forward : takes the forward pass, a function that gives the loss, and runs it; of several processes that train
             together, it lets the gradients be those of the whole batch.
         terms : name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.loss_terms`.
+        watch : called with the prediction and the losses, ``"loss"`` among them, before the backward pass.
         partial : leave out criterions and metrics whose arguments are not there, to evaluate without labels.
 
         Returns
@@ -123,6 +125,8 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
             total = compute() if forward is None else forward(compute)
         if optimizers:
             _check_total(total, type(model).__name__)
+            if watch is not None:
+                watch(prediction, {**losses, "loss": total})
             for optimizer in optimizers.values():
                 optimizer.zero_grad(set_to_none=True)
             precision.backward(total)

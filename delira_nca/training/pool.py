@@ -109,6 +109,17 @@ class SamplePool:
         self._states = None if self._states is None else self._states[self._held].clone()
         self.slots = {name: values[self._held].clone() for name, values in self.slots.items()}
 
+    def to(self, device: torch.device | str) -> SamplePool:
+        """Hold states, losses and slots on a device, and return the pool.
+
+        Draws from a pool on the device of the training wait for nothing: which states are drawn is decided here, their
+        order there.
+        """
+        self.seed, self.losses = self.seed.to(device), self.losses.to(device)
+        self._states = None if self._states is None else self._states.to(device)
+        self.slots = {name: values.to(device) for name, values in self.slots.items()}
+        return self
+
     def __len__(self) -> int:
         return len(self.losses)
 
@@ -141,12 +152,12 @@ class SamplePool:
             If the pool is smaller than the batch, or the batch than the seeds and damaged ones together.
         """
         self.check_batch_size(batch_size, num_seeds, num_damaged)
-        ranks = self.losses if losses is None else losses.detach().cpu()
+        ranks = self.losses if losses is None else losses.detach().to(self.losses.device)
         if ranks.shape != self.losses.shape:
             raise ShapeError(f"losses of the pool are ({len(self)},), not {tuple(ranks.shape)}")
         rng = generator(self.rng_seed, "pool", self.num_draws)
         self.num_draws += 1
-        drawn = torch.from_numpy(rng.choice(len(self), batch_size, replace=False))
+        drawn = torch.from_numpy(rng.choice(len(self), batch_size, replace=False)).to(ranks.device, non_blocking=True)
         by_loss = ranks[drawn].nan_to_num(nan=torch.inf, posinf=torch.inf)  # a state that went NaN is the worst
         order = torch.argsort(by_loss, descending=True, stable=True)
         indices, own = drawn[order], self._ranks.own_positions(batch_size)
@@ -176,6 +187,7 @@ class SamplePool:
         *,
         losses: Tensor | None = None,
         slots: Mapping[str, Tensor] | None = None,
+        reseed: Tensor | None = None,
     ) -> None:
         """Write states back to where they were drawn.
 
@@ -185,6 +197,7 @@ class SamplePool:
         states : (B, C, *spatial), detached here.
         losses : (B,) by which they will be ranked; unknown ones rank as the worst.
         slots : name to (B, ...), where these have changed.
+        reseed : (B,) bool, True for slots that get the seed instead, and rank as those that never trained.
 
         Raises
         ------
@@ -200,6 +213,10 @@ class SamplePool:
             if len(values) != len(indices):
                 raise ShapeError(f"slot {name!r} for {len(indices)} places has {len(values)} entries")
         losses = torch.full((len(indices),), torch.inf) if losses is None else losses.detach()
+        if reseed is not None:
+            place = reseed.view(-1, *(1,) * self.seed.dim())
+            states = torch.where(place.to(states.device), self.seed.to(states), states)
+            losses = torch.where(reseed.to(losses.device), torch.inf, losses)
         ranked = torch.stack([indices.double(), losses.double().to(indices.device)], 1)  # both are exact in float64
         everywhere, known = self._ranks.join_rows(ranked).unbind(1)
         everywhere = everywhere.long()
@@ -254,6 +271,8 @@ class SamplePool:
                 f"the saved pool holds {tuple(state['states']['shape'])} and slots {sorted(slots)}, "
                 f"this one {shape} and slots {sorted(self.slots)}"
             )
-        self.states, self.losses = unpack_states(state["states"], self._held), state["losses"].clone()
-        self.slots = {k: (v[self._held] if len(v) == len(self) else v).clone() for k, v in slots.items()}
+        device = self.seed.device
+        self.states = unpack_states(state["states"], self._held).to(device)
+        self.losses = state["losses"].clone().to(device)
+        self.slots = {k: (v[self._held] if len(v) == len(self) else v).clone().to(device) for k, v in slots.items()}
         self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]

@@ -82,7 +82,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     Attributes
     ----------
     loss_terms : name to what joins the loss in training, put there by callbacks; :mod:`delira_nca.models.loss_terms`.
-    current_batch : the batch that the network gets, while an iteration computes it; empty otherwise.
+    current_batch : batch that the network gets, while an iteration computes it; empty otherwise.
+    current_prediction, current_losses : prediction and losses of that batch, from the backward pass on; None and empty
+        otherwise, and where the network has a closure of its own.
 
     Raises
     ------
@@ -141,6 +143,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self._device_argument = device
         self._best_weights: dict[str, Tensor] | None = None
         self.current_batch: Mapping[str, Any] = {}
+        self.current_prediction: Any = None
+        self.current_losses: Mapping[str, Tensor] = {}
         self._means, self._begun_means = SetValues(), None
         self._measuring: Functions = self.metrics
         self._checked: set[bool] = set()
@@ -270,7 +274,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.current_batch = data_dict
         self._measuring = (self._means if train else into or SetValues(self.metrics)).functions
         values, prediction = self._closure(data_dict, iter_num, train=train)
-        self.current_batch = {}
+        self.current_batch, self.current_prediction, self.current_losses = {}, None, {}
         values = self.ranks.mean(values)
         if self._callbacks.listens("at_iter_end"):
             self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)
@@ -302,7 +306,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             metrics = checked(metrics, known, what="metric", values=not own)
         options: dict[str, Any] = {"partial": True} if partial else {**self.ranks.closure_options(), **terms}
         options |= {"fold": self.fold, "batch_nr": self.global_iter_num if train else iter_num}
-        options |= {"keys": self.metric_keys, "precision": self.precision}
+        options |= {"keys": self.metric_keys, "precision": self.precision, "watch": self._watch}
         options |= {"seed": derive_seed(self.seed, "rollout", *keys)}
         with isolated_rng(derive_seed(self.seed, "closure", *keys, *self.ranks.stream)), self.ranks.working():
             measured, losses, prediction = self.network.closure(
@@ -316,6 +320,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if is_first:
             self._checked.add(train)
         return {name: v for name, v in {**measured, **losses}.items() if v is not None}, prediction
+
+    def _watch(self, prediction: Any, losses: Mapping[str, Tensor]) -> None:
+        self.current_prediction, self.current_losses = prediction, losses
 
     def _values_of_epoch(self) -> dict[str, float]:
         """Means over the epoch, for a routine of the user's own that returns none."""

@@ -208,3 +208,13 @@ def test_slots_that_begin_anew_hold_the_seed_and_rank_as_the_worst():
     assert set(pool.sample(5).indices[:2].tolist()) == {1, 3}
     pool.reseed(torch.tensor([], dtype=torch.long))
     assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
+
+
+def test_states_that_are_lost_are_replaced_by_the_seed_when_they_are_written():
+    pool = SamplePool(torch.ones(4, 5, 5), 4)
+    states = torch.full((3, 4, 5, 5), 2.0)
+    states[1] = torch.nan
+    lost = torch.tensor([False, True, False])
+    pool.commit(torch.tensor([0, 2, 3]), states, losses=torch.tensor([0.1, torch.nan, 0.3]), reseed=lost)
+    assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 1.0, 2.0]
+    assert pool.losses.tolist() == pytest.approx([0.1, torch.inf, torch.inf, 0.3])

@@ -97,6 +97,7 @@ class NaNGuard(GradientCallback):
         self._snapshot: dict[str, Any] | None = None
         self._explained: set[str] = set()
         self._where, self._found = "", ""
+        self._seen: frozenset[str] = frozenset()
         self._batch: Mapping[str, Any] = {}
         self._buffers: list[Tensor] = []
 
@@ -115,7 +116,7 @@ class NaNGuard(GradientCallback):
     ) -> None:
         """Go back, if it is time to, and keep what the policy needs to leave this iteration out."""
         self._where = f"iteration {iter_num} of epoch {curr_epoch}"
-        self._found, self._batch = "", data_dict
+        self._found, self._batch, self._seen = "", data_dict, frozenset()
         if self._pending and train:  # the training has failed when it was about to
             self._go_back(trainer)
         if self.policy == "rollback" and train and (self._snapshot is None or global_iter_num % self.every == 0):
@@ -126,16 +127,14 @@ class NaNGuard(GradientCallback):
     def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
         """Look at the input and at every gradient, and let no step be taken on one that is not finite."""
         if not self._found:
+            if self._all_finite(trainer, parameters):
+                return
             # a back end may leave out cells that died, and a NaN with them: the gradients alone do not show it
-            self._found = ranks_of(trainer).first(
-                _bad_state(getattr(trainer, "current_batch", {}).get("data"), "input")
-            )
+            batch = getattr(trainer, "current_batch", {})
+            self._found = ranks_of(trainer).first(_bad_state(batch.get("data"), "input"))
             if self._found and self.policy == "raise":
                 raise NonFiniteError(f"{self._found} in {self._where}; no weight was changed{self._cause()}")
         if not self._found:
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            if not gradients or torch.stack([g.sum() for g in gradients]).isfinite().all():
-                return
             names = {id(p): name for name, p in trainer.network.named_parameters()}
             bad = _first_bad((names.get(id(p), "a parameter"), p.grad) for p in parameters)
             if not bad:  # a sum has overflowed
@@ -157,11 +156,13 @@ class NaNGuard(GradientCallback):
         **event: Any,
     ) -> None:
         """Look at every loss, metric and state, and do what the policy says."""
-        what = self._found or self._bad_value(trainer, metrics, self._where, "" if train else "val_")
-        if not what and train:
+        unseen = {name: value for name, value in metrics.items() if not (train and name in self._seen)}
+        what = self._found or self._bad_value(trainer, unseen, self._where, "" if train else "val_")
+        if not what and train and not self._seen:
             what = _bad_state(getattr(prediction, "output_image", None), "state")
             what = what or _bad_state(data_dict.get("data"), "input")  # its cells may have died without a trace
             what = ranks_of(trainer).first(what)
+        self._seen = frozenset()
         if what:
             self._handle(trainer, what, self._where, "train" if train else "val")
         elif train:
@@ -249,6 +250,27 @@ class NaNGuard(GradientCallback):
         self._pending = self._event = ""
 
     # What is found ------------------------------------------------------------------------------------------------
+
+    def _all_finite(self, trainer: Any, parameters: list[nn.Parameter]) -> bool:
+        """Whether input, losses, states and gradients are finite: one question to the device, before the step.
+
+        Sums stand for tensors, so a sum that overflows is looked at closely afterwards. In a training over several
+        processes each asks about its own part, and all look closely.
+        """
+        if not ranks_of(trainer).is_alone:
+            return False
+        losses = getattr(trainer, "current_losses", {})
+        states = (
+            getattr(trainer, "current_batch", {}).get("data"),
+            getattr(getattr(trainer, "current_prediction", None), "output_image", None),
+        )
+        tensors = [*losses.values(), *states, *(p.grad for p in parameters)]
+        sums = [t.detach().sum().float() for t in tensors if isinstance(t, Tensor)]
+        if sums and not bool(torch.stack(sums).isfinite().all()):
+            return False
+        if losses and all(isinstance(state, Tensor) for state in states):
+            self._seen = frozenset(losses)
+        return True
 
     def _bad_value(self, trainer: Any, values: Mapping[str, Any], where: str, prefix: str = "") -> str:
         """First value that is not finite; under a policy that goes on, metrics are told and passed over."""

@@ -142,8 +142,8 @@ class PoolMutation(PoolUpdate):
         indices, states = self._draw.indices, prediction.output_image
         losses = self.score(states, data_dict)
         states, losses = states[: len(indices)], losses[: len(indices)]
-        self.pool.commit(indices, states, losses=losses, slots=self._labels_drawn)
-        self._reseed(None, indices, states, ranks_of(trainer))
+        lost = self._lost(None, states, ranks_of(trainer))
+        self.pool.commit(indices, states, losses=losses, slots=self._labels_drawn, reseed=lost)
         self._draw, self._labels_drawn = None, {}
 
     def __repr__(self) -> str:

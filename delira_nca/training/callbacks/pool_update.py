@@ -154,20 +154,34 @@ class PoolUpdate(AbstractCallback):
         self.pool, self.key, self.score, self.damage = pool, key, score, damage
         self.num_seeds, self.num_damaged = num_seeds, num_damaged
         self.reseed_dead, self.explode_above = reseed_dead, explode_above
-        self.num_dead = self.num_exploded = 0
+        self._counts = torch.zeros(2, dtype=torch.long)  # where the states are, so that no iteration waits for them
         self._told = (0, 0)
         self._draw: Draw | None = None
+        self._seed_is_dead: bool | None = None
+
+    @property
+    def num_dead(self) -> int:
+        """Number of dead states that were replaced by the seed since the run began."""
+        return int(self._counts[0])
+
+    @property
+    def num_exploded(self) -> int:
+        """Number of exploded states that were replaced by the seed since the run began."""
+        return int(self._counts[1])
 
     def divide(self, ranks: Ranks) -> None:
         """Let each process hold a part of the pool."""
         self.pool.divide(ranks)
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
-        """Warn of a pool that another callback has drawn from before this run."""
+        """Bring the pool to the device; warn of one that another callback has drawn from before this run."""
         if self.pool.num_draws and not getattr(trainer, "global_iter_num", 0):
             _LOGGER.warning(
                 "the pool was drawn from %d times before this run, which begins with its states", self.pool.num_draws
             )
+        self._seed_is_dead = None
+        if ranks_of(trainer).is_alone:
+            self.pool.to(getattr(trainer, "device", "cpu"))
 
     def at_iter_begin(
         self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], global_iter_num: int = 0, **event: Any
@@ -196,31 +210,34 @@ class PoolUpdate(AbstractCallback):
             indices, states = self._draw.indices, prediction.output_image
             losses = self.score(states, data_dict)
             states, losses = states[: len(indices)], losses[: len(indices)]
-            self.pool.commit(indices, states, losses=losses)
             alive = getattr(trainer.network, "alive", None)
-            self._reseed(alive if isinstance(alive, AliveMask) else None, indices, states, ranks_of(trainer))
+            lost = self._lost(alive if isinstance(alive, AliveMask) else None, states, ranks_of(trainer))
+            self.pool.commit(indices, states, losses=losses, reseed=lost)
             self._draw = None
 
-    def _reseed(self, alive: AliveMask | None, indices: Tensor, states: Tensor, ranks: Ranks) -> None:
-        """Let the places of dead and exploded states begin anew."""
-        exploded = has_exploded(states, self.explode_above).cpu()
+    def _lost(self, alive: AliveMask | None, states: Tensor, ranks: Ranks) -> Tensor:
+        """(B,) bool: states that are dead or have exploded, which are counted."""
+        if self._seed_is_dead is None:
+            self._seed_is_dead = bool(has_died(self.pool.seed[None], alive))
+        exploded = has_exploded(states, self.explode_above)
         dead = torch.zeros_like(exploded)
-        if self.reseed_dead and not has_died(self.pool.seed[None], alive):
-            dead = has_died(states, alive).cpu() & ~exploded
-        num_dead, num_exploded = map(int, ranks.sums([int(dead.sum()), int(exploded.sum())]))
-        self.num_dead += num_dead
-        self.num_exploded += num_exploded
-        if num_dead or num_exploded:
-            self.pool.reseed(indices[dead | exploded])
+        if self.reseed_dead and not self._seed_is_dead:
+            dead = has_died(states, alive) & ~exploded
+        found = torch.stack([dead.sum(), exploded.sum()])
+        if not ranks.is_alone:
+            found = torch.tensor(ranks.sums(found.tolist())).long()
+        self._counts = self._counts.to(found.device) + found
+        return dead | exploded
 
     def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
         """Tell how many states began anew."""
-        dead, exploded = self.num_dead - self._told[0], self.num_exploded - self._told[1]
+        counts = (self.num_dead, self.num_exploded)
+        dead, exploded = counts[0] - self._told[0], counts[1] - self._told[1]
         if dead or exploded:
             _LOGGER.info(
                 "in epoch %d, %d dead and %d exploded states of the pool began anew", curr_epoch, dead, exploded
             )
-        self._told = (self.num_dead, self.num_exploded)
+        self._told = counts
 
     def state_dict(self) -> dict[str, Any]:
         """State of the pool, and how many states began anew."""
@@ -229,8 +246,8 @@ class PoolUpdate(AbstractCallback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up the state of a pool; one that was saved without counts begins to count."""
         self.pool.load_state_dict(state)
-        self.num_dead, self.num_exploded = state.get("num_dead", 0), state.get("num_exploded", 0)
-        self._told = (self.num_dead, self.num_exploded)
+        self._told = (state.get("num_dead", 0), state.get("num_exploded", 0))
+        self._counts = torch.tensor(self._told)
 
     def __repr__(self) -> str:
         return f"PoolUpdate({self.pool!r}, num_seeds={self.num_seeds}, num_damaged={self.num_damaged})"

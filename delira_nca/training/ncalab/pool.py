@@ -102,9 +102,8 @@ class Pool:
         """
         if self.pool is None or self._draw is None:
             raise ConfigError("update() of a pool of which nothing was drawn: call sample(seed) first")
-        self.pool.commit(self._draw.indices, batch, losses=losses)
         exploded = ~batch.detach().isfinite().flatten(1).all(1)
-        self.pool.reseed(self._draw.indices[exploded.cpu()])
+        self.pool.commit(self._draw.indices, batch, losses=losses, reseed=exploded)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the pool; empty before the first draw."""
