@@ -72,8 +72,8 @@ class RunConfig:
     repetition : number of the run among those that differ in nothing else; it changes the seed.
     num_epochs, num_iterations : one of them: how long it is trained.
     validation_interval : number of epochs from one validation to the next, 1 by default. With ``num_iterations``, the
-        number of iterations from one validation and checkpoint to the next, which then make up an epoch: 1000 by default,
-        or the largest smaller number that divides ``num_iterations``.
+        number of iterations from one validation and checkpoint to the next, which then make up an epoch: by default
+        1000, or the largest smaller number that divides ``num_iterations``.
     directory : folder that relative paths in the config are relative to; the working directory by default. It belongs
         to this machine and is not part of the description: neither its file nor its digest has it.
 
@@ -144,7 +144,7 @@ class RunConfig:
             if isinstance(value, int) and value < least:
                 told.append(f"{name} is at least {least}, not {value}")
         iterations, interval = self.num_iterations, self.validation_interval
-        are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0  # type: ignore[type-var]
+        are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0  # type: ignore[type-var, operator]
         if given == ["num_iterations"] and are_numbers and iterations % interval:  # type: ignore[operator]
             told.append(f"num_iterations={iterations} is no multiple of validation_interval={interval}")
         if isinstance(self.data, Mapping):
