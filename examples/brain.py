@@ -10,8 +10,8 @@ each case, ten stochastic roll-outs give the quality metric NQM, which sees no l
 and the correlation of both. One brain, and many cases of few images: a demonstration, not a benchmark.
 
 Run ``python examples/brain.py --root PATH`` with the package file that holds the brain, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed balls. ``--quick`` takes some ten seconds, the
-whole three minutes in 2D and five in 3D.
+(``delira-nca data list`` names it); ``--data synthetic`` takes computed balls, as does ``--quick`` without ``--root``.
+``--quick`` takes some ten seconds, the whole three minutes in 2D and five in 3D.
 """
 
 import argparse
@@ -116,10 +116,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few epochs and cases")
     parser.add_argument("--mode", choices=("2d", "3d", "both"), default="both")
-    parser.add_argument("--data", choices=("brain", "synthetic"), default="brain")
+    parser.add_argument(
+        "--data", choices=("brain", "synthetic"), help="brain (the default), or computed balls (the default of --quick)"
+    )
     parser.add_argument("--root", help="package file of the brain, or folder with it")
     parser.add_argument("--out", type=Path, default=Path("runs/brain"), help="folder of the runs")
     options = parser.parse_args()
+    if options.data is None:
+        options.data = "synthetic" if options.quick and options.root is None else "brain"
+        if options.data == "synthetic":
+            print("--quick takes computed balls; --data brain takes the brain")
     left, right = hemispheres(options.data, options.root)
     for mode in ("2d", "3d") if options.mode == "both" else (options.mode,):
         network = train(mode, *cases(*left, mode), options.quick, options.out)

@@ -4,8 +4,8 @@ A picture of 512 x 512 pixels is cut into patches; those of one place are all in
 are the image, which stays, hidden ones, and the mask that it writes.
 
 Run ``python examples/experiment.py --root PATH`` with the package file that holds the picture, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed discs. With ``--quick`` it takes less than a
-minute.
+(``delira-nca data list`` names it); ``--data synthetic`` takes computed discs, as does ``--quick`` without
+``--root``. With ``--quick`` it takes less than a minute.
 """
 
 import argparse
@@ -141,11 +141,19 @@ def draw(data: DictDataset, result: KFoldResult, path: Path, columns: int = 8) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smaller automaton and fewer epochs")
-    parser.add_argument("--data", default="nuclei", choices=("nuclei", "synthetic"))
+    parser.add_argument(
+        "--data",
+        choices=("nuclei", "synthetic"),
+        help="nuclei (the default), or computed discs (the default of --quick)",
+    )
     parser.add_argument("--root", help="package file of the nuclei, or folder with it")
     parser.add_argument("--out", default="runs", help="folder of the experiment")
     parser.add_argument("--only-train", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.data is None:
+        options.data = "synthetic" if options.quick and options.root is None else "nuclei"
+        if options.data == "synthetic":
+            print("--quick takes computed discs; --data nuclei takes the nuclei")
     try:
         data = patches(options.data, options.root)
     except DeliraNCAError as error:

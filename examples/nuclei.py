@@ -3,8 +3,8 @@
 Nothing in an automaton knows the size of its grid: what was trained on 64 x 64 cells runs on 512 x 256.
 
 Run ``python examples/nuclei.py --root PATH`` with the package file that holds the picture, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed discs. ``--quick`` takes some ten seconds, the
-whole three and a half minutes.
+(``delira-nca data list`` names it); ``--data synthetic`` takes computed discs, as does ``--quick`` without
+``--root``. ``--quick`` takes some ten seconds, the whole three and a half minutes.
 """
 
 import argparse
@@ -54,10 +54,18 @@ def crop(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smaller automaton, and fewer epochs")
-    parser.add_argument("--data", choices=("nuclei", "synthetic"), default="nuclei")
+    parser.add_argument(
+        "--data",
+        choices=("nuclei", "synthetic"),
+        help="nuclei (the default), or computed discs (the default of --quick)",
+    )
     parser.add_argument("--root", help="package file of the picture, or folder with it")
     parser.add_argument("--out", type=Path, default=Path("runs/nuclei-halves"), help="folder of the run")
     options = parser.parse_args()
+    if options.data is None:
+        options.data = "synthetic" if options.quick and options.root is None else "nuclei"
+        if options.data == "synthetic":
+            print("--quick takes computed discs; --data nuclei takes the nuclei")
     image, mask = picture(options.data, options.root)
     middle = image.shape[2] // 2
     left = DictDataset({"data": image[None, ..., :middle], "label": mask[None, ..., :middle]})

@@ -4,8 +4,8 @@ The same cell in three dimensions: ``dims=3`` is all that changes. The half that
 where it begins. It is predicted at once, and again in tiles that see no more than the steps can reach: both are equal.
 
 Run ``python examples/nuclei_3d.py --root PATH`` with the package file that holds the volume, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed blobs. ``--quick`` takes some ten seconds, the
-whole two and a half minutes.
+(``delira-nca data list`` names it); ``--data synthetic`` takes computed blobs, as does ``--quick`` without
+``--root``. ``--quick`` takes some ten seconds, the whole two and a half minutes.
 """
 
 import argparse
@@ -55,10 +55,18 @@ def crop(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smaller automaton, and fewer epochs")
-    parser.add_argument("--data", choices=("nuclei", "synthetic"), default="nuclei")
+    parser.add_argument(
+        "--data",
+        choices=("nuclei", "synthetic"),
+        help="nuclei (the default), or computed blobs (the default of --quick)",
+    )
     parser.add_argument("--root", help="package file of the volume, or folder with it")
     parser.add_argument("--out", type=Path, default=Path("runs/nuclei-3d"), help="folder of the run")
     options = parser.parse_args()
+    if options.data is None:
+        options.data = "synthetic" if options.quick and options.root is None else "nuclei"
+        if options.data == "synthetic":
+            print("--quick takes computed blobs; --data nuclei takes the nuclei")
     image, mask = volume(options.data, options.root)
     middle = image.shape[3] // 2
     left = DictDataset({"data": image[None, ..., :middle], "label": mask[None, ..., :middle]})

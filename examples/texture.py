@@ -2,7 +2,8 @@
 
 What is compared are the answers of fixed random filters, sorted along random lines; no trained network is needed.
 Run ``python examples/texture.py --root PATH`` with the package file of scikit-image, or its folder (``delira-nca data
-list`` names it); ``--data waves`` takes a computed pattern. ``--quick`` takes some seconds.
+list`` names it); ``--data waves`` takes a computed pattern, as does ``--quick`` without ``--root``.
+``--quick`` takes some seconds.
 """
 
 import argparse
@@ -35,10 +36,18 @@ def texture(data: str, root: str | None, size: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small grid, and few iterations")
-    parser.add_argument("--data", choices=("brick", "grass", "gravel", "waves"), default="brick")
+    parser.add_argument(
+        "--data",
+        choices=("brick", "grass", "gravel", "waves"),
+        help="brick (the default), another texture, or a computed pattern of waves (the default of --quick)",
+    )
     parser.add_argument("--root", help="package file of the picture, or folder with it")
     parser.add_argument("--out", type=Path, default=Path("runs/texture"), help="folder of the run")
     options = parser.parse_args()
+    if options.data is None:
+        options.data = "waves" if options.quick and options.root is None else "brick"
+        if options.data == "waves":
+            print("--quick takes a computed pattern of waves; --data brick takes the bricks")
     size, epochs, iterations, batch = (32, 2, 10, 2) if options.quick else (64, 30, 50, 4)
     target = torch.from_numpy(texture(options.data, options.root, size))
     transport, judge = SlicedTransport(seed=None), SlicedTransport(seed=0)

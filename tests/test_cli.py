@@ -25,7 +25,10 @@ from delira_nca.models import BasicNCAModel, presets
         (["data", "check", "nuclei2d"], "Did you mean 'nuclei_2d'?"),
         (["data", "check", "nuclei_2d", "--root", "nowhere.whl"], "there is no 'nowhere.whl'"),
         (["data", "check", "nuclei_2d", "--root", "."], "pip download --no-deps stardist==0.9.2"),
-        (["data", "check", "discs", "--root", "."], "'discs' is computed and needs no file"),
+        (["data", "check", "discs", "--root", "."], "'discs' is computed and needs no file; leave out --root"),
+        (["data", "check", "nuclei_2d", "--root", "."], "is given as --root PATH"),
+        (["grow", "--size", "12", "--out", "/proc/nope/x"], "/proc/nope"),
+        (["grow", "--size", "12", "--out", ""], "expected a path, got ''"),
     ],
 )
 def test_wrong_value_is_one_line_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -51,6 +54,8 @@ def test_wrong_value_is_one_line_and_status_2(arguments, message, capsys, tmp_pa
         (["data", "check"], "required: NAME"),
         (["data"], "required: ACTION"),
         (["info", "--jsn"], "unknown argument --jsn. Did you mean --json?"),
+        (["grow", "--lr", "1e-3"], "unknown argument --lr. Did you mean --learning-rate?"),
+        (["grow", "--batchsize=4"], "unknown argument --batchsize. Did you mean --batch-size?"),
     ],
 )
 def test_wrong_argument_is_named_and_status_2(arguments, message, capsys):
@@ -125,3 +130,31 @@ def test_export_writes_a_page_and_prints_its_path(capsys, tmp_path):
     assert main(["export", str(tmp_path / "fresh.pt"), "--html", "--grid", "20", "30", "--title", "A <seed>"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "live.html")
     assert "<title>A &lt;seed&gt;</title>" in (tmp_path / "live.html").read_text()
+
+
+def test_without_arguments_the_help_is_printed(capsys):
+    assert main([]) == 0
+    assert "COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "runs/x"), "Permission denied: 'runs/x'"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("the device is gone"), "the device is gone"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line_and_status_2(error, message, capsys, monkeypatch):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("delira_nca.environment.info", fail)
+    assert main(["info"]) == 2
+    assert capsys.readouterr().err == f"delira-nca: error: {message}\n"
+
+
+def test_a_reader_that_closes_the_output_is_no_error():
+    command = f"{sys.executable} -m delira_nca data list | head -c 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=100)
+    assert done.stderr == ""

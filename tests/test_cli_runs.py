@@ -101,6 +101,16 @@ def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
         (["train", "nowhere.yaml"], "nowhere.yaml"),
         (["train", "run.yaml", "--trainer.lrr", "3"], "Did you mean 'lr'?"),
         (["train", "run.yaml", "--trainer.lr", "fast"], "float is expected, not fast"),
+        (["train", "run.yaml", "--lr", "3"], "Did you mean 'trainer.lr'?"),
+        (["train", "run.yaml", "--batchsize", "3"], "Did you mean 'data.batch_size'?"),
+        (["train", "run.yaml", "--resum", "auto"], "unknown argument --resum. Did you mean --resume?"),
+        (["train", "run.yaml", "--name", "x" * 300], "at most 200 bytes"),
+        (["train", "run.yaml", "--root", "run.yaml"], "run.yaml' cannot be a folder"),
+        (["train", "run.yaml", "--root", "dangling"], "dangling' cannot be a folder"),
+        (["train", "."], "Is a directory"),
+        (["list"], "there is no folder 'runs'"),
+        (["list", "run.yaml"], "there is no folder 'run.yaml'"),
+        (["sweep", "run.yaml", "--num_epochs", "1"], "a sweep needs something to try"),
         (["train", "run.yaml", "--resume", "atuo"], "Did you mean 'auto'?"),
         (["train", "run.yaml", "more"], "not 'more'"),
         (["sweep", "run.yaml", "--trainer.lrr", "[1, 2]"], "Did you mean 'lr'?"),
@@ -113,6 +123,41 @@ def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_done(arguments, message, file, capsys, tmp_path):
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_predictions_to_an_unknown_kind_of_file_are_refused_before_the_work(file, capsys, tmp_path):
+    assert main(["train", file, "--quiet", "--num_epochs", "1"]) == 0
+    assert main(["predict", "runs/flower", "--part", "valid", "--out", "seg.png"]) == 2
+    assert ".npy or .npz file, not to 'seg.png'" in capsys.readouterr().err
+    assert main(["predict", "runs/flower", "--part", "valid", "--out", f"{file}/out.npy"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{file}' cannot be a folder" in error
+    assert not (tmp_path / "seg.png").exists()
+
+
+def test_a_single_value_is_set_in_all_runs_of_a_sweep(file, capsys):
+    assert main(["sweep", file, "--num_epochs", "1", "--trainer.lr", "[1e-3, 1e-2]"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["run", "state", "trainer.lr", "mse", "epoch"]
+    assert {Run.open(f"runs/flower-00{n}").config.num_epochs for n in range(2)} == {1}
+
+
+def test_ctrl_c_says_how_to_resume(file, capsys, monkeypatch):
+    def interrupt(run, **options):
+        raise KeyboardInterrupt("'delira-nca resume runs/flower' resumes the run")
+
+    monkeypatch.setattr(Run, "train", interrupt)
+    assert main(["train", file, "--quiet"]) == 130
+    message = "delira-nca: interrupted; 'delira-nca resume runs/flower' resumes the run\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_corrected_command_trains_under_the_same_name(file, capsys):
+    assert main(["train", file, "--quiet", "--task.score", "nothing"]) == 2
+    assert main(["train", file, "--quiet", "--data.val_split", "9"]) == 2
+    assert main(["train", file, "--quiet", "--num_epochs", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/flower"

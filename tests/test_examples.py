@@ -10,16 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-OPTIONS = {
-    "brain": ["--data", "synthetic"],
-    "experiment": ["--data", "synthetic"],
-    "nuclei": ["--data", "synthetic"],
-    "nuclei_3d": ["--data", "synthetic"],
-    "texture": ["--data", "waves"],
-}
-"""What examples need where the files that they are about may not be there."""
-
-
 SLOW = {"cluster"}
 """Examples that take most of a minute even so; the launchers have tests of their own."""
 
@@ -30,7 +20,7 @@ SLOW = {"cluster"}
 )
 def test_example_runs_quickly(example, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, example, "--quick", *OPTIONS.get(example.stem, [])]
+    command = [sys.executable, example, "--quick"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     printed = re.findall(r"^runs/\S+$", done.stdout, flags=re.MULTILINE)

@@ -10,7 +10,7 @@ from delira_nca.errors import DeliraNCAError
 
 __all__ = ["add_data"]
 
-_ROOT_ARGUMENT = re.compile(r"open\('\w+', root=PATH\)|root=(?='|\")")
+_ROOT_ARGUMENT = re.compile(r"open\('\w+', root=(PATH)\)|root=('[^']*')")
 
 
 def add_data(commands: Commands) -> None:
@@ -57,7 +57,8 @@ def _check_data(arguments: argparse.Namespace) -> None:
     try:
         opened = sources.check(arguments.name, arguments.root)
     except DeliraNCAError as error:  # it names the argument of a function, not the option of this command
-        raise DeliraNCAError(_ROOT_ARGUMENT.sub("--root", str(error))) from None
+        told = _ROOT_ARGUMENT.sub(lambda found: f"--root {found[1] or found[2]}", str(error))
+        raise DeliraNCAError(told) from None
     source = opened.source
     known = {file.path: file.sha256 for file in source.files}
     print(f"{source.name}: {source.summary}")

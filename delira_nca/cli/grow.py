@@ -41,7 +41,9 @@ def add_grow(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=int, help="states in one iteration")
     parser.add_argument("--pool-size", type=int, help="states in the pool")
     parser.add_argument("--learning-rate", type=float, help="highest learning rate of Adam")
-    parser.add_argument("--save-seconds", type=float, help="seconds between two checkpoints (default: 30)")
+    parser.add_argument(
+        "--save-seconds", type=float, help="seconds between two checkpoints (default: 30); the 2 newest are kept"
+    )
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)")
     parser.add_argument("--seed", type=int, help="seed of all random numbers")
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, ...")

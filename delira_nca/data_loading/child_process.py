@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from types import FunctionType
 from typing import Any
 
-__all__ = ["end_processes", "join_all", "settle_in"]
+from delira_nca.errors import ConfigError
+
+__all__ = ["end_processes", "join_all", "require_importable_main", "settle_in"]
 
 
 def settle_in(*, has_torch: bool) -> None:
@@ -34,6 +40,53 @@ def settle_in(*, has_torch: bool) -> None:
         os.environ[f"{library}_NUM_THREADS"] = "1"  # for what is loaded later
     with contextlib.suppress(ImportError):
         importlib.import_module("threadpoolctl").threadpool_limits(1)
+
+
+def require_importable_main(value: object, what: str) -> None:
+    """Refuse what is defined in a main program that a process which is not forked cannot import.
+
+    A notebook, an interactive session, ``python -c`` and a program on standard input have no file to import.
+
+    Parameters
+    ----------
+    value : object
+        Object to be sent, which can be pickled: functions and classes of the main program are found within it.
+    what : str
+        Name of the object in the message.
+
+    Raises
+    ------
+    ConfigError
+        With the function or class, and the cure.
+    """
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is not None or (file is not None and os.path.isfile(file)):
+        return
+    finder = _FinderOfMain(io.BytesIO())
+    finder.dump(value)
+    program = "a notebook, an interactive session or python -c" if file is None else "a program on standard input"
+    if finder.names:
+        raise ConfigError(
+            f"{what} cannot be sent to other processes: {finder.names[0]!r} is defined in {program}, which they cannot "
+            "import. Define it in a module (a .py file), and import that"
+        )
+    if file is not None:  # each process would try to run it
+        raise ConfigError(f"{program} cannot start other processes: save it as a .py file")
+
+
+class _FinderOfMain(ForkingPickler):
+    """Pickler that notes the names of functions and classes of the main program."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.names: list[str] = []
+
+    def persistent_id(self, found: object) -> None:
+        if isinstance(found, type | FunctionType) and found.__module__ == "__main__":
+            self.names.append(found.__qualname__)
+        elif isinstance(found, str) and found.startswith("__main__."):  # an import path in a config
+            self.names.append(found.removeprefix("__main__."))
 
 
 def join_all(processes: Iterable[BaseProcess | Any], seconds: float | None) -> None:

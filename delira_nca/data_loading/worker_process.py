@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from delira_nca.data_loading.child_process import end_processes, join_all
+from delira_nca.data_loading.child_process import end_processes, join_all, require_importable_main
 from delira_nca.data_loading.dataset import Batch
 from delira_nca.data_loading.engine import BatchBuilder, BatchTask, name_of
 from delira_nca.data_loading.failures import Failure, WorkerError, place_of
@@ -173,6 +173,7 @@ def require_picklable(value: object, what: str, method: str) -> None:
             "Define functions and classes at the top of a module, not as a lambda or in a function, "
             "or use start_method='fork' or n_process_augmentation=0"
         ) from error
+    require_importable_main(value, what)
 
 
 class _Nowhere(io.RawIOBase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,13 +155,19 @@ def summarise(folder: str | os.PathLike[str]) -> RunSummary:
     )
 
 
-def compare_runs(root: str | os.PathLike[str], names: Sequence[str] | None = None) -> Comparison:
+def compare_runs(
+    root: str | os.PathLike[str],
+    names: Sequence[str] | None = None,
+    *,
+    failed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Comparison:
     """Compare runs of a store by the score that decides in the first of them.
 
     Parameters
     ----------
     root : folder of all runs.
     names : of the runs; all that were made from a config by default.
+    failed : name to config of runs among them that failed before they trained, and left no folder.
 
     Raises
     ------
@@ -174,8 +180,9 @@ def compare_runs(root: str | os.PathLike[str], names: Sequence[str] | None = Non
     chosen = list(names) if names is not None else [n for n in store.names() if (store.root / n / CONFIG).is_file()]
     if not chosen:
         raise MissingFileError(f"there is no run of a config in {store.root}")
-    folders = [store.open(name).folder for name in chosen]
-    configs = [read_plain(folder / CONFIG) for folder in folders]
+    lost = failed or {}
+    folders = [store.root / name if name in lost else store.open(name).folder for name in chosen]
+    configs = [lost[name] if name in lost else read_plain(store.root / name / CONFIG) for name in chosen]
     scores = {(c["task"]["score"], c["task"]["mode"]) for c in configs}
     if len(scores) > 1:
         raise ConfigError(f"the runs are decided by different scores: {sorted(map(str, scores))}")

@@ -214,17 +214,17 @@ class Run:
     def num_epochs(self) -> int:
         """Epochs of the whole run; with ``num_iterations``, one reaches from validation to validation."""
         if self.config.num_iterations is not None:
-            return self.config.num_iterations // self.config.validation_interval
+            return self.config.num_iterations // int(self.config.validation_interval or 1)
         return int(self.config.num_epochs or 0)
 
     @property
     def _val_freq(self) -> int:
-        return 1 if self.config.num_iterations is not None else self.config.validation_interval
+        return 1 if self.config.num_iterations is not None else int(self.config.validation_interval or 1)
 
     def _samples_per_epoch(self, parts: RunParts) -> int | None:
         if self.config.num_iterations is None:
             return None
-        return self.config.validation_interval * parts.data.batch_size
+        return int(self.config.validation_interval or 1) * parts.data.batch_size
 
     def _load_start(self, parts: RunParts, resume: str) -> None:
         """Take up the weights that the config begins with, unless the run has begun before."""
@@ -246,7 +246,9 @@ class Run:
             callbacks += [
                 MetricLogger(JSONLSink(self.folder / "metrics.jsonl")),
                 StatsRecorder(self.stored, criteria=_criteria(task)),
-                Checkpoint(every_iterations=section.save_iterations, last=section.keep),
+                Checkpoint(
+                    every_iterations=section.save_iterations, every_seconds=section.save_seconds, last=section.keep
+                ),
             ]
         return section.trainer_cls(
             parts.model if network is None else network,

@@ -92,6 +92,10 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
         os.replace(temporary, path)
         if durable:
             sync(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk does not say which file it refused
+            error.filename = os.fspath(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

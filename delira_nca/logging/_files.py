@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy.typing as npt
 
-from delira_nca.io.files import replaced
+from delira_nca.io.files import make_folder, replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.logging._values import as_image, as_json, as_step
 
@@ -37,12 +37,19 @@ class AppendedFile:
         return self._handle is not None
 
     def write(self, data: bytes) -> None:
-        """Append the bytes and hand them to the operating system."""
-        if self._handle is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = self.path.open("ab")
-        self._handle.write(data)
-        self._handle.flush()
+        """Append the bytes and hand them to the operating system.
+
+        Raises
+        ------
+        UnwritableError
+            If the file cannot be written.
+        """
+        with writable(self.path):
+            if self._handle is None:
+                make_folder(self.path.parent)
+                self._handle = self.path.open("ab")
+            self._handle.write(data)
+            self._handle.flush()
 
     def close(self) -> None:
         """Close the file if it is open."""

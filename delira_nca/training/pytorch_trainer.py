@@ -35,6 +35,7 @@ from delira_nca.training.batches import check_batch
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.callbacks.time_limit import Duration
 from delira_nca.training.circumstances import backends_of, changes, circumstances, computation
 from delira_nca.training.devices import choose_device
 from delira_nca.training.distributed.ranks import ALONE, Ranks, find_ranks
@@ -67,7 +68,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     metrics : name to callable; measured, not minimised.
     lr_scheduler_cls, lr_scheduler_params : a torch scheduler, stepped once per epoch, or a callback class.
     gpu_ids : ``[]`` for the CPU, ``[n]`` for one GPU.
-    save_freq : write a checkpoint every so many epochs, and at the end; 0 never.
+    save_freq : number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none. The 2 newest
+        and that of the best epoch are kept; register a ``Checkpoint`` to keep others.
     optim_fn : called with network, class and parameters; gives the optimizers by name.
     fold : number of the fold.
     callbacks : registered in this order, before the scheduler's and the checkpoint's.
@@ -76,6 +78,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     metric_keys : name of a criterion or metric to the names of what it is called with, among the entries of the batch
         and the parts of the prediction; ``("pred", "label")`` by default.
     val_freq : validate every so many epochs.
+    save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
+        ones are saved within.
     device : instead of ``gpu_ids``; ``"auto"`` takes a GPU where there is one.
     seed : of everything random in the training: steps, fire masks, dropout.
 
@@ -126,6 +130,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         *,
         metric_keys: Mapping[str, tuple[str, ...]] | None = None,
         val_freq: int = 1,
+        save_seconds: Duration | None = None,
         device: str | torch.device | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -140,7 +145,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.metric_keys, self.loss_terms = dict(metric_keys or {}), dict[str, LossTerm]()
         derive_seed(seed)
         self.start_epoch, self.val_freq, self.seed = int(start_epoch), val_freq, int(seed)
-        self._device_argument = device
+        self._device_argument, self._save_seconds = device, save_seconds
         self._best_weights: dict[str, Tensor] | None = None
         self.current_batch: Mapping[str, Any] = {}
         self.current_prediction: Any = None
@@ -219,7 +224,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             callback = lr_scheduler_cls(**params) if is_callback else LRSchedulerCallback(lr_scheduler_cls, params)
             self.register_callback(callback)
         if self.save_path is not None and not any(isinstance(c, Checkpoint) for c in self.callbacks):
-            self.register_callback(Checkpoint())
+            self.register_callback(Checkpoint(every_seconds=self._save_seconds))
 
     # One epoch ----------------------------------------------------------------------------------------------------
 
@@ -597,6 +602,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             f"  criterions         {', '.join(self.criterions) or 'the loss of the network'}",
             f"  metrics            {', '.join(self.metrics) or '-'}",
         ]
+        checkpoints = [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]
+        lines += [f"  checkpoints        {callback.describe(self)}" for callback in checkpoints]
         return "\n".join(lines)
 
 

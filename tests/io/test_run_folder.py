@@ -14,6 +14,7 @@ import torch
 import delira_nca
 from delira_nca.errors import ConfigError
 from delira_nca.io import claim_folder, write_environment
+from delira_nca.io.run_folder import is_abandoned, kept_if_trained
 from delira_nca.machine import cpu_name
 
 CLAIM = """
@@ -90,3 +91,41 @@ def test_versions_are_known_without_importing_what_is_heavy(tmp_path):
     versions = json.loads((tmp_path / "environment.json").read_text())["versions"]
     assert versions["numpy"] == np.__version__
     assert versions["torch"].split("+")[0] == str(torch.__version__).split("+")[0]
+
+
+def fail_in(folder, *, has_trained, is_new):
+    with kept_if_trained(folder, lambda: has_trained, is_new=is_new):
+        (folder / "checkpoints").mkdir()
+        (folder / "config.json").write_text("")
+        raise KeyError
+
+
+def test_what_a_run_left_is_removed_if_it_fails_before_it_has_trained(tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    for is_new, name in ((False, "old"), (True, "new")):
+        folder = tmp_path / name
+        folder.mkdir()
+        if not is_new:
+            (folder / "mine.txt").write_text("")
+        with pytest.raises(KeyError):
+            fail_in(folder, has_trained=False, is_new=is_new)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine.txt", "mine.txt", "old"]
+
+
+def test_what_was_trained_is_kept_after_an_error(tmp_path):
+    with pytest.raises(KeyError):
+        fail_in(tmp_path, has_trained=True, is_new=True)
+    assert (tmp_path / "config.json").is_file()
+
+
+def test_a_run_is_abandoned_if_its_process_ended_without_a_checkpoint(tmp_path):
+    assert not is_abandoned(tmp_path)
+    path = write_environment(tmp_path)
+    assert not is_abandoned(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pid": child.pid}))
+    assert is_abandoned(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "checkpoint_epoch_1.pt").write_text("")
+    assert not is_abandoned(tmp_path)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from delira_nca.errors import RunLockedError
+from delira_nca.errors import RunLockedError, UnwritableError
 from delira_nca.io import RunLock, run_lock, sweep
 from delira_nca.io.process import birth
 
@@ -298,3 +298,18 @@ def test_a_lock_that_somebody_removed_and_another_took_is_not_released(tmp_path)
         lock.path.unlink()
         write_lock(lock.path, host="elsewhere")
     assert json.loads(lock.path.read_text())["host"] == "elsewhere"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnwritableError, match="file' cannot be a folder"), RunLock(tmp_path / "file"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(run_lock, "_write", refuse)
+    with pytest.raises(UnwritableError, match=r"run\.lock': Read-only file system"), RunLock(tmp_path):
+        pass

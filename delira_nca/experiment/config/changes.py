@@ -21,6 +21,7 @@ _MAY_CHANGE = (
     "trainer.device",
     "trainer.save_freq",
     "trainer.save_iterations",
+    "trainer.save_seconds",
     "trainer.keep",
 )
 """What a run may be gone on with otherwise: how long, where, and what is kept of it."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from delira_nca.checks import is_whole
 from delira_nca.data_loading.splits import require_group_key
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
 from delira_nca.experiment.config.mistakes import build_part, check_part
@@ -46,7 +47,7 @@ _HINTS: dict[str, Any] = {
     "repetition": int,
     "num_epochs": int | None,
     "num_iterations": int | None,
-    "validation_interval": int,
+    "validation_interval": int | None,
 }
 
 
@@ -70,8 +71,9 @@ class RunConfig:
     seed : of the weights and of everything random.
     repetition : number of the run among those that differ in nothing else; it changes the seed.
     num_epochs, num_iterations : one of them: how long it is trained.
-    validation_interval : validate every so many epochs; with ``num_iterations``, so many iterations, which then make
-        up an epoch.
+    validation_interval : number of epochs from one validation to the next, 1 by default. With ``num_iterations``, the
+        number of iterations from one validation and checkpoint to the next, which then make up an epoch: by default
+        1000, or the largest smaller number that divides ``num_iterations``.
     directory : folder that relative paths in the config are relative to; the working directory by default. It belongs
         to this machine and is not part of the description: neither its file nor its digest has it.
 
@@ -111,7 +113,7 @@ class RunConfig:
     repetition: int = 0
     num_epochs: int | None = None
     num_iterations: int | None = None
-    validation_interval: int = 1
+    validation_interval: int | None = None
     directory: str | os.PathLike[str] = field(default=".", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,8 @@ class RunConfig:
             checked, more = check_part(name, hint, _plain(getattr(self, name)))
             object.__setattr__(self, name, checked)
             mistakes += more
+        if self.validation_interval is None:
+            object.__setattr__(self, "validation_interval", _default_interval(self.num_iterations))
         mistakes += self._contradictions()
         if mistakes:
             raise ConfigError(_listed(mistakes))
@@ -139,10 +143,10 @@ class RunConfig:
             value = getattr(self, name)
             if isinstance(value, int) and value < least:
                 told.append(f"{name} is at least {least}, not {value}")
-        if given == ["num_iterations"] and self.num_iterations % max(1, self.validation_interval):  # type: ignore[operator]
-            told.append(
-                f"num_iterations={self.num_iterations} is no multiple of validation_interval={self.validation_interval}"
-            )
+        iterations, interval = self.num_iterations, self.validation_interval
+        are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0  # type: ignore[type-var, operator]
+        if given == ["num_iterations"] and are_numbers and iterations % interval:  # type: ignore[operator]
+            told.append(f"num_iterations={iterations} is no multiple of validation_interval={interval}")
         if isinstance(self.data, Mapping):
             try:
                 require_group_key(self.data.get("split_type", "random"), self.data.get("group_key"))
@@ -233,7 +237,10 @@ class RunConfig:
 
     def replace(self, changes: Values) -> RunConfig:
         """Config with some values by dotted name set otherwise, as in ``{"trainer.lr": 1e-3}``."""
-        return type(self).from_dict(override(self.to_dict(), changes), self.directory)
+        values, was_default = self.to_dict(), _default_interval(self.num_iterations)
+        if not {"num_epochs", "num_iterations"}.isdisjoint(changes) and self.validation_interval == was_default:
+            del values["validation_interval"]
+        return type(self).from_dict(override(values, changes), self.directory)
 
     @property
     def digest(self) -> str:
@@ -320,6 +327,20 @@ class RunConfig:
     def datasplit_config(self) -> Values:
         """``data``, as dacapo calls it."""
         return self.data
+
+
+def _default_interval(num_iterations: int | None) -> int:
+    """Epochs, or iterations where their number is given, from one validation to the next.
+
+    Examples
+    --------
+    >>> [_default_interval(number) for number in (None, 300, 5000, 2500)]
+    [1, 300, 1000, 625]
+    """
+    if not isinstance(num_iterations, int) or num_iterations < 1:
+        return 1
+    largest = next(number for number in range(min(1000, num_iterations), 0, -1) if num_iterations % number == 0)
+    return largest if largest >= min(100, num_iterations) else 1000  # which is then refused: it divides nothing
 
 
 def _meant(key: object) -> str:

@@ -88,9 +88,11 @@ class TrainerSection:
     trainer_cls : the training routine.
     optimizer_cls, lr, optimizer_params : its optimizer, learning rate, and further arguments.
     lr_scheduler_cls, lr_scheduler_params : a scheduler of torch, stepped once an epoch, or a callback class.
-    save_freq : write a checkpoint every so many epochs, and at the end; 0 never.
-    save_iterations : write one every so many iterations as well; 0 only where the run is stopped.
-    keep : so many of the newest checkpoints; 0 all.
+    save_freq : number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none.
+    save_iterations : number of iterations between two further checkpoints; 0 for none.
+    save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
+        ones are saved within. None: ``save_freq`` alone decides.
+    keep : number of the newest checkpoints that are kept, besides that of the best epoch; 0 keeps all.
     mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
     device : ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
     options : further arguments of ``trainer_cls``.
@@ -104,6 +106,7 @@ class TrainerSection:
     lr_scheduler_params: dict[str, Any] = field(default_factory=dict)
     save_freq: int = 1
     save_iterations: int = 0
+    save_seconds: float | str | None = None
     keep: int = 2
     mixed_precision: bool = False
     mixed_precision_kwargs: dict[str, Any] | None = None

@@ -28,7 +28,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 FORMAT_VERSION = 1
 _BASES = {"model_cls": nn.Module, "trainer_cls": AbstractNetworkTrainer, "predictor_cls": Predictor}
-_FREE = ("name", "save_path", "checkpoint_freq", "num_epochs", "delira_nca", "format_version")
+_FREE = ("name", "save_path", "checkpoint_freq", "checkpoint_seconds", "num_epochs", "delira_nca", "format_version")
 """What may differ where a run goes on."""
 
 

@@ -33,6 +33,7 @@ from delira_nca.io.paths import absolute
 from delira_nca.io.resume import plan_resume
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
+from delira_nca.training.callbacks.time_limit import Duration, to_seconds
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
@@ -62,9 +63,12 @@ class Experiment:
     val_score_key : score that decides which epoch is best; None: the last one is.
     val_score_mode : ``"lowest"`` or ``"highest"``: which way the score is better.
     optim_builder : called with network, class and parameters; gives the optimizers.
-    checkpoint_freq : save every so many epochs.
+    checkpoint_freq : number of epochs between two checkpoints. The 2 newest and that of the best epoch are kept; give
+        ``callbacks=[functools.partial(Checkpoint, last=0)]`` to keep all.
     trainer_cls : trainer, or one derived from it.
     predictor_cls : :class:`Predictor`, or one derived from it, for tests.
+    checkpoint_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved,
+        longer ones are saved within.
     **trainer_kwargs : arguments of the trainer that are not in the config. Each run gets copies; callbacks may also be
         classes, or partials of them, which each run makes anew.
 
@@ -106,6 +110,7 @@ class Experiment:
         checkpoint_freq: int = 1,
         trainer_cls: type[AbstractNetworkTrainer] = PyTorchNetworkTrainer,
         predictor_cls: type[Predictor] | None = None,
+        checkpoint_seconds: Duration | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         self.config = Parameters.of(config)
@@ -130,6 +135,7 @@ class Experiment:
         self.save_path = absolute("runs" if save_path is None else save_path)
         self.val_score_key, self.val_score_mode = val_score_key, val_score_mode
         self.optim_builder, self.checkpoint_freq = optim_builder, checkpoint_freq
+        self.checkpoint_seconds = None if checkpoint_seconds is None else to_seconds(checkpoint_seconds)
         self.trainer_kwargs = dict(trainer_kwargs)
         self.last_run: TrainedRun | None = None
 
@@ -168,6 +174,8 @@ class Experiment:
         arguments = trainer_arguments(training, experiment.trainer_kwargs)
         arguments |= {"save_path": save_path, "fold": fold}
         arguments |= {"optim_fn": self.optim_builder, "save_freq": self.checkpoint_freq}
+        if self.checkpoint_seconds is not None:
+            arguments["save_seconds"] = self.checkpoint_seconds
         return self.trainer_cls(network=experiment.make_network(), **arguments)
 
     def make_network(self) -> Any:

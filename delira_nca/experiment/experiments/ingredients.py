@@ -20,6 +20,7 @@ RESERVED = {
     "save_path": "each run gets a folder of its own; save_path of the experiment says where",
     "optim_fn": "it is called optim_builder here",
     "save_freq": "it is called checkpoint_freq here",
+    "save_seconds": "it is called checkpoint_seconds here",
     "fold": "kfold numbers the folds",
     "start_epoch": "a run goes on with resume",
 }

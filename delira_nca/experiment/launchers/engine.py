@@ -6,7 +6,7 @@ import abc
 import logging
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -56,6 +56,9 @@ class EngineLauncher(abc.ABC):
         """What pickles functions and arguments."""
         return pickle.dumps
 
+    def _check(self, function: Callable[..., Any], tasks: Sequence[Mapping[str, Any]]) -> None:  # noqa: B027, a hook
+        """Refuse, before anything starts, what the processes of the engine cannot import."""
+
     def run(
         self,
         function: Callable[..., Any],
@@ -72,6 +75,7 @@ class EngineLauncher(abc.ABC):
         retry_on = _classes(retry_exceptions)
         tasks = list(tasks)
         jobs = dict(enumerate(pack(function, tasks, self.threads, self._dumps())))
+        self._check(function, tasks)
         if not jobs:
             return []
         outcomes: dict[int, Outcome] = {}

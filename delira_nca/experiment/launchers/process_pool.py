@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
+from delira_nca.data_loading.child_process import require_importable_main
 from delira_nca.experiment.launchers.attempt import Job
 from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
 from delira_nca.experiment.launchers.pool_worker import Worker, end
@@ -22,7 +24,8 @@ class ProcessPoolLauncher(EngineLauncher):
 
     A process that dies takes only its own task with it. Ctrl+C and SIGTERM end them all: a training gets the time to
     save what it has. Workers whose parent was killed end by themselves, in the same way. Where the script itself starts
-    the launcher, what it does must stand under ``if __name__ == "__main__":``.
+    the launcher, what it does must stand under ``if __name__ == "__main__":``. Functions and classes of a notebook, of
+    ``python -c`` or of a program on standard input are refused, since other processes cannot import them.
 
     Parameters
     ----------
@@ -41,6 +44,9 @@ class ProcessPoolLauncher(EngineLauncher):
         default = max(1, usable_cores() // self.threads)
         self.num_workers = default if num_workers is None else require_count("num_workers", num_workers)
         self.patience = require_count("patience", patience, least=0)
+
+    def _check(self, function: Callable[..., Any], tasks: Sequence[Mapping[str, Any]]) -> None:
+        require_importable_main((function, tasks), "the task")
 
     @contextlib.contextmanager
     def _open(self, num_tasks: int) -> Iterator[_Pool]:

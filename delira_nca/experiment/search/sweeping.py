@@ -13,6 +13,7 @@ from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.launchers import Launcher, SerialLauncher
 from delira_nca.experiment.run import Run, run_from_config
 from delira_nca.experiment.search.space import Range, Space, grid, random_search, read_space
+from delira_nca.experiment.store import RunStore
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.scores import find_score_key, higher_is_better
@@ -79,7 +80,9 @@ def sweep(
     for outcome in (launcher or SerialLauncher()).run(run_from_config, tasks):
         if outcome.error is not None:
             _LOGGER.error("run %s failed: %s", outcome.task["config"]["name"], outcome.error)
-    return compare_runs(root, [each.name for each in configs])
+    store = RunStore(root)
+    failed = {each.name: each.to_dict() for each in configs if each.name not in store}
+    return compare_runs(root, [each.name for each in configs], failed=failed)
 
 
 def _name(config: RunConfig, number: int) -> str:

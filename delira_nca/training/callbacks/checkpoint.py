@@ -13,7 +13,7 @@ from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
-from delira_nca.training.callbacks.time_limit import Duration, to_seconds
+from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
 from delira_nca.training.distributed.ranks import ranks_of
 from delira_nca.training.scores import find_score_key, higher_is_better
 
@@ -27,8 +27,10 @@ class Checkpoint(AbstractCallback):
 
     Writes ``checkpoint_epoch_<n>.pt`` after an epoch, ``checkpoint_best.pt`` after the best epoch, and
     ``checkpoint_epoch_<n>_iter_<k>.pt`` within an epoch: every ``every_iterations`` iterations, when
-    ``every_seconds`` have passed, or where the training stops. The last epoch is always saved. Older files are removed
-    once a newer one is safely on disk, and only if ``manifest.json`` in the folder lists them as files of this run.
+    ``every_seconds`` have passed, or where the training stops. The last epoch is always saved.
+
+    **By default the 2 newest files and that of the best epoch are kept.** Older files are removed once a newer one is
+    safely on disk, and only if ``manifest.json`` in the folder lists them as files of this run. ``last=0`` keeps all.
 
     Parameters
     ----------
@@ -96,6 +98,21 @@ class Checkpoint(AbstractCallback):
         self.scores: dict[int, float] = {}
         self._epoch = 0
         self._last_written = 0.0
+
+    def describe(self, trainer: Any) -> str:
+        """When files are written, how many of them are kept, and where."""
+        every = self._every(trainer)
+        if not every:
+            return "none"
+        times = [f"every {every} epochs" if every > 1 else "every epoch"]
+        if self.every_seconds is not None:
+            times = [f"every {in_words(self.every_seconds)}"]
+        if self.every_iterations:
+            times.append(f"every {self.every_iterations} iterations")
+        kept = [f"the {self.last} newest" if self.last else "all"]
+        kept += ["the best"] if self.best else []
+        kept += [f"{self.top_k} by {self.monitor_key}"] if self.top_k else []
+        return f"{' and '.join(times)}; kept: {', '.join(kept)}; in {self._folder(trainer)}"
 
     def _folder(self, trainer: Any) -> Path:
         return Path(trainer.save_path if self.folder is None else self.folder)

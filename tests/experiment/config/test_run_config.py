@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -254,3 +255,50 @@ def test_a_model_of_a_task_takes_the_arguments_of_every_automaton(values):
     values["model"] = {"class_path": "delira_nca.models.SegmentationNCAModel", "init_args": given}
     with pytest.raises(ConfigError, match="takes no argument 'num_output_channels'"):
         RunConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(("num_iterations", "interval"), [(5000, 1000), (300, 300), (2500, 625), (1009, None)])
+def test_iterations_are_validated_about_every_thousand(values, num_iterations, interval):
+    values |= {"num_epochs": None, "num_iterations": num_iterations}
+    if interval is None:
+        with pytest.raises(ConfigError, match="num_iterations=1009 is no multiple of validation_interval=1000"):
+            RunConfig.from_dict(values)
+        return
+    config = RunConfig.from_dict(values)
+    assert config.validation_interval == interval
+    assert config.replace({"num_iterations": 4000}).validation_interval == 1000
+    assert config.replace({"num_epochs": 3, "num_iterations": None}).validation_interval == 1
+
+
+def test_numbers_of_numpy_and_paths_are_plain_values(values, tmp_path):
+    values |= {"num_epochs": np.int64(3), "trainer": {"lr": np.float32(0.5), "save_seconds": "10m"}}
+    config = RunConfig.from_dict(values)
+    assert (config.num_epochs, config.trainer["lr"], config.trainer["device"]) == (3, 0.5, "auto")
+    config.to_file(tmp_path / "run.yaml")
+    assert RunConfig.from_file(tmp_path / "run.yaml") == config
+
+
+def test_a_file_with_a_byte_order_mark_is_read(values, tmp_path):
+    config = RunConfig.from_dict(values)
+    for ending, text in (("yaml", config.to_yaml()), ("json", json.dumps(config.to_dict()))):
+        (tmp_path / f"run.{ending}").write_text(text, encoding="utf-8-sig")
+        assert RunConfig.from_file(tmp_path / f"run.{ending}") == config
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lr", "trainer.lr"),
+        ("learning_rate", "trainer.lr"),
+        ("batchsize", "data.batch_size"),
+        ("epochs", "num_epochs"),
+        ("max_epochs", "num_epochs"),
+        ("optimizer", "trainer.optimizer_cls"),
+        ("trainer.learning_rate", "lr"),
+        ("data.batchsize", "batch_size"),
+        ("data.workers", "num_workers"),
+    ],
+)
+def test_the_name_of_a_setting_in_another_package_is_understood(values, name, meant):
+    with pytest.raises(ConfigError, match=f"Did you mean '{meant}'"):
+        RunConfig.from_dict(values).replace({name: 3})

@@ -12,6 +12,7 @@ from delira_nca.errors import (
     CallbackError,
     CheckpointError,
     ConfigError,
+    DeliraNCAError,
     MissingFileError,
     RunLockedError,
     UnknownKeywordError,
@@ -437,3 +438,25 @@ def test_it_tells_what_it_is(make):
 def _environment(experiment):
     experiment.run(DATA)
     return (experiment.last_run.folder / "environment.json").read_text()
+
+
+def test_a_run_that_fails_before_its_first_iteration_leaves_no_folder(make, tmp_path):
+    with pytest.raises(DeliraNCAError, match="the machine is gone"):
+        make(callbacks=[EndAfter(0)]).run(DATA)
+    assert not list((tmp_path / "t").iterdir())
+    experiment = make()
+    experiment.run(DATA)
+    assert experiment.last_run.folder.name == "run"
+
+
+def test_checkpoints_are_written_by_time(make):
+    trainer = make(checkpoint_seconds="10m").setup(save_path="checkpoints")
+    assert "every 10m; kept: the 2 newest, the best" in trainer.describe()
+
+
+def test_a_run_stays_where_its_experiment_was_made(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment(config(num_epochs=np.int64(1)), Linear, "t", "runs")
+    monkeypatch.chdir("/")
+    experiment.run(DATA)
+    assert experiment.last_run.folder == tmp_path / "runs" / "t" / "run"

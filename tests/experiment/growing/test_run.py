@@ -10,6 +10,7 @@ from PIL import Image
 
 from delira_nca.errors import ConfigError, MissingFileError, UnknownKeywordError, UnknownNameError
 from delira_nca.experiment import QUALITIES, REGIMES, GrowConfig, grow
+from delira_nca.experiment.growing.config import read_config, write_config
 from delira_nca.experiment.growing.estimate import expected_seconds
 from delira_nca.io import load_checkpoint
 from delira_nca.logging import read_jsonl
@@ -82,7 +83,8 @@ def test_damage_keeps_the_share_of_the_article_in_any_batch(batch_size, expected
 def test_default_folder_is_the_first_free_one(ring, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = GrowConfig(target=str(ring), **{**QUICK, "epochs": 1})
-    assert [grow(config, progress=False).folder.as_posix() for _ in range(2)] == ["runs/ring", "runs/ring-2"]
+    folders = [grow(config, progress=False).folder for _ in range(2)]
+    assert folders == [tmp_path / "runs" / "ring", tmp_path / "runs" / "ring-2"]
 
 
 def test_folder_with_a_run_is_left_alone(ring, tmp_path):
@@ -168,3 +170,25 @@ def test_small_heart_grows_and_stays(tmp_path):
     result = grow(config, progress=False)
     assert result.log10_errors[36] < -1.8
     assert result.log10_errors[180] < -1.6
+
+
+def test_a_run_that_fails_before_it_trains_leaves_its_folder_free(ring, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    config = GrowConfig(target=str(ring), out=str(tmp_path), **{**QUICK, "epochs": 1})
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no network")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("delira_nca.experiment.growing.run.make_network", fail)
+        with pytest.raises(RuntimeError):
+            grow(config, progress=False)
+    assert [path.name for path in tmp_path.iterdir() if path != ring] == ["notes.txt"]
+    assert grow(config, progress=False).folder == tmp_path
+
+
+def test_numbers_of_numpy_are_settings(ring, tmp_path):
+    numbers = {"size": np.int64(12), "fire_rate": np.float32(0.5), "steps": (np.int64(4), 8)}
+    config = GrowConfig(target=str(ring), **numbers).checked()
+    write_config(config, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json") == config

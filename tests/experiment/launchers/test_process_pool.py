@@ -61,3 +61,29 @@ def test_a_script_without_its_guard_is_told_so(tmp_path):
     assert done.returncode == 1
     assert 'must stand under `if __name__ == "__main__":`' in done.stderr
     assert LaunchError.__name__ in done.stderr
+
+
+INTERACTIVE = """
+from delira_nca.experiment.launchers import ProcessPoolLauncher
+class Size:
+    pass
+def job(a):
+    return a
+for function, task in ((job, {"a": 1}), (print, {"sep": Size()})):
+    try:
+        ProcessPoolLauncher(1).run(function, [task])
+    except ValueError as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(("arguments", "program"), [(["-c", INTERACTIVE], "python -c"), (["-"], "standard input")])
+def test_functions_and_classes_of_a_program_without_a_file_are_refused_before_anything_starts(arguments, program):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, input=INTERACTIVE, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.stderr == ""
+    first, second = done.stdout.splitlines()
+    assert first.startswith("ConfigError the task cannot be sent to other processes: 'job' is defined in")
+    assert "'Size' is defined in" in second
+    assert program in first

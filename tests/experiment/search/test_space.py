@@ -53,3 +53,10 @@ def test_a_space_of_nothing_is_refused(values):
 def test_a_search_of_nothing_is_refused(num_trials):
     with pytest.raises(ConfigError, match="num_trials"):
         random_search({"a": [1]}, num_trials)
+
+
+def test_values_may_be_arrays_and_ranges():
+    space = read_space({"lr": np.linspace(0.0, 1.0, 3), "seed": range(2), "size": [np.int64(4)]})
+    assert space == {"lr": [0.0, 0.5, 1.0], "seed": [0, 1], "size": [4]}
+    assert {type(value) for values in space.values() for value in values} == {float, int}
+    assert len(random_search(space, np.int64(2))) == 2

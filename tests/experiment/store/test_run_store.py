@@ -3,14 +3,29 @@
 import json
 import math
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
-from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, RunLockedError, UnknownNameError
-from delira_nca.experiment.stats import Criterion, EvaluationScores, ValidationIterationScores, ValidationScores
+from delira_nca.errors import (
+    CheckpointError,
+    ConfigError,
+    MissingFileError,
+    RunLockedError,
+    UnknownNameError,
+    UnwritableError,
+)
+from delira_nca.experiment.stats import (
+    Criterion,
+    EvaluationScores,
+    TrainingIterationStats,
+    ValidationIterationScores,
+    ValidationScores,
+)
 from delira_nca.experiment.store import RunStore, StoredRun
 from delira_nca.io import RunLock, save_checkpoint
 
@@ -263,3 +278,33 @@ def test_a_store_of_runs_needs_neither_torch_nor_labelled_arrays():
     code = f"import sys, delira_nca.experiment.store.run_store; print(sorted({names} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no modes of files")
+@pytest.mark.parametrize("mask", [0o002, 0o027])
+def test_files_have_the_mode_that_the_umask_says(tmp_path, mask):
+    former = os.umask(mask)
+    try:
+        run = RunStore(tmp_path / "runs").create("a", {"x": np.int64(1)})
+        with run.database, RunLock(run.folder):
+            run.add_training([TrainingIterationStats(0, 0.5)])
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in run.folder.iterdir()}
+    finally:
+        os.umask(former)
+    assert {"config.json", "run.lock", "stats.sqlite", "stats.sqlite-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o666 & ~mask}
+    assert run.config == {"x": 1}
+
+
+@pytest.mark.parametrize("root", ["file", "file/more", "link"])
+def test_a_root_that_cannot_be_a_folder_is_named(tmp_path, root):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UnwritableError, match=f"{root.split('/')[0]}.* cannot be a folder"):
+        RunStore(tmp_path / root).create("a")
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="at most 200 bytes, not of 300"):
+        RunStore(tmp_path).create("x" * 300)
+    assert "x" * 300 not in RunStore(tmp_path)

@@ -1,5 +1,8 @@
 """Which files a run leaves."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
@@ -237,3 +240,25 @@ def test_no_folder_and_an_unknown_score_are_refused_before_the_first_batch(run):
         run(1, Checkpoint(), folder=None)
     with pytest.raises(ScoreKeyError, match="Did you mean 'mse'"):
         run(1, Checkpoint(top_k=1, monitor_key="msee"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "every epoch; kept: the 2 newest, the best"),
+        ({"every": 3, "last": 0, "best": False}, "every 3 epochs; kept: all"),
+        ({"every_seconds": "10m", "every_iterations": 5}, "every 10m and every 5 iterations; kept: the 2 newest"),
+        ({"top_k": 3, "monitor_key": "score"}, "kept: the 2 newest, the best, 3 by score"),
+        ({"every": 0}, "none"),
+    ],
+)
+def test_it_says_how_many_files_are_kept(options, words, tmp_path):
+    trainer = SimpleNamespace(save_path=tmp_path, save_freq=1)
+    assert words in Checkpoint(**options).describe(trainer)
+
+
+def test_numbers_of_files_may_be_of_numpy_and_have_to_be_whole():
+    assert Checkpoint(last=np.int64(3), every_seconds=np.float32(2)).every_seconds == 2.0
+    for wrong in ({"last": 1.5}, {"top_k": -1}, {"every": True}):
+        with pytest.raises(ConfigError, match="whole numbers of at least 0"):
+            Checkpoint(**wrong)
