@@ -16,6 +16,7 @@ from delira_nca.data_loading import DataManager, DictDataset, NNUNetDataset, Ran
 from delira_nca.data_loading.dataset import AbstractDataset, as_dataset
 from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.experiment.parameters.named import encode
+from delira_nca.io.paths import absolute
 
 __all__ = ["as_manager", "dataset_of", "describe_data", "held_out_settings", "open_data"]
 
@@ -38,7 +39,7 @@ def open_data(data: Any) -> DataManager | AbstractDataset | Any:
         If there is nothing at the path, or it is none of these.
     """
     if isinstance(data, (str, os.PathLike)):
-        return _open_path(Path(data))
+        return _open_path(absolute(data))
     if callable(data) and not isinstance(data, AbstractDataset) and not hasattr(data, "get_batchgen"):
         made = data()
         if callable(made) and not isinstance(made, AbstractDataset):
@@ -66,7 +67,7 @@ def describe_data(data: Any) -> Any:
     them, with its arguments in a functools.partial
     """
     if isinstance(data, (str, os.PathLike)):
-        return os.path.abspath(data)
+        return os.fspath(absolute(data))
     if isinstance(data, (type, functools.partial)) or inspect.isfunction(data):
         return encode(data, "data")
     raise ConfigError(
@@ -138,6 +139,10 @@ def _open_path(path: Path) -> AbstractDataset:
     if path.is_dir() and (path / "dataset.json").is_file():
         return NNUNetDataset(path)
     if path.suffix == ".npz" and path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return DictDataset({name: arrays[name] for name in arrays.files})
+        try:
+            with np.load(path, allow_pickle=False) as loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+        except Exception as error:  # a broken archive has many names
+            raise MissingFileError(f"{path} cannot be read as .npz: {error}") from error
+        return DictDataset(arrays)
     raise MissingFileError(f"there are no data at {path}: neither an .npz file nor a folder with a dataset.json")

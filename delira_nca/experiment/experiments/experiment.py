@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import numbers
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -209,9 +210,9 @@ class Experiment:
         found = self.config.training.get("num_epochs") if num_epochs is None else num_epochs
         if found is None:
             raise ConfigError("how many epochs? Give num_epochs, or training.num_epochs in the config")
-        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        if isinstance(found, bool) or not isinstance(found, numbers.Integral) or found < 1:
             raise ConfigError(f"num_epochs is a whole number of at least 1, not {found!r}")
-        return found
+        return int(found)
 
     # Runs ---------------------------------------------------------------------------------------------------------
 
