@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -246,9 +247,9 @@ def _as_row(value: Any) -> int:
     """Row by number; JSON turns the numbers that are keys into strings."""
     if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
         return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ConfigError(f"head_map maps numbers of rows, not {value!r}: for labels, give labels and source_labels")
-    return value
+    return int(value)
 
 
 def _head_names(head: Sequence[str], own: Mapping[str, Tensor]) -> tuple[str, ...]:

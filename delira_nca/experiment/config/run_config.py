@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from delira_nca.data_loading.splits import require_group_key
@@ -284,13 +285,15 @@ def _listed(mistakes: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Plain values: classes and functions stand as their import path, dataclasses and tuples as what they hold."""
+    """Plain values: classes and functions as import paths; dataclasses, tuples, numbers of numpy as what they hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import numbers
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -111,9 +112,9 @@ def require_count(name: str, value: object, *, least: int = 1) -> int:
     Traceback (most recent call last):
     delira_nca.errors.ConfigError: threads is a whole number of at least 1, not 0
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ConfigError(f"{name} is a whole number of at least {least}, not {value!r}")
-    return value
+    return int(value)
 
 
 def _classes(given: object) -> tuple[type[Exception], ...]:

@@ -119,7 +119,7 @@ def random_search(space: Space, num_trials: int, seed: int = 0) -> list[dict[str
     >>> long[:2] == short, all(0 <= trial["lr"] <= 1 for trial in long)
     (True, True)
     """
-    if isinstance(num_trials, bool) or not isinstance(num_trials, int) or num_trials < 1:
+    if isinstance(num_trials, bool) or not isinstance(num_trials, (int, np.integer)) or num_trials < 1:
         raise ConfigError(f"num_trials is a whole number of at least 1, not {num_trials!r}")
     trials = []
     for number in range(num_trials):

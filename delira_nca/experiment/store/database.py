@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -155,10 +156,10 @@ class StatsDatabase:
         tuple of (training records, validations)
             How many were deleted.
         """
-        limits = iteration, iteration if validation is None else validation
-        for limit in limits:
-            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        for limit in (iteration, 0 if validation is None else validation):
+            if isinstance(limit, bool) or not isinstance(limit, numbers.Integral) or limit < 0:
                 raise ConfigError(f"iterations are whole numbers of at least 0, not {limit!r}")
+        limits = int(iteration), int(iteration if validation is None else validation)
         with self._file.writing() as connection:
             return (
                 training_table.cut_training(connection, limits[0]),

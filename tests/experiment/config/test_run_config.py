@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -254,3 +255,11 @@ def test_a_model_of_a_task_takes_the_arguments_of_every_automaton(values):
     values["model"] = {"class_path": "delira_nca.models.SegmentationNCAModel", "init_args": given}
     with pytest.raises(ConfigError, match="takes no argument 'num_output_channels'"):
         RunConfig.from_dict(values)
+
+
+def test_numbers_of_numpy_are_plain_numbers(values):
+    changes = {"num_epochs": np.int64(2), "seed": np.int32(3), "trainer": {"lr": np.float64(1e-2)}}
+    config = RunConfig.from_dict({**values, **changes})
+    assert type(config.num_epochs) is type(config.seed) is int
+    assert config.digest == RunConfig.from_dict({**values, "num_epochs": 2, "seed": 3, "trainer": {"lr": 1e-2}}).digest
+    assert config.replace({"num_epochs": np.int64(4)}).num_epochs == 4

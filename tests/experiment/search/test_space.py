@@ -53,3 +53,7 @@ def test_a_space_of_nothing_is_refused(values):
 def test_a_search_of_nothing_is_refused(num_trials):
     with pytest.raises(ConfigError, match="num_trials"):
         random_search({"a": [1]}, num_trials)
+
+
+def test_number_of_trials_may_be_an_integer_of_numpy():
+    assert len(random_search({"a": [1, 2]}, np.int64(3), np.int64(1))) == 3
