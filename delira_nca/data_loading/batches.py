@@ -18,6 +18,7 @@ __all__ = [
     "located",
     "name_number",
     "normal_index",
+    "require_integer",
     "require_keys",
     "require_name",
     "stack",
@@ -64,6 +65,18 @@ def normal_index(index: int, length: int) -> int:
     if not -length <= index < length:
         raise IndexError(f"there is no sample {index}: the {length} samples are numbered 0 to {length - 1}")
     return int(index) % length
+
+
+def require_integer(what: str, value: object, least: int) -> None:
+    """Refuse what is not an integer of at least ``least``.
+
+    Raises
+    ------
+    ConfigError
+        With the name and the value.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{what} must be an integer of at least {least}, not {value!r}")
 
 
 def require_name(key: object) -> str:

@@ -70,17 +70,24 @@ class ConcatDataset(AbstractDataset):
         present = np.unique(owners).tolist()
         batches = [self._take(part, numbers[owners == part]) for part in present]
         order = np.argsort(owners, kind="stable")
-        return {key: _interleave(arrays, order) for key, arrays in _aligned(batches, present).items()}
+        firsts = {part: self._inner_name(numbers[owners == part][0]) for part in present}
+        return {key: _interleave(arrays, order) for key, arrays in _aligned(batches, firsts).items()}
 
     def column(self, key: str) -> npt.NDArray[Any]:
         """One entry of all samples, dataset after dataset; see `AbstractDataset.column`."""
         columns = [{key: dataset.column(key)} for dataset in self.datasets]
-        return np.concatenate(_aligned(columns, range(len(columns)))[key])
+        firsts = {part: self._inner_name(start) for part, start in enumerate(self.starts[:-1])}
+        return np.concatenate(_aligned(columns, firsts)[key])
 
     def name_of(self, index: int) -> str:
         """Name of the sample in its own dataset, and which that is."""
         part, number = self._place(index)
         return f"{self.datasets[part].name_of(number)} of dataset {part}"
+
+    def _inner_name(self, index: np.int64) -> str:
+        """Name of the sample in its own dataset."""
+        part, number = self._place(int(index))
+        return self.datasets[part].name_of(number)
 
     def _place(self, index: int) -> tuple[int, int]:
         """Which dataset a sample is in, and its number there."""
@@ -99,20 +106,20 @@ class ConcatDataset(AbstractDataset):
         return located(error, f"dataset {part} of the concatenation (its samples {start} to {stop - 1})")
 
 
-def _aligned(batches: Sequence[Batch], owners: Sequence[int]) -> dict[str, list[npt.NDArray[Any]]]:
-    """Arrays of several datasets key by key, after a check that they fit together."""
-    first = batches[0]
-    for owner, batch in zip(owners, batches, strict=True):
+def _aligned(batches: Sequence[Batch], names: Mapping[int, str]) -> dict[str, list[npt.NDArray[Any]]]:
+    """Arrays of datasets key by key, if they fit together; ``names`` are numbers of datasets to their first samples."""
+    first, (number, name) = batches[0], next(iter(names.items()))
+    for (owner, sample), batch in zip(names.items(), batches, strict=True):
         if batch.keys() != first.keys():
             raise ConfigError(
                 f"dataset {owner} of the concatenation has the keys {sorted(batch)}, "
-                f"but dataset {owners[0]} has {sorted(first)}; all need the same"
+                f"but dataset {number} has {sorted(first)}; all need the same"
             )
         for key, array in batch.items():
             if array.shape[1:] != first[key].shape[1:]:
                 raise ShapeError(
-                    f"cannot stack {key!r}: its samples have the shape {array.shape[1:]} in dataset {owner} of the "
-                    f"concatenation, but {first[key].shape[1:]} in dataset {owners[0]}"
+                    f"cannot stack {key!r}: it has the shape {array.shape[1:]} in dataset {owner} of the concatenation "
+                    f"({sample}), but {first[key].shape[1:]} in dataset {number} ({name})"
                 )
     return {key: [batch[key] for batch in batches] for key in first}
 

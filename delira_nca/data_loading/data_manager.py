@@ -9,12 +9,14 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.dataset import AbstractDataset, Batch, IndicesLike
 from delira_nca.data_loading.engine import BatchBuilder, Crew
 from delira_nca.data_loading.loaders import LoadableLike, SampleSource, as_source, changed_source
 from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
-from delira_nca.data_loading.settings import SETTABLE, Settings, require_integer
+from delira_nca.data_loading.settings import SETTABLE, Settings
 from delira_nca.errors import ConfigError, require_choice
+from delira_nca.io.paths import absolute
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -195,12 +197,13 @@ class DataManager:
 
         batchgen = self.get_batchgen(seed, epoch=epoch)
         require_integer("index", index, 0)
+        require_integer("max_samples", max_samples, 1)
         if index >= len(batchgen):
             raise ConfigError(f"there is no batch {index}: an epoch has {len(batchgen)}, numbered from 0")
         title = f"epoch {epoch}, batch {index}"
         figure = draw_batch(batchgen.build(index), image_key=image_key, max_samples=max_samples, title=title)
         if path is not None:
-            figure.savefig(path)
+            figure.savefig(absolute(path))
         return figure
 
     def get_subset(self, indices: IndicesLike) -> DataManager:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
+from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.dataset import AbstractDataset, repeat
 from delira_nca.data_loading.sources import emoji, load_target, place
-from delira_nca.errors import ConfigError
 
 __all__ = ["growing_dataset"]
 
 
 def growing_dataset(
-    picture: str = "dahlia", size: int = 40, padding: int = 16, *, num_channels: int = 16, times: int = 100
+    picture: str | os.PathLike[str] = "dahlia",
+    size: int = 40,
+    padding: int = 16,
+    *,
+    num_channels: int = 16,
+    times: int = 100,
 ) -> AbstractDataset:
     """Dataset whose samples are all the same: one living cell as ``data``, the picture to grow from it as ``label``.
 
@@ -40,11 +47,11 @@ def growing_dataset(
     >>> sample["data"].shape, sample["label"].shape, float(sample["data"].sum())
     ((16, 12, 12), (4, 12, 12), 13.0)
     """
-    if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
-        raise ConfigError(f"padding must be an integer of at least 0, not {padding!r}")
+    require_integer("padding", padding, 0)
     from delira_nca.models.inputs import make_seed
 
+    picture = os.fspath(picture)
     is_emoji = not picture.isascii() and "." not in picture and "/" not in picture
     target = emoji(picture, size) if is_emoji else load_target(picture, size)
-    grid = size + 2 * padding
+    grid = int(size + 2 * padding)
     return repeat({"data": make_seed(num_channels, (grid, grid)).numpy(), "label": place(target, grid)}, times)

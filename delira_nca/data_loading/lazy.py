@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from delira_nca.data_loading.batches import located, normal_index
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError, MissingFileError
+from delira_nca.io.paths import absolute
 
 __all__ = ["BaseLazyDataset", "PathsLike", "list_paths"]
+
+_JUNK = {"thumbs.db", "desktop.ini"}
+"""Files that Windows puts into folders of pictures."""
 
 PathsLike = str | os.PathLike[str] | Sequence[Any]
 
@@ -22,7 +25,7 @@ class BaseLazyDataset(AbstractDataset):
     Parameters
     ----------
     data_path : a folder, of which every visible entry is a sample, in the order of their names; or a list of what
-        ``load_fn`` takes, paths for example.
+        ``load_fn`` takes, paths for example. Paths of what exists are made absolute.
     load_fn : ``load_fn(path, **load_kwargs)`` returns the sample, a dict of arrays. A `LoadSample` is one.
     **load_kwargs : handed to ``load_fn``.
 
@@ -83,7 +86,10 @@ class BaseLazyDataset(AbstractDataset):
 
 
 def list_paths(data_path: PathsLike) -> tuple[Any, ...]:
-    """Entries of a folder, sorted by name and without hidden ones; a list as it is.
+    """Entries of a folder, sorted by name and without hidden ones; or a list.
+
+    Left out are names that begin with a dot, and the files ``Thumbs.db`` and ``desktop.ini`` of Windows. In a list, a
+    path that exists is made absolute, also as a value of a mapping (see `LoadSample`); what is no such path stays.
 
     Raises
     ------
@@ -93,16 +99,29 @@ def list_paths(data_path: PathsLike) -> tuple[Any, ...]:
         If there is nothing.
     """
     if not isinstance(data_path, (str, os.PathLike)):
-        paths = tuple(data_path)
+        paths = tuple(_located(path) for path in data_path)
         if not paths:
             raise ConfigError("a dataset needs at least one path, this list is empty")
         return paths
-    folder = Path(data_path)
+    folder = absolute(data_path)
     if not folder.is_dir():
         raise MissingFileError(
             f"{os.fspath(folder)!r} is no folder; give the folder of the samples, or a list of their paths"
         )
-    paths = tuple(sorted(path for path in folder.iterdir() if not path.name.startswith(".")))
+    found = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _JUNK)
+    paths = tuple(sorted(found))
     if not paths:
         raise ConfigError(f"the folder {os.fspath(folder)!r} is empty: a dataset needs at least one sample")
     return paths
+
+
+def _located(path: Any) -> Any:
+    """Entry of a list of paths that does not depend on the working directory; of the same type."""
+    if isinstance(path, Mapping):
+        return {key: _located(value) for key, value in path.items()}
+    if not isinstance(path, (str, os.PathLike)):
+        return path
+    place = absolute(path)
+    if isinstance(path, os.PathLike):
+        return place
+    return os.fspath(place) if path and place.exists() else path

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca import seeding
+from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.dataset import AbstractDataset, Batch, DataLike, as_dataset
 from delira_nca.data_loading.engine import BatchTask
 from delira_nca.errors import ConfigError
@@ -68,8 +69,8 @@ class LoaderSource:
     def __init__(
         self, loader: Any, transform: Callable[..., Any] | None = None, num_batches: int | None = None
     ) -> None:
-        if num_batches is not None and (not isinstance(num_batches, int) or num_batches < 1):
-            raise ConfigError(f"num_batches must be an integer of at least 1, not {num_batches!r}")
+        if num_batches is not None:
+            require_integer("num_batches", num_batches, 1)
         if isinstance(loader, types.GeneratorType):
             raise ConfigError(
                 "a generator gives its batches in a row, and cannot be asked for one of them; derive a class from "
@@ -88,7 +89,7 @@ class LoaderSource:
             )
         if num_batches is not None and limit is not None and num_batches > limit:
             raise ConfigError(f"{type(loader).__name__} ends after {limit} batches, num_batches is {num_batches}")
-        self.num_batches: int = num_batches if num_batches is not None else limit  # type: ignore[assignment]
+        self.num_batches = int(limit if num_batches is None else num_batches)  # type: ignore[arg-type]
         if not self.num_batches:
             raise ConfigError(f"{type(loader).__name__} has fewer samples than one batch")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import multiprocessing
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from delira_nca import seeding
+from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.dataset import AbstractDataset, as_indices
 from delira_nca.data_loading.engine import BatchTask
 from delira_nca.data_loading.loaders import LoaderSource, SampleSource
@@ -19,7 +21,7 @@ from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
 from delira_nca.data_loading.worker_process import require_picklable, start_method_of
 from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean, require_choice
 
-__all__ = ["SETTABLE", "Settings", "require_integer"]
+__all__ = ["SETTABLE", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Settings:
         require_integer("prefetch", self.prefetch, 1)
         if self.start_method is not None:
             require_choice("start_method", self.start_method, multiprocessing.get_all_start_methods())
-        is_number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
+        is_number = isinstance(self.timeout, numbers.Real) and not isinstance(self.timeout, bool)
         if not is_number or not 0 <= self.timeout < math.inf:
             raise ConfigError(f"timeout must be a number of seconds, 0 for none, not {self.timeout!r}")
         if self.transforms is not None and not callable(self.transforms):
@@ -143,15 +145,3 @@ class Settings:
 
 # What a caller may change; the source is made of "data" and "num_batches".
 SETTABLE = ("data", "num_batches", *(f.name for f in fields(Settings) if f.init and f.name != "source"))
-
-
-def require_integer(what: str, value: object, least: int) -> None:
-    """Refuse what is not an integer of at least ``least``.
-
-    Raises
-    ------
-    ConfigError
-        With the name and the value.
-    """
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{what} must be an integer of at least {least}, not {value!r}")

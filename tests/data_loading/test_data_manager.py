@@ -263,3 +263,14 @@ def test_import_costs_no_optional_library():
     code = f"import sys, delira_nca.data_loading.sources; print([m for m in {lazy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert shown.stdout.strip() == "[]"
+
+
+def test_settings_may_be_numbers_of_numpy():
+    one, two = np.int64(1), np.int32(2)
+    plain = DataManager(make_data(), 2, 1, seed=1, prefetch=1, timeout=30)
+    with plain, DataManager(make_data(), two, one, seed=one, prefetch=one, timeout=np.float32(30)) as manager:
+        assert labels(manager.get_batchgen(epoch=two, start=one)) == labels(plain.get_batchgen(epoch=2, start=1))
+    assert DataManager(make_data(), two, timeout=np.int64(5)).update_state_from_dict({"batch_size": two}).n_batches == 5
+    for wrong in (True, np.float64("nan"), "5", np.bool_(True)):
+        with pytest.raises(ConfigError, match="timeout must be a number of seconds"):
+            DataManager(make_data(), 2, timeout=wrong)

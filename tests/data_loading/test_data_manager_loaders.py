@@ -153,9 +153,15 @@ def test_error_of_a_loader_names_the_batch():
             lambda: DataManager(Drawing(numbers(), 2), num_batches=0),
             "num_batches must be an integer of at least 1, not 0",
         ),
+        (lambda: DataManager(Drawing(numbers(), 2), num_batches=True), "num_batches must be an integer"),
         (lambda: DataManager(Drawing(numbers(), 2), num_batches=2).get_subset([0]), "has no dataset"),
     ],
 )
 def test_what_a_loader_cannot_do_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_number_of_batches_may_be_an_integer_of_numpy():
+    manager = DataManager(Drawing(numbers(), 2), num_batches=np.int64(3))
+    assert (manager.n_batches, len(list(manager.get_batchgen()))) == (3, 3)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.data_loading import AbstractDataset, DictDataset, IterableDataset, SubsetDataset, as_dataset
+from delira_nca.data_loading import AbstractDataset, DictDataset, IterableDataset, SubsetDataset, as_dataset, repeat
 from delira_nca.errors import ConfigError, ShapeError
 
 
@@ -154,3 +154,10 @@ def test_keys_that_differ_are_an_error_with_the_sample():
 def test_indices_that_do_not_fit_are_refused(method, indices, message):
     with pytest.raises(ConfigError, match=message):
         getattr(DATASETS[0], method)(indices)
+
+
+def test_a_sample_is_repeated_a_number_of_times_of_any_integer_type():
+    assert len(repeat({"x": np.ones(2)}, np.int64(3))) == 3
+    for wrong in (np.int64(0), True, 2.0):
+        with pytest.raises(ConfigError, match="a number of times of at least 1"):
+            repeat({"x": np.ones(2)}, wrong)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from delira_nca.data_loading import growing_dataset
 from delira_nca.data_loading.sources import dahlia, drawing, place
@@ -37,3 +38,12 @@ def test_picture_that_is_not_there_is_refused(picture, error, message):
 def test_padding_is_an_integer_of_at_least_zero(padding):
     with pytest.raises(ConfigError, match="padding must be an integer of at least 0"):
         growing_dataset("heart", 16, padding)
+
+
+def test_numbers_of_numpy_and_paths_make_the_same_samples(tmp_path, monkeypatch):
+    numbers = {"size": np.int64(8), "padding": np.int32(2), "num_channels": np.int64(12), "times": np.int64(2)}
+    assert growing_dataset(**numbers)[0]["data"].shape == (12, 12, 12)
+    Image.fromarray(np.full((4, 4, 4), 255, np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for picture in (tmp_path / "a.png", "~/a.png"):
+        assert growing_dataset(picture, 4, 0)[0]["label"].min() == 1

@@ -133,3 +133,10 @@ def test_names_that_nothing_has_are_refused_before_reading(arguments, message):
 def test_entries_without_files_are_refused(files):
     with pytest.raises(ConfigError, match="at least one file"):
         LoadSample(files, np.load)
+
+
+def test_files_of_a_sample_may_lie_below_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "t1.npy", np.arange(3))
+    load = LoadSample({"data": "t1.npy"}, np.load)
+    assert load("~")["data"].tolist() == load({"t1.npy": "~/t1.npy"})["data"].tolist() == [[0, 1, 2]]

@@ -1,5 +1,6 @@
 import pickle
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,3 +193,32 @@ def test_files_are_read_by_workers_as_by_this_process(folder, n_process):
     with DataManager(BaseLazyDataset(folder, load), 3, n_process) as manager:
         batches = [batch["x"].tolist() for batch in manager.get_batchgen()]
     assert batches == [[[0, 10], [1, 11], [2, 12]], [[3, 13]]]
+
+
+@pytest.mark.parametrize("cls", [BaseLazyDataset, BaseCacheDataset])
+def test_files_of_windows_are_no_samples(cls, folder):
+    for name in ("Thumbs.db", "desktop.ini", "Desktop.ini", "THUMBS.DB", "._0.npy", ".DS_Store"):
+        (folder / name).write_bytes(b"junk")
+    assert [path.name for path in cls(folder, load).paths] == ["0.npy", "1.npy", "2.npy", "3.npy"]
+
+
+def load_any(path):
+    return {"x": np.load(path["x"] if isinstance(path, dict) else path)}
+
+
+@pytest.mark.parametrize("given", [".", "~", "sub/..", ["0.npy", "~/1.npy"], [Path("0.npy")], [{"x": "1.npy"}]])
+def test_paths_are_those_of_the_moment_when_the_dataset_was_made(folder, monkeypatch, given):
+    (folder / ".elsewhere").mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    dataset = BaseLazyDataset(given, load_any)
+    expected = dataset.take(range(len(dataset)))["x"]
+    monkeypatch.chdir(folder / ".elsewhere")
+    assert np.array_equal(dataset.take(range(len(dataset)))["x"], expected)
+
+
+def test_what_is_no_path_stays_as_it_is(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    given = ["case_7", "s3://bucket/0.npy", 3, ("0.npy", 2), {"id": 7}, ""]
+    assert list(BaseLazyDataset(given, load).paths) == given
+    assert BaseLazyDataset(["0.npy"], load).paths == (str(folder / "0.npy"),)

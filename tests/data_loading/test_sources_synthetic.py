@@ -115,3 +115,10 @@ def test_wrong_argument_is_refused_with_its_value(kind, arguments, message):
 
 def test_all_kinds_take_the_same_arguments():
     assert len({str(inspect.signature(kind)) for kind in KINDS}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_of_numpy_draw_the_same(kind):
+    drawn = kind(num_samples=np.int64(2), shape=np.array([16, 24]), seed=np.int64(1), noise=np.float32(0.5))
+    plain = kind(num_samples=2, shape=(16, 24), seed=1, noise=0.5)
+    assert np.array_equal(drawn["data"], plain["data"])

@@ -40,3 +40,15 @@ def test_the_former_working_directory_comes_back_after_an_error(tmp_path, monkey
     with pytest.raises(KeyError):
         fails()
     assert os.getcwd() == str(tmp_path)
+
+
+def test_home_is_expanded_and_links_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    assert absolute("~/a") == tmp_path / "a"
+    assert absolute("../link/b") == absolute(Path("..") / "link" / "b") == tmp_path / "link" / "b"
+    assert absolute(tmp_path / "c") == tmp_path / "c"
+    monkeypatch.chdir("/")
+    assert absolute("d") == Path("/d")

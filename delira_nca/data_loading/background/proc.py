@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -14,8 +15,8 @@ from delira_nca.data_loading.background.crew import Crew
 from delira_nca.data_loading.background.faults import TimeoutError  # noqa: A004
 from delira_nca.data_loading.background.layout import Flat, Layout
 from delira_nca.data_loading.background.worker import Job
+from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.debug import is_debug
-from delira_nca.data_loading.settings import require_integer
 from delira_nca.data_loading.workers import start_method_of
 from delira_nca.errors import ConfigError, DeliraNCAError, require_choice
 
@@ -285,7 +286,7 @@ def as_seconds(timeout: Any) -> float:
     ConfigError
         If it is not a number of at least 0.
     """
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not 0 <= timeout < float("inf"):
+    if not isinstance(timeout, numbers.Real) or isinstance(timeout, bool) or not 0 <= float(timeout) < float("inf"):
         raise ConfigError(f"timeout must be a number of seconds, 0 for none, not {timeout!r}")
     return float(timeout)
 

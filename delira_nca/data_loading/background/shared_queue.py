@@ -17,8 +17,8 @@ from delira_nca.data_loading.background.faults import EmptyQueueError, TimeoutEr
 from delira_nca.data_loading.background.layout import Layout
 from delira_nca.data_loading.background.proc import as_seconds, make_job, method_of
 from delira_nca.data_loading.background.worker import Job
+from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.debug import is_debug
-from delira_nca.data_loading.settings import require_integer
 
 __all__ = ["SharedQ"]
 

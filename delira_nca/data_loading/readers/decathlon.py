@@ -65,7 +65,6 @@ class DecathlonDataset(CaseDataset):
             raise ConfigError(f"{os.fspath(described.path)!r} must have {_ENTRIES[split]} (a list)")
         channel_names = described.channel_names("modality", "channel_names")
         self.class_names = described.class_names()
-        described.require_count({"train": "numTraining", "test": "numTest"}[split], len(entries))
         cases = [_case(root, entry, has_mask=split == "train") for entry in entries]
         missing = [os.path.relpath(path, root) for case in cases for path in case.files if not path.is_file()]
         if missing:

@@ -36,8 +36,7 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 JPEG = (".jpg", ".jpeg")
-TIFF = (".tif", ".tiff")
-PICTURES = (".png", *JPEG, ".bmp", *TIFF)
+PICTURES = (".png", *JPEG, ".bmp", ".tif", ".tiff")
 NIFTI = (".nii", ".nii.gz")
 ENDINGS = (*PICTURES, ".npy", ".npz", *NIFTI)
 """Endings of the files that can be read."""
@@ -138,7 +137,7 @@ def read_image(path: PathLike, channel_axis: int | None = None, key: str | None 
         array = read_array(path, key)
         if _ending(path) in NIFTI:
             channel_axis = -1 if array.ndim > 3 else None
-    if array.dtype.kind not in "biuf" or array.ndim > 4:
+    if array.dtype.kind not in "biuf" or not 0 < array.ndim < 5 or not array.size:
         raise ShapeError(f"{os.fspath(path)!r} holds no image, but {array.dtype} of shape {array.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `CaseDataset.check` names
         values: npt.NDArray[np.float32] = array.astype(np.float32)
@@ -239,8 +238,7 @@ def _reading(path: Path) -> Iterator[None]:
     except (ConfigError, MissingDependencyError):
         raise
     except Exception as error:  # decoders raise almost anything
-        hint = "; a TIFF in a layout that Pillow does not know can be saved as .npy" if _ending(path) in TIFF else ""
-        raise MissingFileError(f"{os.fspath(path)!r} cannot be read as {_ending(path)}: {error}{hint}") from error
+        raise MissingFileError(f"{os.fspath(path)!r} cannot be read as {_ending(path)}: {error}") from error
 
 
 def _nibabel() -> Any:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from delira_nca.data_loading.batches import Batch, IndicesLike, as_indices
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError, MissingFileError, ShapeError, UnknownNameError, did_you_mean, require_choice
+from delira_nca.io.paths import absolute
 
 __all__ = ["MedMNISTDataset"]
 
@@ -55,6 +56,7 @@ class MedMNISTDataset(AbstractDataset):
 
     def __init__(self, path: str | os.PathLike[str], split: str = "train") -> None:
         require_choice("split", split, _SPLITS)
+        path = absolute(path)
         self.images, labels = _arrays(path, split)
         file = os.fspath(path)
         if self.images.dtype != np.uint8 or self.images.ndim not in (3, 4):

@@ -62,10 +62,16 @@ def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Pict
     ConfigError
         If Pillow cannot read the pixels exactly, or pages are not slices of one volume.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     file = os.fspath(path)
-    with Image.open(path) as opened:
+    try:
+        opening = Image.open(path)
+    except UnidentifiedImageError as error:
+        if not (kind := _kind_of_tiff(path)):
+            raise
+        raise ConfigError(f"{file!r} is {kind}, which Pillow does not read: save it as .npy, or in 32 bits") from error
+    with opening as opened:
         description = str(_tag(opened, _DESCRIPTION, "")) if opened.format == "TIFF" else ""
         pages = _pages(opened, file)
         parts = [_page(opened, path, number, as_colours) for number in pages]
@@ -125,6 +131,30 @@ def _page(opened: Image, path: str | os.PathLike[str], number: int, as_colours: 
     if image.mode == "L" and bits < 8 and not as_colours:
         pixels = pixels // (255 // (2**bits - 1))  # Pillow spreads 2 and 4 bits over the range of 8
     return Picture(pixels, 255, has_channels=pixels.ndim == 3)
+
+
+def _kind_of_tiff(path: str | os.PathLike[str]) -> str:
+    """Words for the values of a TIFF that Pillow does not read; nothing for another file."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+            tags = ImageFileDirectory_v2(head + file.read(8 if head[2:3] == b"+" or head[3:4] == b"+" else 0))
+            file.seek(tags.next)
+            tags.load(file)
+    except Exception:  # it is no TIFF, or a damaged one
+        return ""
+    kinds = {
+        1: "unsigned integers",
+        2: "signed integers",
+        3: "floating-point numbers",
+        5: "pairs",
+        6: "complex numbers",
+    }
+    kind, bits = tags.get(_SAMPLE_FORMAT, (1,))[0], tags.get(_BITS, (1,))[0]
+    order = "big-endian " if head.startswith(b"MM") else ""
+    return f"a {order}TIFF of {kinds.get(kind, 'values')} of {bits} bits, {tags.get(_SAMPLES, 1)} in a pixel"
 
 
 def _raw_mode(opened: Image) -> str:

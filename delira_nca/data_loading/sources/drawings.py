@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from delira_nca.data_loading.sources.dahlia import dahlia
 from delira_nca.data_loading.sources.rgba import Target, load_image, require_size
 from delira_nca.errors import UnknownNameError, did_you_mean, require_choice
+from delira_nca.io.paths import absolute
 
 __all__ = ["DRAWINGS", "drawing", "load_target"]
 
@@ -106,7 +106,7 @@ def load_target(target: str | os.PathLike[str], size: int) -> Target:
     """
     if target in DRAWINGS:
         return drawing(os.fspath(target), size)
-    path = Path(target)
+    path = absolute(target)
     if path.is_file() or path.suffix:
         return load_image(path, size)
     raise UnknownNameError(f"{os.fspath(target)!r} is neither a drawing nor a file. {did_you_mean(target, DRAWINGS)}")

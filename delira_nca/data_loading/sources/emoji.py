@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from delira_nca.data_loading.sources.rgba import Target, fit_square, premultiply, require_size
 from delira_nca.errors import ConfigError, MissingDependencyError
+from delira_nca.io.paths import absolute
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -78,7 +79,8 @@ def emoji(character: str, size: int, *, font: str | os.PathLike[str] | bytes | N
     """
     require_size("size", size)
     _require_one(character)
-    source = find_emoji_font() if font is None else font
+    given = font if font is None or isinstance(font, bytes) else absolute(font)
+    source = find_emoji_font() if given is None else given
     if source is None:
         raise MissingDependencyError(f"no colour-emoji font was found on this system. {_HOW_TO_GET_ONE}")
     name = "that was given" if isinstance(source, bytes) else Path(source).name

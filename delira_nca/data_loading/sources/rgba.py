@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, MissingFileError, ShapeError
+from delira_nca.io.paths import absolute
 
 __all__ = ["Target", "area_resize", "fit_square", "load_image", "place", "premultiply", "require_size"]
 
@@ -191,6 +192,7 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     require_size("size", size)
+    path = absolute(path)
     try:
         opened = Image.open(path)
     except UnidentifiedImageError as error:

@@ -6,6 +6,7 @@ draw are those of a smaller one. The mask is made first; the picture is painted 
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -123,14 +124,15 @@ def require_drawable(num_samples: int, shape: Sequence[int], noise: float, *, di
     """
     if not isinstance(num_samples, (int, np.integer)) or isinstance(num_samples, bool) or num_samples < 1:
         raise ConfigError(f"num_samples must be an integer of at least 1, not {num_samples!r}")
-    lengths = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else ()
+    is_shape = isinstance(shape, (Sequence, np.ndarray)) and not isinstance(shape, str)
+    lengths = tuple(shape) if is_shape else ()
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= _MIN_LENGTH for n in lengths)
     if len(lengths) not in dims or not whole:
         forms = " or ".join({2: "(H, W)", 3: "(D, H, W)"}[number] for number in dims)
         raise ConfigError(f"shape must be {forms} of integers of at least {_MIN_LENGTH}, not {shape!r}")
-    if not isinstance(noise, (int, float)) or not 0 <= noise < np.inf:
+    if not isinstance(noise, numbers.Real) or not 0 <= noise < np.inf:
         raise ConfigError(f"noise must be a number of at least 0, not {noise!r}")
-    return lengths
+    return tuple(int(length) for length in lengths)
 
 
 def _draw(

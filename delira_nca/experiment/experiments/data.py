@@ -139,6 +139,10 @@ def _open_path(path: Path) -> AbstractDataset:
     if path.is_dir() and (path / "dataset.json").is_file():
         return NNUNetDataset(path)
     if path.suffix == ".npz" and path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return DictDataset({name: arrays[name] for name in arrays.files})
+        try:
+            with np.load(path, allow_pickle=False) as loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+        except Exception as error:  # a broken archive has many names
+            raise MissingFileError(f"{path} cannot be read as .npz: {error}") from error
+        return DictDataset(arrays)
     raise MissingFileError(f"there are no data at {path}: neither an .npz file nor a folder with a dataset.json")

@@ -160,6 +160,7 @@ class StatsDatabase:
         for limit in limits:
             if not is_whole(limit) or limit < 0:
                 raise ConfigError(f"iterations are whole numbers of at least 0, not {limit!r}")
+        limits = int(iteration), int(iteration if validation is None else validation)
         with self._file.writing() as connection:
             return (
                 training_table.cut_training(connection, limits[0]),

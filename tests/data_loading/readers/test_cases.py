@@ -152,3 +152,10 @@ def test_paths_are_those_of_the_moment_when_the_dataset_was_made(arrays, tmp_pat
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert [dataset[0]["data"].shape for dataset in datasets] == [(1, 4, 5)] * 3
     assert datasets[0].info(0)["images"] == (arrays / "images" / "a.npy",)
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 4)), np.float32(3), np.zeros((1, 2, 3, 4, 5)), np.eye(3) * 1j])
+def test_an_array_that_is_no_image_is_named(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ShapeError, match="a.npy' holds no image"):
+        PairedFolderDataset(tmp_path)[0]

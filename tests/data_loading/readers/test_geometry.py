@@ -125,3 +125,19 @@ def test_a_header_that_is_not_finite_is_refused(tmp_path):
     save(tmp_path / "b.nii", IMAGE, affine)
     with pytest.raises(ConfigError, match="b.nii' does not lie over"):
         fit(IMAGE, tmp_path / "b.nii", tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize(("flips", "order"), [((0,), (0, 1, 2)), ((0, 1), (2, 0, 1))])
+def test_an_oblique_volume_is_turned_by_its_nearest_axes(tmp_path, flips, order):
+    save(tmp_path / "a.nii", IMAGE, ELSEWHERE["oblique"])
+    stored, affine = turned(MASK, ELSEWHERE["oblique"], flips, order)
+    save(tmp_path / "b.nii", stored, affine)
+    assert np.array_equal(fit(stored, tmp_path / "b.nii", tmp_path / "a.nii"), MASK)
+
+
+def test_a_fourth_axis_stays_the_last(tmp_path):
+    save(tmp_path / "a.nii", IMAGE)
+    stored, affine = turned(MASK, AFFINE, (0,), (1, 0, 2))
+    save(tmp_path / "b.nii", stored, affine)
+    both = fit(np.stack([stored, 2 * stored], axis=-1), tmp_path / "b.nii", tmp_path / "a.nii")
+    assert np.array_equal(both, np.stack([MASK, 2 * MASK], axis=-1))

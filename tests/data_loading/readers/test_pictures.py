@@ -9,7 +9,7 @@ from PIL import Image
 
 from delira_nca.data_loading import PairedFolderDataset
 from delira_nca.data_loading.readers import read_array, read_image, read_label
-from delira_nca.errors import ConfigError, MissingFileError
+from delira_nca.errors import ConfigError
 
 FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3}
 
@@ -86,8 +86,25 @@ def test_a_tiff_of_32_unsigned_bits_is_scaled_or_refused_by_name(tmp_path):
     assert np.allclose(read_image(tmp_path / "a.tif"), values[None] / (2**32 - 1), atol=1e-7)
     assert np.array_equal(read_label(tmp_path / "a.tif"), values)
     write_tiff(tmp_path / "a.tif", [values], ">")
-    with pytest.raises(MissingFileError, match=r"a.tif' cannot be read as .tif.*can be saved as .npy"):
+    with pytest.raises(ConfigError, match=r"a.tif' is a big-endian TIFF of unsigned integers of 32 bits, 1 in a pixel"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [
+        ("float64", "floating-point numbers of 64"),
+        ("float16", "floating-point numbers of 16"),
+        ("uint64", "integers of 64"),
+    ],
+)
+def test_a_tiff_that_pillow_does_not_read_is_refused_with_its_type(tmp_path, dtype, kind):
+    write_tiff(tmp_path / "a.tif", [some(dtype)] * 2)
+    for read in (read_image, read_label):
+        with pytest.raises(
+            ConfigError, match=f"a.tif' is a TIFF of .*{kind} bits, 1 in a pixel, which Pillow does not"
+        ):
+            read(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("order", "<>")

@@ -302,3 +302,11 @@ def test_a_file_with_a_byte_order_mark_is_read(values, tmp_path):
 def test_the_name_of_a_setting_in_another_package_is_understood(values, name, meant):
     with pytest.raises(ConfigError, match=f"Did you mean '{meant}'"):
         RunConfig.from_dict(values).replace({name: 3})
+
+
+def test_numbers_of_numpy_are_plain_numbers(values):
+    changes = {"num_epochs": np.int64(2), "seed": np.int32(3), "trainer": {"lr": np.float64(1e-2)}}
+    config = RunConfig.from_dict({**values, **changes})
+    assert type(config.num_epochs) is type(config.seed) is int
+    assert config.digest == RunConfig.from_dict({**values, "num_epochs": 2, "seed": 3, "trainer": {"lr": 1e-2}}).digest
+    assert config.replace({"num_epochs": np.int64(4)}).num_epochs == 4

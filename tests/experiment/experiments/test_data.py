@@ -89,3 +89,18 @@ def test_held_out_samples_come_once_and_in_order():
     for name in ("sampler_cls", "sampler_kwargs", "drop_last"):
         with pytest.raises(ConfigError, match=f"'{name}' cannot be set for validation and test"):
             held_out_settings({name: None})
+
+
+def test_an_archive_that_is_broken_or_holds_objects_is_named(tmp_path):
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    np.savez(tmp_path / "objects.npz", data=np.array([None, {}], dtype=object))
+    for name in ("cut.npz", "objects.npz"):
+        with pytest.raises(MissingFileError, match=f"{name} cannot be read as .npz"):
+            open_data(tmp_path / name)
+
+
+def test_a_path_of_data_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "a.npz", **ARRAYS)
+    assert len(open_data("~/a.npz")) == 10
+    assert describe_data("~/a.npz") == str(tmp_path / "a.npz")

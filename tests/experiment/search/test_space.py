@@ -60,3 +60,7 @@ def test_values_may_be_arrays_and_ranges():
     assert space == {"lr": [0.0, 0.5, 1.0], "seed": [0, 1], "size": [4]}
     assert {type(value) for values in space.values() for value in values} == {float, int}
     assert len(random_search(space, np.int64(2))) == 2
+
+
+def test_number_of_trials_may_be_an_integer_of_numpy():
+    assert len(random_search({"a": [1, 2]}, np.int64(3), np.int64(1))) == 3
