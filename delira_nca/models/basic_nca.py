@@ -14,7 +14,7 @@ from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
-from delira_nca.models.checks import check_arguments
+from delira_nca.models.checks import check_arguments, check_channels, require_module
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.conditioning import GoalEmbedding, ToldCell
 from delira_nca.models.counting import cost_of
@@ -150,18 +150,27 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.pad_noise, self.use_temporal_encoding = pad_noise, use_temporal_encoding
         self.rule_type, self.memory_budget = rule_type, memory_budget
         self.perception = self._define_perception() if perception is None else perception
+        require_module("perception", self.perception)
         if isinstance(self.perception, Part):
             self.perception = copy.deepcopy(self.perception)
             self.perception.build(self.num_channels, dims)  # type: ignore[operator]
         self.rule = self._define_rule() if rule is None else rule
+        require_module("rule", self.rule)
         if isinstance(self.rule, Part):
             self.rule = copy.deepcopy(self.rule)
             self.rule.build(self.input_vector_size, self.num_channels - self.num_fixed_channels, dims)  # type: ignore[operator]
+        for name, part in (("head", head), ("conditioning", conditioning)):
+            if part is not None:
+                require_module(name, part)
         self.head, self.conditioning = head, conditioning
         if isinstance(conditioning, GoalEmbedding):
             self.conditioning = copy.deepcopy(conditioning).build(num_hidden_channels)
         if device is not None:
             self.to(device)
+        if type(self).perceive is BasicNCAModel.perceive:
+            seen, free = self.input_vector_size, self.num_channels - self.num_fixed_channels
+            check_channels("perception", self.perception, self.num_channels, seen - self.use_temporal_encoding, dims)
+            check_channels("rule", self.rule, seen, free, dims, self.num_draws)
 
     def _define_perception(self) -> Perception:
         if self.num_learned_filters:
@@ -329,7 +338,9 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         timesteps = self.training_timesteps if train else self.inference_timesteps
         steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
         goal = {} if self.conditioning is None else {"goal": entry(batch, "goal", type(self).__name__)}
-        prediction = self(self._state_of(entry(batch, "data", type(self).__name__), seed), steps, seed=seed, **goal)
+        data = entry(batch, "data", type(self).__name__)
+        require_tensor(data, "entry 'data' of a batch")
+        prediction = self(self._state_of(data, seed), steps, seed=seed, **goal)
         return prediction, prediction.parts()
 
     @plain_numbers

@@ -37,8 +37,8 @@ class HasChannels(Protocol):
     num_output_channels: int
 
 
-def require_tensor(image: object) -> None:
-    """Refuse an image that is no tensor.
+def require_tensor(image: object, name: str = "an image") -> None:
+    """Refuse an image, or what the name says, that is no tensor.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def require_tensor(image: object) -> None:
     """
     if not isinstance(image, Tensor):
         raise ConfigError(
-            f"an image is a torch.Tensor, not {type(image).__name__}: torch.as_tensor() makes one of arrays"
+            f"{name} is a torch.Tensor, not {type(image).__name__}: torch.as_tensor() makes one of arrays"
         )
 
 
@@ -66,6 +66,7 @@ def as_weights(x: Tensor, network: nn.Module) -> Tensor:
     >>> as_weights(torch.ones(1, dtype=torch.float16), nn.Linear(1, 1)).dtype
     torch.float32
     """
+    require_tensor(x, "an image or a state")
     if not x.is_floating_point():
         raise ConfigError(
             f"an image or a state is of floats, not {x.dtype}: one of whole numbers is converted and scaled"

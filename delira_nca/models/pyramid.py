@@ -95,7 +95,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         patch_levels: int = 1,
         jitter: float = 0.0,
     ) -> None:
-        levels = [unwrapped(model) for model in ([models] if isinstance(models, nn.Module) else models)]
+        levels = [unwrapped(model) for model in (models if isinstance(models, Sequence) else [models])]
         check_models(levels, len(scales))
         super().__init__()
         self.models = nn.ModuleList(levels)
@@ -331,6 +331,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
             If the image does not fit, or the patch is larger than the image.
         """
         image = entry(batch, "data", type(self).__name__)
+        require_tensor(image, "entry 'data' of a batch")
         image = self._checked(image)
         steps = self._jittered(seed) if train else self.steps
         patches = self._draw_patches(image, seed) if train and self.patch_size is not None else None

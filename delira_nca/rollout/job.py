@@ -49,6 +49,8 @@ class Job:
         ConfigError, ShapeError
             If a number is out of range, or the state or the masks have another shape.
         """
+        if not isinstance(self.x, Tensor):
+            raise ConfigError(f"a state is a torch.Tensor of (B, C, *spatial), not {type(self.x).__name__}")
         for name, number, least in (
             ("steps", self.steps, 0),
             ("start", self.start, 0),

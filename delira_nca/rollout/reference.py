@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from delira_nca.errors import ShapeError
+
 __all__ = ["Alive", "Cell", "step"]
 
 
@@ -100,6 +102,12 @@ def step(
     if noise is not None:
         update = update + noise
     free = x[:, fixed:] if fixed else x
+    if not isinstance(update, Tensor) or update.shape != free.shape:
+        shown = tuple(update.shape) if isinstance(update, Tensor) else f"a {type(update).__name__}"
+        raise ShapeError(
+            f"rule {type(cell.rule).__name__} maps a perception of {tuple(perception.shape)} to {shown}; an update of "
+            f"{tuple(free.shape)} was expected"
+        )
     new = free + update if fire is None else torch.where(fire, free + update, free)
     if alive is not None:
         living = alive(x) if alive.before else None
