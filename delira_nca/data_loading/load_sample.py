@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from delira_nca.data_loading.batches import Batch, located
 from delira_nca.data_loading.normalize import cast, norm_range
+from delira_nca.data_loading.readers.files import find_file
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
 from delira_nca.io.paths import absolute
 
@@ -156,7 +157,7 @@ class LoadSampleLabel(LoadSample):
 
 def _file(path: FileMap, name: str) -> str:
     if not isinstance(path, Mapping):
-        return os.fspath(absolute(path) / name)
+        return os.fspath(find_file(absolute(path) / name))
     if name not in path:
         raise UnknownNameError(f"the sample has no file {name!r}. {did_you_mean(name, path)}")
-    return os.fspath(absolute(path[name]))
+    return os.fspath(find_file(absolute(path[name])))

@@ -20,8 +20,13 @@ __all__ = [
 _ROUNDING = 1e-3
 
 
-def same_shape(pred: Tensor, label: Tensor) -> None:
+def same_shape(pred: Tensor, label: Tensor) -> Tensor:
     """Refuse shapes that differ.
+
+    Returns
+    -------
+    Tensor
+        The label; booleans as 0 and 1 in the type of the prediction, since torch does not subtract booleans.
 
     Raises
     ------
@@ -30,6 +35,7 @@ def same_shape(pred: Tensor, label: Tensor) -> None:
     """
     if pred.shape != label.shape:
         raise ShapeError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
+    return label.to(pred.dtype) if label.dtype == torch.bool else label
 
 
 def with_channel(label: Tensor, pred: Tensor) -> Tensor:

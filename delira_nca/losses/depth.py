@@ -58,7 +58,7 @@ def rmse(pred: Tensor, label: Tensor) -> Tensor:
     >>> rmse(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])).item()
     3.0
     """
-    same_shape(pred, label)
+    label = same_shape(pred, label)
     return (pred - label).square().mean().sqrt()
 
 

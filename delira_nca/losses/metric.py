@@ -66,7 +66,7 @@ class RMSE(Metric):
 
     def update(self, pred: Tensor, label: Tensor) -> None:  # type: ignore[override]
         """Take in tensors of one shape."""
-        same_shape(pred, label)
+        label = same_shape(pred, label)
         self.total += float((pred - label).double().square().sum())
         self.count += label.numel()
 

@@ -52,7 +52,7 @@ def rotation_invariant_mse(
     >>> rotation_invariant_mse(picture, picture.rot90(1, (2, 3))).item() < 1e-9
     True
     """
-    same_shape(pred, label)
+    label = same_shape(pred, label)
     if pred.dim() != 4:
         raise ShapeError(f"pictures that can be turned are (B, C, H, W), not {tuple(pred.shape)}")
     half = (min(pred.shape[2:]) + 1) // 2

@@ -31,7 +31,7 @@ def per_sample_mse(pred: Tensor, label: Tensor) -> Tensor:
     >>> per_sample_mse(torch.tensor([[1.0, 0.0], [2.0, 2.0]]), torch.zeros(2, 2)).tolist()
     [0.5, 4.0]
     """
-    same_shape(pred, label)
+    label = same_shape(pred, label)
     return (pred - label).square().flatten(1).mean(1)
 
 
@@ -57,5 +57,5 @@ def mse(pred: Tensor, label: Tensor) -> Tensor:
     >>> mse(torch.ones(2, 4, 8, 8), torch.zeros(2, 4, 8, 8)).item()
     1.0
     """
-    same_shape(pred, label)
+    label = same_shape(pred, label)
     return (pred - label).square().mean()

@@ -36,7 +36,7 @@ def gradient_l1(pred: Tensor, label: Tensor) -> Tensor:
     >>> gradient_l1(ramp, torch.zeros(1, 1, 3, 4)).item()  # 1 along the last axis, 0 along the first
     0.5
     """
-    same_shape(pred, label)
+    label = same_shape(pred, label)
     if pred.dim() < 3 or min(pred.shape[2:]) < 2:
         raise ShapeError(f"a gradient needs (B, C, *spatial) with axes of at least 2, not {tuple(pred.shape)}")
     error = pred - label
@@ -66,7 +66,7 @@ def shift_free_mse(pred: Tensor, label: Tensor) -> Tensor:
     >>> shift_free_mse(label + 5, label).item()
     0.0
     """
-    same_shape(pred, label)
+    label = same_shape(pred, label)
     pred, label = pred.flatten(1), label.flatten(1)
     error = (pred - pred.median(1, keepdim=True).values) - (label - label.median(1, keepdim=True).values)
     return error.square().mean()
@@ -104,7 +104,7 @@ def ssim(pred: Tensor, label: Tensor, *, data_range: float = 1.0, window: int = 
     >>> round(ssim(picture, picture).item(), 4)
     1.0
     """
-    same_shape(pred, label)
+    label = same_shape(pred, label)
     if window % 2 == 0 or window < 1 or not sigma > 0 or not data_range > 0:
         raise ConfigError(
             f"ssim has an odd window and positive sigma and data_range, not {window}, {sigma} and {data_range}"

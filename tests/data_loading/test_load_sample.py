@@ -1,4 +1,5 @@
 import pickle
+import unicodedata
 
 import numpy as np
 import pytest
@@ -140,3 +141,9 @@ def test_files_of_a_sample_may_lie_below_the_home_folder(tmp_path, monkeypatch):
     np.save(tmp_path / "t1.npy", np.arange(3))
     load = LoadSample({"data": "t1.npy"}, np.load)
     assert load("~")["data"].tolist() == load({"t1.npy": "~/t1.npy"})["data"].tolist() == [[0, 1, 2]]
+
+
+def test_a_file_whose_accents_are_composed_otherwise_is_found(tmp_path):
+    np.save(tmp_path / unicodedata.normalize("NFD", "größe.npy"), np.arange(3))
+    name = unicodedata.normalize("NFC", "größe.npy")
+    assert LoadSample({"data": name}, np.load)(tmp_path)["data"].tolist() == [[0, 1, 2]]

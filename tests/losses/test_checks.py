@@ -31,3 +31,22 @@ def test_functions_are_known_by_the_path_of_the_package():
         if name != "SlicedTransport":
             assert getattr(losses, name).__module__ == "delira_nca.losses"
         assert pickle.loads(pickle.dumps(getattr(losses, name))) is getattr(losses, name)
+
+
+OF_NUMBERS = [
+    "mse",
+    "per_sample_mse",
+    "rmse",
+    "psnr",
+    "gradient_l1",
+    "shift_free_mse",
+    "ssim",
+    "rotation_invariant_mse",
+]
+
+
+@pytest.mark.parametrize("name", [*OF_NUMBERS, "soft_dice", "dice_bce", "focal"])
+def test_a_label_of_booleans_is_one_of_0_and_1(name, noise):
+    loss = getattr(losses, name)
+    pred, label = noise(2, 1, 12, 12), noise(2, 1, 12, 12, seed=1) > 0
+    assert torch.equal(loss(pred, label), loss(pred, label.float()))

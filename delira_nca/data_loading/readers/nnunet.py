@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delira_nca.data_loading.readers.cases import Case, CaseDataset, shown
 from delira_nca.data_loading.readers.description import DatasetDescription
-from delira_nca.data_loading.readers.files import PICTURES, find_file, normal_name
+from delira_nca.data_loading.readers.files import ENDINGS, PICTURES, find_file, normal_name, split_ending
 from delira_nca.errors import ConfigError, MissingFileError, require_choice
 from delira_nca.io.paths import absolute
 
@@ -41,8 +41,9 @@ class NNUNetDataset(CaseDataset):
     MissingFileError
         If ``dataset.json`` or a folder is not there.
     ConfigError
-        If an entry of ``dataset.json`` is missing or cannot be, or channels or masks are missing; by name. Reading
-        raises it where a mask has a value that ``dataset.json`` does not list.
+        If an entry of ``dataset.json`` is missing or cannot be, channels or masks are missing, or there are images of
+        other names or masks without an image; by name. Reading raises it where a mask has a value that
+        ``dataset.json`` does not list.
     """
 
     def __init__(
@@ -62,14 +63,17 @@ class NNUNetDataset(CaseDataset):
         images, labels = (root / folder for folder in _FOLDERS[split])
         files = _channel_files(images, ending)
         _require_channels(files, len(channel_names), ending, images)
-        if split == "train":
-            described.require_count("numTraining", len(files))
         masks: dict[str, Path] = {}
         if split == "train" or labels.is_dir():
             masks = {case: find_file(labels / (case + ending)) for case in files}
             missing = [case for case, path in masks.items() if not path.is_file()]
             if missing:
                 raise ConfigError(f"cases without a mask in {os.fspath(labels)!r}: {shown(sorted(missing))}")
+            if alone := sorted(set(_readable(labels)) - set(masks.values())):
+                names = shown(path.name for path in alone)
+                raise ConfigError(f"masks without an image in {os.fspath(labels)!r}: {names}")
+        if split == "train":
+            described.require_count("numTraining", len(files))
         super().__init__(
             (Case(case, tuple(channels.values()), masks.get(case)) for case, channels in sorted(files.items())),
             resize=resize,
@@ -79,21 +83,32 @@ class NNUNetDataset(CaseDataset):
         )
 
 
+def _readable(folder: Path) -> list[Path]:
+    """Files of a folder that could be images or masks, in the order of their names."""
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in visible if split_ending(path.name)[1] in ENDINGS)
+
+
 def _channel_files(folder: Path, ending: str) -> dict[str, dict[int, Path]]:
     """Case to number of a channel to file, the numbers in order."""
     if not folder.is_dir():
         raise MissingFileError(f"{os.fspath(folder)!r} is no folder")
     pattern = re.compile(rf"(?P<case>[^.].*)_(?P<channel>\d{{4}}){re.escape(ending)}")
     files: dict[str, dict[int, Path]] = {}
-    for path in sorted(folder.iterdir()):
+    strange = []
+    for path in _readable(folder):
         match = pattern.fullmatch(normal_name(path.name))
         if match:
             channels = files.setdefault(match["case"], {})
             if other := channels.get(int(match["channel"])):
                 raise ConfigError(f"two files are called {normal_name(path.name)!r}: {other.name!r} and {path.name!r}")
             channels[int(match["channel"])] = path
-    if not files:
-        raise ConfigError(f"there are no files like CASE_0000{ending} in {os.fspath(folder)!r}")
+        else:
+            strange.append(path.name)
+    if not files or strange:
+        found = f"; there are {shown(strange)}" if strange else ""
+        what = "files of other names than" if files else "no files like"
+        raise ConfigError(f"there are {what} CASE_0000{ending} in {os.fspath(folder)!r}{found}")
     return files
 
 

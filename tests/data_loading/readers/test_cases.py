@@ -159,3 +159,26 @@ def test_an_array_that_is_no_image_is_named(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(ShapeError, match="a.npy' holds no image"):
         PairedFolderDataset(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("imagesTr/b.nii.gz", r"files of other names than CASE_0000.nii.gz in '.*imagesTr'; there are 'b.nii.gz'"),
+        ("imagesTr/b_0000.nii", "there are 'b_0000.nii'"),
+        ("imagesTr/b_0000.NII.GZ", "there are 'b_0000.NII.GZ'"),
+        ("labelsTr/b.nii.gz", "masks without an image in '.*labelsTr': 'b.nii.gz'"),
+    ],
+)
+def test_files_that_nnunet_would_leave_out_are_named(tmp_path, name, message):
+    write(tmp_path / "imagesTr" / "a_0000.nii.gz")
+    write(tmp_path / "labelsTr" / "a.nii.gz")
+    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    for junk in ("imagesTr/Thumbs.db", "imagesTr/._a_0000.nii.gz", "labelsTr/.DS_Store", "labelsTr/notes.txt"):
+        (tmp_path / junk).write_bytes(b"junk")
+    assert NNUNetDataset(tmp_path).names == ("a",)
+    write(tmp_path / "other.nii.gz")
+    (tmp_path / name).write_bytes((tmp_path / "other.nii.gz").read_bytes())
+    with pytest.raises(ConfigError, match=message):
+        NNUNetDataset(tmp_path)
