@@ -86,6 +86,9 @@ RECIPES = {
     ),
     "no curriculum of steps": Recipe(without=StepCurriculum),
     "no average of the weights": Recipe(without=WeightAverage),
+    "no noise on the states": Recipe({"state_noise": 0.0}),
+    "noise of 0.01 on the states": Recipe({"state_noise": 0.01}),
+    "noise of 0.1 on the states": Recipe({"state_noise": 0.1}),
     "also judged at 0.7 of the steps": Recipe(more=lambda: [IntermediateSupervision(at=(0.7,), weights=0.5)]),
     "root of the error of each sample": Recipe(criterion=root_of_errors),
     "momenta 0.5 and 0.9 instead of 0.9 and 0.999": Recipe(
@@ -121,16 +124,17 @@ def train(recipe: Recipe, config: GrowConfig) -> tuple[BasicNCAModel, Tensor, fl
 
 
 def errors(network: BasicNCAModel, target: Tensor, horizon: int) -> list[str]:
-    """Errors at the horizon, at five times that, and one horizon after either half was lost, as text."""
+    """Errors at 1, 5 and 50 horizons, and one horizon after either half was lost, as text."""
     seed = make_seed(network.num_channels, target.shape[1:])
     grown = network.predict(seed.expand(ROLLOUTS, -1, -1, -1), horizon, seed=1).output_image
     later = network.predict(grown, 4 * horizon, seed=2).output_image
+    old = network.predict(later, 45 * horizon, seed=4).output_image
     right, lower = grown.clone(), grown.clone()
     right[..., right.shape[-1] // 2 :] = 0.0
     lower[..., lower.shape[-2] // 2 :, :] = 0.0
     healed = [network.predict(state, horizon, seed=3).output_image for state in (right, lower)]
     found = []
-    for states in (grown, later, *healed):
+    for states in (grown, later, old, *healed):
         logs = (states[:, :4] - target).square().flatten(1).mean(1).log10()
         found.append(f"{logs.median():.2f} ({logs.max():.2f})")
     return found
@@ -142,8 +146,8 @@ def print_row(*cells: object) -> None:
 
 def compare_recipes(names: list[str], config: GrowConfig, jobs: int) -> None:
     """Train each recipe in a process of its own, and print a row for it."""
-    print_row("recipe", "s of CPU", "horizon", "5 horizons", "right half lost", "lower half lost")
-    print_row(*["---"] * 6)
+    print_row("recipe", "s of CPU", "horizon", "5 horizons", "50 horizons", "right half lost", "lower half lost")
+    print_row(*["---"] * 7)
 
     def run(name: str) -> None:
         options = json.dumps(dataclasses.asdict(config))
@@ -167,8 +171,8 @@ def train_one(name: str, config: GrowConfig) -> None:
 def compare_seeds(config: GrowConfig, seeds: int) -> None:
     """Run the command with several seeds, and print a row for each, the median and the worst."""
     print(f"{cpu_name()}, {available()[-1] if available() else 'no native library'}, {torch.get_num_threads()} threads")
-    print_row("seed", "s", "horizon", "5 horizons", "right half lost")
-    print_row(*["---"] * 5)
+    print_row("seed", "s", "horizon", "5 horizons", "50 horizons", "right half lost")
+    print_row(*["---"] * 6)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):

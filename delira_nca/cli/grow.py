@@ -40,6 +40,7 @@ def add_grow(commands: Commands) -> None:
     parser.add_argument("--iterations", type=int, help="iterations of an epoch")
     parser.add_argument("--batch-size", type=int, help="states in one iteration")
     parser.add_argument("--pool-size", type=int, help="states in the pool")
+    parser.add_argument("--state-noise", type=float, help="noise on the states from the pool (default: 0.03)")
     parser.add_argument("--learning-rate", type=float, help="highest learning rate of Adam")
     parser.add_argument(
         "--save-seconds", type=float, help="seconds between two checkpoints (default: 30); the 2 newest are kept"

@@ -83,6 +83,8 @@ class GrowConfig:
         Number of epochs, and of iterations of each.
     batch_size, pool_size : int
         States of an iteration, and states in the pool.
+    state_noise : float
+        Standard deviation of the noise on the states that are drawn from the pool, so that the pattern stays.
     learning_rate : float
         Highest learning rate of Adam, which warms up to it and then falls along a cosine. Results are those of the
         exponential average of the weights over about 100 iterations.
@@ -110,6 +112,7 @@ class GrowConfig:
     iterations: int = 50
     batch_size: int = 3
     pool_size: int = 256
+    state_noise: float = 0.03
     learning_rate: float = 4e-3
     save_seconds: float = 30.0
     out: str | None = None
@@ -170,6 +173,9 @@ class GrowConfig:
                 upper = " and at most 1" if highest == 1 else ""
                 raise ConfigError(f"{name} is above 0{upper}, not {value!r}")
             numbers[name] = float(value)
+        if not is_number(self.state_noise) or not 0 <= self.state_noise < math.inf:
+            raise ConfigError(f"state_noise is a standard deviation of at least 0, not {self.state_noise!r}")
+        numbers["state_noise"] = float(self.state_noise)
         numbers["save_seconds"] = to_seconds(self.save_seconds)
         require_choice("precision", self.precision, PRECISIONS)
         device = choose_device(device=self.device)
@@ -229,4 +235,5 @@ def read_config(path: Path) -> GrowConfig:
             f"{path} is from an older version, which trained in another way: grow the picture again, or finish the run "
             "with that version"
         )
+    values.setdefault("state_noise", 0.0)  # older versions trained without
     return GrowConfig(**{**values, "steps": tuple(values["steps"])})

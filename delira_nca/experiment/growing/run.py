@@ -218,7 +218,7 @@ def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
     if REGIMES[config.regime].pool:
         pool = SamplePool(seed, config.pool_size, rng_seed=config.seed)
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
-        callbacks.append(PoolUpdate(pool, num_damaged=damaged, damage="mixed"))
+        callbacks.append(PoolUpdate(pool, num_damaged=damaged, damage="mixed", noise=config.state_noise))
     callbacks.append(WeightAverage(decay=0.99))
     if (curriculum := _curriculum(config)) is not None:
         callbacks.append(curriculum)
@@ -264,6 +264,8 @@ def _results(
     label = target.unsqueeze(0).to(network.device)
     frames = network.record(seed.unsqueeze(0), 5 * horizon, seed=config.seed, keep=list(range(5 * horizon + 1)))
     errors = {n: _log10_error(frames[n], label) for n in (horizon, 5 * horizon)}
+    old = network.predict(frames[-1].output_image, 45 * horizon, seed=config.seed + 1)
+    errors[50 * horizon] = _log10_error(old, label)
     growth = _states(frames[: round(1.5 * horizon) + 1])
     healing, healed = {}, None
     if REGIMES[config.regime].damaged:

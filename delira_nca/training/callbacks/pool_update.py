@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import is_number, is_whole
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.alive import AliveMask
+from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 from delira_nca.training.damage import DAMAGES, Damage
 from delira_nca.training.distributed.ranks import Ranks, ranks_of
@@ -105,6 +106,8 @@ class PoolUpdate(AbstractCallback):
     damage : shape of the holes: disc, half, rectangle, mixed (any of these), or a function.
     seed_every, damage_every : so many iterations lie between two that begin states anew, or damage some; the first one
         of a run does both.
+    noise : standard deviation of normal noise that is added to the living cells of the states that were drawn, but not
+        to seeds. It makes the pattern an attractor; see the notes.
     score : ``(states, batch) -> (B,)`` losses by which samples are ranked; the image error by default.
     reseed_dead : whether a state without a living cell (:func:`has_died`) begins anew. Where the seed itself has none,
         as that of a texture, nothing counts as dead.
@@ -118,13 +121,17 @@ class PoolUpdate(AbstractCallback):
     Raises
     ------
     ConfigError
-        For a limit that is not greater than 0, or an interval below 1; and from the training, if the pool is smaller
-        than the batch.
+        For a limit that is not greater than 0, an interval below 1, or noise below 0; and from the training, if the pool
+        is smaller than the batch.
 
     Notes
     -----
     Mordvintsev et al. (2020): growing has no pool; persistent has 1 024 states and ``num_seeds=1``; regenerating has
     ``num_damaged=3`` besides. Niklasson et al. (2021), "Self-Organising Textures": ``seed_every=8``.
+
+    A trained pattern may drift so slowly that no roll-out shows it, and be lost after a thousand steps. With noise on
+    the states that it starts from, the automaton learns to come back instead. ``delira-nca grow`` trains with 0.03, which
+    also made all its errors smaller, see the page on growing a picture.
     """
 
     def __init__(
@@ -138,6 +145,7 @@ class PoolUpdate(AbstractCallback):
         score: Score = image_error,
         reseed_dead: bool = True,
         explode_above: float | None = None,
+        noise: float = 0.0,
         seed_every: int = 1,
         damage_every: int = 1,
     ) -> None:
@@ -147,13 +155,15 @@ class PoolUpdate(AbstractCallback):
             require_choice("damage", damage, DAMAGES)
         if explode_above is not None and not explode_above > 0:
             raise ConfigError(f"explode_above is greater than 0, or None for no limit, not {explode_above!r}")
+        if not is_number(noise) or not 0 <= noise < float("inf"):
+            raise ConfigError(f"noise is a standard deviation of at least 0, not {noise!r}")
         for name, every in (("seed_every", seed_every), ("damage_every", damage_every)):
             if not is_whole(every) or every < 1:
                 raise ConfigError(f"{name} is a number of iterations of at least 1, not {every!r}")
         self.seed_every, self.damage_every = seed_every, damage_every
         self.pool, self.key, self.score, self.damage = pool, key, score, damage
         self.num_seeds, self.num_damaged = num_seeds, num_damaged
-        self.reseed_dead, self.explode_above = reseed_dead, explode_above
+        self.reseed_dead, self.explode_above, self.noise = reseed_dead, explode_above, float(noise)
         self._counts = torch.zeros(2, dtype=torch.long)  # where the states are, so that no iteration waits for them
         self._told = (0, 0)
         self._draw: Draw | None = None
@@ -200,7 +210,19 @@ class PoolUpdate(AbstractCallback):
         )
         if not len(self._draw.indices):  # a process for which a small batch has no sample
             return {"data_dict": {**data_dict, self.key: self.pool.seed[None]}}
-        return {"data_dict": {**data_dict, **self._draw.slots, self.key: self._draw.states}}
+        states = self._draw.states
+        if self.noise:
+            alive = getattr(trainer.network, "alive", None)
+            states = self._with_noise(states, alive, ranks, ranks.num_samples(data_dict), num_seeds)
+        return {"data_dict": {**data_dict, **self._draw.slots, self.key: states}}
+
+    def _with_noise(self, states: Tensor, alive: Any, ranks: Ranks, total: int, num_seeds: int) -> Tensor:
+        """States with noise on their living cells, apart from the first ones of the whole batch, which are seeds."""
+        source = torch.Generator().manual_seed(derive_seed(self.pool.rng_seed, "noise", self.pool.num_draws))
+        noise = torch.randn((total, *states.shape[1:]), generator=source) * self.noise
+        noise[:num_seeds] = 0.0
+        noise = noise[ranks.own_positions(total)].to(states)
+        return states + (torch.where(alive(states), noise, 0.0) if isinstance(alive, AliveMask) else noise)
 
     def at_iter_end(
         self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any

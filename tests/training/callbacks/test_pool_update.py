@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
+from delira_nca.models import make_seed
 from delira_nca.training import SamplePool
 from delira_nca.training.callbacks import LambdaCallback, PoolUpdate
 from delira_nca.training.callbacks.pool_update import image_error
@@ -290,3 +291,29 @@ def test_a_pool_that_was_used_before_is_warned_of(make_trainer, batches, caplog)
         caplog.clear()
         make_trainer(callbacks=[PoolUpdate(pool)]).train(1, batches(3, 3))
         assert (f"the pool was drawn from {count} times before this run" in caplog.text) == bool(count)
+
+
+def test_noise_joins_living_cells_but_no_seed(make_trainer, nca):
+    seed = make_seed(8, (6, 6))
+    pool = SamplePool(seed, 4)
+    grown = torch.zeros(4, 8, 6, 6)
+    grown[:, :, 1:3, 1:3] = 1.0
+    pool.commit(torch.arange(4), grown, losses=torch.arange(4.0))
+    update, trainer = PoolUpdate(pool, noise=0.1), make_trainer(nca())
+    batch = {"data": seed.repeat(3, 1, 1, 1), "label": torch.zeros(3, 4, 6, 6)}
+    states = update.at_iter_begin(trainer, train=True, data_dict=batch)["data_dict"]["data"]
+    assert torch.equal(states[0], seed)
+    living = torch.zeros(6, 6, dtype=torch.bool)
+    living[:4, :4] = True  # and the neighbours of living cells
+    difference = states[1:] - grown[:2]
+    assert (difference[:, :, ~living] == 0).all()
+    assert 0.08 < float(difference[:, :, living].std()) < 0.12
+    pool.num_draws -= 1
+    again = update.at_iter_begin(trainer, train=True, data_dict=batch)["data_dict"]["data"]
+    assert torch.equal(again, states)
+
+
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), "little", True])
+def test_noise_that_is_no_standard_deviation_is_refused(noise):
+    with pytest.raises(ConfigError, match="noise is a standard deviation of at least 0"):
+        PoolUpdate(SamplePool(torch.ones(4, 5, 5), 4), noise=noise)
