@@ -121,8 +121,8 @@ class PoolUpdate(AbstractCallback):
     Raises
     ------
     ConfigError
-        For a limit that is not greater than 0, an interval below 1, or noise below 0; and from the training, if the pool
-        is smaller than the batch.
+        For a limit that is not greater than 0, an interval below 1, or noise below 0; and from the training, if the
+        pool is smaller than the batch.
 
     Notes
     -----
@@ -130,8 +130,8 @@ class PoolUpdate(AbstractCallback):
     ``num_damaged=3`` besides. Niklasson et al. (2021), "Self-Organising Textures": ``seed_every=8``.
 
     A trained pattern may drift so slowly that no roll-out shows it, and be lost after a thousand steps. With noise on
-    the states that it starts from, the automaton learns to come back instead. ``delira-nca grow`` trains with 0.03, which
-    also made all its errors smaller, see the page on growing a picture.
+    the states that it starts from, the automaton learns to come back instead. ``delira-nca grow`` trains with 0.03,
+    which also made all its errors smaller, see the page on growing a picture.
     """
 
     def __init__(
