@@ -161,3 +161,10 @@ def test_a_corrected_command_trains_under_the_same_name(file, capsys):
     assert main(["train", file, "--quiet", "--data.val_split", "9"]) == 2
     assert main(["train", file, "--quiet", "--num_epochs", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "runs/flower"
+
+
+def test_a_sweep_whose_runs_fail_has_status_2(file, capsys):
+    assert main(["sweep", file, "--data.num_splits", "[0, 50]"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[2].split()[:3] == ["flower-001", "ended", "50"]
+    assert printed.err.splitlines()[-1] == "delira-nca: error: 1 of 2 runs failed: flower-001"

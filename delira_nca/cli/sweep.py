@@ -34,7 +34,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     from delira_nca.errors import ConfigError
     from delira_nca.experiment import RunConfig, sweep
     from delira_nca.experiment.config.overrides import parse_overrides
-    from delira_nca.experiment.launchers import launcher_by_name
+    from delira_nca.experiment.launchers import LaunchError, launcher_by_name
 
     if arguments.num_workers is not None and arguments.launcher is None:
         raise ConfigError("--num-workers is of a launcher: give --launcher pool")
@@ -56,5 +56,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command resumes the sweep") from None
     print(comparison)
+    failed = [run.name for run in comparison.runs if run.state == "ended"]
+    if failed:
+        raise LaunchError(f"{len(failed)} of {len(comparison.runs)} runs failed: {', '.join(failed)}")
     if arguments.plot:
         print(shown(comparison.save_plot(arguments.plot)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -175,9 +176,8 @@ class Run:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and any(self.stored.checkpoints.glob("checkpoint*.pt")):
                 raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
-            if self._is_new and init_from_environment().is_main and not _has_trained(self.stored):
-                with suppress(OSError, DeliraNCAError):
-                    RunStore(self.folder.parent).delete(self.stored.name)
+            if self._is_new and init_from_environment().is_main:
+                _remove_untrained(self.stored)
             raise
 
     def _train(self, resume: str, progress: bool, callbacks: Sequence[Any]) -> RunResult:
@@ -386,14 +386,31 @@ def _make_folder(config: RunConfig, folder: Path, resume: str) -> bool:
     is_new = is_left or not (folder / CONFIG).is_file()
     if is_left:
         _LOGGER.info("%s is taken over: the process that made it was killed before it trained", folder)
-    elif resume == "auto" and not is_new:
+    elif is_new:
+        store.create(folder.name, exist="resume" if resume == "auto" else "error")
+    elif resume == "auto":
         require_same_run(RunConfig.from_file(folder / CONFIG), config, folder)
     else:
-        store.create(folder.name, exist="resume" if resume == "auto" else "error")
-    write_environment(folder)
-    write_plain({"directory": str(config.directory)}, folder / DIRECTORY)
-    config.to_file(folder / CONFIG)
+        raise ConfigError(
+            f"{folder} already holds a run: take another name, or resume it (resume='auto' in Python, --resume auto on "
+            "the command line)"
+        )
+    try:
+        write_environment(folder)
+        write_plain({"directory": str(config.directory)}, folder / DIRECTORY)
+        config.to_file(folder / CONFIG)
+    except BaseException:
+        if is_new:
+            _remove_untrained(store.open(folder.name))
+        raise
     return is_new
+
+
+def _remove_untrained(run: StoredRun) -> None:
+    """Remove the folder of a run that has not trained; errors are left to be told by what led here."""
+    with suppress(OSError, DeliraNCAError):
+        if not _has_trained(run):
+            shutil.rmtree(run.folder)
 
 
 def _has_trained(run: StoredRun) -> bool:

@@ -255,8 +255,8 @@ def folders(project):
 
 def test_relative_paths_of_a_run_stay_relative_to_where_it_was_begun(folders, project, tmp_path, monkeypatch):
     run = Run.create(folders, "runs")
-    assert run.train().num_epochs == 1
     monkeypatch.chdir(tmp_path)
+    assert run.train().num_epochs == 1
     assert run.folder == project / "runs" / "cells"
     again = Run.open(project / "runs" / "cells")
     assert again.config.directory == project
@@ -325,3 +325,14 @@ def test_ctrl_c_says_how_the_run_is_resumed(config, tmp_path):
     with pytest.raises(KeyboardInterrupt, match=f"'delira-nca resume {run.folder}'"):
         run.train(callbacks=[LambdaCallback(at_iter_end=interrupt)])
     assert run.train().num_epochs == 2
+
+
+def test_a_disk_that_is_full_while_the_folder_is_made_leaves_the_name_free(config, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("delira_nca.experiment.run.write_environment", refuse)
+        with pytest.raises(OSError, match="No space"):
+            Run.create(config, tmp_path)
+    assert not (tmp_path / "flower").exists()

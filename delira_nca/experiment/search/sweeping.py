@@ -11,9 +11,8 @@ from delira_nca.errors import ConfigError, MissingDependencyError, require_choic
 from delira_nca.experiment.comparison import Comparison, compare_runs
 from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.launchers import Launcher, SerialLauncher
-from delira_nca.experiment.run import Run, run_from_config
+from delira_nca.experiment.run import CONFIG, Run, run_from_config
 from delira_nca.experiment.search.space import Range, Space, grid, random_search, read_space
-from delira_nca.experiment.store import RunStore
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.scores import find_score_key, higher_is_better
@@ -80,8 +79,7 @@ def sweep(
     for outcome in (launcher or SerialLauncher()).run(run_from_config, tasks):
         if outcome.error is not None:
             _LOGGER.error("run %s failed: %s", outcome.task["config"]["name"], outcome.error)
-    store = RunStore(root)
-    failed = {each.name: each.to_dict() for each in configs if each.name not in store}
+    failed = {each.name: each.to_dict() for each in configs if not (root / each.name / CONFIG).is_file()}
     return compare_runs(root, [each.name for each in configs], failed=failed)
 
 
