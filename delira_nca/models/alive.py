@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,6 +53,7 @@ class AliveMask:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, *spatial) state to (B, 1, *spatial) bool."""
-        alpha = x[:, self.channel : self.channel + 1].detach()
-        mask: Tensor = _MAX_POOL[x.dim()](alpha, 3, 1, 1) > self.threshold
+        with torch.no_grad():
+            alpha = x[:, self.channel : self.channel + 1]
+            mask: Tensor = _MAX_POOL[x.dim()](alpha, 3, 1, 1) > self.threshold
         return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -142,7 +143,7 @@ class Perception(Part):
     torch.Size([1, 48, 8, 8])
     """
 
-    kernels: Tensor
+    fixed_weights: Tensor
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class Perception(Part):
         scales = (self.angle, self.laplacian_scale, self.sobel_scale)
         kernels = [kernel for name in fixed for kernel in fixed_kernels(name, dims, *scales)]
         stacked = torch.stack(kernels) if kernels else torch.zeros(0, *(3,) * dims)
-        self.register_buffer("kernels", stacked, persistent=False)
+        self.register_buffer("fixed_weights", stacked.repeat_interleave(num_channels, 0).unsqueeze(1), persistent=False)
         learned = [f for f in self.filters if not isinstance(f, str)]
         self.learned = nn.ModuleList(nn.ModuleList(self._convolutions(spec)) for spec in learned)
         return self
@@ -201,6 +202,11 @@ class Perception(Part):
             )
             for _ in range(spec.num)
         ]
+
+    @property
+    def kernels(self) -> Tensor:
+        """(number of fixed filters, *kernel) numbers of the fixed filters."""
+        return self.fixed_weights[:: max(self.num_channels, 1), 0]
 
     @property
     def out_channels(self) -> int:
@@ -236,25 +242,29 @@ class Perception(Part):
         check_padding(self.padding, (self.radius,) * self.dims, x.shape[2:])
         padded = pad_state(x, self.padding) if any(f in ("sobel", "laplacian") for f in self.filters) else x
         parts: list[Tensor] = []
-        learned, kernel = iter(self.learned), 0
-        for spec in self.filters:
-            if spec == "identity":
-                parts.append(x)
-                kernel += 1
-            elif isinstance(spec, str):
-                for _ in range(self.dims if spec == "sobel" else 1):
-                    parts.append(self._depthwise(padded, self.kernels[kernel]))
-                    kernel += 1
-            else:
+        learned, first = iter(self.learned), 0
+        for is_fixed, group in itertools.groupby(self.filters, lambda spec: isinstance(spec, str)):
+            specs = list(group)
+            if is_fixed:  # all in a row in one call, the identity too
+                number = sum(self.dims if spec == "sobel" else 1 for spec in specs)
+                parts += [x] * number if {*specs} == {"identity"} else [self._depthwise(padded, first, number)]
+                first += number
+                continue
+            for spec in specs:
                 outputs = [convolution(x) for convolution in next(learned)]  # type: ignore[attr-defined]
                 relu = isinstance(spec, FullFilters) and spec.relu
                 parts.extend(F.relu(output) for output in outputs) if relu else parts.extend(outputs)
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
-    def _depthwise(self, x: Tensor, kernel: Tensor) -> Tensor:
-        weight = kernel.expand(self.num_channels, 1, *kernel.shape)
+    def _depthwise(self, x: Tensor, first: int, number: int) -> Tensor:
+        """Every channel through so many of the fixed kernels, kernel by kernel."""
+        channels = self.num_channels
+        weight = self.fixed_weights
+        if number * channels < len(weight):
+            weight = weight[first * channels : (first + number) * channels]
+        x = x.repeat(1, number, *(1,) * self.dims) if number > 1 else x
         return _CONVOLUTIONS[self.dims](
-            x, weight, padding=1 if self.padding == "zeros" else 0, groups=self.num_channels
+            x, weight, padding=1 if self.padding == "zeros" else 0, groups=number * channels
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from delira_nca.rollout.job import Job
-from delira_nca.rollout.memory import measure_saved_bytes, segment_length
-from delira_nca.rollout.reference import step
+from delira_nca.rollout.memory import masks_at_once, measure_saved_bytes, segment_length
+from delira_nca.rollout.reference import step_beside
 from delira_nca.rollout.support import why_not_floats
 from delira_nca.rollout.window import WINDOW_STEPS, Window
 
@@ -40,26 +40,47 @@ class Reference:
         return {done: state for done, state in _states(job) if done in job.stops}
 
 
+class _Rests:
+    """Masks of the cells that do not update in a step of a job, drawn for several steps in one call."""
+
+    def __init__(self, job: Job) -> None:
+        cells = job.x[:, :1].numel()
+        self.job, self.at_once = job, max(1, masks_at_once(job.x) // max(cells, 1))
+        self.steps = range(0)
+        self.drawn: Sequence[Tensor | None] = ()
+
+    def __call__(self, t: int) -> Tensor | None:
+        if t not in self.steps:
+            start = self.job.start
+            first = start + (t - start) // self.at_once * self.at_once
+            self.steps = range(first, min(first + self.at_once, start + self.job.steps))
+            self.drawn = self.job.rests(self.steps)
+        return self.drawn[t - self.steps.start]
+
+
 def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
     """Yield (steps done, state) at every segment border and at every stop."""
     x, cell, steps, start, stops = job.x, job.cell, job.steps, job.start, job.stops
     windows: dict[int, Window] = {}
+    rests = _Rests(job)
+    # where nothing dies, or a look for life would make a GPU wait, everything is computed
+    looks_for_life = cell.skips_dead_space and x.device.type == "cpu"
 
     def run(state: Tensor, begin: int, end: int) -> Tensor:
         while begin < end:
             group, last = (begin - start) // WINDOW_STEPS, end
             window = None
-            if cell.skips_dead_space:  # the same window for the same steps, however they are cut into segments
+            if looks_for_life:  # the same window for the same steps, however they are cut into segments
                 last = min(start + (group + 1) * WINDOW_STEPS, end)
                 if group not in windows:
                     windows[group] = Window(state, margin=max(WINDOW_STEPS, 1 + cell.radius))
                 window = windows[group]
                 state = window.cut(state)
             for t in range(begin, last):
-                given = (job.fires(t), job.noise(t), job.draws(t))
+                given = (rests(t), job.noise(t), job.draws(t))
                 if window is not None:
                     given = tuple(part if part is None else window.cut(part) for part in given)  # type: ignore[assignment]
-                state = step(cell, state, t, *given)
+                state = step_beside(cell, state, t, *given)
             if window is not None:
                 state = window.put_back(state)
             begin = last
@@ -68,14 +89,18 @@ def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
     done, length = 0, steps if job.segment is None else job.segment
     if job.segment is None and torch.is_grad_enabled():
         weights = list(cell.parameters()) if isinstance(cell, torch.nn.Module) else []
-        stored = 0
+        stored, step_bytes = 0, None
         while done < steps and stored <= job.memory_budget // 2:
             before, begin = x, done
             done = min(begin + WINDOW_STEPS, next(stop for stop in stops if stop > begin))
             forward = functools.partial(run, before, start + begin, start + done)
-            x, saved = measure_saved_bytes(forward, [before, *weights])
-            stored += saved + x.nbytes
-            length = segment_length(steps - done, saved // (done - begin), x.nbytes)
+            if looks_for_life or step_bytes is None:
+                x, saved = measure_saved_bytes(forward, [before, *weights])
+                step_bytes = saved // (done - begin)
+            else:  # every step keeps as much; to measure it takes longer than to compute it on a GPU
+                x = forward()
+            stored += step_bytes * (done - begin) + x.nbytes
+            length = segment_length(steps - done, step_bytes, x.nbytes)
             yield done, x
     recompute = torch.is_grad_enabled() and length < steps - done
     for border in sorted({*range(done + length, steps, max(length, 1)), *stops} - set(range(done + 1))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,6 +86,14 @@ class Job:
             return self.masks[t - self.start]
         samples, _, *shape = self.x.shape
         return fire_mask(self.seed, t, samples, shape, self.cell.fire_rate, self.x.device, self.first_sample)
+
+    def rests(self, steps: range) -> Sequence[Tensor | None]:
+        """Masks of the cells that do not update in each of several steps; those from the seed are drawn in one call."""
+        if self.masks is not None:
+            return [None if (fire := self.fires(t)) is None else ~fire for t in steps]
+        samples, _, *shape = self.x.shape
+        drawn = fire_mask(self.seed, steps, samples, shape, self.cell.fire_rate, self.x.device, self.first_sample)
+        return [None] * len(steps) if drawn is None else (~drawn).unbind()
 
     def noise(self, t: int) -> Tensor | None:
         """(B, C - fixed, *spatial) noise that joins the updates of step ``t``; None where there is none."""

@@ -51,16 +51,24 @@ def _xorshift16(word: Tensor) -> Tensor:
 
 def _hash(
     seed: int,
-    step: int,
+    step: int | range,
     num_samples: int,
     num_items: int,
     device: torch.device | str,
     first_sample: int,
     items: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Four (num_samples, num_items) int32 words for every item of every sample, or for the numbered ones."""
+    """Four (num_samples, num_items) int32 words for every item of every sample, or for the numbered ones.
+
+    For a range of steps, the words are (steps, num_samples, num_items).
+    """
     x = _signed(seed * _MULTIPLIER + _INCREMENT)
-    y: Tensor | int = _signed(step * _MULTIPLIER + _INCREMENT)
+    y: Tensor | int
+    if isinstance(step, range):
+        steps = torch.arange(step.start, step.stop, dtype=torch.int32, device=device)
+        y = (steps * _MULTIPLIER + _INCREMENT).view(-1, 1, 1)
+    else:
+        y = _signed(step * _MULTIPLIER + _INCREMENT)
     samples = torch.arange(first_sample, first_sample + num_samples, dtype=torch.int32, device=device)
     z: Tensor = samples.unsqueeze(1) * _MULTIPLIER + _INCREMENT
     numbers = torch.arange(num_items, dtype=torch.int32, device=device) if items is None else items.to(torch.int32)
@@ -79,7 +87,7 @@ def _hash(
 
 def uniform24(
     seed: int,
-    step: int,
+    step: int | range,
     num_samples: int,
     num_cells: int,
     device: torch.device | str = "cpu",
@@ -91,7 +99,7 @@ def uniform24(
     Parameters
     ----------
     seed : of this roll-out; its low 32 bits count.
-    step : number of the step, from 0.
+    step : number of the step, from 0, or a range of steps without gaps.
     num_samples, num_cells : the last cell of a sample is its last in row-major order.
     first_sample : number of the first sample, where these are a part of a batch.
     cells : (num_cells,) numbers of the cells, where these are a part of a grid; 0 to ``num_cells - 1`` by default.
@@ -99,6 +107,7 @@ def uniform24(
     Returns
     -------
     (num_samples, num_cells) int32 tensor of integers from 0 to 2**24 - 1
+        (steps, num_samples, num_cells) for a range.
 
     Examples
     --------
@@ -183,7 +192,7 @@ def cell_draws(
 
 def fire_mask(
     seed: int,
-    step: int,
+    step: int | range,
     num_samples: int,
     shape: Sequence[int],
     fire_rate: float,
@@ -196,7 +205,7 @@ def fire_mask(
     Parameters
     ----------
     seed : of this roll-out.
-    step : number of the step, from 0.
+    step : number of the step, from 0, or a range of steps without gaps.
     num_samples : batch size.
     shape : spatial shape of the grid.
     fire_rate : probability that a cell updates. 1 is deterministic and hashes nothing; 0 never updates.
@@ -206,13 +215,16 @@ def fire_mask(
     Returns
     -------
     (num_samples, 1, *shape) bool tensor, or None where every cell fires
-        One value for all channels of a cell.
+        One value for all channels of a cell. (steps, num_samples, 1, *shape) for a range of steps.
 
     Examples
     --------
     >>> fire_mask(0, 0, 2, (64, 64), 0.5).float().mean().item()
     0.506103515625
     >>> fire_mask(0, 0, 2, (64, 64), 1.0) is None
+    True
+    >>> several = fire_mask(0, range(3, 5), 2, (64, 64), 0.5)
+    >>> torch.equal(several[1], fire_mask(0, 4, 2, (64, 64), 0.5))
     True
     >>> whole, part = fire_mask(0, 0, 4, (8, 8), 0.5), fire_mask(0, 0, 2, (8, 8), 0.5, first_sample=2)
     >>> torch.equal(whole[2:], part)
@@ -223,4 +235,4 @@ def fire_mask(
         return None
     numbers = None if cells is None else cells.flatten()
     hashes = uniform24(seed, step, num_samples, prod(shape), device, first_sample, numbers)
-    return (hashes < threshold).view(num_samples, 1, *shape)
+    return (hashes < threshold).view(*hashes.shape[:-2], num_samples, 1, *shape)

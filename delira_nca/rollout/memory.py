@@ -8,7 +8,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-__all__ = ["best_length", "least_bytes", "measure_saved_bytes", "segment_length"]
+__all__ = ["best_length", "least_bytes", "masks_at_once", "measure_saved_bytes", "segment_length"]
 
 
 def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Tensor]) -> tuple[Tensor, int]:
@@ -44,6 +44,11 @@ def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Te
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         result = function()
     return result, sum(saved.values())
+
+
+def masks_at_once(x: Tensor) -> int:
+    """Cells, of all samples and steps, whose fire masks the reference draws in one call; more on a GPU."""
+    return 2**18 if x.device.type == "cpu" else 2**22
 
 
 def segment_length(steps: int, step_bytes: int, state_bytes: int) -> int:

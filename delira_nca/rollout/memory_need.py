@@ -7,7 +7,7 @@ from math import isqrt, prod
 
 from torch import Tensor
 
-from delira_nca.rollout.memory import best_length, least_bytes, segment_length
+from delira_nca.rollout.memory import best_length, least_bytes, masks_at_once, segment_length
 from delira_nca.rollout.plain import PlainCell
 from delira_nca.rollout.support import worst_step_bytes
 from delira_nca.rollout.threads import max_threads
@@ -141,7 +141,8 @@ class ByteCounter:
         step, floor = self._reference_step()
         group = min(WINDOW_STEPS, self.steps)
         kept_steps, segment = self._reference_plan(step)
-        temporary = 2 * step + 4 * self.state + _HASH * self.cells + _LIBRARIES
+        masks = _HASH * max(self.cells, min(self.steps * self.cells, masks_at_once(self.x)))
+        temporary = 2 * step + 4 * self.state + masks + _LIBRARIES
         if self.plain.update_noise:
             temporary += _HASH * self.plain.num_channels * self.cells
         everything = self.steps * step + self.state * (self.steps // WINDOW_STEPS + 1)

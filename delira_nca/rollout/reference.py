@@ -10,7 +10,7 @@ from torch import Tensor
 
 from delira_nca.errors import ShapeError
 
-__all__ = ["Alive", "Cell", "step"]
+__all__ = ["Alive", "Cell", "step", "step_beside"]
 
 
 class Alive(Protocol):
@@ -96,6 +96,13 @@ def step(
     -----
     Mordvintsev et al. (2020), "Growing Neural Cellular Automata", Distill.
     """
+    return step_beside(cell, x, t, None if fire is None else ~fire, noise, draws)
+
+
+def step_beside(
+    cell: Cell, x: Tensor, t: int, rest: Tensor | None, noise: Tensor | None = None, draws: Tensor | None = None
+) -> Tensor:
+    """:func:`step` with the (B, 1, *spatial) bool mask of the cells that do not update, which saves an operation."""
     alive, fixed = cell.alive, cell.num_fixed_channels
     perception = cell.perceive(x, t)
     update = cell.rule(perception) if draws is None else cell.rule(perception, draws)
@@ -108,7 +115,7 @@ def step(
             f"rule {type(cell.rule).__name__} maps a perception of {tuple(perception.shape)} to {shown}; an update of "
             f"{tuple(free.shape)} was expected"
         )
-    new = free + update if fire is None else torch.where(fire, free + update, free)
+    new = free + (update if rest is None else update.masked_fill(rest, 0.0))
     if alive is not None:
         living = alive(x) if alive.before else None
         if alive.after:
@@ -116,6 +123,6 @@ def step(
             living = after if living is None else living & after
         if living is not None:
             spared = getattr(alive, "num_spared", 0)
-            mortal = torch.where(living, new[:, : new.shape[1] - spared], 0.0)
+            mortal = (new[:, :-spared] if spared else new).masked_fill(~living, 0.0)
             new = torch.cat([mortal, new[:, -spared:]], 1) if spared else mortal
     return torch.cat([x[:, :fixed], new], 1) if fixed else new

@@ -1,0 +1,97 @@
+"""What a GPU has to do for a training step, counted without one: operations, and waiting for their results."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from delira_nca.models import BasicNCAModel, presets
+from delira_nca.rollout import rollout
+from delira_nca.rollout.job import Job
+
+CHANNELS, SIDE = 16, 16
+WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations by name, on whatever device."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class PlainLoop(nn.Module):
+    """A growing automaton as one writes it by hand (Mordvintsev et al., 2020), in as few operations as it takes."""
+
+    def __init__(self):
+        super().__init__()
+        difference = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+        identity = torch.zeros(3, 3)
+        identity[1, 1] = 1.0
+        kernels = torch.stack([identity, difference, difference.T])
+        self.register_buffer("kernels", kernels.repeat(CHANNELS, 1, 1).unsqueeze(1))
+        self.hidden, self.last = nn.Conv2d(3 * CHANNELS, 128, 1), nn.Conv2d(128, CHANNELS, 1)
+
+    def alive(self, x):
+        return F.max_pool2d(x[:, 3:4], 3, 1, 1) > 0.1
+
+    def forward(self, x, steps):
+        for _ in range(steps):
+            before = self.alive(x)
+            update = self.last(torch.relu(self.hidden(F.conv2d(x, self.kernels, padding=1, groups=CHANNELS))))
+            x = x + update * (torch.rand_like(x[:, :1]) < 0.5).float()
+            x = x * (before & self.alive(x)).float()
+        return x
+
+
+def operations(run, device, steps):
+    """Operations of a forward and a backward pass through so many steps."""
+    x = torch.rand(2, CHANNELS, SIDE, SIDE, device=device)
+    with Operations() as counted:
+        run(x, steps).square().mean().backward()
+    return counted.counts
+
+
+def per_step(run, device="meta"):
+    """Operations that a step adds."""
+    return (operations(run, device, 60).total() - operations(run, device, 20).total()) / 40
+
+
+@pytest.fixture
+def ours():
+    """Roll-out of a growing model on a device that is no CPU and has no values that could be looked at."""
+    model = BasicNCAModel(**presets.growing()).to("meta")
+    return lambda x, steps: rollout(x, model, steps, seed=1)
+
+
+def test_a_training_step_off_the_cpu_has_no_more_operations_than_a_plain_loop(ours):
+    plain = PlainLoop().to("meta")
+    assert per_step(plain) == 32
+    assert per_step(ours) <= 32
+    assert operations(ours, "meta", 80).total() <= operations(plain, "meta", 80).total() + 80
+
+
+def test_the_masks_of_all_steps_are_drawn_in_one_call(ours):
+    few, many = operations(ours, "meta", 20), operations(ours, "meta", 80)
+    for name in ("__rshift__", "bitwise_xor", "arange", "lt"):
+        assert few[name] == many[name] > 0
+
+
+def test_a_roll_out_off_the_cpu_waits_for_no_result(ours):
+    counts = operations(ours, "meta", 80)  # a tensor without values cannot even be waited for
+    assert not [name for name in counts if name.startswith(WAITS)]
+
+
+def test_masks_drawn_together_are_those_of_each_step(randomise, noise):
+    model = randomise(BasicNCAModel(**presets.growing()))
+    job = Job(noise(3, CHANNELS, 5, 7), model, 9, (9,), start=4, seed=2**32 - 3, first_sample=5)
+    for t, rest in zip(range(4, 13), job.rests(range(4, 13)), strict=True):
+        assert torch.equal(~rest, job.fires(t))
