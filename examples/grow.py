@@ -25,7 +25,7 @@ seed = make_seed(16, (grid, grid))
 data = DataManager(repeat({"data": seed, "label": target}, 4 * iterations), batch_size=4)
 network = BasicNCAModel(**presets.growing(training_timesteps=steps, inference_timesteps=steps[1]))
 schedule = LRSchedulerCallback(torch.optim.lr_scheduler.MultiStepLR, {"milestones": [16, 26], "gamma": 0.3})
-callbacks = [GradientNormalization(), PoolUpdate(SamplePool(seed, capacity=256)), schedule, ProgressBar()]
+callbacks = [GradientNormalization(), PoolUpdate(SamplePool(seed, capacity=256), noise=0.03), schedule, ProgressBar()]
 trainer = PyTorchNetworkTrainer(
     network, "runs/flower", {"mse": mse}, torch.optim.Adam, {"lr": 3e-3}, callbacks=callbacks
 )
