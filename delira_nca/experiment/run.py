@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from delira_nca.data_loading import DataManager
-from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, require_choice
+from delira_nca.errors import ConfigError, MissingFileError, require_choice
 from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.config.changes import require_same_run
 from delira_nca.experiment.config.data import Samples, divide
@@ -100,6 +100,7 @@ class Run:
         self.config, self.stored = config, stored
         self._parts: RunParts | None = None
         self._is_new = False
+        self._trainer_at_work: PyTorchNetworkTrainer | None = None
 
     @property
     def folder(self) -> Path:
@@ -176,9 +177,12 @@ class Run:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and any(self.stored.checkpoints.glob("checkpoint*.pt")):
                 raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
-            if self._is_new and init_from_environment().is_main:
-                _remove_untrained(self.stored)
+            has_trained = self._trainer_at_work is not None and self._trainer_at_work.global_iter_num > 0
+            if self._is_new and not has_trained and init_from_environment().is_main:
+                shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        finally:
+            self._is_new, self._trainer_at_work = False, None
 
     def _train(self, resume: str, progress: bool, callbacks: Sequence[Any]) -> RunResult:
         start = time.perf_counter()
@@ -187,7 +191,7 @@ class Run:
         samples = divide(parts.data, self._samples_per_epoch(parts))
         self._load_start(parts, resume)
         bar = [ProgressBar()] if progress else []
-        trainer = self._trainer(parts, [*callbacks, *bar])
+        trainer = self._trainer_at_work = self._trainer(parts, [*callbacks, *bar])
         with self._managers(parts, samples) as (train, valid, test):
             key, mode = parts.task.score, parts.task.mode
             best = trainer.train(self.num_epochs, train, valid, key, mode, val_freq=self._val_freq, resume=resume)
@@ -401,16 +405,9 @@ def _make_folder(config: RunConfig, folder: Path, resume: str) -> bool:
         config.to_file(folder / CONFIG)
     except BaseException:
         if is_new:
-            _remove_untrained(store.open(folder.name))
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     return is_new
-
-
-def _remove_untrained(run: StoredRun) -> None:
-    """Remove the folder of a run that has not trained; errors are left to be told by what led here."""
-    with suppress(OSError, DeliraNCAError):
-        if not _has_trained(run):
-            shutil.rmtree(run.folder)
 
 
 def _has_trained(run: StoredRun) -> bool:

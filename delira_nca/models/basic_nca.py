@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,14 +13,13 @@ from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
-from delira_nca.models.checks import check_arguments, check_channels, require_module
+from delira_nca.models.checks import built, check_arguments, check_channels, require_module
 from delira_nca.models.compiled import unwrapped
-from delira_nca.models.conditioning import GoalEmbedding, ToldCell
+from delira_nca.models.conditioning import ToldCell
 from delira_nca.models.counting import cost_of
 from delira_nca.models.description import arguments_from, arguments_of, describe
 from delira_nca.models.input_mask import InputMask
 from delira_nca.models.inputs import as_weights, interpret_range_parameter, pad_input, require_tensor
-from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.plain import plain_cell
 from delira_nca.models.prediction import Prediction
@@ -149,28 +147,16 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.use_laplace, self.kernel_size = use_laplace, kernel_size
         self.pad_noise, self.use_temporal_encoding = pad_noise, use_temporal_encoding
         self.rule_type, self.memory_budget = rule_type, memory_budget
-        self.perception = self._define_perception() if perception is None else perception
-        require_module("perception", self.perception)
-        if isinstance(self.perception, Part):
-            self.perception = copy.deepcopy(self.perception)
-            self.perception.build(self.num_channels, dims)  # type: ignore[operator]
-        self.rule = self._define_rule() if rule is None else rule
-        require_module("rule", self.rule)
-        if isinstance(self.rule, Part):
-            self.rule = copy.deepcopy(self.rule)
-            self.rule.build(self.input_vector_size, self.num_channels - self.num_fixed_channels, dims)  # type: ignore[operator]
-        for name, part in (("head", head), ("conditioning", conditioning)):
-            if part is not None:
-                require_module(name, part)
-        self.head, self.conditioning = head, conditioning
-        if isinstance(conditioning, GoalEmbedding):
-            self.conditioning = copy.deepcopy(conditioning).build(num_hidden_channels)
+        perception = self._define_perception() if perception is None else perception
+        self.perception = built("perception", perception, self.num_channels, dims)
+        rule, free = self._define_rule() if rule is None else rule, self.num_channels - self.num_fixed_channels
+        self.rule = built("rule", rule, self.input_vector_size, free, dims)
+        self.conditioning = None if conditioning is None else built("conditioning", conditioning, num_hidden_channels)
+        self.head = None if head is None else require_module("head", head)
         if device is not None:
             self.to(device)
         if type(self).perceive is BasicNCAModel.perceive:
-            seen, free = self.input_vector_size, self.num_channels - self.num_fixed_channels
-            check_channels("perception", self.perception, self.num_channels, seen - self.use_temporal_encoding, dims)
-            check_channels("rule", self.rule, seen, free, dims, self.num_draws)
+            check_channels(self)
 
     def _define_perception(self) -> Perception:
         if self.num_learned_filters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from delira_nca.rollout.masks import fire_threshold
 if TYPE_CHECKING:
     from delira_nca.models.basic_nca import BasicNCAModel
 
-__all__ = ["check_arguments", "check_channels", "require_module"]
+__all__ = ["built", "check_arguments", "check_channels", "require_module"]
 
 _SIDE = 16
 """Cells along each axis of the grid that parts are tried on."""
@@ -60,8 +61,8 @@ def check_arguments(model: BasicNCAModel) -> None:
     interpret_range_parameter(model.inference_timesteps)
 
 
-def require_module(name: str, given: Any) -> None:
-    """Refuse a part of a model that is no module.
+def require_module(name: str, given: Any) -> nn.Module:
+    """A part of a model, which is a module.
 
     Raises
     ------
@@ -75,17 +76,43 @@ def require_module(name: str, given: Any) -> None:
     delira_nca.errors.ConfigError: rule is the class ReLU: make an object of it, ReLU(...)
     """
     if isinstance(given, nn.Module):
-        return
+        return given
     if isinstance(given, type):
         raise ConfigError(f"{name} is the class {given.__name__}: make an object of it, {given.__name__}(...)")
     what = f"the function {given.__name__!r}" if hasattr(given, "__name__") else repr(given)
     raise ConfigError(f"{name} is a torch.nn.Module, not {what}: put it into the forward of a class of your own")
 
 
-def check_channels(
-    name: str, module: nn.Module, in_channels: int, out_channels: int, dims: int, draws: int = 0
-) -> None:
-    """Refuse a module of the user's that does not map (B, in_channels, *spatial) to (B, out_channels, *spatial).
+def built(name: str, given: Any, *numbers: int) -> nn.Module:
+    """Copy of a part that is built for so many channels and dimensions; any other module as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it is no module.
+    """
+    module: Any = require_module(name, given)
+    if isinstance(module, Part):
+        module = copy.deepcopy(module)
+        module.build(*numbers)
+    return module  # type: ignore[no-any-return]
+
+
+def check_channels(model: BasicNCAModel) -> None:
+    """Refuse a perception or a rule of the user's that has other channels than the model needs.
+
+    Raises
+    ------
+    ShapeError
+        With the module and both shapes.
+    """
+    seen, free = model.input_vector_size, model.num_channels - model.num_fixed_channels
+    _try("perception", model.perception, model.num_channels, seen - model.use_temporal_encoding, model.dims)
+    _try("rule", model.rule, seen, free, model.dims, model.num_draws)
+
+
+def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims: int, draws: int = 0) -> None:
+    """Refuse a module that does not map (B, in_channels, *spatial) to (B, out_channels, *spatial).
 
     A copy of the module is tried on zeros. Parts of the package, and modules that cannot be copied, are not tried, and
     those that fail for another reason than their channels pass.

@@ -112,6 +112,46 @@ def pad_state(x: Tensor, padding: str) -> Tensor:
     return F.pad(x, (1, 1) * dims, mode=padding)
 
 
+class _FixedFilters(torch.autograd.Function):
+    """Every channel through every kernel in one convolution, kernel by kernel: few operations for a GPU.
+
+    Autograd would keep the repeated state; the gradient does not need it. On CPUs, convolutions one by one are faster.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        copies = len(weight) // x.shape[1]
+        return _CONVOLUTIONS[x.dim() - 2](
+            x.repeat(1, copies, *(1,) * (x.dim() - 2)), weight, padding=padding, groups=len(weight)
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        x, weight, ctx.padding = inputs
+        ctx.channels = x.shape[1]
+        ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        dims, groups = grad.dim() - 2, len(weight)
+        size = [n + 2 - 2 * ctx.padding for n in grad.shape[2:]]
+        given = grad if ctx.padding else grad.new_empty(*grad.shape[:2], *size)  # of which the shape is looked at
+        one, none = [1] * dims, [0] * dims
+        options = (None, one, [ctx.padding] * dims, one, False, none, groups, [True, False, False])
+        every: Tensor = torch.ops.aten.convolution_backward(grad, given, weight, *options)[0]
+        return every.view(len(every), -1, ctx.channels, *every.shape[2:]).sum(1), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        seen: Tensor = _FixedFilters.apply(tangent, weight, ctx.padding)  # type: ignore[no-untyped-call]
+        return seen
+
+
 class Perception(Part):
     """Filters over the neighbourhood of each cell, side by side.
 
@@ -245,10 +285,9 @@ class Perception(Part):
         learned, first = iter(self.learned), 0
         for is_fixed, group in itertools.groupby(self.filters, lambda spec: isinstance(spec, str)):
             specs = list(group)
-            if is_fixed:  # all in a row in one call, the identity too
-                number = sum(self.dims if spec == "sobel" else 1 for spec in specs)
-                parts += [x] * number if {*specs} == {"identity"} else [self._depthwise(padded, first, number)]
-                first += number
+            if is_fixed:
+                parts += self._fixed(x, padded, specs, first)
+                first += sum(self.dims if spec == "sobel" else 1 for spec in specs)
                 continue
             for spec in specs:
                 outputs = [convolution(x) for convolution in next(learned)]  # type: ignore[attr-defined]
@@ -256,16 +295,28 @@ class Perception(Part):
                 parts.extend(F.relu(output) for output in outputs) if relu else parts.extend(outputs)
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
-    def _depthwise(self, x: Tensor, first: int, number: int) -> Tensor:
-        """Every channel through so many of the fixed kernels, kernel by kernel."""
-        channels = self.num_channels
-        weight = self.fixed_weights
+    def _fixed(self, x: Tensor, padded: Tensor, names: list[Any], first: int) -> list[Tensor]:
+        """What fixed filters in a row see, of which the first is filter ``first`` of all fixed ones."""
+        if {*names} == {"identity"}:
+            return [x] * len(names)
+        channels, padding = self.num_channels, int(self.padding == "zeros")
+        kernels = [name for name in names for _ in range(self.dims if name == "sobel" else 1)]
+        if x.device.type != "cpu":
+            return [self._in_one_call(padded, len(kernels), first)]
+        weights = self.fixed_weights.split(channels)[first:]  # type: ignore[no-untyped-call]
+        convolution = _CONVOLUTIONS[self.dims]
+        return [
+            x if name == "identity" else convolution(padded, weight, padding=padding, groups=channels)
+            for name, weight in zip(kernels, weights, strict=False)
+        ]
+
+    def _in_one_call(self, padded: Tensor, number: int, first: int) -> Tensor:
+        """What so many of the fixed filters see, from filter ``first`` on, filter by filter."""
+        channels, weight = self.num_channels, self.fixed_weights
         if number * channels < len(weight):
             weight = weight[first * channels : (first + number) * channels]
-        x = x.repeat(1, number, *(1,) * self.dims) if number > 1 else x
-        return _CONVOLUTIONS[self.dims](
-            x, weight, padding=1 if self.padding == "zeros" else 0, groups=number * channels
-        )
+        seen: Tensor = _FixedFilters.apply(padded, weight, int(self.padding == "zeros"))  # type: ignore[no-untyped-call]
+        return seen
 
     def to_dict(self) -> dict[str, Any]:
         """Plain description, for :meth:`from_dict`."""

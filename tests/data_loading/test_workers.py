@@ -2,6 +2,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -289,3 +290,20 @@ def test_kept_batches_hold_no_file_descriptors():
         kept += batches
         assert len(kept) == 30
         assert len(os.listdir(folder)) < before + 10
+
+
+IN_A_CONSOLE = """
+from delira_nca.data_loading import DataManager
+def shift(batch):
+    return batch
+try:
+    DataManager([{"data": [0.0]}], 1, 1, shift, start_method="spawn")
+except ValueError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_functions_of_python_c_are_refused_before_a_process_is_spawned():
+    command = [sys.executable, "-c", IN_A_CONSOLE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.stdout.startswith("ConfigError transforms cannot be sent to other processes: 'shift' is defined in")

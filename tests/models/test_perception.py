@@ -6,7 +6,7 @@ import torch
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.models import FullFilters, LearnedFilters, Perception
-from delira_nca.models.perception import PADDINGS
+from delira_nca.models.perception import PADDINGS, _FixedFilters, pad_state
 
 
 def ramp(dims, axis, size=8):
@@ -217,3 +217,36 @@ def test_what_it_was_not_built_for_is_refused(noise):
     for shape in ((1, 3, 5, 5), (1, 2, 5), (1, 2, 5, 5, 5)):
         with pytest.raises(ShapeError, match=r"built for \(B, 2, 2 spatial axes\)"):
             perception(noise(*shape))
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_fixed_filters_in_one_call_are_those_one_by_one(dims, padding, noise):
+    filters = ("identity", "sobel", LearnedFilters(1), "laplacian", "sobel", "identity")
+    perception = Perception(*filters, padding=padding).build(3, dims).double()
+    x = noise(2, 3, *(6, 5, 4)[:dims]).double().requires_grad_()
+    expected = perception(x)
+
+    padded = pad_state(x, padding)
+    for number, first, columns in ((1 + dims, 0, slice(3 + 3 * dims)), (2 + dims, 1 + dims, slice(6 + 3 * dims, None))):
+        found = perception._in_one_call(padded, number, first)
+        assert (found - expected[:, columns]).abs().max() < 1e-12
+        weights = noise(*found.shape, seed=1).double()
+        both = [(seen * weights).sum() for seen in (found, expected[:, columns])]
+        grads = [torch.autograd.grad(total, x, retain_graph=True)[0] for total in both]
+        assert (grads[0] - grads[1]).abs().max() < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, in forward mode
+@pytest.mark.parametrize("padding", [0, 1])
+def test_fixed_filters_in_one_call_have_every_derivative(padding, noise):
+    weight = noise(6, 1, 3, 3, seed=1).double()
+    x = noise(2, 3, 5, 4).double().requires_grad_()
+
+    def run(x):
+        return _FixedFilters.apply(x, weight, padding)
+
+    assert torch.autograd.gradcheck(run, (x,), check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(run, (x,))
+    each = torch.func.vmap(run)(x.detach().unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(each, run(x.detach()))
