@@ -40,6 +40,7 @@ from delira_nca.training.callbacks import (
     GradientClipping,
     GradientNormalization,
     IntermediateSupervision,
+    RolloutLoss,
     StepCurriculum,
     WeightAverage,
 )
@@ -87,6 +88,7 @@ RECIPES = {
     "no curriculum of steps": Recipe(without=StepCurriculum),
     "no average of the weights": Recipe(without=WeightAverage),
     "no noise on the states": Recipe({"state_noise": 0.0}),
+    "no limit of the states": Recipe(without=RolloutLoss),
     "noise of 0.01 on the states": Recipe({"state_noise": 0.01}),
     "noise of 0.1 on the states": Recipe({"state_noise": 0.1}),
     "also judged at 0.7 of the steps": Recipe(more=lambda: [IntermediateSupervision(at=(0.7,), weights=0.5)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from delira_nca.io.files import make_folder, replaced
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder, is_abandoned, kept_if_trained, write_environment
 from delira_nca.logging import JSONLSink, TensorboardXSink
-from delira_nca.losses import mse
+from delira_nca.losses import mse, overflow
 from delira_nca.models import BasicNCAModel, MLPRule, Perception, Prediction, make_seed, presets
 from delira_nca.rollout.backends import begin_run
 from delira_nca.seeding import isolated_rng
@@ -37,6 +38,7 @@ from delira_nca.training.callbacks import (
     NaNGuard,
     PoolUpdate,
     ProgressBar,
+    RolloutLoss,
     StepCurriculum,
     WeightAverage,
 )
@@ -219,6 +221,9 @@ def make_callbacks(config: GrowConfig, seed: Tensor) -> list[Any]:
         pool = SamplePool(seed, config.pool_size, rng_seed=config.seed)
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
         callbacks.append(PoolUpdate(pool, num_damaged=damaged, damage="mixed", noise=config.state_noise))
+    # channels that no loss reaches would grow without bound after hundreds of steps
+    bounded = functools.partial(overflow, limit=1.0, squared=True, reduction="mean")
+    callbacks.append(RolloutLoss(bounded, name="overflow", weight=0.1, num_steps=1))
     callbacks.append(WeightAverage(decay=0.99))
     if (curriculum := _curriculum(config)) is not None:
         callbacks.append(curriculum)
