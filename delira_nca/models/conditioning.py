@@ -105,7 +105,7 @@ class ToldCell(nn.Module):
             goal = torch.full((batch_size,), goal)
         if goal.dim() == 0 or len(goal) != batch_size:
             raise ShapeError(f"goals of {batch_size} samples are {batch_size}, not of shape {tuple(goal.shape)}")
-        vectors: Tensor = model.conditioning(goal.to(model.device))
+        vectors: Tensor = model.conditioning(goal.to(model.device))  # type: ignore[misc]  # asked for only if there
         if vectors.dim() != 2 or len(vectors) != batch_size or vectors.shape[1] > model.num_hidden_channels:
             raise ShapeError(
                 f"a conditioning gives {batch_size} vectors for at most {model.num_hidden_channels} hidden channels, "
