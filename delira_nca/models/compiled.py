@@ -28,7 +28,7 @@ def unwrapped(module: Any) -> Any:
     Examples
     --------
     >>> import torch
-    >>> network = nn.Sequential(torch.compile(nn.Linear(2, 3)), nn.ReLU())
+    >>> network = nn.Sequential(torch.compile(nn.Linear(2, 3), backend="eager"), nn.ReLU())
     >>> list(unwrapped(network).state_dict())
     ['0.weight', '0.bias']
     """
