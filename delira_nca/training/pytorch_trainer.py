@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
-from delira_nca.errors import CheckpointError, ConfigError, NonFiniteError, refuse_unknown_keywords
+from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
 from delira_nca.io.manifest import Manifest
@@ -425,12 +425,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def best_network(self) -> AbstractPyTorchNetwork:
         """The network as it was in the best epoch, a copy; the network itself where no score decides.
 
-        The trainer's own network keeps the weights of the last epoch, so that training can go on from there.
-
-        Raises
-        ------
-        NonFiniteError
-            If a weight is NaN or infinite.
+        The trainer's own network keeps the weights of the last epoch, so that training can go on from there. A network
+        with weights that are NaN or infinite is logged as an error.
         """
         if self._best_weights is None or self.best.score is None:
             network = self.network
@@ -441,10 +437,13 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 since = next((row["epoch"] for row in self.history if not _is_finite(row)), None)
                 when = "" if since is None else f"; the values of epoch {since} were the first that were not finite"
-                raise NonFiniteError(
-                    f"the trained network is not finite: {name}{when}. NaNGuard stops such a training, leaves the step "
-                    "out, or goes back"
+                _LOGGER.error(
+                    "the trained network is not finite: %s%s. NaNGuard stops such a training, leaves the step out, or "
+                    "goes back",
+                    name,
+                    when,
                 )
+                break
         return network.eval()
 
     # State --------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, NonFiniteError
+from delira_nca.errors import ConfigError
 from delira_nca.losses import mse
 from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks import LongRunSelection
@@ -46,8 +46,7 @@ def test_looking_does_not_change_the_training(make_trainer, batches, long_batch,
 def test_a_loss_that_is_not_finite_is_never_the_best(make_trainer, batches, long_batch):
     selection = LongRunSelection(long_batch, factor=1, every=1)
     trainer = make_trainer(criterions={"mse": lambda pred, label: mse(pred, label) * math.nan}, callbacks=[selection])
-    with pytest.raises(NonFiniteError):
-        trainer.train(1, batches(2))
+    trainer.train(1, batches(2))
     assert math.isnan(selection.losses[1])
     assert selection.best_epoch is None
     with pytest.raises(ConfigError, match="there are no best weights"):
