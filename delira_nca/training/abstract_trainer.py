@@ -18,11 +18,14 @@ from delira_nca.training.dispatch import CallbackTable
 from delira_nca.training.distributed.ranks import ALONE, Ranks
 from delira_nca.training.interruption import Interruption
 from delira_nca.training.scores import BestScore, find_score_key, is_better, measured_score
+from delira_nca.training.value_names import plain_values, with_validation
 
 __all__ = ["AbstractNetworkTrainer"]
 
 _LOGGER = logging.getLogger("delira_nca")
 Path = str | os.PathLike[str]
+_END: Any = object()
+"""Stands for the end of the batches; None may be a batch by mistake."""
 
 
 class AbstractNetworkTrainer(ABC):
@@ -151,14 +154,14 @@ class AbstractNetworkTrainer(ABC):
             self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
             with closing(self._batches_left(train, epoch)) as batches:  # an error leaves no batch under way
                 returned = self._train_single_epoch(batches, epoch)
-            metrics = dict(self._values_of_epoch() if returned is None else returned)
+            metrics = plain_values(self._values_of_epoch() if returned is None else returned, "_train_single_epoch")
             if self._left_early:
                 return
             validated = self._validates and epoch % self.val_freq == 0
             if validated:
                 with closing(self._batches_of_validation(valid, epoch)) as batches:
-                    measured = self._validate_single_epoch(batches, epoch) or {}
-                metrics |= {f"val_{name.removeprefix('val_')}": value for name, value in measured.items()}
+                    returned = self._validate_single_epoch(batches, epoch)
+                metrics = with_validation(metrics, plain_values(returned or {}, "_validate_single_epoch"))
             is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
             self._at_epoch_end(metrics, val_score_key, epoch, is_best)
             self.ranks.agree(self)
@@ -174,9 +177,9 @@ class AbstractNetworkTrainer(ABC):
                 if self.stop_now and total is not None and self.ranks.is_alone:
                     self._left_early = self.iteration < total
                     return
-                batch = next(left, None)
-                self.ranks.agree(self, has_batch=batch is not None)
-                if batch is None:
+                batch = next(left, _END)
+                self.ranks.agree(self, has_batch=batch is not _END)
+                if batch is _END:
                     return
                 if self.stop_now:
                     self._left_early = True

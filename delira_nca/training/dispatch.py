@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from delira_nca.errors import CallbackError, CallbackTypeError, CheckpointError, DeliraNCAError, did_you_mean
-from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback, bind_run
+from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback, bind_run, rename_run
 
 __all__ = ["CallbackTable"]
 
@@ -135,8 +135,7 @@ class CallbackTable:
     def rename_run(self, run_id: str) -> None:
         """Give the run that the callbacks serve another identifier: that of the main process of several."""
         for _, callback in self._keyed():
-            if (bound := vars(callback).get("_bound_run")) is not None:
-                callback._bound_run = (run_id, bound[1])
+            rename_run(callback, run_id)
 
     def state_dict(self) -> dict[str, Any]:
         """State of every callback that has one."""

@@ -22,7 +22,13 @@ _ELEMENTWISE = {
     *("binary_cross_entropy", "binary_cross_entropy_with_logits", "gaussian_nll_loss", "hinge_embedding_loss"),
     *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__", "__pow__"),
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__and__", "__or__", "__xor__"),
+    *("fmax", "fmin", "fmod", "remainder", "floor_divide", "__floordiv__", "__mod__", "float_power", "copysign"),
+    *("hypot", "atan2", "arctan2", "lerp", "addcmul", "addcdiv", "isclose", "logaddexp", "logaddexp2"),
+    *("greater", "greater_equal", "less", "less_equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    *("cosine_similarity", "pairwise_distance"),
 }
+_DIFFERENCES = {"sub", "subtract", "rsub", "__sub__", "__rsub__", "eq", "ne", "not_equal", "__eq__", "__ne__"}
+"""Operations that compare cell with cell: their operands have one shape, whichever is the larger."""
 
 
 def checked(
@@ -127,6 +133,8 @@ class _Checked:
             shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
             expected = "a tensor with one number" if self.differentiated else "one number"
             raise ConfigError(f"{self.name} has to return {expected}, not {shown}")
+        if isinstance(value, Tensor) and value.is_complex():
+            raise ConfigError(f"{self.name} has to return a real number, not a complex one")
         if self.differentiated and not value.requires_grad:
             raise ConfigError(f"{self.name} returns a tensor without a gradient: it is detached from the network")
 
@@ -161,5 +169,7 @@ class _Broadcasts(TorchFunctionMode):
         size, sizes = torch.Size(joined).numel(), [torch.Size(shape).numel() for shape in shapes]
         if name.endswith("_loss") or name in ("kl_div", "binary_cross_entropy", "binary_cross_entropy_with_logits"):
             return len({torch.Size(s) for s in shapes[:2]}) > 1  # torch says so too, in a warning
+        if name in _DIFFERENCES and set(shapes) <= self.arguments and () not in shapes:
+            return True
         grows = size > max(sizes)
         return grows and (len({len(shape) for shape in shapes}) > 1 or set(shapes) <= self.arguments)

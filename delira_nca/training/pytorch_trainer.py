@@ -179,9 +179,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             raise ConfigError(f"network is a module with closure and prepare_batch, not {type(network).__name__}")
         for what, given in (("criterion", criterions), ("metric", metrics)):
             for name, function in (given or {}).items():
+                if isinstance(function, type):
+                    raise ConfigError(f"{what} {name!r} is the class {function.__name__}: give an object of it")
                 if not callable(function) and not (what == "metric" and is_metric(function)):
                     raise ConfigError(f"{what} {name!r} is called with tensors, but {function!r} cannot be called")
-        check_value_names(criterions or {}, metrics or {})
+        check_value_names(criterions or dict.fromkeys(_own_loss_names(network)), metrics or {})
         if not criterions and getattr(network, "loss_names", None) is None:
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
         functions = {**(criterions or {}), **(metrics or {})}
@@ -213,7 +215,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.input_device = self.output_device = self.device
         self.network = network.to(self.device)
         self.optimizers = make_optimizers(network, optim_fn, optimizer_cls, optimizer_params)
-        check_value_names(self.criterions, self.metrics, self.optimizers)
+        losses = self.criterions or dict.fromkeys(_own_loss_names(network))
+        check_value_names(losses, self.metrics, self.optimizers)
         if not self._has_own_closure:
             require_plain_steps(self.optimizers)
         self.precision = Precision(mixed_precision, self.device.type, mixed_precision_kwargs)
@@ -323,6 +326,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 **accepted_keywords(self.network.closure, options),
             )
         if is_first:
+            if shared := sorted(measured.keys() & losses.keys()):
+                raise ConfigError(f"closure returns {shared[0]!r} as a loss and as a metric: choose two names")
             self._checked.add(train)
         return {name: v for name, v in {**measured, **losses}.items() if v is not None}, prediction
 
@@ -391,8 +396,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     def _score_names(self, *, validated: bool) -> list[str] | None:
         """Names of losses and metrics; None where a subclass's own routine may compute others."""
-        own = None if self.criterions else declared_loss_names(self.network)
-        losses = self.criterions or [n for n in own or () if n != "total"]
+        losses = self.criterions or _own_loss_names(self.network)
         names = [*losses, *self.metrics, "loss"]
         routine = "_validate_single_epoch" if validated else "_train_single_epoch"
         own_closure = type(self.network).closure is not AbstractPyTorchNetwork.closure
@@ -604,6 +608,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         checkpoints = [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]
         lines += [f"  checkpoints        {callback.describe(self)}" for callback in checkpoints]
         return "\n".join(lines)
+
+
+def _own_loss_names(network: Any) -> list[str]:
+    """Names under which the losses of a network's own are recorded, as far as it declares them."""
+    return [name for name in declared_loss_names(network) or () if name != "total"]
 
 
 def _is_finite(row: Mapping[str, Any]) -> bool:

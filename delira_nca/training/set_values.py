@@ -70,19 +70,21 @@ class SetValues:
             for name, function in given.items()
         }
 
-    def _update(self, name: str, *args: Any) -> Any:
-        arguments = [
-            self._ranks.join_rows(arg.detach()) if isinstance(arg, Tensor) and arg.ndim else arg for arg in args
-        ]
-        self._whole[name].update(*arguments)
+    def _update(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        arguments = [self._joined(arg) for arg in args]
+        keywords = {key: self._joined(arg) for key, arg in kwargs.items()}
+        self._whole[name].update(*arguments, **keywords)
         self._names[name] = None
         metric = self._batch[name]
         metric.reset()
-        metric.update(*arguments)
+        metric.update(*arguments, **keywords)
         try:
             return metric.compute()
         except Exception:  # some cannot be computed of every batch, as an area under a curve of one class
             return None
+
+    def _joined(self, value: Any) -> Any:
+        return self._ranks.join_rows(value.detach()) if isinstance(value, Tensor) and value.ndim else value
 
     def add(self, values: Mapping[str, Any], num_samples: int) -> None:
         """Take in the values of one batch."""

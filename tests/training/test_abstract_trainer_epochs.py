@@ -183,3 +183,11 @@ def test_another_score_lets_the_best_start_anew(plain_trainer, caplog):
     trainer.train(3, TWO, val_score_key="b", val_score_mode="highest")
     assert (trainer.best.epoch, trainer.best.score) == (3, 0.5)
     assert "another score decides from now on ('b')" in caplog.text
+
+
+def test_a_batch_that_is_none_does_not_end_the_epoch(plain_trainer):
+    seen = []
+    trainer = plain_trainer()
+    trainer._train_single_epoch = lambda batches, epoch: seen.extend(batches) or {"loss": 1.0}
+    trainer.train(1, [{"data": [0]}, None, {"data": [1]}])
+    assert seen == [{"data": [0]}, None, {"data": [1]}]

@@ -48,6 +48,37 @@ def test_a_function_that_broadcasts_by_accident_is_refused(function, shapes):
 
 
 @pytest.mark.parametrize(
+    "function",
+    [
+        lambda p, q: 1 - F.cosine_similarity(p, q, dim=0).mean(),
+        lambda p, q: nn.PairwiseDistance()(p, q).mean(),
+        lambda p, q: torch.fmax(p, q).mean(),
+        lambda p, q: torch.lerp(p, q, 0.5).mean(),
+        lambda p, q: torch.addcmul(p, p, q).mean(),
+        lambda p, q: torch.isclose(p, q).float().mean(),
+    ],
+)
+def test_other_operations_are_watched_too(function):
+    with pytest.raises(ShapeError, match="broadcasts its arguments: "):
+        _call(function, (4, 1), (4,))
+
+
+@pytest.mark.parametrize("shapes", [((4, 3, 8, 8), (4, 1, 8, 8)), ((4, 1, 8, 8), (1, 1, 8, 8)), ((4, 1), (4, 3))])
+def test_a_difference_of_pred_and_label_of_other_channels_or_samples_is_refused(shapes):
+    with pytest.raises(ShapeError, match="broadcasts its arguments: pred"):
+        _call(square, *shapes)
+
+
+def test_a_mask_of_one_channel_may_weight_a_loss_of_several():
+    def masked(pred, label, mask):
+        return (mask * (pred - label) ** 2).sum() / mask.sum()
+
+    keys = {"x": ("pred", "label", "mask")}
+    loss = checked({"x": masked}, keys, what="criterion")["x"]
+    assert loss(torch.ones(2, 3, 4), torch.zeros(2, 3, 4), torch.ones(2, 1, 4)).item() == 3.0
+
+
+@pytest.mark.parametrize(
     ("function", "shapes", "integer"),
     [
         (square, ((4, 1), (4, 1)), False),
@@ -83,6 +114,7 @@ def test_explicit_pairs_are_no_accident():
     [
         (lambda p, q: (p - q).square(), r"has to return a tensor with one number, not a tensor of shape \(4, 1\)"),
         (lambda p, q: 1.0, "has to return a tensor with one number, not 1.0"),
+        (lambda p, q: p.mean() * 1j, "has to return a real number, not a complex one"),
         (lambda p, q: None, "has to return a tensor with one number, not None"),
         (lambda p, q: p.detach().mean(), "returns a tensor without a gradient"),
         (

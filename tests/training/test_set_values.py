@@ -107,3 +107,20 @@ def test_a_resume_within_an_epoch_keeps_what_a_metric_has_taken_in(make_trainer,
     whole = run(tmp_path / "whole", 2)
     run(tmp_path / "parts", 2, stop=4)
     assert_same(run(tmp_path / "parts", 2).history, whole.history)
+
+
+def test_a_metric_takes_keywords_of_a_closure_of_ones_own():
+    class Right:
+        def reset(self):
+            self.right = self.count = 0
+
+        def update(self, *, preds, target):
+            self.right, self.count = self.right + int((preds == target).sum()), self.count + len(target)
+
+        def compute(self):
+            return self.right / self.count
+
+    values = SetValues({"right": Right()})
+    for preds in ([1, 1, 1], [0]):
+        values.functions["right"](preds=torch.tensor(preds), target=torch.ones(len(preds)))
+    assert values.result() == {"right": 0.75}

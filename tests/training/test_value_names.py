@@ -1,10 +1,13 @@
 """Names under which losses and metrics are recorded."""
 
+import numpy as np
 import pytest
+import torch
 
 from delira_nca.errors import ConfigError
 from delira_nca.training.callbacks import AbstractCallback
-from delira_nca.training.value_names import check_value_names
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
+from delira_nca.training.value_names import check_value_names, plain_values, with_validation
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,45 @@ def test_other_names_are_taken():
 def test_a_trainer_refuses_them_when_it_is_made(make_trainer):
     with pytest.raises(ConfigError, match="'mse' is the name of a criterion and of a metric"):
         make_trainer(metrics={"mse": abs})
+
+
+def test_a_metric_named_like_a_loss_of_the_network_is_refused(nca):
+    with pytest.raises(ConfigError, match="'mse' is the name of a criterion and of a metric"):
+        PyTorchNetworkTrainer(nca(), None, metrics={"mse": abs})
+
+
+def test_a_closure_that_gives_a_loss_and_a_metric_one_name_is_refused(make_trainer, linear_network, linear_batches):
+    class Own(linear_network):
+        @staticmethod
+        def closure(model, data_dict, optimizers, criterions, metrics, **kwargs):
+            loss = model(data_dict["data"]).mean()
+            return {"a": 5.0}, {"a": loss.detach(), "loss": loss.detach()}, None
+
+    trainer = make_trainer(Own(), criterions={"mse": abs})
+    with pytest.raises(ConfigError, match="closure returns 'a' as a loss and as a metric"):
+        trainer.train(1, linear_batches())
+
+
+def test_values_of_a_routine_become_plain_numbers():
+    values = plain_values({"a": np.float32(0.5), "b": torch.tensor([2.0]), "n": 3, "none": None}, "routine")
+    assert values == {"a": 0.5, "b": 2.0, "n": 3}
+    assert [type(value) for value in values.values()] == [float, float, int]
+
+
+@pytest.mark.parametrize("values", [[1.0], 0.5, {"loss": "x"}, {"loss": torch.zeros(2)}, {"loss": [1.0]}])
+def test_what_a_routine_returns_is_a_dict_of_numbers(values, plain_trainer):
+    trainer = plain_trainer()
+    trainer._train_single_epoch = lambda batches, epoch: values
+    with pytest.raises(ConfigError, match="_train_single_epoch (has to return a dict|returned .* as 'loss')"):
+        trainer.train(1, [{"data": [0]}])
+
+
+@pytest.mark.parametrize(
+    ("training", "validation"), [({"val_loss": 1.0}, {"loss": 2.0}), ({}, {"dice": 1.0, "val_dice": 2.0})]
+)
+def test_two_values_of_one_name_in_an_epoch_are_refused(training, validation):
+    with pytest.raises(ConfigError, match="two values of an epoch are called 'val_"):
+        with_validation(training, validation)
 
 
 def test_a_loss_term_with_the_name_of_a_metric_is_refused_before_the_first_batch(make_trainer, batches):

@@ -9,7 +9,7 @@ from typing import Any
 
 from delira_nca.errors import CallbackError, did_you_mean
 
-__all__ = ["HOOKS", "AbstractCallback", "bind_run"]
+__all__ = ["HOOKS", "AbstractCallback", "bind_run", "rename_run"]
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -162,19 +162,42 @@ class AbstractCallback:
 
 def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
     """:meth:`AbstractCallback.bind_run` of any object with ``state_dict`` and ``load_state_dict``."""
-    known = vars(callback).get("_bound_run")
+    name = type(callback).__name__
+    known = getattr(callback, "__dict__", {}).get("_bound_run")
     if known is None:
-        callback._bound_run = (run_id, copy.deepcopy(callback.state_dict()))
+        _remember_run(callback, run_id, copy.deepcopy(callback.state_dict()))
         return
     former, initial = known
     if former == run_id:
         return
-    name = type(callback).__name__
     if has_begun and callback.state_dict():
         raise CallbackError(
             f"callback {name} has served another run since this one stopped, and holds the state of that run: resume "
             "this run from a checkpoint, or give each trainer a callback of its own"
         )
-    callback.load_state_dict(copy.deepcopy(initial))
-    callback._bound_run = (run_id, initial)
+    try:
+        callback.load_state_dict(copy.deepcopy(initial))
+    except Exception as error:
+        raise CallbackError(
+            f"callback {name} cannot begin another run: load_state_dict does not take the state that state_dict gave "
+            f"before the first ({type(error).__name__}: {error}). Give each trainer a callback of its own"
+        ) from error
+    _remember_run(callback, run_id, initial)
     _LOGGER.debug("callback %s begins another run with its initial state", name)
+
+
+def rename_run(callback: Any, run_id: str) -> None:
+    """Give the run that a callback serves another identifier."""
+    if (bound := getattr(callback, "__dict__", {}).get("_bound_run")) is not None:
+        _remember_run(callback, run_id, bound[1])
+
+
+def _remember_run(callback: Any, run_id: str, initial: Any) -> None:
+    try:
+        object.__setattr__(callback, "_bound_run", (run_id, initial))  # also where a dataclass is frozen
+    except AttributeError:  # it has __slots__
+        name = type(callback).__name__
+        raise CallbackError(
+            f"callback {name} has a state, but no place to note the run that the state is of: add '__dict__' to its "
+            "__slots__, or derive it from AbstractCallback"
+        ) from None

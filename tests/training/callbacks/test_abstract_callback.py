@@ -1,10 +1,12 @@
 """The base class of callbacks."""
 
+import dataclasses
+
 import pytest
 
 from delira_nca.errors import CallbackError
 from delira_nca.training.callbacks import AbstractCallback
-from delira_nca.training.callbacks.abstract_callback import HOOKS
+from delira_nca.training.callbacks.abstract_callback import HOOKS, bind_run
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,47 @@ def test_the_text_shows_plain_public_settings():
             self.a, self.b, self._c, self.d = 1, "x", 2, object()
 
     assert repr(Mine()) == "Mine(a=1, b='x')"
+
+
+class Counts(AbstractCallback):
+    def __init__(self):
+        self.count = 0
+
+    def state_dict(self):
+        return {"count": self.count} if self.count else {}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+def test_a_callback_that_cannot_take_its_first_state_back_is_named():
+    callback = Counts()
+    callback.bind_run("a")
+    callback.count = 3
+    with pytest.raises(CallbackError, match="callback Counts cannot begin another run: .*KeyError: 'count'"):
+        callback.bind_run("b")
+
+
+def test_a_frozen_callback_serves_several_runs():
+    @dataclasses.dataclass(frozen=True)
+    class Frozen(AbstractCallback):
+        every: int = 3
+
+    callback = Frozen()
+    for run_id in "ab":
+        callback.bind_run(run_id)
+    assert callback == Frozen()
+
+
+def test_an_object_that_cannot_hold_its_run_is_named():
+    class Slots:
+        __slots__ = ("count",)
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    with pytest.raises(CallbackError, match="callback Slots has a state, but no place to note the run"):
+        bind_run(Slots(), "a")

@@ -146,7 +146,11 @@ def test_an_unknown_score_is_refused_before_the_first_batch(plain_trainer, recor
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"patience": -1}, ConfigError), ({"min_delta": -0.1}, ConfigError), ({"mode": "best"}, ScoreModeError)],
+    [
+        *(({"patience": patience}, ConfigError) for patience in (-1, 2.5, "3", float("nan"))),
+        *(({"min_delta": min_delta}, ConfigError) for min_delta in (-0.1, "0.1", float("nan"))),
+        ({"mode": "best"}, ScoreModeError),
+    ],
 )
 def test_arguments_that_cannot_work_are_refused(arguments, error):
     with pytest.raises(error):
