@@ -49,7 +49,8 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         -------
         tuple of (prediction, its parts by name)
             A tensor's only part is ``"pred"``; the parts of a dict or a dataclass are its entries, those of a tuple or
-            a list ``"0"``, ``"1"``, ..., of which a single one is ``"pred"`` as well
+            a list ``"0"``, ``"1"``, ..., of which a single one is ``"pred"`` as well. Those of a named tuple have
+            their names, too.
         """
         prediction = self(entry(batch, "data", "the network"))
         return prediction, parts_of(prediction)
@@ -152,6 +153,8 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         prepared = {}
         for key, value in batch.items():
             if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+                if value.dtype == np.longdouble:  # which torch does not have
+                    value = value.astype(np.float64)
                 native = value.astype(value.dtype.newbyteorder("="), order="C", copy=not value.flags.writeable)
                 value = torch.from_numpy(native)
             if isinstance(value, Tensor):
@@ -206,20 +209,22 @@ def parts_of(prediction: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     if isinstance(prediction, (tuple, list)):
         parts = {str(index): part for index, part in enumerate(prediction)}
+        parts |= prediction._asdict() if hasattr(prediction, "_asdict") else {}
     elif dataclasses.is_dataclass(prediction):
         parts = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
-    only = parts.get("0") if len(parts) == 1 else None
+    only = parts.get("0") if isinstance(prediction, (tuple, list)) and len(prediction) == 1 else None
     return {**parts, "pred": parts.get("pred", prediction if only is None else only)}
 
 
 def _detach(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _detach(part) for key, part in value.items()}
-    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return type(value)(_detach(part) for part in value)
+    if isinstance(value, (tuple, list)):
+        parts = [_detach(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if hasattr(value, "detach"):
         return value.detach()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: _detach(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
-        return dataclasses.replace(value, **parts)
+        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        return dataclasses.replace(value, **{name: _detach(getattr(value, name)) for name in fields})
     return value

@@ -38,7 +38,8 @@ def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
 def as_arrays(prediction: Any) -> Any:
     """Output of a network as arrays: one, or a dict of them by name; of a prediction with ``pred``, that.
 
-    The outputs of a tuple or a list are called ``"0"``, ``"1"``, ..., since a list of arrays stands for samples.
+    The outputs of a tuple or a list are called ``"0"``, ``"1"``, ..., since a list of arrays stands for samples. Those
+    of a dict, a named tuple or a dataclass have their names; those that are None are left out.
 
     Raises
     ------
@@ -55,16 +56,20 @@ def as_arrays(prediction: Any) -> Any:
         return np.asarray(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
     if hasattr(prediction, "pred"):
         return as_arrays(prediction.pred)
+    if dataclasses.is_dataclass(prediction) and not isinstance(prediction, type):
+        prediction = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
+    if hasattr(prediction, "_asdict"):
+        prediction = prediction._asdict()
     if isinstance(prediction, Mapping):
-        return {key: as_arrays(part) for key, part in prediction.items()}
+        return {key: as_arrays(part) for key, part in prediction.items() if part is not None}
     if isinstance(prediction, (tuple, list)):
         if len(prediction) == 1:  # delira's closures return a list of predictions
             return as_arrays(prediction[0])
         return {str(number): as_arrays(part) for number, part in enumerate(prediction)}
-    if dataclasses.is_dataclass(prediction):
-        return {field.name: as_arrays(getattr(prediction, field.name)) for field in dataclasses.fields(prediction)}
     if isinstance(prediction, np.ndarray):
         return prediction
+    if isinstance(prediction, (bool, int, float, np.generic)):
+        return np.asarray(prediction)
     raise ConfigError(f"a network predicts tensors, or a dict, list or dataclass of them, not {prediction!r}")
 
 
@@ -77,6 +82,8 @@ def map_arrays(function: Callable[[Any], Any], arrays: Any) -> Any:
 
 def join_batches(batches: list[Any], *, split: bool = False) -> Any:
     """One array over all samples for each output; a list where their shapes differ.
+
+    Of an output that is a single number for each batch, one array over all batches.
 
     Parameters
     ----------
@@ -92,6 +99,8 @@ def join_batches(batches: list[Any], *, split: bool = False) -> Any:
     """
     if batches and isinstance(batches[0], dict):
         return {key: join_batches([batch[key] for batch in batches], split=split) for key in batches[0]}
+    if all(batch.ndim == 0 for batch in batches):
+        return np.stack(batches)
     if len({batch.shape[1:] for batch in batches}) == 1:
         return np.concatenate(batches)
     return [sample for batch in batches for sample in batch] if split else batches
@@ -99,7 +108,7 @@ def join_batches(batches: list[Any], *, split: bool = False) -> Any:
 
 def count_samples(predictions: Any) -> int:
     """Number of samples in what :func:`join_batches` gave with ``split``."""
-    return count_samples(next(iter(predictions.values()))) if isinstance(predictions, dict) else len(predictions)
+    return max(map(count_samples, predictions.values())) if isinstance(predictions, dict) else len(predictions)
 
 
 def predict_batches(

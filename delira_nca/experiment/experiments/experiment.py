@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from delira_nca.checks import is_whole
-from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, refuse_unknown_keywords
 from delira_nca.experiment.experiments.data import as_manager, open_data
 from delira_nca.experiment.experiments.description import (
     FILE,
@@ -340,7 +340,8 @@ class Experiment:
         metrics : name to a callable, or its import path. It is called with batches of one sample, so that its mean is
             one over samples however they are batched. A metric with update, compute and reset is computed of all
             samples.
-        metric_keys : name of a metric to the names of what it is called with; ``("pred", "label")`` by default.
+        metric_keys : name of a metric to the names of what it is called with; by default those of the training, for a
+            metric that has the name of a criterion or metric there, else ``("pred", "label")``.
         test_kwargs : settings of the data manager.
         per_sample : whether to return a value for each sample instead of means.
 
@@ -367,10 +368,21 @@ class Experiment:
         """Predictions, metrics of each sample, and metrics of the set; arguments as of :meth:`test`."""
         if isinstance(network, (str, os.PathLike)):
             network = self.load_network(network)
-        predictor_cls = Predictor if self.predictor_cls is None else self.predictor_cls
-        predictor = predictor_cls(network, functions_of(metrics, "metrics"), metric_keys, self.seed)
+        predictor = self.predictor(network, metrics, metric_keys)
         with self.managed(data, train=False, settings=test_kwargs) as manager:
             return predict_all(predictor, manager.get_batchgen())
+
+    def predictor(
+        self, network: Any, metrics: Mapping[str, Any], metric_keys: Mapping[str, tuple[str, ...]] | None = None
+    ) -> Predictor:
+        """Predictor of a test; arguments as of :meth:`test`."""
+        functions = functions_of(metrics, "metrics")
+        given = dict(metric_keys or {})
+        refuse_unknown_keywords("metric_keys", [name for name in given if name not in functions], functions)
+        known = self.trainer_kwargs.get("metric_keys") or self.config.training.get("metric_keys") or {}
+        keys = {name: keys for name, keys in {**known, **given}.items() if name in functions}
+        predictor_cls = Predictor if self.predictor_cls is None else self.predictor_cls
+        return predictor_cls(network, functions, keys, self.seed)
 
     def load_network(self, run_folder: Path_, *, best: bool = True) -> Any:
         """Network of a run, ready to predict.
@@ -414,6 +426,7 @@ class Experiment:
         splits_file: Path_ | None = None,
         launcher: Any = None,
         *,
+        metric_keys: Mapping[str, tuple[str, ...]] | None = None,
         resume: Path_ = "never",
     ) -> KFoldResult:
         """Train and test once for each fold; see :func:`delira_nca.experiment.folds.kfold.kfold`."""
@@ -432,6 +445,7 @@ class Experiment:
             train_kwargs=train_kwargs,
             test_kwargs=test_kwargs,
             launcher=launcher,
+            metric_keys=metric_keys,
             resume=resume,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ from delira_nca.experiment.folds.plan import FoldPlan, Split
 from delira_nca.experiment.folds.result import KFoldResult, save_predictions
 from delira_nca.experiment.parameters.named import decode, encode
 from delira_nca.experiment.plain_files import read_plain, write_plain
+from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder
+from delira_nca.training.batches import each
 from delira_nca.training.predictor import count_samples
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class FoldJob:
     metrics : of the test.
     num_epochs : of each training.
     train_kwargs, test_kwargs : settings of the data managers for training, and for validation and test.
+    metric_keys : name of a metric of the test to the names of its arguments.
     """
 
     experiment: Experiment
@@ -49,6 +52,7 @@ class FoldJob:
     num_epochs: int
     train_kwargs: Mapping[str, Any]
     test_kwargs: Mapping[str, Any]
+    metric_keys: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> FoldJob:
@@ -56,7 +60,8 @@ class FoldJob:
         from delira_nca.experiment.experiments.experiment import Experiment
 
         described = read_plain(folder / FILE)
-        job = decode({name: described[name] for name in ("data", "metrics", "train_kwargs", "test_kwargs")}, "kfold")
+        names = ("data", "metrics", "train_kwargs", "test_kwargs", "metric_keys")
+        job = decode({name: described[name] for name in names if name in described}, "kfold")
         job["data"] = open_data(job["data"])
         return cls(experiment=Experiment.load(folder), num_epochs=described["epochs"], **job)
 
@@ -71,6 +76,7 @@ def kfold(
     train_kwargs: Mapping[str, Any] | None = None,
     test_kwargs: Mapping[str, Any] | None = None,
     launcher: Any = None,
+    metric_keys: Mapping[str, tuple[str, ...]] | None = None,
     resume: str | os.PathLike[str] = "never",
 ) -> KFoldResult:
     """Train a network for each fold, and test it on the samples that the fold holds out.
@@ -92,6 +98,7 @@ def kfold(
     launcher : has ``run(function, tasks, retries=1)``, which calls the function with each task's keyword arguments
         somewhere and returns outcomes with ``value`` and ``error``; see :mod:`delira_nca.experiment.launchers`. None:
         one fold after another, here. Experiment, metrics and data must have names then, which other processes can find.
+    metric_keys : of the test, see :meth:`~delira_nca.experiment.experiments.experiment.Experiment.test`.
     resume : ``"never"`` begins, in a new folder; ``"auto"`` goes on with the newest cross-validation of the same
         settings and splits, or begins; the folder of one goes on with that. Folds that are done are not done again.
 
@@ -100,6 +107,8 @@ def kfold(
     ConfigError
         Before anything starts: if the samples cannot be divided so, a launcher is given what has no name, or the folder
         is one of other settings or splits.
+    UnknownNameError
+        Before anything starts: if a metric is wired to what neither the data nor the network have.
     DeliraNCAError
         If folds failed with the launcher, after the others are done; with the folder to go on with.
     """
@@ -111,12 +120,15 @@ def kfold(
         experiment.num_epochs(num_epochs),
         dict(train_kwargs or {}),
         dict(test_kwargs or {}),
+        {name: list(keys) for name, keys in (metric_keys or {}).items()},
     )
     splits = plan.splits(dataset_of(opened))
     experiment.setup()
-    with _managers(job, splits[0]):
-        pass
-    folder = _folder(job, splits, data, metrics, strict=launcher is not None, resume=resume)
+    described = _described(job, splits, data, metrics, strict=launcher is not None)
+    _check_test(job, splits[0])
+    folder = _folder(experiment, described, resume)
+    write_plain(describe_experiment(experiment, strict=launcher is not None), folder / EXPERIMENT_FILE)
+    write_plain(described, folder / FILE)
     tasks: list[dict[str, Any]] = [
         {"folder": str(folder), "fold": number, "split": split} for number, split in enumerate(splits)
     ]
@@ -150,7 +162,7 @@ def run_fold(folder: str, fold: int, split: Split, job: FoldJob | None = None) -
     place.mkdir(exist_ok=True)
     with _managers(job, split) as (train, val, test):
         run = job.experiment.train_in(place, train, val, job.num_epochs, fold=fold)
-        predictions, values, means = job.experiment.measure(run.network, test, job.metrics)
+        predictions, values, means = job.experiment.measure(run.network, test, job.metrics, metric_keys=job.metric_keys)
     count = count_samples(predictions)
     if count != len(split["test"]):
         raise ConfigError(
@@ -199,28 +211,36 @@ def _managers(job: FoldJob, split: Split) -> Iterator[tuple[Any, Any, Any]]:
         yield manager("train", job.train_kwargs), manager("val", held_out), manager("test", held_out)
 
 
-def _folder(
-    job: FoldJob, splits: list[Split], data: Any, metrics: Mapping[str, Any], *, strict: bool, resume: Any
-) -> Path:
-    """Folder of the cross-validation, with everything that another process needs to run a fold."""
-    experiment = job.experiment
-    of_experiment = describe_experiment(experiment, strict=strict)
-    described = dict(of_experiment)
+def _check_test(job: FoldJob, split: Split) -> None:
+    """Measure one batch, so that a metric that cannot be computed is found before a fold is trained."""
+    with _managers(job, split) as (_, _, test), closing(each(test.get_batchgen())) as batches:
+        predictor = job.experiment.predictor(job.experiment.make_network(), job.metrics, job.metric_keys)
+        next(predictor.predict(batches), None)
+
+
+def _described(
+    job: FoldJob, splits: list[Split], data: Any, metrics: Mapping[str, Any], *, strict: bool
+) -> dict[str, Any]:
+    """Everything that another process needs to run a fold."""
+    described = describe_experiment(job.experiment, strict=strict)
     parts = {"metrics": dict(metrics), "train_kwargs": job.train_kwargs, "test_kwargs": job.test_kwargs}
+    if job.metric_keys:
+        parts["metric_keys"] = job.metric_keys
     described |= {name: encode(value, name, strict=strict) for name, value in parts.items()}
-    described |= {"epochs": job.num_epochs, "data": _name_of(data, strict), "splits": splits}
+    return described | {"epochs": job.num_epochs, "data": _name_of(data, strict), "splits": splits}
+
+
+def _folder(experiment: Experiment, described: Mapping[str, Any], resume: Any) -> Path:
+    """Folder of the cross-validation: a new one, or one that the same cross-validation has begun."""
     if resume == "never":
-        folder = claim_folder(experiment.folder, "kfold")
-    elif resume == "auto":
-        folder = newest_folder(experiment.folder, "kfold", described, FILE) or claim_folder(experiment.folder, "kfold")
-    else:
-        folder = Path(resume)
-        if not (folder / FILE).is_file():
-            raise ConfigError(f"there is no cross-validation to go on with in {folder}: it has no {FILE}")
-        if difference := first_difference(described, read_plain(folder / FILE)):
-            raise ConfigError(f"the cross-validation in {folder} is another one: {difference}")
-    write_plain(of_experiment, folder / EXPERIMENT_FILE)
-    write_plain(described, folder / FILE)
+        return claim_folder(experiment.folder, "kfold")
+    if resume == "auto":
+        return newest_folder(experiment.folder, "kfold", described, FILE) or claim_folder(experiment.folder, "kfold")
+    folder = absolute(resume)
+    if not (folder / FILE).is_file():
+        raise ConfigError(f"there is no cross-validation to go on with in {folder}: it has no {FILE}")
+    if difference := first_difference(described, read_plain(folder / FILE)):
+        raise ConfigError(f"the cross-validation in {folder} is another one: {difference}")
     return folder
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.experiment.plain_files import read_plain
+from delira_nca.io.paths import absolute
 
 __all__ = ["FoldResult", "KFoldResult", "load_predictions", "save_predictions"]
 
@@ -56,7 +57,7 @@ class FoldResult:
         MissingFileError
             If it is not done.
         """
-        folder = Path(folder)
+        folder = absolute(folder)
         if not (folder / "result.json").is_file():
             raise MissingFileError(f"the fold in {folder} is not done: it has no result.json")
         found = read_plain(folder / "result.json")
@@ -129,7 +130,7 @@ class KFoldResult:
         MissingFileError
             If there are none, or one is not done.
         """
-        folder = Path(folder)
+        folder = absolute(folder)
         if not (folder / "kfold.json").is_file():
             raise MissingFileError(f"there are no folds in {folder}: it has no kfold.json")
         count = len(read_plain(folder / "kfold.json")["splits"])

@@ -30,7 +30,7 @@ class LRSchedulerCallback(AbstractCallback):
     Raises
     ------
     ConfigError
-        If the scheduler is none, or its parameters do not fit; the latter at the beginning of the training.
+        If the scheduler is none, its parameters do not fit, or it has no state dict; at the beginning of the training.
 
     Examples
     --------
@@ -91,6 +91,12 @@ class LRSchedulerCallback(AbstractCallback):
             scheduler = self.scheduler_cls(optimizer, **{**self._direction, **self.params})
         except (TypeError, ValueError) as error:
             raise ConfigError(f"parameters {self.params} do not fit {self._name}: {error}") from error
+        for method in ("step", "state_dict", "load_state_dict"):
+            if not callable(getattr(scheduler, method, None)):
+                raise ConfigError(
+                    f"scheduler {self._name} has no {method}, without which no run resumes: derive it from "
+                    "torch.optim.lr_scheduler.LRScheduler, or give it step, state_dict and load_state_dict"
+                )
         if state is not None:
             scheduler.load_state_dict(dict(state))
             for group, values in zip(optimizer.param_groups, resumed, strict=True):

@@ -155,3 +155,17 @@ def test_a_scheduler_that_needs_a_score_and_is_given_none_is_refused_before_the_
     with pytest.raises(ConfigError, match="monitor_key"):
         trainer.train(1, batches(1))
     assert trainer.global_iter_num == 0
+
+
+def test_a_scheduler_without_a_state_is_refused_before_the_first_batch(make_trainer, batches):
+    class Own:
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+
+        def step(self):
+            pass
+
+    trainer = make_trainer(callbacks=[LRSchedulerCallback(Own)])
+    with pytest.raises(ConfigError, match="scheduler Own has no state_dict, without which no run resumes"):
+        trainer.train(1, batches())
+    assert trainer.global_iter_num == 0
