@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from delira_nca.errors import ConfigError
 from delira_nca.models.pytorch_network import declared_loss_names
 from delira_nca.models.tasks.task import Metrics
 from delira_nca.seeding import derive_seed, isolated_rng
@@ -42,7 +43,13 @@ class NCALabRun(PyTorchNetworkTrainer):
         if not train:
             values, prediction = super()._closure(data_dict, iter_num, train=False)
             if self.measure is not None:
-                values = {**values, **self.measure(prediction, data_dict["label"])}
+                measured = self.measure(prediction, data_dict["label"])
+                if shared := sorted(values.keys() & measured.keys()):
+                    name = type(self.network).__name__
+                    raise ConfigError(
+                        f"{shared[0]!r} is the name of a loss and of a metric of {name}: choose two names"
+                    )
+                values = {**values, **measured}
             return values, prediction
         self._memory_check(self.network, data_dict, self.precision)
         seed = derive_seed(self.seed, "closure", "train", self.global_iter_num, *self.ranks.stream)

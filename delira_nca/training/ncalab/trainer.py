@@ -32,6 +32,7 @@ from delira_nca.training.ncalab.listeners import GivenScheduler, HistoryKeeper, 
 from delira_nca.training.ncalab.pairs import LABEL_LAYOUTS, PairBatches
 from delira_nca.training.ncalab.pool import Pool
 from delira_nca.training.ncalab.run import NCALabRun
+from delira_nca.training.optimizers import require_plain_steps
 from delira_nca.training.scores import higher_is_better
 
 __all__ = ["BasicNCATrainer"]
@@ -354,7 +355,7 @@ class BasicNCATrainer:
         self, network: Automaton, path: Path | None, listeners: Sequence[Any], save_every: int, writer: Any
     ) -> NCALabRun:
         device = getattr(network, "device", None) if self.device is None else self.device
-        return NCALabRun(
+        run = NCALabRun(
             network,
             path,
             save_freq=save_every,
@@ -365,6 +366,9 @@ class BasicNCATrainer:
             step=self._train_iteration,
             writer=writer,
         )
+        if type(self)._train_iteration is BasicNCATrainer._train_iteration:
+            require_plain_steps(run.optimizers)
+        return run
 
     def for_fold(self, nca: Automaton, model_path: Path | None) -> BasicNCATrainer:
         """Trainer like this one for a copy of a model, whose optimizer, scheduler and pool are the copy's own.

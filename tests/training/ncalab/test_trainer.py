@@ -449,3 +449,16 @@ def test_a_metric_of_a_set_does_not_depend_on_the_batch_size():
         batches = [{"data": images[i : i + size], "label": labels[i : i + size]} for i in range(0, 6, size)]
         found.append(NCALabRun(nca, None, step=lambda *arguments: None).evaluate(batches)["accuracy_macro"])
     assert found == pytest.approx([found[0]] * 3)
+
+
+def test_an_optimizer_that_computes_the_loss_again_is_refused_before_the_first_step(segmenter, loader):
+    trainer = BasicNCATrainer(segmenter(), None, max_epochs=1, optimizer=torch.optim.LBFGS)
+    with pytest.raises(ConfigError, match="optimizer 'default' is a LBFGS, whose step computes the loss several times"):
+        trainer.train(loader())
+
+
+def test_a_metric_that_is_named_like_a_loss_is_refused(segmenter, loader):
+    nca = segmenter()
+    nca.metrics = lambda pred, label: {"dice_bce": 0.0}
+    with pytest.raises(ConfigError, match="'dice_bce' is the name of a loss and of a metric of Segmenter"):
+        BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader())
