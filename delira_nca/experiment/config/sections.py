@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from delira_nca.data_loading import AbstractDataset, AbstractSampler, RandomSampler
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
@@ -31,8 +30,8 @@ class TaskSection:
     directions : name to the same, for the other metrics. Of a loss, lower is better.
     """
 
-    criterions: dict[str, Callable[..., Tensor]] = field(default_factory=dict)
-    metrics: dict[str, Callable[..., Tensor]] = field(default_factory=dict)
+    criterions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    metrics: dict[str, Callable[..., Any]] = field(default_factory=dict)
     metric_keys: dict[str, list[str]] = field(default_factory=dict)
     score: str | None = None
     mode: str = "lowest"

@@ -16,9 +16,22 @@ from delira_nca.experiment.stats.values import as_iteration, as_number, require_
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["TrainingIterationStats", "TrainingStats"]
+__all__ = ["TrainingIterationStats", "TrainingStats", "require_value_names"]
 
 _TAKEN = ("iterations", "loss", "time")  # by the variables of a data set
+
+
+def require_value_names(names: Iterable[str]) -> None:
+    """Refuse names of losses and metrics that mean something else in the stats.
+
+    Raises
+    ------
+    ConfigError
+        With the name.
+    """
+    for name in names:
+        if require_text("the name of a value", name) in _TAKEN:
+            raise ConfigError(f"{name!r} has a place of its own in the stats: call the value otherwise")
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,7 @@ class TrainingIterationStats:
             object.__setattr__(self, key, as_number(f"the {key} of iteration {self.iteration}", getattr(self, key)))
         if not isinstance(self.values, Mapping):
             raise ConfigError(f"values are numbers by name, not {self.values!r}")
-        for name in self.values:
-            if require_text("the name of a value", name) in _TAKEN:
-                raise ConfigError(f"{name!r} has a place of its own in the stats: call the value otherwise")
+        require_value_names(self.values)
         values = {str(name): as_number(repr(name), value) for name, value in self.values.items()}
         object.__setattr__(self, "values", values)
 

@@ -19,6 +19,7 @@ from delira_nca.experiment.stats import (
     ValidationIterationScores,
     ValidationScores,
 )
+from delira_nca.experiment.stats.training_stats import require_value_names
 from delira_nca.experiment.store.stored_run import StoredRun
 from delira_nca.io.checkpoint import save_checkpoint
 from delira_nca.io.network import describe_network
@@ -106,6 +107,12 @@ class StatsRecorder(AbstractCallback):
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Delete what will be done again, and refuse scores without a direction."""
         self._rows, self._row, self._validated, self._best = [], None, None, {}
+        measured = {
+            *getattr(trainer, "criterions", ()),
+            *getattr(trainer, "metrics", ()),
+            *(trainer.score_names() or ()),
+        }
+        require_value_names(measured - {"loss", self.loss})
         names = [found[1] for name in trainer.score_names() or () if (found := _VALIDATED.fullmatch(name))]
         header = self._header(trainer, names) if names else None
         if names and (unknown := sorted(self.criteria.keys() - set(names))):

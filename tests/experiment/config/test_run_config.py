@@ -11,7 +11,7 @@ import torch
 from delira_nca.data_loading import DictDataset, RandomSampler
 from delira_nca.errors import ConfigError
 from delira_nca.experiment.config import RunConfig
-from delira_nca.losses import mse
+from delira_nca.losses import RMSE, mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import EarlyStopping
@@ -234,6 +234,19 @@ def test_a_module_of_the_working_directory_is_told_how_to_be_found(values, tmp_p
     values["data"]["train"] = {"class_path": "mine_beside.images"}
     with pytest.raises(ConfigError, match=r"no module 'mine_beside': mine_beside\.py .* found with PYTHONPATH=\."):
         RunConfig.from_dict(values)
+
+
+def test_criterions_without_annotations_and_metrics_of_a_set_are_taken(values, tmp_path, monkeypatch):
+    (tmp_path / "own_losses.py").write_text("def error(pred, label):\n    return (pred - label).abs().mean()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    values["task"] = {
+        "criterions": {"error": "own_losses.error"},
+        "metrics": {"rmse": {"class_path": "delira_nca.losses.RMSE"}},
+        "directions": {"rmse": "lowest"},
+    }
+    task = RunConfig.from_dict(values).build().task
+    assert task.criterions["error"].__module__ == "own_losses"
+    assert isinstance(task.metrics["rmse"], RMSE)
 
 
 def test_a_score_that_is_no_metric_is_told_where_a_direction_is_missing(values):

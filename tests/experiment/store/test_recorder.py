@@ -259,6 +259,13 @@ def test_a_metric_without_a_direction_is_refused_before_the_training(train, stor
     assert store.open("a").training_stats().iteration_stats == []
 
 
+@pytest.mark.parametrize("name", ["time", "iterations"])
+def test_a_metric_with_a_name_of_the_stats_is_refused_before_the_training(train, store, name):
+    with pytest.raises(ConfigError, match=f"'{name}' has a place of its own in the stats"):
+        train("a", 1, metrics={name: overlap}, criteria=[Criterion(name, True)])
+    assert store.open("a").training_stats().iteration_stats == []
+
+
 class Rated:
     higher_is_better = True
 
