@@ -99,7 +99,7 @@ def join_batches(batches: list[Any], *, split: bool = False) -> Any:
     """
     if batches and isinstance(batches[0], dict):
         return {key: join_batches([batch[key] for batch in batches], split=split) for key in batches[0]}
-    if all(batch.ndim == 0 for batch in batches):
+    if batches and all(batch.ndim == 0 for batch in batches):
         return np.stack(batches)
     if len({batch.shape[1:] for batch in batches}) == 1:
         return np.concatenate(batches)
