@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
-from delira_nca.errors import ConfigError, StateKeyError, did_you_mean
+from delira_nca.errors import CallbackTypeError, ConfigError, StateKeyError, did_you_mean
 from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
 from delira_nca.training.dispatch import CallbackTable
@@ -57,6 +57,8 @@ class AbstractNetworkTrainer(ABC):
     def __init__(self, fold: int = 0, callbacks: Sequence[Any] = ()) -> None:
         self.fold, self.ranks = fold, self._find_ranks()
         self._callbacks = CallbackTable()
+        if not isinstance(callbacks or (), Iterable):
+            raise CallbackTypeError(f"callbacks are a list of callbacks, not {callbacks!r}")
         for callback in callbacks or ():
             self.register_callback(callback)
         self.best = BestScore()

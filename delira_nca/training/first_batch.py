@@ -94,8 +94,13 @@ class _Checked:
         except DeliraNCAError:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
-            if len(set(shapes)) < 2 or isinstance(error, torch.OutOfMemoryError):
+            dtypes = [str(arg.dtype).removeprefix("torch.") for arg in args if isinstance(arg, Tensor)]
+            if len(set(shapes)) < 2 > len(set(dtypes)) or isinstance(error, torch.OutOfMemoryError):
                 raise
+            if len(set(shapes)) < 2:
+                raise ConfigError(
+                    f"{self.name} cannot be computed of tensors of {' and '.join(dtypes)}: {error}"
+                ) from error
             raise ShapeError(f"{self.name} cannot be computed of {self._named(args)}: {error}") from error
         if mode.found and not broadcasts:
             raise ShapeError(

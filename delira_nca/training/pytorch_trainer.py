@@ -178,6 +178,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if not isinstance(network, nn.Module) or not all(hasattr(network, n) for n in ("closure", "prepare_batch")):
             raise ConfigError(f"network is a module with closure and prepare_batch, not {type(network).__name__}")
         for what, given in (("criterion", criterions), ("metric", metrics)):
+            if given is not None and not isinstance(given, Mapping):
+                raise ConfigError(f"{what}s are functions by name, such as {{'mse': nn.MSELoss()}}, not {given!r}")
             for name, function in (given or {}).items():
                 if isinstance(function, type):
                     raise ConfigError(f"{what} {name!r} is the class {function.__name__}: give an object of it")
@@ -187,6 +189,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if not criterions and getattr(network, "loss_names", None) is None:
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
         functions = {**(criterions or {}), **(metrics or {})}
+        is_wiring = isinstance(metric_keys or {}, Mapping)
+        if not is_wiring or any(isinstance(keys, str) for keys in (metric_keys or {}).values()):
+            raise ConfigError(
+                "metric_keys are the names of the arguments of a criterion or metric by its name, such as "
+                f"{{'mse': ('pred', 'label')}}, not {metric_keys!r}"
+            )
         refuse_unknown_keywords("metric_keys", [name for name in metric_keys or {} if name not in functions], functions)
         if not is_whole(save_freq) or save_freq < 0:
             raise ConfigError(f"save_freq is a number of epochs, 0 for never, not {save_freq!r}")

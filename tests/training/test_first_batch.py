@@ -141,6 +141,12 @@ def test_shapes_that_do_not_fit_at_all_are_named():
         _call(square, (4, 3), (4, 2))
 
 
+def test_types_that_do_not_fit_are_named():
+    loss = checked({"x": nn.BCEWithLogitsLoss()}, {}, what="criterion")["x"]
+    with pytest.raises(ConfigError, match="criterion 'x' cannot be computed of tensors of float32 and int64: "):
+        loss(torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.int64))
+
+
 def test_an_error_of_the_function_itself_stays_what_it_is():
     def fails(pred, label):
         raise RuntimeError("mine")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, ScoreKeyError, UnknownKeywordError, UnknownNameError
+from delira_nca.errors import CallbackTypeError, ConfigError, ScoreKeyError, UnknownKeywordError, UnknownNameError
 from delira_nca.losses import mse
 from delira_nca.models.rule import MLPRule
 from delira_nca.training import PyTorchNetworkTrainer
-from delira_nca.training.callbacks import LambdaCallback
+from delira_nca.training.callbacks import AbstractCallback, LambdaCallback
 
 
 class DropoutRule(MLPRule):
@@ -223,6 +223,19 @@ def test_a_misspelt_score_is_refused_before_the_first_batch(make_trainer, batche
     [
         ({"savefreq": 3}, UnknownKeywordError, r"no argument 'savefreq'.*Did you mean 'save_freq'"),
         ({"criterions": {"mse": 3}}, ConfigError, "criterion 'mse' .* 3 cannot be called"),
+        ({"criterions": torch.nn.MSELoss()}, ConfigError, r"criterions are functions by name, such as .* not MSELoss"),
+        ({"metrics": [mse]}, ConfigError, r"metrics are functions by name, such as"),
+        ({"metrics": {"l1": torch.nn.L1Loss}}, ConfigError, "metric 'l1' is the class L1Loss: give an object of it"),
+        (
+            {"metric_keys": {"mse": "pred"}},
+            ConfigError,
+            "metric_keys are the names of the arguments .* not {'mse': 'pred'}",
+        ),
+        (
+            {"callbacks": AbstractCallback()},
+            CallbackTypeError,
+            "callbacks are a list of callbacks, not AbstractCallback",
+        ),
         ({"metrics": {"dice": "dice"}}, ConfigError, "metric 'dice'"),
         ({"optimizer_params": {"learning_rate": 1}}, ConfigError, "learning_rate"),
         ({"optimizer_cls": "Adam"}, ConfigError, "optimizer_cls"),
