@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -87,9 +88,12 @@ class _Checked:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._check_arguments(args, kwargs)
         shapes = [tuple(arg.shape) for arg in args if isinstance(arg, Tensor)]
-        broadcasts = getattr(self.function, "broadcasts", False)
+        accident = ShapeError(
+            f"{self.name} broadcasts its arguments: {self._named(args)}. Give them one shape; if this is meant, "
+            "set an attribute broadcasts = True on the function"
+        )
         try:
-            with _Broadcasts(shapes) as mode:
+            with nullcontext() if getattr(self.function, "broadcasts", False) else _Broadcasts(shapes, accident):
                 value = self.function(*args, **kwargs)
         except DeliraNCAError:
             raise
@@ -102,11 +106,6 @@ class _Checked:
                     f"{self.name} cannot be computed of tensors of {' and '.join(dtypes)}: {error}"
                 ) from error
             raise ShapeError(f"{self.name} cannot be computed of {self._named(args)}: {error}") from error
-        if mode.found and not broadcasts:
-            raise ShapeError(
-                f"{self.name} broadcasts its arguments: {self._named(args)}. Give them one shape; if this is meant, "
-                "set an attribute broadcasts = True on the function"
-            )
         if self.values:
             self._check_value(value)
         return value
@@ -153,15 +152,17 @@ def _is_number(value: Any) -> bool:
 
 
 class _Broadcasts(TorchFunctionMode):
-    """Notes element-wise operations whose operands, (4, 1) and (4,), make a larger result than either."""
+    """Raises an error at element-wise operations whose operands, (4, 1) and (4,), make a larger result than either."""
 
-    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
+    def __init__(self, shapes: list[tuple[int, ...]], accident: ShapeError) -> None:
         super().__init__()
-        self.arguments, self.found = set(shapes), False
+        self.arguments, self.accident = set(shapes), accident
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self.found and getattr(func, "__name__", "") in _ELEMENTWISE:
-            self.found = self._is_accident([tuple(a.shape) for a in args if isinstance(a, Tensor)], func.__name__)
+        if getattr(func, "__name__", "") in _ELEMENTWISE:
+            operands = [tuple(arg.shape) for arg in args if isinstance(arg, Tensor)]
+            if self._is_accident(operands, func.__name__):
+                raise self.accident
         return func(*args, **(kwargs or {}))
 
     def _is_accident(self, shapes: list[tuple[int, ...]], name: str) -> bool:

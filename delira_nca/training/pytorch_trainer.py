@@ -97,6 +97,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from delira_nca.models import BasicNCAModel, presets
     >>> from delira_nca.losses import mse
     >>> network = BasicNCAModel(**presets.growing(training_timesteps=4))
