@@ -54,7 +54,7 @@ class TrainValRecord:
         Parameters
         ----------
         DatasetType : called with ``(path, names, transform)``.
-        path : of the data.
+        path : of the data; empty for data sets that read no files.
         transform : handed to the data sets.
         batch_sizes : ``{"train": 8, "val": 8}`` where nothing is said.
 
@@ -67,7 +67,8 @@ class TrainValRecord:
 
         refuse_unknown_keywords("batch_sizes", set(batch_sizes or {}) - set(BATCH_SIZES), BATCH_SIZES)
         sizes = {**BATCH_SIZES, **(batch_sizes or {})}
-        train, val = (DatasetType(absolute(path), names, transform) for names in (self.train, self.val))
+        place = path if path == "" else absolute(path)
+        train, val = (DatasetType(place, names, transform) for names in (self.train, self.val))
         return (
             DataLoader(train, batch_size=sizes["train"], shuffle=True),
             DataLoader(val, batch_size=sizes["val"], shuffle=False),
