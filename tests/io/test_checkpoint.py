@@ -321,7 +321,7 @@ _Point = namedtuple("_Point", "x y")
         (defaultdict(lambda: 1), r"state\['value'\] is a defaultdict of <function"),
         ({"__delira_nca_type__": "x"}, "which checkpoints use themselves"),
     ],
-    ids=str,
+    ids=["dict", "namedtuple", "set", "factory", "key"],
 )
 def test_a_type_that_would_be_lost_is_refused_by_name_and_nothing_is_written(tmp_path, value, words):
     with pytest.raises(CheckpointError, match=words):
