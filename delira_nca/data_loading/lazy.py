@@ -121,7 +121,10 @@ def _located(path: Any) -> Any:
         return {key: _located(value) for key, value in path.items()}
     if not isinstance(path, (str, os.PathLike)):
         return path
-    place = absolute(path)
     if isinstance(path, os.PathLike):
-        return place
-    return os.fspath(place) if path and place.exists() else path
+        return absolute(path)
+    try:
+        place = absolute(path)
+    except ConfigError:  # a text that can be no path is whatever load_fn takes
+        return path
+    return os.fspath(place) if place.exists() else path

@@ -219,6 +219,6 @@ def test_paths_are_those_of_the_moment_when_the_dataset_was_made(folder, monkeyp
 
 def test_what_is_no_path_stays_as_it_is(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    given = ["case_7", "s3://bucket/0.npy", 3, ("0.npy", 2), {"id": 7}, ""]
+    given = ["case_7", "s3://bucket/0.npy", 3, ("0.npy", 2), {"id": 7}, "", "~nobody-here/0", "a\0b"]
     assert list(BaseLazyDataset(given, load).paths) == given
     assert BaseLazyDataset(["0.npy"], load).paths == (str(folder / "0.npy"),)

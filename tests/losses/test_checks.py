@@ -28,7 +28,7 @@ def test_a_label_of_one_channel_takes_the_shape_of_its_prediction():
 def test_functions_are_known_by_the_path_of_the_package():
     """What a config file calls them does not tell in which file they are."""
     for name in losses.__all__:
-        if name != "SlicedTransport":
+        if not isinstance(getattr(losses, name), type):
             assert getattr(losses, name).__module__ == "delira_nca.losses"
         assert pickle.loads(pickle.dumps(getattr(losses, name))) is getattr(losses, name)
 
