@@ -316,9 +316,21 @@ def test_the_batch_that_callbacks_make_is_the_one_that_counts(make_trainer, immo
     make_trainer(network, callbacks=[First()]).train(1, batches(3))
 
 
-def test_a_back_end_that_cannot_do_it_says_so_itself(make_trainer, immortal, batches, memory):
+class OwnRule(torch.nn.Module):
+    """A rule that only the reference computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = torch.nn.Conv2d(24, 8, 1)
+
+    def forward(self, perception):
+        return self.last(perception).tanh()
+
+
+def test_a_back_end_that_cannot_do_it_says_so_itself(make_trainer, batches, memory):
     memory.set(10)
-    network = immortal().double()
+    arguments = {"num_hidden_channels": 4, "training_timesteps": (2, 5), "inference_timesteps": 3}
+    network = BasicNCAModel(**presets.growing(**arguments, rule=OwnRule()))
     with using_backend("native") if BACKENDS["native"].unavailable() is None else using_backend("sparse"):
         with pytest.raises(ConfigError, match="cannot do this roll-out") as refused:
             make_trainer(network).train(1, batches(3))
