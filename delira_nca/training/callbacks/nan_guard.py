@@ -98,6 +98,7 @@ class NaNGuard(GradientCallback):
         self._explained: set[str] = set()
         self._where, self._found = "", ""
         self._seen: frozenset[str] = frozenset()
+        self._seen_state = (0, 0)
         self._batch: Mapping[str, Any] = {}
         self._buffers: list[Tensor] = []
 
@@ -158,7 +159,7 @@ class NaNGuard(GradientCallback):
         """Look at every loss, metric and state, and do what the policy says."""
         unseen = {name: value for name, value in metrics.items() if not (train and name in self._seen)}
         what = self._found or self._bad_value(trainer, unseen, self._where, "" if train else "val_")
-        if not what and train and not self._seen:
+        if not what and train and not self._has_seen(getattr(prediction, "output_image", None)):
             what = _bad_state(getattr(prediction, "output_image", None), "state")
             what = what or _bad_state(data_dict.get("data"), "input")  # its cells may have died without a trace
             what = ranks_of(trainer).first(what)
@@ -268,9 +269,13 @@ class NaNGuard(GradientCallback):
         sums = [t.detach().sum().float() for t in tensors if isinstance(t, Tensor)]
         if sums and not bool(torch.stack(sums).isfinite().all()):
             return False
-        if losses and all(isinstance(state, Tensor) for state in states):
-            self._seen = frozenset(losses)
+        if losses and isinstance(states[0], Tensor) and isinstance(states[1], Tensor):
+            self._seen, self._seen_state = frozenset(losses), (states[1].data_ptr(), states[1]._version)
         return True
+
+    def _has_seen(self, state: Any) -> bool:
+        """Whether a state was looked at before the step, and no callback has changed it since."""
+        return bool(self._seen) and isinstance(state, Tensor) and (state.data_ptr(), state._version) == self._seen_state
 
     def _bad_value(self, trainer: Any, values: Mapping[str, Any], where: str, prefix: str = "") -> str:
         """First value that is not finite; under a policy that goes on, metrics are told and passed over."""

@@ -649,3 +649,14 @@ def test_early_stopping_keeps_what_it_has_seen(make_run, batches):
     trainer.train(3, batches(3, 3), batches(3))
     assert _of(trainer, NaNGuard).num_rollbacks == 1
     assert stopping.best == min(record["val_mse"] for record in trainer.history[:2])
+
+
+def test_a_state_that_a_callback_spoils_after_the_step_is_seen(make_trainer, batches):
+    class Spoils(AbstractCallback):
+        def at_iter_end(self, trainer, train, prediction, global_iter_num):
+            if train and global_iter_num == 1:
+                prediction.output_image[-1, 5, 0, 0] = NAN
+
+    trainer = make_trainer(callbacks=[Spoils(), NaNGuard()])
+    with pytest.raises(NonFiniteError, match="the state of sample 2 is not finite in iteration 1 of epoch 1"):
+        trainer.train(1, batches(3, 3, 3))
