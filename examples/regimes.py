@@ -2,7 +2,7 @@
 
 The three of Mordvintsev et al. (2020): without a pool; with one; with one whose states get holes. Each is then left
 alone for 2 000 steps; and it loses eight different parts, and has as many steps as it took to grow to heal each.
-``python examples/regimes.py`` takes about five minutes, ``--quick`` some seconds.
+``python examples/regimes.py`` takes about eleven minutes, ``--quick`` some seconds.
 """
 
 import argparse
