@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from delira_nca.cli.parser import Commands, shown
+from delira_nca.cli.parser import Commands
+from delira_nca.io.paths import shown
 
 __all__ = ["add_export"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from delira_nca.cli.parser import Commands, shown
+from delira_nca.cli.parser import Commands
+from delira_nca.io.paths import shown
 
 if TYPE_CHECKING:
     from delira_nca.experiment import GrowResult

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from delira_nca.errors import UnknownKeywordError, nearest_name
 
-__all__ = ["Commands", "Parser", "add_command", "refuse_options_as_overrides", "shown"]
+__all__ = ["Commands", "Parser", "add_command", "refuse_options_as_overrides"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,22 +66,6 @@ def refuse_options_as_overrides(overrides: Sequence[str], options: Sequence[str]
             meant = difflib.get_close_matches(f"--{name}", options, n=1, cutoff=0.8)
             if meant:
                 raise UnknownKeywordError(f"unknown argument --{name}. Did you mean {meant[0]}?")
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Path for the terminal: relative where it lies in the working directory.
-
-    Examples
-    --------
-    >>> shown(os.path.join(os.getcwd(), "runs", "flower")), shown("/elsewhere")
-    ('runs/flower', '/elsewhere')
-    """
-    path = os.fspath(path)
-    try:
-        relative = os.path.relpath(path)
-    except (OSError, ValueError):  # the working directory is gone; another drive
-        return path
-    return path if relative.startswith(os.pardir) else relative
 
 
 def add_command(commands: Commands, name: str, short: str, description: str) -> Parser:

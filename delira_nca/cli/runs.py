@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 from delira_nca.cli.grow import report
-from delira_nca.cli.parser import Commands, Parser, add_command, refuse_options_as_overrides, shown
-from delira_nca.io.paths import absolute
+from delira_nca.cli.parser import Commands, Parser, add_command, refuse_options_as_overrides
+from delira_nca.io.paths import absolute, shown
 
 if TYPE_CHECKING:
     from delira_nca.experiment import Run

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from delira_nca.cli.parser import Commands, add_command, refuse_options_as_overrides, shown
+from delira_nca.cli.parser import Commands, add_command, refuse_options_as_overrides
+from delira_nca.io.paths import shown
 
 __all__ = ["add_sweep"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delira_nca.errors import ConfigError
 
-__all__ = ["absolute", "working_in"]
+__all__ = ["absolute", "shown", "working_in"]
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -42,6 +42,22 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     if expanded.startswith("~"):
         raise ConfigError(f"no home folder is known for {text!r}; write './{text}' for a file of that name")
     return Path(os.path.abspath(expanded))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Path for the terminal: relative where it lies in the working directory.
+
+    Examples
+    --------
+    >>> shown(os.path.join(os.getcwd(), "runs", "flower")), shown("/elsewhere")
+    ('runs/flower', '/elsewhere')
+    """
+    path = os.fspath(path)
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the working directory is gone; another drive
+        return path
+    return path if relative.startswith(os.pardir) else relative
 
 
 @contextlib.contextmanager

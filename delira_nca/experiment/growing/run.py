@@ -22,7 +22,7 @@ from delira_nca.experiment.growing.config import REGIMES, GrowConfig, read_confi
 from delira_nca.experiment.growing.estimate import expected_seconds
 from delira_nca.export.live_page import LivePage
 from delira_nca.io.files import make_folder, replaced
-from delira_nca.io.paths import absolute
+from delira_nca.io.paths import absolute, shown
 from delira_nca.io.run_folder import claim_folder, is_abandoned, kept_if_trained, write_environment
 from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse, overflow
@@ -254,7 +254,7 @@ def _progress_bar(config: GrowConfig, trainer: PyTorchNetworkTrainer, target: Te
     ranges = [curriculum.steps(e) if curriculum else config.steps for e in range(1, config.epochs + 1)]
     steps = [(low + high - 1) / 2 for low, high in ranges]
     expected = expected_seconds(trainer.network, target, config.batch_size, config.iterations, steps)
-    return ProgressBar({"val_mse": "log10 error"}, log10=True, look_at=str(page.path), expected_seconds=expected)
+    return ProgressBar({"val_mse": "log10 error"}, log10=True, look_at=shown(page.path), expected_seconds=expected)
 
 
 def _results(
