@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "info", "set_backend"]
 
-_FLOOR = ("arguments", "console", "errors", "losses", "machine", "seeding")
+_FLOOR = ("checks", "console", "errors", "losses", "machine", "seeding")
 _ROOMS = (
     "data_loading",
     "environment",

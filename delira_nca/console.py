@@ -44,8 +44,8 @@ class ConsoleHandler(logging.Handler):
             else:
                 sys.stderr.write(text + "\n")
             sys.stderr.flush()
-        except Exception:
-            self.handleError(record)
+        except (OSError, ValueError):  # standard error is closed: a record is no reason to end a training
+            return
 
 
 def add_console_handler() -> None:

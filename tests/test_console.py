@@ -79,3 +79,9 @@ bar.close()
 
 def test_a_process_without_standard_error_goes_on():
     assert stderr_of(f"import logging, sys, delira_nca; sys.stderr = None; {WARN}") == ""
+
+
+def test_a_closed_standard_error_does_not_end_what_logs():
+    script = f"import sys, logging, delira_nca; sys.stderr.close(); {WARN}; print('done')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")

@@ -76,7 +76,7 @@ def _read_yaml(raw: bytes, path: Path) -> Any:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: it is no YAML: {error}") from error
+        raise ConfigError(f"{path}: it is not valid YAML: {error}") from error
 
 
 def _yaml() -> Any:

@@ -25,7 +25,7 @@ def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     MissingFileError
-        If it is no JSON, or in another encoding.
+        If it is not valid JSON, or in another encoding.
     ConfigError
         If a name stands twice in an object.
 
@@ -41,7 +41,7 @@ def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
     except UnicodeDecodeError as error:
         raise MissingFileError(f"{os.fspath(path)} cannot be read: it is not in UTF-8 ({error})") from error
     except ValueError as error:
-        raise MissingFileError(f"{os.fspath(path)} is no JSON: {error}") from error
+        raise MissingFileError(f"{os.fspath(path)} is not valid JSON: {error}") from error
 
 
 def without_doubles(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -25,7 +25,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ConfigError
-        If it is no path, is empty or contains a null character, or its ``~user`` is unknown.
+        If it is not a path, is empty or contains a null character, or its ``~user`` is unknown.
 
     Examples
     --------

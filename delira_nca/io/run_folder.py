@@ -77,7 +77,7 @@ def require_folder_name(name: object, what: str = "a run is named by") -> None:
     Raises
     ------
     ConfigError
-        If it is no word, begins with a dot, or is longer than 200 bytes, which leaves room for temporary names.
+        If it is not a word, begins with a dot, or is longer than 200 bytes, which leaves room for temporary names.
 
     Examples
     --------

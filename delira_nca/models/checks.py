@@ -84,7 +84,7 @@ def require_module(name: str, given: Any) -> nn.Module:
 
 
 def built(name: str, given: Any, *numbers: int) -> nn.Module:
-    """Copy of a part that is built for so many channels and dimensions; any other module as it is.
+    """Copy of a part, built for the given numbers of channels and dimensions; any other module as it is.
 
     Raises
     ------

@@ -127,7 +127,7 @@ class CallbackTable:
                 yield (key if counts[key] == 1 else f"{key}#{counts[key]}"), callback
 
     def begin_run(self, run_id: str, *, has_begun: bool = False) -> None:
-        """Let every callback with a state serve a run; see :meth:`AbstractCallback.bind_run`."""
+        """Let every callback with a state serve a run; see :func:`bind_run`."""
         for _, callback in self._keyed():
             if hasattr(callback, "load_state_dict"):
                 bind_run(callback, run_id, has_begun=has_begun)

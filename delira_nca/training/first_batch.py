@@ -99,13 +99,14 @@ class _Checked:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
             dtypes = [str(arg.dtype).removeprefix("torch.") for arg in args if isinstance(arg, Tensor)]
-            if len(set(shapes)) < 2 > len(set(dtypes)) or isinstance(error, torch.OutOfMemoryError):
+            if isinstance(error, torch.OutOfMemoryError):
                 raise
-            if len(set(shapes)) < 2:
-                raise ConfigError(
-                    f"{self.name} cannot be computed of tensors of {' and '.join(dtypes)}: {error}"
-                ) from error
-            raise ShapeError(f"{self.name} cannot be computed of {self._named(args)}: {error}") from error
+            if len(set(shapes)) > 1:
+                raise ShapeError(f"{self.name} cannot be computed of {self._named(args)}: {error}") from error
+            if len(set(dtypes)) > 1:
+                kinds = " and ".join(dtypes)
+                raise ConfigError(f"{self.name} cannot be computed of tensors of {kinds}: {error}") from error
+            raise
         if self.values:
             self._check_value(value)
         return value
@@ -146,9 +147,10 @@ class _Checked:
 def _is_number(value: Any) -> bool:
     """Whether a metric may return a value; None stands for a batch of which it cannot be computed."""
     try:
-        return value is None or float(value) is not None
+        float(0 if value is None else value)
     except (TypeError, ValueError):
         return False
+    return True
 
 
 class _Broadcasts(TorchFunctionMode):

@@ -100,8 +100,8 @@ class SamplePool:
 
         Parameters
         ----------
-        ranks : of the trainer. Losses stay whole everywhere, so that all draw the same; :meth:`sample`, :meth:`commit`,
-            :meth:`reseed` and :meth:`state_dict` are then called by all processes at once.
+        ranks : of the trainer. Losses stay whole everywhere, so that all draw the same; :meth:`sample`, :meth:`commit`
+            and :meth:`state_dict` are then called by all processes at once.
         """
         if ranks is self._ranks:
             return
@@ -224,22 +224,6 @@ class SamplePool:
             self._ranks.store(self.slots[name], len(self), everywhere, values.detach().to(self.slots[name]))
         self._ranks.store(self.states, len(self), everywhere, states.detach().to(self.states))
         self.losses[everywhere] = known.to(self.losses)
-
-    def reseed(self, indices: Tensor) -> None:
-        """Let slots (n,) begin anew: they hold the seed, and rank as those that never trained. Their labels stay.
-
-        Examples
-        --------
-        >>> pool = SamplePool(torch.ones(4, 8, 8), capacity=2)
-        >>> pool.commit(torch.tensor([0, 1]), torch.full((2, 4, 8, 8), torch.nan), losses=torch.zeros(2))
-        >>> pool.reseed(torch.tensor([1]))
-        >>> pool.states[:, 0, 0, 0].tolist(), pool.losses.tolist()
-        ([nan, 1.0], [0.0, inf])
-        """
-        everywhere = self._ranks.join_rows(indices)
-        held = everywhere[(everywhere >= self._held.start) & (everywhere < self._held.stop)]
-        self.states[held - self._held.start] = self.seed
-        self.losses[everywhere] = torch.inf
 
     def state_dict(self) -> dict[str, Any]:
         """States, losses, slots, and how often was drawn: all of them in the main process, elsewhere its own."""

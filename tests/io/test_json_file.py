@@ -17,8 +17,8 @@ def test_every_unicode_encoding_is_read(encoding):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (b'{"a": 1,}', MissingFileError, "a.json is no JSON: .*line 1"),
-        (b"", MissingFileError, "a.json is no JSON"),
+        (b'{"a": 1,}', MissingFileError, "a.json is not valid JSON: .*line 1"),
+        (b"", MissingFileError, "a.json is not valid JSON"),
         ('"ö"'.encode("latin-1"), MissingFileError, "a.json cannot be read: it is not in UTF-8"),
         (b'[{"a": 1, "b": 2, "a": 3}]', ConfigError, "a.json: 'a' stands there twice"),
     ],

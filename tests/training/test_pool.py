@@ -200,14 +200,12 @@ def test_the_state_of_another_pool_is_refused(pool, seed):
 
 def test_slots_that_begin_anew_hold_the_seed_and_rank_as_the_worst():
     pool = SamplePool(torch.ones(4, 3, 3), 5, slots={"label": torch.arange(5.0)})
-    pool.commit(torch.arange(5), torch.full((5, 4, 3, 3), 2.0), losses=torch.arange(5.0))
-    pool.reseed(torch.tensor([3, 1]))
+    lost = torch.tensor([False, True, False, True, False])
+    pool.commit(torch.arange(5), torch.full((5, 4, 3, 3), 2.0), losses=torch.arange(5.0), reseed=lost)
     assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
     assert pool.losses.tolist() == [0.0, float("inf"), 2.0, float("inf"), 4.0]
     assert pool.slots["label"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert set(pool.sample(5).indices[:2].tolist()) == {1, 3}
-    pool.reseed(torch.tensor([], dtype=torch.long))
-    assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
 
 
 def test_states_that_are_lost_are_replaced_by_the_seed_when_they_are_written():

@@ -72,7 +72,7 @@ class CaseDataset(AbstractDataset):
     Raises
     ------
     ConfigError
-        If there are no cases, some have masks and some have not, or a file has an ending that nobody reads. Reading
+        If there are no cases, some have masks and some have not, or a file has an unknown ending. Reading
         raises it where the files of a case differ in spacing, direction or origin; see
         :func:`~delira_nca.data_loading.readers.geometry.fit`.
     MissingFileError

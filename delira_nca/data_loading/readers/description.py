@@ -23,7 +23,7 @@ class DatasetDescription:
     Raises
     ------
     MissingFileError
-        If there is no such file, or it is no JSON object.
+        If there is no such file, or it is not valid JSON object.
     ConfigError
         If an entry is missing, or has a value that cannot be; every method raises it.
     """

@@ -63,7 +63,7 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
     Raises
     ------
     MissingFileError
-        If there is no such file, or it is no JSON.
+        If there is no such file, or it is not valid JSON.
     UnknownNameError
         If a case is not in the dataset; with the nearest that is.
     ConfigError

@@ -238,7 +238,7 @@ def _folder(experiment: Experiment, described: Mapping[str, Any], resume: Any) -
         return newest_folder(experiment.folder, "kfold", described, FILE) or claim_folder(experiment.folder, "kfold")
     folder = absolute(resume)
     if not (folder / FILE).is_file():
-        raise ConfigError(f"there is no cross-validation to go on with in {folder}: it has no {FILE}")
+        raise ConfigError(f"there is no cross-validation to resume in {folder}: it has no {FILE}")
     if difference := first_difference(described, read_plain(folder / FILE)):
         raise ConfigError(f"the cross-validation in {folder} is another one: {difference}")
     return folder

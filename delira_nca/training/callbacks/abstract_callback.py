@@ -138,30 +138,28 @@ class AbstractCallback:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
 
-    def bind_run(self, run_id: str, *, has_begun: bool = False) -> None:
-        """Serve a run from now on: reset the state if it is that of another run.
-
-        Parameters
-        ----------
-        run_id : str
-            Identifier of the run.
-        has_begun : bool
-            Whether the run has trained before, so that a reset would lose state.
-
-        Raises
-        ------
-        CallbackError
-            If the run has begun and the callback has served another one since.
-        """
-        bind_run(self, run_id, has_begun=has_begun)
-
     def __repr__(self) -> str:
         shown = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items() if not k.startswith('_'))})"
 
 
 def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
-    """:meth:`AbstractCallback.bind_run` of any object with ``state_dict`` and ``load_state_dict``."""
+    """Let a callback serve a run: reset its state if it is that of another run.
+
+    Parameters
+    ----------
+    callback : object
+        Object with ``state_dict`` and ``load_state_dict``.
+    run_id : str
+        Identifier of the run.
+    has_begun : bool
+        Whether the run has trained before, so that a reset would lose state.
+
+    Raises
+    ------
+    CallbackError
+        If the run has begun and the callback has served another one since.
+    """
     name = type(callback).__name__
     known = getattr(callback, "__dict__", {}).get("_bound_run")
     if known is None:

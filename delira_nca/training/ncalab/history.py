@@ -218,7 +218,7 @@ class TrainingHistory:
         try:
             state = json.loads((path / "history.json").read_text())
         except ValueError as error:
-            raise CheckpointError(f"{path / 'history.json'} is no JSON: {error}") from error
+            raise CheckpointError(f"{path / 'history.json'} is not valid JSON: {error}") from error
         best = path / "best_model.pth"
         current = _with_weights(model, path / "last_model.pth")
         history = cls.from_dict(state, current, _with_weights(model, best) if best.is_file() else None)

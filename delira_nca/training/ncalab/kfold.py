@@ -110,7 +110,7 @@ class SplitDefinition:
         try:
             records = json.loads(path.read_text())
         except ValueError as error:
-            raise ConfigError(f"{path} is no JSON: {error}") from error
+            raise ConfigError(f"{path} is not valid JSON: {error}") from error
         if not isinstance(records, list) or not records:
             raise ConfigError(f"{path} holds a list of folds, not {type(records).__name__}")
         split = SplitDefinition()

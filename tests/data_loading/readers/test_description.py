@@ -36,8 +36,8 @@ def test_every_unicode_encoding_and_line_ending_is_read(tmp_path, raw):
     ("raw", "error", "message"),
     [
         (TEXT.encode("latin-1"), MissingFileError, "dataset.json cannot be read: it is not in UTF-8"),
-        (TEXT[:-1].encode() + b",}", MissingFileError, "dataset.json is no JSON"),
-        (b"", MissingFileError, "dataset.json is no JSON"),
+        (TEXT[:-1].encode() + b",}", MissingFileError, "dataset.json is not valid JSON"),
+        (b"", MissingFileError, "dataset.json is not valid JSON"),
         (b"[1]", MissingFileError, "must hold an object, not a list"),
         (b'{"labels": {"a": 0, "b": 1, "a": 2}}', ConfigError, "dataset.json: 'a' stands there twice"),
     ],

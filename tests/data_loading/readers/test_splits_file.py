@@ -99,7 +99,7 @@ def test_the_nearest_name_is_suggested(cases, tmp_path):
 def test_a_file_that_is_none_is_refused(cases, tmp_path):
     with pytest.raises(MissingFileError, match="there is no file .*nowhere"):
         read_splits(tmp_path / "nowhere.json", cases)
-    with pytest.raises(MissingFileError, match="is no JSON"):
+    with pytest.raises(MissingFileError, match="is not valid JSON"):
         read_splits(write(tmp_path / "s.json", "[{"), cases)
     for content in ([], {"train": [], "val": []}):
         with pytest.raises(ConfigError, match="must be a list of .*, one per fold"):

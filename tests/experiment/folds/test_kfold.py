@@ -292,7 +292,7 @@ def test_auto_goes_on_only_with_the_same_settings_splits_and_epochs(make):
     assert folder(resume="never") == "kfold-4"
     with pytest.raises(ConfigError, match="kfold is another one: epochs is 5 here and was 1"):
         folder(num_epochs=5, resume=experiment.folder / "kfold")
-    with pytest.raises(ConfigError, match="no cross-validation to go on with in .*nowhere"):
+    with pytest.raises(ConfigError, match="no cross-validation to resume in .*nowhere"):
         folder(resume=experiment.folder / "nowhere")
 
 

@@ -269,7 +269,7 @@ def test_a_run_needs_no_store(tmp_path):
 def test_a_config_that_is_damaged_is_told(store):
     run = store.create("a", {"lr": 0.1})
     (run.folder / "config.json").write_text(json.dumps({"lr": 0.1})[:-3])
-    with pytest.raises(ConfigError, match="config.json is no JSON"):
+    with pytest.raises(ConfigError, match="config.json is not valid JSON"):
         _ = run.config
 
 

@@ -53,10 +53,10 @@ class Counts(AbstractCallback):
 
 def test_a_callback_that_cannot_take_its_first_state_back_is_named():
     callback = Counts()
-    callback.bind_run("a")
+    bind_run(callback, "a")
     callback.count = 3
     with pytest.raises(CallbackError, match="callback Counts cannot begin another run: .*KeyError: 'count'"):
-        callback.bind_run("b")
+        bind_run(callback, "b")
 
 
 def test_a_frozen_callback_serves_several_runs():
@@ -66,7 +66,7 @@ def test_a_frozen_callback_serves_several_runs():
 
     callback = Frozen()
     for run_id in "ab":
-        callback.bind_run(run_id)
+        bind_run(callback, run_id)
     assert callback == Frozen()
 
 

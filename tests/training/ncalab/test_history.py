@@ -97,5 +97,5 @@ def test_files_that_do_not_fit_are_refused(filled, segmenter, tmp_path):
     with pytest.raises(MissingFileError, match="weights are missing"):
         TrainingHistory.load(filled.path, segmenter())
     (filled.path / "history.json").write_text("{")
-    with pytest.raises(CheckpointError, match="is no JSON"):
+    with pytest.raises(CheckpointError, match="is not valid JSON"):
         TrainingHistory.load(filled.path, segmenter())

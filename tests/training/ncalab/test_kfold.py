@@ -74,7 +74,7 @@ def test_loaders_of_a_fold_hold_every_sample(discs):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "a list of folds"),
         ('[{"train": ["a"]}]', "fold 0 of .* has the lists 'train' and 'val'"),
         ('[{"train": ["a"], "val": []}]', "'val' of fold 0"),
