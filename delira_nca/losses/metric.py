@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class Metric(ABC):
 
     A trainer resets it before each pass over a set, updates it with every batch, and computes it at the end, so that
     the value depends on the samples and not on how they were batched. Any object with these three methods will do.
-    Attributes that are numbers, tensors and lists or dicts of them are its state.
+    Attributes that are numbers, arrays, tensors and lists or dicts of them are its state.
     """
 
     @abstractmethod
@@ -176,7 +177,8 @@ def load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
     if unknown := sorted(state.keys() - metric_state(metric).keys()):
         raise ConfigError(f"{type(metric).__name__} has no state {unknown[0]!r}: it is not the metric that was saved")
     for name, value in state.items():
-        setattr(metric, name, copy.deepcopy(value))
+        is_array = isinstance(getattr(metric, name), np.ndarray)  # which a checkpoint holds as a tensor
+        setattr(metric, name, np.array(value) if is_array else copy.deepcopy(value))
 
 
 def _is_state(value: Any) -> bool:
@@ -184,4 +186,4 @@ def _is_state(value: Any) -> bool:
         return all(_is_state(part) for part in value)
     if isinstance(value, dict):
         return all(_is_state(part) for part in value.values())
-    return value is None or isinstance(value, (bool, int, float, str, Tensor))
+    return value is None or isinstance(value, (bool, int, float, str, Tensor, np.ndarray))

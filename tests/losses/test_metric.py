@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,3 +107,25 @@ def test_a_state_of_another_metric_is_refused(make):
 def test_the_base_class_asks_for_three_methods():
     with pytest.raises(TypeError, match="abstract"):
         Metric()
+
+
+def test_an_array_is_part_of_the_state_and_stays_an_array():
+    class Counts:
+        def __init__(self):
+            self.reset()
+
+        def update(self, values):
+            self.counts = self.counts + np.bincount(values.numpy(), minlength=3)
+
+        def compute(self):
+            return self.counts.max()
+
+        def reset(self):
+            self.counts = np.zeros(3, dtype=np.int64)
+
+    metric, again = Counts(), Counts()
+    metric.update(torch.tensor([0, 2, 2]))
+    saved = {name: torch.from_numpy(value) for name, value in metric_state(metric).items()}  # as a checkpoint does
+    load_metric_state(again, saved)
+    again.update(torch.tensor([2]))
+    assert again.counts.tolist() == [1, 0, 3]
