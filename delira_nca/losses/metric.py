@@ -178,7 +178,7 @@ def load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
         raise ConfigError(f"{type(metric).__name__} has no state {unknown[0]!r}: it is not the metric that was saved")
     for name, value in state.items():
         is_array = isinstance(getattr(metric, name), np.ndarray)  # which a checkpoint holds as a tensor
-        setattr(metric, name, np.array(value) if is_array else copy.deepcopy(value))
+        setattr(metric, name, torch.as_tensor(value).clone().numpy() if is_array else copy.deepcopy(value))
 
 
 def _is_state(value: Any) -> bool:
