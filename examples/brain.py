@@ -82,7 +82,7 @@ def build(mode: str, quick: bool) -> PyramidNCA:
 
 def train(mode: str, images: np.ndarray, masks: np.ndarray, quick: bool, out: Path) -> PyramidNCA:
     """Pyramid with averaged weights, in evaluation mode."""
-    epochs, iterations, batch = (4, 25, 2) if quick else (40, 60, 8 if mode == "2d" else 2)
+    epochs, iterations, batch = (2, 8, 2) if quick else (40, 60, 8 if mode == "2d" else 2)
     with isolated_rng(0):
         network = build(mode, quick)
     manager = DataManager(

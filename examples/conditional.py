@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny pictures, and few epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/conditional"), help="folder of the run")
     options = parser.parse_args()
-    size, padding, steps, epochs, iterations = (10, 3, (12, 20), 3, 20) if options.quick else (16, 3, (24, 36), 40, 60)
+    size, padding, steps, epochs, iterations = (10, 3, (8, 12), 2, 8) if options.quick else (16, 3, (24, 36), 40, 60)
     pictures, horizon = targets(size, padding), steps[1]
     begin = time.perf_counter()
     network = train(pictures, steps, epochs, iterations, options.out)

@@ -42,7 +42,7 @@ def main(quick: bool) -> None:
         held, all_weights = zip(*everywhere, strict=True)
         print(f"states of the pool in each process: {', '.join(map(str, held))}")
         print(f"weights are the same everywhere: {all(one == all_weights[0] for one in all_weights)}")
-        print(f"runs/distributed/checkpoint_epoch_{epochs}.pt")
+        print(f"runs/distributed/checkpoint_epoch_{epochs}.safetensors")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def augment(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def experiment(options: argparse.Namespace) -> Experiment:
     """Experiment as the options say."""
-    num_epochs = 10 if options.quick else 30
+    num_epochs = 4 if options.quick else 30
     config = Parameters(
         fixed_params={
             "model": {
@@ -107,7 +107,7 @@ def train_and_be_killed(options: argparse.Namespace) -> None:
     process = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--only-train"])
     while process.poll() is None:
         new = set(folds.glob("kfold*")) - before
-        if any(list(folder.glob("fold_1/checkpoints/checkpoint_epoch_3.pt")) for folder in new):
+        if any(list(folder.glob("fold_1/checkpoints/checkpoint_epoch_2.safetensors")) for folder in new):
             process.kill()  # SIGKILL: it cannot save anything any more
             break
         time.sleep(0.01)

@@ -69,7 +69,7 @@ def main() -> None:
     image, mask = picture(options.data, options.root)
     middle = image.shape[2] // 2
     left = DictDataset({"data": image[None, ..., :middle], "label": mask[None, ..., :middle]})
-    iterations, epochs = (30, 4) if options.quick else (50, 24)
+    iterations, epochs = (10, 2) if options.quick else (50, 24)
     with isolated_rng(0):
         network = BasicNCAModel(
             num_image_channels=1,

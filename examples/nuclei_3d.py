@@ -70,7 +70,7 @@ def main() -> None:
     image, mask = volume(options.data, options.root)
     middle = image.shape[3] // 2
     left = DictDataset({"data": image[None, ..., :middle], "label": mask[None, ..., :middle]})
-    iterations, epochs = (20, 4) if options.quick else (80, 24)
+    iterations, epochs = (10, 2) if options.quick else (80, 24)
     with isolated_rng(0):
         network = BasicNCAModel(
             dims=3,

@@ -144,7 +144,7 @@ def test_a_trainer_takes_numpy_scalars(tmp_path):
             seed=number(3),
         )
         trainer.train(number(2), [batch], [batch], val_freq=number(2))
-        weights.append(torch.load(tmp_path / number.__name__ / "checkpoint_epoch_2.pt", weights_only=True))
+        weights.append(torch.load(tmp_path / number.__name__ / "checkpoint_epoch_2.safetensors", weights_only=True))
     assert weights[0]["history"] == weights[1]["history"]
 
 

@@ -51,7 +51,7 @@ def test_a_run_is_trained_listed_shown_validated_predicted_and_compared(file, ca
     shown = capsys.readouterr().out
     assert "lr: 0.01" in shown
     assert "state: done" in shown
-    assert "checkpoint_best.pt" in shown
+    assert "checkpoint_best.safetensors" in shown
     assert main(["validate", "runs/flower"]) == 0
     assert json.loads(capsys.readouterr().out)["mse"] > 0
     assert main(["predict", "runs/flower", "--part", "valid", "--out", "out.npy"]) == 0

@@ -114,7 +114,7 @@ def _train_until_it_fails(
     after = runs.contents(path)
     if is_over:  # everything was saved before the callback failed
         before, after = {name: before[name] for name in before if "epoch" in name}, {n: after.get(n) for n in before}
-        after.pop("checkpoint_best.pt")
+        after.pop("checkpoint_best.safetensors")
     require(before == after, "the checkpoints are not as they were")
     runs.require_clean(path)
     runs.train(path, last=0, resume="auto")

@@ -14,7 +14,7 @@ from benchmarks.faults.disk import may_mount, private_disk
 
 __all__ = ["CASES"]
 
-NEWEST = "checkpoint_epoch_3.pt"
+NEWEST = "checkpoint_epoch_3.safetensors"
 SEVERAL = 20  # places in a file
 
 
@@ -43,7 +43,7 @@ def _fail_to_write(policy: str, path: Path, hinder: Callable[[int], Any], cause:
     runs.train(path, 2, last=0)
     before = runs.contents(path)
     part = random.Random(trial_number()).uniform(0.1, 0.99)
-    hindrance = hinder(int(part * len(before["checkpoint_epoch_2.pt"])))
+    hindrance = hinder(int(part * len(before["checkpoint_epoch_2.safetensors"])))
     options = {"last": 0, "on_error": policy, "resume": "auto", "late": [hindrance]}
     happens_now()
     with runs.messages() as said:
@@ -53,7 +53,7 @@ def _fail_to_write(policy: str, path: Path, hinder: Callable[[int], Any], cause:
         except CheckpointError as error:
             require(policy == "raise", f"raised: {error}")
             require(cause in str(error), f"the error does not say what is wrong: {error}")
-    told = any(f"training goes on without {NEWEST}" in text for text in said)
+    told = any(f"training continues without {NEWEST}" in text for text in said)
     require(told == (policy == "warn"), f"it said {said}")
     require(runs.contents(path) == before, "the checkpoints are not as they were")
     runs.require_clean(path)
@@ -120,7 +120,7 @@ def refuse_the_only_one(damage: Callable[[Path], None]) -> None:
 
     path = folder("run")
     runs.train(path, 3, last=0)
-    for other in path.glob("checkpoint*.pt"):
+    for other in path.glob("checkpoint*.safetensors"):
         if other.name != NEWEST:
             other.unlink()
     damage(path / NEWEST)
@@ -154,7 +154,7 @@ def older_format() -> None:
     straight, path = folder("straight"), folder("run")
     runs.train(straight, 4, last=0)
     runs.train(path, 3, last=0)
-    (path / "checkpoint_best.pt").unlink()
+    (path / "checkpoint_best.safetensors").unlink()
     torch.save(load_checkpoint(path / NEWEST), path / NEWEST)
     happens_now()
     go_on_from_an_older_format(path, straight)

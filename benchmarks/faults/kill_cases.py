@@ -86,12 +86,12 @@ def save_for_ever(path: Path, done: int, is_replaced: bool) -> None:
     epoch = 0
     while True:
         epoch += 1
-        name = "checkpoint.pt" if is_replaced else f"checkpoint_epoch_{epoch}.pt"
+        name = "checkpoint.safetensors" if is_replaced else f"checkpoint_epoch_{epoch}.safetensors"
         save_checkpoint({"epoch": epoch, "values": torch.full((500_000,), float(epoch))}, path / name)
         manifest.add(name, epoch=epoch)
         os.write(done, b"!")
         if not is_replaced and epoch > 2:
-            manifest.remove(f"checkpoint_epoch_{epoch - 2}.pt")
+            manifest.remove(f"checkpoint_epoch_{epoch - 2}.safetensors")
 
 
 def _cases() -> Iterator[Case]:

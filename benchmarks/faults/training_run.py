@@ -188,13 +188,13 @@ def require_clean(folder: Path) -> None:
     stray = [path.name for path in folder.iterdir() if path.name.startswith((".", "run.lock"))]
     if stray:
         raise WrongError(f"files left: {sorted(stray)}")
-    for path in folder.glob("checkpoint*.pt"):
+    for path in folder.glob("checkpoint*.safetensors"):
         load_checkpoint(path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Of every checkpoint in a folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("checkpoint*.pt"))}
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("checkpoint*.safetensors"))}
 
 
 @contextmanager

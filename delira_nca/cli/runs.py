@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["add_compare", "add_list", "add_predict", "add_resume", "add_show", "add_train", "add_validate"]
 
 
+_RUNS_CODE = " The objects that its config names are imported and built: a run of somebody else can run code."
+
+
 def _finish(parser: Parser, run: object) -> None:
     parser.set_defaults(run=run, options=sorted(parser._option_string_actions))
 
@@ -78,7 +81,7 @@ def add_resume(commands: Commands) -> None:
         commands,
         "resume",
         "finish a run that was ended before its last epoch",
-        "Go on with a run from its newest sound checkpoint, bit for bit as if it had not been ended.",
+        "Resume a run from its newest sound checkpoint, bit for bit as if it had not been stopped." + _RUNS_CODE,
     )
     parser.add_argument("folder", metavar="RUN", help="folder of the run")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -109,7 +112,10 @@ def _add_evaluation(parser: Parser, part: str) -> None:
 def add_validate(commands: Commands) -> None:
     """Add the command that measures."""
     parser = add_command(
-        commands, "validate", "measure a trained network", "Print losses and metrics of a checkpoint, as JSON."
+        commands,
+        "validate",
+        "measure a trained network",
+        "Print losses and metrics of a checkpoint, as JSON." + _RUNS_CODE,
     )
     _add_evaluation(parser, "valid")
     _finish(parser, _validate)
@@ -128,7 +134,7 @@ def add_predict(commands: Commands) -> None:
         "predict",
         "write what a trained network predicts",
         "Write predictions to a .npy file, or to a .npz file where samples differ in shape or there are several "
-        "outputs. The ending decides; others are refused.",
+        "outputs. The ending decides; others are refused." + _RUNS_CODE,
     )
     _add_evaluation(parser, "test")
     parser.add_argument("--out", metavar="FILE", help=".npy or .npz (default: predictions.npy in the run's folder)")
@@ -169,27 +175,36 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def add_show(commands: Commands) -> None:
     """Add the command that shows one run."""
-    parser = add_command(commands, "show", "one run: config, scores, files", "Show one run.")
+    parser = add_command(
+        commands, "show", "one run: config, scores, files", "Show one run. No code of the run is executed."
+    )
     parser.add_argument("folder", metavar="RUN", help="folder of the run")
     _finish(parser, _show)
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from delira_nca.experiment import Run, summarise
+    from delira_nca.experiment import summarise
+    from delira_nca.experiment.config.run_config import digest_of
+    from delira_nca.experiment.plain_files import read_plain
+    from delira_nca.experiment.run import config_of, directory_of
     from delira_nca.io import plan_resume
+    from delira_nca.io.manifest import checkpoints_in
 
-    run = Run.open(arguments.folder)
-    summary = summarise(run.folder)
-    print(run.config.to_yaml(), end="")
-    print(f"digest: {run.config.digest}")
-    print(f"directory of relative paths: {run.config.directory}")
+    folder = absolute(arguments.folder)
+    config = config_of(folder)
+    values = read_plain(config)
+    print(config.read_text(encoding="utf-8"), end="")
+    if config.suffix == ".yaml":
+        print(f"digest: {digest_of(values)}")
+        print(f"directory of relative paths: {directory_of(folder) or '.'}")
+    summary = summarise(folder)
     print(f"state: {summary.state}")
     for name, value in summary.scores.items():
         print(f"{name}: {value:.6g}")
-    for file in sorted(run.stored.checkpoints.glob("*.pt")):
+    for file in checkpoints_in(folder / "checkpoints"):
         print(shown(file))
     if summary.state == "ended":
-        print(plan_resume("auto", run.stored.checkpoints))
+        print(plan_resume("auto", folder / "checkpoints"))
 
 
 def add_compare(commands: Commands) -> None:

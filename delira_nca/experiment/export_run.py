@@ -13,6 +13,7 @@ import torch
 from delira_nca.errors import MissingFileError
 from delira_nca.export.html import to_html
 from delira_nca.io import load_network
+from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
 
 __all__ = ["export_html"]
@@ -59,8 +60,9 @@ def export_html(
 def _best_checkpoint(folder: Path, given: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
         raise MissingFileError(f"there is no run {given}")
-    best = folder / "checkpoints" / "checkpoint_best.pt"
-    found = [best] if best.is_file() else sorted(folder.rglob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
+    places = (folder, *(place for place in folder.rglob("checkpoints") if place.is_dir()))
+    found = sorted((file for place in places for file in checkpoints_in(place)), key=lambda file: file.stat().st_mtime)
     if not found:
-        raise MissingFileError(f"run {folder} holds no checkpoint (checkpoint*.pt)")
-    return found[-1]
+        raise MissingFileError(f"run {folder} holds no checkpoint")
+    best = [file for file in found if file.parent == folder / "checkpoints" and file.stem == "checkpoint_best"]
+    return (best or found)[-1]

@@ -28,6 +28,7 @@ from delira_nca.experiment.stats import Criterion
 from delira_nca.experiment.store import RunStore, StatsRecorder, StoredRun
 from delira_nca.io import load_checkpoint
 from delira_nca.io.files import replaced
+from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import was_made_by_living_process, write_environment
 from delira_nca.io.run_lock import is_locked
@@ -151,7 +152,7 @@ class Run:
         folder = absolute(folder)
         if not (folder / CONFIG).is_file():
             raise MissingFileError(f"there is no run of a config in {folder}: {CONFIG} is missing")
-        config = RunConfig.from_file(folder / CONFIG, directory=_directory_of(folder) or ".")
+        config = RunConfig.from_file(folder / CONFIG, directory=directory_of(folder) or ".")
         return cls(config, RunStore(folder.parent).open(folder.name))
 
     # Training ---------------------------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ class Run:
             with nullcontext() if is_path else self.config.missing_files_explained():
                 return self._train(resume, progress, callbacks)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and any(self.stored.checkpoints.glob("checkpoint*.pt")):
+            if isinstance(error, KeyboardInterrupt) and checkpoints_in(self.stored.checkpoints):
                 raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
             has_trained = self._trainer_at_work is not None and self._trainer_at_work.global_iter_num > 0
             if self._is_new and not has_trained and init_from_environment().is_main:
@@ -233,7 +234,7 @@ class Run:
     def _load_start(self, parts: RunParts, resume: str) -> None:
         """Take up the weights that the config begins with, unless the run has begun before."""
         start = self.config.start_config
-        has_begun = resume != "never" and any(self.stored.checkpoints.glob("checkpoint*.pt"))
+        has_begun = resume != "never" and bool(checkpoints_in(self.stored.checkpoints))
         if start is None or has_begun:
             return
         with self.config.relative_paths():
@@ -318,15 +319,15 @@ class Run:
         """File of a checkpoint: ``"best"``, the latest if no score decides; ``"latest"``; or the name of the file."""
         folder = self.stored.checkpoints
         if name == "best":
-            file = folder / "checkpoint_best.pt"
-            return file if file.is_file() else self.checkpoint("latest")
+            found = [file for file in checkpoints_in(folder) if file.stem == "checkpoint_best"]
+            return max(found, key=lambda file: file.stat().st_mtime) if found else self.checkpoint("latest")
         if name == "latest":
             latest = self.stored.latest_checkpoint()
             if latest is None:
                 raise MissingFileError(f"run {self.folder} holds no checkpoint yet")
             return latest
         if not (folder / name).is_file():
-            there = ", ".join(sorted(file.name for file in folder.glob("*.pt"))) or "none"
+            there = ", ".join(file.name for file in checkpoints_in(folder)) or "none"
             raise MissingFileError(f"there is no checkpoint {name!r} in {folder}; there: {there}")
         return folder / name
 
@@ -412,18 +413,33 @@ def _make_folder(config: RunConfig, folder: Path, resume: str) -> bool:
 
 def _has_trained(run: StoredRun) -> bool:
     """Whether a run has left anything that a training computed, or a process trains in its folder."""
-    left = (run.folder / RESULT).is_file() or any(run.checkpoints.glob("checkpoint*.pt"))
+    left = (run.folder / RESULT).is_file() or bool(checkpoints_in(run.checkpoints))
     return left or is_locked(run.checkpoints) or run.database.trained_until() > 0
 
 
-def _directory_of(folder: Path) -> str | None:
+def config_of(folder: Path) -> Path:
+    """File with the config of a run: ``config.yaml``, or ``config.json`` of what other commands train.
+
+    Raises
+    ------
+    MissingFileError
+        If the folder has neither.
+    """
+    for name in (CONFIG, "config.json"):
+        if (folder / name).is_file():
+            return folder / name
+    what = "it has neither config.yaml nor config.json" if folder.is_dir() else "there is no such folder"
+    raise MissingFileError(f"there is no run in {folder}: {what}")
+
+
+def directory_of(folder: Path) -> str | None:
     """Directory that the relative paths of a run's config are relative to; None if it is not recorded."""
     return read_plain(folder / DIRECTORY).get("directory") if (folder / DIRECTORY).is_file() else None
 
 
 def _with_directory(config: RunConfig, folder: Path) -> RunConfig:
     """Config with the directory that the run in a folder was begun with, if that directory is still there."""
-    directory = _directory_of(folder)
+    directory = directory_of(folder)
     if directory is None or directory == str(config.directory) or not Path(directory).is_dir():
         return config
     _LOGGER.warning("run %s was begun in %s: its relative paths stay relative to that", folder, directory)

@@ -207,7 +207,8 @@ def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[
     --------
     >>> from delira_nca.io import save_checkpoint
     >>> runs = getfixture("tmp_path")
-    >>> save_checkpoint({"epoch": 3, "network": nn.Linear(2, 3).state_dict()}, runs / "a" / "checkpoint_epoch_3.pt")
+    >>> state = {"epoch": 3, "network": nn.Linear(2, 3).state_dict()}
+    >>> save_checkpoint(state, runs / "a" / "checkpoint_epoch_3.safetensors")
     >>> report = load_start(nn.Linear(2, 4), StartConfig("a"), runs)
     Traceback (most recent call last):
     delira_nca.errors.CheckpointError: this network is another than the weights after epoch 3 in ...:
@@ -215,7 +216,7 @@ def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[
       other shape: bias (3,) there, (4,) here
     >>> network = nn.Linear(2, 4)
     >>> print(load_start(network, StartConfig("a", head=("weight", "bias"), head_map={-1: 0}), runs))
-    0 tensors taken from the weights after epoch 3 in ...checkpoint_epoch_3.pt
+    0 tensors taken from the weights after epoch 3 in ...checkpoint_epoch_3.safetensors
       rows of the head: weight, bias
     """
     from delira_nca.experiment.store.weights import find_weights  # the description of a start needs no store

@@ -1,137 +1,166 @@
-"""Checkpoints: one file of tensors and plain Python, written whole, read without executing anything."""
+"""Checkpoints: one file of tensors and plain Python, written whole, read without executing anything.
+
+The file is in the format of `safetensors <https://github.com/huggingface/safetensors>`_: a JSON header and the bytes of
+each tensor. The header's metadata holds the structure of the state, and a checksum of the whole file.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import json
 import os
-import pickle
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from delira_nca.errors import CheckpointError
-from delira_nca.io.archive import check_archive
 from delira_nca.io.disk_space import require_disk_space
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
-from delira_nca.io.seal import SEAL_BYTES, CountingSink, Damage, SealingSink, check_seal
+from delira_nca.io.torch_file import DamagedFileError, read_torch_file
 
 __all__ = ["checkpoint_bytes", "is_plain", "load_checkpoint", "save_checkpoint", "verify_checkpoint"]
 
-_TYPE = "__delira_nca_type__"
+_KEY = "delira_nca"
+_ZEROS = "0" * 64
+_HEAD = b'{"__metadata__":{"delira_nca":"{\\"format\\": 2, \\"sha256\\": \\"'
+"""Beginning of the header, which stands after its length in 8 bytes. The checksum in hexadecimal digits follows."""
+_SUM = slice(8 + len(_HEAD), 8 + len(_HEAD) + len(_ZEROS))
+_CHUNK = 1 << 20
+_MOST_TEXT = 40_000_000
+"""Characters of the structure. A header of safetensors has at most 100 MB, in which each quotation mark takes two."""
+_ARCHIVE = b"PK\x03\x04"
+"""Beginning of a file of torch.save, such as the checkpoints of version 0.1."""
 _FACTORIES: dict[str, Any] = {
     "None": None,
     **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
 }
-"""Factories of a defaultdict that a file names."""
+"""Factories of a defaultdict that a file can name."""
+_MAPPINGS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
+_SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "Size": torch.Size}
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a state to a file.
 
-    The file is written beside its place, brought to the disk, read back and compared, and only then put there, so that
-    a kill, a full disk or a faulty one leaves the former file as it was. It carries its own checksum as the comment of
-    its archive; ``torch.load(path, weights_only=True)`` opens it all the same.
+    The file is written beside its place, flushed to the disk, read back and compared, and only then put in place. A
+    kill, a full disk or a faulty one leaves the former file as it was. ``safetensors`` opens the file as well; the
+    names of its tensors are their places in the state, such as ``network.rule.0.weight``.
 
     Parameters
     ----------
-    state : nested dicts, lists and tuples of tensors, arrays, numbers, strings, booleans and None. An OrderedDict, a
-        Counter and a defaultdict of plain types stay what they are. NumPy's scalars and arrays become Python's numbers
-        and tensors; tensors are copied to the CPU.
-    path : of the file; its folder is made if need be.
+    state : mapping
+        Nested dicts, lists and tuples of tensors, arrays, numbers, strings, bytes, booleans and None. An OrderedDict,
+        a Counter, a torch.Size and a defaultdict of a plain type keep their type. NumPy scalars become Python numbers,
+        arrays become tensors, and tensors are copied to the CPU.
+    path : str or path-like
+        File to write. Its folder is made if it does not exist. ``.safetensors`` is the usual extension.
 
     Raises
     ------
     CheckpointError
-        If a value is none of these (its place is named), the disk has not enough space, the file cannot be written, or
-        the disk gives back other bytes.
+        If a value is of another type (the message names its place), the disk has not enough space, the file cannot be
+        written, or the disk returns other bytes than were written.
 
     Examples
     --------
-    >>> path = getfixture("tmp_path") / "state.pt"
+    >>> path = getfixture("tmp_path") / "state.safetensors"
     >>> save_checkpoint({"epoch": np.int64(3), "weights": torch.ones(2)}, path)
     >>> load_checkpoint(path)
     {'epoch': 3, 'weights': tensor([1., 1.])}
     """
-    plain, path = _plain(state, "state"), absolute(path)
+    path = absolute(path)
+    # in memory: save_file would write to a temporary file of its own, which a kill leaves under a name not known here
+    content = memoryview(_serialized(state))
     try:
-        total = _file_bytes(plain)
         path.parent.mkdir(parents=True, exist_ok=True)
-        require_disk_space(path.parent, total)
+        require_disk_space(path.parent, len(content))
         with replaced(path, durable=True) as temporary:
-            with open(temporary, "wb") as file:
-                sink = SealingSink(file, total)
-                _write(plain, sink)
-                sink.finish()
+            with open(temporary, "w+b") as file:
+                digest = hashlib.sha256(content).hexdigest().encode()
+                file.writelines((content[: _SUM.start], digest, content[_SUM.stop :]))
+                file.flush()
                 os.fsync(file.fileno())
-                _forget_cached(file.fileno())
-            with open(temporary, "rb") as file:
-                check_archive(file, check_seal(file))
-    except Damage as error:
+                _drop_from_cache(file.fileno())
+                _check(file)
+    except DamagedFileError as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: read back, {error}") from error
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
+    except OSError as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, onto the CPU. Nothing in the file is executed.
 
-    The checksum is compared first, where there is one. Then what the file declares is compared with what it holds, so
-    that a file from elsewhere can neither run anything nor fill the memory.
+    The checksum is compared first. Files of ``torch.save``, such as the checkpoints of version 0.1, are read as well,
+    as far as they hold tensors and plain Python only. A file that declares more bytes than it has is refused before
+    any memory is allocated for it.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
     CheckpointError
-        If there is no such file, or it is empty, cut short, damaged, no checkpoint, declares more bytes than it has, or
-        holds more than tensors and plain Python.
+        If there is no such file, or it is empty, cut short, damaged or not a checkpoint, declares more bytes than it
+        has, or holds anything but tensors and plain Python.
     """
     path = absolute(path)
     with _opened(path) as file:
-        check_archive(file, check_seal(file))
+        is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+        if not is_archive:
+            _check(file)
         file.seek(0)
-        try:
-            state = _typed(torch.load(file, map_location="cpu", weights_only=True))
-        except MemoryError:
-            raise
-        except Exception as error:  # torch raises many kinds for a broken file
-            raise Damage(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        content = file.read()
+        state = read_torch_file(content) if is_archive else _decoded(content)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not the state of a run")
     return state
 
 
 def verify_checkpoint(path: str | os.PathLike[str]) -> None:
-    """Compare a file with the checksum it carries. Its content is not looked at.
-
-    Of a file without a checksum, as the first versions wrote it, only the beginning and the end are looked at.
+    """Compare a file with the checksum that it carries. A file of ``torch.save`` is read instead.
 
     Raises
     ------
     CheckpointError
-        If there is no such file, or it is empty, cut short, damaged, or no checkpoint.
+        If there is no such file, or it is empty, cut short, damaged or not a checkpoint.
 
     Examples
     --------
-    >>> path = getfixture("tmp_path") / "state.pt"
-    >>> save_checkpoint({"epoch": 3}, path)
+    >>> path = getfixture("tmp_path") / "state.safetensors"
+    >>> save_checkpoint({"epoch": 3, "weights": torch.ones(500)}, path)
     >>> verify_checkpoint(path)
     >>> _ = path.write_bytes(path.read_bytes()[:1000])
     >>> verify_checkpoint(path)
     Traceback (most recent call last):
-    delira_nca.errors.CheckpointError: ...state.pt is no readable checkpoint: it is cut short at 1000 of ... bytes
+    delira_nca.errors.CheckpointError: ...is not a readable checkpoint: it is cut short at 1000 of ... bytes
     """
     with _opened(absolute(path)) as file:
-        check_seal(file)
+        if file.read(len(_ARCHIVE)) == _ARCHIVE:
+            file.seek(0)
+            read_torch_file(file.read())
+        else:
+            _check(file)
 
 
 def checkpoint_bytes(state: Mapping[str, Any]) -> int:
-    """Size of the file that :func:`save_checkpoint` would write, exactly. It takes a copy of the state in memory.
+    """Exact size of the file that :func:`save_checkpoint` would write. Takes two copies of the state in memory.
 
     Raises
     ------
@@ -140,12 +169,12 @@ def checkpoint_bytes(state: Mapping[str, Any]) -> int:
 
     Examples
     --------
-    >>> path = getfixture("tmp_path") / "state.pt"
+    >>> path = getfixture("tmp_path") / "state.safetensors"
     >>> save_checkpoint({"weights": torch.ones(1000)}, path)
     >>> checkpoint_bytes({"weights": torch.ones(1000)}) == path.stat().st_size
     True
     """
-    return _file_bytes(_plain(state, "state"))
+    return len(_serialized(state))
 
 
 def is_plain(value: Any) -> bool:
@@ -157,7 +186,7 @@ def is_plain(value: Any) -> bool:
     (True, False)
     """
     try:
-        _plain(value, "value")
+        _encode(value, "value", {})
     except CheckpointError:
         return False
     return True
@@ -165,90 +194,168 @@ def is_plain(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open for reading: one and the same file for checks and use, whatever replaces it meanwhile."""
+    """Open for reading: the checks and the use see one file, whatever replaces it meanwhile."""
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
         with open(path, "rb") as file:
             yield file
-    except (Damage, OSError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
+    except (DamagedFileError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint: {error}") from error
 
 
-def _file_bytes(plain: Any) -> int:
-    sink = CountingSink()
-    _write(plain, sink)
-    return sink.size + SEAL_BYTES
+def _check(file: IO[bytes]) -> None:
+    """Compare the length and the checksum of a file with those that it declares."""
+    actual = file.seek(0, os.SEEK_END)
+    if actual == 0:
+        raise DamagedFileError("it is empty")
+    file.seek(0)
+    head = file.read(_SUM.stop)
+    if head[8 : _SUM.start] != _HEAD[: max(0, len(head) - 8)]:
+        raise DamagedFileError(f"it is neither a checkpoint nor a file of torch.save: it begins with {head[:16]!r}")
+    length = int.from_bytes(head[:8], "little")
+    if actual < 8 + length:
+        raise DamagedFileError(f"it is cut short at {actual} of {8 + length} bytes or more")
+    if _digest(file) != head[_SUM].decode("ascii", "replace"):
+        file.seek(8)
+        raise DamagedFileError(_damage(file.read(length), actual))
 
 
-def _write(plain: Any, sink: CountingSink | SealingSink) -> None:
+def _damage(header: bytes, actual: int) -> str:
+    """What is wrong with a file whose checksum differs, from its header, which may be wrong itself."""
     try:
-        torch.save(plain, cast(IO[bytes], sink))
-    except (AttributeError, TypeError, pickle.PicklingError) as error:  # of a tensor of the user's own class
-        raise CheckpointError(f"a tensor of the state cannot be written: {error}") from error
+        tensors = [value for key, value in json.loads(header).items() if key != "__metadata__"]
+        total = 8 + len(header) + max([int(tensor["data_offsets"][1]) for tensor in tensors], default=0)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        total = actual
+    if actual < total:
+        return f"it is cut short at {actual} of {total} bytes"
+    return "its checksum differs: some of its bytes are not those that were written"
 
 
-def _forget_cached(descriptor: int) -> None:
+def _digest(file: IO[bytes]) -> str:
+    """Checksum of a file, with zeros in the place of the checksum."""
+    file.seek(0)
+    result = hashlib.sha256(file.read(_SUM.start) + _ZEROS.encode())
+    file.seek(_SUM.stop)
+    while chunk := file.read(_CHUNK):
+        result.update(chunk)
+    return result.hexdigest()
+
+
+def _drop_from_cache(descriptor: int) -> None:
     """Ask the system to read a file from the disk next time, where it can be asked."""
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _plain(value: Any, where: str) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, np.ndarray):
+def _serialized(state: Mapping[str, Any]) -> bytes:
+    """Content of the file of a state, with zeros in the place of the checksum."""
+    tensors: dict[str, Tensor] = {}
+    tree = _encode(state, "state", tensors)
+    text = json.dumps({"format": 2, "sha256": _ZEROS, "state": tree})
+    if len(text) > _MOST_TEXT:
+        raise CheckpointError(
+            f"the state has {len(text)} bytes beside its tensors, a checkpoint holds {_MOST_TEXT}: put long lists into "
+            "arrays"
+        )
+    # One key only: safetensors writes several in any order, and the same state has to give the same bytes.
+    return safetensors.torch.save(tensors, {_KEY: text})
+
+
+def _decoded(content: bytes) -> Any:
+    length = int.from_bytes(content[:8], "little")
+    try:
+        described = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
+        tensors = safetensors.torch.load(content)
+        return _decode(described["state"], tensors)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise DamagedFileError(f"its header does not describe a state: {type(error).__name__}: {error}") from error
+
+
+def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+    """Value in terms of JSON. What JSON does not know becomes a list of the name of its type and its content."""
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         try:
-            return torch.from_numpy(value.copy())
+            value = torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{where} is an array of {value.dtype}, which no tensor can hold") from error
+    if isinstance(value, Tensor):
+        return _encode_tensor(value, where, tensors)
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or type(value) in (bool, int, float, str, bytes, complex):
+    if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value) in (dict, OrderedDict, Counter, defaultdict, MappingProxyType):
-        entries = {_plain_key(key, where): _plain(part, f"{where}[{key!r}]") for key, part in value.items()}
-        if _TYPE in entries:
-            raise CheckpointError(f"{where} has the key {_TYPE!r}, which checkpoints use themselves")
-        if isinstance(value, Counter):
-            return {_TYPE: "Counter", "entries": entries}
+    if type(value) is bytes:
+        return ["bytes", base64.b64encode(value).decode()]
+    if type(value) is complex:
+        return ["complex", value.real, value.imag]
+    if type(value) in (dict, MappingProxyType, *_MAPPINGS.values(), defaultdict):
+        pairs = [[_encode_key(key, where), _encode(part, f"{where}[{key!r}]", tensors)] for key, part in value.items()]
         if isinstance(value, defaultdict):
             if value.default_factory not in _FACTORIES.values():
                 raise CheckpointError(f"{where} is a defaultdict of {value.default_factory!r}, which no file can hold")
             factory = next(name for name, made in _FACTORIES.items() if made is value.default_factory)
-            return {_TYPE: "defaultdict", "factory": factory, "entries": entries}
-        return OrderedDict(entries) if isinstance(value, OrderedDict) else entries
-    if type(value) in (list, tuple, torch.Size):
-        parts = [_plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
-        return parts if isinstance(value, list) else type(value)(parts)
+            return ["defaultdict", factory, pairs]
+        kind = "dict" if isinstance(value, MappingProxyType) else type(value).__name__
+        return dict(pairs) if kind == "dict" and all(type(key) is str for key, _ in pairs) else [kind, pairs]
+    if type(value) in _SEQUENCES.values():
+        return [type(value).__name__, [_encode(part, f"{where}[{i}]", tensors) for i, part in enumerate(value)]]
     raise CheckpointError(
         f"{where} is a {type(value).__name__}, whose type would be lost: a checkpoint holds tensors and plain Python"
     )
 
 
-def _typed(value: Any) -> Any:
-    """What :func:`_plain` was given."""
-    if isinstance(value, dict):
-        entries = value if _TYPE not in value else value.get("entries")
-        if not isinstance(entries, dict):
-            raise Damage(f"an entry with {_TYPE!r} has no entries")
-        kind = value.get(_TYPE)
-        typed = {key: _typed(part) for key, part in entries.items()}
-        if kind == "Counter":
-            return Counter(typed)
-        if kind == "defaultdict" and value.get("factory") in _FACTORIES:
-            return defaultdict(_FACTORIES[value["factory"]], typed)
-        if kind is not None:
-            raise Damage(f"it holds a {kind!r}, which this version does not know")
-        return OrderedDict(typed) if isinstance(value, OrderedDict) else typed
-    if isinstance(value, list):
-        return [_typed(part) for part in value]
-    return tuple(map(_typed, value)) if type(value) is tuple else value
-
-
-def _plain_key(key: Any, where: str) -> Any:
+def _encode_key(key: Any, where: str) -> Any:
     key = key.item() if isinstance(key, np.generic) else key
     if type(key) not in (bool, int, float, str):
         raise CheckpointError(f"{where} has the key {key!r}: keys in a checkpoint are numbers and strings")
     return key
+
+
+def _encode_tensor(tensor: Tensor, where: str, tensors: dict[str, Tensor]) -> Any:
+    if type(tensor) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer):
+        raise CheckpointError(f"{where} is a {type(tensor).__name__}, whose type would be lost: pass a plain tensor")
+    if tensor.is_meta:
+        raise CheckpointError(f"{where} is a tensor on the meta device, which has no values")
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.layout == torch.sparse_coo:
+        indices, values = tensor._indices(), tensor._values()
+        parts = [_encode_tensor(part, f"{where}.{name}", tensors) for name, part in (("i", indices), ("v", values))]
+        return ["sparse", *parts, list(tensor.shape), tensor.is_coalesced()]
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        raise CheckpointError(f"{where} is a tensor of {tensor.layout}, {tensor.dtype}, which a checkpoint cannot hold")
+    if tensor.is_complex():  # not all versions of safetensors know it
+        return ["complex tensor", _encode_tensor(torch.view_as_real(tensor), where, tensors)]
+    name = where.partition("[")[2].replace("][", ".").replace("'", "").replace("]", "") or "value"
+    while name in tensors or name == "__metadata__":
+        name += "_"
+    tensors[name] = tensor.clone(memory_format=torch.contiguous_format)
+    return ["tensor", name]
+
+
+def _decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(tree, dict):
+        return {key: _decode(part, tensors) for key, part in tree.items()}
+    if not isinstance(tree, list):
+        return tree
+    match tree:
+        case ["tensor", name]:
+            return tensors[name]
+        case ["complex tensor", part]:
+            return torch.view_as_complex(_decode(part, tensors))
+        case ["sparse", indices, values, shape, coalesced]:
+            parts = _decode(indices, tensors), _decode(values, tensors)
+            return torch.sparse_coo_tensor(*parts, shape, is_coalesced=coalesced, check_invariants=True)
+        case ["bytes", text]:
+            return base64.b64decode(text, validate=True)
+        case ["complex", real, imag]:
+            return complex(real, imag)
+        case ["defaultdict", factory, pairs]:
+            return defaultdict(_FACTORIES[factory], {key: _decode(part, tensors) for key, part in pairs})
+        case [kind, pairs] if kind in _MAPPINGS:
+            return _MAPPINGS[kind]({key: _decode(part, tensors) for key, part in pairs})
+        case [kind, parts] if kind in _SEQUENCES:
+            return _SEQUENCES[kind](_decode(part, tensors) for part in parts)
+    raise DamagedFileError(f"it holds a {tree[0] if tree else tree!r}, which this version does not know")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,30 +15,34 @@ from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 
-__all__ = ["PATTERN", "Manifest", "ManifestEntry", "require_name", "state_position"]
+__all__ = ["Manifest", "ManifestEntry", "checkpoints_in", "require_name", "state_position"]
 
-PATTERN = "checkpoint*.pt"
-"""Of the files in a folder that count as checkpoints."""
+_PATTERNS = ("checkpoint*.safetensors", "checkpoint*.pt")
+"""Names of checkpoints; version 0.1 wrote the second kind."""
 _FORMAT = 1
 _LOGGER = logging.getLogger("delira_nca")
 
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """What is known of a checkpoint.
+    """Facts about a checkpoint.
 
     Attributes
     ----------
-    name : of the file, without a folder.
-    size, sha256 : of the whole file, its seal included.
-    epoch, iteration : epochs done, and iterations; None of a file that was found, not added, and cannot be read.
-    run_id : of the run that wrote it; None where that is unknown.
-    time : when it was added, in ISO 8601.
+    name : str
+        Name of the file, without a folder.
+    size : int
+        Bytes of the file.
+    epoch, iteration : int or None
+        Epochs and iterations done; None for a file that was found, not added, and cannot be read.
+    run_id : str or None
+        Run that wrote it; None if unknown.
+    time : str
+        Time at which it was added, in ISO 8601.
     """
 
     name: str
     size: int
-    sha256: str
     epoch: int | None
     iteration: int | None
     run_id: str | None
@@ -55,11 +58,11 @@ class ManifestEntry:
             If it is not one.
         """
         try:
-            entry = cls(**values)
-        except TypeError as error:
+            entry = cls(**{key: value for key, value in values.items() if key != "sha256"})  # of version 0.1
+        except (AttributeError, TypeError) as error:
             raise ConfigError(f"not an entry of a manifest: {values!r}") from error
         require_name(entry.name)
-        texts = (entry.sha256, entry.time, *(() if entry.run_id is None else (entry.run_id,)))
+        texts = (entry.time, *(() if entry.run_id is None else (entry.run_id,)))
         numbers = (entry.size, *(number for number in (entry.epoch, entry.iteration) if number is not None))
         if not all(isinstance(t, str) for t in texts) or not all(type(n) is int and n >= 0 for n in numbers):
             raise ConfigError(f"not an entry of a manifest: {values!r}")
@@ -81,11 +84,11 @@ class Manifest:
     Examples
     --------
     >>> folder = getfixture("tmp_path")
-    >>> _ = (folder / "checkpoint_1.pt").write_bytes(b"...")
+    >>> _ = (folder / "checkpoint_1.safetensors").write_bytes(b"...")
     >>> manifest = Manifest(folder, "a")
-    >>> manifest.add(folder / "checkpoint_1.pt", epoch=1, iteration=0).size
+    >>> manifest.add(folder / "checkpoint_1.safetensors", epoch=1, iteration=0).size
     3
-    >>> Manifest(folder, "b").remove("checkpoint_1.pt"), manifest.remove("checkpoint_1.pt")
+    >>> Manifest(folder, "b").remove("checkpoint_1.safetensors"), manifest.remove("checkpoint_1.safetensors")
     (False, True)
     """
 
@@ -188,8 +191,7 @@ class Manifest:
 
     def _rebuilt(self) -> list[ManifestEntry]:
         try:
-            paths = sorted(path for path in self.folder.glob(PATTERN) if path.is_file())
-            return [_describe(path, *_position(path), run_id=None) for path in paths]
+            return [_describe(path, *_position(path), run_id=None) for path in checkpoints_in(self.folder)]
         except OSError as error:
             raise CheckpointError(f"cannot read {self.folder}: {error}") from error
 
@@ -202,6 +204,21 @@ class Manifest:
             raise CheckpointError(f"cannot write {self.path}: {error}") from error
 
 
+def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """Files of a folder that are checkpoints by their names, sorted by name.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("checkpoint_epoch_1.safetensors", "checkpoint_best.pt", "notes.txt"):
+    ...     _ = (folder / name).write_text("")
+    >>> [path.name for path in checkpoints_in(folder)]
+    ['checkpoint_best.pt', 'checkpoint_epoch_1.safetensors']
+    """
+    found = {path for pattern in _PATTERNS for path in absolute(folder).glob(pattern) if path.is_file()}
+    return sorted(found, key=lambda path: path.name)
+
+
 def require_name(name: Any) -> None:
     """Refuse what is not the plain name of a file.
 
@@ -212,9 +229,9 @@ def require_name(name: Any) -> None:
 
     Examples
     --------
-    >>> require_name("../checkpoint_1.pt")
+    >>> require_name("../checkpoint_1.safetensors")
     Traceback (most recent call last):
-    delira_nca.errors.ConfigError: a checkpoint is listed by its name alone, not '../checkpoint_1.pt'
+    delira_nca.errors.ConfigError: a checkpoint is listed by its name alone, not '../checkpoint_1.safetensors'
     """
     if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
         raise ConfigError(f"a checkpoint is listed by its name alone, not {name!r}")
@@ -251,11 +268,5 @@ def _position(path: Path) -> tuple[int | None, int | None]:
 
 
 def _describe(path: Path, epoch: int | None, iteration: int | None, *, run_id: str | None) -> ManifestEntry:
-    digest = hashlib.sha256()
-    size = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    return ManifestEntry(path.name, size, digest.hexdigest(), epoch, iteration, run_id, now)
+    return ManifestEntry(path.name, path.stat().st_size, epoch, iteration, run_id, now)

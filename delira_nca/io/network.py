@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io.checkpoint import is_plain, load_checkpoint, save_checkpoint
@@ -72,7 +73,7 @@ def load_network(
     Raises
     ------
     CheckpointError
-        If the file is no readable checkpoint, does not describe its model, or is of another class.
+        If the file is not a readable checkpoint, does not describe its model, or is of another class.
     """
     state = load_checkpoint(path)
     described: Mapping[str, Any] | None = state.get("model")
@@ -80,6 +81,11 @@ def load_network(
         raise CheckpointError(
             f"{absolute(path)} does not say of which model it is: make the model, and load its weights"
         )
+    if not isinstance(described, Mapping) or {"class", "arguments"} - described.keys():
+        raise CheckpointError(f"{absolute(path)} must describe its model by 'class' and 'arguments', not {described!r}")
+    weights = (best and state.get("best_weights")) or state.get("network")
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{absolute(path)} has no weights: its entry 'network' is a {type(weights).__name__}")
     wanted = f"{cls.__module__}.{cls.__qualname__}"
     own = class_of_package(described["class"], AbstractPyTorchNetwork) if cls is BasicNCAModel else None
     if own is not None:
@@ -87,11 +93,24 @@ def load_network(
     elif described["class"] != wanted:
         raise CheckpointError(f"{absolute(path)} is of a {described['class']}, not a {wanted}: pass cls=...")
     try:
+        if not modules:  # a description of a huge model is refused before its memory is allocated
+            with torch.device("meta"):
+                _require_same_shapes(cls.from_dict(described["arguments"]), weights)
         network = cls.from_dict(described["arguments"], **modules)
-        weights = (best and state.get("best_weights")) or state["network"]
         if len(dtypes := {w.dtype for w in weights.values() if isinstance(w, Tensor) and w.is_floating_point()}) == 1:
             network.to(dtypes.pop())
         network.load_state_dict(weights)
-    except (ConfigError, KeyError, RuntimeError) as error:
+    except (ConfigError, KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{absolute(path)} does not fit a {cls.__name__} of this version: {error}") from error
     return network.eval()
+
+
+def _require_same_shapes(network: nn.Module, weights: Mapping[str, Any]) -> None:
+    for name, described in network.state_dict().items():
+        if isinstance(described, Tensor) and isinstance(found := weights.get(name), Tensor):
+            if found.shape != described.shape:
+                raise ConfigError(
+                    f"{name!r} has the shape {tuple(found.shape)}, its description {tuple(described.shape)}"
+                )
+        elif isinstance(described, Tensor):
+            raise ConfigError(f"it has no tensor {name!r}")

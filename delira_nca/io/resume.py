@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
-from delira_nca.io.manifest import PATTERN, Manifest, state_position
+from delira_nca.io.manifest import Manifest, checkpoints_in, state_position
 from delira_nca.io.paths import absolute
 
 __all__ = ["ResumePlan", "plan_resume"]
 
-_BEST = "checkpoint_best.pt"
+_BEST = "checkpoint_best"
 _NOT_WANTED = "resume='never'"
 _OLDER_RUN = "it is of another run, which wrote before"
 _Load = Callable[[Path], Mapping[str, Any]]
@@ -43,6 +43,8 @@ class ResumePlan:
         if self.action == "resume":
             iteration = f", iteration {self.iteration}" if self.iteration else ""
             lines = [f"resume after epoch {self.epoch}{iteration}", f"  from {self.path}"]
+            if self.path is not None and self.path.suffix == ".pt":
+                lines.append("  which is in the format of version 0.1; new checkpoints are written as .safetensors")
         else:
             lines = ["start from the beginning"]
         return "\n".join([*lines, *(f"  not from {path}: {reason}" for path, reason in self.skipped)])
@@ -77,12 +79,12 @@ def plan_resume(
     >>> print(plan_resume("auto", folder))
     start from the beginning
     >>> for epoch in (1, 2):
-    ...     save_checkpoint({"epoch": epoch}, folder / f"checkpoint_epoch_{epoch}.pt")
-    >>> _ = (folder / "checkpoint_epoch_2.pt").write_bytes(b"")
+    ...     save_checkpoint({"epoch": epoch}, folder / f"checkpoint_epoch_{epoch}.safetensors")
+    >>> _ = (folder / "checkpoint_epoch_2.safetensors").write_bytes(b"")
     >>> print(plan_resume("auto", folder))
     resume after epoch 1
-      from ...checkpoint_epoch_1.pt
-      not from ...checkpoint_epoch_2.pt: it is empty
+      from ...checkpoint_epoch_1.safetensors
+      not from ...checkpoint_epoch_2.safetensors: it is empty
     """
     if not isinstance(resume, str | os.PathLike) or not str(resume):
         raise ConfigError(f"resume is 'never', 'auto', or the path of a checkpoint or of a folder, not {resume!r}")
@@ -97,7 +99,9 @@ def plan_resume(
     path = absolute(resume)
     if path.is_dir():
         if (plan := _newest(path, load)) is None:
-            raise CheckpointError(f"there is no checkpoint in {path}: none of its files is a {PATTERN}")
+            raise CheckpointError(
+                f"there is no checkpoint in {path}: no file of it is a checkpoint*.safetensors or checkpoint*.pt"
+            )
         return plan
     if not path.exists():
         raise MissingFileError(f"there is no {resume} to resume from{_nearest(path, resume)}")
@@ -161,7 +165,7 @@ def _newest(folder: Path, load: _Load) -> ResumePlan | None:
     older = {path: _OLDER_RUN for path in paths if path not in damaged and runs[path] not in (None, newest_run)}
     paths = [path for path in paths if path not in older]
     while left := [path for path in paths if path not in damaged]:
-        newest = max(left, key=lambda path: (*ranks[path], path.name != _BEST, path.name))
+        newest = max(left, key=lambda path: (*ranks[path], path.stem != _BEST, path.name))
         if newest in whole:
             skipped = sorted(
                 {**damaged, **older}.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True
@@ -178,8 +182,7 @@ def _newest(folder: Path, load: _Load) -> ResumePlan | None:
 def _checkpoints(folder: Path) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise MissingFileError(f"{folder} is a file, not the folder of a run's checkpoints")
-    found = [path for path in folder.glob(PATTERN) if path.is_file()]
-    return sorted(found, key=lambda path: path.name)
+    return checkpoints_in(folder)
 
 
 def _load_checkpoint(path: Path) -> Mapping[str, Any]:
@@ -190,14 +193,16 @@ def _load_checkpoint(path: Path) -> Mapping[str, Any]:
 
 def _reason(error: CheckpointError, path: Path) -> str:
     """Message of an error without the name of the file, which stands before it anyway."""
-    return str(error).removeprefix(f"{path} is no readable checkpoint: ").removeprefix(f"{path} ")
+    return str(error).removeprefix(f"{path} is not a readable checkpoint: ").removeprefix(f"{path} ")
 
 
 def _nearest(path: Path, given: str | os.PathLike[str]) -> str:
     """End of a message: the entry of the same folder, or the word, that was probably meant."""
     names = ["auto", "never"] if os.fspath(given) == path.name else []
     if path.parent.is_dir():
-        names += [entry.name for entry in path.parent.iterdir() if entry.is_dir() or entry.match("*.pt")]
+        names += [
+            entry.name for entry in path.parent.iterdir() if entry.is_dir() or entry.suffix in (".safetensors", ".pt")
+        ]
     elif path.parent != path:
         return f": there is no folder {path.parent} either"
     close = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.5)

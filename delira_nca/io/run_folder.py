@@ -166,7 +166,7 @@ def is_abandoned(folder: str | os.PathLike[str]) -> bool:
     checkpoints = absolute(folder) / "checkpoints"
     if not (checkpoints.parent / "environment.json").is_file() or was_made_by_living_process(folder):
         return False
-    return not is_locked(checkpoints) and not any(checkpoints.glob("checkpoint*.pt"))
+    return not is_locked(checkpoints) and not any(checkpoints.glob("checkpoint*.safetensors"))
 
 
 def was_made_by_living_process(folder: str | os.PathLike[str]) -> bool:

@@ -1,81 +1,51 @@
-"""One writer per folder: a lock that a killed process does not leave behind for good. Free of torch."""
+"""One writer per folder: a lock that the system frees when its process ends. Free of torch."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import logging
 import os
 import socket
 import time
-import uuid
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import filelock
 
 from delira_nca.errors import RunLockedError
 from delira_nca.io.files import make_folder, writable
 from delira_nca.io.paths import absolute
-from delira_nca.io.process import birth, is_alive
 
 __all__ = ["RunLock", "is_locked"]
 
-_UNREADABLE_SECONDS = 10.0
-"""After which a lock file that says nothing is one whose writer was killed."""
-
-
-@dataclass(frozen=True)
-class _Holder:
-    """Who holds a lock: what stands in the file."""
-
-    pid: int
-    host: str
-    birth: str | None
-    token: str
-    time: str
-
-    @classmethod
-    def here(cls) -> _Holder:
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
-        return cls(os.getpid(), socket.gethostname(), birth(os.getpid()), uuid.uuid4().hex, now)
-
-    @classmethod
-    def read(cls, path: Path) -> _Holder | None:
-        """Of a lock file; None if it says nothing that can be read."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(**content)
-        except FileNotFoundError:
-            raise
-        except (ValueError, TypeError, OSError):
-            return None
-        kinds = (type(found.pid), type(found.host), type(found.token), type(found.time))
-        fits = kinds == (int, str, str, str) and isinstance(found.birth, str | None) and found.token.isalnum()
-        return found if fits else None
-
-    def is_gone(self) -> bool:
-        """Whether it is a process of this machine that has ended."""
-        if self.host != socket.gethostname():
-            return False
-        if not is_alive(self.pid):
-            return True
-        now = birth(self.pid)
-        return self.birth is not None and now is not None and now != self.birth
+_WAIT = 0.3
+"""Seconds to wait for a lock: :func:`is_locked` holds it for a moment."""
+_LEASE = 30.0
+"""Seconds without a heartbeat after which a lease is free."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+"""What file systems without locks answer."""
+_LOGGER = logging.getLogger("delira_nca")
 
 
 class RunLock:
     """Hold the folder of a run, so that no second process writes to it.
 
-    The file ``run.lock`` names the process that holds it. What a killed process of this machine left is taken over; of
-    two that try, one gets it. A process that was forked does not hold the lock of its parent, and does not release it.
+    The lock is one of the system (``flock``) on the file ``run.lock``: it is free as soon as its process has ended,
+    however it ended and on whatever machine it ran. The file names the process and stays. A forked process does not
+    hold the lock of its parent, and does not release it.
 
-    Whether the process of another machine is alive cannot be seen from here: its lock is refused until somebody
-    removes the file. A container counts as a machine by its host name; two that share a name have to share their
-    process numbers too.
+    Some network file systems have no locks. There the lock is a lease: the process that holds it touches the file every
+    10 seconds (``run.lease``), and another process takes it after it has watched the file for 30 seconds without a change. Clocks are
+    not compared. A process that was suspended for longer than that loses the lease; :attr:`is_held` is False then.
 
     Parameters
     ----------
-    folder : of the run; made if need be.
+    folder : str or path-like
+        Folder of the run. It is made if it does not exist.
 
     Raises
     ------
@@ -89,45 +59,44 @@ class RunLock:
     >>> with RunLock(getfixture("tmp_path")) as lock:
     ...     lock.path.name, lock.is_held
     ('run.lock', True)
-    >>> lock.path.exists()
+    >>> lock.is_held
     False
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = absolute(folder) / "run.lock"
-        self._holder: _Holder | None = None
+        self._lock: filelock.BaseFileLock | None = None
 
     @property
     def is_held(self) -> bool:
         """Whether this process holds the folder through this object."""
-        return self._holder is not None and self._holder.pid == os.getpid()
+        lock = self._lock
+        is_lost = isinstance(lock, filelock.SoftFileLease) and lock.compromise is not None
+        return lock is not None and lock.is_locked and not is_lost
 
     def __enter__(self) -> RunLock:
         if self.is_held:
             raise RunLockedError(f"this process (pid {os.getpid()}) holds {self.path.parent} already")
         make_folder(self.path.parent)
-        self._holder = holder = _Holder.here()
-        try:
-            with writable(self.path):
-                _acquire(self.path, holder)
-        except BaseException:  # an interrupt too, which may come after the file is there
-            self._holder = None
-            _release(self.path, holder)
-            raise
-        _tidy(self.path)
+        with writable(self.path):
+            if self.path.is_symlink():
+                self.path.unlink()  # it is not a file of ours, and what it points to must not be written
+            try:
+                self._lock = _acquired(self.path)
+            except filelock.Timeout:
+                raise RunLockedError(_refusal(self.path)) from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        holder, held = self._holder, self.is_held
-        self._holder = None
-        if held and holder is not None:
-            _release(self.path, holder)
+        lock, self._lock = self._lock, None
+        if lock is not None and lock.is_locked:
+            lock.release()
 
 
 def is_locked(folder: str | os.PathLike[str]) -> bool:
-    """Whether a process that lives, or may live, holds the folder of a run.
+    """Whether a process holds the folder of a run. Nothing is written.
 
     Examples
     --------
@@ -139,98 +108,75 @@ def is_locked(folder: str | os.PathLike[str]) -> bool:
     False
     """
     path = absolute(folder) / "run.lock"
-    try:
-        found = _Holder.read(path)
-    except FileNotFoundError:
+    if path.is_symlink() or not path.is_file():
         return False
-    return found is None or not found.is_gone()
-
-
-def _acquire(path: Path, holder: _Holder) -> None:
-    """Put the lock file there, if nobody is in its place who lives.
-
-    A lock that is left is replaced only by who holds the lock on replacing just that one, named by its token. So of
-    two processes that find it, the second finds the first one's lock afterwards, and does not take it for the old one.
-    """
-    while not _create(path, holder):
-        try:
-            found = _Holder.read(path)
-            if found is None:
-                _require_old(path)
-            elif not found.is_gone():
-                raise RunLockedError(_refusal(path, found))
-            token = "unreadable" if found is None else found.token
-            take_over = path.with_name(f"{path.name}.{token}")
-            _acquire(take_over, holder)
-            try:
-                if _Holder.read(path) == found:
-                    if found is None:
-                        _require_old(path)
-                    _put(path, holder)
-                    return
-            finally:
-                _release(take_over, holder)
-        except FileNotFoundError:  # it was released meanwhile
-            continue
-
-
-def _release(path: Path, holder: _Holder) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if _Holder.read(path) == holder:
-            path.unlink()
-
-
-def _tidy(path: Path) -> None:
-    """Remove what processes that were killed while they took over left behind; the lock it was about is no more."""
-    for left in path.parent.glob(f"{path.name}.*"):
+    lease = _lease_of(path)
+    lock = _native(path)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        return True
+    except OSError:  # there are no locks, or the file is another user's
         with contextlib.suppress(OSError):
-            if (found := _Holder.read(left)) is not None and found.is_gone():
-                left.unlink()
-
-
-def _create(path: Path, holder: _Holder) -> bool:
-    """Make the lock file with its content in one step; False if one is there."""
-    temporary = _write(path, holder)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
+            return abs(time.time() - lease.stat().st_mtime) < 2 * _LEASE
         return False
-    except OSError:  # a file system without links: the file is there first, and says who it is of a moment later
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(temporary.read_bytes())
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
+    lock.release()
+    return False
 
 
-def _put(path: Path, holder: _Holder) -> None:
-    os.replace(_write(path, holder), path)
+def _lease_of(path: os.PathLike[str]) -> Path:
+    """File of a lease, of its own: the attempt to lock the first one has created it."""
+    return Path(path).with_name("run.lease")
 
 
-def _write(path: Path, holder: _Holder) -> Path:
-    """Write a file of the kind that :func:`delira_nca.io.files.sweep` removes if this process is killed."""
-    temporary = path.with_name(f".{path.name}.{holder.token}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(holder)) + "\n", encoding="utf-8")
-    return temporary
+def _native(path: os.PathLike[str], **options: Any) -> filelock.BaseFileLock:
+    return filelock.FileLock(path, fallback_to_soft=False, thread_local=False, **options)
 
 
-def _require_old(path: Path) -> None:
-    """Refuse, but not for ever, a lock that does not say whose it is: it may be on its way to do so."""
-    if time.time() - path.stat().st_mtime < _UNREADABLE_SECONDS:
-        raise RunLockedError(
-            f"{path} does not say whose it is: another process begins here just now, or was killed doing so. Try again "
-            f"in {_UNREADABLE_SECONDS:.0f} seconds"
-        )
+def _acquired(path: os.PathLike[str]) -> filelock.BaseFileLock:
+    lock = _native(path, on_acquired=_sign)
+    try:
+        lock.acquire(timeout=_WAIT)
+        return lock
+    except OSError as error:
+        if isinstance(error, filelock.Timeout) or error.errno not in _NO_LOCKS:
+            raise
+    lease = filelock.SoftFileLease(
+        _lease_of(path), lease_duration=_LEASE, on_compromise=_report_loss, thread_local=False
+    )
+    try:
+        lease.acquire(timeout=_WAIT)
+    except filelock.Timeout:
+        _LOGGER.info("waiting up to %.0f s: whether the process that holds %s is alive", _LEASE, path)
+        lease.acquire(timeout=1.5 * _LEASE)
+    return lease
 
 
-def _refusal(path: Path, found: _Holder) -> str:
-    whose = f"{path.parent} is held by process {found.pid} on {found.host}, since {found.time}"
-    if found.host != socket.gethostname():
-        return f"{whose}: another machine, which cannot be asked from here. If that process is gone, remove {path}"
-    if found.pid == os.getpid():
-        return f"{whose}: this process itself, which holds it already"
-    return f"{whose}: wait for its end, or take another folder"
+def _sign(descriptor: int) -> None:
+    """Write into the lock file which process holds it."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    content = {"pid": os.getpid(), "host": socket.gethostname(), "time": now}
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, (json.dumps(content) + "\n").encode())
+
+
+def _report_loss(loss: filelock.LeaseCompromise) -> None:
+    _LOGGER.error("this process has lost the folder of %s: %s", loss.lock_file, loss.reason)
+
+
+def _refusal(path: os.PathLike[str]) -> str:
+    folder = os.path.dirname(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8") or _lease_of(path).read_text(encoding="utf-8")
+        if text.startswith("filelock/"):  # a lease
+            content = dict(line.split("=", 1) for line in text.splitlines()[1:])
+        else:
+            content = json.loads(text)
+        since = f", since {content['time']}" if "time" in content else ""
+        holder = f"process {int(content['pid'])} on {content['host']}{since}"
+        is_here = int(content["pid"]) == os.getpid() and content["host"] == socket.gethostname()
+    except (OSError, ValueError, LookupError, TypeError):
+        return f"{folder} is held by another process: wait for its end, or take another folder"
+    if is_here:
+        return f"{folder} is held by {holder}: this process itself, which holds it already"
+    return f"{folder} is held by {holder}: wait for its end, or take another folder"

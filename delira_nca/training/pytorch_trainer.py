@@ -520,7 +520,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         Raises
         ------
         CheckpointError
-            If it is no readable checkpoint of a run.
+            If it is not a readable checkpoint of a run.
         """
         state = load_checkpoint(file_name)
         if "format_version" not in state:

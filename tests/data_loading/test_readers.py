@@ -338,7 +338,11 @@ def test_nnunet_channels_of_different_size_and_broken_descriptions(tmp_path):
     save(root / "imagesTr" / "p01_0001.nii.gz", np.zeros((2, 3, 5), np.int16))
     with pytest.raises(ShapeError, match=r"p01_0001.nii.gz' is 2 x 3 x 5, '.*p01_0000.nii.gz' is 2 x 3 x 4"):
         NNUNetDataset(root)[0]
-    for content, message in (("{", "is not valid JSON"), ("[]", "must hold an object"), ("{}", "must have channel_names")):
+    for content, message in (
+        ("{", "is not valid JSON"),
+        ("[]", "must hold an object"),
+        ("{}", "must have channel_names"),
+    ):
         (root / "dataset.json").write_text(content)
         with pytest.raises(ConfigError, match=message):
             NNUNetDataset(root)

@@ -62,7 +62,7 @@ def test_title_grid_and_weights_are_as_asked(run, tmp_path):
 
 
 def test_a_single_checkpoint_is_exported_beside_itself(run, tmp_path):
-    copy = shutil.copy(run.folder / "checkpoints" / "checkpoint_epoch_2.pt", tmp_path / "mine.pt")
+    copy = shutil.copy(run.folder / "checkpoints" / "checkpoint_epoch_2.safetensors", tmp_path / "mine.pt")
     assert export_html(copy, grid=(16, 16)) == tmp_path / "live.html"
     data = data_of(tmp_path / "live.html")
     assert (data["title"], data["targets"]) == ("mine", [None])
@@ -70,10 +70,10 @@ def test_a_single_checkpoint_is_exported_beside_itself(run, tmp_path):
 
 def test_the_file_of_the_best_epoch_is_taken_before_newer_ones(run, tmp_path):
     moved = shutil.copytree(run.folder, tmp_path / "run")
-    state = load_checkpoint(moved / "checkpoints" / "checkpoint_epoch_2.pt")
+    state = load_checkpoint(moved / "checkpoints" / "checkpoint_epoch_2.safetensors")
     state["best_weights"] = {name: torch.zeros_like(value) for name, value in state["network"].items()}
-    save_checkpoint(state, moved / "checkpoints" / "checkpoint_best.pt")
-    (moved / "checkpoints" / "checkpoint_epoch_2.pt").touch()
+    save_checkpoint(state, moved / "checkpoints" / "checkpoint_best.safetensors")
+    (moved / "checkpoints" / "checkpoint_epoch_2.safetensors").touch()
     assert data_of(export_html(moved))["cell"] != data_of(run.folder / "live.html")["cell"]
 
 
@@ -82,6 +82,6 @@ def test_no_run_no_checkpoint_and_a_foreign_file_are_named(tmp_path):
         export_html(tmp_path / "nowhere")
     with pytest.raises(MissingFileError, match="holds no checkpoint"):
         export_html(tmp_path)
-    (tmp_path / "checkpoint_1.pt").write_text("no checkpoint")
-    with pytest.raises(CheckpointError, match=r"checkpoint_1\.pt is no readable checkpoint"):
+    (tmp_path / "checkpoint_1.safetensors").write_text("no checkpoint")
+    with pytest.raises(CheckpointError, match=r"checkpoint_1\.safetensors is not a readable checkpoint"):
         export_html(tmp_path)

@@ -170,7 +170,7 @@ def test_what_a_run_does_not_have_is_named(config, tmp_path):
         run.predict(tmp_path / "out.npy")
     with pytest.raises(ConfigError, match="Did you mean 'valid'?"):
         run.validate(part="vaild")
-    with pytest.raises(MissingFileError, match=r"checkpoint_best\.pt"):
+    with pytest.raises(MissingFileError, match=r"checkpoint_best\.safetensors"):
         run.checkpoint("best.pt")
     with pytest.raises(MissingFileError, match=r"config\.yaml is missing"):
         Run.open(tmp_path)

@@ -61,7 +61,7 @@ def saved(runs):
     RunStore(runs).create("old")
     save_checkpoint(
         {"epoch": 4, "iteration": 0, "global_iter_num": 40, "network": network.state_dict()},
-        runs / "old" / "checkpoints" / "checkpoint_epoch_4.pt",
+        runs / "old" / "checkpoints" / "checkpoint_epoch_4.safetensors",
     )
     return network
 
@@ -76,7 +76,7 @@ def test_strict_takes_every_tensor_and_says_from_where(saved, runs, caplog):
     assert is_same(copies(network), copies(saved))
     assert report.loaded == tuple(saved.state_dict())
     assert (report.missing, report.unexpected, report.mismatched, report.mapped) == ((), (), (), ())
-    path = runs / "old" / "checkpoints" / "checkpoint_epoch_4.pt"
+    path = runs / "old" / "checkpoints" / "checkpoint_epoch_4.safetensors"
     assert report.source == f"the weights after epoch 4 in {path}"
     assert str(report) == f"9 tensors taken from the weights after epoch 4 in {path}"
     assert str(report) in caplog.text
@@ -241,23 +241,23 @@ def trained(runs):
             "best_weights": nets[best],
             "best": {"key": "val_mse", "mode": "lowest", "score": 0.25, "epoch": 1},
         }
-        save_checkpoint(state, run.checkpoints / f"checkpoint_epoch_{epoch}.pt")
+        save_checkpoint(state, run.checkpoints / f"checkpoint_epoch_{epoch}.safetensors")
     within = {"epoch": 1, "iteration": 3, "global_iter_num": 10, "network": nets[25]}
-    save_checkpoint(within, run.checkpoints / "checkpoint_epoch_2_iter_3.pt")
+    save_checkpoint(within, run.checkpoints / "checkpoint_epoch_2_iter_3.safetensors")
     return run
 
 
 @pytest.mark.parametrize(
     ("checkpoint", "number", "source"),
     [
-        ("latest", 20, "the weights after epoch 2 in .*checkpoint_epoch_2.pt"),
+        ("latest", 20, "the weights after epoch 2 in .*checkpoint_epoch_2.safetensors"),
         ("best", 15, r"the weights of epoch 1 in .*, the best val_mse \(0.25\)"),
         ("best:mse", 15, "the best val_mse"),
         ("best:val_mse", 15, "the best val_mse"),
-        (1, 10, "the weights after epoch 1 in .*checkpoint_epoch_1.pt"),
-        (2, 20, "checkpoint_epoch_2.pt"),
-        ("iteration:7", 10, "checkpoint_epoch_1.pt"),
-        ("iteration:10", 25, "the weights after epoch 1, iteration 3 in .*checkpoint_epoch_2_iter_3.pt"),
+        (1, 10, "the weights after epoch 1 in .*checkpoint_epoch_1.safetensors"),
+        (2, 20, "checkpoint_epoch_2.safetensors"),
+        ("iteration:7", 10, "checkpoint_epoch_1.safetensors"),
+        ("iteration:10", 25, "the weights after epoch 1, iteration 3 in .*checkpoint_epoch_2_iter_3.safetensors"),
     ],
 )
 @pytest.mark.parametrize("place", ["name", "run", "checkpoints"])
@@ -272,7 +272,7 @@ def test_a_checkpoint_of_a_run_is_found(trained, runs, checkpoint, number, sourc
 @pytest.mark.parametrize(("checkpoint", "number"), [("latest", 20), ("best", 15), (2, 20), ("iteration:14", 20)])
 def test_one_file_is_a_run_too(trained, runs, checkpoint, number):
     network = nn.Linear(1, 1)
-    load_start(network, StartConfig(str(trained.checkpoints / "checkpoint_epoch_2.pt"), checkpoint), runs)
+    load_start(network, StartConfig(str(trained.checkpoints / "checkpoint_epoch_2.safetensors"), checkpoint), runs)
     assert number_of(network) == number
 
 
@@ -286,14 +286,21 @@ def test_one_file_is_a_run_too(trained, runs, checkpoint, number):
 )
 def test_one_file_that_is_another_is_refused(trained, runs, checkpoint, error, message):
     with pytest.raises(error, match=message):
-        load_start(nn.Linear(1, 1), StartConfig(str(trained.checkpoints / "checkpoint_epoch_2.pt"), checkpoint), runs)
+        load_start(
+            nn.Linear(1, 1), StartConfig(str(trained.checkpoints / "checkpoint_epoch_2.safetensors"), checkpoint), runs
+        )
 
 
 @pytest.mark.parametrize(
     ("run", "checkpoint", "error", "message"),
     [
         ("mani", "latest", MissingFileError, "no run 'mani' in .*runs, .* Known: 'empty', 'many'. Did you mean 'many'"),
-        ("many", 5, CheckpointError, r"no checkpoint after epoch 5 .*: 1 \(checkpoint_epoch_1.pt\), 2 \(checkpoint_ep"),
+        (
+            "many",
+            5,
+            CheckpointError,
+            r"no checkpoint after epoch 5 .*: 1 \(checkpoint_epoch_1.safetensors\), 2 \(checkpoint_ep",
+        ),
         ("many", "iteration:8", CheckpointError, r"no checkpoint after iteration 8 .*: 7 \(.*\), 10 \(.*\), 14 \("),
         ("many", "best:dice", CheckpointError, "no best weights by 'dice'; its epochs were decided by 'val_mse'"),
         ("empty", "latest", CheckpointError, "there is no checkpoint in .*empty"),
@@ -312,12 +319,12 @@ def test_what_is_not_there_is_told_with_what_is(trained, runs, run, checkpoint, 
 
 
 def test_the_newest_checkpoint_that_is_damaged_is_passed_over_and_a_named_one_is_told(trained, runs):
-    path = trained.checkpoints / "checkpoint_epoch_2.pt"
+    path = trained.checkpoints / "checkpoint_epoch_2.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     network = nn.Linear(1, 1)
     load_start(network, StartConfig("many"), runs)
     assert number_of(network) == 25  # three iterations after epoch 1
-    with pytest.raises(CheckpointError, match="checkpoint_epoch_2.pt is no readable checkpoint: "):
+    with pytest.raises(CheckpointError, match="checkpoint_epoch_2.safetensors is not a readable checkpoint: "):
         load_start(network, StartConfig(str(path)), runs)
     with pytest.raises(CheckpointError, match="no checkpoint after epoch 2"):
         load_start(network, StartConfig("many", 2), runs)
@@ -347,7 +354,7 @@ class Evil:
 
 def test_nothing_in_a_file_is_executed(tmp_path, capsys):
     torch.save({"network": {"weight": Evil()}}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="a.pt is no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="a.pt is not a readable checkpoint"):
         load_start(nn.Linear(1, 1), StartConfig("a.pt"), tmp_path)
     assert capsys.readouterr().out == ""
 

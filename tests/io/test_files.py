@@ -46,12 +46,19 @@ def test_until_the_block_ends_the_former_file_is_read(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_a_block_that_writes_nothing_is_an_error(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("former")
-    with pytest.raises(FileNotFoundError), replaced(path):
-        pass
-    assert path.read_text() == "former"
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path, monkeypatch, exists):
+    monkeypatch.setattr("secrets.token_hex", lambda size: "0")
+    target = tmp_path / "target"
+    if exists:
+        target.write_text("precious")
+    (tmp_path / f".a.txt.0.{os.getpid()}.tmp").symlink_to(target)
+    with pytest.raises(FileExistsError), replaced(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert target.exists() is exists
+    assert not exists or target.read_text() == "precious"
+    assert not (tmp_path / "a.txt").exists()
 
 
 def test_a_path_may_be_a_string(tmp_path):
@@ -76,9 +83,15 @@ def write(folder, name, age=0.0):
 
 
 def test_a_temporary_file_of_a_process_that_is_gone_is_swept_and_nothing_else(tmp_path, dead):
-    stray = write(tmp_path, f".checkpoint_1.pt.{dead}.tmp")
-    alive = write(tmp_path, f".checkpoint_2.pt.{os.getpid()}.tmp")
-    names = (f"checkpoint_1.pt.{dead}.tmp", f".checkpoint.pt.{dead}", ".checkpoint.pt.x.tmp", f".{dead}.tmp", "a.tmp")
+    stray = write(tmp_path, f".checkpoint_1.safetensors.{dead}.tmp")
+    alive = write(tmp_path, f".checkpoint_2.safetensors.{os.getpid()}.tmp")
+    names = (
+        f"checkpoint_1.safetensors.{dead}.tmp",
+        f".checkpoint.safetensors.{dead}",
+        ".checkpoint.safetensors.x.tmp",
+        f".{dead}.tmp",
+        "a.tmp",
+    )
     others = [write(tmp_path, name) for name in names]
     (tmp_path / f".folder.{dead}.tmp").mkdir()
     assert sweep(tmp_path) == (stray,)

@@ -21,10 +21,11 @@ def work(first, ready):
     manifest = Manifest(folder, "run")
     epoch = first
     if first:
-        manifest.add(f"checkpoint_epoch_{first}.pt", epoch=first)  # it may not be listed, for a kill between the two
+        # a kill between the two may have left a file that is not listed
+        manifest.add(f"checkpoint_epoch_{first}.safetensors", epoch=first)
     while True:
         epoch += 1
-        path = folder / f"checkpoint_epoch_{epoch}.pt"
+        path = folder / f"checkpoint_epoch_{epoch}.safetensors"
         save_checkpoint({"epoch": epoch, "weights": torch.full((100_000,), float(epoch))}, path)
         manifest.add(path, epoch=epoch)
         for old in sorted(manifest.mine(), key=lambda entry: entry.epoch)[:-2]:
@@ -54,8 +55,8 @@ for trial in range(trials):
     reached = plan.epoch
     strays += len(sweep(folder))
     left = {path.name for path in folder.iterdir()} - {"manifest.json"}
-    assert f"checkpoint_epoch_{reached}.pt" in left, left
-    assert all(name.startswith("checkpoint_epoch_") and name.endswith(".pt") for name in left), left
+    assert f"checkpoint_epoch_{reached}.safetensors" in left, left
+    assert all(name.startswith("checkpoint_epoch_") and name.endswith(".safetensors") for name in left), left
     assert len(left) <= 4, left
     survived += 1
 print(survived, strays)

@@ -1,6 +1,5 @@
 """The list of checkpoints, and what a run may delete."""
 
-import hashlib
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from delira_nca.io import Manifest, ManifestEntry, save_checkpoint
 
 
 def checkpoint(folder, epoch, **state):
-    path = folder / f"checkpoint_epoch_{epoch}.pt"
+    path = folder / f"checkpoint_epoch_{epoch}.safetensors"
     save_checkpoint({"epoch": epoch, **state}, path)
     return path
 
@@ -25,17 +24,23 @@ def names(entries):
 def test_an_entry_says_what_the_file_is_and_who_wrote_it(tmp_path):
     path = checkpoint(tmp_path, 3)
     manifest = Manifest(tmp_path, "run a")
-    assert manifest.entries() == (ManifestEntry(path.name, *described(path), 3, 0, None, manifest.entries()[0].time),)
+    assert manifest.entries() == (
+        ManifestEntry(path.name, path.stat().st_size, 3, 0, None, manifest.entries()[0].time),
+    )
     entry = manifest.add(path, epoch=3, iteration=40)
-    assert entry == ManifestEntry(path.name, *described(path), 3, 40, "run a", entry.time)
+    assert entry == ManifestEntry(path.name, path.stat().st_size, 3, 40, "run a", entry.time)
     assert abs((datetime.fromisoformat(entry.time) - datetime.now().astimezone()).total_seconds()) < 60
     assert manifest.entries() == manifest.mine() == Manifest(tmp_path, "run a").mine() == (entry,)
     assert sorted(os.listdir(tmp_path)) == [path.name, "manifest.json"]
-    assert json.loads(manifest.path.read_text())["checkpoints"][0]["sha256"] == entry.sha256
 
 
-def described(path):
-    return path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+def test_a_manifest_of_version_0_1_is_read(tmp_path):
+    path = checkpoint(tmp_path, 3)
+    entry = Manifest(tmp_path, "run a").add(path, epoch=3)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    content["checkpoints"][0]["sha256"] = "0" * 64
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert Manifest(tmp_path, "run a").mine() == (entry,)
 
 
 def test_runs_in_one_folder_delete_their_own_files_only(tmp_path):
@@ -44,10 +49,20 @@ def test_runs_in_one_folder_delete_their_own_files_only(tmp_path):
     second.add(checkpoint(tmp_path, 2).name, epoch=2)
     first.add(str(checkpoint(tmp_path, 3)), epoch=3)
     found = checkpoint(tmp_path, 4)
-    assert names(first.mine()) == ["checkpoint_epoch_1.pt", "checkpoint_epoch_3.pt"]
-    assert names(second.mine()) == ["checkpoint_epoch_2.pt"]
-    assert [second.remove(f"checkpoint_epoch_{n}.pt") for n in (1, 2, 3, 4, 5)] == [False, True, False, False, False]
-    assert names(second.entries()) == names(first.mine()) == ["checkpoint_epoch_1.pt", "checkpoint_epoch_3.pt"]
+    assert names(first.mine()) == ["checkpoint_epoch_1.safetensors", "checkpoint_epoch_3.safetensors"]
+    assert names(second.mine()) == ["checkpoint_epoch_2.safetensors"]
+    assert [second.remove(f"checkpoint_epoch_{n}.safetensors") for n in (1, 2, 3, 4, 5)] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert (
+        names(second.entries())
+        == names(first.mine())
+        == ["checkpoint_epoch_1.safetensors", "checkpoint_epoch_3.safetensors"]
+    )
     assert found.exists()
     assert second.mine() == ()
 
@@ -56,8 +71,8 @@ def test_who_writes_a_file_anew_owns_it_from_then_on(tmp_path):
     first, second = Manifest(tmp_path, "first"), Manifest(tmp_path, "second")
     first.add(checkpoint(tmp_path, 1), epoch=1)
     second.add(checkpoint(tmp_path, 1, more=1), epoch=1)
-    assert not first.remove("checkpoint_epoch_1.pt")
-    assert second.remove("checkpoint_epoch_1.pt")
+    assert not first.remove("checkpoint_epoch_1.safetensors")
+    assert second.remove("checkpoint_epoch_1.safetensors")
 
 
 def test_a_file_that_is_not_as_large_as_it_was_is_not_deleted(tmp_path):
@@ -123,7 +138,7 @@ def test_a_run_without_a_name_is_refused(tmp_path, run_id):
 def test_a_file_that_is_missing_or_a_disk_that_is_full_is_told(tmp_path, monkeypatch):
     manifest = Manifest(tmp_path, "a")
     with pytest.raises(CheckpointError, match="cannot list"):
-        manifest.add("checkpoint_1.pt", epoch=1)
+        manifest.add("checkpoint_1.safetensors", epoch=1)
     path = checkpoint(tmp_path, 1)
     manifest.add(path, epoch=1)
     before = manifest.path.read_text()
@@ -138,9 +153,8 @@ def test_a_file_that_is_missing_or_a_disk_that_is_full_is_told(tmp_path, monkeyp
 
 
 ENTRY = {
-    "name": "checkpoint_epoch_1.pt",
+    "name": "checkpoint_epoch_1.safetensors",
     "size": 1,
-    "sha256": "",
     "epoch": 1,
     "iteration": 0,
     "run_id": "a",
@@ -170,10 +184,10 @@ ENTRY = {
 def test_a_missing_or_damaged_manifest_is_made_anew_and_nothing_in_it_is_deleted(tmp_path, caplog, content):
     manifest = Manifest(tmp_path, "a")
     path = checkpoint(tmp_path, 7, iteration=30)
-    bad = tmp_path / "checkpoint_bad.pt"
+    bad = tmp_path / "checkpoint_bad.safetensors"
     bad.write_bytes(b"not one")
     (tmp_path / "other.pt").write_bytes(b"not counted")
-    (tmp_path / "checkpoint_folder.pt").mkdir()
+    (tmp_path / "checkpoint_folder.safetensors").mkdir()
     if content is not None:
         manifest.path.write_text(content)
     with caplog.at_level(logging.WARNING, logger="delira_nca"):
@@ -181,7 +195,7 @@ def test_a_missing_or_damaged_manifest_is_made_anew_and_nothing_in_it_is_deleted
     assert ("is damaged, and made anew" in caplog.text) is (content is not None)
     assert set(entries) == {path.name, bad.name}
     found = entries[path.name]
-    assert (found.size, found.sha256) == described(path)
+    assert found.size == path.stat().st_size
     assert (found.epoch, found.iteration, found.run_id) == (7, 30, None)
     assert (entries[bad.name].epoch, entries[bad.name].iteration, entries[bad.name].run_id) == (None, None, None)
     assert not manifest.remove(path.name)

@@ -10,7 +10,7 @@ from delira_nca.io import Manifest, ResumePlan, load_checkpoint, plan_resume, sa
 
 
 def save(folder, name, epoch, **state):
-    path = folder / f"checkpoint_{name}.pt"
+    path = folder / f"checkpoint_{name}.safetensors"
     save_checkpoint({"epoch": epoch, **state}, path)
     return path
 
@@ -37,7 +37,7 @@ def loaded():
 def test_a_folder_without_checkpoints_starts(tmp_path, name, resume):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "other.pt").write_text("x")
-    (tmp_path / "empty" / ".checkpoint_1.pt.1.tmp").write_text("x")
+    (tmp_path / "empty" / ".checkpoint_1.safetensors.1.tmp").write_text("x")
     plan = plan_resume(resume, tmp_path / name)
     assert plan == ResumePlan("start", None, 0, 0, ())
     assert str(plan) == "start from the beginning"
@@ -48,50 +48,50 @@ def test_auto_takes_the_newest_by_epoch_and_not_by_name_or_time(tmp_path):
     for epoch in (10, 9, 2):
         save(tmp_path, f"epoch_{epoch}", epoch)
     plan = plan_resume("auto", tmp_path)
-    assert plan == ResumePlan("resume", tmp_path / "checkpoint_epoch_10.pt", 10, 0)
-    assert str(plan) == f"resume after epoch 10\n  from {tmp_path / 'checkpoint_epoch_10.pt'}"
+    assert plan == ResumePlan("resume", tmp_path / "checkpoint_epoch_10.safetensors", 10, 0)
+    assert str(plan) == f"resume after epoch 10\n  from {tmp_path / 'checkpoint_epoch_10.safetensors'}"
 
 
 def test_within_an_epoch_the_iteration_decides(tmp_path):
     for name, iteration in (("a", 5), ("b", 30), ("c", 0)):
         save(tmp_path, name, 2, iteration=iteration)
     plan = plan_resume("auto", str(tmp_path))
-    assert (plan.path, plan.epoch, plan.iteration) == (tmp_path / "checkpoint_b.pt", 2, 30)
+    assert (plan.path, plan.epoch, plan.iteration) == (tmp_path / "checkpoint_b.safetensors", 2, 30)
     assert str(plan).startswith("resume after epoch 2, iteration 30\n")
 
 
 def test_auto_falls_back_over_damaged_files_and_says_which(tmp_path):
     for epoch in range(1, 6):
         save(tmp_path, f"epoch_{epoch}", epoch)
-    damage(tmp_path / "checkpoint_epoch_5.pt")
-    (tmp_path / "checkpoint_epoch_4.pt").write_bytes(b"")
+    damage(tmp_path / "checkpoint_epoch_5.safetensors")
+    (tmp_path / "checkpoint_epoch_4.safetensors").write_bytes(b"")
     plan = plan_resume("auto", tmp_path)
-    assert (plan.action, plan.path.name, plan.epoch) == ("resume", "checkpoint_epoch_3.pt", 3)
+    assert (plan.action, plan.path.name, plan.epoch) == ("resume", "checkpoint_epoch_3.safetensors", 3)
     reasons = dict(plan.skipped)
-    assert set(reasons) == {tmp_path / "checkpoint_epoch_5.pt", tmp_path / "checkpoint_epoch_4.pt"}
-    assert reasons[tmp_path / "checkpoint_epoch_4.pt"] == "it is empty"
-    assert reasons[tmp_path / "checkpoint_epoch_5.pt"].startswith("it is cut short at")
-    assert f"\n  not from {tmp_path / 'checkpoint_epoch_4.pt'}: it is empty" in str(plan)
+    assert set(reasons) == {tmp_path / "checkpoint_epoch_5.safetensors", tmp_path / "checkpoint_epoch_4.safetensors"}
+    assert reasons[tmp_path / "checkpoint_epoch_4.safetensors"] == "it is empty"
+    assert reasons[tmp_path / "checkpoint_epoch_5.safetensors"].startswith("it is cut short at")
+    assert f"\n  not from {tmp_path / 'checkpoint_epoch_4.safetensors'}: it is empty" in str(plan)
 
 
 def test_with_a_manifest_only_the_newest_are_read(tmp_path, loaded):
     manifest = Manifest(tmp_path, "a")
     for epoch in range(1, 6):
         manifest.add(save(tmp_path, f"epoch_{epoch}", epoch, iteration=7), epoch=epoch, iteration=7)
-    content = bytearray((tmp_path / "checkpoint_epoch_5.pt").read_bytes())
-    content[300] ^= 1
-    (tmp_path / "checkpoint_epoch_5.pt").write_bytes(content)
+    content = bytearray((tmp_path / "checkpoint_epoch_5.safetensors").read_bytes())
+    content[-60] ^= 1
+    (tmp_path / "checkpoint_epoch_5.safetensors").write_bytes(content)
     plan = plan_resume("auto", tmp_path, loaded)
-    assert (plan.path.name, plan.epoch, plan.iteration) == ("checkpoint_epoch_4.pt", 4, 7)
-    assert loaded.names == ["checkpoint_epoch_5.pt", "checkpoint_epoch_4.pt"]
+    assert (plan.path.name, plan.epoch, plan.iteration) == ("checkpoint_epoch_4.safetensors", 4, 7)
+    assert loaded.names == ["checkpoint_epoch_5.safetensors", "checkpoint_epoch_4.safetensors"]
     assert "checksum differs" in plan.skipped[0][1]
 
 
 def test_a_file_that_is_not_listed_is_read_as_after_a_kill_between_the_two(tmp_path, loaded):
     Manifest(tmp_path, "a").add(save(tmp_path, "epoch_1", 1), epoch=1)
     save(tmp_path, "epoch_2", 2)
-    assert plan_resume("auto", tmp_path, loaded).path.name == "checkpoint_epoch_2.pt"
-    assert loaded.names == ["checkpoint_epoch_2.pt"]
+    assert plan_resume("auto", tmp_path, loaded).path.name == "checkpoint_epoch_2.safetensors"
+    assert loaded.names == ["checkpoint_epoch_2.safetensors"]
 
 
 def test_what_a_file_says_of_itself_counts_and_not_what_the_list_says(tmp_path):
@@ -99,7 +99,7 @@ def test_what_a_file_says_of_itself_counts_and_not_what_the_list_says(tmp_path):
     manifest.add(save(tmp_path, "a", 2), epoch=9)
     manifest.add(save(tmp_path, "b", 3), epoch=3)
     plan = plan_resume("auto", tmp_path)
-    assert (plan.path.name, plan.epoch) == ("checkpoint_b.pt", 3)
+    assert (plan.path.name, plan.epoch) == ("checkpoint_b.safetensors", 3)
 
 
 def test_a_damaged_manifest_does_not_hinder(tmp_path):
@@ -124,21 +124,23 @@ def test_the_best_counts_where_nothing_newer_is_whole(tmp_path, newest, best, is
     save(tmp_path, "best", best)
     if is_damaged:
         damage(path)
-    assert plan_resume("auto", tmp_path).path.name == f"checkpoint_{expected}.pt"
+    assert plan_resume("auto", tmp_path).path.name == f"checkpoint_{expected}.safetensors"
 
 
 def test_a_folder_with_damaged_files_only_is_one_error_that_names_each(tmp_path):
     damage(save(tmp_path, "epoch_1", 1))
-    (tmp_path / "checkpoint_epoch_2.pt").write_bytes(b"")
-    save_checkpoint({"weights": 1}, tmp_path / "checkpoint_x.pt")
+    (tmp_path / "checkpoint_epoch_2.safetensors").write_bytes(b"")
+    save_checkpoint({"weights": 1}, tmp_path / "checkpoint_x.safetensors")
     for resume, folder in (("auto", tmp_path), (tmp_path, None)):
         with pytest.raises(CheckpointError) as raised:
             plan_resume(resume, folder)
         first, *lines = str(raised.value).splitlines()
         assert first.startswith(f"no checkpoint in {tmp_path} can be read")
-        assert lines[0].startswith(f"  {tmp_path / 'checkpoint_epoch_1.pt'}: it is cut short at")
-        assert lines[1] == f"  {tmp_path / 'checkpoint_epoch_2.pt'}: it is empty"
-        assert lines[2].startswith(f"  {tmp_path / 'checkpoint_x.pt'}: it is not the state of a run: its epoch is None")
+        assert lines[0].startswith(f"  {tmp_path / 'checkpoint_epoch_1.safetensors'}: it is cut short at")
+        assert lines[1] == f"  {tmp_path / 'checkpoint_epoch_2.safetensors'}: it is empty"
+        assert lines[2].startswith(
+            f"  {tmp_path / 'checkpoint_x.safetensors'}: it is not the state of a run: its epoch is None"
+        )
 
 
 @pytest.mark.parametrize("epoch", [-1, 2.0, True, "3", None])
@@ -146,7 +148,7 @@ def test_an_epoch_that_is_none_does_not_count(tmp_path, epoch):
     save(tmp_path, "odd", epoch)
     save(tmp_path, "good", 1)
     plan = plan_resume("auto", tmp_path)
-    assert plan.path.name == "checkpoint_good.pt"
+    assert plan.path.name == "checkpoint_good.safetensors"
     assert f"its epoch is {epoch!r}" in plan.skipped[0][1]
 
 
@@ -161,7 +163,7 @@ def test_what_the_trainer_refuses_is_skipped_too(tmp_path):
         return state
 
     plan = plan_resume("auto", tmp_path, load)
-    assert (plan.epoch, plan.skipped) == (1, ((tmp_path / "checkpoint_epoch_2.pt", "has format 99"),))
+    assert (plan.epoch, plan.skipped) == (1, ((tmp_path / "checkpoint_epoch_2.safetensors", "has format 99"),))
 
 
 def test_any_other_error_of_reading_is_not_hidden(tmp_path):
@@ -192,7 +194,9 @@ def test_a_file_is_taken_whatever_its_name(tmp_path):
 
 def test_a_damaged_file_is_an_error_that_names_the_newest_good_one(tmp_path):
     path = damage(save(tmp_path, "epoch_3", 3))
-    with pytest.raises(CheckpointError, match=r"cannot resume from .*_3\.pt: it is cut short at \d+ of \d+ bytes$"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot resume from .*_3\.safetensors: it is cut short at \d+ of \d+ bytes or more$"
+    ):
         plan_resume(path, tmp_path)
     good = save(tmp_path, "epoch_2", 2)
     with pytest.raises(CheckpointError, match="it is cut short at") as raised:
@@ -214,7 +218,7 @@ def test_a_path_that_is_not_there_is_told_with_the_nearest_name(tmp_path, monkey
         plan_resume(tmp_path / "chekpoint_epoch_12.pt", tmp_path)
     assert str(raised.value).endswith(f"to resume from. Did you mean {str(path)!r}?")
     with pytest.raises(MissingFileError, match="there is no folder .*/nowhere either"):
-        plan_resume(tmp_path / "nowhere" / "checkpoint_epoch_12.pt", tmp_path)
+        plan_resume(tmp_path / "nowhere" / "checkpoint_epoch_12.safetensors", tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingFileError, match="there is no atuo to resume from. Did you mean 'auto'?"):
         plan_resume("atuo", tmp_path)
@@ -252,8 +256,8 @@ def test_the_run_that_wrote_last_is_resumed_though_an_older_one_got_further(tmp_
         if has_manifest:
             Manifest(tmp_path, run).add(path, epoch=epoch)
     plan = plan_resume("auto", tmp_path)
-    assert (plan.path, plan.epoch) == (tmp_path / "checkpoint_epoch_2.pt", 2)
-    assert plan.skipped == ((tmp_path / "checkpoint_epoch_9.pt", "it is of another run, which wrote before"),)
+    assert (plan.path, plan.epoch) == (tmp_path / "checkpoint_epoch_2.safetensors", 2)
+    assert plan.skipped == ((tmp_path / "checkpoint_epoch_9.safetensors", "it is of another run, which wrote before"),)
 
 
 def test_a_file_of_a_new_run_that_is_not_listed_yet_is_resumed(tmp_path):
@@ -268,11 +272,11 @@ def test_a_file_of_a_new_run_that_is_not_listed_yet_is_resumed(tmp_path):
 def test_an_older_run_is_no_way_out_where_all_files_of_the_newest_are_damaged(tmp_path):
     for run, epoch in (("a", 9), ("b", 1)):
         Manifest(tmp_path, run).add(save(tmp_path, f"epoch_{epoch}", epoch, run_id=run), epoch=epoch)
-    path = tmp_path / "checkpoint_epoch_1.pt"
+    path = tmp_path / "checkpoint_epoch_1.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="no checkpoint of the newest run in") as error:
         plan_resume("auto", tmp_path)
-    assert "checkpoint_epoch_9.pt: it is of another run" in str(error.value)
-    assert plan_resume(tmp_path / "checkpoint_epoch_9.pt", tmp_path).epoch == 9
+    assert "checkpoint_epoch_9.safetensors: it is of another run" in str(error.value)
+    assert plan_resume(tmp_path / "checkpoint_epoch_9.safetensors", tmp_path).epoch == 9

@@ -127,5 +127,5 @@ def test_a_run_is_abandoned_if_its_process_ended_without_a_checkpoint(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "pid": child.pid}))
     assert is_abandoned(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "checkpoint_epoch_1.pt").write_text("")
+    (tmp_path / "checkpoints" / "checkpoint_epoch_1.safetensors").write_text("")
     assert not is_abandoned(tmp_path)

@@ -105,7 +105,7 @@ def test_a_compiled_network_is_trained_saved_and_resumed_with_and_without_compil
     build, compile_it = way
     plain = make(build(), None).train(3, batches())
     make(compile_it(build()), tmp_path).train(1, batches())
-    saved = torch.load(tmp_path / "checkpoint_epoch_1.pt", weights_only=True)
+    saved = torch.load(tmp_path / "checkpoint_epoch_1.safetensors", weights_only=True)
     assert list(saved["network"]) == list(build().state_dict())
     make(build(), tmp_path).train(2, batches(), resume="auto")
     resumed = make(compile_it(build()), tmp_path).train(3, batches(), resume="auto")

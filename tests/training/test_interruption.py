@@ -44,7 +44,7 @@ def test_a_request_to_end_saves_at_the_next_step_and_ends_with_143(name, tmp_pat
     code, out, error = end(process)
     assert code == 143, error
     assert out == ["done 5", f"exception Terminated: the training was ended by {name}", "end", "cleaned up", ""]
-    state = load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_2.pt")
+    state = load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_2.safetensors")
     assert (state["epoch"], state["iteration"], state["global_iter_num"]) == (1, 2, 5)
 
 
@@ -56,7 +56,7 @@ def test_ctrl_c_finishes_the_step_saves_and_raises(tmp_path):
     assert code in (130, -signal.SIGINT)
     assert "KeyboardInterrupt" in error
     assert out == ["done 4", "exception KeyboardInterrupt: ", "end", "cleaned up", ""]
-    assert load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_1.pt")["global_iter_num"] == 4
+    assert load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_1.safetensors")["global_iter_num"] == 4
 
 
 def test_ctrl_c_may_return_instead(tmp_path):
@@ -78,7 +78,7 @@ def test_a_second_ctrl_c_ends_within_the_step(tmp_path):
     assert code in (130, -signal.SIGINT)
     assert "done 4" not in out
     assert "exception KeyboardInterrupt: " in out
-    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["checkpoint_epoch_1.pt"]
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["checkpoint_epoch_1.safetensors"]
 
 
 def test_the_job_is_requeued_after_its_state_is_saved(tmp_path):
@@ -87,7 +87,7 @@ def test_the_job_is_requeued_after_its_state_is_saved(tmp_path):
     process.send_signal(signal.SIGUSR1)
     code, out, _ = end(process)
     assert code == 143
-    assert out[-4:-2] == ["end", "requeued with checkpoint_epoch_2_iter_2.pt"]
+    assert out[-4:-2] == ["end", "requeued with checkpoint_epoch_2_iter_2.safetensors"]
 
 
 def test_handlers_are_back_after_the_training_and_a_program_s_own_are_left_alone(make_trainer, batches):

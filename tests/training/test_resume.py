@@ -71,7 +71,7 @@ def test_a_new_process_goes_on_exactly(straight, tmp_path, assert_same):
 def test_it_goes_on_exactly_after_every_epoch(script, straight, tmp_path, assert_same, schedule, epoch):
     folder, expected = straight(schedule)
     files = {path: path.read_bytes() for path in folder.iterdir()}
-    trainer = script["build"](schedule, tmp_path).update_state(folder / f"checkpoint_epoch_{epoch}.pt")
+    trainer = script["build"](schedule, tmp_path).update_state(folder / f"checkpoint_epoch_{epoch}.safetensors")
     assert trainer.start_epoch == epoch + 1
     script["train"](trainer, 6)
     trainer.save_state(tmp_path / "state.pt")
@@ -96,10 +96,10 @@ def test_it_goes_on_exactly_from_the_last_checkpoint_after_an_error(
     with pytest.raises((KeyboardInterrupt, RuntimeError), match="in the middle"):
         script["train"](broken, 6)
     assert sorted(path.name for path in tmp_path.glob("checkpoint_epoch_*")) == [
-        "checkpoint_epoch_1.pt",
-        "checkpoint_epoch_2.pt",
+        "checkpoint_epoch_1.safetensors",
+        "checkpoint_epoch_2.safetensors",
     ]
-    trainer = script["build"]("epoch", tmp_path).update_state(tmp_path / "checkpoint_epoch_2.pt")
+    trainer = script["build"]("epoch", tmp_path).update_state(tmp_path / "checkpoint_epoch_2.safetensors")
     script["train"](trainer, 6)
     trainer.save_state(tmp_path / "state.pt")
     assert_same(expected, load_checkpoint(tmp_path / "state.pt"))
@@ -120,11 +120,11 @@ def test_workers_make_no_difference_to_a_run_or_its_resumption(script, straight,
     trainer = script["build"]("epoch", tmp_path)
     script["train"](trainer, 2, num_workers=2)
     trainer.save_state(tmp_path / "state.pt")
-    assert_same(load_checkpoint(folder / "checkpoint_epoch_2.pt"), load_checkpoint(tmp_path / "state.pt"))
+    assert_same(load_checkpoint(folder / "checkpoint_epoch_2.safetensors"), load_checkpoint(tmp_path / "state.pt"))
     resumed = script["build"]("epoch", tmp_path).update_state(tmp_path / "state.pt")
     script["train"](resumed, 3, num_workers=2)
     resumed.save_state(tmp_path / "state.pt")
-    assert_same(load_checkpoint(folder / "checkpoint_epoch_3.pt"), load_checkpoint(tmp_path / "state.pt"))
+    assert_same(load_checkpoint(folder / "checkpoint_epoch_3.safetensors"), load_checkpoint(tmp_path / "state.pt"))
 
 
 def test_the_best_of_a_resumed_run_may_lie_before_the_resumption(make_trainer, batches, tmp_path, assert_same):
@@ -275,7 +275,10 @@ def test_a_stop_within_an_epoch_leaves_that_epoch_undone(script, tmp_path):
     trainer.register_callback(_stop_at(3))
     script["train"](trainer, 6)
     assert (trainer.start_epoch, trainer.iteration, len(trainer.history)) == (2, 1, 1)
-    assert load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_1.pt")["means"]["counts"] == {"mse": 3, "loss": 3}
+    assert load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_1.safetensors")["means"]["counts"] == {
+        "mse": 3,
+        "loss": 3,
+    }
 
 
 def test_a_stop_at_the_last_iteration_of_an_epoch_finishes_the_epoch(script, tmp_path):

@@ -49,7 +49,7 @@ def _fail(trainer):
 def test_a_damaged_newest_file_is_told_and_the_one_before_it_taken(run, tmp_path, caplog):
     straight = run(4, tmp_path / "straight")
     run(3)
-    newest = tmp_path / "run" / "checkpoint_epoch_3.pt"
+    newest = tmp_path / "run" / "checkpoint_epoch_3.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     with caplog.at_level(logging.INFO, "delira_nca"):
         resumed = run(4)
@@ -72,15 +72,15 @@ def test_resuming_into_another_folder_leaves_the_first_untouched(run, tmp_path):
     run(6, tmp_path / "second", resume=tmp_path / "first")
     assert {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()} == before
     assert sorted(file.name for file in (tmp_path / "second").glob("*.pt")) == [
-        "checkpoint_epoch_5.pt",
-        "checkpoint_epoch_6.pt",
+        "checkpoint_epoch_5.safetensors",
+        "checkpoint_epoch_6.safetensors",
     ]
 
 
 def test_a_file_of_the_same_name_that_another_run_wrote_is_never_removed(run, tmp_path):
     run(2, tmp_path / "first")
     (tmp_path / "second").mkdir()
-    foreign = tmp_path / "second" / "checkpoint_epoch_2.pt"
+    foreign = tmp_path / "second" / "checkpoint_epoch_2.safetensors"
     foreign.write_bytes(b"somebody else's")
     run(6, tmp_path / "second", resume=tmp_path / "first")
     assert foreign.read_bytes() == b"somebody else's"
@@ -95,8 +95,8 @@ def test_files_within_an_epoch_are_removed_when_a_newer_one_is_there(run, tmp_pa
     run(2, callbacks=[Checkpoint(every_iterations=1), LambdaCallback(at_iter_done=look)])
     assert seen == [["epoch_1_iter_1"], ["epoch_1_iter_2"], ["epoch_2_iter_1"], ["epoch_2_iter_2"]]
     assert {entry.name for entry in Manifest(tmp_path / "run", "any").entries()} == {
-        "checkpoint_epoch_1.pt",
-        "checkpoint_epoch_2.pt",
+        "checkpoint_epoch_1.safetensors",
+        "checkpoint_epoch_2.safetensors",
     }
 
 
@@ -163,13 +163,13 @@ def test_a_save_that_fails_may_be_a_warning(run, tmp_path, caplog, monkeypatch):
     import delira_nca.training.pytorch_trainer as module
 
     run(1)
-    former = (tmp_path / "run" / "checkpoint_epoch_1.pt").read_bytes()
+    former = (tmp_path / "run" / "checkpoint_epoch_1.safetensors").read_bytes()
     monkeypatch.setattr(module, "save_checkpoint", _no_space)
     with caplog.at_level(logging.WARNING, "delira_nca"):
         trainer = run(3, callbacks=[Checkpoint(on_error="warn")])
     assert trainer.start_epoch == 4
-    assert "training goes on without checkpoint_epoch_2.pt: no space" in caplog.text
-    assert (tmp_path / "run" / "checkpoint_epoch_1.pt").read_bytes() == former
+    assert "training continues without checkpoint_epoch_2.safetensors: no space" in caplog.text
+    assert (tmp_path / "run" / "checkpoint_epoch_1.safetensors").read_bytes() == former
     with pytest.raises(CheckpointError, match="no space"):
         run(3, callbacks=[Checkpoint(on_error="raise")])
 
@@ -186,7 +186,7 @@ def test_a_signal_ends_between_steps_and_the_run_goes_on_exactly(run, tmp_path):
             trainer.stop("enough", now=True)
 
     run(3, callbacks=[LambdaCallback(at_iter_begin=stop)])
-    state = load_checkpoint(tmp_path / "run" / "checkpoint_epoch_2_iter_1.pt")
+    state = load_checkpoint(tmp_path / "run" / "checkpoint_epoch_2_iter_1.safetensors")
     assert (state["epoch"], state["iteration"], state["global_iter_num"]) == (1, 1, 3)
     assert torch.equal(weights(run(3)), weights(straight))
 

@@ -245,8 +245,7 @@ class RunConfig:
     @property
     def digest(self) -> str:
         """Hash of all that decides what the run computes: everything but its name. 64 hexadecimal digits."""
-        values = {name: value for name, value in self.to_dict().items() if name != "name"}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return digest_of(self.to_dict())
 
     # Objects ----------------------------------------------------------------------------------------------------------
 
@@ -373,3 +372,9 @@ def _plain(value: Any) -> Any:
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
     return value
+
+
+def digest_of(values: Values) -> str:
+    """:attr:`RunConfig.digest` of a config's plain values, of which nothing is built."""
+    values = {name: value for name, value in values.items() if name != "name"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

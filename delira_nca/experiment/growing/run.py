@@ -22,6 +22,7 @@ from delira_nca.experiment.growing.config import REGIMES, GrowConfig, read_confi
 from delira_nca.experiment.growing.estimate import expected_seconds
 from delira_nca.export.live_page import LivePage
 from delira_nca.io.files import make_folder, replaced
+from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute, shown
 from delira_nca.io.run_folder import claim_folder, is_abandoned, kept_if_trained, write_environment
 from delira_nca.logging import JSONLSink, TensorboardXSink
@@ -103,7 +104,7 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     target = place(emoji(config.emoji, config.size) if config.emoji else load_target(config.target, config.size), size)
     folder, is_new = _claim_folder(config)
     checkpoints = folder / "checkpoints"
-    with kept_if_trained(folder, lambda: any(checkpoints.glob("checkpoint*.pt")), is_new=is_new):
+    with kept_if_trained(folder, lambda: bool(checkpoints_in(checkpoints)), is_new=is_new):
         write_environment(folder)
         write_config(config, folder / "config.json")
         return _run(config, torch.from_numpy(target), folder, progress=progress, resume="never")
@@ -174,7 +175,7 @@ def _run(config: GrowConfig, target: Tensor, folder: Path, *, progress: bool, re
         try:
             best = trainer.train(config.epochs, train, valid, "mse", "lowest", resume=resume)
         except KeyboardInterrupt:
-            if not any((folder / "checkpoints").glob("checkpoint*.pt")):
+            if not checkpoints_in(folder / "checkpoints"):
                 raise
             raise KeyboardInterrupt(f"'delira-nca resume {folder}' resumes the run") from None
     result = _results(config, trainer, best, seed, target, folder)

@@ -30,7 +30,7 @@ __all__ = ["StatsRecorder"]
 
 _LOGGER = logging.getLogger("delira_nca")
 _VALIDATED = re.compile(r"val_(.+)")
-_WEIGHTS = re.compile(r"weights_\d+\.pt")
+_WEIGHTS = re.compile(r"weights_\d+\.(safetensors|pt)")
 
 
 class StatsRecorder(AbstractCallback):
@@ -206,7 +206,7 @@ class StatsRecorder(AbstractCallback):
         if not self.keep_best or not kept:
             self.run.add_validation(table)
             return
-        file = self.run.best_weights / f"weights_{iteration}.pt"
+        file = self.run.best_weights / f"weights_{iteration}.safetensors"
         state = {
             "model": describe_network(trainer.network),
             "network": _weights(trainer) if self._validated is None else self._validated,

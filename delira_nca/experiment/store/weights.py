@@ -13,7 +13,7 @@ from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, di
 from delira_nca.experiment.store.run_store import RunStore
 from delira_nca.experiment.store.stored_run import StoredRun
 from delira_nca.io.checkpoint import load_checkpoint
-from delira_nca.io.manifest import PATTERN, Manifest, state_position
+from delira_nca.io.manifest import Manifest, checkpoints_in, state_position
 from delira_nca.io.paths import absolute
 from delira_nca.io.resume import plan_resume
 
@@ -94,7 +94,7 @@ def _out_of_file(path: Path, checkpoint: str | int) -> _Found:
 def _after(folder: Path, kind: str, number: int) -> _Found:
     """Weights after so many epochs or iterations."""
     there: dict[int, list[Path]] = {}
-    for path in sorted(folder.glob(PATTERN), reverse=True):  # the best one comes after those of epochs
+    for path in reversed(checkpoints_in(folder)):  # the best one comes after those of epochs
         if (position := _position(folder, path, kind)) is not None:
             there.setdefault(position, []).append(path)
     if number not in there:

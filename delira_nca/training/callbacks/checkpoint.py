@@ -25,8 +25,8 @@ _LOGGER = logging.getLogger("delira_nca")
 class Checkpoint(AbstractCallback):
     """Save the state of the trainer at the end of an epoch, after all other callbacks, and between iterations.
 
-    Writes ``checkpoint_epoch_<n>.pt`` after an epoch, ``checkpoint_best.pt`` after the best epoch, and
-    ``checkpoint_epoch_<n>_iter_<k>.pt`` within an epoch: every ``every_iterations`` iterations, when
+    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best epoch, and
+    ``checkpoint_epoch_<n>_iter_<k>.safetensors`` within an epoch: every ``every_iterations`` iterations, when
     ``every_seconds`` have passed, or where the training stops. The last epoch is always saved.
 
     **By default the 2 newest files and that of the best epoch are kept.** Older files are removed once a newer one is
@@ -148,7 +148,7 @@ class Checkpoint(AbstractCallback):
         if due or (every and curr_epoch in self._top()):
             self._save(trainer, curr_epoch)
         if every and self.best and is_best:
-            self._write(trainer, "checkpoint_best.pt", curr_epoch, 0)
+            self._write(trainer, "checkpoint_best", curr_epoch, 0)
 
     def at_training_end(self, trainer: Any, *, exception: BaseException | None, **event: Any) -> None:
         """Save where the training stopped; nothing after an error, since the state may be that of half a step."""
@@ -176,7 +176,7 @@ class Checkpoint(AbstractCallback):
             self.saved = former
             return
         self._last_written = self.clock()
-        self._remove(trainer, [_name(e) for e in dropped], before=(epoch, 0))
+        self._remove(trainer, dropped, before=(epoch, 0))
 
     def _save_step(self, trainer: Any, epoch: int, iteration: int) -> None:
         """Write a file within an epoch; the one before it is not needed any more."""
@@ -184,28 +184,29 @@ class Checkpoint(AbstractCallback):
             self._last_written = self.clock()
             self._remove(trainer, [], before=(epoch - 1, iteration))
 
-    def _remove(self, trainer: Any, names: list[str], before: tuple[int, int]) -> None:
-        """Remove files of this run: those named, and those within an epoch that are older than a place."""
+    def _remove(self, trainer: Any, epochs: list[int], before: tuple[int, int]) -> None:
+        """Remove files of this run: those of some epochs, and those within an epoch that are older than a place."""
         manifest = Manifest(self._folder(trainer), trainer.run_id)
 
         def remove() -> None:
-            older = [e.name for e in manifest.mine() if e.iteration and (e.epoch or 0, e.iteration) < before]
-            for name in (*names, *older):
-                manifest.remove(name)
+            for entry in manifest.mine():
+                is_older = entry.iteration and (entry.epoch or 0, entry.iteration) < before
+                if is_older or (entry.epoch in epochs and Path(entry.name).stem == _name(entry.epoch)):
+                    manifest.remove(entry.name)
 
         ranks_of(trainer).on_main(remove)
 
     def _write(self, trainer: Any, name: str, epoch: int, iteration: int) -> bool:
         """Write the file of so many epochs and iterations done, and say whether it is there."""
-        folder = self._folder(trainer)
+        path = self._folder(trainer) / f"{name}.safetensors"
         try:
-            trainer.save_state(folder / name, epoch)
-            manifest = Manifest(folder, trainer.run_id)
-            ranks_of(trainer).on_main(manifest.add, folder / name, epoch=epoch, iteration=iteration)
+            trainer.save_state(path, epoch)
+            manifest = Manifest(path.parent, trainer.run_id)
+            ranks_of(trainer).on_main(manifest.add, path, epoch=epoch, iteration=iteration)
         except CheckpointError as error:
             if self.on_error == "raise":
                 raise
-            _LOGGER.warning("training goes on without %s: %s", name, error)
+            _LOGGER.warning("training continues without %s: %s", path.name, error)
             return False
         return True
 
@@ -224,5 +225,5 @@ class Checkpoint(AbstractCallback):
 
 
 def _name(epoch: int, iteration: int = 0) -> str:
-    """Name of the file of an epoch that is done, or of one that is not."""
-    return f"checkpoint_epoch_{epoch}_iter_{iteration}.pt" if iteration else f"checkpoint_epoch_{epoch}.pt"
+    """Name, without its extension, of the file of an epoch that is done, or of one that is not."""
+    return f"checkpoint_epoch_{epoch}_iter_{iteration}" if iteration else f"checkpoint_epoch_{epoch}"

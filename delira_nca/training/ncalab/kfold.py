@@ -135,7 +135,9 @@ def _record(path: Path, number: int, record: Any) -> TrainValRecord:
 
 
 def _name_of(path: Path) -> str:
-    return path.stem if path.suffix in (".pt", ".pth") else path.name  # what follows another dot is part of a name
+    return (
+        path.stem if path.suffix in (".pt", ".pth", ".safetensors") else path.name
+    )  # what follows another dot is part of a name
 
 
 class KFoldCrossValidationTrainer:

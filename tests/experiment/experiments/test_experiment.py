@@ -105,7 +105,7 @@ def test_a_run_leaves_history_scores_and_checkpoints_in_a_folder_of_its_own(make
     scores = json.loads((run.folder / "scores.json").read_text())
     assert scores["best"] == {"key": "mse", "mode": "lowest", "score": run.best_score, "epoch": run.best_epoch}
     assert run.best_score == min(row["val_mse"] for row in run.history)
-    state = load_checkpoint(run.folder / "checkpoints" / "checkpoint_epoch_3.pt")
+    state = load_checkpoint(run.folder / "checkpoints" / "checkpoint_epoch_3.safetensors")
     assert torch.equal(weights(network), torch.cat([t.flatten() for t in state["best_weights"].values()]))
     assert json.loads((run.folder / "environment.json").read_text())["versions"]["torch"]
 

@@ -145,7 +145,9 @@ def test_a_fold_trains_validates_and_tests_on_its_own_rows_and_begins_with_the_s
         assert all(torch.equal(a, b) for a, b in zip(seen["start"], Seen.folds[0]["start"], strict=True))
     assert len({id(seen["trainer"].network) for seen in Seen.folds.values()}) == 3
     assert len({id(seen["trainer"].optimizers["default"]) for seen in Seen.folds.values()}) == 3
-    final = [load_checkpoint(f.folder / "checkpoints" / "checkpoint_epoch_1.pt")["network"] for f in result.folds]
+    final = [
+        load_checkpoint(f.folder / "checkpoints" / "checkpoint_epoch_1.safetensors")["network"] for f in result.folds
+    ]
     assert not all(torch.equal(value, final[1][name]) for name, value in final[0].items())
 
 
@@ -378,7 +380,7 @@ if __name__ == "__main__":
 def test_a_cross_validation_that_was_killed_ends_as_if_it_had_not_been(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     process = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path / "killed"], stderr=subprocess.PIPE)
-    wanted = tmp_path / "killed" / "t" / "kfold" / "fold_1" / "checkpoints" / "checkpoint_epoch_3.pt"
+    wanted = tmp_path / "killed" / "t" / "kfold" / "fold_1" / "checkpoints" / "checkpoint_epoch_3.safetensors"
     deadline = time.monotonic() + 90
     while not wanted.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -395,7 +397,7 @@ def test_a_cross_validation_that_was_killed_ends_as_if_it_had_not_been(tmp_path)
     for ours, theirs in zip(resumed.folds, straight.folds, strict=True):
         assert np.array_equal(ours.predictions, theirs.predictions)
         assert ours.per_sample == theirs.per_sample
-        states = [load_checkpoint(f.folder / "checkpoints" / "checkpoint_epoch_12.pt") for f in (ours, theirs)]
+        states = [load_checkpoint(f.folder / "checkpoints" / "checkpoint_epoch_12.safetensors") for f in (ours, theirs)]
         assert all(torch.equal(value, states[1]["network"][name]) for name, value in states[0]["network"].items())
         assert (ours.folder / "metrics.jsonl").read_bytes() == (theirs.folder / "metrics.jsonl").read_bytes()
 

@@ -43,7 +43,7 @@ def test_run_leaves_film_page_preview_curves_numbers_and_checkpoints(ring, tmp_p
     assert [r["step"] for r in records] == [3, 6]
     assert 0 < records[1]["lr"] <= 4e-3
     assert json.loads((result.folder / "config.json").read_text())["steps"] == [4, 8]
-    assert {f.name for f in (result.folder / "checkpoints").iterdir()} >= {"checkpoint_epoch_2.pt"}
+    assert {f.name for f in (result.folder / "checkpoints").iterdir()} >= {"checkpoint_epoch_2.safetensors"}
     assert (result.folder / "curves.png").stat().st_size > 1000
     assert list((result.folder / "events").iterdir())
 
@@ -70,7 +70,7 @@ def test_equal_seeds_give_equal_weights_and_others_do_not(ring, tmp_path):
 @pytest.mark.parametrize(("regime", "pooled"), [("growing", False), ("persistent", True), ("regenerating", True)])
 def test_regimes_differ_in_the_pool(regime, pooled, ring, tmp_path):
     result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "run"), regime=regime, **QUICK), progress=False)
-    state = load_checkpoint(result.folder / "checkpoints" / "checkpoint_epoch_2.pt")
+    state = load_checkpoint(result.folder / "checkpoints" / "checkpoint_epoch_2.safetensors")
     assert ("PoolUpdate" in state["callbacks"]) == pooled
 
 

@@ -83,5 +83,5 @@ def test_no_process_is_left_and_the_training_is_saved(launcher, number, to_all, 
     finally:
         for left in processes_of(process.pid):
             os.kill(left, signal.SIGKILL)
-    assert list(tmp_path.glob("checkpoints/checkpoint_epoch_1_iter_*.pt"))
+    assert list(tmp_path.glob("checkpoints/checkpoint_epoch_1_iter_*.safetensors"))
     assert not list(tmp_path.rglob("run.lock"))

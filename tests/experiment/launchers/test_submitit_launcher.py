@@ -36,7 +36,7 @@ def test_a_job_that_nears_its_time_limit_is_saved_within_an_epoch_and_goes_on(ta
     (outcome,) = SubmititLauncher(tmp_path / "jobs", "local").run(tasks.train, [task])
     assert outcome.value["mse"] == expected
     assert outcome.attempts == 1
-    assert "checkpoint_epoch_3_iter_1.pt" in (tmp_path / "found-1").read_text()
+    assert "checkpoint_epoch_3_iter_1.safetensors" in (tmp_path / "found-1").read_text()
     assert not (tmp_path / "begun-2").exists()
 
 

@@ -101,7 +101,7 @@ def test_many_records_that_are_there_already_are_recognised(database):
 
 def test_deleting_keeps_the_iterations_below(database):
     database.add_training([record(i, mse=i) for i in range(5)])
-    database.add_validation(scores_of((1, [[[0.1]]]), (3, [[[0.3]]])), weights={"dice": "weights_3.pt"})
+    database.add_validation(scores_of((1, [[[0.1]]]), (3, [[[0.3]]])), weights={"dice": "weights_3.safetensors"})
     assert database.delete_after(3) == (2, 1)
     assert iterations_of(database) == [0, 1, 2]
     assert [s.iteration for s in database.validation_scores().scores] == [1]
@@ -201,12 +201,12 @@ def test_nothing_to_score_is_refused(database):
 
 def test_of_each_criterion_the_files_of_its_two_newest_records_are_remembered(database):
     for i in range(4):
-        kept = {"dice": f"weights_{i}.pt"} | ({"loss": "weights_0.pt"} if i == 0 else {})
+        kept = {"dice": f"weights_{i}.safetensors"} | ({"loss": "weights_0.safetensors"} if i == 0 else {})
         database.add_validation(scores_of((i, [[[i / 4]]])), weights=kept)
     assert database.kept_weights() == {
-        ("dice", 2): "weights_2.pt",
-        ("dice", 3): "weights_3.pt",
-        ("loss", 0): "weights_0.pt",
+        ("dice", 2): "weights_2.safetensors",
+        ("dice", 3): "weights_3.safetensors",
+        ("loss", 0): "weights_0.safetensors",
     }
 
 

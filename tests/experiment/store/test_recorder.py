@@ -115,10 +115,10 @@ def test_what_is_done_again_from_an_earlier_iteration_is_deleted_first(train, ca
     _, run = train("a", 4)
     before, scored = losses(run), scores(run)
     for epoch in (3, 4):
-        (run.checkpoints / f"checkpoint_epoch_{epoch}.pt").unlink()
-    (run.checkpoints / "checkpoint_best.pt").unlink()
+        (run.checkpoints / f"checkpoint_epoch_{epoch}.safetensors").unlink()
+    (run.checkpoints / "checkpoint_best.safetensors").unlink()
     trainer, _ = train("b", 1)
-    (trainer.save_path / "checkpoint_epoch_1.pt").rename(run.checkpoints / "checkpoint_epoch_1.pt")
+    (trainer.save_path / "checkpoint_epoch_1.safetensors").rename(run.checkpoints / "checkpoint_epoch_1.safetensors")
     (run.checkpoints / "manifest.json").unlink()
     with caplog.at_level(logging.INFO, "delira_nca"):
         train("a", 2)
@@ -152,12 +152,14 @@ def _stop_at(trainer, done, number):
 def test_a_validation_is_recorded_anew_where_a_kill_lost_its_checkpoint(train, monkeypatch):
     _, straight = train("straight", 1)
     _, run = train("a", 1, callbacks=[Checkpoint(every=1, every_iterations=1)])
-    for path in run.checkpoints.glob("checkpoint*.pt"):
+    for path in run.checkpoints.glob("checkpoint*.safetensors"):
         path.unlink()
     within = [Checkpoint(every=1, every_iterations=3), LambdaCallback(at_epoch_end=_kill)]
     with pytest.raises(CallbackError, match="killed"):
         train("a", 1, callbacks=within)  # after the iterations, before the checkpoint of the epoch
-    assert [p.name for p in run.checkpoints.glob("checkpoint*.pt")] == ["checkpoint_epoch_1_iter_3.pt"]
+    assert [p.name for p in run.checkpoints.glob("checkpoint*.safetensors")] == [
+        "checkpoint_epoch_1_iter_3.safetensors"
+    ]
     assert len(scores(run)) == 1
     _, run = train("a", 1)
     assert scores(run) == scores(straight)
@@ -350,15 +352,18 @@ def test_the_files_of_the_two_newest_records_stay(train):
     assert [entry["val_mse"] for entry in trainer.history] == sorted(
         (entry["val_mse"] for entry in trainer.history), reverse=True
     )  # each epoch is better than the one before
-    assert sorted(path.name for path in run.best_weights.iterdir()) == ["weights_11.pt", "weights_14.pt"]
-    assert run.best("mse").checkpoint.name == "weights_14.pt"
+    assert sorted(path.name for path in run.best_weights.iterdir()) == [
+        "weights_11.safetensors",
+        "weights_14.safetensors",
+    ]
+    assert run.best("mse").checkpoint.name == "weights_14.safetensors"
 
 
 def test_the_best_goes_back_with_a_run_that_is_resumed_from_before_it(train):
     _, run = train("a", 3)
     run.delete_after(2 * ITERATIONS)
     best = run.best("mse")
-    assert (best.iteration, best.checkpoint.name) == (2 * ITERATIONS - 1, "weights_5.pt")
+    assert (best.iteration, best.checkpoint.name) == (2 * ITERATIONS - 1, "weights_5.safetensors")
 
 
 def test_a_resumed_run_keeps_no_weights_that_are_worse_than_before(train):

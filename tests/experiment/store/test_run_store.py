@@ -169,7 +169,7 @@ def test_of_two_processes_one_makes_the_run(store):
 
 def test_a_run_is_removed_with_all_of_its_files(store):
     run = store.create("a", {"lr": 0.1})
-    save_checkpoint({"epoch": 1}, run.checkpoints / "checkpoint_epoch_1.pt")
+    save_checkpoint({"epoch": 1}, run.checkpoints / "checkpoint_epoch_1.safetensors")
     store.create("b")
     store.delete("a")
     assert os.listdir(store.root) == ["b"]
@@ -204,11 +204,11 @@ def test_a_link_is_not_removed(store, tmp_path):
 def test_the_latest_checkpoint_is_the_newest_whole_one(store):
     run = store.create("a")
     for epoch in (1, 2):
-        save_checkpoint({"epoch": epoch}, run.checkpoints / f"checkpoint_epoch_{epoch}.pt")
-    assert run.latest_checkpoint().name == "checkpoint_epoch_2.pt"
-    (run.checkpoints / "checkpoint_epoch_2.pt").write_bytes(b"")
-    assert run.latest_checkpoint().name == "checkpoint_epoch_1.pt"
-    (run.checkpoints / "checkpoint_epoch_1.pt").write_bytes(b"")
+        save_checkpoint({"epoch": epoch}, run.checkpoints / f"checkpoint_epoch_{epoch}.safetensors")
+    assert run.latest_checkpoint().name == "checkpoint_epoch_2.safetensors"
+    (run.checkpoints / "checkpoint_epoch_2.safetensors").write_bytes(b"")
+    assert run.latest_checkpoint().name == "checkpoint_epoch_1.safetensors"
+    (run.checkpoints / "checkpoint_epoch_1.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="no checkpoint in .* can be read"):
         run.latest_checkpoint()
 
@@ -255,10 +255,10 @@ def test_a_file_of_weights_is_told_only_while_it_is_there(store):
     run = store.create("a")
     criteria = EvaluationScores([Criterion("dice", True)])
     scores = ValidationScores([{}], ["x"], criteria, [ValidationIterationScores(4, [[[0.5]]])])
-    run.database.add_validation(scores, weights={"dice": "weights_4.pt"})
+    run.database.add_validation(scores, weights={"dice": "weights_4.safetensors"})
     assert run.best("dice").checkpoint is None
-    save_checkpoint({"epoch": 1}, run.best_weights / "weights_4.pt")
-    assert run.best("dice").checkpoint == run.folder / "best" / "weights_4.pt"
+    save_checkpoint({"epoch": 1}, run.best_weights / "weights_4.safetensors")
+    assert run.best("dice").checkpoint == run.folder / "best" / "weights_4.safetensors"
 
 
 def test_a_run_needs_no_store(tmp_path):

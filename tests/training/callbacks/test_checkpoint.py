@@ -42,7 +42,7 @@ def test_the_last_two_epochs_are_kept(run, tmp_path):
     assert {entry.name for entry in Manifest(tmp_path, "any").entries()} == {
         path.name for path in tmp_path.glob("*.pt")
     }
-    assert [load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.pt")["epoch"] for n in (4, 5)] == [4, 5]
+    assert [load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.safetensors")["epoch"] for n in (4, 5)] == [4, 5]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_an_epoch_that_is_longer_than_the_time_is_saved_within(make_trainer, bat
 def test_best_epochs_are_saved_whatever_the_time(run, tmp_path):
     run(4, Checkpoint(every_seconds="1h"), scores=[0.1, 0.9, 0.5, 0.4])
     assert _files(tmp_path) == ["best", *_epochs(4)]
-    assert load_checkpoint(tmp_path / "checkpoint_best.pt")["epoch"] == 2
+    assert load_checkpoint(tmp_path / "checkpoint_best.safetensors")["epoch"] == 2
 
 
 def test_a_run_without_a_path_writes_nothing(run, tmp_path):
@@ -129,7 +129,7 @@ def test_no_weights_are_saved_before_they_were_trained(run, tmp_path):
 def test_the_best_epoch_is_kept_under_its_name(run, tmp_path, scores, mode, best):
     trainer = run(4, scores=scores, mode=mode)
     assert _files(tmp_path) == ["best", *_epochs(3, 4)]
-    state = load_checkpoint(tmp_path / "checkpoint_best.pt")
+    state = load_checkpoint(tmp_path / "checkpoint_best.safetensors")
     assert (state["epoch"], state["best"]["epoch"]) == (best, best)
     assert all(torch.equal(v, trainer._best_weights[k]) for k, v in state["network"].items())
 
@@ -177,13 +177,18 @@ def test_callbacks_in_any_order_are_saved_as_they_are_after_the_epoch(run, tmp_p
         ([Checkpoint(), EarlyStopping("mse", patience=9)], [EarlyStopping("mse", patience=9), Checkpoint()])
     ):
         trainer = run(2, *callbacks, folder=tmp_path / str(number))
-        saved = load_checkpoint(tmp_path / str(number) / "checkpoint_epoch_2.pt")["callbacks"]
+        saved = load_checkpoint(tmp_path / str(number) / "checkpoint_epoch_2.safetensors")["callbacks"]
         assert saved["EarlyStopping"]["best"] == min(entry["mse"] for entry in trainer.history)
         assert saved["Checkpoint"]["saved"] == [1, 2]
 
 
 def test_foreign_files_are_left_alone(run, tmp_path):
-    names = ["checkpoint_epoch_9.pt", "checkpoint_epoch_2.pt.bak", "notes.txt", ".checkpoint_epoch_1.pt.1.tmp"]
+    names = [
+        "checkpoint_epoch_9.safetensors",
+        "checkpoint_epoch_2.safetensors.bak",
+        "notes.txt",
+        ".checkpoint_epoch_1.safetensors.1.tmp",
+    ]
     for name in names:
         (tmp_path / name).write_text("mine")
     run(5)
@@ -195,7 +200,7 @@ def test_a_resumed_run_prunes_its_own_files_and_leaves_those_of_another_folder(r
     run(3, Checkpoint(last=2, top_k=1, monitor_key="score"), scores=[0.1, 0.2, 0.3], folder=first)
     kept = _files(first)
     assert kept == ["best", *_epochs(1, 2, 3)]
-    state = first / "checkpoint_epoch_3.pt"
+    state = first / "checkpoint_epoch_3.safetensors"
     run(6, Checkpoint(last=1, top_k=1, monitor_key="score"), scores=[0.4, 0.0, 0.2], folder=second, state=state)
     assert _files(first) == kept
     assert _files(second) == ["best", *_epochs(5, 6)]
@@ -212,10 +217,10 @@ def test_a_save_that_fails_ends_the_run_and_keeps_the_former_files(run, tmp_path
         save(value, file)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match=r"checkpoint_epoch_3\.pt.*No space left"):
+    with pytest.raises(CheckpointError, match=r"checkpoint_epoch_3\.safetensors.*No space left"):
         run(5)
     assert _files(tmp_path) == _epochs(1, 2)
-    assert load_checkpoint(tmp_path / "checkpoint_epoch_2.pt")["epoch"] == 2
+    assert load_checkpoint(tmp_path / "checkpoint_epoch_2.safetensors")["epoch"] == 2
 
 
 @pytest.mark.parametrize(

@@ -557,7 +557,7 @@ def test_a_validation_that_is_not_finite_takes_the_run_back_before_it_is_saved(
         guard={"every": 2},
     )
     best = trainer.train(3, batches(4, 4, 4), batches(3, 3), val_score_key="mse", val_score_mode="lowest")
-    saved = load_checkpoint(tmp_path / "checkpoint_epoch_2.pt")
+    saved = load_checkpoint(tmp_path / "checkpoint_epoch_2.safetensors")
     assert_same(saved["network"], keeper.states[4]["network"])
     assert_same(saved["callbacks"]["WeightAverage"], keeper.states[4]["callbacks"]["WeightAverage"])
     assert saved["optimizers"]["default"]["param_groups"][0]["lr"] == pytest.approx(5e-3)

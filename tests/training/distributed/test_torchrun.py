@@ -136,8 +136,8 @@ def test_losses_of_states_on_the_way_are_those_of_the_whole_batch(together):
 
 
 def test_a_checkpoint_holds_the_whole_pool_and_plain_names_of_weights(together, alone):
-    ours = load_checkpoint(together[2] / "straight" / "checkpoint_best.pt")
-    theirs = load_checkpoint(alone[1] / "checkpoint_best.pt")
+    ours = load_checkpoint(together[2] / "straight" / "checkpoint_best.safetensors")
+    theirs = load_checkpoint(alone[1] / "checkpoint_best.safetensors")
     assert ours["circumstances"]["processes"] == 2
     assert ours["network"].keys() == theirs["network"].keys()
     pools = [state["callbacks"]["PoolUpdate"] for state in (ours, theirs)]
@@ -208,16 +208,16 @@ def test_a_resumed_run_ends_with_the_same_bits(together):
 
 def test_one_process_that_wants_to_stop_stops_all_at_the_same_step(together):
     first, second, folder, _ = together
-    assert load_checkpoint(folder / "straight" / "checkpoint_best.pt")["run_id"] == first["pool"]["run_id"]
+    assert load_checkpoint(folder / "straight" / "checkpoint_best.safetensors")["run_id"] == first["pool"]["run_id"]
     for result in (first, second):
         assert result["stop"] == (5, "enough")
         assert_equal(result["stopped"], first["pool"]["weights"])
 
 
 def test_one_process_goes_on_with_a_run_of_two_and_says_so(together, alone, tmp_path, caplog):
-    newest = together[2] / "resumed" / "checkpoint_epoch_2.pt"
+    newest = together[2] / "resumed" / "checkpoint_epoch_2.safetensors"
     if not newest.exists():
-        newest = min((together[2] / "resumed").glob("checkpoint_epoch_*.pt"))
+        newest = min((together[2] / "resumed").glob("checkpoint_epoch_*.safetensors"))
     trainer = trainings.train_with_a_pool(tmp_path, resume=newest)
     assert "processes: 2 then, 1 now" in caplog.text
     assert_close(dict(trainer.network.state_dict()), dict(alone[0].network.state_dict()))
@@ -248,7 +248,7 @@ def test_a_killed_process_ends_all_and_those_that_are_started_again_go_on_bit_fo
     assert text.startswith("rank 0 has lost another process of this training: a connection has failed")
     assert text.endswith("resume='auto'")
     assert float(at) - happened < 20
-    assert files == "checkpoint_best.pt checkpoint_epoch_1.pt"
+    assert files == "checkpoint_best.safetensors checkpoint_epoch_1.safetensors"
     ours, theirs = (_files(folder) for folder in (tmp_path, together[2] / "straight"))
     assert ours.keys() == theirs.keys()
     for name in ours:
@@ -257,7 +257,7 @@ def test_a_killed_process_ends_all_and_those_that_are_started_again_go_on_bit_fo
 
 
 def _files(folder):
-    return {path.name: load_checkpoint(path) for path in folder.glob("checkpoint_*.pt")}
+    return {path.name: load_checkpoint(path) for path in folder.glob("checkpoint_*.safetensors")}
 
 
 def test_an_error_in_one_process_is_told_by_all(tmp_path):
@@ -265,7 +265,7 @@ def test_an_error_in_one_process_is_told_by_all(tmp_path):
     assert done.returncode != 0
     cause = "rank 1 failed: CallbackError: callback LambdaCallback failed in at_iter_begin: ValueError: on purpose"
     assert f"DistributedError: rank 0 has lost another process of this training: {cause}" in done.stdout
-    assert (tmp_path / "checkpoint_epoch_1.pt").exists()
+    assert (tmp_path / "checkpoint_epoch_1.safetensors").exists()
     assert not list(tmp_path.glob("run.lock*"))
 
 
@@ -273,7 +273,7 @@ def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
     done = torchrun(tmp_path, "SIGTERM")
     ends = re.findall(r"rank (\d): Terminated: the training was ended by SIGTERM", done.stdout)
     assert sorted(ends) == ["0", "1"]
-    state = load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_2.pt")
+    state = load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_2.safetensors")
     assert (state["global_iter_num"], state["callbacks"]["PoolUpdate"]["num_draws"]) == (5, 5)
 
 

@@ -154,7 +154,7 @@ def test_the_last_epoch_is_saved_however_often_the_others_are(segmenter, loader,
     saved = torch.load(tmp_path / "last_model.pth", weights_only=True)
     assert all(torch.equal(value, saved[name]) for name, value in nca.state_dict().items())
     assert json.loads((tmp_path / "history.json").read_text())["current_epoch"] == epochs == history.current_epoch
-    assert load_checkpoint(tmp_path / f"checkpoint_epoch_{epochs}.pt")["epoch"] == epochs
+    assert load_checkpoint(tmp_path / f"checkpoint_epoch_{epochs}.safetensors")["epoch"] == epochs
 
 
 def test_an_interrupted_training_leaves_its_last_whole_epoch(segmenter, loader, tmp_path):
@@ -179,7 +179,7 @@ def test_a_killed_training_goes_on_bit_for_bit(segmenter, loader, tmp_path, asse
         trainer("killed", [Breaks(4)]).train(loader(), loader(), earlystopping=EarlyStopping(20))
     torch.rand(17)  # what the global generators hold does not matter
     gone_on = trainer("killed").train(loader(), loader(), earlystopping=EarlyStopping(20), resume="auto")
-    states = [load_checkpoint(tmp_path / name / "checkpoint_epoch_5.pt") for name in ("whole", "killed")]
+    states = [load_checkpoint(tmp_path / name / "checkpoint_epoch_5.safetensors") for name in ("whole", "killed")]
     for state in states:
         state["callbacks"]["HistoryKeeper"]["history"].pop("created_timestamp")
         state.pop("circumstances")
