@@ -38,9 +38,10 @@ class RunLock:
     however it ended and on whatever machine it ran. The file names the process and stays. A forked process does not
     hold the lock of its parent, and does not release it.
 
-    Some network file systems have no locks. There the lock is a lease: the process that holds it touches the file every
-    10 seconds (``run.lease``), and another process takes it after it has watched the file for 30 seconds without a change. Clocks are
-    not compared. A process that was suspended for longer than that loses the lease; :attr:`is_held` is False then.
+    Some network file systems have no locks. There the lock is a lease, the file ``run.lease``: the process that holds
+    it touches the file every 10 seconds, and another process takes it after it has watched the file for 30 seconds
+    without a change. Clocks are not compared. A process that was suspended for longer than that loses the lease;
+    :attr:`is_held` is False then.
 
     Parameters
     ----------

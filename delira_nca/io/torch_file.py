@@ -175,7 +175,7 @@ _Reader.dispatch = {
 
 def _tensor(
     numbers: Any, offset: Any, shape: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any = None, *rest: Any
-) -> Tensor:
+) -> Any:
     sizes = (offset, *shape, *stride)
     if not isinstance(numbers, Tensor) or len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in sizes):
         raise DamagedFileError("it holds a tensor that torch never writes")

@@ -25,7 +25,7 @@ _LOGGER = logging.getLogger("delira_nca")
 class Checkpoint(AbstractCallback):
     """Save the state of the trainer at the end of an epoch, after all other callbacks, and between iterations.
 
-    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best epoch, and
+    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best one, and
     ``checkpoint_epoch_<n>_iter_<k>.safetensors`` within an epoch: every ``every_iterations`` iterations, when
     ``every_seconds`` have passed, or where the training stops. The last epoch is always saved.
 
