@@ -24,17 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from delira_nca.data_loading import DataManager, repeat
+from delira_nca.data_loading import DataManager
 from delira_nca.data_loading.sources import load_target, place
-from delira_nca.experiment import GrowConfig
-from delira_nca.experiment.growing.run import make_callbacks, make_network
+from delira_nca.experiment import GrowConfig, RunConfig
+from delira_nca.experiment.growing import growing_network
 from delira_nca.losses import mse
 from delira_nca.machine import cpu_name
 from delira_nca.models import BasicNCAModel, MLPRule, Perception, make_seed
 from delira_nca.rollout.native_library import available
+from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import (
     GradientClipping,
@@ -103,10 +105,15 @@ RECIPES = {
 def train(recipe: Recipe, config: GrowConfig) -> tuple[BasicNCAModel, Tensor, float]:
     """Network with averaged weights, its target, and the seconds of the processor."""
     config = dataclasses.replace(config, **recipe.config).checked()
-    network = make_network(config, **recipe.network)
     target = torch.from_numpy(place(load_target(config.target, config.size), config.size + 2 * config.padding))
-    seed = make_seed(network.num_channels, target.shape[1:])
-    callbacks = [c for c in make_callbacks(config, seed) if recipe.without is None or not isinstance(c, recipe.without)]
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "target.npy"), target.numpy())
+        run = RunConfig.from_dict(config.run_config("recipe"), folder)
+        parts = run.replace({"callbacks": config.recipe(len(target[0]))}).build()
+        samples = parts.data.train
+    with isolated_rng(run.run_seed):
+        network = growing_network(config.steps, config.fire_rate, **recipe.network)
+    callbacks = [c for c in parts.callbacks if recipe.without is None or not isinstance(c, recipe.without)]
     callbacks += recipe.more()
     trainer = PyTorchNetworkTrainer(
         network,
@@ -114,10 +121,11 @@ def train(recipe: Recipe, config: GrowConfig) -> tuple[BasicNCAModel, Tensor, fl
         {"mse": recipe.criterion},
         recipe.optimizer,
         {"lr": config.learning_rate},
+        lr_scheduler_cls=parts.trainer.lr_scheduler_cls,
+        lr_scheduler_params=parts.trainer.lr_scheduler_params,
         callbacks=callbacks,
-        seed=config.seed,
+        seed=run.run_seed,
     )
-    samples = repeat({"data": seed, "label": target}, config.batch_size * config.iterations)
     begin = time.process_time()
     trainer.train(config.epochs, DataManager(samples, config.batch_size))
     seconds = time.process_time() - begin

@@ -116,7 +116,7 @@ def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
         (["sweep", "run.yaml", "--trainer.lrr", "[1, 2]"], "Did you mean 'lr'?"),
         (["sweep", "run.yaml", "--seed", "[1]", "--launcher", "rai"], "Did you mean 'ray'?"),
         (["sweep", "run.yaml", "--seed", "[1]", "--num-workers", "2"], "give --launcher pool"),
-        (["show", "nowhere"], "config.yaml is missing"),
+        (["show", "nowhere"], "there is no such folder"),
         (["validate", "runs"], "config.yaml is missing"),
         (["compare", "runs"], "no run of a config"),
         (["resume", "nowhere"], "there is no"),
@@ -168,3 +168,18 @@ def test_a_sweep_whose_runs_fail_has_status_2(file, capsys):
     printed = capsys.readouterr()
     assert printed.out.splitlines()[2].split()[:3] == ["flower-001", "ended", "50"]
     assert printed.err.splitlines()[-1] == "delira-nca: error: 1 of 2 runs failed: flower-001"
+
+
+def test_a_run_is_listed_shown_and_compared_without_executing_anything_of_it(file, capsys, tmp_path, monkeypatch):
+    assert main(["train", "run.yaml", "--quiet"]) == 0
+    (tmp_path / "trap.py").write_text("raise SystemExit('the trap was sprung')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = tmp_path / "runs" / "flower" / "config.yaml"
+    values = yaml.safe_load(config.read_text())
+    values["callbacks"] = [{"class_path": "trap.Callback", "init_args": {}}]
+    config.write_text(yaml.safe_dump(values))
+    for command in (["list"], ["show", "runs/flower"], ["compare", "runs"]):
+        assert main(command) == 0
+    assert "trap.Callback" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="the trap was sprung"):
+        main(["validate", "runs/flower"])

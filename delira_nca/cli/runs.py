@@ -90,17 +90,17 @@ def add_resume(commands: Commands) -> None:
 
 def _resume(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment import Run, resume_growing
-    from delira_nca.experiment.run import CONFIG
+    from delira_nca.experiment.growing.run import is_growing
+    from delira_nca.experiment.run import CONFIG, config_of
     from delira_nca.io import plan_resume
 
     folder = absolute(arguments.folder)
-    if (folder / CONFIG).is_file():
-        run = Run.open(folder)
-        print(plan_resume("auto", run.stored.checkpoints))
-        _train_run(run, progress=not arguments.quiet)
-        return
+    run = Run.open(folder) if config_of(folder).name == CONFIG else None
     print(plan_resume("auto", folder / "checkpoints"))
-    report(resume_growing(folder, progress=not arguments.quiet))
+    if run is None or is_growing(run.config):
+        report(resume_growing(folder, progress=not arguments.quiet))
+    else:
+        _train_run(run, progress=not arguments.quiet)
 
 
 def _add_evaluation(parser: Parser, part: str) -> None:

@@ -51,7 +51,8 @@ def export_html(
     if (folder / "target.npy").is_file() and not source.is_file():
         options["target"] = torch.from_numpy(np.load(folder / "target.npy", allow_pickle=False))
     if (folder / "result.json").is_file() and not source.is_file():
-        options["figures"] = json.loads((folder / "result.json").read_text(encoding="utf-8")).get("figures")
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        options["figures"] = result.get("outcome", result).get("figures")
     name = source.stem if source.is_file() else source.resolve().name
     page = folder / "live.html" if out is None else absolute(out)
     return to_html(load_network(checkpoint), page, title=title or name, grid=grid, weights=weights, **options)

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class RunResult:
     seconds : that this process has trained.
     stop_reason : why it ended before its last epoch; None if it did not.
     computation : back end, processor and instruction set of the training.
+    outcome : dict
+        Plain values that callbacks of the config have measured, their ``outcome``.
     """
 
     name: str
@@ -71,6 +73,7 @@ class RunResult:
     seconds: float
     stop_reason: str | None
     computation: dict[str, str]
+    outcome: dict[str, Any] = field(default_factory=dict)
 
 
 class Run:
@@ -211,6 +214,7 @@ class Run:
             seconds=time.perf_counter() - start,
             stop_reason=trainer.stop_reason,
             computation=trainer.computation(),
+            outcome={k: v for c in parts.callbacks for k, v in getattr(c, "outcome", {}).items()},
         )
         trainer.ranks.on_main(_write_result, result)
         return result
@@ -252,7 +256,10 @@ class Run:
                 MetricLogger(JSONLSink(self.folder / "metrics.jsonl")),
                 StatsRecorder(self.stored, criteria=_criteria(task)),
                 Checkpoint(
-                    every_iterations=section.save_iterations, every_seconds=section.save_seconds, last=section.keep
+                    every_iterations=section.save_iterations,
+                    every_seconds=section.save_seconds,
+                    last=section.keep,
+                    best=section.save_best,
                 ),
             ]
         return section.trainer_cls(
@@ -304,7 +311,9 @@ class Run:
 
         Parameters
         ----------
-        checkpoint : ``"best"``, where a score decides, ``"latest"``, or the name of a file in the run's checkpoints.
+        checkpoint : str
+            ``"best"``, the weights of the best epoch where a score decides; ``"latest"``, those of the last epoch; or
+            the name of a file in the run's checkpoints.
 
         Raises
         ------
@@ -312,7 +321,8 @@ class Run:
             If there is no such checkpoint; the message names those that are there.
         """
         network = self.config.build_model()
-        network.load_state_dict(load_checkpoint(self.checkpoint(checkpoint))["network"])
+        state = load_checkpoint(self.checkpoint(checkpoint))
+        network.load_state_dict((checkpoint == "best" and state.get("best_weights")) or state["network"])
         return network.eval()
 
     def checkpoint(self, name: str = "best") -> Path:
@@ -401,14 +411,20 @@ def _make_folder(config: RunConfig, folder: Path, resume: str) -> bool:
             "the command line)"
         )
     try:
-        write_environment(folder)
-        write_plain({"directory": str(config.directory)}, folder / DIRECTORY)
-        config.to_file(folder / CONFIG)
+        write_run(config, folder)
     except BaseException:
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return is_new
+
+
+def write_run(config: RunConfig, folder: Path) -> None:
+    """Write the config of a run into its folder, with the versions and the machine that it begins with."""
+    write_environment(folder)
+    inside = Path(config.directory) == folder  # a run that needs its own folder only can be moved
+    write_plain({"directory": "." if inside else str(config.directory)}, folder / DIRECTORY)
+    config.to_file(folder / CONFIG)
 
 
 def _has_trained(run: StoredRun) -> bool:
@@ -434,7 +450,8 @@ def config_of(folder: Path) -> Path:
 
 def directory_of(folder: Path) -> str | None:
     """Directory that the relative paths of a run's config are relative to; None if it is not recorded."""
-    return read_plain(folder / DIRECTORY).get("directory") if (folder / DIRECTORY).is_file() else None
+    found = read_plain(folder / DIRECTORY).get("directory") if (folder / DIRECTORY).is_file() else None
+    return str(folder / found) if isinstance(found, str) else None
 
 
 def _with_directory(config: RunConfig, folder: Path) -> RunConfig:

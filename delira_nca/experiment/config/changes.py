@@ -23,6 +23,7 @@ _MAY_CHANGE = (
     "trainer.save_iterations",
     "trainer.save_seconds",
     "trainer.keep",
+    "trainer.save_best",
 )
 """What a run may be gone on with otherwise: how long, where, and what is kept of it."""
 

@@ -92,6 +92,8 @@ class TrainerSection:
     save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
         ones are saved within. None: ``save_freq`` alone decides.
     keep : number of the newest checkpoints that are kept, besides that of the best epoch; 0 keeps all.
+    save_best : bool
+        Whether to write a checkpoint of the best epoch, too. Its weights are in every checkpoint.
     mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
     device : ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
     options : further arguments of ``trainer_cls``.
@@ -107,6 +109,7 @@ class TrainerSection:
     save_iterations: int = 0
     save_seconds: float | str | None = None
     keep: int = 2
+    save_best: bool = True
     mixed_precision: bool = False
     mixed_precision_kwargs: dict[str, Any] | None = None
     device: str = "auto"

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from delira_nca._version import __version__
 from delira_nca.checks import is_number, is_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknown_keywords, require_choice
-from delira_nca.io.files import replaced
 from delira_nca.models import interpret_range_parameter
 from delira_nca.rollout.native_library import available
 from delira_nca.training.callbacks.time_limit import to_seconds
 from delira_nca.training.devices import choose_device
 
-__all__ = ["PRECISIONS", "QUALITIES", "REGIMES", "GrowConfig", "Regime", "read_config", "write_config"]
+__all__ = ["PRECISIONS", "QUALITIES", "REGIMES", "GrowConfig", "Regime"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 @dataclass(frozen=True)
 class GrowConfig:
-    """Description of a run that grows a picture: plain values, which are stored beside its results.
+    """Settings of a run that grows a picture; :meth:`run_config` is the whole description, which is stored.
 
     The defaults are the quality ``"good"``; :meth:`of_quality` has others.
 
@@ -184,6 +181,80 @@ class GrowConfig:
         low, high = map(int, self.steps)
         return replace(self, **numbers, steps=(low, high), precision=_precision(self.precision, device))
 
+    def run_config(self, name: str, target: str = "target.npy") -> dict[str, Any]:
+        """Values of the :class:`~delira_nca.experiment.RunConfig` of the run, which name every part of the recipe.
+
+        docs/growing.rst says what each part is worth.
+
+        Parameters
+        ----------
+        name : str
+            Name of the run.
+        target : str
+            File with the picture on its grid, a (4, H, W) array.
+        """
+        grid = self.size + 2 * self.padding
+        heals = REGIMES[self.regime].damaged > 0
+        page = {"steps": self.steps[1], "heals": heals, "title": self.name, "target": target}
+        cycle = {"max_lr": self.learning_rate, "total_steps": self.epochs, "pct_start": 0.25, "div_factor": 5}
+        cycle |= {"final_div_factor": 6.7, "cycle_momentum": False}  # from a fifth of the highest rate to 3 % of it
+        is_half = self.precision != "float32"
+        return {
+            "name": name,
+            "model": _made("experiment.growing.growing_network", steps=list(self.steps), fire_rate=self.fire_rate),
+            "data": {
+                "train": _made("experiment.growing.pairs", target=target, times=self.batch_size * self.iterations),
+                "valid": _made("experiment.growing.pairs", target=target, times=4),
+                "batch_size": self.batch_size,
+                "val_batch_size": 4,
+            },
+            "task": {"criterions": {"mse": "delira_nca.losses.mse"}, "score": "mse"},
+            "trainer": {
+                "lr": self.learning_rate,
+                "lr_scheduler_cls": "torch.optim.lr_scheduler.OneCycleLR",
+                "lr_scheduler_params": cycle,
+                "save_seconds": self.save_seconds,
+                "save_best": False,  # the weights of the best epoch are in every checkpoint
+                "device": self.device,
+                "mixed_precision": is_half,
+                "mixed_precision_kwargs": {"dtype": self.precision} if is_half else None,
+            },
+            "callbacks": [
+                *self.recipe(grid),
+                _made("experiment.growing.event_log"),
+                _made("experiment.growing.GrowthPage", seed=self.seed, **page),
+                _made("experiment.growing.growth_preview", **page),
+            ],
+            "seed": self.seed,
+            "num_epochs": self.epochs,
+        }
+
+    def recipe(self, grid: int) -> list[dict[str, Any]]:
+        """Callbacks that a training on a grid of that side consists of."""
+        training = "training.callbacks."
+        found = [_made(training + "NaNGuard"), _made(training + "GradientNormalization")]
+        regime = REGIMES[self.regime]
+        if regime.pool:
+            seed = _made("models.make_seed", num_channels=16, shape=[grid, grid])
+            pool = _made("training.SamplePool", seed=seed, capacity=self.pool_size, rng_seed=self.seed)
+            damaged = regime.num_damaged(self.batch_size)
+            update = {"pool": pool, "num_damaged": damaged, "damage": "mixed", "noise": self.state_noise}
+            found.append(_made(training + "PoolUpdate", **update))
+        found.append(_made("experiment.growing.bounded_states"))
+        found.append(_made(training + "WeightAverage", decay=0.99))
+        if (curriculum := self.curriculum()) is not None:
+            found.append(_made(training + "StepCurriculum", **curriculum))
+        return found
+
+    def curriculum(self) -> dict[str, Any] | None:
+        """Arguments of roll-outs that lengthen from a third of the steps; None for a training too short for that."""
+        if self.epochs < 8:
+            return None
+        low, high = self.steps
+        short = max(1, round(low / 3))
+        first = [short, max(short + 1, round(high / 3))]
+        return {"first": first, "last": [low, high], "epochs": max(2, round(0.35 * self.epochs))}
+
     @property
     def name(self) -> str:
         """Name of what is grown."""
@@ -205,35 +276,5 @@ def _precision(asked: str, device: torch.device) -> str:
     return "bfloat16" if has_bfloat16 else "float32"
 
 
-def write_config(config: GrowConfig, path: Path) -> None:
-    """Write a config beside its results."""
-    with replaced(path) as temporary:
-        temporary.write_text(
-            json.dumps({"delira_nca": __version__, **asdict(config)}, indent=2) + "\n", encoding="utf-8"
-        )
-
-
-def read_config(path: Path) -> GrowConfig:
-    """Read what :func:`write_config` wrote.
-
-    Raises
-    ------
-    ConfigError, UnknownKeywordError
-        If the file is not the config of such a run, or that of an older version, which trained differently.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not the config of a run that grows a picture")
-    values.pop("delira_nca", None)
-    known = [field.name for field in fields(GrowConfig)]
-    refuse_unknown_keywords(str(path), [name for name in values if name not in known], known)
-    if values.get("target") is None:
-        raise ConfigError(
-            f"{path} is from an older version, which trained in another way: grow the picture again, or finish the run "
-            "with that version"
-        )
-    values.setdefault("state_noise", 0.0)  # older versions trained without
-    return GrowConfig(**{**values, "steps": tuple(values["steps"])})
+def _made(path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": f"delira_nca.{path}", "init_args": arguments}

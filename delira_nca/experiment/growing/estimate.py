@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from delira_nca.models import BasicNCAModel
 from delira_nca.seeding import isolated_rng
+from delira_nca.training.callbacks import ProgressBar
 
-__all__ = ["expected_seconds"]
+__all__ = ["GrowthBar", "expected_seconds"]
 
 _STEPS = 24  # of the roll-outs that are timed
 _OVERHEAD = 0.006  # seconds of an iteration beside the roll-out: batch, pool, optimizer
@@ -45,6 +47,27 @@ def expected_seconds(
             torch.nn.init.normal_(parameter, std=1e-4)  # the states stay what they are, and no step is skipped
         seconds = min(_time(trial, states) for _ in range(3))
     return [iterations * (seconds * number / _STEPS + _OVERHEAD) for number in steps]
+
+
+class GrowthBar(ProgressBar):
+    """Progress bar that knows from the start how long a training of one picture will take.
+
+    Parameters
+    ----------
+    *arguments
+        Those of :func:`expected_seconds` after the network.
+    **options
+        As for :class:`~delira_nca.training.callbacks.ProgressBar`.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self._arguments = arguments
+
+    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+        """Measure the time of a few roll-outs, and open the bar."""
+        self.expected_seconds = expected_seconds(trainer.network, *self._arguments)
+        super().at_training_begin(trainer, num_epochs=num_epochs, **event)
 
 
 def _time(network: BasicNCAModel, states: Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -141,7 +141,7 @@ class PoolUpdate(AbstractCallback):
         key: str = "data",
         num_seeds: int = 1,
         num_damaged: int = 0,
-        damage: Damage | str = "disc",
+        damage: Literal["disc", "half", "rectangle", "mixed"] | Damage = "disc",
         score: Score = image_error,
         reseed_dead: bool = True,
         explode_above: float | None = None,

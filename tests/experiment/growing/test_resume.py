@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, UnknownKeywordError
+from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.experiment import GrowConfig, grow, resume_growing
 from delira_nca.io import load_checkpoint
 
@@ -45,7 +45,10 @@ def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_pat
         "grow", "--target", picture, "--out", tmp_path / "run", "--epochs", 40, "--save-seconds", 0.1, *QUICK
     )
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "run").glob("checkpoints/checkpoint_epoch_[3-9]*.pt")) and time.monotonic() < deadline:
+    while (
+        not list((tmp_path / "run").glob("checkpoints/checkpoint_epoch_[3-9]*.safetensors"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
@@ -58,8 +61,10 @@ def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_pat
     assert again["global_iter_num"] == 120
     for name, value in straight["network"].items():
         assert torch.equal(value, again["network"][name])
-    for name in ("metrics.jsonl", "result.json", "film.gif", "preview.png"):
+    for name in ("metrics.jsonl", "film.gif", "preview.png"):
         assert len({(folder / name).read_bytes() for folder in _both(tmp_path)}) == 1, name
+    outcomes = [json.loads((folder / "result.json").read_text())["outcome"] for folder in _both(tmp_path)]
+    assert outcomes[0] == outcomes[1]
     pages = {
         (f / "live.html").read_text().replace(s["run_id"], "run")
         for f, s in zip(_both(tmp_path), (straight, again), strict=True)
@@ -76,25 +81,26 @@ def test_a_run_that_was_ended_before_its_first_checkpoint_begins_anew(picture, t
     grow(config(picture, tmp_path / "run", 2), progress=False)
     for file in (tmp_path / "run" / "checkpoints").iterdir():
         file.unlink()
-    before = (tmp_path / "run" / "result.json").read_bytes()
+    before = json.loads((tmp_path / "run" / "result.json").read_text())
     resume_growing(tmp_path / "run", progress=False)
-    assert (tmp_path / "run" / "result.json").read_bytes() == before
+    after = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert {**after, "seconds": 0} == {**before, "seconds": 0}
 
 
 def test_what_is_no_run_is_named(picture, tmp_path):
-    with pytest.raises(MissingFileError, match="there is no run to resume in .*nowhere"):
+    with pytest.raises(MissingFileError, match="there is no run .*nowhere"):
         resume_growing(tmp_path / "nowhere")
     grow(config(picture, tmp_path / "run", 1), progress=False)
-    for file in (tmp_path / "run" / "checkpoints").glob("*.pt"):
+    for file in (tmp_path / "run" / "checkpoints").glob("*.safetensors"):
         file.write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="checkpoint_epoch_1"):
         resume_growing(tmp_path / "run")
-    path = tmp_path / "run" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "epoch": 3}))
-    with pytest.raises(UnknownKeywordError, match="Did you mean 'epochs'"):
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(path.read_text() + "num_epoch: 3\n")
+    with pytest.raises(ConfigError, match="Did you mean 'num_epochs'"):
         resume_growing(tmp_path / "run")
-    path.write_text("{")
-    with pytest.raises(ConfigError, match="is not valid JSON"):
+    path.rename(path.with_name("config.json"))
+    with pytest.raises(ConfigError, match="is from an older version"):
         resume_growing(tmp_path / "run")
 
 

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from delira_nca.errors import ConfigError, MissingFileError, UnknownKeywordError, UnknownNameError
-from delira_nca.experiment import QUALITIES, REGIMES, GrowConfig, grow
-from delira_nca.experiment.growing.config import read_config, write_config
+from delira_nca.experiment import QUALITIES, REGIMES, GrowConfig, Run, compare_runs, export_html, grow
 from delira_nca.experiment.growing.estimate import expected_seconds
 from delira_nca.io import load_checkpoint
 from delira_nca.logging import read_jsonl
@@ -42,7 +41,8 @@ def test_run_leaves_film_page_preview_curves_numbers_and_checkpoints(ring, tmp_p
     assert [r["epoch"] for r in records] == [1, 2]
     assert [r["step"] for r in records] == [3, 6]
     assert 0 < records[1]["lr"] <= 4e-3
-    assert json.loads((result.folder / "config.json").read_text())["steps"] == [4, 8]
+    assert Run.open(result.folder).config.model["init_args"]["steps"] == [4, 8]
+    assert json.loads((result.folder / "result.json").read_text())["outcome"]["figures"] == result.figures()
     assert {f.name for f in (result.folder / "checkpoints").iterdir()} >= {"checkpoint_epoch_2.safetensors"}
     assert (result.folder / "curves.png").stat().st_size > 1000
     assert list((result.folder / "events").iterdir())
@@ -180,7 +180,7 @@ def test_a_run_that_fails_before_it_trains_leaves_its_folder_free(ring, tmp_path
         raise RuntimeError("no network")
 
     with monkeypatch.context() as patch:
-        patch.setattr("delira_nca.experiment.growing.run.make_network", fail)
+        patch.setattr("delira_nca.experiment.growing.run.save_picture", fail)
         with pytest.raises(RuntimeError):
             grow(config, progress=False)
     assert [path.name for path in tmp_path.iterdir() if path != ring] == ["notes.txt"]
@@ -190,5 +190,17 @@ def test_a_run_that_fails_before_it_trains_leaves_its_folder_free(ring, tmp_path
 def test_numbers_of_numpy_are_settings(ring, tmp_path):
     numbers = {"size": np.int64(12), "fire_rate": np.float32(0.5), "steps": (np.int64(4), 8)}
     config = GrowConfig(target=str(ring), **numbers).checked()
-    write_config(config, tmp_path / "config.json")
-    assert read_config(tmp_path / "config.json") == config
+    assert config == GrowConfig(target=str(ring), size=12, fire_rate=0.5, steps=(4, 8)).checked()
+    assert json.dumps(config.run_config("ring"))
+
+
+def test_a_grown_picture_is_a_run_like_any_other(ring, tmp_path):
+    result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "runs" / "a"), **QUICK), progress=False)
+    grow(GrowConfig(target=str(ring), out=str(tmp_path / "runs" / "b"), seed=1, **QUICK), progress=False)
+    moved = (tmp_path / "runs" / "a").rename(tmp_path / "runs" / "moved")
+    run = Run.open(moved)
+    assert math.log10(run.validate()["mse"]) == pytest.approx(math.log10(run.train().best_score), abs=1e-6)
+    assert torch.equal(run.network().rule.last.weight, result.network.rule.last.weight)
+    assert {r.name for r in compare_runs(tmp_path / "runs").runs} == {"moved", "b"}
+    page = export_html(moved, tmp_path / "page.html").read_text()
+    assert result.figures()["log10 error after 8 steps"] in page
