@@ -1,5 +1,6 @@
 """The commands on runs of a config: what they print, and what they leave."""
 
+import inspect
 import json
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import yaml
 
 from delira_nca.cli import main
-from delira_nca.experiment import Run
+from delira_nca.experiment import Experiment, Run, RunResult
+from delira_nca.models import BasicNCAModel
 
 VALUES = {
     "name": "flower",
@@ -117,8 +119,8 @@ def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
         (["sweep", "run.yaml", "--seed", "[1]", "--launcher", "rai"], "Did you mean 'ray'?"),
         (["sweep", "run.yaml", "--seed", "[1]", "--num-workers", "2"], "give --launcher pool"),
         (["show", "nowhere"], "there is no such folder"),
-        (["validate", "runs"], "config.yaml is missing"),
-        (["compare", "runs"], "no run of a config"),
+        (["validate", "runs"], "there is no run in"),
+        (["compare", "runs"], "there is no run in"),
         (["resume", "nowhere"], "there is no"),
     ],
 )
@@ -183,3 +185,44 @@ def test_a_run_is_listed_shown_and_compared_without_executing_anything_of_it(fil
     assert "trap.Callback" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="the trap was sprung"):
         main(["validate", "runs/flower"])
+
+
+def samples():
+    """Data that have a name."""
+    generator = np.random.default_rng(0)
+    images = generator.random((8, 1, 8, 8), dtype=np.float32)
+    return {"data": images, "label": (images > 0.5).astype(np.float32)}
+
+
+def test_runs_and_folds_of_an_experiment_are_runs_like_any_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_samples.py").write_text("import numpy as np\n" + inspect.getsource(samples))
+    from my_samples import samples as named
+
+    model = {"num_image_channels": 1, "num_hidden_channels": 2, "num_output_channels": 1, "hidden_size": 4}
+    model |= {"training_timesteps": 2, "inference_timesteps": 2}
+    training = {"criterions": {"bce": "torch.nn.functional.binary_cross_entropy_with_logits"}}
+    training |= {"optimizer_params": {"lr": 0.01}, "num_epochs": 2, "batch_size": 4}
+    experiment = Experiment({"model": model, "training": training}, BasicNCAModel, "tiny", "runs", "bce")
+    experiment.run(named, named)
+    experiment.kfold(named, {"bce": training["criterions"]["bce"]}, num_splits=2, val_split=0.5)
+    experiment.run(samples(), samples())
+    assert main(["list"]) == 0
+    listed = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]]
+    names = ["tiny/kfold/fold_0", "tiny/kfold/fold_1", "tiny/run", "tiny/run-2"]
+    assert listed == [[name, "done", "2"] for name in names]
+    for name in names:
+        assert main(["show", f"runs/{name}"]) == 0
+        assert "val_bce" in capsys.readouterr().out
+    for name in names[:3]:
+        assert main(["validate", f"runs/{name}"]) == 0
+        best = RunResult.load(f"runs/{name}").best_score
+        assert json.loads(capsys.readouterr().out)["bce"] == pytest.approx(best, rel=1e-5)
+        assert main(["predict", f"runs/{name}", "--part", "valid", "--out", "out.npy"]) == 0
+        assert main(["resume", f"runs/{name}", "--quiet"]) == 0
+        assert f"runs/{name}" in capsys.readouterr().out
+    assert main(["compare", "runs/tiny"]) == 0
+    assert "run-2" in capsys.readouterr().out
+    assert main(["validate", "runs/tiny/run-2"]) == 2
+    assert "were a dict in the memory of the process" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from delira_nca.io.paths import absolute, shown
 
 if TYPE_CHECKING:
     from delira_nca.experiment import Run
+    from delira_nca.experiment.experiments.experiment_run import ExperimentRun
 
 __all__ = ["add_compare", "add_list", "add_predict", "add_resume", "add_show", "add_train", "add_validate"]
 
@@ -62,7 +63,7 @@ def _train(arguments: argparse.Namespace) -> None:
     _train_run(run, progress=not arguments.quiet)
 
 
-def _train_run(run: Run, *, progress: bool) -> None:
+def _train_run(run: Run | ExperimentRun, *, progress: bool) -> None:
     from delira_nca.training.distributed import init_from_environment
 
     result = run.train(progress=progress)
@@ -90,15 +91,14 @@ def add_resume(commands: Commands) -> None:
 
 def _resume(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment import Run, resume_growing
+    from delira_nca.experiment.experiments.experiment_run import open_run
     from delira_nca.experiment.growing.run import is_growing
-    from delira_nca.experiment.run import CONFIG, config_of
     from delira_nca.io import plan_resume
 
-    folder = absolute(arguments.folder)
-    run = Run.open(folder) if config_of(folder).name == CONFIG else None
-    print(plan_resume("auto", folder / "checkpoints"))
-    if run is None or is_growing(run.config):
-        report(resume_growing(folder, progress=not arguments.quiet))
+    run = open_run(arguments.folder)
+    print(plan_resume("auto", run.stored.checkpoints))
+    if isinstance(run, Run) and is_growing(run.config):
+        report(resume_growing(run.folder, progress=not arguments.quiet))
     else:
         _train_run(run, progress=not arguments.quiet)
 
@@ -122,9 +122,9 @@ def add_validate(commands: Commands) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> None:
-    from delira_nca.experiment import Run
+    from delira_nca.experiment.experiments.experiment_run import open_run
 
-    print(json.dumps(Run.open(arguments.folder).validate(arguments.checkpoint, part=arguments.part), indent=2))
+    print(json.dumps(open_run(arguments.folder).validate(arguments.checkpoint, part=arguments.part), indent=2))
 
 
 def add_predict(commands: Commands) -> None:
@@ -142,9 +142,9 @@ def add_predict(commands: Commands) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from delira_nca.experiment import Run
+    from delira_nca.experiment.experiments.experiment_run import open_run
 
-    run = Run.open(arguments.folder)
+    run = open_run(arguments.folder)
     out = run.folder / "predictions.npy" if arguments.out is None else arguments.out
     print(shown(run.predict(out, arguments.checkpoint, part=arguments.part)))
 
@@ -158,16 +158,18 @@ def add_list(commands: Commands) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     from delira_nca.errors import MissingFileError
-    from delira_nca.experiment import RunStore, summarise
+    from delira_nca.experiment import summarise
+    from delira_nca.experiment.comparison import find_runs
 
-    store = RunStore(arguments.root)
-    if not store.root.is_dir():
+    root = absolute(arguments.root)
+    if not root.is_dir():
         raise MissingFileError(f"there is no folder {arguments.root!r}: give the folder of all runs")
     rows = [("RUN", "STATE", "EPOCHS", "BEST", "IN EPOCH")]
-    for run in (summarise(store.open(name).folder) for name in store.names()):
+    for run in map(summarise, find_runs(root)):
         epochs = str(int(run.history[-1]["epoch"])) if run.history else "0"
         best = "-" if run.best_score is None else f"{run.best_score:.6g}"
-        rows.append((run.name, run.state, epochs, best, "-" if run.best_epoch is None else str(run.best_epoch)))
+        name = run.folder.relative_to(root).as_posix()
+        rows.append((name, run.state, epochs, best, "-" if run.best_epoch is None else str(run.best_epoch)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -183,7 +185,7 @@ def add_show(commands: Commands) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from delira_nca.experiment import summarise
+    from delira_nca.experiment import StoredRun, summarise
     from delira_nca.experiment.config.run_config import digest_of
     from delira_nca.experiment.plain_files import read_plain
     from delira_nca.experiment.run import config_of, directory_of
@@ -201,10 +203,11 @@ def _show(arguments: argparse.Namespace) -> None:
     print(f"state: {summary.state}")
     for name, value in summary.scores.items():
         print(f"{name}: {value:.6g}")
-    for file in checkpoints_in(folder / "checkpoints"):
+    stored = StoredRun(folder)
+    for file in checkpoints_in(stored.checkpoints):
         print(shown(file))
     if summary.state == "ended":
-        print(plan_resume("auto", folder / "checkpoints"))
+        print(plan_resume("auto", stored.checkpoints))
 
 
 def add_compare(commands: Commands) -> None:
@@ -225,10 +228,10 @@ def add_compare(commands: Commands) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from delira_nca.errors import ConfigError
     from delira_nca.experiment import compare_runs
-    from delira_nca.experiment.run import CONFIG
+    from delira_nca.experiment.store.stored_run import CONFIG_FILES
 
     folders = [absolute(folder) for folder in arguments.folders]
-    if len(folders) == 1 and not (folders[0] / CONFIG).is_file():
+    if len(folders) == 1 and not any((folders[0] / name).is_file() for name in CONFIG_FILES):
         comparison = compare_runs(folders[0])
     else:
         roots = {folder.parent for folder in folders}

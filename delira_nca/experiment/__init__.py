@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         SubmititLauncher,
     )
     from delira_nca.experiment.parameters import Parameters
-    from delira_nca.experiment.run import Run, RunResult, run_from_config
+    from delira_nca.experiment.result import RunResult
+    from delira_nca.experiment.run import Run, run_from_config
     from delira_nca.experiment.search import Range, grid, random_search, sweep
     from delira_nca.experiment.start import LoadReport, StartConfig, load_start
     from delira_nca.experiment.stats import (
@@ -122,7 +123,7 @@ _HOMES = {
     "SubmititLauncher": "launchers",
     "Parameters": "parameters",
     "Run": "run",
-    "RunResult": "run",
+    "RunResult": "result",
     "run_from_config": "run",
     "Range": "search",
     "grid": "search",

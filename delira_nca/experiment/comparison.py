@@ -12,8 +12,10 @@ from typing import Any
 from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.experiment.config.changes import differences
 from delira_nca.experiment.plain_files import read_plain
-from delira_nca.experiment.run import CONFIG, RESULT
+from delira_nca.experiment.result import RESULT
+from delira_nca.experiment.run import config_of
 from delira_nca.experiment.store import RunStore
+from delira_nca.experiment.store.stored_run import CONFIG_FILES, StoredRun
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_lock import is_locked
 from delira_nca.logging.jsonl import read_jsonl
@@ -137,7 +139,7 @@ def summarise(folder: str | os.PathLike[str]) -> RunSummary:
     result = json.loads((folder / RESULT).read_text(encoding="utf-8")) if (folder / RESULT).is_file() else {}
     metrics = folder / "metrics.jsonl"
     history = [e for e in (read_jsonl(metrics) if metrics.is_file() else []) if "epoch" in e]
-    if is_locked(folder / "checkpoints"):
+    if is_locked(StoredRun(folder).checkpoints):
         state = "running"
     elif result:
         state = "stopped" if result.get("stop_reason") else "done"
@@ -166,7 +168,7 @@ def compare_runs(
     Parameters
     ----------
     root : folder of all runs.
-    names : of the runs; all that were made from a config by default.
+    names : of the runs; all by default.
     failed : name to config of runs among them that failed before they trained, and left no folder.
 
     Raises
@@ -177,13 +179,14 @@ def compare_runs(
         If the runs are decided by different scores.
     """
     store = RunStore(root)
-    chosen = list(names) if names is not None else [n for n in store.names() if (store.root / n / CONFIG).is_file()]
+    runs_there = (run.relative_to(store.root).as_posix() for run in find_runs(store.root))
+    chosen = list(runs_there if names is None else names)
     if not chosen:
-        raise MissingFileError(f"there is no run of a config in {store.root}")
+        raise MissingFileError(f"there is no run in {store.root}")
     lost = failed or {}
-    folders = [store.root / name if name in lost else store.open(name).folder for name in chosen]
-    configs = [lost[name] if name in lost else read_plain(store.root / name / CONFIG) for name in chosen]
-    scores = {(c["task"]["score"], c["task"]["mode"]) for c in configs}
+    folders = [store.root / name if name in lost else _folder_of(store, name) for name in chosen]
+    configs = [lost[name] if name in lost else read_plain(config_of(store.root / name)) for name in chosen]
+    scores = {_decides(config) for config in configs}
     if len(scores) > 1:
         raise ConfigError(f"the runs are decided by different scores: {sorted(map(str, scores))}")
     score, mode = scores.pop()
@@ -195,6 +198,41 @@ def compare_runs(
     sign = -1.0 if higher_is_better(mode) else 1.0
     runs.sort(key=lambda run: (run.best_score is None, sign * (run.best_score or 0.0), run.name))
     return Comparison(tuple(runs), score)
+
+
+def find_runs(root: str | os.PathLike[str]) -> list[Path]:
+    """Folders of all runs in a folder and in those of its experiments, sorted.
+
+    Examples
+    --------
+    >>> root = getfixture("tmp_path")
+    >>> for place in ("flower", "digits/run", "digits/kfold/fold_0"):
+    ...     (root / place).mkdir(parents=True)
+    ...     _ = (root / place / "config.yaml").write_text("name: x")
+    >>> [run.relative_to(root).as_posix() for run in find_runs(root)]
+    ['digits/kfold/fold_0', 'digits/run', 'flower']
+    """
+    root = absolute(root)
+    found = {
+        file.parent for name in CONFIG_FILES for depth in ("*", "*/*", "*/*/*") for file in root.glob(f"{depth}/{name}")
+    }
+    return sorted(run for run in found if not (run / "kfold.json").is_file() and not _is_hidden(run, root))
+
+
+def _is_hidden(folder: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in folder.relative_to(root).parts)
+
+
+def _folder_of(store: RunStore, name: str) -> Path:
+    return store.root / name if "/" in name and (store.root / name).is_dir() else store.open(name).folder
+
+
+def _decides(config: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Score that decides in a run, and which way it is better."""
+    if "val_score_key" in config:
+        return config["val_score_key"], config["val_score_mode"]
+    task = config.get("task", {})
+    return task.get("score"), task.get("mode", "lowest")
 
 
 def _with_values(run: RunSummary, values: dict[str, Any]) -> RunSummary:

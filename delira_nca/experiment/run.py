@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from delira_nca.data_loading import DataManager
 from delira_nca.errors import ConfigError, MissingFileError, require_choice
@@ -21,13 +18,13 @@ from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.config.changes import require_same_run
 from delira_nca.experiment.config.data import Samples, divide
 from delira_nca.experiment.config.sections import RunParts, TaskSection
-from delira_nca.experiment.folds.result import save_predictions
 from delira_nca.experiment.plain_files import read_plain, write_plain
+from delira_nca.experiment.result import RESULT, RunResult
 from delira_nca.experiment.start import load_start
 from delira_nca.experiment.stats import Criterion
 from delira_nca.experiment.store import RunStore, StatsRecorder, StoredRun
-from delira_nca.io import load_checkpoint
-from delira_nca.io.files import replaced
+from delira_nca.experiment.store.stored_run import CONFIG_FILES
+from delira_nca.experiment.trained import AbstractTrainedRun
 from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import was_made_by_living_process, write_environment
@@ -35,48 +32,16 @@ from delira_nca.io.run_lock import is_locked
 from delira_nca.logging import JSONLSink
 from delira_nca.training.callbacks import Checkpoint, MetricLogger, ProgressBar
 from delira_nca.training.distributed import init_from_environment
-from delira_nca.training.predictor import join_batches
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
 
-__all__ = ["Run", "RunResult", "run_from_config"]
+__all__ = ["Run", "run_from_config"]
 
 _LOGGER = logging.getLogger("delira_nca")
-CONFIG, RESULT, DIRECTORY = "config.yaml", "result.json", "directory.yaml"
+CONFIG, DIRECTORY = "config.yaml", "directory.yaml"
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What became of a run: plain values.
-
-    Attributes
-    ----------
-    name, folder : of the run.
-    num_epochs : that are done.
-    best_epoch, best_score : by the score that decides; None where none does.
-    scores : of the last epoch.
-    test_scores : of the best network on the test samples; empty if there are none.
-    seconds : that this process has trained.
-    stop_reason : why it ended before its last epoch; None if it did not.
-    computation : back end, processor and instruction set of the training.
-    outcome : dict
-        Plain values that callbacks of the config have measured, their ``outcome``.
-    """
-
-    name: str
-    folder: str
-    num_epochs: int
-    best_epoch: int | None
-    best_score: float | None
-    scores: dict[str, float]
-    test_scores: dict[str, float]
-    seconds: float
-    stop_reason: str | None
-    computation: dict[str, str]
-    outcome: dict[str, Any] = field(default_factory=dict)
-
-
-class Run:
+class Run(AbstractTrainedRun):
     """A config and the folder that its run lives in.
 
     Started by ``torchrun``, it trains over all processes as :mod:`delira_nca.training.distributed` says, and the first
@@ -105,11 +70,6 @@ class Run:
         self._parts: RunParts | None = None
         self._is_new = False
         self._trainer_at_work: PyTorchNetworkTrainer | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return self.stored.folder
 
     @classmethod
     def create(cls, config: RunConfig, root: str | os.PathLike[str] = "runs", *, resume: str = "never") -> Run:
@@ -190,7 +150,7 @@ class Run:
 
     def _train(self, resume: str, progress: bool, callbacks: Sequence[Any]) -> RunResult:
         start = time.perf_counter()
-        config, parts = self.config, self._parts or self.config.build()
+        parts = self._parts or self.config.build()
         self._parts = None  # the next training begins with fresh weights
         samples = divide(parts.data, self._samples_per_epoch(parts))
         self._load_start(parts, resume)
@@ -203,20 +163,10 @@ class Run:
             if test is not None and trainer.stop_reason is None:
                 tester = self._trainer(parts, [], network=best, files=False)
                 tested = dict(tester.predict(test.get_batchgen())[2])
-        result = RunResult(
-            name=config.name,
-            folder=str(self.folder),
-            num_epochs=trainer.start_epoch - 1,
-            best_epoch=trainer.best.epoch,
-            best_score=trainer.best.score,
-            scores={k: float(v) for k, v in trainer.metrics_val.items()},
-            test_scores={k: float(v) for k, v in tested.items()},
-            seconds=time.perf_counter() - start,
-            stop_reason=trainer.stop_reason,
-            computation=trainer.computation(),
-            outcome={k: v for c in parts.callbacks for k, v in getattr(c, "outcome", {}).items()},
-        )
-        trainer.ranks.on_main(_write_result, result)
+        outcome = {k: v for c in parts.callbacks for k, v in getattr(c, "outcome", {}).items()}
+        seconds = time.perf_counter() - start
+        result = RunResult.of(trainer, self.folder, seconds=seconds, test_scores=tested, outcome=outcome)
+        trainer.ranks.on_main(result.write)
         return result
 
     @property
@@ -312,8 +262,7 @@ class Run:
         Parameters
         ----------
         checkpoint : str
-            ``"best"``, the weights of the best epoch where a score decides; ``"latest"``, those of the last epoch; or
-            the name of a file in the run's checkpoints.
+            ``"best"``, ``"latest"`` or the name of a file; see :meth:`StoredRun.weights`.
 
         Raises
         ------
@@ -321,64 +270,12 @@ class Run:
             If there is no such checkpoint; the message names those that are there.
         """
         network = self.config.build_model()
-        state = load_checkpoint(self.checkpoint(checkpoint))
-        network.load_state_dict((checkpoint == "best" and state.get("best_weights")) or state["network"])
+        network.load_state_dict(self.stored.weights(checkpoint))
         return network.eval()
 
     def checkpoint(self, name: str = "best") -> Path:
-        """File of a checkpoint: ``"best"``, the latest if no score decides; ``"latest"``; or the name of the file."""
-        folder = self.stored.checkpoints
-        if name == "best":
-            found = [file for file in checkpoints_in(folder) if file.stem == "checkpoint_best"]
-            return max(found, key=lambda file: file.stat().st_mtime) if found else self.checkpoint("latest")
-        if name == "latest":
-            latest = self.stored.latest_checkpoint()
-            if latest is None:
-                raise MissingFileError(f"run {self.folder} holds no checkpoint yet")
-            return latest
-        if not (folder / name).is_file():
-            there = ", ".join(file.name for file in checkpoints_in(folder)) or "none"
-            raise MissingFileError(f"there is no checkpoint {name!r} in {folder}; there: {there}")
-        return folder / name
-
-    def validate(self, checkpoint: str = "best", *, part: str = "valid") -> dict[str, float]:
-        """Losses and metrics of a checkpoint on a part of the samples, means over these.
-
-        Parameters
-        ----------
-        checkpoint : see :meth:`network`.
-        part : ``"train"``, ``"valid"`` or ``"test"``.
-        """
-        return {name: float(value) for name, value in self._evaluate(checkpoint, part)[2].items()}
-
-    def predict(self, out: str | os.PathLike[str], checkpoint: str = "best", *, part: str = "test") -> Path:
-        """Write what a checkpoint predicts on a part of the samples.
-
-        Parameters
-        ----------
-        out : str or Path
-            File: a ``.npy`` of one array (num_samples, ...), or a ``.npz``, which also holds samples that differ in
-            shape (``sample_0``, ...) and several outputs (``<output>/predictions``).
-
-        Raises
-        ------
-        ConfigError
-            For another ending, if there are no such samples, or if they make no array for a ``.npy``.
-        """
-        out = absolute(out)
-        if out.suffix.lower() not in (".npy", ".npz"):
-            raise ConfigError(f"predictions are written to a .npy or .npz file, not to {out.name!r}")
-        predictions = self._evaluate(checkpoint, part)[0]
-        if out.suffix.lower() == ".npz":
-            arrays = join_batches(predictions, split=True) if isinstance(predictions, list) else predictions
-            save_predictions(arrays, out)
-            return out
-        if not isinstance(predictions, np.ndarray):
-            what = "differ in shape" if isinstance(predictions, list) else f"have outputs {sorted(predictions)}"
-            raise ConfigError(f"the predictions of {part!r} {what}, so that they make no array: write a .npz")
-        with replaced(out) as temporary, temporary.open("wb") as file:
-            np.save(file, predictions)
-        return out
+        """File of a checkpoint; see :meth:`StoredRun.checkpoint`."""
+        return self.stored.checkpoint(name)
 
     def _evaluate(self, checkpoint: str, part: str) -> tuple[Any, list[Any], Mapping[str, float]]:
         require_choice("part of the samples", part, ("train", "valid", "test"))
@@ -434,17 +331,17 @@ def _has_trained(run: StoredRun) -> bool:
 
 
 def config_of(folder: Path) -> Path:
-    """File with the config of a run: ``config.yaml``, or ``config.json`` of what other commands train.
+    """File with the config of a run: one of :data:`~delira_nca.experiment.store.stored_run.CONFIG_FILES`.
 
     Raises
     ------
     MissingFileError
         If the folder has neither.
     """
-    for name in (CONFIG, "config.json"):
+    for name in CONFIG_FILES:
         if (folder / name).is_file():
             return folder / name
-    what = "it has neither config.yaml nor config.json" if folder.is_dir() else "there is no such folder"
+    what = f"it has none of {', '.join(CONFIG_FILES)}" if folder.is_dir() else "there is no such folder"
     raise MissingFileError(f"there is no run in {folder}: {what}")
 
 
@@ -461,11 +358,6 @@ def _with_directory(config: RunConfig, folder: Path) -> RunConfig:
         return config
     _LOGGER.warning("run %s was begun in %s: its relative paths stay relative to that", folder, directory)
     return RunConfig.from_dict(config.to_dict(), directory)
-
-
-def _write_result(result: RunResult) -> None:
-    with replaced(Path(result.folder) / RESULT) as temporary:
-        temporary.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
 
 
 def _criteria(task: TaskSection) -> list[Criterion]:

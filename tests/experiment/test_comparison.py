@@ -58,7 +58,7 @@ def test_a_run_that_is_held_is_running(runs):
 def test_what_cannot_be_compared_is_refused(runs, run_values, tmp_path):
     with pytest.raises(MissingFileError, match="Did you mean 'lr1'?"):
         compare_runs(tmp_path, ["lr2", "lr1"])
-    with pytest.raises(MissingFileError, match="no run of a config"):
+    with pytest.raises(MissingFileError, match="there is no run in"):
         compare_runs(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="no run of the comparison has a score"):
         _ = compare_runs(tmp_path, ["begun"]).best

@@ -18,7 +18,7 @@ from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.experiment.parameters.named import encode
 from delira_nca.io.paths import absolute
 
-__all__ = ["as_manager", "dataset_of", "describe_data", "held_out_settings", "open_data"]
+__all__ = ["as_manager", "dataset_of", "describe_data", "held_out_settings", "name_of_data", "open_data"]
 
 _IN_ORDER = {"sampler_cls": SequentialSampler, "sampler_kwargs": {}, "drop_last": False}
 
@@ -75,6 +75,14 @@ def describe_data(data: Any) -> Any:
         "path of an .npz file or of a folder in nnU-Net's layout, or by a class or a function of a module that makes "
         "them, with its arguments in a functools.partial"
     )
+
+
+def name_of_data(data: Any) -> Any:
+    """:func:`describe_data`, or a remark in place of data that have no name; None of None."""
+    try:
+        return None if data is None else describe_data(data)
+    except ConfigError:
+        return {"class_path": None, "was": f"a {type(data).__name__} in the memory of the process"}
 
 
 def dataset_of(data: Any) -> AbstractDataset:

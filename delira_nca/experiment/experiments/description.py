@@ -6,7 +6,7 @@ import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -17,9 +17,6 @@ from delira_nca.experiment.parameters.named import decode, encode, import_object
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.io.paths import absolute
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
-
-if TYPE_CHECKING:
-    from delira_nca.experiment.experiments.experiment import Experiment
 
 __all__ = ["FILE", "describe_experiment", "first_difference", "newest_folder", "read_description", "read_settings"]
 
@@ -32,13 +29,14 @@ _FREE = ("name", "save_path", "checkpoint_freq", "checkpoint_seconds", "num_epoc
 """What may differ where a run goes on."""
 
 
-def describe_experiment(experiment: Experiment, *, strict: bool = True) -> dict[str, Any]:
+def describe_experiment(experiment: Any, *, strict: bool = True) -> dict[str, Any]:
     """Everything that an experiment was made of, as plain values.
 
     Parameters
     ----------
-    experiment : to describe.
-    strict : whether to refuse what no file can hold; a remark takes its place otherwise.
+    experiment : Experiment
+    strict : bool
+        Whether to refuse what no file can hold; a remark takes its place otherwise.
 
     Raises
     ------

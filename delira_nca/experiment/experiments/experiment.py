@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from delira_nca.checks import is_whole
-from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, refuse_unknown_keywords
-from delira_nca.experiment.experiments.data import as_manager, open_data
+from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
+from delira_nca.experiment.experiments.data import as_manager, name_of_data, open_data
 from delira_nca.experiment.experiments.description import (
     FILE,
     describe_experiment,
@@ -25,14 +26,17 @@ from delira_nca.experiment.experiments.description import (
 )
 from delira_nca.experiment.experiments.evaluate import Predictor, predict_all
 from delira_nca.experiment.experiments.ingredients import RESERVED, functions_of, trainer_arguments
-from delira_nca.experiment.experiments.trained_run import TrainedRun, train_in
+from delira_nca.experiment.experiments.trained_run import TrainedRun
 from delira_nca.experiment.parameters.parameters import Parameters
 from delira_nca.experiment.plain_files import write_plain
-from delira_nca.io.checkpoint import load_checkpoint
+from delira_nca.experiment.result import RunResult
+from delira_nca.experiment.store.stored_run import StoredRun
 from delira_nca.io.paths import absolute
-from delira_nca.io.resume import plan_resume
+from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_environment
+from delira_nca.logging import CSVSink, JSONLSink
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
+from delira_nca.training.callbacks.metric_logger import MetricLogger
 from delira_nca.training.callbacks.time_limit import Duration, to_seconds
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
@@ -230,8 +234,8 @@ class Experiment:
     ) -> Any:
         """Train a new network, in a new folder: ``<save_path>/<name>/run``, ``run-2``, ...
 
-        The folder holds ``experiment.json``, ``environment.json``, ``metrics.jsonl``, ``metrics.csv``, ``checkpoints``
-        and, when it is done, ``scores.json``.
+        The folder holds ``experiment.json``, ``data.json``, ``environment.json``, ``metrics.jsonl``, ``metrics.csv``,
+        ``checkpoints`` and, when it is done, ``result.json``.
 
         Parameters
         ----------
@@ -296,9 +300,55 @@ class Experiment:
         self.last_run = experiment.train_in(folder, train, val, experiment.num_epochs(epochs))
         return self.last_run.network
 
-    def train_in(self, folder: Path | None, train: Any, val: Any, num_epochs: int, *, fold: int = 0) -> TrainedRun:
-        """Train in a folder, from its newest checkpoint if it has one; see :func:`train_in`."""
-        return train_in(self, folder, train, val, num_epochs, fold=fold)
+    def train_in(
+        self,
+        folder: Path | None,
+        train: Any,
+        val: Any,
+        num_epochs: int,
+        *,
+        fold: int = 0,
+        callbacks: Sequence[Any] = (),
+        outcome: Mapping[str, Any] | None = None,
+    ) -> TrainedRun:
+        """Train in a folder, from its newest checkpoint if it has one.
+
+        Parameters
+        ----------
+        folder : Path, optional
+            Folder of the run; a new one by default.
+        train, val, num_epochs
+            As for :meth:`run`.
+        fold : int
+            Number of the fold.
+        callbacks : sequence of callbacks
+            Registered after those of the experiment.
+        outcome : mapping, optional
+            Further plain values for ``result.json``.
+        """
+        trainer: Any = None
+        begin = time.perf_counter()
+        data = {"train": name_of_data(train), "valid": name_of_data(val)}
+        with ExitStack() as stack:
+            train = stack.enter_context(self.managed(train, train=True))
+            val = stack.enter_context(self.managed(val, train=False))
+            self.setup(fold=fold)  # fails before there is a folder
+            if folder is None:
+                folder = claim_folder(self.folder, "run")
+                has_trained = lambda: trainer is not None and trainer.global_iter_num > 0  # noqa: E731
+                stack.enter_context(kept_if_trained(folder, has_trained))
+            trainer = self.setup(save_path=folder / "checkpoints", fold=fold)
+            sinks = JSONLSink(folder / "metrics.jsonl"), CSVSink(folder / "metrics.csv")
+            for callback in (MetricLogger(*sinks), *callbacks):
+                trainer.register_callback(callback)
+            write_plain({**describe_experiment(self, strict=False), "num_epochs": num_epochs}, folder / FILE)
+            write_plain(data, folder / "data.json")
+            write_environment(folder, **trainer.computation())
+            score = (self.val_score_key, self.val_score_mode)
+            network = trainer.train(num_epochs, train, val, *score, resume="auto")
+        RunResult.of(trainer, folder, seconds=time.perf_counter() - begin, outcome=outcome).write()
+        best = trainer.best
+        return TrainedRun(network, folder, tuple(trainer.history), best.epoch, best.score, trainer.stop_reason)
 
     @contextmanager
     def managed(self, data: Any, *, train: bool, settings: Mapping[str, Any] | None = None) -> Iterator[Any]:
@@ -397,16 +447,12 @@ class Experiment:
         MissingFileError, CheckpointError
             If there is no run, or no sound checkpoint in it, or it is of another network.
         """
-        folder = absolute(run_folder) / "checkpoints"
-        plan = plan_resume("auto", folder)
-        if plan.path is None:
-            raise MissingFileError(f"there is no checkpoint of a run in {folder}")
-        state, network = load_checkpoint(plan.path), self.make_network()
+        folder, network = absolute(run_folder), self.make_network()
         try:
-            network.load_state_dict((best and state.get("best_weights")) or state["network"])
+            network.load_state_dict(StoredRun(folder).weights("best" if best else "latest"))
         except (KeyError, RuntimeError) as error:
             name = self.model_cls.__name__
-            raise CheckpointError(f"{plan.path} does not fit a {name} of this config: {error}") from None
+            raise CheckpointError(f"the run in {folder} does not fit a {name} of this config: {error}") from None
         return network.eval()
 
     def kfold(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError, DeliraNCAError
@@ -16,20 +16,19 @@ from delira_nca.experiment.experiments.description import FILE as EXPERIMENT_FIL
 from delira_nca.experiment.experiments.description import describe_experiment, first_difference, newest_folder
 from delira_nca.experiment.experiments.ingredients import functions_of
 from delira_nca.experiment.folds.plan import FoldPlan, Split
-from delira_nca.experiment.folds.result import KFoldResult, save_predictions
-from delira_nca.experiment.parameters.named import decode, encode
+from delira_nca.experiment.folds.result import KFoldResult, is_done, save_predictions
+from delira_nca.experiment.parameters.named import decode, encode, import_object
 from delira_nca.experiment.plain_files import read_plain, write_plain
+from delira_nca.experiment.result import RESULT, RunResult
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder
 from delira_nca.training.batches import each
 from delira_nca.training.predictor import count_samples
 
-if TYPE_CHECKING:
-    from delira_nca.experiment.experiments.experiment import Experiment
-
 __all__ = ["FoldJob", "kfold", "run_fold"]
 
 FILE = "kfold.json"
+_EXPERIMENT = "delira_nca.experiment.experiments.experiment.Experiment"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class FoldJob:
     metric_keys : name of a metric of the test to the names of its arguments.
     """
 
-    experiment: Experiment
+    experiment: Any
     data: Any
     metrics: Mapping[str, Any]
     num_epochs: int
@@ -57,17 +56,16 @@ class FoldJob:
     @classmethod
     def load(cls, folder: Path) -> FoldJob:
         """Read what :func:`kfold` has written for other processes."""
-        from delira_nca.experiment.experiments.experiment import Experiment
-
         described = read_plain(folder / FILE)
+        cls_of = import_object(described.get("experiment_cls", _EXPERIMENT), "experiment_cls")
         names = ("data", "metrics", "train_kwargs", "test_kwargs", "metric_keys")
         job = decode({name: described[name] for name in names if name in described}, "kfold")
         job["data"] = open_data(job["data"])
-        return cls(experiment=Experiment.load(folder), num_epochs=described["epochs"], **job)
+        return cls(experiment=cls_of.load(folder), num_epochs=described["epochs"], **job)
 
 
 def kfold(
-    experiment: Experiment,
+    experiment: Any,
     data: Any,
     metrics: Mapping[str, Any],
     plan: FoldPlan,
@@ -153,11 +151,11 @@ def run_fold(folder: str, fold: int, split: Split, job: FoldJob | None = None) -
     Returns
     -------
     dict
-        Plain values: number, means and values of each sample, and the best epoch.
+        Content of ``result.json``: means, and in ``outcome`` the number of the fold and values of each sample.
     """
     place = Path(folder) / f"fold_{fold}"
-    if (place / "result.json").is_file():
-        return read_plain(place / "result.json")
+    if is_done(place):
+        return read_plain(place / RESULT)
     job = FoldJob.load(Path(folder)) if job is None else job
     place.mkdir(exist_ok=True)
     with _managers(job, split) as (train, val, test):
@@ -170,16 +168,10 @@ def run_fold(folder: str, fold: int, split: Split, job: FoldJob | None = None) -
             "transforms of test_kwargs must keep every sample"
         )
     save_predictions(predictions, place / "predictions.npz")
-    result = {
-        "fold": fold,
-        "indices": split["test"],
-        "metrics": means,
-        "per_sample": {name: row.tolist() for name, row in values.items()},
-        "best_epoch": run.best_epoch,
-        "best_score": run.best_score,
-    }
-    write_plain(result, place / "result.json")
-    return result
+    per_sample = {name: row.tolist() for name, row in values.items()}
+    outcome = {"fold": fold, "indices": split["test"], "per_sample": per_sample}
+    replace(RunResult.load(place), test_scores=means, outcome=outcome).write()
+    return read_plain(place / RESULT)
 
 
 def _launch(launcher: Any, tasks: list[dict[str, Any]], folder: Path) -> None:
@@ -227,10 +219,12 @@ def _described(
     if job.metric_keys:
         parts["metric_keys"] = job.metric_keys
     described |= {name: encode(value, name, strict=strict) for name, value in parts.items()}
+    cls = type(job.experiment)
+    described["experiment_cls"] = f"{cls.__module__}.{cls.__qualname__}"
     return described | {"epochs": job.num_epochs, "data": _name_of(data, strict), "splits": splits}
 
 
-def _folder(experiment: Experiment, described: Mapping[str, Any], resume: Any) -> Path:
+def _folder(experiment: Any, described: Mapping[str, Any], resume: Any) -> Path:
     """Folder of the cross-validation: a new one, or one that the same cross-validation has begun."""
     if resume == "never":
         return claim_folder(experiment.folder, "kfold")

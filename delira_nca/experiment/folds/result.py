@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.experiment.plain_files import read_plain
+from delira_nca.experiment.result import RESULT
 from delira_nca.io.paths import absolute
 
-__all__ = ["FoldResult", "KFoldResult", "load_predictions", "save_predictions"]
+__all__ = ["FoldResult", "KFoldResult", "is_done", "load_predictions", "save_predictions"]
 
 Array = npt.NDArray[Any]
 
@@ -58,11 +59,19 @@ class FoldResult:
             If it is not done.
         """
         folder = absolute(folder)
-        if not (folder / "result.json").is_file():
-            raise MissingFileError(f"the fold in {folder} is not done: it has no result.json")
-        found = read_plain(folder / "result.json")
-        per_sample = {name: tuple(row) for name, row in found["per_sample"].items()}
-        return cls(**{**found, "folder": folder, "indices": tuple(found["indices"]), "per_sample": per_sample})
+        if not is_done(folder):
+            raise MissingFileError(f"the fold in {folder} is not done: it has no result of a test")
+        found = read_plain(folder / RESULT)
+        test = found.get("outcome", found)  # version 0.1 had no other values
+        return cls(
+            fold=test["fold"],
+            folder=folder,
+            indices=tuple(test["indices"]),
+            metrics=found["test_scores"] if test is not found else found["metrics"],
+            per_sample={name: tuple(row) for name, row in test["per_sample"].items()},
+            best_epoch=found["best_epoch"],
+            best_score=found["best_score"],
+        )
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,14 @@ class KFoldResult:
             raise MissingFileError(f"there are no folds in {folder}: it has no kfold.json")
         count = len(read_plain(folder / "kfold.json")["splits"])
         return cls(folder, tuple(FoldResult.load(folder / f"fold_{number}") for number in range(count)))
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a fold has been tested."""
+    if not (folder / RESULT).is_file():
+        return False
+    found = read_plain(folder / RESULT)
+    return "per_sample" in found.get("outcome", found)
 
 
 def save_predictions(predictions: Any, path: Path) -> None:

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean
+from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError, did_you_mean
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
 from delira_nca.experiment.store.array_store import ArrayStore
 from delira_nca.experiment.store.database import StatsDatabase
+from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
 from delira_nca.io.resume import plan_resume
 
 __all__ = ["CONFIG_FILES", "STATS_FILE", "BestResult", "StoredRun"]
 
-CONFIG_FILES = ("config.yaml", "config.json")
+CONFIG_FILES = ("config.yaml", "config.json", "experiment.json")
 STATS_FILE = "stats.sqlite"
 
 
@@ -77,8 +78,54 @@ class StoredRun:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of its checkpoints: the ``save_path`` of its trainer."""
-        return self.folder / "checkpoints"
+        """Folder of its checkpoints: ``checkpoints``, or that of the run itself if they are there."""
+        inside = self.folder / "checkpoints"
+        return self.folder if not inside.is_dir() and checkpoints_in(self.folder) else inside
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """File of a checkpoint.
+
+        Parameters
+        ----------
+        name : str
+            ``"best"``, that of the best epoch, or the newest if there is none; ``"latest"``; or the name of the file.
+
+        Raises
+        ------
+        MissingFileError
+            If there is no such checkpoint; the message names those that are there.
+        """
+        found = checkpoints_in(self.checkpoints)
+        best = [file for file in found if file.stem == "checkpoint_best"]
+        if name == "best" and best:
+            return max(best, key=lambda file: file.stat().st_mtime)
+        if name in ("best", "latest"):
+            if (latest := self.latest_checkpoint()) is None:
+                raise MissingFileError(f"run {self.folder} holds no checkpoint yet")
+            return latest
+        if not (self.checkpoints / name).is_file():
+            there = ", ".join(file.name for file in found) or "none"
+            raise MissingFileError(f"there is no checkpoint {name!r} in {self.checkpoints}; there: {there}")
+        return self.checkpoints / name
+
+    def weights(self, checkpoint: str = "best") -> dict[str, Any]:
+        """State dict of the network.
+
+        Parameters
+        ----------
+        checkpoint : str
+            ``"best"``, the weights of the best epoch, or of the last where no score decides; ``"latest"``, those of the
+            last epoch; or the name of a file in :attr:`checkpoints`.
+
+        Raises
+        ------
+        MissingFileError, CheckpointError
+            If there is no such checkpoint, or none is sound.
+        """
+        from delira_nca.io.checkpoint import load_checkpoint
+
+        state = load_checkpoint(self.checkpoint("latest" if checkpoint == "best" else checkpoint))
+        return dict((checkpoint == "best" and state.get("best_weights")) or state["network"])
 
     @property
     def best_weights(self) -> Path:

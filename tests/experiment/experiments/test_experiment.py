@@ -20,6 +20,7 @@ from delira_nca.errors import (
 from delira_nca.experiment.experiments.evaluate import Predictor
 from delira_nca.experiment.experiments.experiment import Experiment
 from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.experiment.result import RunResult
 from delira_nca.io import RunLock, load_checkpoint
 from delira_nca.logging import read_csv, read_jsonl
 from delira_nca.losses import mse
@@ -102,8 +103,8 @@ def test_a_run_leaves_history_scores_and_checkpoints_in_a_folder_of_its_own(make
     lines = read_jsonl(run.folder / "metrics.jsonl")
     assert [line["val_mse"] for line in lines] == [row["val_mse"] for row in run.history]
     assert read_csv(run.folder / "metrics.csv") == lines
-    scores = json.loads((run.folder / "scores.json").read_text())
-    assert scores["best"] == {"key": "mse", "mode": "lowest", "score": run.best_score, "epoch": run.best_epoch}
+    result = RunResult.load(run.folder)
+    assert (result.best_score, result.best_epoch, result.num_epochs) == (run.best_score, run.best_epoch, 3)
     assert run.best_score == min(row["val_mse"] for row in run.history)
     state = load_checkpoint(run.folder / "checkpoints" / "checkpoint_epoch_3.safetensors")
     assert torch.equal(weights(network), torch.cat([t.flatten() for t in state["best_weights"].values()]))
@@ -220,12 +221,12 @@ def test_a_run_that_was_ended_goes_on_as_if_it_had_not_been_and_the_next_gets_it
     with pytest.raises(CallbackError, match="the machine is gone"):
         experiment.run(DATA, DATA)
     folder = experiment.folder / "run"
-    assert not (folder / "scores.json").exists()
+    assert not (folder / "result.json").exists()
     experiment = crashing(99)
     network = experiment.resume(folder, DATA, DATA)
     assert torch.equal(weights(network), expected)
     assert experiment.last_run.history == straight.last_run.history
-    for name in ("metrics.jsonl", "metrics.csv", "scores.json"):
+    for name in ("metrics.jsonl", "metrics.csv"):
         assert (folder / name).read_bytes() == (straight.last_run.folder / name).read_bytes()
     experiment.run(DATA, DATA)
     assert experiment.last_run.folder.name == "run-2"
@@ -352,7 +353,7 @@ def test_a_network_is_found_in_the_folder_of_its_run(make, tmp_path):
     last = again.load_network(folder, best=False)
     assert not torch.equal(weights(last), weights(best))
     assert again.test(folder, DATA, {"mse": mse})[1] == experiment.test(best, DATA, {"mse": mse})[1]
-    with pytest.raises(MissingFileError, match="there is no checkpoint of a run in .*nowhere"):
+    with pytest.raises(MissingFileError, match="run .*nowhere holds no checkpoint"):
         experiment.load_network(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="does not fit a Linear of this config"):
         experiment.with_config({"model": {"num_inputs": 4}}).load_network(folder)

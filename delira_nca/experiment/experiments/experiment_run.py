@@ -1,0 +1,107 @@
+"""The run of an experiment in its folder: trained further, validated and used to predict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.experiment.experiments.data import dataset_of, held_out_settings, open_data
+from delira_nca.experiment.experiments.description import read_description
+from delira_nca.experiment.experiments.experiment import Experiment
+from delira_nca.experiment.folds.kfold import FILE, FoldJob, run_fold
+from delira_nca.experiment.parameters.named import decode
+from delira_nca.experiment.plain_files import read_plain
+from delira_nca.experiment.result import RunResult
+from delira_nca.experiment.run import Run, config_of
+from delira_nca.experiment.store.stored_run import StoredRun
+from delira_nca.experiment.trained import AbstractTrainedRun
+from delira_nca.io.paths import absolute
+from delira_nca.training.callbacks.progress_bar import ProgressBar
+
+__all__ = ["ExperimentRun", "open_run"]
+
+
+class ExperimentRun(AbstractTrainedRun):
+    """A run of an :class:`Experiment`, or one of its folds.
+
+    The classes and functions that it names are imported, which executes their modules.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the run.
+
+    Raises
+    ------
+    ConfigError
+        If the experiment names what cannot be imported; from the methods, if its data have no name, since they were in
+        the memory of the process.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.stored = StoredRun(absolute(folder))
+        self.experiment = Experiment.load(self.folder)
+        self._is_fold = (self.folder.parent / FILE).is_file()
+
+    def train(self, *, progress: bool = False) -> RunResult:
+        """Finish the run from its newest sound checkpoint."""
+        if self._is_fold:
+            number = int(self.folder.name.removeprefix("fold_"))
+            run_fold(str(self.folder.parent), number, self._splits()[number])
+        else:
+            epochs = self.experiment.num_epochs(read_description(self.folder).get("num_epochs"))
+            bar = [ProgressBar()] if progress else []
+            self.experiment.train_in(self.folder, self._data("train"), self._data("valid"), epochs, callbacks=bar)
+        return RunResult.load(self.folder)
+
+    def _splits(self) -> list[dict[str, list[int]]]:
+        found: list[dict[str, list[int]]] = read_plain(self.folder.parent / FILE)["splits"]
+        return found
+
+    def _evaluate(self, checkpoint: str, part: str) -> tuple[Any, list[Any], Mapping[str, float]]:
+        require_choice("part of the samples", part, ("train", "valid", "test"))
+        trainer = self.experiment.setup()
+        trainer.network.load_state_dict(self.stored.weights(checkpoint))
+        data, settings = self._data(part), held_out_settings({})
+        with self.experiment.managed(data, train=False, settings=settings) as manager:
+            found: tuple[Any, list[Any], Mapping[str, float]] = trainer.predict(manager.get_batchgen())
+        return found
+
+    def _data(self, part: str) -> Any:
+        """Samples of a part, found by the names that were recorded."""
+        if self._is_fold:
+            split = self._splits()[int(self.folder.name.removeprefix("fold_"))]
+            data = dataset_of(FoldJob.load(self.folder.parent).data)
+            return data.get_subset(split["val" if part == "valid" else part])
+        file = self.folder / "data.json"
+        recorded = (read_plain(file) if file.is_file() else {}).get(part)
+        if recorded is None:
+            raise ConfigError(f"the run in {self.folder} has no samples to {part}")
+        if isinstance(recorded, Mapping) and recorded.get("class_path") is None:
+            raise ConfigError(
+                f"the samples of the run in {self.folder} were {recorded['was']}: use resume, test and load_network of "
+                "Experiment.load(folder), in Python, which take data"
+            )
+        return open_data(decode(recorded, part))
+
+
+def open_run(folder: str | os.PathLike[str]) -> Run | ExperimentRun:
+    """Run in a folder, whatever has trained it.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no run.
+    ConfigError
+        If its config cannot be read, or it is of an older version.
+    """
+    folder = Path(absolute(folder))
+    name = config_of(folder).name
+    if name == "config.json":
+        raise ConfigError(
+            f"the run in {folder} was not made from a config: it can be shown, compared and exported only"
+        )
+    return Run.open(folder) if name == "config.yaml" else ExperimentRun(folder)
