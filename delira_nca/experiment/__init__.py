@@ -36,12 +36,11 @@ if TYPE_CHECKING:
         ValidationIterationScores,
         ValidationScores,
     )
-    from delira_nca.experiment.store import ArrayStore, BestResult, RunStore, StatsDatabase, StatsRecorder, StoredRun
+    from delira_nca.experiment.store import BestResult, RunStore, StatsDatabase, StatsRecorder, StoredRun
 
 __all__ = [
     "QUALITIES",
     "REGIMES",
-    "ArrayStore",
     "BaseExperiment",
     "BestResult",
     "Comparison",
@@ -138,7 +137,6 @@ _HOMES = {
     "TrainingStats": "stats",
     "ValidationIterationScores": "stats",
     "ValidationScores": "stats",
-    "ArrayStore": "store",
     "BestResult": "store",
     "RunStore": "store",
     "StatsDatabase": "store",

@@ -1,4 +1,4 @@
-"""Libraries that labelled arrays and their files need, imported where they are used."""
+"""Libraries that labelled arrays need, imported where they are used."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def import_for_stats(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{name} is needed for labelled arrays of statistics and their files: pip install 'delira_nca[stats]'"
+            f"{name} is needed for labelled arrays of statistics: pip install 'delira_nca[stats]'"
         ) from error

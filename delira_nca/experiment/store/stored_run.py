@@ -1,4 +1,4 @@
-"""One run in its folder: config, checkpoints, numbers, arrays. Free of torch until a checkpoint is looked at."""
+"""One run in its folder: config, checkpoints and numbers. Free of torch until a checkpoint is looked at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError, did_you_mean
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
-from delira_nca.experiment.store.array_store import ArrayStore
 from delira_nca.experiment.store.database import StatsDatabase
 from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
@@ -48,7 +47,7 @@ class StoredRun:
     """A run in its folder. Nothing is opened or read before it is asked for.
 
     ``config.yaml`` or ``config.json``, ``checkpoints/``, ``stats.sqlite`` with the numbers, ``best/`` with the weights
-    of the best validations, ``arrays/``. Several processes of one machine may read and write the numbers at once; the
+    of the best validations. Several processes of one machine may read and write the numbers at once; the
     checkpoints are those of one training at a time.
 
     Parameters
@@ -69,7 +68,6 @@ class StoredRun:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = absolute(folder)
         self.database = StatsDatabase(self.folder / STATS_FILE)
-        self.arrays = ArrayStore(self.folder / "arrays")
 
     @property
     def name(self) -> str:

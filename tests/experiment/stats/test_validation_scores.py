@@ -4,7 +4,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-import xarray
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.experiment.stats import (
@@ -228,7 +227,7 @@ def test_stored_scores_of_other_things_are_refused():
 # Arrays ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_array_has_a_dimension_for_each_axis_and_coordinates_that_serialise(tmp_path):
+def test_the_array_has_a_dimension_for_each_axis_and_coordinates():
     scores = table(parameters=[{"threshold": 0.5, "steps": 64, "open": True, "mode": "a"}, {"threshold": 1}])
     scores.add_iteration_scores(ValidationIterationScores(4, np.arange(8.0).reshape(2, 2, 2)))
     array = scores.to_xarray()
@@ -240,12 +239,6 @@ def test_the_array_has_a_dimension_for_each_axis_and_coordinates_that_serialise(
     assert array.open.values.tolist() == ["True", ""]
     assert array.mode.values.tolist() == ["a", ""]
     np.testing.assert_array_equal(array.steps.values, ["64", ""])
-    array.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with xarray.open_dataarray(tmp_path / "a.nc", engine="h5netcdf") as read:
-        xarray.testing.assert_equal(read.load(), array)
-    array.to_dataset(name="scores").to_zarr(tmp_path / "a.zarr", consolidated=False)
-    with xarray.open_zarr(tmp_path / "a.zarr", consolidated=False, chunks=None) as read:
-        xarray.testing.assert_equal(read.scores.load(), array)
 
 
 def test_settings_keep_their_kind_along_the_parameters():
