@@ -130,6 +130,7 @@ def loaded_by(module):
     [
         "delira_nca",
         "delira_nca.errors",
+        "delira_nca.cli",
         "delira_nca.machine",
         "delira_nca.training",
         "delira_nca.training.abstract_trainer",
