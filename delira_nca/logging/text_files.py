@@ -193,7 +193,7 @@ class CSVSink(_TextSink):
         return record.keys() <= set(self._names)
 
     def _header(self) -> bytes:
-        return self._rows([dict(zip(self._names, self._names, strict=True))])  # type: ignore[dict-item]
+        return self._rows([{name: name for name in self._names}])  # type: ignore[misc]
 
     def _rows(self, records: Iterable[Record]) -> bytes:
         text = io.StringIO(newline="")

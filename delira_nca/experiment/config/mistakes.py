@@ -110,7 +110,7 @@ def _mistakes_within(name: str, value: Any) -> list[str]:
             mistakes += inner
         else:
             try:
-                parser.validate(jsonargparse.Namespace({key: argument}), skip_required=True)
+                parser.validate(jsonargparse.Namespace({key: argument}), skip_required=True)  # type: ignore[no-untyped-call]
             except Exception as error:
                 mistakes.append(f"{name}.{key}: {_reason(error)}")
     if not mistakes:
@@ -130,7 +130,7 @@ def _reason(error: BaseException, hint: Any = None, value: Any = None) -> str:
         found = f": {beside} of the working directory is found with PYTHONPATH=." if beside.is_file() else ""
         return f"there is no module {error.name!r}{found}"
     if isinstance(error, AttributeError) and inspect.ismodule(error.obj):
-        meant = nearest_name(error.name, [each for each in dir(error.obj) if not each.startswith("_")])
+        meant = nearest_name(str(error.name), [each for each in dir(error.obj) if not each.startswith("_")])
         return f"{error}." + (f" Did you mean {meant!r}?" if meant else "")
     reason = re.sub(r"<class '([^']+)'>", r"\1", " ".join(str(error).split())).partition(", denied by")[0]
     wrong = re.fullmatch(r"Expected an? (.+)\. Got value: (.*)", reason)
