@@ -76,14 +76,14 @@ def _check_fields(name: str, cls: Any, value: Any) -> tuple[Any, list[str]]:
 
 def _check_value(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
     parser = _parser(hint)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning")
-            warnings.filterwarnings("error", "(?s).*denylist")  # what a later jsonargparse refuses to import
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning")
+        warnings.filterwarnings("error", "(?s).*denylist")  # what a later jsonargparse refuses to import
+        try:
             parsed = parser.parse_object({"item": copy.deepcopy(value)})
-        return yaml.safe_load(parser.dump(parsed, skip_unset=False))["item"], []
-    except Exception as error:  # imports that a class path names may raise anything
-        return value, _mistakes_within(name, value) or [f"{name}: {_reason(error, hint, value)}"]
+            return yaml.safe_load(parser.dump(parsed, skip_unset=False))["item"], []
+        except Exception as error:  # imports that a class path names may raise anything
+            return value, _mistakes_within(name, value) or [f"{name}: {_reason(error, hint, value)}"]
 
 
 def _mistakes_within(name: str, value: Any) -> list[str]:
