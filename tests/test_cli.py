@@ -1,6 +1,7 @@
 """The command line: what it prints, and its exit status."""
 
 import hashlib
+import inspect
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from delira_nca import __version__
 from delira_nca.cli import main
 from delira_nca.data_loading import sources
+from delira_nca.experiment import GrowConfig, Run, sweep
 from delira_nca.io import save_network
 from delira_nca.models import BasicNCAModel, presets
 
@@ -77,6 +79,34 @@ def test_help_of_grow_names_every_option_and_the_default_regime(capsys):
     for option in ("--target", "--emoji", "--size", "--steps", "--regime", "--epochs", "--out", "--seed", "--device"):
         assert option in printed
     assert "regenerating (the default)" in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "function", "default"),
+    [
+        ("grow", "--quality", GrowConfig.of_quality, "good"),
+        ("grow", "--fire-rate", GrowConfig, 1),
+        ("grow", "--regime", GrowConfig, "regenerating"),
+        ("grow", "--state-noise", GrowConfig, 0.03),
+        ("grow", "--save-seconds", GrowConfig, 30),
+        ("train", "--root", Run.create, "runs"),
+        ("train", "--resume", Run.create, "never"),
+        ("validate", "--checkpoint", Run.validate, "best"),
+        ("validate", "--part", Run.validate, "valid"),
+        ("predict", "--part", Run.predict, "test"),
+        ("sweep", "--root", sweep, "runs"),
+        ("sweep", "--method", sweep, "grid"),
+        ("sweep", "--sweep-seed", sweep, 0),
+    ],
+)
+def test_help_tells_the_default_of_the_function(command, option, function, default, capsys):
+    name = {"sweep-seed": "seed"}.get(option[2:], option[2:].replace("-", "_"))
+    assert inspect.signature(function).parameters[name].default == default
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    _, _, text = " ".join(capsys.readouterr().out.partition("options:")[2].split()).partition(f" {option} ")
+    told = text.partition(" --")[0]
+    assert f"(default: {default})" in told or f"{default} (the default" in told
 
 
 def test_data_list_has_a_line_for_every_source(capsys):

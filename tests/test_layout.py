@@ -162,6 +162,7 @@ def loaded_by(module):
     [
         "delira_nca",
         "delira_nca.errors",
+        "delira_nca.cli",
         "delira_nca.machine",
         "delira_nca.training",
         "delira_nca.training.abstract_trainer",
@@ -172,6 +173,6 @@ def test_what_needs_no_torch_imports_none(module):
     assert loaded_by(module) == set()
 
 
-@pytest.mark.parametrize("module", ["delira_nca.models", "delira_nca.rollout"])
+@pytest.mark.parametrize("module", ["delira_nca.models", "delira_nca.rollout", "delira_nca.evaluation"])
 def test_models_import_nothing_heavy_but_torch(module):
     assert loaded_by(module) == {"torch"}

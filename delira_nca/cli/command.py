@@ -8,31 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from delira_nca._version import __version__
-from delira_nca.cli.data import add_data
-from delira_nca.cli.export import add_export
 from delira_nca.cli.grow import add_grow
-from delira_nca.cli.info import add_info
 from delira_nca.cli.parser import Parser
-from delira_nca.cli.runs import add_compare, add_list, add_predict, add_resume, add_show, add_train, add_validate
-from delira_nca.cli.sweep import add_sweep
+from delira_nca.cli.runs import add_runs
+from delira_nca.cli.tools import add_tools
 from delira_nca.errors import DeliraNCAError
 
 __all__ = ["main"]
-
-_COMMANDS = (
-    add_grow,
-    add_train,
-    add_resume,
-    add_validate,
-    add_predict,
-    add_list,
-    add_show,
-    add_compare,
-    add_sweep,
-    add_data,
-    add_export,
-    add_info,
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="delira-nca", description="Train Neural Cellular Automata.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"delira-nca {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in _COMMANDS:
+    for add in (add_grow, add_runs, add_tools):
         add(commands)
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help()

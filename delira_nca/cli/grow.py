@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from delira_nca.cli.parser import Commands
+from delira_nca.cli.parser import Commands, add_command, argument, given
 from delira_nca.io.paths import shown
 
 if TYPE_CHECKING:
@@ -16,48 +16,48 @@ __all__ = ["add_grow", "report"]
 
 def add_grow(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
+    add_command(
+        commands,
         "grow",
-        help="grow a picture from one cell",
-        description="Train an automaton to grow a picture from one cell. It leaves a page in which the picture lives, "
-        "a film, curves and checkpoints. What is not given is as the quality has it.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,  # only what is given reaches the config, which has the defaults
+        "grow a picture from one cell",
+        _grow,
+        [
+            argument(
+                "--target", metavar="NAME", help="a drawing, such as lizard or fish, or a picture with transparency"
+            ),
+            argument("--emoji", metavar="CHARACTER", help="emoji, from a colour-emoji font of the system"),
+        ],
+        argument("--quality", metavar="NAME", help="draft, good (the default) or fine"),
+        argument("--size", type=int, help="cells along the longer side of the picture"),
+        argument("--padding", type=int, help="empty cells on each side of it"),
+        argument("--steps", type=int, nargs=2, metavar=("LOW", "HIGH"), help="steps of a roll-out in training"),
+        argument("--fire-rate", type=float, help="probability that a cell takes its update in a step (default: 1)"),
+        argument("--regime", help="growing, persistent or regenerating (the default)"),
+        argument("--epochs", type=int, help="number of epochs"),
+        argument("--iterations", type=int, help="iterations of an epoch"),
+        argument("--batch-size", type=int, help="states in one iteration"),
+        argument("--pool-size", type=int, help="states in the pool"),
+        argument("--state-noise", type=float, help="noise on the states from the pool (default: 0.03)"),
+        argument("--learning-rate", type=float, help="highest learning rate of Adam"),
+        argument(
+            "--save-seconds", type=float, help="seconds between two checkpoints (default: 30); the 2 newest are kept"
+        ),
+        argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)"),
+        argument("--seed", type=int, help="seed of all random numbers"),
+        argument("--device", help="auto, cpu, cuda, cuda:1, ..."),
+        argument("--precision", help="of matrix products in training: float32, bfloat16 or auto"),
     )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--target", metavar="NAME", help="a drawing, such as lizard or fish, or a picture with transparency"
-    )
-    what.add_argument("--emoji", metavar="CHARACTER", help="emoji, from a colour-emoji font of the system")
-    parser.add_argument("--quality", metavar="NAME", help="draft, good (the default) or fine")
-    parser.add_argument("--size", type=int, help="cells along the longer side of the picture")
-    parser.add_argument("--padding", type=int, help="empty cells on each side of it")
-    parser.add_argument("--steps", type=int, nargs=2, metavar=("LOW", "HIGH"), help="steps of a roll-out in training")
-    parser.add_argument(
-        "--fire-rate", type=float, help="probability that a cell takes its update in a step (default: 1)"
-    )
-    parser.add_argument("--regime", help="growing, persistent or regenerating (the default)")
-    parser.add_argument("--epochs", type=int, help="number of epochs")
-    parser.add_argument("--iterations", type=int, help="iterations of an epoch")
-    parser.add_argument("--batch-size", type=int, help="states in one iteration")
-    parser.add_argument("--pool-size", type=int, help="states in the pool")
-    parser.add_argument("--state-noise", type=float, help="noise on the states from the pool (default: 0.03)")
-    parser.add_argument("--learning-rate", type=float, help="highest learning rate of Adam")
-    parser.add_argument(
-        "--save-seconds", type=float, help="seconds between two checkpoints (default: 30); the 2 newest are kept"
-    )
-    parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)")
-    parser.add_argument("--seed", type=int, help="seed of all random numbers")
-    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--precision", help="of matrix products in training: float32, bfloat16 or auto")
-    parser.set_defaults(run=_grow, options=sorted(parser._option_string_actions))
 
 
 def _grow(arguments: argparse.Namespace) -> None:
+    """Train an automaton to grow a picture from one cell.
+
+    It leaves a page in which the picture lives, a film, curves and checkpoints. What is not given is as the quality
+    has it.
+    """
     from delira_nca.experiment import GrowConfig, grow
 
-    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "run", "options")}
-    report(grow(GrowConfig.of_quality(**options)))
+    report(grow(GrowConfig.of_quality(**given(arguments))))
 
 
 def report(result: GrowResult) -> None:

@@ -7,12 +7,14 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from delira_nca.errors import UnknownKeywordError, nearest_name
 
-__all__ = ["Commands", "Parser", "add_command", "refuse_options_as_overrides"]
+__all__ = ["Commands", "Parser", "add_command", "argument", "given", "print_table", "refuse_options_as_overrides"]
+
+Argument = tuple[tuple[str, ...], dict[str, Any]]
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,14 +26,10 @@ class Parser(argparse.ArgumentParser):
         if unknown and hasattr(parsed, "overrides"):
             parsed.overrides = unknown
         elif unknown:
-            self.refuse(unknown[0], getattr(parsed, "options", []))
+            name, options = unknown[0].split("=")[0], getattr(parsed, "options", [])
+            meant = nearest_name(name.lstrip("-"), [option.lstrip("-") for option in options], 0.6)
+            self.error(f"unknown argument {name}" + (f". Did you mean --{meant}?" if meant else ""))
         return parsed
-
-    def refuse(self, argument: str, options: Sequence[str]) -> NoReturn:
-        """Leave because of an unknown argument, and name the option that was probably meant."""
-        name = argument.split("=")[0]
-        meant = nearest_name(name.lstrip("-"), [option.lstrip("-") for option in options], 0.6)
-        self.error(f"unknown argument {name}" + (f". Did you mean --{meant}?" if meant else ""))
 
     def error(self, message: str) -> NoReturn:
         """Print the message, with the choice that was probably meant, and leave with status 2."""
@@ -47,6 +45,58 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Parser]
 else:
     Commands = argparse._SubParsersAction
+
+
+def argument(*flags: str, **options: Any) -> Argument:
+    """Argument of :func:`add_command`, with the parameters of :meth:`argparse.ArgumentParser.add_argument`.
+
+    Only a flag has a default, False: a function that is called with what was given has the others.
+    """
+    return flags, {"default": False if options.get("action") == "store_true" else argparse.SUPPRESS, **options}
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    short: str,
+    run: Callable[[argparse.Namespace], None],
+    *arguments: Argument | list[Argument],
+    **defaults: Any,
+) -> None:
+    """Add a command.
+
+    Parameters
+    ----------
+    commands : Commands
+        Commands of a parser.
+    name, short : str
+        Name of the command, and its line in the list of all commands.
+    run : callable
+        Function of the parsed arguments that does the work; its docstring is the help of the command.
+    *arguments : Argument or list of Argument
+        Arguments; a list holds those that exclude each other.
+    **defaults
+        Values of the parsed arguments that no argument gives. A command with ``overrides`` takes values of a config.
+    """
+    parser = commands.add_parser(name, help=short, description=run.__doc__, allow_abbrev=False)
+    for each in arguments:
+        group = parser.add_mutually_exclusive_group() if isinstance(each, list) else parser
+        for flags, options in each if isinstance(each, list) else [each]:
+            group.add_argument(*flags, **options)
+    parser.set_defaults(run=run, options=sorted(parser._option_string_actions), **defaults)
+
+
+def given(arguments: argparse.Namespace, *others: str) -> dict[str, Any]:
+    """What was given to a command, without what has one of the other names, as arguments of a function."""
+    hidden = {"command", "action", "run", "options", "overrides", *others}
+    return {name: value for name, value in vars(arguments).items() if name not in hidden}
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns, the first being the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def refuse_options_as_overrides(overrides: Sequence[str], options: Sequence[str]) -> None:
@@ -66,8 +116,3 @@ def refuse_options_as_overrides(overrides: Sequence[str], options: Sequence[str]
             meant = difflib.get_close_matches(f"--{name}", options, n=1, cutoff=0.8)
             if meant:
                 raise UnknownKeywordError(f"unknown argument --{name}. Did you mean {meant[0]}?")
-
-
-def add_command(commands: Commands, name: str, short: str, description: str) -> Parser:
-    """Add a command with its one line of help and its description."""
-    return commands.add_parser(name, help=short, description=description, allow_abbrev=False)

@@ -1,56 +1,73 @@
-"""``delira-nca train, resume, validate, predict, list, show, compare``: runs of a config."""
+"""``delira-nca train, resume, validate, predict, list, show, compare, sweep``: runs of a config."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from delira_nca.cli.grow import report
-from delira_nca.cli.parser import Commands, Parser, add_command, refuse_options_as_overrides
+from delira_nca.cli.parser import Commands, add_command, argument, given, print_table, refuse_options_as_overrides
 from delira_nca.io.paths import absolute, shown
 
 if TYPE_CHECKING:
     from delira_nca.experiment import Run
     from delira_nca.experiment.experiments.experiment_run import ExperimentRun
 
-__all__ = ["add_compare", "add_list", "add_predict", "add_resume", "add_show", "add_train", "add_validate"]
+__all__ = ["add_runs"]
 
 
-_RUNS_CODE = " The objects that its config names are imported and built: a run of somebody else can run code."
-
-
-def _finish(parser: Parser, run: object) -> None:
-    parser.set_defaults(run=run, options=sorted(parser._option_string_actions))
-
-
-def add_train(commands: Commands) -> None:
-    """Add the command that trains."""
-    parser = add_command(
-        commands,
-        "train",
-        "train the run that a file describes",
-        "Train the run of a config. Any of its values can be set otherwise by dotted name, after the file: "
-        "--trainer.lr 1e-3 --data.batch_size=8. The objects that a config names are imported and built: a config of "
-        "somebody else can run code.",
+def add_runs(commands: Commands) -> None:
+    """Add the commands."""
+    add = partial(add_command, commands)
+    config = argument("config", metavar="FILE", help="YAML or JSON")
+    root = argument("--root", metavar="DIR", help="folder of all runs (default: runs)")
+    how = "never (the default: a run of this name is refused), or auto (it is resumed)"
+    resume = argument("--resume", metavar="HOW", help=how)
+    quiet = argument("--quiet", action="store_true", help="show no progress")
+    printed = "print the whole config, and do nothing"
+    print_config = argument("--print_config", "--print-config", action="store_true", help=printed)
+    short = "train the run that a file describes"
+    add("train", short, _train, config, root, resume, quiet, print_config, overrides=[])
+    run = argument("folder", metavar="RUN", help="folder of the run")
+    add("resume", "finish a run that was ended before its last epoch", _resume, run, quiet)
+    checkpoint = argument("--checkpoint", metavar="NAME", help="best, latest, or a file of the run (default: best)")
+    part = argument("--part", help="of the samples: train, valid or test (default: valid)")
+    add("validate", "measure a trained network", _validate, run, checkpoint, part)
+    part = argument("--part", help="of the samples: train, valid or test (default: test)")
+    out = argument("--out", metavar="FILE", help=".npy or .npz (default: predictions.npy in the run's folder)")
+    add("predict", "write what a trained network predicts", _predict, run, checkpoint, part, out)
+    place = argument("root", metavar="DIR", nargs="?", default="runs", help="folder of all runs (default: %(default)s)")
+    add("list", "all runs, and how far they are", _list, place)
+    add("show", "one run: config, scores, files", _show, run)
+    folders = argument(
+        "folders", metavar="RUN", nargs="+", help="folders of runs beside each other, or one of all runs"
     )
-    parser.add_argument("config", metavar="FILE", help="YAML or JSON")
-    parser.add_argument("--root", metavar="DIR", default="runs", help="folder of all runs (default: runs)")
-    parser.add_argument(
-        "--resume",
-        metavar="HOW",
-        default="never",
-        help="never (the default: a run of this name is refused), or auto (it is resumed)",
+    plot = argument("--plot", metavar="FILE", default=None, help="draw the score of each run over its epochs")
+    add("compare", "several runs side by side, the best first", _compare, folders, plot)
+    add(
+        "sweep",
+        "many runs of a config with some values set otherwise",
+        _sweep,
+        config,
+        root,
+        argument("--method", help="grid, random or optuna (default: grid)"),
+        argument("--num-trials", type=int, metavar="N", help="number of runs of a random or Optuna search"),
+        argument("--sweep-seed", dest="seed", type=int, metavar="N", help="seed of a search (default: 0)"),
+        argument("--launcher", default=None, help="serial, pool, ray or submitit (default: serial)"),
+        argument("--num-workers", type=int, metavar="N", default=None, help="runs at the same time, with pool and ray"),
+        plot,
+        overrides=[],
     )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.add_argument(
-        "--print_config", "--print-config", action="store_true", help="print the whole config, and do nothing"
-    )
-    parser.set_defaults(overrides=[])
-    _finish(parser, _train)
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    """Train the run of a config.
+
+    Any of its values can be set otherwise by dotted name, after the file: --trainer.lr 1e-3 --data.batch_size=8. The
+    objects that a config names are imported and built: a config of somebody else can run code.
+    """
     from delira_nca.experiment import Run, RunConfig
     from delira_nca.experiment.config.overrides import parse_overrides
 
@@ -59,7 +76,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.print_config:
         print(config.to_yaml(), end="")
         return
-    run = Run.create(config, arguments.root, resume=arguments.resume)
+    run = Run.create(config, **given(arguments, "config", "quiet", "print_config"))
     _train_run(run, progress=not arguments.quiet)
 
 
@@ -76,20 +93,11 @@ def _train_run(run: Run | ExperimentRun, *, progress: bool) -> None:
     print(shown(run.folder))
 
 
-def add_resume(commands: Commands) -> None:
-    """Add the command that goes on."""
-    parser = add_command(
-        commands,
-        "resume",
-        "finish a run that was ended before its last epoch",
-        "Resume a run from its newest sound checkpoint, bit for bit as if it had not been stopped." + _RUNS_CODE,
-    )
-    parser.add_argument("folder", metavar="RUN", help="folder of the run")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    _finish(parser, _resume)
-
-
 def _resume(arguments: argparse.Namespace) -> None:
+    """Resume a run from its newest sound checkpoint, bit for bit as if it had not been stopped.
+
+    The objects that its config names are imported and built: a run of somebody else can run code.
+    """
     from delira_nca.experiment import Run, resume_growing
     from delira_nca.experiment.experiments.experiment_run import open_run
     from delira_nca.experiment.growing.run import is_growing
@@ -103,60 +111,31 @@ def _resume(arguments: argparse.Namespace) -> None:
         _train_run(run, progress=not arguments.quiet)
 
 
-def _add_evaluation(parser: Parser, part: str) -> None:
-    parser.add_argument("folder", metavar="RUN", help="folder of the run")
-    parser.add_argument("--checkpoint", metavar="NAME", default="best", help="best, latest, or a file of the run")
-    parser.add_argument("--part", default=part, help=f"of the samples: train, valid or test (default: {part})")
-
-
-def add_validate(commands: Commands) -> None:
-    """Add the command that measures."""
-    parser = add_command(
-        commands,
-        "validate",
-        "measure a trained network",
-        "Print losses and metrics of a checkpoint, as JSON." + _RUNS_CODE,
-    )
-    _add_evaluation(parser, "valid")
-    _finish(parser, _validate)
-
-
 def _validate(arguments: argparse.Namespace) -> None:
+    """Print losses and metrics of a checkpoint, as JSON.
+
+    The objects that its config names are imported and built: a run of somebody else can run code.
+    """
     from delira_nca.experiment.experiments.experiment_run import open_run
 
-    print(json.dumps(open_run(arguments.folder).validate(arguments.checkpoint, part=arguments.part), indent=2))
-
-
-def add_predict(commands: Commands) -> None:
-    """Add the command that predicts."""
-    parser = add_command(
-        commands,
-        "predict",
-        "write what a trained network predicts",
-        "Write predictions to a .npy file, or to a .npz file where samples differ in shape or there are several "
-        "outputs. The ending decides; others are refused." + _RUNS_CODE,
-    )
-    _add_evaluation(parser, "test")
-    parser.add_argument("--out", metavar="FILE", help=".npy or .npz (default: predictions.npy in the run's folder)")
-    _finish(parser, _predict)
+    print(json.dumps(open_run(arguments.folder).validate(**given(arguments, "folder")), indent=2))
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    """Write predictions to a .npy file, or to a .npz file where samples differ in shape or there are several outputs.
+
+    The ending decides; others are refused. The objects that its config names are imported and built: a run of somebody
+    else can run code.
+    """
     from delira_nca.experiment.experiments.experiment_run import open_run
 
     run = open_run(arguments.folder)
-    out = run.folder / "predictions.npy" if arguments.out is None else arguments.out
-    print(shown(run.predict(out, arguments.checkpoint, part=arguments.part)))
-
-
-def add_list(commands: Commands) -> None:
-    """Add the command that lists."""
-    parser = add_command(commands, "list", "all runs, and how far they are", "List all runs of a folder.")
-    parser.add_argument("root", metavar="DIR", nargs="?", default="runs", help="folder of all runs (default: runs)")
-    _finish(parser, _list)
+    options = {"out": run.folder / "predictions.npy", **given(arguments, "folder")}
+    print(shown(run.predict(**options)))
 
 
 def _list(arguments: argparse.Namespace) -> None:
+    """List all runs of a folder."""
     from delira_nca.errors import MissingFileError
     from delira_nca.experiment import summarise
     from delira_nca.experiment.comparison import find_runs
@@ -170,21 +149,11 @@ def _list(arguments: argparse.Namespace) -> None:
         best = "-" if run.best_score is None else f"{run.best_score:.6g}"
         name = run.folder.relative_to(root).as_posix()
         rows.append((name, run.state, epochs, best, "-" if run.best_epoch is None else str(run.best_epoch)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-def add_show(commands: Commands) -> None:
-    """Add the command that shows one run."""
-    parser = add_command(
-        commands, "show", "one run: config, scores, files", "Show one run. No code of the run is executed."
-    )
-    parser.add_argument("folder", metavar="RUN", help="folder of the run")
-    _finish(parser, _show)
+    print_table(rows)
 
 
 def _show(arguments: argparse.Namespace) -> None:
+    """Show one run. No code of the run is executed."""
     from delira_nca.experiment import StoredRun, summarise
     from delira_nca.experiment.config.run_config import digest_of
     from delira_nca.experiment.plain_files import read_plain
@@ -210,22 +179,8 @@ def _show(arguments: argparse.Namespace) -> None:
         print(plan_resume("auto", stored.checkpoints))
 
 
-def add_compare(commands: Commands) -> None:
-    """Add the command that compares."""
-    parser = add_command(
-        commands,
-        "compare",
-        "several runs side by side, the best first",
-        "Compare runs by the score that decides, with those values of their configs that differ.",
-    )
-    parser.add_argument(
-        "folders", metavar="RUN", nargs="+", help="folders of runs beside each other, or one of all runs"
-    )
-    parser.add_argument("--plot", metavar="FILE", help="draw the score of each run over its epochs")
-    _finish(parser, _compare)
-
-
 def _compare(arguments: argparse.Namespace) -> None:
+    """Compare runs by the score that decides, with those values of their configs that differ."""
     from delira_nca.errors import ConfigError
     from delira_nca.experiment import compare_runs
     from delira_nca.experiment.store.stored_run import CONFIG_FILES
@@ -239,5 +194,41 @@ def _compare(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"runs are compared within one folder, not {', '.join(map(str, sorted(roots)))}")
         comparison = compare_runs(roots.pop(), [folder.name for folder in folders])
     print(comparison)
+    if arguments.plot:
+        print(shown(comparison.save_plot(arguments.plot)))
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    """Run a config with many values, and compare the runs.
+
+    Values are given by dotted name: a list is tried, --trainer.lr '[1e-3, 3e-3]', as is a range, --trainer.lr '{low:
+    1e-4, high: 1e-2, log: true}'; a single value is set in all runs, --num_epochs 5. The same command resumes a sweep
+    that was ended.
+    """
+    from delira_nca.errors import ConfigError
+    from delira_nca.experiment import RunConfig, sweep
+    from delira_nca.experiment.config.overrides import parse_overrides
+    from delira_nca.experiment.launchers import LaunchError, launcher_by_name
+
+    if arguments.num_workers is not None and arguments.launcher is None:
+        raise ConfigError("--num-workers is of a launcher: give --launcher pool")
+    workers = {} if arguments.num_workers is None else {"num_workers": arguments.num_workers}
+    refuse_options_as_overrides(arguments.overrides, arguments.options)
+    values = parse_overrides(arguments.overrides)
+    tried = {name: value for name, value in values.items() if isinstance(value, (list, dict))}
+    fixed = {name: value for name, value in values.items() if name not in tried}
+    try:
+        comparison = sweep(
+            RunConfig.from_file(arguments.config, fixed),
+            tried,
+            **given(arguments, "config", "launcher", "num_workers", "plot"),
+            launcher=None if arguments.launcher is None else launcher_by_name(arguments.launcher, **workers),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command resumes the sweep") from None
+    print(comparison)
+    failed = [run.name for run in comparison.runs if run.state == "ended"]
+    if failed:
+        raise LaunchError(f"{len(failed)} of {len(comparison.runs)} runs failed: {', '.join(failed)}")
     if arguments.plot:
         print(shown(comparison.save_plot(arguments.plot)))

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.evaluation.arrays import as_array, labelled
-from delira_nca.evaluation.roc import roc_auc
+from delira_nca.evaluation.binary import as_array, labelled, roc_auc
 
 __all__ = ["AlarmThreshold", "alarm_threshold", "failure_auroc", "fit_temperature"]
 

@@ -65,7 +65,9 @@ class QualityReport:
     @property
     def rank_correlation(self) -> float:
         """Spearman's correlation, that of the ranks; equal numbers share their mean rank."""
-        return _correlation(*map(_ranks, self._numbers()))
+        from scipy.stats import rankdata
+
+        return _correlation(*map(rankdata, self._numbers()))
 
     @property
     def num_failures(self) -> int:
@@ -201,11 +203,3 @@ def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -
     one, other = one - one.mean(), other - other.mean()
     size = math.sqrt(float((one**2).sum() * (other**2).sum()))
     return float((one * other).sum()) / size if size > 0 else math.nan
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rank of each value from 0; equal ones have the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: npt.NDArray[np.float64] = (last - (counts + 1) / 2)[place]
-    return ranks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -164,9 +165,9 @@ def stochastic_runs(
     found: list[Tensor] = []
     exclusive = False
     with evaluating(model):
-        for part, run_seed in _parts(model, batch["data"], runs, seed, memory_budget):
-            with part:
-                prediction, scores = predicted(model, part.rows(batch), seed=run_seed, steps=steps)
+        for place, part, run_seed in _parts(model, batch, runs, seed, memory_budget):
+            with place:
+                prediction, scores = predicted(model, part, seed=run_seed, steps=steps)
                 made, exclusive = probabilities(prediction, scores, activation)
                 found.append(made)
     if _counts_samples(model):
@@ -175,60 +176,28 @@ def stochastic_runs(
     return Runs(torch.stack(found), exclusive)
 
 
-class _Chunk:
-    """Samples that are computed together, each image being ``runs`` samples in a row."""
-
-    def __init__(self, first: int, size: int, images: int, runs: int) -> None:
-        self.first, self.size, self.images, self.runs = first, size, images, runs
-        whole = current_part()
-        before, total = (0, images) if whole is None else (whole.first, whole.total)
-        self.part = BatchPart(before * runs + first, size, total * runs)
-
-    def rows(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Batch of these samples."""
-        wanted = torch.arange(self.first, self.first + self.size) // self.runs
-        return {key: self._rows_of(value, wanted) for key, value in batch.items()}
-
-    def _rows_of(self, value: Any, wanted: Tensor) -> Any:
-        if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != self.images:
-            return value
-        return value[wanted.to(value.device)]
-
-    def __enter__(self) -> None:
-        self._place = at_part(self.part)
-        self._place.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._place.__exit__(*error)
-
-
-class _OneRun:
-    """One run of the images as they are."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = isolated_rng(seed)
-
-    def rows(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Batch as it is."""
-        return dict(batch)
-
-    def __enter__(self) -> None:
-        self._rng.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._rng.__exit__(*error)
-
-
-def _parts(model: nn.Module, data: Tensor, runs: int, seed: int, budget: int) -> Iterator[tuple[Any, int]]:
+def _parts(
+    model: nn.Module, batch: dict[str, Any], runs: int, seed: int, budget: int
+) -> Iterator[tuple[AbstractContextManager[Any], dict[str, Any], int]]:
+    """Context, batch and seed of what is computed together."""
     if not _counts_samples(model):
         for run in range(runs):
             run_seed = derive_seed(seed, "run", run)
-            yield _OneRun(run_seed), run_seed
+            yield isolated_rng(run_seed), dict(batch), run_seed
         return
-    total = len(data) * runs
-    size = max(1, min(total, budget // _bytes_per_sample(model, data)))
+    images, whole = len(batch["data"]), current_part()
+    before, of = (0, images) if whole is None else (whole.first, whole.total)
+    total = images * runs
+    size = max(1, min(total, budget // _bytes_per_sample(model, batch["data"])))
     for first in range(0, total, size):
-        yield _Chunk(first, min(size, total - first), len(data), runs), seed
+        wanted = torch.arange(first, min(first + size, total)) // runs  # each image is several samples in a row
+        part = {
+            key: value[wanted.to(value.device)]
+            if isinstance(value, Tensor) and value.dim() and len(value) == images
+            else value
+            for key, value in batch.items()
+        }
+        yield at_part(BatchPart(before * runs + first, len(wanted), of * runs)), part, seed
 
 
 def _counts_samples(model: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from delira_nca.experiment.store import RunStore
 from delira_nca.experiment.store.stored_run import CONFIG_FILES, StoredRun
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_lock import is_locked
-from delira_nca.logging.jsonl import read_jsonl
+from delira_nca.logging import read_jsonl
 from delira_nca.training.scores import higher_is_better
 
 __all__ = ["Comparison", "RunSummary", "compare_runs", "summarise"]

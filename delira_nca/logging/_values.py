@@ -12,21 +12,12 @@ import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, ShapeError
 
-UInt8Array = npt.NDArray[np.uint8]
-
-__all__ = ["UInt8Array", "as_floats", "as_image", "as_json", "as_step"]
+__all__ = ["as_floats", "as_image", "as_json", "as_step"]
 
 
 def as_floats(values: Mapping[str, Any]) -> dict[str, float]:
-    """Plain floats of everything ``float()`` takes.
+    """Plain floats of everything that ``float()`` takes; a ConfigError names what cannot be recorded.
 
-    Raises
-    ------
-    ConfigError
-        Naming the key whose value is not one number, or a key that cannot be a column.
-
-    Examples
-    --------
     >>> as_floats({"loss": np.float32(0.5), "cells": np.array([3])})
     {'loss': 0.5, 'cells': 3.0}
     """
@@ -37,23 +28,14 @@ def as_floats(values: Mapping[str, Any]) -> dict[str, float]:
         try:
             floats[key] = float(value.item() if hasattr(value, "item") else value)
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise ConfigError(f"scalar {key!r} is not one number but {_describe(value)}") from error
+            shape = getattr(value, "shape", None)
+            found = f"{value!r:.80}" if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
+            raise ConfigError(f"scalar {key!r} is not one number but {found}") from error
     return floats
 
 
-def _describe(value: object) -> str:
-    shape = getattr(value, "shape", None)
-    return f"{value!r:.80}" if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
-
-
 def as_step(step: Any, *, least: int = 0) -> int:
-    """Plain integer of a step.
-
-    Raises
-    ------
-    ConfigError
-        If it is not an integer, or smaller than ``least``.
-    """
+    """Plain integer of a step; a ConfigError if it is not an integer, or smaller than ``least``."""
     try:
         number = operator.index(step)
     except TypeError:
@@ -63,16 +45,8 @@ def as_step(step: Any, *, least: int = 0) -> int:
     return number
 
 
-def as_image(image: Any) -> UInt8Array:
-    """Array of a picture (H, W, 3) uint8, given as array or tensor.
-
-    Raises
-    ------
-    ShapeError
-        If it has another shape, or no pixels.
-    ConfigError
-        If it is not uint8: whether floats end at 1 or at 255 is not guessed.
-    """
+def as_image(image: Any) -> npt.NDArray[np.uint8]:
+    """Array of a picture (H, W, 3) uint8, given as array or tensor; whether floats end at 1 or 255 is not guessed."""
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     if array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
         raise ShapeError(f"a picture has the shape (H, W, 3), not {array.shape}")

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from delira_nca.errors import ConfigError
+from delira_nca.errors import ConfigError, UnwritableError
 from delira_nca.logging import TensorboardXSink
 
 
@@ -115,3 +115,14 @@ def test_non_finite_and_huge_numbers_are_recorded(sink):
     shown = read_shown(sink.folder)
     assert np.isnan(shown["train/a", 1])
     assert shown["train/b", 1] == shown["train/c", 1] == np.inf
+
+
+def test_a_full_disk_is_an_error_of_the_call(sink):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(UnwritableError, match="events"):
+            sink.config({"text": "x" * 4000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

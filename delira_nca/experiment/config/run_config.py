@@ -260,16 +260,16 @@ class RunConfig:
         with self.relative_paths(), isolated_rng(derive_seed(self.run_seed, "parts")):
             return RunParts(
                 model=model,
-                task=build_part("task", TaskSection, self.task),
-                data=build_part("data", DataSection, self.data),
-                trainer=build_part("trainer", TrainerSection, self.trainer),
-                callbacks=build_part("callbacks", _HINTS["callbacks"], self.callbacks),
+                task=build_part(TaskSection, self.task),
+                data=build_part(DataSection, self.data),
+                trainer=build_part(TrainerSection, self.trainer),
+                callbacks=build_part(_HINTS["callbacks"], self.callbacks),
             )
 
     def build_model(self) -> AbstractPyTorchNetwork:
         """Make the model alone, with the weights that the run begins with."""
         with self.relative_paths(), isolated_rng(self.run_seed):
-            return build_part("model", _HINTS["model"], self.model)  # type: ignore[no-any-return]
+            return build_part(_HINTS["model"], self.model)  # type: ignore[no-any-return]
 
     @contextmanager
     def relative_paths(self) -> Iterator[None]:
