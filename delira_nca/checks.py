@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["accepted_keywords", "as_plain", "is_number", "is_whole", "plain_numbers"]
+from delira_nca.errors import ConfigError
+
+__all__ = [
+    "accepted_keywords",
+    "as_plain",
+    "is_number",
+    "is_whole",
+    "plain_numbers",
+    "require_callable",
+    "require_number",
+    "require_whole",
+    "require_wholes",
+]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -58,6 +71,157 @@ def is_number(value: object) -> bool:
     (True, True, False, False)
     """
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def require_whole(
+    name: str, value: Any, least: int | None = None, most: int | None = None, *, error: type[Exception] = ConfigError
+) -> int:
+    """Refuse a value that is not a whole number within bounds; NumPy integers are accepted, booleans are not.
+
+    Parameters
+    ----------
+    name : name of the argument, with which the message begins.
+    value : value of the argument.
+    least : lower bound, included; None for none.
+    most : upper bound, included; None for none.
+    error : class of the error.
+
+    Returns
+    -------
+    int
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, what is expected, and the value.
+
+    Examples
+    --------
+    >>> require_whole("patience", 2.5, 0)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: patience must be a whole number of at least 0, not 2.5
+    """
+    if not (is_whole(value) and (least is None or value >= least) and (most is None or value <= most)):
+        raise error(f"{name} must be a whole number{_bounds(least=least, most=most)}, not {value!r}")
+    return int(value)
+
+
+def require_wholes(
+    name: str,
+    values: Any,
+    least: int | None = None,
+    *,
+    count: int | None = None,
+    repeat: int | None = None,
+    error: type[Exception] = ConfigError,
+) -> tuple[int, ...]:
+    """Refuse a value that is not a sequence of at least one whole number.
+
+    Parameters
+    ----------
+    name : name of the argument, with which the message begins.
+    values : value of the argument.
+    least : lower bound of each number, included; None for none.
+    count : length of the sequence; None for any.
+    repeat : length of the result for a single number; None to refuse one.
+    error : class of the error.
+
+    Returns
+    -------
+    tuple of int
+        The numbers.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, what is expected, and the value.
+
+    Examples
+    --------
+    >>> require_wholes("tile", 8, 1, count=2, repeat=2)
+    (8, 8)
+    >>> require_wholes("tile", (8, 0), 1, count=2, repeat=2)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: tile must be a whole number of at least 1, or 2 of them, not (8, 0)
+    """
+    is_sequence = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
+    found = tuple(values) if is_sequence else (values,) * (repeat or 0)
+    fit = all(is_whole(number) and (least is None or number >= least) for number in found)
+    if not found or not fit or count not in (None, len(found)):
+        bounds = _bounds(least=least)
+        several = "several" if count is None else f"{count} of them"
+        expected = f"{count} whole numbers{bounds}" if count else f"whole numbers{bounds}, one at least"
+        raise error(f"{name} must be {f'a whole number{bounds}, or {several}' if repeat else expected}, not {values!r}")
+    return tuple(map(int, found))
+
+
+def require_number(
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    error: type[Exception] = ConfigError,
+) -> float:
+    """Refuse a value that is not a finite real number within bounds; booleans are refused.
+
+    Parameters
+    ----------
+    name : name of the argument, with which the message begins.
+    value : value of the argument.
+    least, most : bounds that are included; None for none.
+    above, below : bounds that are excluded; None for none.
+    error : class of the error.
+
+    Returns
+    -------
+    float
+        The value, as a number of Python.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, what is expected, and the value.
+
+    Examples
+    --------
+    >>> require_number("decay", 1.0, 0, below=1)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: decay must be a number of at least 0 and below 1, not 1.0
+    """
+    within = is_number(value) and math.isfinite(value)
+    within = within and (least is None or value >= least) and (most is None or value <= most)
+    if not (within and (above is None or value > above) and (below is None or value < below)):
+        expected = _bounds(least=least, above=above, most=most, below=below) or ", and finite"
+        raise error(f"{name} must be a number{expected}, not {value!r}")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _bounds(**bounds: float | None) -> str:
+    words = {"least": "of at least", "most": "of at most", "above": "above", "below": "below"}
+    given = [f"{words[name]} {value}" for name, value in bounds.items() if value is not None]
+    return " " * bool(given) + " and ".join(given).replace("and of", "and")
+
+
+def require_callable(name: str, value: Any, *, error: type[Exception] = ConfigError) -> None:
+    """Refuse a value that cannot be called.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name and the value.
+
+    Examples
+    --------
+    >>> require_callable("load_fn", "sample.npy")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: load_fn must be callable, not 'sample.npy'
+    """
+    if not callable(value):
+        raise error(f"{name} must be callable, not {value!r}")
 
 
 def as_plain(value: Any) -> Any:
