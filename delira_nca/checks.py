@@ -145,13 +145,13 @@ def require_wholes(
     Traceback (most recent call last):
     delira_nca.errors.ConfigError: tile must be a whole number of at least 1, or 2 of them, not (8, 0)
     """
-    is_sequence = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
-    found = tuple(values) if is_sequence else (values,) * (repeat or 0)
+    is_sequence = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
+    found = tuple(values) if is_sequence else (values if repeat else None,) * (repeat or 1)
     fit = all(is_whole(number) and (least is None or number >= least) for number in found)
-    if not found or not fit or count not in (None, len(found)):
+    if not fit or len(found) != (max(len(found), 1) if count is None else count):
         bounds = _bounds(least=least)
         several = "several" if count is None else f"{count} of them"
-        expected = f"{count} whole numbers{bounds}" if count else f"whole numbers{bounds}, one at least"
+        expected = f"{'one or more' if count is None else count} whole numbers{bounds}"
         raise error(f"{name} must be {f'a whole number{bounds}, or {several}' if repeat else expected}, not {values!r}")
     return tuple(map(int, found))
 
@@ -201,8 +201,10 @@ def require_number(
 
 
 def _bounds(**bounds: float | None) -> str:
-    words = {"least": "of at least", "most": "of at most", "above": "above", "below": "below"}
-    given = [f"{words[name]} {value}" for name, value in bounds.items() if value is not None]
+    if bounds.get("least") is not None and bounds.get("most") is not None:
+        return f" from {bounds['least']} to {bounds['most']}"
+    words = {"least": "of at least", "above": "above", "below": "below", "most": "of at most"}
+    given = [f"{words[name]} {bound}" for name, bound in bounds.items() if bound is not None]
     return " " * bool(given) + " and ".join(given).replace("and of", "and")
 
 

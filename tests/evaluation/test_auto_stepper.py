@@ -146,7 +146,7 @@ def test_it_says_what_it_did_if_asked(caplog):
     ("arguments", "message"),
     [
         ({"min_steps": 20, "max_steps": 10}, "min_steps is at most max_steps, not 20 with 10"),
-        ({"plateau": 0}, "plateau is a whole number of at least 1, not 0"),
+        ({"plateau": 0}, "plateau must be a whole number of at least 1, not 0"),
         ({"threshold": 0.0}, "threshold is above 0"),
     ],
 )

@@ -370,7 +370,7 @@ def test_a_head_of_other_dimensions_is_refused():
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "3"])
 def test_a_number_of_channels_is_whole_and_positive(number):
-    with pytest.raises(ConfigError, match="num_in_channels is a whole number of at least 1, not"):
+    with pytest.raises(ConfigError, match="num_in_channels must be a whole number of at least 1, not"):
         Model(convolutions(), nn.Conv2d(6, 2, 1), num_in_channels=number)
 
 

@@ -271,7 +271,7 @@ def test_what_cannot_work_fails_before_there_is_a_folder(make, tmp_path):
             "Linear cannot be",
         ),
         (make(config(num_epochs=None)), ConfigError, "how many epochs"),
-        (make(config(num_epochs=0)), ConfigError, "num_epochs is a whole number of at least 1, not 0"),
+        (make(config(num_epochs=0)), ConfigError, "num_epochs must be a whole number of at least 1, not 0"),
         (make(config(batch_size=None)), ConfigError, "the batch size is not known: give training.batch_size"),
         (make(config(save_path="x")), ConfigError, "'save_path' cannot be set: each run gets a folder"),
         (make(config(metrics=[mse])), ConfigError, "metrics are functions by name"),
