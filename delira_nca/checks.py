@@ -8,7 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
     return frozenset(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number: an ``int`` or an integer of NumPy, but no boolean.
 
     Examples
@@ -61,7 +61,7 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a real number, of Python or NumPy, but no boolean.
 
     Examples
@@ -195,8 +195,8 @@ def require_number(
     within = is_number(value) and math.isfinite(value)
     within = within and (least is None or value >= least) and (most is None or value <= most)
     if not (within and (above is None or value > above) and (below is None or value < below)):
-        expected = _bounds(least=least, above=above, most=most, below=below) or ", and finite"
-        raise error(f"{name} must be a number{expected}, not {value!r}")
+        bounds = _bounds(least=least, above=above, most=most, below=below)
+        raise error(f"{name} must be a {'' if bounds else 'finite '}number{bounds}, not {value!r}")
     return value.item() if isinstance(value, np.generic) else value
 
 

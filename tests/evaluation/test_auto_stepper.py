@@ -147,7 +147,7 @@ def test_it_says_what_it_did_if_asked(caplog):
     [
         ({"min_steps": 20, "max_steps": 10}, "min_steps is at most max_steps, not 20 with 10"),
         ({"plateau": 0}, "plateau must be a whole number of at least 1, not 0"),
-        ({"threshold": 0.0}, "threshold is above 0"),
+        ({"threshold": 0.0}, "threshold must be a number above 0"),
     ],
 )
 def test_numbers_that_contradict_each_other_are_refused(arguments, message):
@@ -228,7 +228,7 @@ def test_what_cannot_be_measured_is_refused():
     batch = {"data": images(0), "label": images(1)}
     with pytest.raises(UnknownNameError, match="Did you mean 'lowest'"):
         quality_over_steps(walker(), batch, error, 3, mode="lowst")
-    with pytest.raises(ConfigError, match="steps are whole numbers"):
+    with pytest.raises(ConfigError, match="steps must be one or more whole numbers"):
         quality_over_steps(walker(), batch, error, [])
     with pytest.raises(ConfigError, match="no batch"):
         quality_over_steps(walker(), [], error, 3)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
 from delira_nca.experiment.store import training_table, validation_table
@@ -156,13 +156,10 @@ class StatsDatabase:
         tuple of (training records, validations)
             How many were deleted.
         """
-        limits = iteration, iteration if validation is None else validation
-        for limit in limits:
-            if not is_whole(limit) or limit < 0:
-                raise ConfigError(f"iterations are whole numbers of at least 0, not {limit!r}")
-        limits = int(iteration), int(iteration if validation is None else validation)
+        first = require_whole("iteration", iteration, 0)
+        validated = first if validation is None else require_whole("validation", validation, 0)
         with self._file.writing() as connection:
             return (
-                training_table.cut_training(connection, limits[0]),
-                validation_table.cut_validation(connection, limits[1]),
+                training_table.cut_training(connection, first),
+                validation_table.cut_validation(connection, validated),
             )

@@ -90,7 +90,7 @@ class StatsRecorder(AbstractCallback):
         if not isinstance(run, StoredRun):
             raise ConfigError(f"run is a StoredRun, such as RunStore(...).create(...) gives, not {run!r}")
         if not seconds >= 0:
-            raise ConfigError(f"seconds are at least 0, not {seconds!r}")
+            raise ConfigError(f"seconds must be a number of at least 0, not {seconds!r}")
         given = tuple(criteria)
         self.criteria = {name: EvaluationScores(given).criterion(name) for name in _names(given)}
         self._higher = None if mode is None else higher_is_better(mode)

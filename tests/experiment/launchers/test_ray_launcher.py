@@ -47,8 +47,8 @@ def test_a_cluster_that_is_not_there_is_named(tasks, monkeypatch):
     [
         ({"num_workers": 0}, "num_workers must be a whole number of at least 1, not 0"),
         ({"threads": 0}, "threads must be a whole number of at least 1, not 0"),
-        ({"num_gpus": -1}, "num_gpus is a number of at least 0, not -1"),
-        ({"num_gpus": float("nan")}, "num_gpus is a number of at least 0, not nan"),
+        ({"num_gpus": -1}, "num_gpus must be a number of at least 0, not -1"),
+        ({"num_gpus": float("nan")}, "num_gpus must be a number of at least 0, not nan"),
         ({"memory": 0.5}, "memory must be a whole number of at least 1, not 0.5"),
     ],
 )

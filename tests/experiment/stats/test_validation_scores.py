@@ -52,7 +52,7 @@ def test_entries_are_equal_also_where_they_are_nan_and_can_be_pickled():
 
 @pytest.mark.parametrize("iteration", [-1, 1.0, True, "0"])
 def test_an_iteration_is_a_whole_number_of_at_least_0(iteration):
-    with pytest.raises(ConfigError, match="an iteration must be a whole number of at least 0"):
+    with pytest.raises(ConfigError, match="an iteration must be a whole number from 0 to 9223372036854775807"):
         ValidationIterationScores(iteration, [[[0.5]]])
 
 

@@ -319,7 +319,7 @@ def test_the_writer_gets_the_tags_of_ncalab(segmenter, loader):
         ({"label_layout": "channel_last"}, UnknownNameError, "Did you mean 'channels_last'"),
         ({"batch_repeat": 0}, ConfigError, "batch_repeat must be a whole number of at least 1, not 0"),
         ({"max_epochs": 2.5}, ConfigError, "max_epochs must be a whole number of at least 1, not 2.5"),
-        ({"lr": -1.0}, ConfigError, "lr is a number above 0, not -1.0"),
+        ({"lr": -1.0}, ConfigError, "lr must be a number above 0, not -1.0"),
         ({"gradient_clipping": 1.0}, ConfigError, "gradient_clipping is True or False, not 1.0"),
         ({"pool": object()}, ConfigError, "pool is a Pool, not a object"),
         ({"optimizer": 3}, ConfigError, "optimizer is one of torch"),
