@@ -22,6 +22,7 @@ __all__ = [
     "plain_numbers",
     "require_callable",
     "require_number",
+    "require_type",
     "require_whole",
     "require_wholes",
 ]
@@ -153,7 +154,7 @@ def require_wholes(
         several = "several" if count is None else f"{count} of them"
         expected = f"{'one or more' if count is None else count} whole numbers{bounds}"
         raise error(f"{name} must be {f'a whole number{bounds}, or {several}' if repeat else expected}, not {values!r}")
-    return tuple(map(int, found))
+    return tuple(int(number) for number in found)
 
 
 def require_number(
@@ -197,7 +198,8 @@ def require_number(
     if not (within and (above is None or value > above) and (below is None or value < below)):
         bounds = _bounds(least=least, above=above, most=most, below=below)
         raise error(f"{name} must be a {'' if bounds else 'finite '}number{bounds}, not {value!r}")
-    return value.item() if isinstance(value, np.generic) else value
+    number: float = value.item() if isinstance(value, np.generic) else value
+    return number
 
 
 def _bounds(**bounds: float | None) -> str:
@@ -224,6 +226,25 @@ def require_callable(name: str, value: Any, *, error: type[Exception] = ConfigEr
     """
     if not callable(value):
         raise error(f"{name} must be callable, not {value!r}")
+
+
+def require_type(name: str, value: Any, *types: type, error: type[Exception] = ConfigError) -> None:
+    """Refuse a value that is not an instance of one of the types.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, the types, and that of the value.
+
+    Examples
+    --------
+    >>> require_type("pool", {}, list, tuple)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: pool must be of type list or tuple, not dict
+    """
+    if not isinstance(value, types):
+        expected = " or ".join(dict.fromkeys(kind.__name__ for kind in types))
+        raise error(f"{name} must be of type {expected}, not {type(value).__name__}")
 
 
 def as_plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delira_nca.checks import is_whole, require_number, require_whole, require_wholes
+from delira_nca.checks import is_whole, require_number, require_type, require_whole, require_wholes
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, Prediction
@@ -115,8 +115,7 @@ class AutoStepper:
         ConfigError
             If the model is no automaton that can be stepped, such as a pyramid.
         """
-        if not isinstance(nca, BasicNCAModel):
-            raise ConfigError(f"an automaton is stepped, a BasicNCAModel, not a {type(nca).__name__}")
+        require_type("nca", nca, BasicNCAModel)
         with evaluating(nca):
             state = nca.record(x, 0, seed=seed, keep=[0], goal=goal)[0].output_image
             state, steps, quiet = self._roll_out(nca, state, seed, goal)

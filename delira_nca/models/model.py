@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import require_whole, require_wholes
+from delira_nca.checks import require_type, require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
@@ -82,10 +82,8 @@ class Model(AbstractPyTorchNetwork):
         if not isinstance(made, nn.Module) and callable(made):
             made = made()
         for name, part in (("architecture", made), ("prediction_head", prediction_head)):
-            if not isinstance(part, nn.Module):
-                raise ConfigError(f"{name} is a module, not {part!r}")
-        if not isinstance(eval_activation, (nn.Module, type(None))):
-            raise ConfigError(f"eval_activation is a module or None, not {eval_activation!r}")
+            require_type(name, part, nn.Module)
+        require_type("eval_activation", eval_activation, nn.Module, type(None))
         made, prediction_head, eval_activation = map(unwrapped, (made, prediction_head, eval_activation))
         super().__init__(architecture=made, prediction_head=prediction_head, eval_activation=eval_activation)
         self.architecture: nn.Module = made

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from delira_nca.checks import require_whole
+from delira_nca.checks import require_type, require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.rollout.masks import cell_draws, fire_mask, fire_threshold, update_noise
 from delira_nca.rollout.plain import NotPlainError, PlainCell
@@ -50,8 +50,7 @@ class Job:
         ConfigError, ShapeError
             If a number is out of range, or the state or the masks have another shape.
         """
-        if not isinstance(self.x, Tensor):
-            raise ConfigError(f"a state is a torch.Tensor of (B, C, *spatial), not {type(self.x).__name__}")
+        require_type("a state", self.x, Tensor)
         for name, number, least in (
             ("steps", self.steps, 0),
             ("start", self.start, 0),

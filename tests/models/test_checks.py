@@ -126,5 +126,5 @@ def test_images_and_states_that_are_lists_are_refused():
 
 
 def test_a_level_that_is_no_model_is_refused():
-    with pytest.raises(ConfigError, match="a level of a pyramid is a BasicNCAModel, not a function"):
+    with pytest.raises(ConfigError, match="a level of a pyramid must be of type BasicNCAModel, not function"):
         PyramidNCA(lambda x: x, [2, 1], [2, 2])

@@ -375,13 +375,13 @@ def test_a_number_of_channels_is_whole_and_positive(number):
 
 
 def test_parts_that_are_no_modules_are_refused():
-    with pytest.raises(ConfigError, match="architecture is a module, not 'unet'"):
+    with pytest.raises(ConfigError, match="architecture must be of type Module, not str"):
         Model("unet", nn.Identity())
-    with pytest.raises(ConfigError, match="architecture is a module, not 3"):
+    with pytest.raises(ConfigError, match="architecture must be of type Module, not int"):
         Model(lambda: 3, nn.Identity())
-    with pytest.raises(ConfigError, match="prediction_head is a module, not None"):
+    with pytest.raises(ConfigError, match="prediction_head must be of type Module, not NoneType"):
         Model(convolutions(), None)
-    with pytest.raises(ConfigError, match="eval_activation is a module or None, not <built-in"):
+    with pytest.raises(ConfigError, match="eval_activation must be of type Module or NoneType, not builtin"):
         Model(convolutions(), nn.Identity(), torch.sigmoid)
 
 

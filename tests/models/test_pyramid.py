@@ -353,7 +353,7 @@ def test_arguments_that_cannot_work_are_refused_with_their_numbers(pyramid, chan
 def test_models_that_do_not_fit_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"not \[\(2, 1, 3, 1\), \(2, 1, 4, 1\)\]"):
         PyramidNCA([level(), level(num_hidden_channels=4)], [2, 1], [1, 1])
-    with pytest.raises(ConfigError, match="a level of a pyramid is a BasicNCAModel, not a Conv2d"):
+    with pytest.raises(ConfigError, match="a level of a pyramid must be of type BasicNCAModel, not Conv2d"):
         PyramidNCA(nn.Conv2d(1, 1, 1), [2, 1], [1, 1])
     with pytest.raises(ConfigError, match="the head of level 0 would never be asked"):
         PyramidNCA([level(head=nn.Conv2d(3, 1, 1)), level()], [2, 1], [1, 1])

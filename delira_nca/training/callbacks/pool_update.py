@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delira_nca.checks import require_number, require_whole
+from delira_nca.checks import require_number, require_type, require_whole
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.alive import AliveMask
@@ -149,8 +149,7 @@ class PoolUpdate(AbstractCallback):
         seed_every: int = 1,
         damage_every: int = 1,
     ) -> None:
-        if not isinstance(pool, SamplePool):
-            raise ConfigError(f"pool is a SamplePool, not {type(pool).__name__}")
+        require_type("pool", pool, SamplePool)
         if isinstance(damage, str):
             require_choice("damage", damage, DAMAGES)
         if explode_above is not None and not explode_above > 0:

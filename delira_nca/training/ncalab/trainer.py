@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
-from delira_nca.checks import plain_numbers, require_number, require_whole
+from delira_nca.checks import plain_numbers, require_number, require_type, require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
@@ -131,8 +131,7 @@ class BasicNCATrainer:
         require_choice("label_layout", self.label_layout, LABEL_LAYOUTS)
         higher_is_better("highest" if self.validation_mode is None else self.validation_mode)
         derive_seed(self.seed)
-        if not isinstance(self.gradient_clipping, bool):
-            raise ConfigError(f"gradient_clipping is True or False, not {self.gradient_clipping!r}")
+        require_type("gradient_clipping", self.gradient_clipping, bool)
         for name in ("batch_repeat", "max_epochs"):
             require_whole(name, getattr(self, name), 1)
         for name, rate in (("lr", self.lr), ("lr_gamma", self.lr_gamma)):
@@ -394,8 +393,7 @@ def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
 def _unwrapped(nca: Any) -> Automaton:
     """Automaton or pyramid, taken out of what ``torch.compile`` made of it."""
     nca = unwrapped(nca)
-    if not isinstance(nca, (BasicNCAModel, PyramidNCA)):
-        raise ConfigError(f"nca is a BasicNCAModel or a pyramid of some, not a {type(nca).__name__}")
+    require_type("nca", nca, BasicNCAModel, PyramidNCA)
     return nca
 
 
