@@ -191,7 +191,7 @@ def interpret_range_parameter(x: int | tuple[int, int], rng: np.random.Generator
     delira_nca.errors.ConfigError: a range of steps is (low, high) with low < high, not (96, 64)
     """
     if is_whole(x):
-        return require_whole("a number of steps", x, 0)
+        return require_whole("steps", x, 0)
     if not isinstance(x, (tuple, list)) or len(x) != 2 or not all(map(is_whole, x)):
         raise TypeError(f"steps are a whole number or a pair (low, high), not {x!r}")
     low, high = x

@@ -362,7 +362,7 @@ def test_former_page_is_intact_after_a_failed_write(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (growing, {"grid": 64}, r"grid is \(height, width\) in cells"),
+        (growing, {"grid": 64}, r"grid must be 2 whole numbers of at least 1, not 64"),
         (growing, {"seed": "one cell"}, "the seed is a tensor or an array, not 'one cell'"),
         (growing, {"target": torch.full((4, 8, 8), 1e5)}, "the target holds 100000: a page shows numbers up to 65504"),
         (growing, {"figures": ["a"]}, r"figures are names to values, not \['a'\]"),

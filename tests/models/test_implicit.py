@@ -117,7 +117,9 @@ def test_a_scale_that_cannot_be_is_refused(scale, noise):
 def test_states_and_numbers_that_do_not_fit_are_refused(noise):
     with pytest.raises(ShapeError, match=r"the decoder takes \(B, 3, 2 spatial axes\), not \(1, 4, 5, 5\)"):
         ImplicitDecoder(3, 1)(noise(1, 4, 5, 5))
-    with pytest.raises(ConfigError, match=r"hidden_size must be a whole number of at least 1, or several, not \(8, 0\)"):
+    with pytest.raises(
+        ConfigError, match=r"hidden_size must be a whole number of at least 1, or several, not \(8, 0\)"
+    ):
         ImplicitDecoder(3, 1, hidden_size=(8, 0))
     with pytest.raises(ConfigError, match=r"in_channels must be a whole number of at least 1, not 0"):
         ImplicitDecoder(0, 1)

@@ -299,7 +299,7 @@ def test_what_cannot_work_fails_before_there_is_a_folder(make, tmp_path):
         ({"trainer_cls": Linear}, "trainer_cls is a class derived from AbstractNetworkTrainer"),
         ({"predictor_cls": Linear}, "predictor_cls is a class derived from Predictor"),
         ({"val_score_mode": "hihgest"}, "unknown score mode 'hihgest'. .* Did you mean 'highest'"),
-        ({"optim_builder": 3}, "optim_builder makes the optimizers of a network, but 3 is no function"),
+        ({"optim_builder": 3}, "optim_builder must be callable, not 3"),
         ({"save_freq": 3}, "'save_freq' cannot be set: it is called checkpoint_freq here"),
         ({"num_epochs": 3}, "'num_epochs' belongs into the config"),
         ({"values": 3}, "config is Parameters, a mapping or the path of a file, not a int"),

@@ -64,7 +64,11 @@ def test_truth_values_of_numpy_are_taken():
 
 @pytest.mark.parametrize(
     ("criteria", "message"),
-    [([], "at least one criterion"), (["dice"], "know their direction, not 'dice'"), ([DICE, DICE], "name of its own")],
+    [
+        ([], "at least one criterion"),
+        (["dice"], "criterion must be of type Criterion, not str"),
+        ([DICE, DICE], "name of its own"),
+    ],
 )
 def test_an_evaluation_that_cannot_be_is_refused(criteria, message):
     with pytest.raises(ConfigError, match=message):

@@ -139,7 +139,7 @@ def test_other_conflicts_and_other_things_are_refused():
     stats = stats_of(0)
     with pytest.raises(UnknownNameError, match="unknown on_conflict 'rewnd'.*Did you mean 'rewind'"):
         stats.add_iteration_stats(TrainingIterationStats(1, 0.0), on_conflict="rewnd")
-    with pytest.raises(ConfigError, match="a TrainingIterationStats, not 0.5"):
+    with pytest.raises(ConfigError, match="must be of type TrainingIterationStats, not float"):
         stats.add_iteration_stats(0.5)
 
 

@@ -104,7 +104,7 @@ def test_duplicates_and_disorder_are_refused(iteration):
     assert scores == table(10, 20)
     with pytest.raises(ConfigError, match="cannot follow"):
         ValidationScores(PARAMETERS, ["liver", "spleen"], CRITERIA, [row(2), row(1)])
-    with pytest.raises(ConfigError, match="a ValidationIterationScores, not"):
+    with pytest.raises(ConfigError, match="must be of type ValidationIterationScores, not"):
         scores.add_iteration_scores(np.ones((2, 3, 2)))
 
 
@@ -173,7 +173,7 @@ def test_a_header_that_cannot_be_is_refused(changes, message):
 
 
 def test_a_header_has_criteria_with_directions():
-    with pytest.raises(ConfigError, match="an EvaluationScores, not"):
+    with pytest.raises(ConfigError, match="must be of type EvaluationScores, not"):
         ValidationScores(PARAMETERS, ["a"], ["dice"])
 
 
