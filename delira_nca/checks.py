@@ -147,14 +147,14 @@ def require_wholes(
     delira_nca.errors.ConfigError: tile must be a whole number of at least 1, or 2 of them, not (8, 0)
     """
     is_sequence = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
-    found = tuple(values) if is_sequence else (values if repeat else None,) * (repeat or 1)
+    found: tuple[Any, ...] = tuple(values) if is_sequence else (values if repeat else None,) * (repeat or 1)
     fit = all(is_whole(number) and (least is None or number >= least) for number in found)
     if not fit or len(found) != (max(len(found), 1) if count is None else count):
         bounds = _bounds(least=least)
         several = "several" if count is None else f"{count} of them"
         expected = f"{'one or more' if count is None else count} whole numbers{bounds}"
         raise error(f"{name} must be {f'a whole number{bounds}, or {several}' if repeat else expected}, not {values!r}")
-    return tuple(int(number) for number in found)
+    return tuple(map(int, found))
 
 
 def require_number(

@@ -392,9 +392,9 @@ def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
 
 def _unwrapped(nca: Any) -> Automaton:
     """Automaton or pyramid, taken out of what ``torch.compile`` made of it."""
-    nca = unwrapped(nca)
-    require_type("nca", nca, BasicNCAModel, PyramidNCA)
-    return nca
+    made: Automaton = unwrapped(nca)
+    require_type("nca", made, BasicNCAModel, PyramidNCA)
+    return made
 
 
 def _steps(nca: Automaton) -> dict[str, Any]:
