@@ -157,7 +157,7 @@ def test_numbers_that_contradict_each_other_are_refused(arguments, message):
 
 def test_a_pyramid_is_not_stepped():
     pyramid = PyramidNCA(BasicNCAModel(num_image_channels=1, num_output_channels=1), scales=(2, 1), steps=(2, 2))
-    with pytest.raises(ConfigError, match="not a PyramidNCA"):
+    with pytest.raises(ConfigError, match="nca must be of type BasicNCAModel, not PyramidNCA"):
         AutoStepper()(pyramid, torch.zeros(1, 1, 8, 8))
 
 

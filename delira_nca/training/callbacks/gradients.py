@@ -90,7 +90,7 @@ class GradientClipping(GradientCallback):
 
     def __init__(self, max_norm: float = 1.0, norm_type: float = 2.0) -> None:
         super().__init__()
-        if max_norm <= 0:
+        if not max_norm > 0:
             raise ConfigError(f"max_norm must be a number above 0, not {max_norm!r}")
         self.max_norm, self.norm_type = max_norm, norm_type
 
