@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
-__all__ = ["accepted_keywords", "as_plain", "is_number", "is_whole", "plain_numbers"]
+from delira_nca.errors import ConfigError
+
+__all__ = [
+    "accepted_keywords",
+    "as_plain",
+    "is_number",
+    "is_whole",
+    "plain_numbers",
+    "require_callable",
+    "require_number",
+    "require_type",
+    "require_whole",
+    "require_wholes",
+]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -36,7 +50,7 @@ def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
     return frozenset(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number: an ``int`` or an integer of NumPy, but no boolean.
 
     Examples
@@ -48,7 +62,7 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a real number, of Python or NumPy, but no boolean.
 
     Examples
@@ -58,6 +72,179 @@ def is_number(value: object) -> bool:
     (True, True, False, False)
     """
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def require_whole(
+    name: str, value: Any, least: int | None = None, most: int | None = None, *, error: type[Exception] = ConfigError
+) -> int:
+    """Refuse a value that is not a whole number within bounds; NumPy integers are accepted, booleans are not.
+
+    Parameters
+    ----------
+    name : name of the argument, with which the message begins.
+    value : value of the argument.
+    least : lower bound, included; None for none.
+    most : upper bound, included; None for none.
+    error : class of the error.
+
+    Returns
+    -------
+    int
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, what is expected, and the value.
+
+    Examples
+    --------
+    >>> require_whole("patience", 2.5, 0)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: patience must be a whole number of at least 0, not 2.5
+    """
+    if not (is_whole(value) and (least is None or value >= least) and (most is None or value <= most)):
+        raise error(f"{name} must be a whole number{_bounds(least=least, most=most)}, not {value!r}")
+    return int(value)
+
+
+def require_wholes(
+    name: str,
+    values: Any,
+    least: int | None = None,
+    *,
+    count: int | None = None,
+    repeat: int | None = None,
+    error: type[Exception] = ConfigError,
+) -> tuple[int, ...]:
+    """Refuse a value that is not a sequence of at least one whole number.
+
+    Parameters
+    ----------
+    name : name of the argument, with which the message begins.
+    values : value of the argument.
+    least : lower bound of each number, included; None for none.
+    count : length of the sequence; None for any.
+    repeat : length of the result for a single number; None to refuse one.
+    error : class of the error.
+
+    Returns
+    -------
+    tuple of int
+        The numbers.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, what is expected, and the value.
+
+    Examples
+    --------
+    >>> require_wholes("tile", 8, 1, count=2, repeat=2)
+    (8, 8)
+    >>> require_wholes("tile", (8, 0), 1, count=2, repeat=2)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: tile must be a whole number of at least 1, or 2 of them, not (8, 0)
+    """
+    is_sequence = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
+    found: tuple[Any, ...] = tuple(values) if is_sequence else (values if repeat else None,) * (repeat or 1)
+    fit = all(is_whole(number) and (least is None or number >= least) for number in found)
+    if not fit or len(found) != (max(len(found), 1) if count is None else count):
+        bounds = _bounds(least=least)
+        several = "several" if count is None else f"{count} of them"
+        expected = f"{'one or more' if count is None else count} whole numbers{bounds}"
+        raise error(f"{name} must be {f'a whole number{bounds}, or {several}' if repeat else expected}, not {values!r}")
+    return tuple(map(int, found))
+
+
+def require_number(
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    error: type[Exception] = ConfigError,
+) -> float:
+    """Refuse a value that is not a finite real number within bounds; booleans are refused.
+
+    Parameters
+    ----------
+    name : name of the argument, with which the message begins.
+    value : value of the argument.
+    least, most : bounds that are included; None for none.
+    above, below : bounds that are excluded; None for none.
+    error : class of the error.
+
+    Returns
+    -------
+    float
+        The value, as a number of Python.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, what is expected, and the value.
+
+    Examples
+    --------
+    >>> require_number("decay", 1.0, 0, below=1)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: decay must be a number of at least 0 and below 1, not 1.0
+    """
+    within = is_number(value) and math.isfinite(value)
+    within = within and (least is None or value >= least) and (most is None or value <= most)
+    if not (within and (above is None or value > above) and (below is None or value < below)):
+        bounds = _bounds(least=least, above=above, most=most, below=below)
+        raise error(f"{name} must be a {'' if bounds else 'finite '}number{bounds}, not {value!r}")
+    number: float = value.item() if isinstance(value, np.generic) else value
+    return number
+
+
+def _bounds(**bounds: float | None) -> str:
+    if bounds.get("least") is not None and bounds.get("most") is not None:
+        return f" from {bounds['least']} to {bounds['most']}"
+    words = {"least": "of at least", "above": "above", "below": "below", "most": "of at most"}
+    given = [f"{words[name]} {bound}" for name, bound in bounds.items() if bound is not None]
+    return " " * bool(given) + " and ".join(given).replace("and of", "and")
+
+
+def require_callable(name: str, value: Any, *, error: type[Exception] = ConfigError) -> None:
+    """Refuse a value that cannot be called.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name and the value.
+
+    Examples
+    --------
+    >>> require_callable("load_fn", "sample.npy")
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: load_fn must be callable, not 'sample.npy'
+    """
+    if not callable(value):
+        raise error(f"{name} must be callable, not {value!r}")
+
+
+def require_type(name: str, value: Any, *types: type, error: type[Exception] = ConfigError) -> None:
+    """Refuse a value that is not an instance of one of the types.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with the name, the types, and that of the value.
+
+    Examples
+    --------
+    >>> require_type("pool", {}, list, tuple)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: pool must be of type list or tuple, not dict
+    """
+    if not isinstance(value, types):
+        expected = " or ".join(dict.fromkeys(kind.__name__ for kind in types))
+        raise error(f"{name} must be of type {expected}, not {type(value).__name__}")
 
 
 def as_plain(value: Any) -> Any:

@@ -18,14 +18,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 
 __all__ = ["derive_seed", "generator", "isolated_rng", "only_thread"]
 
 
 def _sequence(seed: int, keys: tuple[int | str, ...]) -> np.random.SeedSequence:
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise ConfigError(f"a seed is an integer of at least 0, not {seed!r}")
+    require_whole("a seed", seed, 0)
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else int(key) for key in keys]
     return np.random.SeedSequence(int(seed), spawn_key=words)
 

@@ -1,8 +1,21 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from delira_nca.checks import accepted_keywords, as_plain, is_number, is_whole
+from delira_nca.checks import (
+    accepted_keywords,
+    as_plain,
+    is_number,
+    is_whole,
+    require_callable,
+    require_number,
+    require_type,
+    require_whole,
+    require_wholes,
+)
+from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.io import load_network, save_network
 from delira_nca.losses import mse
 from delira_nca.models import (
@@ -163,6 +176,64 @@ def test_a_trainer_takes_numpy_scalars(tmp_path):
 )
 def test_what_counts_as_a_number(value, whole, number):
     assert (is_whole(value), is_number(value)) == (whole, number)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "options", "expected"),
+    [
+        (require_whole, -1, {"least": 0}, "a whole number of at least 0, not -1"),
+        (require_whole, 2.0, {}, "a whole number, not 2.0"),
+        (require_whole, True, {"least": 0}, "a whole number of at least 0, not True"),
+        (require_whole, 4, {"least": 1, "most": 3}, "a whole number from 1 to 3, not 4"),
+        (require_wholes, (), {"least": 1}, r"one or more whole numbers of at least 1, not \(\)"),
+        (require_wholes, 3, {}, "one or more whole numbers, not 3"),
+        (require_wholes, "34", {"count": 2}, "2 whole numbers, not '34'"),
+        (require_wholes, (1, True), {"count": 2}, r"2 whole numbers, not \(1, True\)"),
+        (require_wholes, None, {"repeat": 1}, "a whole number, or several, not None"),
+        (
+            require_wholes,
+            (1,),
+            {"least": 1, "count": 2, "repeat": 2},
+            "a whole number of at least 1, or 2 of them, not",
+        ),
+        (require_number, math.nan, {"least": 0, "below": 1}, "a number of at least 0 and below 1, not nan"),
+        (require_number, math.inf, {}, "a finite number, not inf"),
+        (require_number, 1, {"below": 1}, "a number below 1, not 1"),
+        (require_number, 0, {"above": 0, "most": 1}, "a number above 0 and at most 1, not 0"),
+        (require_number, 1.5, {"least": 0, "most": 1}, "a number from 0 to 1, not 1.5"),
+        (require_number, "0", {"most": 1}, "a number of at most 1, not '0'"),
+        (require_number, False, {}, "a finite number, not False"),
+        (require_callable, 3, {}, "callable, not 3"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_its_name_and_what_is_expected(check, value, options, expected):
+    for error in (ConfigError, ShapeError):
+        with pytest.raises(error, match=f"^size must be {expected}"):
+            check("size", value, **options, error=error)
+
+
+def test_a_value_of_another_type_is_refused():
+    with pytest.raises(ConfigError, match="^size must be of type bool or str, not int"):
+        require_type("size", 3, bool, np.bool_, str)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "options", "expected"),
+    [
+        (require_whole, np.uint8(3), {"least": 3, "most": 3}, 3),
+        (require_wholes, np.array([3, 4]), {"count": 2}, (3, 4)),
+        (require_wholes, np.int64(3), {"repeat": 2}, (3, 3)),
+        (require_wholes, range(2), {"least": 0, "repeat": 3}, (0, 1)),
+        (require_wholes, (), {"count": 0}, ()),
+        (require_number, np.float32(0.5), {"above": 0, "below": 1}, 0.5),
+        (require_number, 1, {"least": 1, "most": 1}, 1),
+    ],
+)
+def test_an_argument_that_fits_becomes_a_plain_number(check, value, options, expected):
+    found = check("size", value, **options)
+    assert found == expected
+    assert type(found) is type(expected)
+    assert is_plain(found)
 
 
 def test_a_function_is_given_the_keywords_that_it_takes():

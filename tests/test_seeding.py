@@ -64,7 +64,7 @@ def test_another_process_with_another_hash_seed_gives_the_same():
 @pytest.mark.parametrize("seed", [-1, 1.5, "7", None, True])
 def test_a_seed_is_a_whole_number(seed):
     for function in (generator, derive_seed):
-        with pytest.raises(ConfigError, match="integer of at least 0, not"):
+        with pytest.raises(ConfigError, match="whole number of at least 0, not"):
             function(seed, "pool")
     assert derive_seed(np.int64(3)) == derive_seed(3)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_whole as require_integer
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
 
 __all__ = [
@@ -65,18 +66,6 @@ def normal_index(index: int, length: int) -> int:
     if not -length <= index < length:
         raise IndexError(f"there is no sample {index}: the {length} samples are numbered 0 to {length - 1}")
     return int(index) % length
-
-
-def require_integer(what: str, value: object, least: int) -> None:
-    """Refuse what is not an integer of at least ``least``.
-
-    Raises
-    ------
-    ConfigError
-        With the name and the value.
-    """
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{what} must be an integer of at least {least}, not {value!r}")
 
 
 def require_name(key: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from delira_nca import seeding
+from delira_nca.checks import require_callable
 from delira_nca.data_loading.batches import located
 from delira_nca.data_loading.dataset import AbstractDataset, IterableDataset, reading
 from delira_nca.data_loading.lazy import BaseLazyDataset, PathsLike, list_paths
@@ -97,8 +98,7 @@ class BaseExtendCacheDataset(IterableDataset):
     """
 
     def __init__(self, data_path: PathsLike, load_fn: Callable[..., Any], **load_kwargs: Any) -> None:
-        if not callable(load_fn):
-            raise ConfigError(f"load_fn must be a function of a path, not a {type(load_fn).__name__}")
+        require_callable("load_fn", load_fn)
         samples: list[Mapping[str, Any]] = []
         origins: list[Any] = []
         with seeding.isolated_rng(0):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from delira_nca.data_loading.batches import require_integer
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.dataset import AbstractDataset, Batch, IndicesLike
 from delira_nca.data_loading.engine import BatchBuilder, Crew
 from delira_nca.data_loading.loaders import LoadableLike, SampleSource, as_source, changed_source
@@ -156,9 +156,9 @@ class DataManager:
             If seed, epoch or start is not an integer of at least 0, or start is beyond the last batch.
         """
         seed = self._settings.seed if seed is None else seed
-        require_integer("seed", seed, 0)
-        require_integer("epoch", epoch, 0)
-        require_integer("start", start, 0)
+        require_whole("seed", seed, 0)
+        require_whole("epoch", epoch, 0)
+        require_whole("start", start, 0)
         if start > self.n_batches:
             raise ConfigError(f"an epoch has {self.n_batches} batches: none is left after the first {start}")
         return BatchGenerator(self._settings, self._crew, int(seed), int(epoch), int(start))
@@ -196,8 +196,8 @@ class DataManager:
         from delira_nca.data_loading.show import draw_batch
 
         batchgen = self.get_batchgen(seed, epoch=epoch)
-        require_integer("index", index, 0)
-        require_integer("max_samples", max_samples, 1)
+        require_whole("index", index, 0)
+        require_whole("max_samples", max_samples, 1)
         if index >= len(batchgen):
             raise ConfigError(f"there is no batch {index}: an epoch has {len(batchgen)}, numbered from 0")
         title = f"epoch {epoch}, batch {index}"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca import seeding
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.batches import (
     Batch,
     Indices,
@@ -312,8 +313,7 @@ def repeat(sample: Mapping[str, npt.ArrayLike], times: int) -> DictDataset:
     >>> len(dataset), dataset.arrays["data"].strides[0]
     (1000, 0)
     """
-    if isinstance(times, bool) or not isinstance(times, (int, np.integer)) or times < 1:
-        raise ConfigError(f"a sample is repeated a number of times of at least 1, not {times!r}")
+    require_whole("times", times, 1)
     arrays = {key: np.asarray(value) for key, value in sample.items()}
     return DictDataset({key: np.broadcast_to(array, (times, *array.shape)) for key, array in arrays.items()})
 

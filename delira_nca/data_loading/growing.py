@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from delira_nca.data_loading.batches import require_integer
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.dataset import AbstractDataset, repeat
 from delira_nca.data_loading.sources import emoji, load_target, place
 
@@ -47,7 +47,7 @@ def growing_dataset(
     >>> sample["data"].shape, sample["label"].shape, float(sample["data"].sum())
     ((16, 12, 12), (4, 12, 12), 13.0)
     """
-    require_integer("padding", padding, 0)
+    require_whole("padding", padding, 0)
     from delira_nca.models.inputs import make_seed
 
     picture = os.fspath(picture)

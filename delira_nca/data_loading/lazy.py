@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from delira_nca.checks import require_callable
 from delira_nca.data_loading.batches import located, normal_index
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError, MissingFileError
@@ -59,8 +60,7 @@ class BaseLazyDataset(AbstractDataset):
     """
 
     def __init__(self, data_path: PathsLike, load_fn: Callable[..., Any], **load_kwargs: Any) -> None:
-        if not callable(load_fn):
-            raise ConfigError(f"load_fn must be a function of a path, not a {type(load_fn).__name__}")
+        require_callable("load_fn", load_fn)
         self.paths = list_paths(data_path)
         self.load_fn = load_fn
         self.load_kwargs = load_kwargs

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca import seeding
-from delira_nca.data_loading.batches import require_integer
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.dataset import AbstractDataset, Batch, DataLike, as_dataset
 from delira_nca.data_loading.engine import BatchTask
 from delira_nca.errors import ConfigError
@@ -70,7 +70,7 @@ class LoaderSource:
         self, loader: Any, transform: Callable[..., Any] | None = None, num_batches: int | None = None
     ) -> None:
         if num_batches is not None:
-            require_integer("num_batches", num_batches, 1)
+            require_whole("num_batches", num_batches, 1)
         if isinstance(loader, types.GeneratorType):
             raise ConfigError(
                 "a generator gives its batches in a row, and cannot be asked for one of them; derive a class from "

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca import seeding
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError
 
@@ -113,10 +114,7 @@ class RandomSampler(AbstractSampler):
     ) -> None:
         super().__init__(indices, generator=generator)
         self.replacement = replacement
-        self.num_samples = len(self.indices) if num_samples is None else num_samples
-        is_integer = isinstance(self.num_samples, (int, np.integer)) and not isinstance(self.num_samples, bool)
-        if not is_integer or self.num_samples < 1:
-            raise ConfigError(f"num_samples must be an integer of at least 1, not {num_samples!r}")
+        self.num_samples = len(self.indices) if num_samples is None else require_whole("num_samples", num_samples, 1)
         if not replacement and self.num_samples > len(self.indices):
             raise ConfigError(
                 f"num_samples={num_samples} is more than the {len(self.indices)} indices that there are; "
@@ -192,10 +190,8 @@ class BatchSampler:
     """
 
     def __init__(self, sampler: SizedIterable, batch_size: int, drop_last: bool = False) -> None:
-        if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ConfigError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
         self.sampler = sampler
-        self.batch_size = int(batch_size)
+        self.batch_size = require_whole("batch_size", batch_size, 1)
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import multiprocessing
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from delira_nca import seeding
-from delira_nca.data_loading.batches import require_integer
+from delira_nca.checks import require_number, require_whole
 from delira_nca.data_loading.dataset import AbstractDataset, as_indices
 from delira_nca.data_loading.engine import BatchTask
 from delira_nca.data_loading.loaders import LoaderSource, SampleSource
@@ -44,14 +43,12 @@ class Settings:
     def __post_init__(self) -> None:
         if isinstance(self.source, LoaderSource):
             self._require_what_a_loader_allows(self.source)
-        require_integer("batch_size", self.batch_size, 1)
-        require_integer("n_process_augmentation", self.n_process_augmentation, 0)
-        require_integer("prefetch", self.prefetch, 1)
+        require_whole("batch_size", self.batch_size, 1)
+        require_whole("n_process_augmentation", self.n_process_augmentation, 0)
+        require_whole("prefetch", self.prefetch, 1)
         if self.start_method is not None:
             require_choice("start_method", self.start_method, multiprocessing.get_all_start_methods())
-        is_number = isinstance(self.timeout, numbers.Real) and not isinstance(self.timeout, bool)
-        if not is_number or not 0 <= self.timeout < math.inf:
-            raise ConfigError(f"timeout must be a number of seconds, 0 for none, not {self.timeout!r}")
+        require_number("timeout", self.timeout, 0)
         if self.transforms is not None and not callable(self.transforms):
             raise ConfigError(
                 f"transforms must be callable, not a {type(self.transforms).__name__}; "

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca import seeding
+from delira_nca.checks import is_number, is_whole, require_whole
 from delira_nca.data_loading.batches import Indices
 from delira_nca.data_loading.dataset import AbstractDataset, DataLike, SubsetDataset, as_dataset
 from delira_nca.data_loading.labels import as_labels, encode
@@ -151,7 +152,7 @@ def kfold_indices(
         does not look at them.
     """
     _require_kind(split_type, num_samples, labels, groups)
-    num_splits = _require_count("num_splits", num_splits, 2)
+    num_splits = require_whole("num_splits", num_splits, 2)
     if num_splits > num_samples:
         raise ConfigError(f"num_splits={num_splits} folds cannot be made of {num_samples} samples")
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
@@ -268,7 +269,7 @@ def _values_of(
 
 def _require_kind(split_type: str, num_samples: int, labels: Values | None, groups: Values | None) -> None:
     require_choice("split_type", split_type, SPLIT_TYPES)
-    _require_count("num_samples", num_samples, 2)
+    require_whole("num_samples", num_samples, 2)
     if split_type == "stratified" and labels is None:
         raise ConfigError("a stratified split needs labels")
     if split_type == "grouped" and groups is None:
@@ -337,12 +338,6 @@ def _require_all_classes(
             )
 
 
-def _require_count(what: str, value: object, least: int) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{what} must be an integer of at least {least}, not {value!r}")
-    return int(value)
-
-
 def _require_members(
     classes: list[Any], codes: npt.NDArray[np.int64], least: int, needed_for: str, what: str = "samples"
 ) -> None:
@@ -355,9 +350,8 @@ def _require_members(
 
 
 def _num_held_out(val_split: float | int, available: int, what: str) -> int:
-    is_number = isinstance(val_split, (int, float, np.integer, np.floating)) and not isinstance(val_split, bool)
-    is_share = is_number and not isinstance(val_split, (int, np.integer))
-    if not is_number or not 0 < val_split < (1 if is_share else available):
+    is_share = not is_whole(val_split)
+    if not is_number(val_split) or not 0 < val_split < (1 if is_share else available):
         raise ConfigError(
             f"val_split must be a share between 0 and 1, or a number of {what} from 1 to {available - 1}, "
             f"not {val_split!r}"

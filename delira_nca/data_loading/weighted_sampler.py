@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.data_loading.labels import as_labels, encode
 from delira_nca.data_loading.sampler import AbstractSampler
@@ -58,10 +59,7 @@ class WeightedRandomSampler(AbstractSampler):
                 "dataset in an entry of it, and name that as key, then subsets have the right ones"
             )
         self.replacement = replacement
-        self.num_samples = len(self.weights) if num_samples is None else num_samples
-        is_integer = isinstance(self.num_samples, (int, np.integer)) and not isinstance(self.num_samples, bool)
-        if not is_integer or self.num_samples < 1:
-            raise ConfigError(f"num_samples must be an integer of at least 1, not {num_samples!r}")
+        self.num_samples = len(self.weights) if num_samples is None else require_whole("num_samples", num_samples, 1)
         drawable = int(np.count_nonzero(self.weights))
         if not replacement and self.num_samples > drawable:
             raise ConfigError(

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError, ShapeError, require_choice
+from delira_nca.checks import require_number
+from delira_nca.errors import ShapeError, require_choice
 from delira_nca.seeding import generator
 
 __all__ = ["ARTEFACTS", "add_artefact"]
@@ -51,8 +52,7 @@ def add_artefact(image: Tensor, artefact: str, strength: float, *, seed: int = 0
     (True, torch.Size([2, 1, 8, 8]))
     """
     require_choice("artefact", artefact, ARTEFACTS)
-    if not 0 <= strength < math.inf:
-        raise ConfigError(f"a strength is a number of at least 0, not {strength!r}")
+    require_number("a strength", strength, 0)
     if not 3 <= image.dim() <= 5:
         raise ShapeError(f"images are (B, C, *spatial) with one to three axes, not {tuple(image.shape)}")
     if strength == 0 or not len(image):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delira_nca.checks import is_whole, require_number, require_type, require_whole, require_wholes
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, Prediction
@@ -91,14 +92,11 @@ class AutoStepper:
         verbose: bool = False,
         relative: bool = False,
     ) -> None:
-        numbers = {"min_steps": min_steps, "max_steps": max_steps, "plateau": plateau}
-        for name, number in numbers.items():
-            if isinstance(number, bool) or not isinstance(number, int) or number < (name != "min_steps"):
-                raise ConfigError(f"{name} is a whole number of at least {int(name != 'min_steps')}, not {number!r}")
+        for name, number, least in (("min_steps", min_steps, 0), ("max_steps", max_steps, 1), ("plateau", plateau, 1)):
+            require_whole(name, number, least)
         if min_steps > max_steps:
             raise ConfigError(f"min_steps is at most max_steps, not {min_steps} with {max_steps}")
-        if not threshold > 0:
-            raise ConfigError(f"threshold is above 0, not {threshold!r}")
+        require_number("threshold", threshold, above=0)
         self.min_steps, self.max_steps, self.plateau = min_steps, max_steps, plateau
         self.threshold, self.verbose, self.relative = threshold, verbose, relative
 
@@ -117,8 +115,7 @@ class AutoStepper:
         ConfigError
             If the model is no automaton that can be stepped, such as a pyramid.
         """
-        if not isinstance(nca, BasicNCAModel):
-            raise ConfigError(f"an automaton is stepped, a BasicNCAModel, not a {type(nca).__name__}")
+        require_type("nca", nca, BasicNCAModel)
         with evaluating(nca):
             state = nca.record(x, 0, seed=seed, keep=[0], goal=goal)[0].output_image
             state, steps, quiet = self._roll_out(nca, state, seed, goal)
@@ -234,11 +231,8 @@ def quality_over_steps(
     (0.0, 0.0, 0.0)
     """
     require_choice("mode", mode, ("highest", "lowest"))
-    wanted = sorted(set(range(1, steps + 1) if isinstance(steps, int) else steps))
-    if not wanted or wanted[0] < 0:
-        raise ConfigError(f"steps are whole numbers of at least 0, one at least, not {steps!r}")
-    if not 0 <= eps < math.inf:
-        raise ConfigError(f"eps is at least 0, not {eps!r}")
+    wanted = sorted(set(require_wholes("steps", range(1, steps + 1) if is_whole(steps) else steps, 0)))
+    require_number("eps", eps, 0)
     sums, samples = dict.fromkeys(wanted, 0.0), 0
     with evaluating(model):
         for batch in [data] if isinstance(data, Mapping) else data:

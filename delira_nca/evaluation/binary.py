@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError, MissingDependencyError, ShapeError, require_choice
 
 __all__ = [
@@ -556,8 +557,7 @@ def rescale_fudge(pred: Any, fudge: float = 0.15) -> Floats:
     >>> rescale_fudge([0.1, 0.5, 0.6], fudge=0.25).tolist()
     [0.0, 0.5, 0.7]
     """
-    if not 0 <= fudge < 0.5:
-        raise ConfigError(f"fudge is at least 0 and below 0.5, not {fudge!r}")
+    require_number("fudge", fudge, 0, below=0.5)
     clipped: Floats = (np.clip(as_array(pred).astype(np.float64), fudge, 1 - fudge) - fudge) / (1 - 2 * fudge)
     return clipped
 

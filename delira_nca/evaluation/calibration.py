@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.evaluation.binary import as_array, labelled, roc_auc
 
@@ -79,8 +80,7 @@ def alarm_threshold(scores: Any, failed: Any, false_alarm_rate: float = 0.05) ->
     >>> found.threshold, found.false_alarm_rate, found.sensitivity
     (3.0, 0.25, 1.0)
     """
-    if not 0 <= false_alarm_rate <= 1:
-        raise ConfigError(f"a false-alarm rate is between 0 and 1, not {false_alarm_rate!r}")
+    require_number("false_alarm_rate", false_alarm_rate, 0, 1)
     bad, score = labelled(failed, scores)
     good = np.sort(score[~bad])
     if not good.size:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.checks import require_whole
+from delira_nca.errors import ShapeError
 from delira_nca.evaluation.artefacts import ARTEFACTS, add_artefact
 from delira_nca.evaluation.calibration import failure_auroc
 from delira_nca.evaluation.uncertainty import NQM, UncertaintyEstimator
@@ -181,8 +182,7 @@ def quality_report(
     """
     if not len(images) or len(images) != len(labels):
         raise ShapeError(f"every image has a label, and there is one at least: not {len(images)} and {len(labels)}")
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise ConfigError(f"draws is a whole number of at least 1, not {draws!r}")
+    require_whole("draws", draws, 1)
     doubting = NQM(model) if estimator is None else estimator
     for artefact in artefacts:  # a wrong name or number is an error before the first roll-out
         for strength in strengths:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.checks import require_whole
+from delira_nca.errors import ShapeError
 from delira_nca.evaluation.holes import standard_holes
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, make_seed
@@ -119,8 +120,7 @@ def _ratio(after: float, before: float) -> float:
 
 def _starts(model: BasicNCAModel, target: Tensor, state: Tensor | None, runs: int) -> Tensor:
     """(runs, C, *spatial) states to begin with."""
-    if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
-        raise ConfigError(f"runs is a whole number of at least 1, not {runs!r}")
+    require_whole("runs", runs, 1)
     if state is None:
         first = max(model.num_image_channels - 1, 0)
         state = make_seed(model.num_channels, target.shape[1:], first_channel=first)
@@ -143,9 +143,7 @@ def _horizon(model: BasicNCAModel, horizon: int | None) -> int:
     if horizon is None:
         steps = model.training_timesteps
         horizon = steps if isinstance(steps, int) else steps[1] - 1
-    if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-        raise ConfigError(f"horizon is a whole number of steps of at least 1, not {horizon!r}")
-    return horizon
+    return require_whole("horizon", horizon, 1)
 
 
 def _std(values: Tensor) -> float:
@@ -182,8 +180,7 @@ def persistence(
         If a number is out of range, or the target or the state does not fit.
     """
     steps = _horizon(model, horizon)
-    if isinstance(multiples, bool) or not isinstance(multiples, int) or multiples < 1:
-        raise ConfigError(f"multiples is a whole number of at least 1, not {multiples!r}")
+    require_whole("multiples", multiples, 1)
     rows = []
     with evaluating(model):
         states = _starts(model, target, state, runs)

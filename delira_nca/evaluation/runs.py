@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models import BasicNCAModel, DepthNCAModel, Prediction
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
@@ -155,8 +156,7 @@ def stochastic_runs(
     (torch.Size([5, 2, 1, 8, 8]), False)
     """
     for name, number in (("runs", runs), ("memory_budget", memory_budget)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+        require_whole(name, number, 1)
     batch = dict(image) if isinstance(image, Mapping) else {"data": image}
     if "data" not in batch:
         raise ConfigError(f"a batch has an entry 'data', not only {sorted(batch)}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.evaluation.runs import Activation, Runs, Steps, probabilities, stochastic_runs
 from delira_nca.evaluation.spread import deviation, disagreement, entropy, mutual_information, nqm, pairwise_dice
@@ -133,7 +134,7 @@ class _OfRuns(UncertaintyEstimator):
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
     ) -> None:
         super().__init__(nca, normalize=normalize, seed=seed, steps=steps, activation=activation)
-        self.N, self.memory_budget = _at_least_two("N", N), memory_budget
+        self.N, self.memory_budget = require_whole("N", N, 2), memory_budget
 
     def runs(self, image: Any) -> Runs:
         """N stochastic roll-outs."""
@@ -260,7 +261,7 @@ class MCMC(UncertaintyEstimator):
         activation: Activation = "auto",
     ) -> None:
         super().__init__(nca, normalize=normalize, seed=seed, steps=steps, activation=activation)
-        self.N_last = _at_least_two("N_last", N_last)
+        self.N_last = require_whole("N_last", N_last, 2)
         if not hasattr(nca, "record"):
             raise ConfigError(f"{type(nca).__name__} has no record(): its last steps cannot be told apart")
 
@@ -292,9 +293,3 @@ class MCMC(UncertaintyEstimator):
     def heatmap(self, runs: Runs) -> Tensor:
         """Standard deviation over the last steps."""
         return deviation(runs.predictions)
-
-
-def _at_least_two(name: str, number: int) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 2:
-        raise ConfigError(f"{name} is a whole number of at least 2, not {number!r}")
-    return number

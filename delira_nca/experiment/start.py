@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import is_whole, require_whole
 from delira_nca.errors import (
     CheckpointError,
     ConfigError,
@@ -240,8 +240,7 @@ def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[
 
 def _check_checkpoint(value: Any) -> None:
     if is_whole(value):
-        if value < 0:
-            raise ConfigError(f"checkpoint is a number of epochs of at least 0, not {value}")
+        require_whole("checkpoint", value, 0)
     elif not isinstance(value, str):
         raise ConfigError(f"checkpoint is {_CHECKPOINTS}, not {value!r}")
     elif not re.fullmatch(r"best:.+|iteration:\d+", value):

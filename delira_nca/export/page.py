@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from delira_nca._version import __version__
+from delira_nca.checks import require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.export.cell import describe_cell, pack
-from delira_nca.export.values import as_tensor, numbers, whole
+from delira_nca.export.values import as_tensor, numbers
 from delira_nca.models import BasicNCAModel, make_seed
 
 __all__ = ["LARGEST_GRID", "TASKS", "describe_page"]
@@ -90,7 +91,7 @@ def describe_page(
         "horizon": _horizon(model, steps),
         "figures": _figures(figures),
         "explanation": _explanation(model, explanation, task),
-        "randomSeed": whole("random_seed", random_seed) & 0xFFFFFFFF,
+        "randomSeed": require_whole("random_seed", random_seed) & 0xFFFFFFFF,
     }
 
 
@@ -124,13 +125,8 @@ def _grid(
         given = next(iter(target.values()), None) if isinstance(target, Mapping) else target
         given = image if given is None else given
         grid = (64, 64) if given is None else given.shape[-2:]
-    try:
-        height, width = (whole("an edge of the grid", n) for n in grid)
-    except (TypeError, ValueError):
-        raise ConfigError(f"grid is (height, width) in cells, at least 1 each, not {grid!r}") from None
+    height, width = require_wholes("grid", grid, 1, count=2)
     shape = height, width
-    if min(shape) < 1:
-        raise ConfigError(f"grid is (height, width) in cells, at least 1 each, not {grid!r}")
     if image is not None and tuple(image.shape[-2:]) != shape:
         raise ShapeError(f"the image has {tuple(image.shape[-2:])} cells, and the grid {shape}: leave the grid out")
     if max(shape) > LARGEST_GRID:
@@ -266,9 +262,7 @@ def _horizon(model: BasicNCAModel, steps: int | None) -> int:
     if steps is None:
         trained = model.training_timesteps
         steps = trained if isinstance(trained, int) else trained[1]
-    if whole("steps", steps) < 1:
-        raise ConfigError(f"steps is a whole number of at least 1, not {steps!r}")
-    return int(steps)
+    return require_whole("steps", steps, 1)
 
 
 def _figures(figures: Mapping[str, object] | None) -> list[list[str]]:

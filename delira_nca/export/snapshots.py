@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from delira_nca.checks import is_whole
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_whole
 
 __all__ = ["Snapshots"]
 
@@ -38,8 +37,7 @@ class Snapshots:
     """
 
     def __init__(self, most: int) -> None:
-        if not is_whole(most) or most < 0:
-            raise ConfigError(f"snapshots must be an integer of at least 0, got {most!r}")
+        require_whole("snapshots", most, 0)
         self.most = most
         self.kept: list[dict[str, Any]] = []
 

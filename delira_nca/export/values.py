@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 
-__all__ = ["as_tensor", "numbers", "whole"]
+__all__ = ["as_tensor", "numbers"]
 
 _LARGEST = 65504.0  # that half precision holds
 
@@ -57,19 +56,3 @@ def numbers(what: str, given: Any) -> list[float]:
     if values is None or not all(map(math.isfinite, values)):
         raise ConfigError(f"{what} is one finite number for each fixed channel, not {given!r}")
     return values
-
-
-def whole(what: str, given: Any) -> int:
-    """Whole number of Python, numpy or torch.
-
-    Raises
-    ------
-    ConfigError
-        If it is something else.
-    """
-    try:
-        if isinstance(given, bool):
-            raise TypeError
-        return int(operator.index(given))
-    except TypeError:
-        raise ConfigError(f"{what} is a whole number, not {given!r}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError
 from delira_nca.losses.checks import same_shape
 
@@ -90,8 +91,7 @@ def within_ratio(pred: Tensor, label: Tensor, *, ratio: float = 1.25) -> Tensor:
     >>> within_ratio(torch.tensor([1.2, 0.8, 0.81, -1.0]), torch.ones(4)).item()
     0.5
     """
-    if not ratio > 1:
-        raise ConfigError(f"ratio is above 1, not {ratio!r}")
+    require_number("ratio", ratio, above=1)
     _above_zero(pred, label)
     return ((pred < ratio * label) & (label < ratio * pred)).float().mean()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError
 from delira_nca.losses.checks import at_least_single, class_labels, mask_values, same_shape
 
@@ -48,9 +49,9 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     """
     same_shape(logits, target)
     mask_values(target)
-    _check_gamma(gamma)
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise ConfigError(f"alpha is a weight from 0 to 1, or None, not {alpha!r}")
+    require_number("gamma", gamma, 0)
+    if alpha is not None:
+        require_number("alpha", alpha, 0, 1)
     logits = at_least_single(logits)
     target = target.to(logits.dtype)
     towards = logits * (2 * target - 1)  # positive where it is right
@@ -94,7 +95,7 @@ def multiclass_focal(
     0.779791
     """
     label = class_labels(logits, label)
-    _check_gamma(gamma)
+    require_number("gamma", gamma, 0)
     log_p = at_least_single(logits).log_softmax(1)
     index = label.unsqueeze(1)
     log_wrong = log_p.masked_fill(torch.zeros_like(log_p, dtype=torch.bool).scatter(1, index, True), -torch.inf)
@@ -105,8 +106,3 @@ def multiclass_focal(
             raise ConfigError(f"alpha is one weight of at least 0 for each of {logits.shape[1]} classes, not {alpha!r}")
         loss = loss * weights[label]
     return loss.mean()
-
-
-def _check_gamma(gamma: float) -> None:
-    if not gamma >= 0:
-        raise ConfigError(f"gamma is at least 0, not {gamma!r}")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.checks import require_whole
+from delira_nca.errors import ShapeError
 from delira_nca.losses.checks import same_shape
 
 __all__ = ["rotation_invariant_mse"]
@@ -58,8 +59,8 @@ def rotation_invariant_mse(
     half = (min(pred.shape[2:]) + 1) // 2
     radii = half if num_radii is None else num_radii
     angles = 4 * math.ceil(6 * half / 4) if num_angles is None else num_angles
-    if angles < 4 or radii < 1:
-        raise ConfigError(f"rotations need at least 4 angles and 1 radius, not {angles} and {radii}")
+    require_whole("num_angles", angles, 4)
+    require_whole("num_radii", radii, 1)
     grid, weight = _polar_grid(pred, angles, radii)
     ours = F.grid_sample(pred, grid, align_corners=False)
     theirs = F.grid_sample(label, grid, align_corners=False)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.losses.checks import class_labels, same_shape
 from delira_nca.losses.depth import abs_rel, rmse, within_ratio
@@ -110,8 +111,7 @@ def psnr(pred: Tensor, label: Tensor, *, data_range: float = 1.0) -> Tensor:
     20.0
     """
     same_shape(pred, label)
-    if not data_range > 0:
-        raise ConfigError(f"data_range is above 0, not {data_range!r}")
+    require_number("data_range", data_range, above=0)
     return (10 * torch.log10(data_range**2 / per_sample_mse(pred, label))).mean()
 
 

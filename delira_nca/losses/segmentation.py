@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_number
 from delira_nca.losses.checks import at_least_single, class_labels, mask_values, nan_where_unknown, same_shape
 
 __all__ = ["dice_bce", "dice_ce", "dice_score", "multiclass_dice", "multiclass_dice_score", "soft_dice"]
@@ -43,8 +43,7 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
     True
     """
     same_shape(logits, target)
-    if not smooth > 0:
-        raise ConfigError(f"smooth is above 0, not {smooth!r}")
+    require_number("smooth", smooth, above=0)
     mask_values(target)
     pred = at_least_single(logits).sigmoid().flatten(2)
     label = target.to(pred.dtype).flatten(2)
@@ -144,8 +143,7 @@ def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, inclu
     True
     """
     label = class_labels(logits, label)
-    if not smooth > 0:
-        raise ConfigError(f"smooth is above 0, not {smooth!r}")
+    require_number("smooth", smooth, above=0)
     first = 0 if include_background else 1
     pred = at_least_single(logits).softmax(1).flatten(2)[:, first:]
     truth = _one_hot(label, logits.shape[1]).to(pred.dtype)[:, first:]

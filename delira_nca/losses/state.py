@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from delira_nca.errors import ConfigError, require_choice
+from delira_nca.checks import require_number
+from delira_nca.errors import require_choice
 
 __all__ = ["hidden_penalty", "overflow"]
 
@@ -39,8 +40,7 @@ def overflow(state: Tensor, *, limit: float = 1.0, squared: bool = False, reduct
     1.0
     """
     require_choice("reduction", reduction, ("sum", "mean"))
-    if not limit > 0:
-        raise ConfigError(f"limit is above 0, not {limit!r}")
+    require_number("limit", limit, above=0)
     beyond = state - state.clamp(-limit, limit)
     beyond = beyond.square() if squared else beyond.abs()
     return beyond.sum() if reduction == "sum" else beyond.mean()

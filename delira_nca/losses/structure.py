@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.losses.checks import at_least_single, same_shape
 
@@ -105,10 +106,10 @@ def ssim(pred: Tensor, label: Tensor, *, data_range: float = 1.0, window: int = 
     1.0
     """
     label = same_shape(pred, label)
-    if window % 2 == 0 or window < 1 or not sigma > 0 or not data_range > 0:
-        raise ConfigError(
-            f"ssim has an odd window and positive sigma and data_range, not {window}, {sigma} and {data_range}"
-        )
+    for name, number in (("sigma", sigma), ("data_range", data_range)):
+        require_number(name, number, above=0)
+    if require_whole("window", window, 1) % 2 == 0:
+        raise ConfigError(f"window of ssim must be odd, not {window}")
     if pred.dim() < 3 or min(pred.shape[2:]) < window:
         raise ShapeError(f"a window of {window} cells does not fit into {tuple(pred.shape)}")
     x = at_least_single(pred)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses.texture_features import FilterBank, VGGFeatures
 
@@ -57,8 +58,7 @@ class SlicedTransport:
         num_filters: int = 64,
         num_levels: int = 3,
     ) -> None:
-        if isinstance(num_projections, bool) or not isinstance(num_projections, int) or num_projections < 1:
-            raise ConfigError(f"num_projections is a whole number of at least 1, not {num_projections!r}")
+        require_whole("num_projections", num_projections, 1)
         self.num_projections, self.seed = num_projections, seed
         if isinstance(features, str):
             require_choice("features", features, ("filters", "vgg"))

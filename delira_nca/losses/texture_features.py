@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError, ShapeError
 
 __all__ = ["FilterBank", "VGGFeatures"]
@@ -40,8 +41,7 @@ class FilterBank(nn.Module):
     def __init__(self, num_filters: int = 64, num_levels: int = 3, seed: int = 0) -> None:
         super().__init__()
         for name, number in (("num_filters", num_filters), ("num_levels", num_levels)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+            require_whole(name, number, 1)
         self.num_filters, self.num_levels, self.seed = num_filters, num_levels, seed
         self._made: dict[int, list[Tensor]] = {}
 

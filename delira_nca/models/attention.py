@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.part import Part
 from delira_nca.models.perception import PADDINGS, pad_state
@@ -58,8 +59,7 @@ class AttentionRule(Part):
     def __init__(self, width: int = 32, *, num_heads: int = 4, hidden_size: int = 128, padding: str = "zeros") -> None:
         super().__init__()
         for name, number in (("width", width), ("num_heads", num_heads), ("hidden_size", hidden_size)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+            require_whole(name, number, 1)
         if width % num_heads:
             raise ConfigError(f"width is a multiple of num_heads, and {width} is none of {num_heads}")
         require_choice("padding", padding, PADDINGS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.dry_run import channels_taken, dry_run
 from delira_nca.models.inputs import interpret_range_parameter
@@ -32,9 +32,8 @@ def check_arguments(model: BasicNCAModel) -> None:
     ConfigError, UnknownNameError, TypeError
         With the number, and what was expected.
     """
-    counts = (model.num_image_channels, model.num_hidden_channels, model.num_output_channels)
-    if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
-        raise ConfigError(f"numbers of image, hidden and output channels are whole and at least 0, not {counts}")
+    for name in ("num_image_channels", "num_hidden_channels", "num_output_channels"):
+        require_whole(name, getattr(model, name), 0)
     require_choice("number of spatial dimensions", model.dims, (1, 2, 3))
     free = model.num_channels - model.num_fixed_channels
     if not free:
@@ -55,8 +54,7 @@ def check_arguments(model: BasicNCAModel) -> None:
             "channels"
         )
     fire_threshold(model.fire_rate)
-    if not 0 <= model.update_noise < math.inf:
-        raise ConfigError(f"update_noise is a standard deviation of at least 0, not {model.update_noise!r}")
+    require_number("update_noise", model.update_noise, 0)
     interpret_range_parameter(model.training_timesteps)
     interpret_range_parameter(model.inference_timesteps)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.part import Part
 from delira_nca.rollout.plain import NotPlainError, PlainCell
@@ -44,8 +45,7 @@ class GoalEmbedding(Part):
     def __init__(self, num_goals: int, num_channels: int | None = None) -> None:
         super().__init__()
         for name, number in (("num_goals", num_goals), ("num_channels", 1 if num_channels is None else num_channels)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+            require_whole(name, number, 1)
         self.num_goals, self.num_channels = num_goals, num_channels
 
     def build(self, num_hidden_channels: int) -> GoalEmbedding:

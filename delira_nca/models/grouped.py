@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.checks import require_number, require_wholes
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
 from delira_nca.models.perception import PADDINGS, fixed_kernels, pad_state
@@ -54,13 +55,9 @@ class GroupedPerception(Part):
         self, groups: tuple[int, ...] | None = None, *, padding: str = "circular", sobel_scale: float = 8.0
     ) -> None:
         super().__init__()
-        if groups is not None and any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in groups):
-            raise ConfigError(f"groups are numbers of channels of at least 0, not {groups!r}")
         require_choice("padding", padding, PADDINGS)
-        if not sobel_scale > 0:
-            raise ConfigError(f"sobel_scale is greater than 0, not {sobel_scale!r}")
-        self.groups = None if groups is None else tuple(groups)
-        self.padding, self.sobel_scale = padding, float(sobel_scale)
+        self.groups = None if groups is None else require_wholes("groups", groups, 0)
+        self.padding, self.sobel_scale = padding, float(require_number("sobel_scale", sobel_scale, above=0))
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> GroupedPerception:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError, ShapeError, require_choice
+from delira_nca.checks import require_whole, require_wholes
+from delira_nca.errors import ShapeError, require_choice
 from delira_nca.models.part import Part
 
 __all__ = ["ImplicitDecoder"]
@@ -62,10 +63,9 @@ class ImplicitDecoder(Part):
     ) -> None:
         super().__init__()
         require_choice("number of spatial dimensions", dims, (1, 2, 3))
-        sizes = tuple(hidden_size) if isinstance(hidden_size, Sequence) else (hidden_size,)
-        for name, numbers in (("in_channels", [in_channels]), ("out_channels", [out_channels]), ("hidden_size", sizes)):
-            if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
-                raise ConfigError(f"{name} is a whole number of at least 1, not {list(numbers)}")
+        sizes = require_wholes("hidden_size", hidden_size, 1, repeat=1)
+        for name, number in (("in_channels", in_channels), ("out_channels", out_channels)):
+            require_whole(name, number, 1)
         self.in_channels, self.out_channels, self.hidden_sizes, self.dims = in_channels, out_channels, sizes, dims
         self.scale = self._interpret_scale(scale)
         widths = (in_channels + 2 * dims, *sizes)
@@ -78,12 +78,7 @@ class ImplicitDecoder(Part):
         return self.scale
 
     def _interpret_scale(self, scale: Scale) -> tuple[int, ...]:
-        given = tuple(scale) if isinstance(scale, Sequence) else (scale,) * self.dims
-        if len(given) != self.dims or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in given):
-            raise ConfigError(
-                f"scale is a whole number of pixels for each cell, at least 1, or {self.dims} of them, not {scale!r}"
-            )
-        return given
+        return require_wholes("scale", scale, 1, count=self.dims, repeat=self.dims)
 
     def forward(self, states: Tensor, scale: Scale | None = None) -> Tensor:
         """(B, in_channels, *spatial) states to the (B, out_channels, *finer) picture.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import plain_numbers
+from delira_nca.checks import is_whole, plain_numbers, require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.rollout.batch_part import current_part
 from delira_nca.rollout.support import is_autocast
@@ -190,12 +190,9 @@ def interpret_range_parameter(x: int | tuple[int, int], rng: np.random.Generator
     Traceback (most recent call last):
     delira_nca.errors.ConfigError: a range of steps is (low, high) with low < high, not (96, 64)
     """
-    whole = (int, np.integer)
-    if isinstance(x, whole) and not isinstance(x, bool):
-        if x < 0:
-            raise ConfigError(f"a number of steps is at least 0, not {x}")
-        return int(x)
-    if not isinstance(x, (tuple, list)) or len(x) != 2 or not all(isinstance(v, whole) for v in x):
+    if is_whole(x):
+        return require_whole("steps", x, 0)
+    if not isinstance(x, (tuple, list)) or len(x) != 2 or not all(map(is_whole, x)):
         raise TypeError(f"steps are a whole number or a pair (low, high), not {x!r}")
     low, high = x
     if low < 0 or low >= high:

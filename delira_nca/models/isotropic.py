@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError, ShapeError, require_choice
+from delira_nca.checks import require_number
+from delira_nca.errors import ShapeError, require_choice
 from delira_nca.models.part import Part
 from delira_nca.models.perception import PADDINGS, fixed_kernels, pad_state
 
@@ -49,9 +50,8 @@ class IsotropicPerception(Part):
     def __init__(self, *, laplacian: bool = True, padding: str = "circular", sobel_scale: float = 1.0) -> None:
         super().__init__()
         require_choice("padding", padding, PADDINGS)
-        if not sobel_scale > 0:
-            raise ConfigError(f"sobel_scale is greater than 0, not {sobel_scale!r}")
-        self.laplacian, self.padding, self.sobel_scale = bool(laplacian), padding, float(sobel_scale)
+        self.laplacian, self.padding = bool(laplacian), padding
+        self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> IsotropicPerception:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.part import Part
 from delira_nca.models.rule import MLPRule
@@ -58,8 +59,7 @@ class MixtureRule(Part):
     ) -> None:
         super().__init__()
         for name, number in (("num_rules", num_rules), ("selector_size", selector_size)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+            require_whole(name, number, 1)
         if rule is not None and type(rule) is not MLPRule:
             raise ConfigError(f"the rules of a mixture are MLPRules, not {rule!r}")
         require_choice("choice", choice, CHOICES)

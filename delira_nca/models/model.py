@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from delira_nca.checks import require_type, require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
@@ -82,10 +82,8 @@ class Model(AbstractPyTorchNetwork):
         if not isinstance(made, nn.Module) and callable(made):
             made = made()
         for name, part in (("architecture", made), ("prediction_head", prediction_head)):
-            if not isinstance(part, nn.Module):
-                raise ConfigError(f"{name} is a module, not {part!r}")
-        if not isinstance(eval_activation, (nn.Module, type(None))):
-            raise ConfigError(f"eval_activation is a module or None, not {eval_activation!r}")
+            require_type(name, part, nn.Module)
+        require_type("eval_activation", eval_activation, nn.Module, type(None))
         made, prediction_head, eval_activation = map(unwrapped, (made, prediction_head, eval_activation))
         super().__init__(architecture=made, prediction_head=prediction_head, eval_activation=eval_activation)
         self.architecture: nn.Module = made
@@ -96,9 +94,7 @@ class Model(AbstractPyTorchNetwork):
             raise ConfigError(f"{type(made).__name__} does not say how many spatial axes it takes: give input_shape")
         self.dims = len(tuple(shape or ())) if dims is None else dims
         channels = _channels_of(made) if num_in_channels is None else num_in_channels
-        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-            raise ConfigError(f"num_in_channels is a whole number of at least 1, not {channels!r}")
-        self.num_in_channels = channels
+        self.num_in_channels = require_whole("num_in_channels", channels, 1)
         self.input_shape = self._spatial((_SIDE,) * self.dims if shape is None else shape)
         increase = self._spatial(getattr(made, "eval_shape_increase", None) or (0,) * self.dims, least=0)
         self.eval_input_shape = tuple(a + b for a, b in zip(self.input_shape, increase, strict=True))
@@ -193,13 +189,7 @@ class Model(AbstractPyTorchNetwork):
         return _scaled(self.prediction_head, _scaled(self.architecture, sizes))
 
     def _spatial(self, given: Sequence[int], least: int = 1) -> tuple[int, ...]:
-        try:
-            shape = tuple(operator.index(size) for size in given)
-        except TypeError:
-            raise ShapeError(f"a spatial shape is {self.dims} whole numbers, not {given!r}") from None
-        if len(shape) != self.dims or any(size < least for size in shape):
-            raise ShapeError(f"a spatial shape of this model is {self.dims} numbers of at least {least}, not {shape}")
-        return shape
+        return require_wholes("a spatial shape", given, least, count=self.dims, error=ShapeError)
 
 
 class _Chain(nn.Sequential):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delira_nca.checks import plain_numbers
+from delira_nca.checks import plain_numbers, require_number
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
 from delira_nca.rollout.support import check_padding
@@ -208,9 +208,8 @@ class Perception(Part):
         require_choice("padding", padding, PADDINGS)
         self.filters = tuple(_SHORTHAND.get(f, f) if isinstance(f, str) else f for f in filters)
         self.padding, self.angle = padding, float(angle)
-        self.laplacian_scale, self.sobel_scale = float(laplacian_scale), float(sobel_scale)
-        if not self.sobel_scale > 0:
-            raise ConfigError(f"sobel_scale is greater than 0, not {sobel_scale!r}")
+        self.laplacian_scale = float(laplacian_scale)
+        self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> Perception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import plain_numbers
+from delira_nca.checks import plain_numbers, require_number, require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
@@ -109,12 +108,11 @@ class PyramidNCA(AbstractPyTorchNetwork):
         self.steps = self._interpret_steps(steps)
         require_choice("way to shrink an image", downscale, DOWNSCALES)
         self.downscale = downscale
-        self.patch_size = None if patch_size is None else self._interpret_patch(patch_size)
-        if isinstance(patch_levels, bool) or not 1 <= operator.index(patch_levels) <= len(self.scales):
-            raise ConfigError(f"a patch is of 1 to {len(self.scales)} levels, not of {patch_levels!r}")
-        if not 0 <= jitter < 1:
-            raise ConfigError(f"jitter is a share of the steps, from 0 to below 1, not {jitter!r}")
-        self.patch_levels, self.jitter = patch_levels, float(jitter)
+        self.patch_size: tuple[int, ...] | None = None
+        if patch_size is not None:
+            self.patch_size = require_wholes("patch_size", patch_size, 1, count=self.dims, repeat=self.dims)
+        require_whole("patch_levels", patch_levels, 1, len(self.scales))
+        self.patch_levels, self.jitter = patch_levels, float(require_number("jitter", jitter, 0, below=1))
 
     @property
     def _last(self) -> BasicNCAModel:
@@ -209,20 +207,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
     def _interpret_steps(self, steps: Sequence[int] | None) -> tuple[int, ...]:
         if steps is None:
             return self.steps
-        numbers = tuple(steps) if isinstance(steps, Sequence) and not isinstance(steps, str) else ()
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers)
-        if len(numbers) != len(self.scales) or not whole:
-            raise ConfigError(
-                f"steps of a pyramid are {len(self.scales)} whole numbers of at least 1, one for each level from "
-                f"coarse to fine, not {steps!r}"
-            )
-        return numbers
-
-    def _interpret_patch(self, size: Scale) -> tuple[int, ...]:
-        given = tuple(size) if isinstance(size, Sequence) else (size,) * self.dims
-        if len(given) != self.dims or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in given):
-            raise ConfigError(f"patch_size is a number of cells, or {self.dims} of them, not {size!r}")
-        return given
+        return require_wholes("steps of a pyramid", steps, 1, count=len(self.scales))
 
     def _checked(self, image: Tensor) -> Tensor:
         """Image in the dtype of the weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.checks import require_wholes
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 
 __all__ = [
@@ -59,13 +59,9 @@ def interpret_scales(scales: Sequence[int | Sequence[int]], dims: int) -> tuple[
     Traceback (most recent call last):
     delira_nca.errors.ConfigError: scales descend to 1, the image itself: [4, 2] end at 2
     """
-    try:
-        levels = [(operator.index(s),) * dims if not isinstance(s, Sequence) else tuple(s) for s in scales]
-        levels = [tuple(operator.index(number) for number in level) for level in levels]
-    except TypeError:
-        raise ConfigError(f"a scale is a whole number, or {dims} of them, not as in {scales!r}") from None
-    if not levels or any(len(level) != dims or min(level) < 1 for level in levels):
-        raise ConfigError(f"a level has a scale of at least 1, or {dims} of them, not as in {list(scales)}")
+    levels = [require_wholes("a scale", scale, 1, count=dims, repeat=dims) for scale in scales]
+    if not levels:
+        raise ConfigError("a pyramid has at least one scale")
     if set(levels[-1]) != {1}:
         raise ConfigError(f"scales descend to 1, the image itself: {list(scales)} end at {scales[-1]}")
     for coarse, fine in itertools.pairwise(levels):

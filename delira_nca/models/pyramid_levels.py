@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from delira_nca.checks import require_type
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.by_path import class_of_package
@@ -21,8 +22,7 @@ def check_models(models: Sequence[Any], levels: int) -> None:
         If one is no automaton, or they differ in number, dimensions or channels.
     """
     for model in models:
-        if not isinstance(model, BasicNCAModel):
-            raise ConfigError(f"a level of a pyramid is a BasicNCAModel, not a {type(model).__name__}")
+        require_type("a level of a pyramid", model, BasicNCAModel)
     if len(models) not in (1, levels):
         raise ConfigError(f"a pyramid has one model, or one for each of its {levels} levels, not {len(models)}")
     if len({id(model) for model in models}) < len(models):

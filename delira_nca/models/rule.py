@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError, require_choice
+from delira_nca.checks import require_number, require_whole, require_wholes
+from delira_nca.errors import require_choice
 from delira_nca.models.part import Part
 
 __all__ = ["BasicNCARule", "LinearRule", "MLPRule"]
@@ -68,14 +68,10 @@ class MLPRule(Part):
         spare_rows: int = 0,
     ) -> None:
         super().__init__()
-        sizes: tuple[Any, ...] = tuple(hidden_size) if isinstance(hidden_size, Sequence) else (hidden_size,)
-        if not sizes or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sizes):
-            raise ConfigError(f"hidden_size is a number of neurons of at least 1, or several, not {hidden_size!r}")
         require_choice("nonlinearity", nonlinearity, _NONLINEARITIES)
-        self.hidden_sizes, self.nonlinearity, self.final_bias = sizes, nonlinearity, final_bias
-        if isinstance(spare_rows, bool) or not isinstance(spare_rows, int) or spare_rows < 0:
-            raise ConfigError(f"spare_rows is a whole number of at least 0, not {spare_rows!r}")
-        self.zero_init, self.spare_rows = bool(zero_init), spare_rows
+        self.hidden_sizes = require_wholes("hidden_size", hidden_size, 1, repeat=1)
+        self.nonlinearity, self.final_bias = nonlinearity, final_bias
+        self.zero_init, self.spare_rows = bool(zero_init), require_whole("spare_rows", spare_rows, 0)
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> MLPRule:
         """Make the layers, and return the module itself."""
@@ -140,9 +136,7 @@ class LinearRule(Part):
 
     def __init__(self, *, init_scale: float = 1e-3, bias: bool = True) -> None:
         super().__init__()
-        if not 0 <= init_scale < math.inf:
-            raise ConfigError(f"init_scale is a standard deviation of at least 0, not {init_scale!r}")
-        self.init_scale, self.bias = float(init_scale), bool(bias)
+        self.init_scale, self.bias = float(require_number("init_scale", init_scale, 0)), bool(bias)
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> LinearRule:
         """Make the layer, and return the module itself."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
 from delira_nca.models.perception import PADDINGS, fixed_kernels, pad_state
@@ -57,10 +58,9 @@ class SteerablePerception(Part):
         super().__init__()
         require_choice("frame", frame, FRAMES)
         require_choice("padding", padding, PADDINGS)
-        if not sobel_scale > 0:
-            raise ConfigError(f"sobel_scale is greater than 0, not {sobel_scale!r}")
         self.frame, self.laplacian, self.padding = frame, bool(laplacian), padding
-        self.sobel_scale, self.num_channels, self.dims = float(sobel_scale), 0, 0
+        self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
+        self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> SteerablePerception:
         """Make the kernels for a state of so many channels, and return the module itself."""

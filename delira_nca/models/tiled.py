@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import plain_numbers
+from delira_nca.checks import plain_numbers, require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.inputs import interpret_range_parameter, require_tensor
@@ -107,7 +107,7 @@ def tiled_predict(
             f"an image of this model is (B, channels, {model.dims} spatial axes), not {tuple(image.shape)}"
         )
     shape = tuple(image.shape[2:])
-    sizes = _interpret_tile(tile, shape)
+    sizes = require_wholes("tile", tile, 1, count=len(shape), repeat=len(shape))
     number = interpret_range_parameter(model.inference_timesteps if steps is None else steps, generator(seed, "steps"))
     margin = _margin(model, number, overlap)
     circular = getattr(model.perception, "padding", None) == "circular"
@@ -177,19 +177,11 @@ def _fires(
     return masks
 
 
-def _interpret_tile(tile: int | Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
-    sizes = tuple(tile) if isinstance(tile, Sequence) else (tile,) * len(shape)
-    if len(sizes) != len(shape) or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ConfigError(f"tile is a number of cells, or {len(shape)} of them, not {tile!r}")
-    return sizes
-
-
 def _margin(model: BasicNCAModel, steps: int, overlap: int | None) -> int:
     needed = steps * step_reach(model)
     if overlap is None:
         return needed
-    if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 0:
-        raise ConfigError(f"overlap is a whole number of cells of at least 0, not {overlap!r}")
+    require_whole("overlap", overlap, 0)
     if overlap < needed:
         warnings.warn(
             f"an overlap of {overlap} cells is smaller than {steps} steps reach: the result is that of the whole image "

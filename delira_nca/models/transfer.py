@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import plain_numbers
+from delira_nca.checks import plain_numbers, require_number
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
@@ -156,8 +156,7 @@ def graft(model: M, other: nn.Module, share: float | Mapping[str, float] = 0.5) 
             raise UnknownNameError(
                 f"unknown part {part!r} to graft. {did_you_mean(part, (modules | set(mine)) - {''})}"
             )
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise ConfigError(f"a share is between 0 and 1, not {value!r}")
+        require_number("a share", value, 0, 1)
     blended = {}
     for name, tensor in mine.items():
         weight = _share_of(name, shares)

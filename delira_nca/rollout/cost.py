@@ -8,7 +8,7 @@ from math import prod
 
 import torch
 
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_whole, require_wholes
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job
 from delira_nca.rollout.memory import least_bytes
 from delira_nca.rollout.memory_need import ByteCounter, MemoryNeed
@@ -135,11 +135,8 @@ def count_cost(
     ConfigError
         If a number is out of range.
     """
-    sizes = (batch_size, *shape)
-    if len(shape) != plain.dims or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ConfigError(
-            f"a batch size and {plain.dims} sizes of the grid are whole numbers of at least 1, not {sizes}"
-        )
+    require_whole("batch_size", batch_size, 1)
+    require_wholes("shape", shape, 1, count=plain.dims)
     x = plain.filters.detach().new_zeros(()).expand(batch_size, plain.num_channels, *shape)  # takes no memory
     Job(x, cell, steps, (steps,), memory_budget=memory_budget).check()
     counted = ByteCounter(plain, x, steps, memory_budget, num_convolutions, skips_dead_space=cell.skips_dead_space)

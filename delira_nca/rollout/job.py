@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from delira_nca.checks import require_type, require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.rollout.masks import cell_draws, fire_mask, fire_threshold, update_noise
 from delira_nca.rollout.plain import NotPlainError, PlainCell
@@ -49,16 +50,14 @@ class Job:
         ConfigError, ShapeError
             If a number is out of range, or the state or the masks have another shape.
         """
-        if not isinstance(self.x, Tensor):
-            raise ConfigError(f"a state is a torch.Tensor of (B, C, *spatial), not {type(self.x).__name__}")
+        require_type("a state", self.x, Tensor)
         for name, number, least in (
             ("steps", self.steps, 0),
             ("start", self.start, 0),
             ("segment", 1 if self.segment is None else self.segment, 1),
             ("memory_budget", self.memory_budget, 1),
         ):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise ConfigError(f"{name} is a whole number of at least {least}, not {number!r}")
+            require_whole(name, number, least)
         x, masks = self.x, self.masks
         if getattr(self.cell, "conditioning", None) is not None:
             raise ConfigError(f"{type(self.cell).__name__} knows no goal here: roll out its told(goal, batch_size)")

@@ -16,7 +16,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_number
 
 __all__ = ["cell_draws", "fire_mask", "fire_threshold", "uniform24", "update_noise"]
 
@@ -34,8 +34,7 @@ def fire_threshold(fire_rate: float) -> int:
     ConfigError
         If ``fire_rate`` is not a probability.
     """
-    if not 0.0 <= fire_rate <= 1.0:
-        raise ConfigError(f"fire_rate is the probability that a cell updates, from 0 to 1, not {fire_rate!r}")
+    require_number("fire_rate", fire_rate, 0, 1)
     return round(fire_rate * 2**24)
 
 

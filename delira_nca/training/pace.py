@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_number
 
 __all__ = ["Pace"]
 
@@ -42,10 +42,8 @@ class Pace:
     """
 
     def __init__(self, every: float, *, share: float = 0.02, clock: Callable[[], float] = time.monotonic) -> None:
-        if not 0 <= every < math.inf:
-            raise ConfigError(f"every must be a number of seconds of at least 0, got {every!r}")
-        if not 0 < share <= 1:
-            raise ConfigError(f"share must be above 0 and at most 1, got {share!r}")
+        require_number("every", every, 0)
+        require_number("share", share, most=1, above=0)
         self.every, self.share, self._clock = every, share, clock
         self._next = -math.inf
 

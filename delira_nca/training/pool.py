@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import CheckpointError, ConfigError, ShapeError, did_you_mean
 from delira_nca.seeding import generator
 from delira_nca.training.damage import Damage, apply_damage
@@ -69,8 +69,7 @@ class SamplePool:
     def __init__(
         self, seed: Tensor, capacity: int = 1024, *, slots: Mapping[str, Tensor] | None = None, rng_seed: int = 0
     ) -> None:
-        if not is_whole(capacity) or capacity < 1:
-            raise ConfigError(f"capacity of a pool is a number of states of at least 1, not {capacity!r}")
+        require_whole("capacity", capacity, 1)
         if seed.dim() < 2:
             raise ShapeError(f"the seed of a pool is one state (C, *spatial), not {tuple(seed.shape)}")
         for name, values in (slots or {}).items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.training.batches import Batch, batch_length
 from delira_nca.training.distributed.ranks import ALONE, Ranks
@@ -142,8 +143,7 @@ def predict_batches(
         For a batch size below 1.
     """
     if batch_size is not None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is at least 1, not {batch_size}")
+        require_whole("batch_size", batch_size, 1)
         batches = regroup(batches, batch_size)
     means, predictions, labels = SetValues() if values is None else values, [], list[Any]()
     for number, batch in enumerate(batches):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.checks import require_whole
+from delira_nca.errors import ShapeError
 
 __all__ = ["crop_to_life", "life_window"]
 
@@ -59,8 +60,7 @@ def life_window(cells: npt.NDArray[Any], margin: int = 2, *, threshold: float = 
     """
     if cells.ndim < 3 or cells.shape[-3] < 4:
         raise ShapeError(f"a state of coloured cells has the shape (..., C >= 4, H, W), not {cells.shape}")
-    if margin < 0:
-        raise ConfigError(f"a margin is at least 0 cells, not {margin!r}")
+    require_whole("margin", margin, 0)
     living = np.any((cells[..., 3, :, :] > threshold).reshape(-1, *cells.shape[-2:]), axis=0)
     if not living.any():
         return slice(0, cells.shape[-2]), slice(0, cells.shape[-1])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import is_number
 from delira_nca.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
@@ -80,11 +81,7 @@ def save_curves(
 
 def _counter(history: Sequence[Mapping[str, Any]]) -> str | None:
     """Name of the horizontal axis, if every record has it."""
-    return next((name for name in COUNTERS if all(_is_number(record.get(name)) for record in history)), None)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
+    return next((name for name in COUNTERS if all(is_number(record.get(name)) for record in history)), None)
 
 
 def _panels(
@@ -98,7 +95,7 @@ def _panels(
     for place, record in enumerate(history, 1):
         x = float(record[counter]) if counter else float(place)
         for key, value in record.items():
-            if key not in COUNTERS and _is_number(value):
+            if key not in COUNTERS and is_number(value):
                 measured.setdefault(key, []).append((x, float(value)))
     for key in measured if keys is None else keys:
         if key not in measured:

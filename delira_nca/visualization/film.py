@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
@@ -105,10 +105,9 @@ def save_film(
     path = absolute(path)
     webp = [".webp"] if features.check("webp") else []
     suffix = suffix_of(path, [".gif", ".png", *webp])
-    film = _settled(_as_film(frames), _as_count("tolerance", tolerance, least=0))
-    if _as_count("num_colours", num_colours) > 254:
-        raise ConfigError(f"num_colours must be at most 254, got {num_colours!r}")
-    scale = _scale(film, min_size) if scale is None else _as_count("scale", scale)
+    film = _settled(_as_film(frames), require_whole("tolerance", tolerance, 0))
+    require_whole("num_colours", num_colours, 1, 254)
+    scale = _scale(film, min_size) if scale is None else require_whole("scale", scale, 1)
     marks = _marks(cuts, film)
     delays = _delays(len(film), fps, hold, {number: cut.pause for number, cut in marks.items()})
     options: dict[str, Any] = {"format": {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}[suffix]}
@@ -160,12 +159,12 @@ def film_strip(
     [0, 208, 3, 208, 6, 208, 9]
     """
     film = _as_film(frames)
-    columns = _as_count("columns", columns)
-    gap = _as_count("gap", gap, least=0)
+    columns = require_whole("columns", columns, 1)
+    gap = require_whole("gap", gap, 0)
     if not 0 <= gap_colour <= 255:
         raise ConfigError(f"gap_colour is a grey level from 0 to 255, not {gap_colour!r}")
     if rows is not None:
-        places = min(len(film), columns * _as_count("rows", rows))
+        places = min(len(film), columns * require_whole("rows", rows, 1))
         film = film[np.rint(np.linspace(0, len(film) - 1, places)).astype(int)]
     columns = min(columns, len(film))
     rows = math.ceil(len(film) / columns)
@@ -199,7 +198,7 @@ def save_picture(rgb: Any, path: str | os.PathLike[str], scale: int = 8) -> None
 
     path = absolute(path)
     suffix = suffix_of(path, [".png", ".webp"] if features.check("webp") else [".png"])
-    picture = next(_coloured(_as_film([rgb]), _as_count("scale", scale)))
+    picture = next(_coloured(_as_film([rgb]), require_whole("scale", scale, 1)))
     with replaced(path) as temporary:
         if suffix == ".png":
             picture.save(temporary, format="PNG", optimize=True)
@@ -225,16 +224,6 @@ def _on_cpu(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
-def _as_count(what: str, value: Any, least: int = 1) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least:
-        raise ConfigError(f"{what} is an integer of at least {least}, not {value!r}")
-    return count
-
-
 def _settled(film: UInt8Array, tolerance: int) -> UInt8Array:
     """Film whose pixels change only where they would be off by more than the tolerance."""
     if not tolerance:
@@ -250,7 +239,7 @@ def _settled(film: UInt8Array, tolerance: int) -> UInt8Array:
 
 
 def _scale(film: UInt8Array, min_size: int) -> int:
-    return -(-_as_count("min_size", min_size) // int(max(film.shape[1:3])))
+    return -(-require_whole("min_size", min_size, 1) // int(max(film.shape[1:3])))
 
 
 def _marks(cuts: Sequence[Cut], film: UInt8Array) -> dict[int, Cut]:
@@ -275,8 +264,7 @@ def _delays(num_frames: int, fps: float, hold: float, pauses: Mapping[int, float
     ends = [math.floor(index * 100 / fps + 0.5) for index in range(num_frames + 1)]
     delays = [10 * (end - start) for start, end in itertools.pairwise(ends)]
     for what, number, seconds in standing:
-        if not 0 <= seconds <= LONGEST_DELAY:
-            raise ConfigError(f"{what} is from 0 to {LONGEST_DELAY} seconds, not {seconds!r}")
+        require_number(what, seconds, 0, LONGEST_DELAY)
         delays[number] = max(delays[number], 10 * round(100 * seconds))
     return delays
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.checks import is_whole
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.checks import require_whole
+from delira_nca.errors import ShapeError
 from delira_nca.io.paths import absolute
 from delira_nca.visualization.colour import to_rgb
 from delira_nca.visualization.crop import life_window
@@ -72,8 +72,7 @@ def save_growth_film(
     >>> path.stat().st_size < 10_000
     True
     """
-    if not is_whole(every) or every < 1:
-        raise ConfigError(f"every must be an integer of at least 1, got {every!r}")
+    require_whole("every", every, 1)
     grown = _pictures(growth)
     healed = grown[:0] if healing is None else _pictures(healing)
     if grown.shape[1:] != healed.shape[1:]:

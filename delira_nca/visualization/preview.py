@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
@@ -106,8 +106,8 @@ class Preview(AbstractCallback):
                 "a preview needs a seed (C, H, W) and a target (4, H, W), "
                 f"got {tuple(seed.shape)} and {tuple(target.shape)}"
             )
-        if steps is not None and (not is_whole(steps) or steps < 1):
-            raise ConfigError(f"steps must be an integer of at least 1, got {steps!r}")
+        if steps is not None:
+            require_whole("steps", steps, 1)
         self.seed, self.target, self.steps, self.heals, self.title = seed, target, steps, heals, title
         self._pace = Pace(every, share=share)
         self._num_epochs = 0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.checks import is_whole
-from delira_nca.errors import ConfigError, MissingDependencyError, ShapeError
+from delira_nca.checks import require_whole
+from delira_nca.errors import MissingDependencyError, ShapeError
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.visual import Visual
 
@@ -40,8 +40,7 @@ class VisualRows(Visual):
     """
 
     def __init__(self, max_samples: int = 8, *, sigmoid: bool = False) -> None:
-        if not is_whole(max_samples) or max_samples < 1:
-            raise ConfigError(f"max_samples is a number of columns of at least 1, not {max_samples!r}")
+        require_whole("max_samples", max_samples, 1)
         self.max_samples, self.sigmoid = max_samples, sigmoid
 
     def show(self, model: Any, image: Array, prediction: Prediction, label: Array | None) -> Figure:

@@ -176,7 +176,7 @@ def test_update_of_the_sampler_arguments_replaces_them():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be an integer of at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"batch_size": 2.0}, "not 2.0"),
         ({"n_process_augmentation": -1}, "n_process_augmentation must be"),
         ({"prefetch": 0}, "prefetch must be"),
@@ -198,7 +198,7 @@ def test_wrong_settings_are_refused_before_the_work_starts(arguments, message):
 
 @pytest.mark.parametrize("arguments", [{"epoch": -1}, {"epoch": 1.5}, {"seed": -1}])
 def test_wrong_epoch_or_seed_is_refused_at_once(arguments):
-    with pytest.raises(ConfigError, match="must be an integer of at least 0"):
+    with pytest.raises(ConfigError, match="must be a whole number of at least 0"):
         DataManager(make_data(), 4).get_batchgen(**arguments)
 
 
@@ -272,5 +272,5 @@ def test_settings_may_be_numbers_of_numpy():
         assert labels(manager.get_batchgen(epoch=two, start=one)) == labels(plain.get_batchgen(epoch=2, start=1))
     assert DataManager(make_data(), two, timeout=np.int64(5)).update_state_from_dict({"batch_size": two}).n_batches == 5
     for wrong in (True, np.float64("nan"), "5", np.bool_(True)):
-        with pytest.raises(ConfigError, match="timeout must be a number of seconds"):
+        with pytest.raises(ConfigError, match="timeout must be a number of at least 0"):
             DataManager(make_data(), 2, timeout=wrong)

@@ -144,16 +144,16 @@ def test_error_of_a_loader_names_the_batch():
         (lambda: DataManager(Drawing(numbers(), 2), 3, num_batches=2), "batch_size=3, but Drawing makes batches of 2"),
         (lambda: DataManager((i for i in "ab"), 2, num_batches=2), "a generator gives its batches in a row"),
         (lambda: DataManager({"x": numbers()}, 2, num_batches=2), "num_batches is for a data loader"),
-        (lambda: DataManager({"x": numbers()}), "batch_size must be an integer of at least 1, not None"),
+        (lambda: DataManager({"x": numbers()}), "batch_size must be a whole number of at least 1, not None"),
         (
             lambda: DataManager(Drawing(numbers(), 2), sampler_cls=RandomSampler, num_batches=2),
             "decides itself which samples",
         ),
         (
             lambda: DataManager(Drawing(numbers(), 2), num_batches=0),
-            "num_batches must be an integer of at least 1, not 0",
+            "num_batches must be a whole number of at least 1, not 0",
         ),
-        (lambda: DataManager(Drawing(numbers(), 2), num_batches=True), "num_batches must be an integer"),
+        (lambda: DataManager(Drawing(numbers(), 2), num_batches=True), "num_batches must be a whole number"),
         (lambda: DataManager(Drawing(numbers(), 2), num_batches=2).get_subset([0]), "has no dataset"),
     ],
 )

@@ -159,5 +159,5 @@ def test_indices_that_do_not_fit_are_refused(method, indices, message):
 def test_a_sample_is_repeated_a_number_of_times_of_any_integer_type():
     assert len(repeat({"x": np.ones(2)}, np.int64(3))) == 3
     for wrong in (np.int64(0), True, 2.0):
-        with pytest.raises(ConfigError, match="a number of times of at least 1"):
+        with pytest.raises(ConfigError, match="times must be a whole number of at least 1"):
             repeat({"x": np.ones(2)}, wrong)

@@ -36,7 +36,7 @@ def test_picture_that_is_not_there_is_refused(picture, error, message):
 
 @pytest.mark.parametrize("padding", [-1, 1.5, True])
 def test_padding_is_an_integer_of_at_least_zero(padding):
-    with pytest.raises(ConfigError, match="padding must be an integer of at least 0"):
+    with pytest.raises(ConfigError, match="padding must be a whole number of at least 0"):
         growing_dataset("heart", 16, padding)
 
 

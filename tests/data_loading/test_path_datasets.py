@@ -142,7 +142,7 @@ def test_what_makes_no_dataset_is_refused(cls, tmp_path):
         cls(tmp_path, load)
     with pytest.raises(ConfigError, match="list is empty"):
         cls([], load)
-    with pytest.raises(ConfigError, match="load_fn must be a function"):
+    with pytest.raises(ConfigError, match="load_fn must be callable"):
         cls([1], "load")
 
 

@@ -91,7 +91,7 @@ def test_place_refuses_what_is_no_target(shape):
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "8"])
 @pytest.mark.parametrize("source", [dahlia, lambda size: emoji("\N{LIZARD}", size), lambda size: load_image("x", size)])
 def test_size_must_be_an_integer_of_at_least_one(source, size):
-    with pytest.raises(ConfigError, match="size must be an integer of at least 1"):
+    with pytest.raises(ConfigError, match="size must be a whole number of at least 1"):
         source(size)
 
 

@@ -75,7 +75,7 @@ def test_unknown_drawing_suggests_the_nearest():
 
 @pytest.mark.parametrize("size", [7, 0, -32, 32.0, True, "32", None])
 def test_size_of_a_drawing_is_an_integer_of_at_least_eight(size):
-    with pytest.raises(ConfigError, match=f"size must be an integer of at least 8, not {size!r}"):
+    with pytest.raises(ConfigError, match=f"size must be a whole number of at least 8, not {size!r}"):
         drawing("lizard", size)
 
 

@@ -76,7 +76,7 @@ def test_wrong_names_suggest_the_nearest():
 
 
 def test_option_is_checked_by_its_source():
-    with pytest.raises(ConfigError, match="size must be an integer of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="size must be a whole number of at least 1, not 0"):
         sources.open("dahlia", size=0)
 
 

@@ -64,8 +64,8 @@ def test_of_two_surfaces_the_nearer_one_is_seen():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_samples": 0}, "num_samples must be an integer of at least 1, not 0"),
-        ({"shape": (8, 8, 8)}, r"shape must be \(H, W\) of integers of at least 8, not \(8, 8, 8\)"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1, not 0"),
+        ({"shape": (8, 8, 8)}, r"shape must be \(H, W\), not \(8, 8, 8\)"),
         ({"shape": (7, 8)}, r"at least 8, not \(7, 8\)"),
         ({"noise": -0.1}, "noise must be a number of at least 0, not -0.1"),
     ],

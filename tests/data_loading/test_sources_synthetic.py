@@ -96,16 +96,16 @@ def test_vessels_hang_together_and_come_in_at_a_border(shape):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_samples": 0}, "num_samples must be an integer of at least 1, not 0"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1, not 0"),
         ({"num_samples": 2.0}, "num_samples must be"),
         ({"shape": (64,)}, r"\(H, W\) or \(D, H, W\)"),
         ({"shape": (64, 7)}, r"at least 8, not \(64, 7\)"),
         ({"shape": 64}, "not 64"),
         ({"shape": "ab"}, "not 'ab'"),
-        ({"shape": (8.0, 8.0)}, "of integers"),
+        ({"shape": (8.0, 8.0)}, "shape must be one or more whole numbers of at least 8"),
         ({"noise": -0.1}, "noise must be a number of at least 0, not -0.1"),
         ({"noise": float("nan")}, "noise must be"),
-        ({"seed": -1}, "a seed is an integer of at least 0, not -1"),
+        ({"seed": -1}, "a seed must be a whole number of at least 0, not -1"),
     ],
 )
 def test_wrong_argument_is_refused_with_its_value(kind, arguments, message):

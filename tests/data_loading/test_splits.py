@@ -133,7 +133,7 @@ def test_validation_part_that_leaves_nothing_is_refused(val_split):
     [
         ({"split_type": "startified", "labels": LABELS}, UnknownNameError, "Did you mean 'stratified'"),
         ({"num_splits": 25}, ConfigError, "num_splits=25 folds cannot be made of 24 samples"),
-        ({"num_splits": 1}, ConfigError, "num_splits must be an integer of at least 2, not 1"),
+        ({"num_splits": 1}, ConfigError, "num_splits must be a whole number of at least 2, not 1"),
         ({"num_splits": 2.0}, ConfigError, "not 2.0"),
         ({"split_type": "stratified"}, ConfigError, "a stratified split needs labels"),
         ({"split_type": "grouped"}, ConfigError, "a grouped split needs groups, or group_key"),

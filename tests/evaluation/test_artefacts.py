@@ -79,7 +79,7 @@ def test_bad_input_is_refused():
     with pytest.raises(UnknownNameError, match=r"unknown artefact 'nosie'.*Did you mean 'noise'"):
         add_artefact(images(8, 8), "nosie", 1.0)
     for strength in (-0.1, math.nan, math.inf):
-        with pytest.raises(ConfigError, match="a strength is a number of at least 0"):
+        with pytest.raises(ConfigError, match="a strength must be a number of at least 0"):
             add_artefact(images(8, 8), "noise", strength)
     with pytest.raises(ShapeError, match=r"with one to three axes, not \(4, 4\)"):
         add_artefact(torch.zeros(4, 4), "noise", 1.0)

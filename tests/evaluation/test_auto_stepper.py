@@ -146,8 +146,8 @@ def test_it_says_what_it_did_if_asked(caplog):
     ("arguments", "message"),
     [
         ({"min_steps": 20, "max_steps": 10}, "min_steps is at most max_steps, not 20 with 10"),
-        ({"plateau": 0}, "plateau is a whole number of at least 1, not 0"),
-        ({"threshold": 0.0}, "threshold is above 0"),
+        ({"plateau": 0}, "plateau must be a whole number of at least 1, not 0"),
+        ({"threshold": 0.0}, "threshold must be a number above 0"),
     ],
 )
 def test_numbers_that_contradict_each_other_are_refused(arguments, message):
@@ -157,7 +157,7 @@ def test_numbers_that_contradict_each_other_are_refused(arguments, message):
 
 def test_a_pyramid_is_not_stepped():
     pyramid = PyramidNCA(BasicNCAModel(num_image_channels=1, num_output_channels=1), scales=(2, 1), steps=(2, 2))
-    with pytest.raises(ConfigError, match="not a PyramidNCA"):
+    with pytest.raises(ConfigError, match="nca must be of type BasicNCAModel, not PyramidNCA"):
         AutoStepper()(pyramid, torch.zeros(1, 1, 8, 8))
 
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_measured_is_refused():
     batch = {"data": images(0), "label": images(1)}
     with pytest.raises(UnknownNameError, match="Did you mean 'lowest'"):
         quality_over_steps(walker(), batch, error, 3, mode="lowst")
-    with pytest.raises(ConfigError, match="steps are whole numbers"):
+    with pytest.raises(ConfigError, match="steps must be one or more whole numbers"):
         quality_over_steps(walker(), batch, error, [])
     with pytest.raises(ConfigError, match="no batch"):
         quality_over_steps(walker(), [], error, 3)

@@ -42,7 +42,7 @@ def test_alarms_are_above_the_threshold_and_what_is_no_number():
 @pytest.mark.parametrize(
     ("scores", "failed", "rate", "message"),
     [
-        ([1.0], [0], 1.5, "between 0 and 1, not 1.5"),
+        ([1.0], [0], 1.5, "must be a number from 0 to 1, not 1.5"),
         ([1.0], [1], 0.1, "good cases, and there is none"),
         ([math.nan], [0], 0.1, "NaN"),
     ],

@@ -119,9 +119,9 @@ def test_bad_input_is_refused_before_anything_is_predicted(batch):
         quality_report(model, image, label[:1])
     with pytest.raises(ShapeError, match="not 0 and 0"):
         quality_report(model, image[:0], label[:0])
-    with pytest.raises(ConfigError, match="draws is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="draws must be a whole number of at least 1, not 0"):
         quality_report(model, image, label, draws=0)
     with pytest.raises(UnknownNameError, match="unknown artefact 'goats'"):
         quality_report(model, image, label, artefacts=["noise", "goats"])
-    with pytest.raises(ConfigError, match="a strength is a number of at least 0, not -1"):
+    with pytest.raises(ConfigError, match="a strength must be a number of at least 0, not -1"):
         quality_report(model, image, label, strengths=[-1])

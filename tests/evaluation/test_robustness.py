@@ -188,7 +188,7 @@ def test_standard_holes_destroy_halves_and_leave_the_rest(shape):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"horizon": 0}, ConfigError, "horizon is a whole number of steps of at least 1, not 0"),
+        ({"horizon": 0}, ConfigError, "horizon must be a whole number of at least 1, not 0"),
         ({"multiples": 0}, ConfigError, "multiples"),
         ({"runs": 0}, ConfigError, "runs"),
         ({"state": torch.zeros(3, SIDE, SIDE)}, ShapeError, r"\(2, 8, 8\), like the target, not \(3, 8, 8\)"),

@@ -140,7 +140,7 @@ def test_a_network_without_cells_is_run_with_a_seed_for_each_run(noise):
 
 def test_what_cannot_be_run_is_refused(randomise, noise):
     model, image = automaton(randomise), noise(1, 1, 8, 8)
-    with pytest.raises(ConfigError, match="runs is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="runs must be a whole number of at least 1, not 0"):
         stochastic_runs(model, image, 0)
     with pytest.raises(UnknownNameError, match="Did you mean 'softmax'"):
         stochastic_runs(model, image, 2, activation="sofmax")

@@ -102,7 +102,7 @@ def test_last_steps_of_a_pyramid_are_on_its_finest_grid(randomise, noise):
 
 @pytest.mark.parametrize(("estimator", "name"), [(NQM, "N"), (MCMC, "N_last")])
 def test_one_prediction_has_no_spread(randomise, estimator, name):
-    with pytest.raises(ConfigError, match=f"{name} is a whole number of at least 2, not 1"):
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 2, not 1"):
         estimator(automaton(randomise), 1)
 
 

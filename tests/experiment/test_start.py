@@ -446,7 +446,7 @@ def test_a_description_comes_back_from_a_file(config):
         ({"checkpoint": "lattest"}, UnknownNameError, "unknown checkpoint 'lattest'.*Did you mean 'latest'"),
         ({"checkpoint": "best:"}, UnknownNameError, "unknown checkpoint 'best:'"),
         ({"checkpoint": "iteration:x"}, UnknownNameError, "unknown checkpoint 'iteration:x'"),
-        ({"checkpoint": -1}, ConfigError, "a number of epochs of at least 0, not -1"),
+        ({"checkpoint": -1}, ConfigError, "checkpoint must be a whole number of at least 0, not -1"),
         ({"checkpoint": True}, ConfigError, "checkpoint is 'latest', 'best', .*, not True"),
         ({"checkpoint": 1.0}, ConfigError, "checkpoint is 'latest'"),
         ({"match": "shapes"}, UnknownNameError, "unknown match 'shapes'.*Did you mean 'shape'"),

@@ -65,5 +65,5 @@ def test_they_are_the_same_after_a_stop_anywhere():
 
 @pytest.mark.parametrize("most", [-1, 2.5, True, "20"])
 def test_a_number_is_asked_for(most):
-    with pytest.raises(ConfigError, match="snapshots must be an integer"):
+    with pytest.raises(ConfigError, match="snapshots must be a whole number"):
         Snapshots(most)

@@ -76,5 +76,5 @@ def test_a_mask_of_0_and_255_is_refused(loss, dtype):
 
 
 def test_soft_dice_without_smoothing_is_refused():
-    with pytest.raises(ConfigError, match="smooth is above 0, not 0"):
+    with pytest.raises(ConfigError, match="smooth must be a number above 0, not 0"):
         soft_dice(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2), smooth=0)

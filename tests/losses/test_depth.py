@@ -36,5 +36,5 @@ def test_bad_arguments_are_refused():
     for score in (abs_rel, within_ratio):
         with pytest.raises(ConfigError, match="a label to divide by is above 0, and this one goes down to 0.0"):
             score(ones, ones * 0)
-    with pytest.raises(ConfigError, match="ratio is above 1, not 1"):
+    with pytest.raises(ConfigError, match="ratio must be a number above 1, not 1"):
         within_ratio(ones, ones, ratio=1)

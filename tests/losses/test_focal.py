@@ -81,9 +81,9 @@ def test_bad_arguments_are_refused():
         multiclass_focal(torch.zeros(2, 1), torch.zeros(2).long())
     with pytest.raises(ConfigError, match="one weight of at least 0 for each of 3 classes"):
         multiclass_focal(logits, torch.tensor([0, 1]), alpha=(1.0, 2.0))
-    with pytest.raises(ConfigError, match="gamma is at least 0, not -1"):
+    with pytest.raises(ConfigError, match="gamma must be a number of at least 0, not -1"):
         focal(logits, logits, gamma=-1)
-    with pytest.raises(ConfigError, match="alpha is a weight from 0 to 1, or None, not 2"):
+    with pytest.raises(ConfigError, match="alpha must be a number from 0 to 1, not 2"):
         focal(logits, logits, alpha=2)
     with pytest.raises(ShapeError, match="differ in shape"):
         focal(logits, torch.zeros(2, 1))

@@ -85,5 +85,5 @@ def test_what_cannot_be_turned_is_refused():
         rotation_invariant_mse(picture, torch.zeros(1, 1, 8, 8))
     with pytest.raises(ShapeError, match=r"are \(B, C, H, W\), not \(4, 8, 8\)"):
         rotation_invariant_mse(picture[0], picture[0])
-    with pytest.raises(ConfigError, match="at least 4 angles and 1 radius, not 3 and 4"):
+    with pytest.raises(ConfigError, match="num_angles must be a whole number of at least 4, not 3"):
         rotation_invariant_mse(picture, picture, num_angles=3)

@@ -56,5 +56,5 @@ def test_bad_arguments_are_refused():
         accuracy(torch.zeros(3, 2), torch.zeros(3).long(), average="mean")
     with pytest.raises(ShapeError, match="differ in shape"):
         psnr(torch.zeros(2, 1), torch.zeros(2))
-    with pytest.raises(ConfigError, match="data_range is above 0, not 0"):
+    with pytest.raises(ConfigError, match="data_range must be a number above 0, not 0"):
         psnr(torch.zeros(2, 1), torch.zeros(2, 1), data_range=0)

@@ -83,5 +83,5 @@ def test_labels_that_do_not_fit_are_refused(loss):
 
 
 def test_classes_without_smoothing_are_refused():
-    with pytest.raises(ConfigError, match="smooth is above 0, not 0"):
+    with pytest.raises(ConfigError, match="smooth must be a number above 0, not 0"):
         multiclass_dice(torch.zeros(1, 2, 2), torch.zeros(1, 2).long(), smooth=0)

@@ -35,7 +35,7 @@ def test_the_gradient_of_overflow_pushes_inward(squared):
 def test_bad_arguments_of_overflow_are_refused():
     with pytest.raises(UnknownNameError, match="unknown reduction 'average'"):
         overflow(torch.zeros(1), reduction="average")
-    with pytest.raises(ConfigError, match="limit is above 0, not 0"):
+    with pytest.raises(ConfigError, match="limit must be a number above 0, not 0"):
         overflow(torch.zeros(1), limit=0)
 
 

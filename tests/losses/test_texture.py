@@ -107,9 +107,9 @@ def test_what_cannot_be_compared_is_refused(loss):
         SlicedTransport(num_filters=80)(torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32))
     with pytest.raises(UnknownNameError, match="unknown features 'vg'"):
         SlicedTransport("vg")
-    with pytest.raises(ConfigError, match="num_projections is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="num_projections must be a whole number of at least 1, not 0"):
         SlicedTransport(num_projections=0)
-    with pytest.raises(ConfigError, match="num_levels is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="num_levels must be a whole number of at least 1, not 0"):
         SlicedTransport(num_levels=0)
 
 

@@ -456,9 +456,9 @@ def test_subclasses_that_decide_by_themselves_are_described_by_what_they_take():
     ("changes", "error", "message"),
     [
         ({"num_hidden_channels": 0, "num_output_channels": 0}, ConfigError, "nothing could change: all 2"),
-        ({"num_image_channels": -1}, ConfigError, "whole and at least 0"),
-        ({"num_hidden_channels": 2.0}, ConfigError, "whole and at least 0"),
-        ({"num_output_channels": True}, ConfigError, "whole and at least 0"),
+        ({"num_image_channels": -1}, ConfigError, "must be a whole number of at least 0"),
+        ({"num_hidden_channels": 2.0}, ConfigError, "must be a whole number of at least 0"),
+        ({"num_output_channels": True}, ConfigError, "must be a whole number of at least 0"),
         ({"alive": AliveMask(channel=7)}, ConfigError, "alive channel 7 is none of the 7"),
         ({"alive": AliveMask(channel=-1)}, ConfigError, "alive channel -1"),
         ({"fire_rate": 1.5}, ConfigError, "from 0 to 1, not 1.5"),

@@ -155,7 +155,7 @@ def test_goals_that_do_not_fit_are_refused(model, seeds, noise):
         rollout(seeds, model, 1)
     with pytest.raises(ConfigError, match="has no conditioning: it cannot be told a goal"):
         build_model("growing").predict(noise(1, 16, 5, 5), 1, goal=0)
-    with pytest.raises(ConfigError, match="num_goals is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="num_goals must be a whole number of at least 1, not 0"):
         GoalEmbedding(0)
     with pytest.raises(ConfigError, match="18 do not fit into the 17 there are"):
         build_model("conditional", {"conditioning": GoalEmbedding(2, 18)})

@@ -72,7 +72,7 @@ def test_back_ends_that_cannot_do_it_name_it(noise):
 def test_what_cannot_work_is_refused(noise):
     with pytest.raises(UnknownNameError, match="Did you mean 'zeros'"):
         IsotropicPerception(padding="zero")
-    with pytest.raises(ConfigError, match="sobel_scale is greater than 0, not 0"):
+    with pytest.raises(ConfigError, match="sobel_scale must be a number above 0, not 0"):
         IsotropicPerception(sobel_scale=0)
     with pytest.raises(ConfigError, match="number of spatial dimensions"):
         IsotropicPerception().build(3, 4)

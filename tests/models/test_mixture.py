@@ -127,7 +127,7 @@ def test_finetuning_freezes_all_but_the_last_layers(randomise):
 
 
 def test_what_cannot_work_is_refused(noise):
-    with pytest.raises(ConfigError, match="num_rules is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="num_rules must be a whole number of at least 1, not 0"):
         MixtureRule(0)
     with pytest.raises(UnknownNameError, match="Did you mean 'categorical'"):
         MixtureRule(2, choice="categorial")

@@ -370,18 +370,18 @@ def test_a_head_of_other_dimensions_is_refused():
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "3"])
 def test_a_number_of_channels_is_whole_and_positive(number):
-    with pytest.raises(ConfigError, match="num_in_channels is a whole number of at least 1, not"):
+    with pytest.raises(ConfigError, match="num_in_channels must be a whole number of at least 1, not"):
         Model(convolutions(), nn.Conv2d(6, 2, 1), num_in_channels=number)
 
 
 def test_parts_that_are_no_modules_are_refused():
-    with pytest.raises(ConfigError, match="architecture is a module, not 'unet'"):
+    with pytest.raises(ConfigError, match="architecture must be of type Module, not str"):
         Model("unet", nn.Identity())
-    with pytest.raises(ConfigError, match="architecture is a module, not 3"):
+    with pytest.raises(ConfigError, match="architecture must be of type Module, not int"):
         Model(lambda: 3, nn.Identity())
-    with pytest.raises(ConfigError, match="prediction_head is a module, not None"):
+    with pytest.raises(ConfigError, match="prediction_head must be of type Module, not NoneType"):
         Model(convolutions(), None)
-    with pytest.raises(ConfigError, match="eval_activation is a module or None, not <built-in"):
+    with pytest.raises(ConfigError, match="eval_activation must be of type Module or NoneType, not builtin"):
         Model(convolutions(), nn.Identity(), torch.sigmoid)
 
 

@@ -156,7 +156,7 @@ def test_the_callers_steps_are_done_or_refused(pyramid, noise):
     assert network.predict(image, [1, 1, 5]).steps == 7
     assert not torch.equal(network.predict(image, [1, 1, 5]).pred, network.predict(image).pred)
     for steps in (10, [1, 2], [1, 2, 0], [1, 2, 2.5], "123"):
-        with pytest.raises(ConfigError, match=r"steps of a pyramid are 3 whole numbers.*, not "):
+        with pytest.raises(ConfigError, match=r"steps of a pyramid must be 3 whole numbers.*, not "):
             network.predict(image, steps)
 
 
@@ -333,15 +333,15 @@ def test_rows_for_the_image_change_nothing(randomise, noise):
         ({"scales": (2, 4, 1)}, r"scales descend, and each is a multiple of the next: .* from \(2, 2\) to \(4, 4\)"),
         ({"scales": (3, 2, 1)}, r"multiple of the next: \[3, 2, 1\] go from \(3, 3\) to \(2, 2\)"),
         ({"scales": (1, 1, 1)}, r"scales descend"),
-        ({"scales": (4, 0, 1)}, r"a level has a scale of at least 1, or 2 of them, not as in \[4, 0, 1\]"),
-        ({"scales": (4, (2, 2, 2), 1)}, r"a scale of at least 1, or 2 of them"),
-        ({"scales": (4, 1.5, 1)}, r"a scale is a whole number"),
-        ({"scales": ()}, r"a level has a scale"),
-        ({"steps": (1, 1)}, r"steps of a pyramid are 3 whole numbers of at least 1, .* not \(1, 1\)"),
-        ({"patch_size": (4, 4, 4)}, r"patch_size is a number of cells, or 2 of them, not \(4, 4, 4\)"),
-        ({"patch_size": 0}, r"patch_size is a number of cells"),
-        ({"patch_levels": 4}, r"a patch is of 1 to 3 levels, not of 4"),
-        ({"jitter": 1.0}, r"jitter is a share of the steps, from 0 to below 1, not 1.0"),
+        ({"scales": (4, 0, 1)}, r"a scale must be a whole number of at least 1, or 2 of them, not 0"),
+        ({"scales": (4, (2, 2, 2), 1)}, r"a scale must be a whole number of at least 1, or 2 of them"),
+        ({"scales": (4, 1.5, 1)}, r"a scale must be a whole number"),
+        ({"scales": ()}, r"a pyramid has at least one scale"),
+        ({"steps": (1, 1)}, r"steps of a pyramid must be 3 whole numbers of at least 1, not \(1, 1\)"),
+        ({"patch_size": (4, 4, 4)}, r"patch_size must be a whole number of at least 1, or 2 of them, not \(4, 4, 4\)"),
+        ({"patch_size": 0}, r"patch_size must be"),
+        ({"patch_levels": 4}, r"patch_levels must be a whole number from 1 to 3, not 4"),
+        ({"jitter": 1.0}, r"jitter must be a number of at least 0 and below 1, not 1.0"),
         ({"models": 2}, r"a pyramid has one model, or one for each of its 3 levels, not 2"),
     ],
 )
@@ -353,7 +353,7 @@ def test_arguments_that_cannot_work_are_refused_with_their_numbers(pyramid, chan
 def test_models_that_do_not_fit_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"not \[\(2, 1, 3, 1\), \(2, 1, 4, 1\)\]"):
         PyramidNCA([level(), level(num_hidden_channels=4)], [2, 1], [1, 1])
-    with pytest.raises(ConfigError, match="a level of a pyramid is a BasicNCAModel, not a Conv2d"):
+    with pytest.raises(ConfigError, match="a level of a pyramid must be of type BasicNCAModel, not Conv2d"):
         PyramidNCA(nn.Conv2d(1, 1, 1), [2, 1], [1, 1])
     with pytest.raises(ConfigError, match="the head of level 0 would never be asked"):
         PyramidNCA([level(head=nn.Conv2d(3, 1, 1)), level()], [2, 1], [1, 1])
@@ -539,7 +539,7 @@ def test_the_cost_of_a_training_on_patches_is_that_of_the_patches(pyramid):
 def test_a_cost_that_cannot_be_counted_is_refused_with_its_level():
     with pytest.raises(ConfigError, match="level 0 of the pyramid: the cost of this BasicNCAModel cannot be counted"):
         build_model("m3d_nca").cost((32, 32, 32))
-    with pytest.raises(ConfigError, match=r"steps of a pyramid are 2 whole numbers"):
+    with pytest.raises(ConfigError, match=r"steps of a pyramid must be 2 whole numbers"):
         build_model("med_nca").cost((32, 32), [4])
     with pytest.raises(ShapeError, match=r"has 2 spatial axes, not 3: \(32, 32, 32\)"):
         build_model("med_nca").cost((32, 32, 32))

@@ -60,7 +60,7 @@ def test_a_description_makes_the_same_rule():
 
 @pytest.mark.parametrize("size", [0, -3, (), (8, 0), True, 2.5, (2.5,), None, "8"])
 def test_sizes_that_cannot_work_are_refused(size):
-    with pytest.raises(ConfigError, match="number of neurons of at least 1"):
+    with pytest.raises(ConfigError, match="hidden_size must be a whole number of at least 1, or several, not"):
         MLPRule(size)
 
 

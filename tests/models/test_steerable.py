@@ -85,7 +85,7 @@ def test_dead_cells_keep_the_spared_channels_and_lose_all_others(noise, randomis
 def test_what_cannot_work_is_refused(noise):
     with pytest.raises(UnknownNameError, match="Did you mean 'angle'"):
         SteerablePerception("angel")
-    with pytest.raises(ConfigError, match="sobel_scale is greater than 0, not 0"):
+    with pytest.raises(ConfigError, match="sobel_scale must be a number above 0, not 0"):
         SteerablePerception(sobel_scale=0)
     with pytest.raises(ConfigError, match="dims=2, not 3"):
         SteerablePerception().build(4, 3)

@@ -131,11 +131,11 @@ def test_what_cannot_be_tiled_exactly_is_refused_or_tiled_all_the_same(changes, 
 
 def test_bad_numbers_are_refused(noise):
     model, image = small(), noise(1, 1, 16, 16)
-    with pytest.raises(ConfigError, match=r"tile is a number of cells, or 2 of them, not \(4, 4, 4\)"):
+    with pytest.raises(ConfigError, match=r"tile must be a whole number of at least 1, or 2 of them, not \(4, 4, 4\)"):
         tiled_predict(model, image, (4, 4, 4))
-    with pytest.raises(ConfigError, match="tile is a number of cells, or 2 of them, not 0"):
+    with pytest.raises(ConfigError, match="tile must be a whole number of at least 1, or 2 of them, not 0"):
         tiled_predict(model, image, 0)
-    with pytest.raises(ConfigError, match="overlap is a whole number of cells of at least 0, not -1"):
+    with pytest.raises(ConfigError, match="overlap must be a whole number of at least 0, not -1"):
         tiled_predict(model, image, 4, overlap=-1)
     with pytest.raises(
         ShapeError, match=r"an image of this model is \(B, channels, 2 spatial axes\), not \(1, 16, 16\)"
@@ -160,5 +160,5 @@ def test_spare_rows_of_a_rule_are_left_out_of_every_back_end(randomise, noise):
     assert model.plain().weights[-1].shape[0] == model.plain().biases[-1].shape[0] == 4
     randomise(model)
     assert torch.equal(model.plain().weights[-1], model.rule.last.weight.flatten(1)[1:])
-    with pytest.raises(ConfigError, match="spare_rows is a whole number of at least 0, not -1"):
+    with pytest.raises(ConfigError, match="spare_rows must be a whole number of at least 0, not -1"):
         MLPRule(8, spare_rows=-1)

@@ -164,7 +164,7 @@ def test_counters_are_those_of_the_first_model():
         ({"hidden_size": 9}, 0.5, ShapeError, r"'rule.hidden.0.weight' is \(8, .*\) in one model and \(9, .*\) in the"),
         ({"num_learned_filters": 3}, 0.5, ShapeError, "tensor"),
         ({"head": nn.Conv2d(3, 2, 1)}, 0.5, ShapeError, "the other model has a tensor 'head.bias' more"),
-        ({}, 1.5, ConfigError, "a share is between 0 and 1, not 1.5"),
+        ({}, 1.5, ConfigError, "a share must be a number from 0 to 1, not 1.5"),
         ({}, {"rul": 0.5}, UnknownNameError, "unknown part 'rul' to graft.*Did you mean 'rule'"),
     ],
 )

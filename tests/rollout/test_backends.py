@@ -487,7 +487,7 @@ def test_a_budget_binds_only_where_something_is_kept(backend):
 
 @pytest.mark.parametrize("steps", [-1, 1.5, True, None])
 def test_steps_that_are_no_number_are_refused(backend, steps):
-    with pytest.raises(ConfigError, match="steps is a whole number of at least 0"):
+    with pytest.raises(ConfigError, match="steps must be a whole number of at least 0"):
         rollout(torch.zeros(1, 6, 5, 4), automaton(), steps)
 
 

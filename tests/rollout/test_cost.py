@@ -292,12 +292,12 @@ def test_the_budget_is_that_of_the_model_unless_another_is_given():
 @pytest.mark.parametrize(
     ("shape", "steps", "options", "message"),
     [
-        ((8,), 4, {}, "2 sizes of the grid"),
+        ((8,), 4, {}, "shape must be 2 whole numbers of at least 1, not"),
         ((8, 0), 4, {}, "whole numbers of at least 1, not"),
         ((8, 8.0), 4, {}, "whole numbers of at least 1, not"),
-        ((8, 8), 4, {"batch_size": 0}, "whole numbers of at least 1, not"),
-        ((8, 8), -1, {}, "steps is a whole number of at least 0"),
-        ((8, 8), 4, {"memory_budget": 0}, "memory_budget is a whole number of at least 1"),
+        ((8, 8), 4, {"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
+        ((8, 8), -1, {}, "steps must be a whole number of at least 0"),
+        ((8, 8), 4, {"memory_budget": 0}, "memory_budget must be a whole number of at least 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(shape, steps, options, message):

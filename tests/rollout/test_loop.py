@@ -116,14 +116,14 @@ def test_a_trajectory_can_be_trained_on_at_every_step(randomise, x):
 @pytest.mark.parametrize("steps", [-1, True, 2.0, "3"])
 def test_steps_that_are_no_number_of_steps_are_refused(model, x, steps):
     for function in (rollout, trajectory):
-        with pytest.raises(ConfigError, match="steps is a whole number of at least 0, not"):
+        with pytest.raises(ConfigError, match="steps must be a whole number of at least 0, not"):
             function(x, model, steps)
 
 
 @pytest.mark.parametrize("options", [{"start": -1}, {"start": 0.5}, {"segment": 0}, {"segment": -3}, {"segment": 2.0}])
 def test_numbers_out_of_range_are_refused(model, x, options):
     name = next(iter(options))
-    with pytest.raises(ConfigError, match=f"{name} is a whole number"):
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number"):
         rollout(x, model, 2, **options)
 
 

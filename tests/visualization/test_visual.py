@@ -49,7 +49,7 @@ def test_the_base_class_is_the_one_of_the_face_and_asks_for_show():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(ConfigError, match="max_samples is a number of columns of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="max_samples must be a whole number of at least 1, not 0"):
         VisualRows(0)
     model = BasicNCAModel(None, 1, 2, 1)
     with pytest.raises(ShapeError, match=r"not \(2, 1, 5\)"):

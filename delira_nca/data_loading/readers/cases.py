@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_number, require_wholes
 from delira_nca.data_loading.batches import Batch, IndicesLike, as_indices, located, normal_index, stack
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.data_loading.readers.files import (
@@ -23,7 +22,7 @@ from delira_nca.data_loading.readers.files import (
     require_readable,
 )
 from delira_nca.data_loading.readers.geometry import fit
-from delira_nca.data_loading.readers.resize import require_size, resize_image, resize_label
+from delira_nca.data_loading.readers.resize import resize_image, resize_label
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
 from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
@@ -97,10 +96,9 @@ class CaseDataset(AbstractDataset):
         self.cases = tuple(_located_case(case) for case in cases)
         if not self.cases:
             raise ConfigError("a dataset needs at least one case, there is none")
-        self.resize = require_size(resize)
-        is_number = isinstance(binarise, numbers.Real) and not isinstance(binarise, bool)
-        if binarise is not None and not (is_number and math.isfinite(binarise)):
-            raise ConfigError(f"binarise is the number above which a mask is 1, or None, not {binarise!r}")
+        self.resize = None if resize is None else require_wholes("resize", resize, 1, repeat=2)
+        if binarise is not None:
+            require_number("binarise", binarise)
         self.channel_axis, self.binarise, self.check_geometry = channel_axis, binarise, check_geometry
         self.channel_names = None if channel_names is None else tuple(channel_names)
         self.classes = None if classes is None else np.unique(np.asarray(sorted(classes), dtype=np.int64))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.errors import ShapeError
 
-__all__ = ["require_size", "resize_image", "resize_label"]
+__all__ = ["resize_image", "resize_label"]
 
 
 def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -76,22 +76,6 @@ def resize_label(label: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[An
     lengths = zip(label.shape, size, strict=True)
     places = [np.floor((np.arange(new) + 0.5) * old / new).astype(int) for old, new in lengths]
     return label[np.ix_(*places)]
-
-
-def require_size(size: int | Sequence[int] | None) -> tuple[int, ...] | None:
-    """Lengths of the axes as a tuple, ``None`` for no resizing; a single number is the side of a square picture.
-
-    Raises
-    ------
-    ConfigError
-        If one is not an integer of at least 1.
-    """
-    if size is None:
-        return None
-    lengths = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
-    if not lengths or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in lengths):
-        raise ConfigError(f"resize must be the new length of each axis, integers of at least 1, not {size!r}")
-    return tuple(int(length) for length in lengths)
 
 
 def _require_axes(size: Sequence[int], spatial: tuple[int, ...]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.data_loading.sources.rgba import Target, fit_square, premultiply, require_size
+from delira_nca.checks import require_whole
+from delira_nca.data_loading.sources.rgba import Target, fit_square, premultiply
 from delira_nca.errors import ConfigError, MissingDependencyError
 
 __all__ = ["FLOWER_SHA256", "cut_dahlia", "dahlia"]
@@ -58,7 +59,7 @@ def dahlia(size: int) -> Target:
     >>> target.shape, float(target[3].max())
     ((4, 24, 24), 1.0)
     """
-    require_size("size", size)
+    require_whole("size", size, 1)
     path = _find_photograph()
     photograph = path.read_bytes()
     found = hashlib.sha256(photograph).hexdigest()
@@ -83,7 +84,7 @@ def cut_dahlia(photograph: bytes, size: int) -> Target:
     """
     from PIL import Image
 
-    require_size("size", size)
+    require_whole("size", size, 1)
     with Image.open(io.BytesIO(photograph)) as image:
         pixels = np.asarray(image.convert("RGB"))
     mask = _cut(pixels)

@@ -16,8 +16,9 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.sources.dahlia import dahlia
-from delira_nca.data_loading.sources.rgba import Target, load_image, require_size
+from delira_nca.data_loading.sources.rgba import Target, load_image
 from delira_nca.errors import UnknownNameError, did_you_mean, require_choice
 from delira_nca.io.paths import absolute
 
@@ -70,7 +71,7 @@ def drawing(name: str, size: int) -> Target:
     require_choice("drawing", name, DRAWINGS)
     if name == "dahlia":
         return dahlia(size)
-    return _render(_LAYERS[name](), require_size("size", size, at_least=_MIN_SIZE))
+    return _render(_LAYERS[name](), require_whole("size", size, _MIN_SIZE))
 
 
 def load_target(target: str | os.PathLike[str], size: int) -> Target:

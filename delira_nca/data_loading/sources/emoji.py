@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.data_loading.sources.rgba import Target, fit_square, premultiply, require_size
+from delira_nca.checks import require_whole
+from delira_nca.data_loading.sources.rgba import Target, fit_square, premultiply
 from delira_nca.errors import ConfigError, MissingDependencyError
 from delira_nca.io.paths import absolute
 
@@ -77,7 +78,7 @@ def emoji(character: str, size: int, *, font: str | os.PathLike[str] | bytes | N
     Traceback (most recent call last):
     delira_nca.errors.ConfigError: 'two' is not one emoji...
     """
-    require_size("size", size)
+    require_whole("size", size, 1)
     _require_one(character)
     given = font if font is None or isinstance(font, bytes) else absolute(font)
     source = find_emoji_font() if given is None else given

@@ -12,10 +12,11 @@ import os
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, MissingFileError, ShapeError
 from delira_nca.io.paths import absolute
 
-__all__ = ["Target", "area_resize", "fit_square", "load_image", "place", "premultiply", "require_size"]
+__all__ = ["Target", "area_resize", "fit_square", "load_image", "place", "premultiply"]
 
 Target = npt.NDArray[np.float32]
 
@@ -79,8 +80,8 @@ def area_resize(image: Target, height: int, width: int) -> Target:
     """
     if image.ndim != 3 or 0 in image.shape:
         raise ShapeError(f"an image to resize is (C, H, W) with no empty axis, not {image.shape}")
-    rows = _coverage(image.shape[1], require_size("height", height))
-    columns = _coverage(image.shape[2], require_size("width", width))
+    rows = _coverage(image.shape[1], require_whole("height", height, 1))
+    columns = _coverage(image.shape[2], require_whole("width", width, 1))
     return np.asarray(rows @ image.astype(np.float64) @ columns.T, dtype=np.float32)
 
 
@@ -111,7 +112,7 @@ def fit_square(image: Target, size: int) -> Target:
     [[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     _require_target(image)
-    require_size("size", size)
+    require_whole("size", size, 1)
     height, width = image.shape[1:]
     scale = size / max(height, width)
     fitted = area_resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
@@ -142,7 +143,7 @@ def place(target: Target, grid: int) -> Target:
     [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     _require_target(target)
-    require_size("grid", grid)
+    require_whole("grid", grid, 1)
     height, width = target.shape[1:]
     if max(height, width) > grid:
         raise ShapeError(
@@ -191,7 +192,7 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    require_size("size", size)
+    require_whole("size", size, 1)
     path = absolute(path)
     try:
         opened = Image.open(path)
@@ -211,19 +212,6 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
     if not pixels[..., 3].any():
         raise ConfigError(f"{os.fspath(path)!r} is transparent everywhere: there is nothing to grow")
     return fit_square(premultiply(pixels), size)
-
-
-def require_size(what: str, size: int, *, at_least: int = 1) -> int:
-    """Refuse a size that is not an integer of at least ``at_least``; return it otherwise.
-
-    Raises
-    ------
-    ConfigError
-        With the name and the value.
-    """
-    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < at_least:
-        raise ConfigError(f"{what} must be an integer of at least {at_least}, not {size!r}")
-    return int(size)
 
 
 def _require_target(image: Target) -> None:

@@ -6,13 +6,13 @@ draw are those of a smaller one. The mask is made first; the picture is painted 
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_number, require_whole, require_wholes
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
 
@@ -122,17 +122,13 @@ def require_drawable(num_samples: int, shape: Sequence[int], noise: float, *, di
     ConfigError
         With the argument and its value.
     """
-    if not isinstance(num_samples, (int, np.integer)) or isinstance(num_samples, bool) or num_samples < 1:
-        raise ConfigError(f"num_samples must be an integer of at least 1, not {num_samples!r}")
-    is_shape = isinstance(shape, (Sequence, np.ndarray)) and not isinstance(shape, str)
-    lengths = tuple(shape) if is_shape else ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= _MIN_LENGTH for n in lengths)
-    if len(lengths) not in dims or not whole:
+    require_whole("num_samples", num_samples, 1)
+    lengths = require_wholes("shape", shape, _MIN_LENGTH)
+    if len(lengths) not in dims:
         forms = " or ".join({2: "(H, W)", 3: "(D, H, W)"}[number] for number in dims)
-        raise ConfigError(f"shape must be {forms} of integers of at least {_MIN_LENGTH}, not {shape!r}")
-    if not isinstance(noise, numbers.Real) or not 0 <= noise < np.inf:
-        raise ConfigError(f"noise must be a number of at least 0, not {noise!r}")
-    return tuple(int(length) for length in lengths)
+        raise ConfigError(f"shape must be {forms}, not {shape!r}")
+    require_number("noise", noise, 0)
+    return lengths
 
 
 def _draw(

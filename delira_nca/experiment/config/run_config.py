@@ -144,7 +144,7 @@ class RunConfig:
             if isinstance(value, int) and value < least:
                 told.append(f"{name} is at least {least}, not {value}")
         iterations, interval = self.num_iterations, self.validation_interval
-        are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0  # type: ignore[type-var, operator]
+        are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0
         if given == ["num_iterations"] and are_numbers and iterations % interval:  # type: ignore[operator]
             told.append(f"num_iterations={iterations} is no multiple of validation_interval={interval}")
         if isinstance(self.data, Mapping):

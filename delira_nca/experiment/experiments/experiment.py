@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_callable, require_whole
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
 from delira_nca.experiment.experiments.data import as_manager, name_of_data, open_data
 from delira_nca.experiment.experiments.description import (
@@ -125,8 +125,7 @@ class Experiment:
         ):
             if not isinstance(cls, type) or not issubclass(cls, base):
                 raise ConfigError(f"{what} is a class derived from {base.__name__}, not {cls!r}")
-        if not callable(optim_builder):
-            raise ConfigError(f"optim_builder makes the optimizers of a network, but {optim_builder!r} is no function")
+        require_callable("optim_builder", optim_builder)
         higher_is_better(val_score_mode)
         for key in trainer_kwargs:
             if key in RESERVED:
@@ -223,9 +222,7 @@ class Experiment:
         found = self.config.training.get("num_epochs") if num_epochs is None else num_epochs
         if found is None:
             raise ConfigError("how many epochs? Give num_epochs, or training.num_epochs in the config")
-        if not is_whole(found) or found < 1:
-            raise ConfigError(f"num_epochs is a whole number of at least 1, not {found!r}")
-        return int(found)
+        return require_whole("num_epochs", found, 1)
 
     # Runs ---------------------------------------------------------------------------------------------------------
 

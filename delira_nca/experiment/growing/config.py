@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from delira_nca.checks import is_number, is_whole
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknown_keywords, require_choice
 from delira_nca.models import interpret_range_parameter
 from delira_nca.rollout.native_library import available
@@ -160,19 +159,10 @@ class GrowConfig:
         interpret_range_parameter(tuple(self.steps))  # type: ignore[arg-type]  # the range is checked there
         least = dict.fromkeys(("size", "epochs", "iterations", "batch_size", "pool_size"), 1)
         for name, lowest in {**least, "padding": 0, "seed": 0}.items():
-            value = getattr(self, name)
-            if not is_whole(value) or value < lowest:
-                raise ConfigError(f"{name} is a whole number of at least {lowest}, not {value!r}")
-            numbers[name] = int(value)
-        for name, highest in (("fire_rate", 1.0), ("learning_rate", math.inf)):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 < value <= highest or value == math.inf:
-                upper = " and at most 1" if highest == 1 else ""
-                raise ConfigError(f"{name} is above 0{upper}, not {value!r}")
-            numbers[name] = float(value)
-        if not is_number(self.state_noise) or not 0 <= self.state_noise < math.inf:
-            raise ConfigError(f"state_noise is a standard deviation of at least 0, not {self.state_noise!r}")
-        numbers["state_noise"] = float(self.state_noise)
+            numbers[name] = require_whole(name, getattr(self, name), lowest)
+        numbers["fire_rate"] = float(require_number("fire_rate", self.fire_rate, most=1, above=0))
+        numbers["learning_rate"] = float(require_number("learning_rate", self.learning_rate, above=0))
+        numbers["state_noise"] = float(require_number("state_noise", self.state_noise, 0))
         numbers["save_seconds"] = to_seconds(self.save_seconds)
         require_choice("precision", self.precision, PRECISIONS)
         device = choose_device(device=self.device)

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from delira_nca.checks import require_callable
 from delira_nca.errors import ConfigError, DeliraNCAError, refuse_unknown_keywords
 from delira_nca.experiment.launchers.launcher import shown
 from delira_nca.training.interruption import Terminated
@@ -86,8 +87,7 @@ def pack(
     ConfigError, UnknownKeywordError
         If the function cannot be imported elsewhere, does not take the arguments, or these cannot be pickled.
     """
-    if not callable(function):
-        raise ConfigError(f"a launcher calls a function, not {function!r}")
+    require_callable("the function of a launcher", function)
     name = getattr(function, "__qualname__", repr(function))
     try:
         pickle.dumps(function)

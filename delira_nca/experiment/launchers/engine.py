@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import logging
 import pickle
 import time
@@ -10,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.experiment.launchers.attempt import Dumps, Job, Report, pack
 from delira_nca.experiment.launchers.launcher import Outcome, ProcessDiedError, shown
 
 __all__ = ["Engine", "EngineLauncher", "require_count"]
+
+require_count = functools.partial(require_whole, least=1)
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -46,7 +49,7 @@ class EngineLauncher(abc.ABC):
     """
 
     def __init__(self, threads: int = 1) -> None:
-        self.threads = require_count("threads", threads)
+        self.threads = require_whole("threads", threads, 1)
 
     @abc.abstractmethod
     def _open(self, num_tasks: int) -> AbstractContextManager[Engine]:
@@ -71,7 +74,7 @@ class EngineLauncher(abc.ABC):
 
         See :meth:`~delira_nca.experiment.launchers.launcher.Launcher.run`.
         """
-        require_count("retries", retries, least=0)
+        require_whole("retries", retries, 0)
         retry_on = _classes(retry_exceptions)
         tasks = list(tasks)
         jobs = dict(enumerate(pack(function, tasks, self.threads, self._dumps())))
@@ -100,25 +103,6 @@ class EngineLauncher(abc.ABC):
                     outcomes[number] = outcome
                     _log(outcome, len(outcomes), len(jobs))
         return [outcomes[number] for number in jobs]
-
-
-def require_count(name: str, value: object, *, least: int = 1) -> int:
-    """Return a whole number that is large enough.
-
-    Raises
-    ------
-    ConfigError
-        For anything else.
-
-    Examples
-    --------
-    >>> require_count("threads", 0)
-    Traceback (most recent call last):
-    delira_nca.errors.ConfigError: threads is a whole number of at least 1, not 0
-    """
-    if not is_whole(value) or int(value) < least:  # type: ignore[call-overload]
-        raise ConfigError(f"{name} is a whole number of at least {least}, not {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def _classes(given: object) -> tuple[type[Exception], ...]:

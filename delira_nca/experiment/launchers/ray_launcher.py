@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from delira_nca.checks import is_number
-from delira_nca.errors import ConfigError, MissingDependencyError
+from delira_nca.checks import require_number, require_whole
+from delira_nca.errors import MissingDependencyError
 from delira_nca.experiment.launchers.attempt import Dumps, Job, attempt
-from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
+from delira_nca.experiment.launchers.engine import EngineLauncher
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.experiment.launchers.ray_connection import connection
 from delira_nca.machine import usable_cores
@@ -61,13 +61,12 @@ class RayLauncher(EngineLauncher):
         super().__init__(threads)
         if importlib.util.find_spec("ray") is None:
             raise MissingDependencyError("this launcher needs Ray: pip install 'delira_nca[ray]'")
-        if not is_number(num_gpus) or not num_gpus >= 0:
-            raise ConfigError(f"num_gpus is a number of at least 0, not {num_gpus!r}")
-        self.num_workers = None if num_workers is None else require_count("num_workers", num_workers)
+        require_number("num_gpus", num_gpus, 0)
+        self.num_workers = None if num_workers is None else require_whole("num_workers", num_workers, 1)
         self.address = address
         self._needs: dict[str, Any] = {"num_cpus": self.threads, "num_gpus": float(num_gpus)}
         if memory is not None:
-            self._needs["memory"] = require_count("memory", memory)
+            self._needs["memory"] = require_whole("memory", memory, 1)
         if resources:
             self._needs["resources"] = dict(resources)
 

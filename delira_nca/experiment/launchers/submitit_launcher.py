@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
 from delira_nca.experiment.launchers.attempt import Dumps, Job
-from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
+from delira_nca.experiment.launchers.engine import EngineLauncher
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.experiment.launchers.submitit_job import SubmittedJob
 from delira_nca.io.paths import absolute
@@ -68,9 +69,9 @@ class SubmititLauncher(EngineLauncher):
             raise MissingDependencyError("this launcher needs submitit: pip install 'delira_nca[slurm]'")
         if cluster is not None:
             require_choice("cluster", cluster, _LOOKS_EVERY)
-        self.num_workers = None if num_workers is None else require_count("num_workers", num_workers)
+        self.num_workers = None if num_workers is None else require_whole("num_workers", num_workers, 1)
         submitit = importlib.import_module("submitit")
-        settings = {"timeout_min": require_count("timeout_min", timeout_min), "cpus_per_task": threads, **parameters}
+        settings = {"timeout_min": require_whole("timeout_min", timeout_min, 1), "cpus_per_task": threads, **parameters}
         try:
             self._executor = submitit.AutoExecutor(folder=absolute(folder), cluster=cluster)
             self.cluster = self._executor.cluster

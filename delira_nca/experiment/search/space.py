@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import derive_seed
 
@@ -120,8 +120,7 @@ def random_search(space: Space, num_trials: int, seed: int = 0) -> list[dict[str
     >>> long[:2] == short, all(0 <= trial["lr"] <= 1 for trial in long)
     (True, True)
     """
-    if not is_whole(num_trials) or num_trials < 1:
-        raise ConfigError(f"num_trials is a whole number of at least 1, not {num_trials!r}")
+    require_whole("num_trials", num_trials, 1)
     trials = []
     for number in range(num_trials):
         source = np.random.default_rng(derive_seed(seed, "sweep", number))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
 from delira_nca.experiment.comparison import Comparison, compare_runs
 from delira_nca.experiment.config import RunConfig
@@ -128,8 +129,7 @@ def _search_with_optuna(
 ) -> list[str]:
     if launcher is not None:
         raise ConfigError("Optuna chooses a run after the ones before it: it takes no launcher")
-    if num_trials < 1:
-        raise ConfigError(f"num_trials is a whole number of at least 1, not {num_trials!r}")
+    require_whole("num_trials", num_trials, 1)
     try:
         import optuna
     except ImportError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from delira_nca.checks import require_type
 from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean
 from delira_nca.experiment.stats.values import as_number, require_text
 
@@ -46,8 +47,7 @@ class Criterion:
         object.__setattr__(self, "name", require_text("the name of a criterion", self.name))
         for key in ("higher_is_better", "store_best"):
             value = getattr(self, key)
-            if not isinstance(value, (bool, np.bool_)):
-                raise ConfigError(f"{key} of {self.name!r} is True or False, not {value!r}")
+            require_type(f"{key} of {self.name!r}", value, bool, np.bool_)
             object.__setattr__(self, key, bool(value))
         bounds: Any = self.bounds
         if not isinstance(bounds, (tuple, list, np.ndarray)) or len(bounds) != 2:
@@ -80,8 +80,7 @@ class EvaluationScores:
     def __init__(self, criteria: Iterable[Criterion]) -> None:
         given = tuple(criteria)
         for criterion in given:
-            if not isinstance(criterion, Criterion):
-                raise ConfigError(f"criteria are Criterion objects, which know their direction, not {criterion!r}")
+            require_type("criterion", criterion, Criterion)
         self._criteria = {criterion.name: criterion for criterion in given}
         if not given:
             raise ConfigError("an evaluation has at least one criterion")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from delira_nca.checks import require_type
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.experiment.stats.libraries import import_for_stats
 from delira_nca.experiment.stats.values import as_iteration, as_number, require_text
@@ -143,8 +144,7 @@ class TrainingStats:
         [0, 1, 2, 3, 4, 5]
         """
         require_choice("on_conflict", on_conflict, ("error", "rewind"))
-        if not isinstance(iteration_stats, TrainingIterationStats):
-            raise ConfigError(f"what is added is a TrainingIterationStats, not {iteration_stats!r}")
+        require_type("iteration_stats", iteration_stats, TrainingIterationStats)
         iteration = iteration_stats.iteration
         if iteration < self.trained_until():
             if on_conflict == "error":

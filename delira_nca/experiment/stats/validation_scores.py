@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from delira_nca.checks import require_type
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.experiment.stats.best import best_along
 from delira_nca.experiment.stats.criteria import EvaluationScores
@@ -134,8 +135,7 @@ class ValidationScores:
         for what, given in (("parameters", parameters), ("datasets", datasets)):
             if isinstance(given, (str, dict)):
                 raise ConfigError(f"{what} are several, in a list, not {given!r}")
-        if not isinstance(evaluation_scores, EvaluationScores):
-            raise ConfigError(f"evaluation_scores is an EvaluationScores, not {evaluation_scores!r}")
+        require_type("evaluation_scores", evaluation_scores, EvaluationScores)
         self.parameters = as_parameters(parameters)
         self.datasets = [require_text("the name of a data set", name) for name in datasets]
         if len(set(self.datasets)) < len(self.datasets):
@@ -174,8 +174,7 @@ class ValidationScores:
         ConfigError
             If the iteration was validated already, or a later one.
         """
-        if not isinstance(iteration_scores, ValidationIterationScores):
-            raise ConfigError(f"what is added is a ValidationIterationScores, not {iteration_scores!r}")
+        require_type("iteration_scores", iteration_scores, ValidationIterationScores)
         self._check_shape(iteration_scores)
         iteration, until = iteration_scores.iteration, self.validated_until()
         if iteration < until:

@@ -7,6 +7,7 @@ import numbers
 import operator
 from typing import Any
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 
 __all__ = ["as_iteration", "as_number", "require_text"]
@@ -26,17 +27,13 @@ def as_iteration(given: Any, what: str = "an iteration") -> int:
     --------
     >>> as_iteration(2.5)
     Traceback (most recent call last):
-    delira_nca.errors.ConfigError: an iteration is a whole number of at least 0, not 2.5
+    delira_nca.errors.ConfigError: an iteration must be a whole number from 0 to 9223372036854775807, not 2.5
     """
     try:
-        if isinstance(given, bool):
-            raise TypeError
-        iteration = int(operator.index(given))
+        value = given if isinstance(given, bool) else operator.index(given)
     except TypeError:
-        iteration = -1
-    if not 0 <= iteration <= _LAST:
-        raise ConfigError(f"{what} is a whole number of at least 0, not {given!r}")
-    return iteration
+        value = given
+    return require_whole(what, value, 0, _LAST)
 
 
 def as_number(what: str, given: Any) -> float:

@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from delira_nca.checks import is_whole
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_type, require_whole
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
 from delira_nca.experiment.store import training_table, validation_table
 from delira_nca.experiment.store.sqlite_file import SQLiteFile
@@ -75,8 +74,7 @@ class StatsDatabase:
         """
         records = list(records)
         for record in records:
-            if not isinstance(record, TrainingIterationStats):
-                raise ConfigError(f"what is recorded is a TrainingIterationStats, not {record!r}")
+            require_type("record", record, TrainingIterationStats)
         if not records:
             return 0
         with self._file.writing() as connection:
@@ -118,8 +116,7 @@ class StatsDatabase:
         StoreError, RunLockedError
             If the file cannot be written, or another process keeps it for itself.
         """
-        if not isinstance(scores, ValidationScores):
-            raise ConfigError(f"what is recorded are ValidationScores, which know their criteria, not {scores!r}")
+        require_type("scores", scores, ValidationScores)
         with self._file.writing() as connection:
             new = validation_table.append_validation(connection, scores)
             for criterion, file in (weights or {}).items():
@@ -156,13 +153,10 @@ class StatsDatabase:
         tuple of (training records, validations)
             How many were deleted.
         """
-        limits = iteration, iteration if validation is None else validation
-        for limit in limits:
-            if not is_whole(limit) or limit < 0:
-                raise ConfigError(f"iterations are whole numbers of at least 0, not {limit!r}")
-        limits = int(iteration), int(iteration if validation is None else validation)
+        first = require_whole("iteration", iteration, 0)
+        validated = first if validation is None else require_whole("validation", validation, 0)
         with self._file.writing() as connection:
             return (
-                training_table.cut_training(connection, limits[0]),
-                validation_table.cut_validation(connection, limits[1]),
+                training_table.cut_training(connection, first),
+                validation_table.cut_validation(connection, validated),
             )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delira_nca.checks import require_type
 from delira_nca.errors import ConfigError, ScoreKeyError, did_you_mean
 from delira_nca.experiment.stats import (
     Criterion,
@@ -87,10 +88,9 @@ class StatsRecorder(AbstractCallback):
         seconds: float = 1.0,
         keep_best: bool = True,
     ) -> None:
-        if not isinstance(run, StoredRun):
-            raise ConfigError(f"run is a StoredRun, such as RunStore(...).create(...) gives, not {run!r}")
+        require_type("run", run, StoredRun)
         if not seconds >= 0:
-            raise ConfigError(f"seconds are at least 0, not {seconds!r}")
+            raise ConfigError(f"seconds must be a number of at least 0, not {seconds!r}")
         given = tuple(criteria)
         self.criteria = {name: EvaluationScores(given).criterion(name) for name in _names(given)}
         self._higher = None if mode is None else higher_is_better(mode)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, StoreError
 from delira_nca.io.files import make_folder
 from delira_nca.io.paths import absolute
@@ -60,8 +61,7 @@ class SQLiteFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_seconds: float = 30.0) -> None:
-        if not busy_seconds > 0:
-            raise ConfigError(f"busy_seconds is greater than 0, not {busy_seconds!r}")
+        require_number("busy_seconds", busy_seconds, above=0)
         self.path, self.busy_seconds = absolute(path), busy_seconds
         self._held: _Held | None = None
 

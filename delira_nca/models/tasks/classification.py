@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_number
 from delira_nca.losses import accuracy, macro_accuracy, multiclass_focal
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.tasks.head import ClassificationNCAHead
@@ -81,8 +81,7 @@ class ClassificationNCAModel(TaskNCAModel):
     ) -> None:
         check_classes(num_classes, class_names)
         check_weights(classification=1.0, lambda_hidden=lambda_hidden)
-        if not 0 <= gamma < float("inf"):
-            raise ConfigError(f"gamma is at least 0, not {gamma!r}")
+        require_number("gamma", gamma, 0)
         if not use_classifier and kwargs.get("head") is not None:
             self._task(kwargs, head=None)  # an error that names it
         if use_classifier and kwargs.get("head") is None:

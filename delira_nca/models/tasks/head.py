@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import plain_numbers
-from delira_nca.errors import ConfigError, require_choice
+from delira_nca.checks import plain_numbers, require_whole
+from delira_nca.errors import require_choice
 from delira_nca.models.tasks.task import check_classes
 
 __all__ = ["BasicNCAHead", "ClassificationNCAHead"]
@@ -84,8 +84,7 @@ class ClassificationNCAHead(BasicNCAHead):
         check_classes(num_classes)
         sizes = {"num_hidden_channels": num_hidden_channels, "avg_pool_size": avg_pool_size, "hidden_size": hidden_size}
         for name, size in sizes.items():
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ConfigError(f"{name} of a head is a whole number of at least 1, not {size!r}")
+            require_whole(name, size, 1)
         require_choice("number of spatial dimensions", dims, _POOLS)
         self.pool = _POOLS[dims](avg_pool_size)
         self.hidden = nn.Linear(num_hidden_channels * avg_pool_size**dims, hidden_size, device=device)

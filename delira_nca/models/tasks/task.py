@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.losses import direction, hidden_penalty
 from delira_nca.models.basic_nca import BasicNCAModel
@@ -144,8 +145,7 @@ def check_classes(num_classes: int, class_names: Any = None) -> None:
     ConfigError
         With the number and what was expected.
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ConfigError(f"num_classes is a whole number of at least 2, not {num_classes!r}")
+    require_whole("num_classes", num_classes, 2)
     if class_names is not None and len(class_names) != num_classes:
         raise ConfigError(f"{num_classes} classes have {num_classes} class_names, not {len(class_names)}")
 
@@ -159,7 +159,6 @@ def check_weights(**weights: float) -> None:
         With the name and the number.
     """
     for name, weight in weights.items():
-        if not 0 <= weight < float("inf"):
-            raise ConfigError(f"{name} is the weight of a loss, at least 0, not {weight!r}")
+        require_number(name, weight, 0)
     if not any(weight for name, weight in weights.items() if name != "lambda_hidden"):
         raise ConfigError(f"nothing would be learned: all of {', '.join(sorted(weights))} are 0")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.training.batches import batch_length
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
@@ -43,8 +43,7 @@ class BatchRepeat(AbstractCallback):
     """
 
     def __init__(self, n: int = 2) -> None:
-        if not is_whole(n) or n < 1:
-            raise ConfigError(f"n is a number of copies of at least 1, not {n!r}")
+        require_whole("n", n, 1)
         self.n = n
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
 from delira_nca.io.paths import absolute
@@ -79,12 +79,10 @@ class Checkpoint(AbstractCallback):
         on_error: str = "raise",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        numbers = (0 if every is None else every, every_iterations, last, top_k)
-        if not all(is_whole(number) and number >= 0 for number in numbers):
-            raise ConfigError(
-                "every, every_iterations, last and top_k are whole numbers of at least 0, "
-                f"not {every!r}, {every_iterations!r}, {last!r} and {top_k!r}"
-            )
+        require_whole("every", 0 if every is None else every, 0)
+        require_whole("every_iterations", every_iterations, 0)
+        require_whole("last", last, 0)
+        require_whole("top_k", top_k, 0)
         if top_k and monitor_key is None:
             raise ConfigError("top_k needs a score: give monitor_key")
         higher_is_better(mode)

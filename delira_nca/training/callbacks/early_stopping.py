@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from delira_nca.checks import is_number, is_whole
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_number, require_whole
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 from delira_nca.training.scores import find_score_key, higher_is_better, is_better
 
@@ -60,10 +59,8 @@ class EarlyStopping(AbstractCallback):
         *,
         check_finite: bool = True,
     ) -> None:
-        if not is_whole(patience) or patience < 0:
-            raise ConfigError(f"patience is a whole number of epochs, at least 0, not {patience!r}")
-        if not is_number(min_delta) or not min_delta >= 0:
-            raise ConfigError(f"min_delta is a number of at least 0, not {min_delta!r}")
+        require_whole("patience", patience, 0)
+        require_number("min_delta", min_delta, 0)
         higher_is_better(mode)
         self.monitor_key, self.min_delta, self.patience, self.mode = monitor_key, min_delta, patience, mode
         self.check_finite = check_finite

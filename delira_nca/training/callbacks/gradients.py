@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 
@@ -66,8 +67,7 @@ class GradientNormalization(GradientCallback):
 
     def __init__(self, eps: float = 1e-8) -> None:
         super().__init__()
-        if eps <= 0:
-            raise ConfigError(f"eps is greater than 0, not {eps!r}")
+        require_number("eps", eps, above=0)
         self.eps = eps
 
     def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
@@ -90,8 +90,8 @@ class GradientClipping(GradientCallback):
 
     def __init__(self, max_norm: float = 1.0, norm_type: float = 2.0) -> None:
         super().__init__()
-        if max_norm <= 0:
-            raise ConfigError(f"max_norm is greater than 0, not {max_norm!r}")
+        if not max_norm > 0:
+            raise ConfigError(f"max_norm must be a number above 0, not {max_norm!r}")
         self.max_norm, self.norm_type = max_norm, norm_type
 
     def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:

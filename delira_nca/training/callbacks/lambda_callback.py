@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from delira_nca.checks import require_callable
 from delira_nca.errors import CallbackError, did_you_mean
 from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback
 
@@ -33,8 +34,7 @@ class LambdaCallback(AbstractCallback):
         for name, function in hooks.items():
             if name not in HOOKS:
                 raise CallbackError(f"{name!r} is no hook. {did_you_mean(name, HOOKS)}")
-            if not callable(function):
-                raise CallbackError(f"{name} is a function of the trainer, not {function!r}")
+            require_callable(name, function, error=CallbackError)
             setattr(self, name, function)
         self._hooks = sorted(hooks)
 

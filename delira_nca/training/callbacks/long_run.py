@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.models.wiring import evaluate, total_loss
 from delira_nca.seeding import derive_seed
@@ -55,10 +55,8 @@ class LongRunSelection(AbstractCallback):
     rolls_back = False  # a look that was taken stays
 
     def __init__(self, batch: Mapping[str, Any], *, factor: float = 10.0, every: int = 10, seed: int = 0) -> None:
-        if not 0 < factor < math.inf:
-            raise ConfigError(f"factor is above 0, not {factor!r}")
-        if not is_whole(every) or every < 1:
-            raise ConfigError(f"every is a number of epochs of at least 1, not {every!r}")
+        require_number("factor", factor, above=0)
+        require_whole("every", every, 1)
         if "data" not in batch:
             raise ConfigError(f"the batch of a long run holds 'data' to begin with, not only {sorted(batch)}")
         self.batch, self.factor, self.every, self.seed = dict(batch), factor, every, seed

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from delira_nca.checks import is_whole, require_callable, require_number, require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -39,8 +40,7 @@ class LossTermCallback(AbstractCallback):
     """
 
     def __init__(self, name: str, weight: float = 1.0) -> None:
-        if not math.isfinite(weight):
-            raise ConfigError(f"weight of the loss {name!r} is a finite number, not {weight!r}")
+        require_number(f"weight of the loss {name!r}", weight)
         self.name, self.weight = name, weight
 
     @property
@@ -114,7 +114,7 @@ class IntermediateSupervision(LossTermCallback):
     ) -> None:
         self.at = tuple(at)
         for place in self.at:
-            is_step = isinstance(place, int) and not isinstance(place, bool) and place >= 1
+            is_step = is_whole(place) and place >= 1
             if not is_step and not (isinstance(place, float) and 0 < place < 1):
                 raise ConfigError(f"at holds numbers of steps from 1, or parts between 0 and 1, not {place!r}")
         self.weights = (float(weights),) * len(self.at) if isinstance(weights, (int, float)) else tuple(weights)
@@ -171,9 +171,9 @@ class RolloutLoss(LossTermCallback):
     def __init__(
         self, function: Callable[[Tensor], Tensor], *, name: str, weight: float = 1.0, num_steps: int | None = 4
     ) -> None:
-        if not callable(function):
-            raise ConfigError(f"the loss {name!r} is called with states, but {function!r} cannot be called")
-        _check_number(num_steps)
+        require_callable(f"the loss {name!r}", function)
+        if num_steps is not None:
+            require_whole("num_steps", num_steps, 1)
         super().__init__(name, weight)
         self.function, self.num_steps = function, num_steps
 
@@ -213,7 +213,8 @@ class ActivityLoss(LossTermCallback):
     """
 
     def __init__(self, weight: float = 1.0, *, num_steps: int | None = 4, name: str = "activity") -> None:
-        _check_number(num_steps)
+        if num_steps is not None:
+            require_whole("num_steps", num_steps, 1)
         super().__init__(name, weight)
         self.num_steps = num_steps
 
@@ -233,12 +234,6 @@ class ActivityLoss(LossTermCallback):
 
     def __repr__(self) -> str:
         return f"ActivityLoss(weight={self.weight}, num_steps={self.num_steps}, name={self.name!r})"
-
-
-def _check_number(num_steps: int | None) -> None:
-    whole = isinstance(num_steps, int) and not isinstance(num_steps, bool)
-    if num_steps is not None and (not whole or num_steps < 1):
-        raise ConfigError(f"num_steps is a number of steps of at least 1, or None for all, not {num_steps!r}")
 
 
 def _drawn(name: str, steps: int, count: int | None, seed: int) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from delira_nca.checks import require_callable
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.scores import find_score_key, higher_is_better
@@ -49,8 +50,7 @@ class LRSchedulerCallback(AbstractCallback):
         every: str = "epoch",
         monitor_key: str | None = None,
     ) -> None:
-        if not callable(scheduler_cls):
-            raise ConfigError(f"scheduler_cls is called with an optimizer, but {scheduler_cls!r} cannot be called")
+        require_callable("scheduler_cls", scheduler_cls)
         require_choice("period of a scheduler", every, ("epoch", "iteration"))
         self._is_plateau = isinstance(scheduler_cls, type) and issubclass(scheduler_cls, ReduceLROnPlateau)
         if (monitor_key is not None or self._is_plateau) and every == "iteration":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.logging import MetricSink
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -34,8 +34,7 @@ class MetricLogger(AbstractCallback):
         for sink in sinks:
             if not isinstance(sink, MetricSink):
                 raise ConfigError(f"{sink!r} is no sink: it lacks a method of delira_nca.logging.MetricSink")
-        if not is_whole(every) or every < 0:
-            raise ConfigError(f"every is a number of iterations, 0 for none, not {every!r}")
+        require_whole("every", every, 0)
         self.sinks, self.every, self.config = sinks, every, dict(config or {})
         self._rates: dict[str, float] = {}
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import is_whole
-from delira_nca.errors import ConfigError, NonFiniteError, require_choice
+from delira_nca.checks import require_number, require_whole
+from delira_nca.errors import NonFiniteError, require_choice
 from delira_nca.training.callbacks.gradients import GradientCallback
 from delira_nca.training.callbacks.snapshot import restore_snapshot, scale_learning_rates, take_snapshot
 from delira_nca.training.distributed.ranks import ranks_of
@@ -86,10 +86,8 @@ class NaNGuard(GradientCallback):
         super().__init__()
         require_choice("policy", policy, ("raise", "skip", "rollback"))
         for name, number in (("every", every), ("max_rollbacks", max_rollbacks)):
-            if not is_whole(number) or number < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
-        if not 0 < lr_factor <= 1:
-            raise ConfigError(f"lr_factor is greater than 0 and at most 1, not {lr_factor!r}")
+            require_whole(name, number, 1)
+        require_number("lr_factor", lr_factor, most=1, above=0)
         self.policy, self.every, self.lr_factor, self.max_rollbacks = policy, every, lr_factor, max_rollbacks
         self.num_events = self.num_rollbacks = 0
         self._in_a_row = self._num_finite = 0

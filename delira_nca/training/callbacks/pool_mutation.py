@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.training.callbacks.abstract_callback import Returned
 from delira_nca.training.callbacks.pool_update import PoolUpdate, Score, image_error
@@ -78,8 +79,7 @@ class PoolMutation(PoolUpdate):
         if not (0 <= fresh <= 1 and 0 <= mutated <= 1 and fresh + mutated <= 1):
             raise ConfigError(f"fresh and mutated are parts of a batch, together at most 1, not {fresh!r}, {mutated!r}")
         channels = len(pool.seed)
-        if isinstance(num_image_channels, bool) or not 1 <= num_image_channels < channels:
-            raise ConfigError(f"num_image_channels is from 1 to {channels - 1}, not {num_image_channels!r}")
+        require_whole("num_image_channels", num_image_channels, 1, channels - 1)
         if not pool.slots:
             raise ConfigError("the pool has no slots: labels have to stay with the images, slots={'label': ...}")
         self.num_image_channels, self.fresh, self.mutated = num_image_channels, fresh, mutated

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from delira_nca.checks import is_number, is_whole
+from delira_nca.checks import require_number, require_type, require_whole
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.alive import AliveMask
@@ -149,17 +149,14 @@ class PoolUpdate(AbstractCallback):
         seed_every: int = 1,
         damage_every: int = 1,
     ) -> None:
-        if not isinstance(pool, SamplePool):
-            raise ConfigError(f"pool is a SamplePool, not {type(pool).__name__}")
+        require_type("pool", pool, SamplePool)
         if isinstance(damage, str):
             require_choice("damage", damage, DAMAGES)
         if explode_above is not None and not explode_above > 0:
-            raise ConfigError(f"explode_above is greater than 0, or None for no limit, not {explode_above!r}")
-        if not is_number(noise) or not 0 <= noise < float("inf"):
-            raise ConfigError(f"noise is a standard deviation of at least 0, not {noise!r}")
+            raise ConfigError(f"explode_above must be a number above 0, not {explode_above!r}")
+        require_number("noise", noise, 0)
         for name, every in (("seed_every", seed_every), ("damage_every", damage_every)):
-            if not is_whole(every) or every < 1:
-                raise ConfigError(f"{name} is a number of iterations of at least 1, not {every!r}")
+            require_whole(name, every, 1)
         self.seed_every, self.damage_every = seed_every, damage_every
         self.pool, self.key, self.score, self.damage = pool, key, score, damage
         self.num_seeds, self.num_damaged = num_seeds, num_damaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_number
 from delira_nca.training.callbacks.loss_terms import LossTermCallback
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class StateGradientNormalization(LossTermCallback):
     linked = True
 
     def __init__(self, eps: float = 1e-12) -> None:
-        if not eps > 0:
-            raise ConfigError(f"eps is greater than 0, not {eps!r}")
+        require_number("eps", eps, above=0)
         super().__init__("state gradients")
         self.eps = eps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -47,8 +47,8 @@ class StepSampler(AbstractCallback):
     rolls_back = False  # the numbers that were drawn are not drawn again
 
     def __init__(self, low: int, high: int, *, rng_seed: int = 0) -> None:
-        if any(not is_whole(n) for n in (low, high)) or not 0 <= low < high:
-            raise ConfigError(f"a range of steps is (low, high) with 0 <= low < high, not {(low, high)}")
+        require_whole("low", low, 0)
+        require_whole("high", high, low + 1)
         self.low, self.high, self.rng_seed, self.num_draws = low, high, rng_seed, 0
         self._former: Any = None
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
+from delira_nca.checks import require_number
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 
@@ -42,8 +43,8 @@ class WeightAverage(AbstractCallback):
     def __init__(
         self, decay: float | None = 0.999, *, every: str = "iteration", start_epoch: int = 1, validate: bool = True
     ) -> None:
-        if decay is not None and not 0.0 <= decay < 1.0:
-            raise ConfigError(f"decay is at least 0 and below 1, or None for the plain mean, not {decay!r}")
+        if decay is not None:
+            require_number("decay", decay, 0, below=1)
         require_choice("period of an average", every, ("iteration", "epoch"))
         self.decay, self.every, self.start_epoch, self.validate = decay, every, start_epoch, validate
         self._average: AveragedModel | None = None

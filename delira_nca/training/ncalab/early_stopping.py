@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from delira_nca.checks import is_whole
-from delira_nca.errors import ConfigError
+from delira_nca.checks import require_number, require_whole
 from delira_nca.training.scores import is_better
 
 __all__ = ["EarlyStopping"]
@@ -43,10 +42,8 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int, min_delta: float = 1e-6) -> None:
-        if not is_whole(patience) or patience < 1:
-            raise ConfigError(f"patience is a number of epochs of at least 1, not {patience!r}")
-        if not min_delta >= 0:
-            raise ConfigError(f"min_delta is at least 0, not {min_delta!r}")
+        require_whole("patience", patience, 1)
+        require_number("min_delta", min_delta, 0)
         self.patience, self.min_delta = patience, min_delta
         self.best_accuracy, self.counter = 0.0, 0
         self._has_stepped = False

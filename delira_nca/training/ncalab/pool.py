@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delira_nca.checks import is_whole
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
 from delira_nca.training.pool import Draw, SamplePool
@@ -46,10 +46,8 @@ class Pool:
         self, n_seed: int = 1, damage: bool = False, p_damage: float = 0.2, *, capacity: int = 256, rng_seed: int = 0
     ) -> None:
         for name, number, least in (("n_seed", n_seed, 0), ("capacity", capacity, 1)):
-            if not is_whole(number) or number < least:
-                raise ConfigError(f"{name} is a whole number of at least {least} for a pool, not {number!r}")
-        if not 0.0 <= p_damage <= 1.0:
-            raise ConfigError(f"p_damage is a probability, from 0 to 1, not {p_damage!r}")
+            require_whole(name, number, least)
+        require_number("p_damage", p_damage, 0, 1)
         self.n_seed, self.damage, self.p_damage = n_seed, damage, p_damage
         self.capacity, self.rng_seed = capacity, rng_seed
         self.pool: SamplePool | None = None

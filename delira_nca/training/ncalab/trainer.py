@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
-from delira_nca.checks import is_whole, plain_numbers
+from delira_nca.checks import plain_numbers, require_number, require_type, require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
@@ -132,15 +131,12 @@ class BasicNCATrainer:
         require_choice("label_layout", self.label_layout, LABEL_LAYOUTS)
         higher_is_better("highest" if self.validation_mode is None else self.validation_mode)
         derive_seed(self.seed)
-        if not isinstance(self.gradient_clipping, bool):
-            raise ConfigError(f"gradient_clipping is True or False, not {self.gradient_clipping!r}")
+        require_type("gradient_clipping", self.gradient_clipping, bool)
         for name in ("batch_repeat", "max_epochs"):
-            number = getattr(self, name)
-            if not is_whole(number) or number < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, not {number!r}")
+            require_whole(name, getattr(self, name), 1)
         for name, rate in (("lr", self.lr), ("lr_gamma", self.lr_gamma)):
-            if rate is not None and not 0 < rate < math.inf:
-                raise ConfigError(f"{name} is a number above 0, not {rate!r}")
+            if rate is not None:
+                require_number(name, rate, above=0)
         if self.pool is not None and not isinstance(self.pool, Pool):
             raise ConfigError(f"pool is a Pool, not a {type(self.pool).__name__}; PoolUpdate takes a SamplePool")
         if self.pool is not None and isinstance(self.nca, PyramidNCA):
@@ -290,9 +286,7 @@ class BasicNCATrainer:
         """
         if earlystopping is not None and dataloader_val is None:
             raise ConfigError("earlystopping follows a score of validation: give dataloader_val")
-        save_every = 1 if save_every is None else save_every
-        if not is_whole(save_every) or save_every < 1:
-            raise ConfigError(f"save_every is a number of epochs of at least 1, not {save_every!r}")
+        save_every = 1 if save_every is None else require_whole("save_every", save_every, 1)
         key, mode = self._score() if dataloader_val is not None else (None, "highest")
         history = TrainingHistory(self.model_path, {}, 0, self.nca, mode=mode)
         listeners = self._listeners(history, save_every, summary_writer, plot_function, earlystopping)
@@ -398,10 +392,9 @@ def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
 
 def _unwrapped(nca: Any) -> Automaton:
     """Automaton or pyramid, taken out of what ``torch.compile`` made of it."""
-    nca = unwrapped(nca)
-    if not isinstance(nca, (BasicNCAModel, PyramidNCA)):
-        raise ConfigError(f"nca is a BasicNCAModel or a pyramid of some, not a {type(nca).__name__}")
-    return nca
+    made: Automaton = unwrapped(nca)
+    require_type("nca", made, BasicNCAModel, PyramidNCA)
+    return made
 
 
 def _steps(nca: Automaton) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_the_channel_that_is_not_finite_is_named(arrays):
 
 @pytest.mark.parametrize("threshold", [True, np.nan, np.inf, "127"])
 def test_binarise_is_a_finite_number(arrays, threshold):
-    with pytest.raises(ConfigError, match="binarise is the number above which"):
+    with pytest.raises(ConfigError, match="binarise must be a finite number"):
         paired(arrays, binarise=threshold)
 
 

@@ -306,9 +306,9 @@ def test_what_cannot_be_divided_is_refused_before_anything_starts(make, tmp_path
         ({"group_key": "patient"}, ConfigError, "group_key='patient' was given, but a random split"),
         ({"split_type": "stratified", "label_key": "grde"}, UnknownNameError, "'grde'. .* Did you mean 'grade'"),
         ({"num_splits": 25}, ConfigError, "25 folds cannot be made of 24 samples"),
-        ({"num_splits": 1}, ConfigError, "num_splits must be an integer of at least 2"),
+        ({"num_splits": 1}, ConfigError, "num_splits must be a whole number of at least 2"),
         ({"metrics": {"mse": "delira_nca.losses.mze"}}, ConfigError, "Did you mean 'mse'"),
-        ({"num_epochs": 0}, ConfigError, "num_epochs is a whole number"),
+        ({"num_epochs": 0}, ConfigError, "num_epochs must be a whole number"),
         ({"data": iter([])}, ConfigError, "needs at least one sample"),
         ({"train_kwargs": {"batchsize": 3}}, UnknownNameError, "'batchsize'. .* Did you mean 'batch_size'"),
     ]

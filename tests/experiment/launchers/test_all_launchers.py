@@ -113,9 +113,9 @@ def test_arguments_that_do_not_fit_are_refused_before_anything_starts(launcher, 
         launcher.run(tasks.divide, [{"number": 1}])
     with pytest.raises(ConfigError, match="a task is a mapping of keyword arguments, not 3"):
         launcher.run(tasks.divide, [3])
-    with pytest.raises(ConfigError, match="a launcher calls a function, not 'divide'"):
+    with pytest.raises(ConfigError, match="the function of a launcher must be callable, not 'divide'"):
         launcher.run("divide", [])
-    with pytest.raises(ConfigError, match="retries is a whole number of at least 0, not -1"):
+    with pytest.raises(ConfigError, match="retries must be a whole number of at least 0, not -1"):
         launcher.run(tasks.divide, [], retries=-1)
     with pytest.raises(
         ConfigError, match="retry_exceptions is a class of exceptions, or a tuple of them, not 'OSError'"

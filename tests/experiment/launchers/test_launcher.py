@@ -123,7 +123,7 @@ def test_launchers_have_names():
 @pytest.mark.parametrize("name", ["num_workers", "threads"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])
 def test_numbers_that_cannot_work_are_refused(name, value):
-    with pytest.raises(ConfigError, match=rf"{name} is a whole number of at least 1, not {value!r}"):
+    with pytest.raises(ConfigError, match=rf"{name} must be a whole number of at least 1, not {value!r}"):
         ProcessPoolLauncher(**{name: value})
 
 

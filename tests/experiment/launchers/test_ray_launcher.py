@@ -45,11 +45,11 @@ def test_a_cluster_that_is_not_there_is_named(tasks, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_workers": 0}, "num_workers is a whole number of at least 1, not 0"),
-        ({"threads": 0}, "threads is a whole number of at least 1, not 0"),
-        ({"num_gpus": -1}, "num_gpus is a number of at least 0, not -1"),
-        ({"num_gpus": float("nan")}, "num_gpus is a number of at least 0, not nan"),
-        ({"memory": 0.5}, "memory is a whole number of at least 1, not 0.5"),
+        ({"num_workers": 0}, "num_workers must be a whole number of at least 1, not 0"),
+        ({"threads": 0}, "threads must be a whole number of at least 1, not 0"),
+        ({"num_gpus": -1}, "num_gpus must be a number of at least 0, not -1"),
+        ({"num_gpus": float("nan")}, "num_gpus must be a number of at least 0, not nan"),
+        ({"memory": 0.5}, "memory must be a whole number of at least 1, not 0.5"),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(options, message):

@@ -110,5 +110,5 @@ def test_what_submitit_does_not_know_is_refused_at_once(tmp_path):
         SubmititLauncher(tmp_path, "local", slurm_partitoin="long")
     with pytest.raises(ConfigError, match='submitit: Parameter "mem_gb" expected type'):
         SubmititLauncher(tmp_path, "local", mem_gb="2GB")
-    with pytest.raises(ConfigError, match="timeout_min is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="timeout_min must be a whole number of at least 1, not 0"):
         SubmititLauncher(tmp_path, "local", timeout_min=0)

@@ -43,14 +43,14 @@ def test_evaluations_are_equal_by_their_criteria_and_can_be_copied():
     [
         (("", True), "name of a criterion is a text of at least one character, not ''"),
         ((3, True), "not 3"),
-        (("dice", "max"), "higher_is_better of 'dice' is True or False, not 'max'"),
-        (("dice", None), "is True or False, not None"),
+        (("dice", "max"), "higher_is_better of 'dice' must be of type bool, not str"),
+        (("dice", None), "must be of type bool, not NoneType"),
         (("dice", True, (1, 0)), r"low < high, not \(1.0, 0.0\)"),
         (("dice", True, (0, math.nan)), "low < high"),
         (("dice", True, (0,)), "pair"),
         (("dice", True, 1.0), "pair"),
         (("dice", True, "01"), "pair"),
-        (("dice", True, (0, 1), 1), "store_best of 'dice' is True or False, not 1"),
+        (("dice", True, (0, 1), 1), "store_best of 'dice' must be of type bool, not int"),
     ],
 )
 def test_a_criterion_that_cannot_be_is_refused(arguments, message):
@@ -64,7 +64,11 @@ def test_truth_values_of_numpy_are_taken():
 
 @pytest.mark.parametrize(
     ("criteria", "message"),
-    [([], "at least one criterion"), (["dice"], "know their direction, not 'dice'"), ([DICE, DICE], "name of its own")],
+    [
+        ([], "at least one criterion"),
+        (["dice"], "criterion must be of type Criterion, not str"),
+        ([DICE, DICE], "name of its own"),
+    ],
 )
 def test_an_evaluation_that_cannot_be_is_refused(criteria, message):
     with pytest.raises(ConfigError, match=message):

@@ -51,7 +51,7 @@ def test_entries_are_equal_also_where_they_are_nan_and_can_be_pickled():
 
 @pytest.mark.parametrize("iteration", [-1, 1.0, True, "0"])
 def test_an_iteration_is_a_whole_number_of_at_least_0(iteration):
-    with pytest.raises(ConfigError, match="an iteration is a whole number of at least 0"):
+    with pytest.raises(ConfigError, match="an iteration must be a whole number from 0 to 9223372036854775807"):
         ValidationIterationScores(iteration, [[[0.5]]])
 
 
@@ -103,7 +103,7 @@ def test_duplicates_and_disorder_are_refused(iteration):
     assert scores == table(10, 20)
     with pytest.raises(ConfigError, match="cannot follow"):
         ValidationScores(PARAMETERS, ["liver", "spleen"], CRITERIA, [row(2), row(1)])
-    with pytest.raises(ConfigError, match="a ValidationIterationScores, not"):
+    with pytest.raises(ConfigError, match="must be of type ValidationIterationScores, not"):
         scores.add_iteration_scores(np.ones((2, 3, 2)))
 
 
@@ -172,7 +172,7 @@ def test_a_header_that_cannot_be_is_refused(changes, message):
 
 
 def test_a_header_has_criteria_with_directions():
-    with pytest.raises(ConfigError, match="an EvaluationScores, not"):
+    with pytest.raises(ConfigError, match="must be of type EvaluationScores, not"):
         ValidationScores(PARAMETERS, ["a"], ["dice"])
 
 

@@ -119,12 +119,12 @@ def test_validations_are_cut_off_elsewhere_where_it_is_asked_for(database):
 
 @pytest.mark.parametrize("bad", [-1, 2.0, True, None])
 def test_deleting_from_what_is_no_iteration_is_refused(database, bad):
-    with pytest.raises(ConfigError, match="whole numbers of at least 0"):
+    with pytest.raises(ConfigError, match="iteration must be a whole number of at least 0"):
         database.delete_after(bad)
 
 
 def test_only_records_are_recorded(database):
-    with pytest.raises(ConfigError, match="is a TrainingIterationStats, not \\(0, 0.5\\)"):
+    with pytest.raises(ConfigError, match="must be of type TrainingIterationStats, not tuple"):
         database.add_training([(0, 0.5)])
     with pytest.raises(ConfigError, match="are ValidationScores"):
         database.add_validation([0.5])
@@ -321,5 +321,5 @@ def test_what_cannot_be_written_to_is_read_where_no_log_is_open(database, monkey
 
 
 def test_time_to_wait_is_positive(tmp_path):
-    with pytest.raises(ConfigError, match="busy_seconds is greater than 0, not 0"):
+    with pytest.raises(ConfigError, match="busy_seconds must be a number above 0, not 0"):
         StatsDatabase(tmp_path / "stats.sqlite", busy_seconds=0)

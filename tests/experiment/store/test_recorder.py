@@ -327,7 +327,7 @@ def test_arguments_that_cannot_work_are_refused(store, options, message):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="run is a StoredRun"):
+    with pytest.raises(ConfigError, match="run must be of type StoredRun"):
         StatsRecorder(tmp_path)
 
 

@@ -47,7 +47,7 @@ def test_the_head_has_the_weights_that_are_announced_and_can_be_frozen():
     assert not any(p.requires_grad for p in head.parameters())
     with pytest.raises(TypeError, match="abstract"):
         BasicNCAHead()
-    with pytest.raises(ConfigError, match="avg_pool_size of a head is a whole number of at least 1, not 0"):
+    with pytest.raises(ConfigError, match="avg_pool_size must be a whole number of at least 1, not 0"):
         ClassificationNCAHead(20, 10, avg_pool_size=0)
 
 
@@ -104,13 +104,13 @@ def test_labels_outside_of_the_classes_are_refused_with_their_numbers(models, ba
 
 def test_bad_arguments_are_refused():
     for cls in (ClassificationNCAModel, SelfClassificationNCAModel):
-        with pytest.raises(ConfigError, match="num_classes is a whole number of at least 2, not 0"):
+        with pytest.raises(ConfigError, match="num_classes must be a whole number of at least 2, not 0"):
             cls()
         with pytest.raises(ConfigError, match="3 classes have 3 class_names, not 1"):
             cls(num_classes=3, class_names=["a"])
     with pytest.raises(UnknownNameError, match="unknown loss of cells 'L2'"):
         SelfClassificationNCAModel(num_classes=3, cell_loss="L2")
-    with pytest.raises(ConfigError, match="gamma is at least 0, not -1"):
+    with pytest.raises(ConfigError, match="gamma must be a number of at least 0, not -1"):
         ClassificationNCAModel(num_classes=3, gamma=-1)
 
 

@@ -63,7 +63,7 @@ def test_labels_outside_of_the_classes_are_refused_with_their_numbers(models, ba
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ConfigError, match="num_classes is a whole number of at least 2, not 0"):
+    with pytest.raises(ConfigError, match="num_classes must be a whole number of at least 2, not 0"):
         SegmentationNCAModel()
     with pytest.raises(ConfigError, match="3 classes have 3 class_names, not 2"):
         SegmentationNCAModel(num_classes=3, class_names=["a", "b"])

@@ -99,7 +99,7 @@ def test_unknown_arguments_and_metrics_are_refused(make):
         make(fire_rat=0.5)
     with pytest.raises(ConfigError, match="has no metric 'dcie' that could decide which epoch is best: choose one of"):
         make(validation_metric="dcie")
-    with pytest.raises(ConfigError, match="lambda_hidden is the weight of a loss, at least 0, not -1"):
+    with pytest.raises(ConfigError, match="lambda_hidden must be a number of at least 0, not -1"):
         make(lambda_hidden=-1)
 
 

@@ -51,5 +51,5 @@ def test_a_pool_behind_it_draws_so_many_states_and_one_ahead_is_refused(make_tra
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True])
 def test_numbers_of_copies_below_one_are_refused(n):
-    with pytest.raises(ConfigError, match="n is a number of copies of at least 1"):
+    with pytest.raises(ConfigError, match="n must be a whole number of at least 1"):
         BatchRepeat(n)

@@ -265,5 +265,5 @@ def test_it_says_how_many_files_are_kept(options, words, tmp_path):
 def test_numbers_of_files_may_be_of_numpy_and_have_to_be_whole():
     assert Checkpoint(last=np.int64(3), every_seconds=np.float32(2)).every_seconds == 2.0
     for wrong in ({"last": 1.5}, {"top_k": -1}, {"every": True}):
-        with pytest.raises(ConfigError, match="whole numbers of at least 0"):
+        with pytest.raises(ConfigError, match="must be a whole number of at least 0"):
             Checkpoint(**wrong)

@@ -50,7 +50,7 @@ def test_gradients_together_are_clipped_to_a_norm(parameters):
 
 @pytest.mark.parametrize(("cls", "value"), [(GradientNormalization, 0), (GradientClipping, 0), (GradientClipping, -1)])
 def test_a_limit_that_is_none_is_refused(cls, value):
-    with pytest.raises(ConfigError, match="greater than 0"):
+    with pytest.raises(ConfigError, match="must be a number above 0, not"):
         cls(value)
 
 

@@ -24,5 +24,5 @@ def test_a_name_that_is_no_hook_is_refused_with_the_nearest():
 
 
 def test_a_value_that_cannot_be_called_is_refused():
-    with pytest.raises(CallbackError, match="at_epoch_end is a function of the trainer, not 3"):
+    with pytest.raises(CallbackError, match="at_epoch_end must be callable, not 3"):
         LambdaCallback(at_epoch_end=3)

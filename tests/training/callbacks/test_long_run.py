@@ -55,7 +55,11 @@ def test_a_loss_that_is_not_finite_is_never_the_best(make_trainer, batches, long
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"factor": 0}, "factor is above 0"), ({"factor": math.inf}, "factor"), ({"every": 0}, "every is a number")],
+    [
+        ({"factor": 0}, "factor must be a number above 0"),
+        ({"factor": math.inf}, "factor"),
+        ({"every": 0}, "every must be a whole number"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(long_batch, options, message):
     with pytest.raises(ConfigError, match=message):

@@ -168,9 +168,9 @@ def test_other_arguments_out_of_range_are_refused():
         IntermediateSupervision((1, 2), (1.0,))
     with pytest.raises(ConfigError, match="finite numbers"):
         IntermediateSupervision((1,), float("nan"))
-    with pytest.raises(ConfigError, match="num_steps is a number of steps of at least 1, or None for all, not 0"):
+    with pytest.raises(ConfigError, match="num_steps must be a whole number of at least 1, not 0"):
         ActivityLoss(num_steps=0)
     with pytest.raises(ConfigError, match="finite number, not inf"):
         ActivityLoss(float("inf"))
-    with pytest.raises(ConfigError, match="cannot be called"):
+    with pytest.raises(ConfigError, match="the loss .* must be callable"):
         RolloutLoss(3, name="x")

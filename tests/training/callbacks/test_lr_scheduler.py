@@ -115,7 +115,7 @@ def test_a_callback_that_is_used_again_follows_the_new_trainer(make_trainer, bat
 @pytest.mark.parametrize(
     ("args", "kwargs", "error", "message"),
     [
-        (("StepLR",), {}, ConfigError, "'StepLR' cannot be called"),
+        (("StepLR",), {}, ConfigError, "scheduler_cls must be callable, not 'StepLR'"),
         ((lr_scheduler.StepLR,), {"every": "batch"}, UnknownNameError, "'batch'"),
         ((lr_scheduler.StepLR,), {"every": "iteration", "monitor_key": "x"}, ConfigError, "once per epoch"),
         ((lr_scheduler.ReduceLROnPlateau,), {"every": "iteration"}, ConfigError, "once per epoch"),

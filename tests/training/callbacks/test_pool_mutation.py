@@ -105,7 +105,7 @@ def test_validation_is_left_alone():
     [
         ({"fresh": 0.7, "mutated": 0.7}, "together at most 1"),
         ({"fresh": -0.1}, "parts of a batch"),
-        ({"num_image_channels": 3}, "num_image_channels is from 1 to 2, not 3"),
+        ({"num_image_channels": 3}, "num_image_channels must be a whole number from 1 to 2, not 3"),
     ],
 )
 def test_arguments_out_of_range_are_refused(options, message):

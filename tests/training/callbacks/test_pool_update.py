@@ -251,7 +251,7 @@ def test_arguments_that_cannot_work_are_refused(pool):
     with pytest.raises(ConfigError, match="not Tensor"):
         PoolUpdate(pool.states)
     for limit in (0.0, -1.0, NAN):
-        with pytest.raises(ConfigError, match="explode_above is greater than 0"):
+        with pytest.raises(ConfigError, match="explode_above must be a number above 0"):
             PoolUpdate(pool, explode_above=limit)
     with pytest.raises(UnknownNameError, match="Did you mean 'disc'"):
         PoolUpdate(pool, damage="disk")
@@ -281,7 +281,7 @@ def test_seeds_and_damage_come_every_so_many_iterations():
 
 @pytest.mark.parametrize("name", ["seed_every", "damage_every"])
 def test_intervals_below_one_are_refused(name):
-    with pytest.raises(ConfigError, match=f"{name} is a number of iterations of at least 1, not 0"):
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 1, not 0"):
         PoolUpdate(SamplePool(torch.ones(4, 5, 5), 8), **{name: 0})
 
 
@@ -315,5 +315,5 @@ def test_noise_joins_living_cells_but_no_seed(make_trainer, nca):
 
 @pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), "little", True])
 def test_noise_that_is_no_standard_deviation_is_refused(noise):
-    with pytest.raises(ConfigError, match="noise is a standard deviation of at least 0"):
+    with pytest.raises(ConfigError, match="noise must be a number of at least 0"):
         PoolUpdate(SamplePool(torch.ones(4, 5, 5), 4), noise=noise)

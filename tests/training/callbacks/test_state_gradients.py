@@ -66,5 +66,5 @@ def test_the_size_of_the_loss_does_not_matter_and_a_zero_gradient_stays_zero(mak
 
 @pytest.mark.parametrize("eps", [0.0, -1.0, float("nan")])
 def test_what_is_divided_by_is_above_0(eps):
-    with pytest.raises(ConfigError, match="eps is greater than 0"):
+    with pytest.raises(ConfigError, match="eps must be a number above 0"):
         StateGradientNormalization(eps)

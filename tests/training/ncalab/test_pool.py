@@ -57,7 +57,7 @@ def test_it_refuses_what_cannot_be(seeds):
     with pytest.raises(ConfigError, match="call sample"):
         Pool().update(seeds)
     for name, number in (("n_seed", -1), ("n_seed", 1.5), ("capacity", 0)):
-        with pytest.raises(ConfigError, match=f"{name} is a whole number of at least . for a pool, not {number}"):
+        with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least ., not {number}"):
             Pool(**{name: number})
 
 

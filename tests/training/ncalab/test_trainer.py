@@ -317,10 +317,10 @@ def test_the_writer_gets_the_tags_of_ncalab(segmenter, loader):
     [
         ({"optimizer_method": "adm"}, UnknownNameError, "Did you mean 'adam'"),
         ({"label_layout": "channel_last"}, UnknownNameError, "Did you mean 'channels_last'"),
-        ({"batch_repeat": 0}, ConfigError, "batch_repeat is a whole number of at least 1, not 0"),
-        ({"max_epochs": 2.5}, ConfigError, "max_epochs is a whole number of at least 1, not 2.5"),
-        ({"lr": -1.0}, ConfigError, "lr is a number above 0, not -1.0"),
-        ({"gradient_clipping": 1.0}, ConfigError, "gradient_clipping is True or False, not 1.0"),
+        ({"batch_repeat": 0}, ConfigError, "batch_repeat must be a whole number of at least 1, not 0"),
+        ({"max_epochs": 2.5}, ConfigError, "max_epochs must be a whole number of at least 1, not 2.5"),
+        ({"lr": -1.0}, ConfigError, "lr must be a number above 0, not -1.0"),
+        ({"gradient_clipping": 1.0}, ConfigError, "gradient_clipping must be of type bool, not float"),
         ({"pool": object()}, ConfigError, "pool is a Pool, not a object"),
         ({"optimizer": 3}, ConfigError, "optimizer is one of torch"),
         ({"lr_scheduler": 3}, ConfigError, "lr_scheduler is one of torch"),
@@ -413,7 +413,7 @@ def test_a_compiled_model_is_trained_and_saved_under_its_own_names(loader, tmp_p
 
 
 def test_what_is_no_automaton_is_refused_at_once():
-    with pytest.raises(ConfigError, match="nca is a BasicNCAModel or a pyramid of some, not a Linear"):
+    with pytest.raises(ConfigError, match="nca must be of type BasicNCAModel or PyramidNCA, not Linear"):
         BasicNCATrainer(torch.nn.Linear(2, 2), None)
     with pytest.raises(ConfigError, match="a pyramid begins with an image: leave pool out"):
         BasicNCATrainer(CascadeNCA(binary(), [2, 1], [2, 2]), None, pool=Pool())
