@@ -139,7 +139,7 @@ class AutoStepper:
             lo, hi = int(left[0]), int(left[-1]) + 1  # samples in a row: their masks depend on their numbers
             state, first = state[lo - first : hi - first], lo
             chunk = min(_CHUNK, self.max_steps - done)
-            cell = nca.told(goal[lo:hi] if isinstance(goal, Tensor) else goal, hi - lo)
+            cell = nca.with_goal(goal[lo:hi] if isinstance(goal, Tensor) else goal, hi - lo)
             with at_part(_part(lo, hi, samples)):
                 states = trajectory(state, cell, chunk, start=done, seed=seed)
             for n in range(1, chunk + 1):

@@ -24,8 +24,7 @@ from delira_nca.models.normed_rule import NormedRule
 from delira_nca.models.part import Part
 from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
 from delira_nca.models.prediction import Prediction
-from delira_nca.models.pyramid import PyramidNCA
-from delira_nca.models.pyramid_cascade import CascadeNCA
+from delira_nca.models.pyramid import CascadeNCA, PyramidNCA
 from delira_nca.models.pyramid_grid import resize_labels
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import BasicNCARule, LinearRule, MLPRule

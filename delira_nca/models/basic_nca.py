@@ -1,7 +1,8 @@
-"""The neural cellular automaton: a perception, a rule, an alive mask and, maybe, a head."""
+"""The automaton: perception, rule, masks and channels."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,17 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delira_nca.checks import plain_numbers
+from delira_nca.checks import plain_numbers, require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.alive import AliveMask
-from delira_nca.models.checks import built, check_arguments, check_channels, require_module
 from delira_nca.models.compiled import unwrapped
-from delira_nca.models.conditioning import ToldCell
-from delira_nca.models.counting import cost_of
 from delira_nca.models.description import arguments_from, arguments_of, describe
+from delira_nca.models.dry_run import channels_taken, dry_run
 from delira_nca.models.input_mask import InputMask
 from delira_nca.models.inputs import as_weights, interpret_range_parameter, pad_input, require_tensor
+from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.plain import plain_cell
 from delira_nca.models.prediction import Prediction
@@ -27,12 +27,167 @@ from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.wiring import entry
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, Cell, Job, NotPlainError, PlainCell, rollout, step, trajectory
-from delira_nca.rollout.cost import RolloutCost
+from delira_nca.rollout.cost import RolloutCost, count_cost
 from delira_nca.rollout.job import Masks
+from delira_nca.rollout.masks import fire_threshold
 from delira_nca.rollout.untraced import untraced
 from delira_nca.seeding import derive_seed, generator
 
-__all__ = ["BasicNCAModel"]
+__all__ = ["BasicNCAModel", "built", "check_arguments", "check_channels", "cost_of", "require_module"]
+
+_SIDE = 16
+"""Cells along each axis of the grid that parts are tried on."""
+
+
+def check_arguments(model: BasicNCAModel) -> None:
+    """Refuse numbers that cannot work, of a model that has no parts yet.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError, TypeError
+        With the number, and what was expected.
+    """
+    for name in ("num_image_channels", "num_hidden_channels", "num_output_channels"):
+        require_whole(name, getattr(model, name), 0)
+    require_choice("number of spatial dimensions", model.dims, (1, 2, 3))
+    free = model.num_channels - model.num_fixed_channels
+    if not free:
+        raise ConfigError(
+            f"nothing could change: all {model.num_channels} channels are image channels, and those are immutable"
+        )
+    alive, mask = model.alive, model.input_mask
+    for name, given, kind in (("alive", alive, "AliveMask(...)"), ("input_mask", mask, "InputMask(...)")):
+        if given is not None and not (callable(given) and hasattr(given, "channel")):
+            raise ConfigError(f"{name} is an {kind} or None, not {given!r}")
+    if alive is not None and not 0 <= alive.channel < model.num_channels:
+        raise ConfigError(f"alive channel {alive.channel} is none of the {model.num_channels} channels")
+    if alive is not None and not 0 <= alive.num_spared < free:
+        raise ConfigError(f"num_spared of an alive mask is from 0 to {free - 1} here, not {alive.num_spared}")
+    if mask is not None and not 0 <= mask.channel < model.num_fixed_channels:
+        raise ConfigError(
+            f"channel {mask.channel} of the input mask is none of the {model.num_fixed_channels} immutable image "
+            "channels"
+        )
+    fire_threshold(model.fire_rate)
+    require_number("update_noise", model.update_noise, 0)
+    interpret_range_parameter(model.training_timesteps)
+    interpret_range_parameter(model.inference_timesteps)
+
+
+def require_module(name: str, given: Any) -> nn.Module:
+    """A part of a model, which is a module.
+
+    Raises
+    ------
+    ConfigError
+        With what it is, and how it becomes a module.
+
+    Examples
+    --------
+    >>> require_module("rule", nn.ReLU)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: rule is the class ReLU: make an object of it, ReLU(...)
+    """
+    if isinstance(given, nn.Module):
+        return given
+    if isinstance(given, type):
+        raise ConfigError(f"{name} is the class {given.__name__}: make an object of it, {given.__name__}(...)")
+    what = f"the function {given.__name__!r}" if hasattr(given, "__name__") else repr(given)
+    raise ConfigError(f"{name} is a torch.nn.Module, not {what}: put it into the forward of a class of your own")
+
+
+def built(name: str, given: Any, *numbers: int) -> nn.Module:
+    """Copy of a part, built for the given numbers of channels and dimensions; any other module as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it is no module.
+    """
+    module: Any = require_module(name, given)
+    if isinstance(module, Part):
+        module = copy.deepcopy(module)
+        module.build(*numbers)
+    return module  # type: ignore[no-any-return]
+
+
+def check_channels(model: BasicNCAModel) -> None:
+    """Refuse a perception or a rule of the user's that has other channels than the model needs.
+
+    Raises
+    ------
+    ShapeError
+        With the module and both shapes.
+    """
+    seen, free = model.input_vector_size, model.num_channels - model.num_fixed_channels
+    _try("perception", model.perception, model.num_channels, seen - model.use_temporal_encoding, model.dims)
+    _try("rule", model.rule, seen, free, model.dims, model.num_draws)
+
+
+def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims: int, draws: int = 0) -> None:
+    """Refuse a module that does not map (B, in_channels, *spatial) to (B, out_channels, *spatial).
+
+    A copy of the module is tried on zeros. Parts of the package, and modules that cannot be copied, are not tried, and
+    those that fail for another reason than their channels pass.
+
+    Parameters
+    ----------
+    name : what the module is, for the message.
+    draws : random numbers per cell that it is called with, too.
+
+    Raises
+    ------
+    ShapeError
+        With both shapes, or the error of the module.
+    """
+    if isinstance(module, Part):
+        return
+    grid = (_SIDE,) * dims
+
+    def run(copied: nn.Module, x: Tensor) -> Any:
+        return copied(x, x.new_zeros(1, draws, *grid)) if draws else copied(x)
+
+    what = f"{name} {type(module).__name__}"
+    given, expected = (1, in_channels, *grid), (1, out_channels, *grid)
+    try:
+        found = dry_run(module, run, given)
+    except Exception as error:
+        wrong = channels_taken(module) not in (None, in_channels) or isinstance(error, TypeError)
+        if isinstance(error, ConfigError) or not wrong:
+            return  # it cannot be copied, or wants another grid: its roll-out says so
+        raise ShapeError(f"{what} cannot take {in_channels} channels, {given}: {error}") from error
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) != expected:
+        shown = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+        raise ShapeError(f"{what} maps {given} to {shown}; {expected} was expected, {out_channels} channels")
+
+
+def cost_of(
+    model: BasicNCAModel, shape: Sequence[int], steps: int, *, batch_size: int, memory_budget: int
+) -> RolloutCost:
+    """Count parameters, operations and bytes of a roll-out; see :meth:`delira_nca.models.BasicNCAModel.cost`.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range, or a part of the model cannot be written as numbers.
+    """
+    try:
+        with torch.enable_grad():  # which weights are learned decides what is kept
+            plain = model.plain()
+    except NotPlainError as error:
+        raise ConfigError(f"the cost of this {type(model).__name__} cannot be counted: {error}") from None
+    learned: Any = model.perception.learned
+    return count_cost(
+        plain,
+        shape,
+        steps,
+        cell=model,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_convolutions=1 + sum(map(len, learned)),
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+    )
+
 
 Steps = int | tuple[int, int]
 
@@ -70,7 +225,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         then left out, as with the package's own.
     conditioning : what tells each sample its goal, a :class:`GoalEmbedding` for instance, or any module that maps a
         batch's ``"goal"`` to (B, n): numbers for the last n hidden channels. See
-        :class:`delira_nca.models.conditioning.ToldCell`.
+        :class:`ConditionedCell`.
     input_mask : where cells update at all, by an image channel; everywhere by default.
     update_noise : standard deviation of the noise that joins the update in every step, in training and after it.
     memory_budget : bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
@@ -226,7 +381,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         time = perception.new_full((x.shape[0], 1, *x.shape[2:]), t / self._horizon)
         return torch.cat([perception, time], 1)
 
-    def told(self, goal: Tensor | int | None, batch_size: int) -> Cell:
+    def with_goal(self, goal: Tensor | int | None, batch_size: int) -> Cell:
         """The automaton of samples that know their goals; itself, where there is nothing to know.
 
         Raises
@@ -235,7 +390,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             If a goal is missing or given for nothing, is none of the goals, or there is not one for each sample.
         """
         if self.conditioning is not None:
-            return ToldCell(self, goal, batch_size)
+            return ConditionedCell(self, goal, batch_size)
         if goal is not None:
             raise ConfigError(f"this {type(self).__name__} has no conditioning: it cannot be told a goal")
         return self
@@ -251,7 +406,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         if "perceive" in vars(self) or type(self).perceive is not BasicNCAModel.perceive:
             raise NotPlainError(f"{type(self).__name__} perceives in a way of its own")
         if self.conditioning is not None:
-            raise NotPlainError("its cells are told a goal")
+            raise NotPlainError("its cells have a goal")
         return plain_cell(
             self,
             time_scale=1 / self._horizon if self.use_temporal_encoding else None,
@@ -269,7 +424,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
     def _forward_step(self, x: Tensor, step_number: int) -> Tensor:
         """State after the one step of this number, every cell firing that ever updates."""
-        cell = self.told(None, len(x))
+        cell = self.with_goal(None, len(x))
         job = Job(x, cell, 1, (1,), step_number, masks=lambda t: None).gated()
         return step(cell, x, step_number, job.fires(step_number), None, job.draws(step_number))
 
@@ -310,7 +465,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         if seed is None:
             stochastic = (self.fire_rate < 1 and masks is None) or self.update_noise > 0 or self.num_draws > 0
             seed = int(torch.randint(2**32, ())) if stochastic else 0
-        cell = self.told(goal, len(x))
+        cell = self.with_goal(goal, len(x))
         state = rollout(x, cell, steps, start=start, seed=seed, masks=masks, memory_budget=self.memory_budget)
         return self._prediction(steps, state)
 
@@ -384,7 +539,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         try:
             state = self._state_of(as_weights(image.to(self.device), self), seed)
             self._check_state(state)
-            cell = self.told(goal, len(state))
+            cell = self.with_goal(goal, len(state))
             states = trajectory(state, cell, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
             return [self._prediction(n, states[n]) for n in sorted(states)]
         finally:
@@ -498,3 +653,69 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             If an argument is unknown, or a module of the user's is missing.
         """
         return cls(**arguments_from(cls, {**config, **modules}, BasicNCAModel))
+
+
+class ConditionedCell(nn.Module):
+    """A model with a goal for each sample: the cell of one roll-out.
+
+    The goal's vector is added to the last hidden channels of living cells before they perceive. The state does not keep
+    it, and dead cells do not get it.
+
+    Parameters
+    ----------
+    model : with a conditioning.
+    goal : for each sample, what the conditioning takes: (B,) numbers of goals; one number stands for all samples.
+    batch_size : number of samples.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        If there is no goal, none for each sample, or the conditioning refuses it.
+    """
+
+    def __init__(self, model: BasicNCAModel, goal: Tensor | int | None, batch_size: int) -> None:
+        super().__init__()
+        if goal is None:
+            raise ConfigError(
+                f"this {type(model).__name__} is told a goal: give goal=, or batch['goal'], with one for each sample"
+            )
+        if isinstance(goal, int):
+            goal = torch.full((batch_size,), goal)
+        if goal.dim() == 0 or len(goal) != batch_size:
+            raise ShapeError(f"goals of {batch_size} samples are {batch_size}, not of shape {tuple(goal.shape)}")
+        vectors: Tensor = model.conditioning(goal.to(model.device))  # type: ignore[misc]  # asked for only if there
+        if vectors.dim() != 2 or len(vectors) != batch_size or vectors.shape[1] > model.num_hidden_channels:
+            raise ShapeError(
+                f"a conditioning gives {batch_size} vectors for at most {model.num_hidden_channels} hidden channels, "
+                f"not {tuple(vectors.shape)}"
+            )
+        self.model, self.vectors = model, vectors
+        self.fire_rate, self.update_noise = model.fire_rate, model.update_noise
+        self.num_fixed_channels, self.num_draws = model.num_fixed_channels, model.num_draws
+        self.alive, self.rule, self.input_mask = model.alive, model.rule, model.input_mask
+
+    @property
+    def skips_dead_space(self) -> bool:
+        """Whether a roll-out may leave out the space around all life: as the model."""
+        return self.model.skips_dead_space
+
+    @property
+    def radius(self) -> int:
+        """Farthest cell that one step can see."""
+        return self.model.radius
+
+    def with_goal(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) state with the goals in the hidden channels of living cells."""
+        last = self.model.num_image_channels + self.model.num_hidden_channels
+        first = last - self.vectors.shape[1]
+        vectors = self.vectors.to(x.dtype).view(*self.vectors.shape, *(1,) * (x.dim() - 2))
+        added = torch.where(self.model._alive(x), vectors, 0.0)
+        return torch.cat([x[:, :first], x[:, first:last] + added, x[:, last:]], 1)
+
+    def perceive(self, x: Tensor, t: int) -> Tensor:
+        """(B, C, *spatial) state at step ``t`` to what its cells see, who know their goals."""
+        return self.model.perceive(self.with_goal(x), t)
+
+    def plain(self) -> PlainCell:
+        """Never: the fast back ends know nothing of goals."""
+        raise NotPlainError("its cells have a goal")

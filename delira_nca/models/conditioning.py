@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,8 @@ from torch import Tensor, nn
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.part import Part
-from delira_nca.rollout.plain import NotPlainError, PlainCell
 
-if TYPE_CHECKING:
-    from delira_nca.models.basic_nca import BasicNCAModel
-
-__all__ = ["GoalEmbedding", "ToldCell"]
+__all__ = ["GoalEmbedding"]
 
 
 class GoalEmbedding(Part):
@@ -77,71 +73,3 @@ class GoalEmbedding(Part):
     def to_dict(self) -> dict[str, Any]:
         """Plain description, for the constructor."""
         return {"num_goals": self.num_goals, "num_channels": self.num_channels}
-
-
-class ToldCell(nn.Module):
-    """A model whose samples know their goals: the cell of one roll-out.
-
-    What is told is added to the last hidden channels of living cells before they perceive; the state keeps nothing of
-    it, and dead cells are told nothing.
-
-    Parameters
-    ----------
-    model : with a conditioning.
-    goal : for each sample, what the conditioning takes: (B,) numbers of goals; one number stands for all samples.
-    batch_size : number of samples.
-
-    Raises
-    ------
-    ConfigError, ShapeError
-        If there is no goal, none for each sample, or the conditioning refuses it.
-    """
-
-    def __init__(self, model: BasicNCAModel, goal: Tensor | int | None, batch_size: int) -> None:
-        super().__init__()
-        if goal is None:
-            raise ConfigError(f"{_name(model)} is told a goal: give goal=, or batch['goal'], with one for each sample")
-        if isinstance(goal, int):
-            goal = torch.full((batch_size,), goal)
-        if goal.dim() == 0 or len(goal) != batch_size:
-            raise ShapeError(f"goals of {batch_size} samples are {batch_size}, not of shape {tuple(goal.shape)}")
-        vectors: Tensor = model.conditioning(goal.to(model.device))  # type: ignore[misc]  # asked for only if there
-        if vectors.dim() != 2 or len(vectors) != batch_size or vectors.shape[1] > model.num_hidden_channels:
-            raise ShapeError(
-                f"a conditioning gives {batch_size} vectors for at most {model.num_hidden_channels} hidden channels, "
-                f"not {tuple(vectors.shape)}"
-            )
-        self.model, self.vectors = model, vectors
-        self.fire_rate, self.update_noise = model.fire_rate, model.update_noise
-        self.num_fixed_channels, self.num_draws = model.num_fixed_channels, model.num_draws
-        self.alive, self.rule, self.input_mask = model.alive, model.rule, model.input_mask
-
-    @property
-    def skips_dead_space(self) -> bool:
-        """Whether a roll-out may leave out the space around all life: as the model."""
-        return self.model.skips_dead_space
-
-    @property
-    def radius(self) -> int:
-        """Farthest cell that one step can see."""
-        return self.model.radius
-
-    def told(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state with the goals in the hidden channels of living cells."""
-        last = self.model.num_image_channels + self.model.num_hidden_channels
-        first = last - self.vectors.shape[1]
-        vectors = self.vectors.to(x.dtype).view(*self.vectors.shape, *(1,) * (x.dim() - 2))
-        added = torch.where(self.model._alive(x), vectors, 0.0)
-        return torch.cat([x[:, :first], x[:, first:last] + added, x[:, last:]], 1)
-
-    def perceive(self, x: Tensor, t: int) -> Tensor:
-        """(B, C, *spatial) state at step ``t`` to what its cells see, who know their goals."""
-        return self.model.perceive(self.told(x), t)
-
-    def plain(self) -> PlainCell:
-        """Never: the fast back ends know nothing of goals."""
-        raise NotPlainError("its cells are told a goal")
-
-
-def _name(model: nn.Module) -> str:
-    return f"this {type(model).__name__}"

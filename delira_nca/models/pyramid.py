@@ -1,11 +1,14 @@
-"""Automata on several resolutions, one after the other: what is far apart meets on the coarse grid."""
+"""Automata on grids of several scales, from the coarsest to the finest."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +19,6 @@ from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_of
 from delira_nca.models.inputs import as_weights, require_tensor
 from delira_nca.models.prediction import Prediction
-from delira_nca.models.pyramid_cost import PyramidCost, pyramid_cost
 from delira_nca.models.pyramid_grid import (
     DOWNSCALES,
     Patch,
@@ -32,12 +34,121 @@ from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_l
 from delira_nca.models.wiring import entry
 from delira_nca.rollout import rollout, trajectory
 from delira_nca.rollout.batch_part import current_part
+from delira_nca.rollout.cost import RolloutCost
 from delira_nca.rollout.untraced import untraced
 from delira_nca.seeding import derive_seed, generator
 
-__all__ = ["PyramidNCA"]
+__all__ = ["CascadeNCA", "PyramidCost", "PyramidNCA", "pyramid_cost"]
 
-Scale = int | Sequence[int]
+
+@dataclass(frozen=True)
+class PyramidCost:
+    """What a roll-out over all levels costs. Its text is a short report.
+
+    A multiply-add is two operations. Making images coarser and states finer is not counted.
+
+    Attributes
+    ----------
+    num_parameters : weights of the pyramid; those of one model for all levels count once.
+    batch_size, shape : of the images.
+    levels : of each level from coarse to fine, with the grid that it works on. In inference only one of them needs its
+        memory at a time; in training what each keeps stays until the backward pass.
+    """
+
+    num_parameters: int
+    batch_size: int
+    shape: tuple[int, ...]
+    levels: tuple[RolloutCost, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps of all levels together."""
+        return sum(level.steps for level in self.levels)
+
+    def operations(self, *, training: bool = False, every_cell: bool = False) -> int:
+        """Operations of the whole roll-out of the batch.
+
+        Parameters
+        ----------
+        training, every_cell : as of :meth:`delira_nca.rollout.cost.RolloutCost.step_operations`.
+        """
+        return sum(
+            level.steps * level.step_operations(training=training, every_cell=every_cell) for level in self.levels
+        )
+
+    def inference_bytes(self, backend: str) -> int:
+        """Bytes of the level that needs most of them without gradients, on a back end.
+
+        Parameters
+        ----------
+        backend : a name in the ``memory`` of the levels.
+        """
+        return max(level.memory[backend].inference for level in self.levels)
+
+    def kept_bytes(self, backend: str) -> int:
+        """Bytes that all levels together keep at most for the backward pass, on a back end.
+
+        Parameters
+        ----------
+        backend : a name in the ``memory`` of the levels.
+        """
+        return sum(level.memory[backend].kept for level in self.levels)
+
+    def __str__(self) -> str:
+        grid = " x ".join(map(str, self.shape))
+        first = (
+            f"{len(self.levels)} levels, {self.steps} steps of {self.batch_size} x ({grid}) cells, "
+            f"{self.num_parameters:,} parameters"
+        )
+        return "\n".join([first, *(f"level {number}: {level}" for number, level in enumerate(self.levels))])
+
+
+def pyramid_cost(
+    pyramid: PyramidNCA,
+    shape: Sequence[int],
+    steps: Sequence[int],
+    *,
+    batch_size: int,
+    memory_budget: int | None,
+    patches: bool,
+) -> PyramidCost:
+    """Count what a roll-out costs; see :meth:`delira_nca.models.PyramidNCA.cost`.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range, or a part of a level's model cannot be written as numbers.
+    ShapeError
+        If the shape has another number of axes than the pyramid.
+    """
+    found = []
+    for number, grid in enumerate(_grids(pyramid, tuple(shape), patches=patches)):
+        model = pyramid.model_of(number)
+        try:
+            found.append(model.cost(grid, steps[number], batch_size=batch_size, memory_budget=memory_budget))
+        except ConfigError as error:
+            raise ConfigError(f"level {number} of the pyramid: {error}") from None
+    return PyramidCost(
+        num_parameters=sum(p.numel() for p in pyramid.parameters()),
+        batch_size=batch_size,
+        shape=tuple(shape),
+        levels=tuple(found),
+    )
+
+
+def _grids(pyramid: PyramidNCA, shape: tuple[int, ...], *, patches: bool) -> list[tuple[int, ...]]:
+    """Cells of each level along each axis, or of its patch."""
+    coarsest = pyramid.scales[0]
+    if len(shape) != len(coarsest):
+        raise ShapeError(f"an image of this pyramid has {len(coarsest)} spatial axes, not {len(shape)}: {shape}")
+    whole = [size + -size % top for size, top in zip(shape, coarsest, strict=True)]
+    grids = [tuple(n // by for n, by in zip(whole, scale, strict=True)) for scale in pyramid.scales]
+    if not patches:
+        return grids
+    if pyramid.patch_size is None:
+        raise ConfigError("the pyramid is trained on whole images: it has no patch_size")
+    drawn = draw_patches(np.random.default_rng(0), 1, shape, pyramid.scales, pyramid.patch_size, pyramid.patch_levels)
+    return [grid if patch is None else patch.shape for grid, patch in zip(grids, drawn, strict=True)]
 
 
 class PyramidNCA(AbstractPyTorchNetwork):
@@ -475,3 +586,52 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+Scale = int | Sequence[int]
+
+
+class CascadeNCA(PyramidNCA):
+    """A pyramid out of one model, with the arguments of NCALab.
+
+    Parameters
+    ----------
+    wrapped : the model.
+    scales, steps : of the levels, as of a :class:`PyramidNCA`.
+    single_model : whether the model itself works at all levels; else each level has a copy of its own, whose weights
+        go their own ways in training. A head stays with the finest.
+    downscale, **options : as of a :class:`PyramidNCA`.
+
+    Notes
+    -----
+    NCALab varies the steps by a fifth even in evaluation; here they are what is said, and ``jitter=0.2`` varies them in
+    training. Its bilinear interpolation aligns the corners; this one aligns the cells.
+
+    Examples
+    --------
+    >>> model = BasicNCAModel(num_image_channels=3, num_hidden_channels=4, num_output_channels=1, hidden_size=16)
+    >>> [CascadeNCA(model, [4, 2, 1], [16, 8, 8], one).num_trainable_parameters() for one in (True, False)]
+    [624, 1872]
+    """
+
+    def __init__(
+        self,
+        wrapped: BasicNCAModel,
+        scales: Sequence[Scale],
+        steps: Sequence[int],
+        single_model: bool = True,
+        *,
+        downscale: str = "bilinear",
+        **options: Any,
+    ) -> None:
+        known = ("downscale", "patch_size", "patch_levels", "jitter")
+        refuse_unknown_keywords(type(self).__name__, sorted(options.keys() - set(known)), known)
+        copies = [wrapped] if single_model else [copy.deepcopy(wrapped) for _ in scales]
+        for coarse in copies[:-1]:
+            coarse.head = None
+        super().__init__(copies, scales, steps, downscale=downscale, **options)
+        self.single_model = bool(single_model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, without weights: what :meth:`from_dict` takes."""
+        return {"wrapped": described(self._last), "single_model": self.single_model, **self._options()}

@@ -17,8 +17,7 @@ from delira_nca.machine import available_memory
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.model import Model
 from delira_nca.models.precision import Precision
-from delira_nca.models.pyramid import PyramidNCA
-from delira_nca.models.pyramid_cost import pyramid_cost
+from delira_nca.models.pyramid import PyramidNCA, pyramid_cost
 from delira_nca.rollout import native_library
 from delira_nca.rollout.backends import BACKENDS, choose
 from delira_nca.rollout.cost import RolloutCost, format_bytes

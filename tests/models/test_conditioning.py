@@ -39,8 +39,8 @@ def test_two_goals_make_two_states_of_one_seed(model, seeds):
 
 
 def test_dead_cells_are_told_nothing_and_stay_empty(model, seeds):
-    cell = model.told(torch.tensor([0, 1, 2]), 3)
-    added = cell.told(seeds) - seeds
+    cell = model.with_goal(torch.tensor([0, 1, 2]), 3)
+    added = cell.with_goal(seeds) - seeds
     assert added[:, :5].abs().max() == 0
     near = torch.zeros(9, 9, dtype=torch.bool)
     near[3:6, 3:6] = True
@@ -76,9 +76,9 @@ def test_what_is_told_is_an_offset_of_the_hidden_channels(noise, randomise):
 
 def test_space_without_life_is_left_out_with_the_same_result(model, noise):
     seed = make_seed(21, (20, 20)).repeat(2, 1, 1, 1).requires_grad_()
-    cell = model.told(torch.tensor([0, 2]), 2)
+    cell = model.with_goal(torch.tensor([0, 2]), 2)
     assert cell.skips_dead_space
-    whole = model.told(torch.tensor([0, 2]), 2)
+    whole = model.with_goal(torch.tensor([0, 2]), 2)
     type(whole).skips_dead_space.fget  # noqa: B018  # a property of the class: replaced in a class of its own
     slow = type("Slow", (type(whole),), {"skips_dead_space": False})(model, torch.tensor([0, 2]), 2)
     with using_backend("reference"):
@@ -168,5 +168,5 @@ def test_goals_that_do_not_fit_are_refused(model, seeds, noise):
 def test_without_an_alive_mask_all_cells_are_told(noise, randomise):
     model = randomise(build_model("conditional", {"alive": None}))
     x = torch.zeros(1, 21, 4, 4)
-    assert (model.told(1, 1).told(x)[:, 5:] != 0).all()
+    assert (model.with_goal(1, 1).with_goal(x)[:, 5:] != 0).all()
     assert AliveMask().num_spared == 0

@@ -113,7 +113,7 @@ def test_what_the_native_back_end_cannot_run_it_names(name, noise):
     model = build_model(name)
     x = state_of(model, noise)
     with torch.no_grad():
-        job = Job(x, model.told(goal_of(model), 2), 2, (2,)).gated()
+        job = Job(x, model.with_goal(goal_of(model), 2), 2, (2,)).gated()
         assert BACKENDS["native"].refusal(job) == ON_REFERENCE.get(name)
         assert choose(job).name == ("reference" if name in ON_REFERENCE else "native")
 
