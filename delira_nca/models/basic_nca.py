@@ -677,7 +677,7 @@ class ConditionedCell(nn.Module):
         super().__init__()
         if goal is None:
             raise ConfigError(
-                f"this {type(model).__name__} is told a goal: give goal=, or batch['goal'], with one for each sample"
+                f"this {type(model).__name__} needs goals: give goal=, or batch['goal'], with one for each sample"
             )
         if isinstance(goal, int):
             goal = torch.full((batch_size,), goal)

@@ -156,7 +156,7 @@ def test_what_no_engine_computes_is_refused_and_named(make, message):
 def test_a_preset_lives_on_a_page_or_is_refused_by_name(name, tmp_path):
     refused = {
         "attention": "cannot live on a page: the rule is a AttentionRule",
-        "conditional": "cannot live on a page: its cells are told a goal",
+        "conditional": "cannot live on a page: its cells have a goal",
         "m3d_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
         "med_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
         "mixture": "cannot live on a page: the rule is a MixtureRule",

@@ -138,7 +138,7 @@ CELLS = {
 """Name to a function that makes the model."""
 
 ATTENTION, STEERED = "the rule is a AttentionRule", "the perception is a SteerablePerception"
-MIXTURE, NORMED, GOAL = "the rule is a MixtureRule", "the rule is a NormedRule", "its cells are told a goal"
+MIXTURE, NORMED, GOAL = "the rule is a MixtureRule", "the rule is a NormedRule", "its cells have a goal"
 ON_REFERENCE = {
     "preset attention": ATTENTION,
     "preset conditional": GOAL,

@@ -149,7 +149,7 @@ def test_goals_that_do_not_fit_are_refused(model, seeds, noise):
         model.predict(seeds, 1, goal=torch.tensor([0, 1]))
     with pytest.raises(ShapeError, match=r"goals are \(B,\) whole numbers, not torch.float32"):
         model.predict(seeds, 1, goal=torch.zeros(3))
-    with pytest.raises(ConfigError, match="this BasicNCAModel is told a goal: give goal="):
+    with pytest.raises(ConfigError, match="this BasicNCAModel needs goals: give goal="):
         model.predict(seeds, 1)
     with pytest.raises(ConfigError, match=r"knows no goal here: roll out its told\(goal, batch_size\)"):
         rollout(seeds, model, 1)
@@ -160,7 +160,7 @@ def test_goals_that_do_not_fit_are_refused(model, seeds, noise):
     with pytest.raises(ConfigError, match="18 do not fit into the 17 there are"):
         build_model("conditional", {"conditioning": GoalEmbedding(2, 18)})
     with pytest.raises(
-        ConfigError, match="the cost of this BasicNCAModel cannot be counted: its cells are told a goal"
+        ConfigError, match="the cost of this BasicNCAModel cannot be counted: its cells have a goal"
     ):
         model.cost((8, 8), 2)
 

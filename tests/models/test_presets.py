@@ -37,7 +37,7 @@ PARAMETERS = {
 }
 ON_REFERENCE = {
     "attention": "the rule is a AttentionRule, not MLPRule itself",
-    "conditional": "its cells are told a goal",
+    "conditional": "its cells have a goal",
     "mixture": "the rule is a MixtureRule, not MLPRule itself",
     "steerable": "the perception is a SteerablePerception, not Perception itself",
 }
