@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from delira_nca.checks import require_whole
+from delira_nca.data_loading.batch_builder import BatchBuilder
 from delira_nca.data_loading.dataset import AbstractDataset, Batch, IndicesLike
-from delira_nca.data_loading.engine import BatchBuilder, Crew
 from delira_nca.data_loading.loaders import LoadableLike, SampleSource, as_source, changed_source
 from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
 from delira_nca.data_loading.settings import SETTABLE, Settings
+from delira_nca.data_loading.workers import BatchWorkers
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
 
@@ -103,7 +104,7 @@ class DataManager:
 
     def _use(self, settings: Settings) -> None:
         self._settings = settings
-        self._crew = Crew(
+        self._crew = BatchWorkers(
             BatchBuilder(settings.source, settings.transforms),
             num_workers=settings.n_process_augmentation,
             prefetch=settings.prefetch,
@@ -279,7 +280,7 @@ class BatchGenerator:
     It can be iterated again, left early, and iterated while another one is. Made by `DataManager.get_batchgen`.
     """
 
-    def __init__(self, settings: Settings, crew: Crew, seed: int, epoch: int, start: int = 0) -> None:
+    def __init__(self, settings: Settings, crew: BatchWorkers, seed: int, epoch: int, start: int = 0) -> None:
         self._settings, self._crew = settings, crew
         self.seed, self.epoch, self.start = seed, epoch, start
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from delira_nca import seeding
 from delira_nca.checks import require_whole
+from delira_nca.data_loading.batch_builder import BatchTask
 from delira_nca.data_loading.dataset import AbstractDataset, Batch, DataLike, as_dataset
-from delira_nca.data_loading.engine import BatchTask
 from delira_nca.errors import ConfigError
 
 __all__ = ["LoaderSource", "SampleSource", "as_source", "changed_source"]

@@ -13,8 +13,8 @@ import numpy as np
 
 from delira_nca import seeding
 from delira_nca.checks import require_number, require_whole
+from delira_nca.data_loading.batch_builder import BatchTask
 from delira_nca.data_loading.dataset import AbstractDataset, as_indices
-from delira_nca.data_loading.engine import BatchTask
 from delira_nca.data_loading.loaders import LoaderSource, SampleSource
 from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
 from delira_nca.data_loading.worker_process import require_picklable, start_method_of

@@ -17,7 +17,7 @@ from delira_nca.data_loading.failures import Failure, failure_of
 from delira_nca.data_loading.transport import Outbox, Parcel
 
 if TYPE_CHECKING:
-    from delira_nca.data_loading.engine import BatchBuilder, BatchTask
+    from delira_nca.data_loading.batch_builder import BatchBuilder, BatchTask
 
 __all__ = ["Hello", "NewRun", "Order", "Reply", "Stack", "Stop", "WhereAreYou", "work"]
 

@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from delira_nca.data_loading.batch_builder import BatchBuilder, BatchTask, name_of
 from delira_nca.data_loading.child_process import end_processes, join_all, require_importable_main
 from delira_nca.data_loading.dataset import Batch
-from delira_nca.data_loading.engine import BatchBuilder, BatchTask, name_of
 from delira_nca.data_loading.failures import Failure, WorkerError, place_of
 from delira_nca.data_loading.transport import Inbox
 from delira_nca.data_loading.worker import Hello, Order, Reply, Stack, Stop, WhereAreYou, work

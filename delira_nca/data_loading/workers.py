@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
+from delira_nca.data_loading.batch_builder import BatchBuilder, BatchTask
 from delira_nca.data_loading.dataset import Batch
-from delira_nca.data_loading.engine import BatchBuilder, BatchTask
-from delira_nca.data_loading.failures import Failure, WorkerTimeoutError, place_of
+from delira_nca.data_loading.debug import is_debug
+from delira_nca.data_loading.failures import Failure, WorkerTimeoutError, failure_of, place_of
 from delira_nca.data_loading.worker import NewRun, Reply
 from delira_nca.data_loading.worker_process import Worker, end, require_picklable, start, start_method_of
 from delira_nca.errors import DeliraNCAError
 
-__all__ = ["WorkerGroup", "start_method_of"]
+__all__ = ["BatchWorkers", "WorkerGroup", "start_method_of"]
 
 _START_LIMIT = 120.0  # seconds that a worker may take to start, which a new interpreter does slowly
 _LOOKS_EVERY = 0.5  # seconds from one look whether the workers still live to the next
@@ -168,3 +170,74 @@ class WorkerGroup:
         self.is_closed = True
         if self._finalizer.detach():
             end(self._workers, os.getpid(), at_once=at_once)
+
+
+class BatchWorkers:
+    """Builder of the batches of a manager: this process, or workers that are kept from one epoch to the next.
+
+    A group of workers builds one epoch at a time. An iteration that starts beside a running one gets a group of its
+    own, so that neither sees the other's batches. In debug mode, and in a process that may have no children (a
+    worker of another pool), this process builds.
+
+    Parameters
+    ----------
+    builder : BatchBuilder
+    num_workers : int
+        Number of processes; 0 builds in this one.
+    **options
+        As for :class:`WorkerGroup`.
+    """
+
+    def __init__(self, builder: BatchBuilder, *, num_workers: int, **options: Any) -> None:
+        self._builder = builder
+        self._num_workers = num_workers
+        self._options = options
+        self._idle: WorkerGroup | None = None
+        self._busy: set[WorkerGroup] = set()
+        self._is_retired = False
+
+    def run(self, tasks: Iterable[BatchTask], *, is_here: bool = False) -> Iterator[Batch]:
+        """Yield the batches of the tasks, in their order; ``is_here`` keeps the workers out of it."""
+        if is_here or self._num_workers == 0 or is_debug() or multiprocessing.current_process().daemon:
+            yield from self._run_here(tasks)
+            return
+        tasks = list(tasks)
+        group, self._idle = self._idle or self._hire(), None
+        self._busy.add(group)
+        is_sound = False
+        try:
+            yield from group.run(tasks)
+            is_sound = True
+        except GeneratorExit:  # left early; the workers are fine
+            is_sound = True
+            raise
+        finally:
+            self._busy.discard(group)
+            if is_sound and not (self._is_retired or group.is_closed or self._idle):
+                self._idle = group
+            else:
+                group.close()
+
+    def _run_here(self, tasks: Iterable[BatchTask]) -> Iterator[Batch]:
+        for task in tasks:
+            try:
+                batch = self._builder(task)
+            except Exception as error:
+                raise failure_of(error, task.place).error() from error
+            yield batch
+
+    def _hire(self) -> WorkerGroup:
+        return WorkerGroup(self._builder, self._num_workers, **self._options)
+
+    def close(self) -> None:
+        """End all workers. An iteration that still runs fails at its next batch."""
+        for group in (*self._busy, *([self._idle] if self._idle else [])):
+            group.close()
+        self._idle = None
+
+    def retire(self) -> None:
+        """End the workers that have nothing to do, and the others when their iteration is over."""
+        self._is_retired = True
+        if self._idle:
+            self._idle.close()
+        self._idle = None

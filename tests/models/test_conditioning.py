@@ -159,9 +159,7 @@ def test_goals_that_do_not_fit_are_refused(model, seeds, noise):
         GoalEmbedding(0)
     with pytest.raises(ConfigError, match="18 do not fit into the 17 there are"):
         build_model("conditional", {"conditioning": GoalEmbedding(2, 18)})
-    with pytest.raises(
-        ConfigError, match="the cost of this BasicNCAModel cannot be counted: its cells have a goal"
-    ):
+    with pytest.raises(ConfigError, match="the cost of this BasicNCAModel cannot be counted: its cells have a goal"):
         model.cost((8, 8), 2)
 
 

@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
+from delira_nca.data_loading.batch_builder import BatchBuilder, BatchTask
 from delira_nca.data_loading.data_manager import DataManager
-from delira_nca.data_loading.engine import BatchBuilder, BatchTask, Crew
 from delira_nca.data_loading.loaders import SampleSource
 from delira_nca.data_loading.settings import Settings
+from delira_nca.data_loading.workers import BatchWorkers
 from delira_nca.rollout.batch_part import BatchPart, at_part
 from delira_nca.training.batches import Batch, batch_length, batches_of
 from delira_nca.training.distributed.per_sample import PerSample
@@ -126,7 +127,7 @@ class _ManagedParts:
     def __init__(self, manager: DataManager, rank: int, size: int) -> None:
         self.manager, self.rank, self.size = manager, rank, size
         self._settings: Settings | None = None
-        self._crew: Crew | None = None
+        self._crew: BatchWorkers | None = None
 
     def epoch(self, epoch: int, start: int) -> _PartsOfEpoch:
         settings = self.manager._settings
@@ -136,8 +137,8 @@ class _ManagedParts:
         seed = self.manager.get_batchgen(epoch=epoch, start=start).seed  # which checks the numbers
         return _PartsOfEpoch(settings, self._crew, (seed, epoch), start, (self.rank, self.size))
 
-    def _hire(self, settings: Settings) -> Crew:
-        return Crew(
+    def _hire(self, settings: Settings) -> BatchWorkers:
+        return BatchWorkers(
             _PartBuilder(settings, self.rank, self.size),
             num_workers=settings.n_process_augmentation,
             prefetch=settings.prefetch,
@@ -155,7 +156,7 @@ class _PartsOfEpoch:
     """Parts of the batches of one epoch."""
 
     def __init__(
-        self, settings: Settings, crew: Crew, key: tuple[int, int], start: int, place: tuple[int, int]
+        self, settings: Settings, crew: BatchWorkers, key: tuple[int, int], start: int, place: tuple[int, int]
     ) -> None:
         self._settings, self._crew, self._key, self._start, self._place = settings, crew, key, start, place
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from delira_nca.data_loading.engine import apply, name_of
+from delira_nca.data_loading.batch_builder import apply, name_of
 from delira_nca.errors import ConfigError
 from delira_nca.rollout.batch_part import current_part
 from delira_nca.seeding import derive_seed, isolated_rng

@@ -1,28 +1,22 @@
-"""The engine under the data manager: builds one whole batch, here or in a worker process, always by the same code.
+"""Batches, each built whole by the same code, in this process or in a worker.
 
-What a batch holds is a function of its task alone. Workers therefore have nothing to agree on, and none is special.
+A batch is a function of its task alone, so workers need not coordinate.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from delira_nca import seeding
 from delira_nca.data_loading.dataset import Batch, Indices
-from delira_nca.data_loading.debug import is_debug
-from delira_nca.data_loading.failures import failure_of
 from delira_nca.errors import ConfigError
 
-if TYPE_CHECKING:
-    from delira_nca.data_loading.workers import WorkerGroup
-
-__all__ = ["BatchBuilder", "BatchTask", "Crew", "Source"]
+__all__ = ["BatchBuilder", "BatchTask", "Source", "apply", "name_of"]
 
 
 class BatchTask(NamedTuple):
@@ -90,77 +84,6 @@ class BatchBuilder:
                     f"is a {type(value).__name__}; the network makes tensors of the arrays later"
                 )
         return {key: _settle(array) for key, array in batch.items()}
-
-
-class Crew:
-    """Who builds the batches of a manager: this process, or workers that are kept from one epoch to the next.
-
-    A group of workers builds one epoch at a time. An iteration that starts beside a running one gets a group of its
-    own, so that neither sees the other's batches. In debug mode, and in a process that may have no children (a
-    worker of somebody else), this process builds.
-
-    Parameters
-    ----------
-    builder : what builds the batches.
-    num_workers : number of processes; 0 builds in this one.
-    **options : see `WorkerGroup`.
-    """
-
-    def __init__(self, builder: BatchBuilder, *, num_workers: int, **options: Any) -> None:
-        self._builder = builder
-        self._num_workers = num_workers
-        self._options = options
-        self._idle: WorkerGroup | None = None
-        self._busy: set[WorkerGroup] = set()
-        self._is_retired = False
-
-    def run(self, tasks: Iterable[BatchTask], *, is_here: bool = False) -> Iterator[Batch]:
-        """Yield the batches of the tasks, in their order; ``is_here`` keeps the workers out of it."""
-        if is_here or self._num_workers == 0 or is_debug() or multiprocessing.current_process().daemon:
-            yield from self._run_here(tasks)
-            return
-        tasks = list(tasks)
-        group, self._idle = self._idle or self._hire(), None
-        self._busy.add(group)
-        is_sound = False
-        try:
-            yield from group.run(tasks)
-            is_sound = True
-        except GeneratorExit:  # left early; the workers are fine
-            is_sound = True
-            raise
-        finally:
-            self._busy.discard(group)
-            if is_sound and not (self._is_retired or group.is_closed or self._idle):
-                self._idle = group
-            else:
-                group.close()
-
-    def _run_here(self, tasks: Iterable[BatchTask]) -> Iterator[Batch]:
-        for task in tasks:
-            try:
-                batch = self._builder(task)
-            except Exception as error:
-                raise failure_of(error, task.place).error() from error
-            yield batch
-
-    def _hire(self) -> WorkerGroup:
-        from delira_nca.data_loading.workers import WorkerGroup
-
-        return WorkerGroup(self._builder, self._num_workers, **self._options)
-
-    def close(self) -> None:
-        """End all workers. An iteration that still runs fails at its next batch."""
-        for group in (*self._busy, *([self._idle] if self._idle else [])):
-            group.close()
-        self._idle = None
-
-    def retire(self) -> None:
-        """End the workers that have nothing to do, and the others when their iteration is over."""
-        self._is_retired = True
-        if self._idle:
-            self._idle.close()
-        self._idle = None
 
 
 def apply(transforms: Callable[..., Any], batch: dict[str, Any]) -> dict[str, Any]:
