@@ -6,7 +6,9 @@ The packages are those of an empty environment with every tool of a contributor.
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -17,43 +19,40 @@ FILE = ROOT / "constraints.txt"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 HEADER = """\
 # What the suite was green with, for every tool of a contributor; `make constraints` writes this file.
-# A pin without a release for an older Python has a marker: there, pip takes what fits.
+# A marker leaves out the Pythons that a release, or one that needs it, is not for: there, pip takes what fits.
 # torch is pinned without "+cpu": any build of it will do. Without a GPU, install that of PyTorch's CPU index first.
 """
 
 
-def pins() -> dict[str, Requirement]:
-    """Requirements of the present file, by name."""
-    lines = (line.partition("#")[0].strip() for line in FILE.read_text().splitlines())
-    return {each.name: each for each in map(Requirement, filter(None, lines))}
-
-
-def resolve(fixed: Requirement) -> dict[str, tuple[str, str]]:
-    """Version and supported Pythons of each package that pip would install into an empty environment."""
-    command = [
-        "install",
-        "--dry-run",
-        "--ignore-installed",
-        "--quiet",
-        "--report",
-        "-",
-        str(fixed),
-        "-e",
-        ".[dev,docs]",
-    ]
-    done = subprocess.run([sys.executable, "-m", "pip", *command], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+def resolve(fixed: Requirement) -> dict[str, dict[str, Any]]:
+    """Metadata of each package that pip would install into an empty environment, by name."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+    done = subprocess.run([*command, str(fixed), "-e", ".[dev,docs]"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout)["install"]
     packages = [each["metadata"] for each in found if "dir_info" not in each["download_info"]]
-    return {canonicalize_name(each["name"]): (each["version"], each.get("requires_python", "")) for each in packages}
+    return {canonicalize_name(each["name"]): each for each in packages}
 
 
-def pin(name: str, version: str, requires_python: str) -> str:
-    """Line of a package, with a marker if its release is not for all our Pythons."""
-    supported = list(SpecifierSet(requires_python).filter(f"{python}.99" for python in PYTHONS))
-    marker = "" if len(supported) == len(PYTHONS) else f' ; python_version >= "{supported[0].removesuffix(".99")}"'
-    return f"{name}=={version.partition('+')[0]}{marker}"
+def oldest(package: dict[str, Any]) -> str:
+    """Oldest of our Pythons that a release is for."""
+    supported = SpecifierSet(package.get("requires_python", ""))
+    return next(python for python in PYTHONS if f"{python}.99" in supported)
+
+
+def pins(packages: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Line of each package. Where a release has no older Python, what it needs is not pinned there either."""
+    since = {name: oldest(package) for name, package in packages.items()}
+    own = dict(since)
+    for name, package in packages.items():
+        for need in map(Requirement, package.get("requires_dist", [])):
+            needed = canonicalize_name(need.name)
+            if needed in since and (need.marker is None or need.marker.evaluate({"extra": ""})):
+                since[needed] = max(since[needed], own[name], key=PYTHONS.index)
+    for name in sorted(packages):
+        marker = "" if since[name] == PYTHONS[0] else f' ; python_version >= "{since[name]}"'
+        yield f"{name}=={packages[name]['version'].partition('+')[0]}{marker}\n"
 
 
 if __name__ == "__main__":
-    packages = resolve(pins()["torch"])
-    FILE.write_text(HEADER + "".join(f"{pin(name, *packages[name])}\n" for name in sorted(packages)))
+    (torch,) = (line for line in FILE.read_text().splitlines() if line.startswith("torch=="))
+    FILE.write_text(HEADER + "".join(pins(resolve(Requirement(torch)))))
