@@ -89,7 +89,7 @@ def test_wheel_grows_a_picture_from_an_empty_folder(site, tmp_path):
         "metrics.jsonl",
         "events",
         "checkpoints",
-        "config.json",
+        "config.yaml",
     } <= made
 
 
