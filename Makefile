@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
-.PHONY: demo test test-all test-processors lint types docs faults benchmark-data benchmark-rollout benchmark-trainer
-.PHONY: benchmark-busy benchmark-growing benchmark-live benchmark-store sanitize clean
+.PHONY: demo test test-all test-processors coverage lint types docs constraints faults benchmark-data benchmark-rollout
+.PHONY: benchmark-trainer benchmark-busy benchmark-growing benchmark-live benchmark-store sanitize clean
 
 demo: .venv/.viz
 	$(BIN)/delira-nca grow
@@ -20,6 +20,10 @@ test-all: .venv/.dev
 test-processors: .venv/.dev
 	$(BIN)/python tests/processors.py
 
+# Lines and branches that the suite reaches, in the processes that it starts too; those that are killed write nothing.
+coverage: .venv/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,6 +33,10 @@ types: .venv/.dev
 
 docs: .venv/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+# The newest releases that fit together: run the suite with them before you commit the file.
+constraints: .venv/.dev
+	$(BIN)/python tests/constraints.py
 
 # What goes wrong on purpose, mostly twenty times each: half an hour on two cores.
 faults: .venv/.dev

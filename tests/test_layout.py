@@ -1,4 +1,6 @@
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ import pytest
 
 import delira_nca
 
+ROOT = Path(__file__).parent.parent
 PACKAGE = Path(delira_nca.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
@@ -21,7 +24,6 @@ ROOMS = [
     "io",
     "data_loading",
     "evaluation",
-    "assembly",
     "logging",
     "training",
     "visualization",
@@ -74,6 +76,35 @@ def test_a_room_imports_only_from_rooms_on_lower_floors():
             assert room in ROOMS, f"{room} has no place in the house"
             wrong[name_of(path)] = imported_rooms(path.read_text(), name_of(path)) - set(ROOMS[: ROOMS.index(room) + 1])
     assert not {name: rooms for name, rooms in wrong.items() if rooms}
+
+
+def test_contributors_are_told_of_every_room_in_its_order():
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## The rooms")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE) == ROOMS
+
+
+@pytest.fixture(scope="module")
+def draw_rooms():
+    spec = importlib.util.spec_from_file_location("draw_rooms", ROOT / "docs" / "draw_rooms.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_shows_every_room_above_those_that_it_imports_from(draw_rooms):
+    picture = draw_rooms.PICTURE.read_text(encoding="utf-8")
+    heights = {name: int(y) for name, y in re.findall(r'<g id="(\w+)"><rect class="box" x="\d+" y="(\d+)"', picture)}
+    assert sorted(heights) == sorted(ROOMS)
+    _, imports = draw_rooms.read_rooms()
+    assert not [(room, other) for room in ROOMS for other in imports[room] if heights[room] >= heights[other]]
+
+
+def test_the_picture_is_what_its_command_draws_but_for_the_lines_of_code(draw_rooms):
+    def without_lines(picture):
+        return re.sub(r'<(text class="lines".*?</text|rect class="size".*?/)>', "", picture)
+
+    again = "run python docs/draw_rooms.py"
+    assert without_lines(draw_rooms.draw()) == without_lines(draw_rooms.PICTURE.read_text(encoding="utf-8")), again
 
 
 def circles(imports):

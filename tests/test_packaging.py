@@ -1,6 +1,7 @@
 """A wheel, installed anywhere, imports every module and grows a picture."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_wheel_grows_a_picture_from_an_empty_folder(site, tmp_path):
         "metrics.jsonl",
         "events",
         "checkpoints",
-        "config.json",
+        "config.yaml",
     } <= made
 
 
@@ -99,3 +100,19 @@ def test_wheel_has_the_command(site):
 
 def test_version_is_that_of_the_changelog_and_the_citation():
     assert f"version: {delira_nca.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    newest = re.findall(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[0]
+    assert newest == delira_nca.__version__
+
+
+def test_the_pythons_that_are_named_are_those_of_the_workflow():
+    (tested,) = re.findall(r"python: \[(.*)\]", (ROOT / ".github" / "workflows" / "test.yml").read_text())
+    project = (ROOT / "pyproject.toml").read_text()
+    named = re.findall(r"Programming Language :: Python :: (3\.\d+)", project)
+    assert re.findall(r"[\d.]+", tested) == named
+    assert f'requires-python = ">={named[0]}"' in project
+
+
+def test_constraints_pin_versions_that_any_index_has():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pin = re.compile(r'[a-z0-9.-]+==[\w.]+( ; python_version >= "3\.\d+")?')
+    assert not [line for line in lines if not pin.fullmatch(line)]
