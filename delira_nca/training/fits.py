@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 
 from delira_nca.errors import CheckpointError
 
-__all__ = ["check_fits"]
+__all__ = ["validate_state"]
 
 
-def check_fits(state: Mapping[str, Any], network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
+def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
     """Refuse a state of another network, or of other optimizers.
 
     Raises
@@ -25,7 +25,8 @@ def check_fits(state: Mapping[str, Any], network: nn.Module, optimizers: Mapping
     --------
     >>> import torch
     >>> network = nn.Linear(2, 1)
-    >>> check_fits({"network": {"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, "optimizers": {}}, network, {})
+    >>> saved = {"network": {"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, "optimizers": {}}
+    >>> validate_state(saved, network, {})
     Traceback (most recent call last):
     delira_nca.errors.CheckpointError: the checkpoint is of another network; 1 tensors differ:
     weight (saved (1, 3), here (1, 2))

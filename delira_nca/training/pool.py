@@ -13,7 +13,7 @@ from delira_nca.checks import is_whole
 from delira_nca.errors import CheckpointError, ConfigError, ShapeError, did_you_mean
 from delira_nca.seeding import generator
 from delira_nca.training.damage import Damage, apply_damage
-from delira_nca.training.distributed.ranks import ALONE, Ranks
+from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.living_cells import pack_states, unpack_states
 
 __all__ = ["Draw", "SamplePool"]
@@ -95,7 +95,7 @@ class SamplePool:
     def states(self, states: Tensor) -> None:
         self._states = states
 
-    def divide(self, ranks: Ranks) -> None:
+    def divide(self, ranks: ProcessContext) -> None:
         """Hold but the slots that belong to this process, of those that train together.
 
         Parameters

@@ -11,7 +11,7 @@ import torch
 
 from delira_nca.errors import ConfigError
 from delira_nca.training.batches import Batch, batch_length
-from delira_nca.training.distributed.ranks import ALONE, Ranks
+from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.set_values import SetValues
 
 __all__ = ["as_arrays", "batch_length", "count_samples", "join_batches", "map_arrays", "predict_batches", "regroup"]
@@ -115,7 +115,7 @@ def predict_batches(
     evaluate: Callable[[Batch, int], tuple[Mapping[str, Any], Any]],
     batches: Iterable[Batch],
     batch_size: int | None = None,
-    ranks: Ranks = ALONE,
+    ranks: ProcessContext = ALONE,
     values: SetValues | None = None,
     targets: Sequence[str] = ("label",),
 ) -> tuple[Any, list[Any], dict[str, float]]:
@@ -148,7 +148,6 @@ def predict_batches(
     means, predictions, labels = SetValues() if values is None else values, [], list[Any]()
     for number, batch in enumerate(batches):
         part = ranks.part(batch)
-        ranks.take(part)
         measured, prediction = evaluate(part, number)
         means.add(ranks.mean(measured), batch_length(batch))
         predictions.append(map_arrays(ranks.join_rows, prediction))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import as_metric, load_metric_state, metric_state
-from delira_nca.training.distributed.ranks import ALONE, Ranks
+from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.means import SampleMean
 
 __all__ = ["SetValues"]
@@ -27,7 +27,7 @@ class SetValues:
     ----------
     metrics : mapping of name to callable or metric
         Metrics of the training.
-    ranks : Ranks
+    ranks : ProcessContext
         Processes that compute a part of each batch each. A metric takes in the whole batch in every process.
     state : mapping, optional
         State of a pass that was begun, from :meth:`state_dict`.
@@ -52,7 +52,7 @@ class SetValues:
     def __init__(
         self,
         metrics: Mapping[str, Callable[..., Any]] | None = None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessContext = ALONE,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._ranks, self._means = ranks, SampleMean(state)

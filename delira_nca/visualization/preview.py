@@ -136,7 +136,7 @@ class Preview(AbstractCallback):
     def _write(self, trainer: Any, network: BasicNCAModel, best: int | None = None) -> None:
         epoch = trainer.start_epoch - 1
         state = f"best epoch: {best} of {epoch}" if best else f"epoch {epoch} of {self._num_epochs}"
-        with torch.no_grad(), isolated_rng(0), trainer.ranks.apart():
+        with torch.no_grad(), isolated_rng(0), trainer.ranks.no_sync():
             rows = self._grow(network)
         picture = _lay_out(f"{self.title}  {state}".strip(), rows)
         with replaced(self.path) as temporary:

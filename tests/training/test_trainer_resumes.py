@@ -2,15 +2,20 @@
 
 import logging
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, RunLockedError
 from delira_nca.io import Manifest, RunLock, load_checkpoint
+from delira_nca.io.checkpoint import save_checkpoint
 from delira_nca.logging import CSVSink, JSONLSink
+from delira_nca.losses import mse
+from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import Checkpoint, LambdaCallback, MetricLogger
 
 
@@ -207,3 +212,53 @@ def test_an_epoch_is_logged_once_where_a_kill_came_before_its_checkpoint(run, tm
     run(3, callbacks=callbacks(folder=tmp_path / "run"))
     for name in ("metrics.jsonl", "metrics.csv"):
         assert (tmp_path / "run" / name).read_text() == (tmp_path / "straight" / name).read_text()
+
+
+# A routine that makes several steps with each batch -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("saved", ["where it stops", "every 2 steps"])
+def test_a_routine_of_three_steps_a_batch_is_resumed_after_every_batch(tmp_path, nca, batches, assert_same, saved):
+    in_a_row = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "custom_trainer.py"))["InARow"]
+    data, num_epochs = batches(2, 2, 2, 2), 2
+
+    def train(folder, stop=None):
+        """Train until a batch of the second epoch is done, and see which batches are used."""
+        used = []
+
+        def look(trainer, iter_num, curr_epoch, global_iter_num):
+            used.append((curr_epoch, iter_num, global_iter_num))
+            return {"stop_now": True} if (curr_epoch, iter_num) == (2, stop) else None
+
+        files = Checkpoint() if saved == "where it stops" else Checkpoint(every_iterations=2)
+        callbacks = [LambdaCallback(at_iter_end=look), files]
+        options = {"callbacks": callbacks, "num_rollouts": 3, "seed": 3}
+        trainer = in_a_row(nca(), folder, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, **options)
+        trainer.train(num_epochs, data, resume="auto")
+        return trainer, used
+
+    whole, every = train(tmp_path / "whole")
+    assert every == [(epoch, n // 3, 12 * (epoch - 1) + n) for epoch in (1, 2) for n in range(12)]
+    assert [sorted(row) for row in whole.history] == [["epoch", "loss", "mse", "mse_1", "mse_2", "mse_3"]] * 2
+    for stop in range(len(data)):
+        folder = tmp_path / str(stop)
+        first, done = train(folder, stop)
+        assert done == every[: 12 + 3 * (stop + 1)]
+        is_last = stop == len(data) - 1
+        assert (first.batch_index, first.iteration) == ((0, 0) if is_last else (stop + 1, stop + 1))
+        assert (first.step, first.global_iter_num) == (len(done), len(done))
+        assert is_last or (folder / f"checkpoint_epoch_2_iter_{stop + 1}.safetensors").is_file()
+        second, rest = train(folder)
+        assert done + rest == every
+        assert_same(second.network.state_dict(), whole.network.state_dict())
+        assert_same(second.optimizers["default"].state_dict(), whole.optimizers["default"].state_dict())
+        assert second.history == whole.history
+
+
+def test_a_state_with_the_former_names_of_the_counters_is_taken_up(run, nca, tmp_path):
+    state = run(2).state_dict()
+    former = {key: value for key, value in state.items() if key not in ("batch_index", "step")}
+    save_checkpoint({**former, "iteration": 1, "epoch": 1}, tmp_path / "former.safetensors")
+    trainer = PyTorchNetworkTrainer(nca(), None, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2})
+    trainer.update_state(tmp_path / "former.safetensors")
+    assert (trainer.start_epoch, trainer.batch_index, trainer.step) == (2, 1, state["step"])

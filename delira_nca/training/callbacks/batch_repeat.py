@@ -13,7 +13,7 @@ from delira_nca.errors import ConfigError
 from delira_nca.training.batches import batch_length
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 from delira_nca.training.callbacks.pool_update import PoolUpdate
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.distributed.context import context_of
 
 __all__ = ["BatchRepeat"]
 
@@ -53,7 +53,7 @@ class BatchRepeat(AbstractCallback):
         pools = len(order) > 1
         if order[0] is not self:
             raise ConfigError("BatchRepeat is registered before the pool: else the pool's states would be repeated")
-        if pools and not ranks_of(trainer).is_alone:
+        if pools and not context_of(trainer).is_alone:
             raise ConfigError("BatchRepeat and a pool do not go together over several processes: use larger batches")
 
     def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:

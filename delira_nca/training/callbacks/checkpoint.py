@@ -14,7 +14,7 @@ from delira_nca.io.manifest import Manifest
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.distributed.context import context_of
 from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["Checkpoint"]
@@ -23,11 +23,12 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class Checkpoint(AbstractCallback):
-    """Save the state of the trainer at the end of an epoch, after all other callbacks, and between iterations.
+    """Save the state of the trainer at the end of an epoch, after all other callbacks, and between batches.
 
-    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best epoch, and
-    ``checkpoint_epoch_<n>_iter_<k>.safetensors`` within an epoch: every ``every_iterations`` iterations, when
-    ``every_seconds`` have passed, or where the training stops. The last epoch is always saved.
+    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best epoch,
+    and ``checkpoint_epoch_<n>_iter_<k>.safetensors`` within an epoch, after ``k`` batches of it: every
+    ``every_iterations`` iterations, when ``every_seconds`` have passed, or where the training stops. The last epoch is
+    always saved.
 
     **By default the 2 newest files and that of the best epoch are kept.** Older files are removed once a newer one is
     safely on disk, and only if ``manifest.json`` in the folder lists them as files of this run. ``last=0`` keeps all.
@@ -39,7 +40,8 @@ class Checkpoint(AbstractCallback):
     every : int, optional
         Number of epochs between two files; the trainer's ``save_freq`` by default, 0 writes none.
     every_iterations : int
-        Number of iterations between two files within epochs; 0 for none.
+        Number of iterations between two files within epochs; 0 for none. A routine with several iterations for each
+        batch is saved after the batch.
     every_seconds : float, str or timedelta, optional
         Time between two files, as ``30`` or ``"10m"``: an epoch that ends sooner is not saved, and a longer one is
         saved within. A kill then costs at most this time. Best epochs are saved all the same.
@@ -96,7 +98,7 @@ class Checkpoint(AbstractCallback):
         self.top_k, self.monitor_key, self.mode, self.on_error = top_k, monitor_key, mode, on_error
         self.saved: list[int] = []
         self.scores: dict[int, float] = {}
-        self._epoch = 0
+        self._epoch = self._step = 0
         self._last_written = 0.0
 
     def describe(self, trainer: Any) -> str:
@@ -126,13 +128,16 @@ class Checkpoint(AbstractCallback):
             raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
         if self.monitor_key is not None and (names := trainer.score_names()) is not None:
             find_score_key(self.monitor_key, names)
-        self._epoch, self._last_written = 0, self.clock()
+        self._epoch, self._step, self._last_written = 0, getattr(trainer, "step", 0), self.clock()
 
-    def at_iter_done(self, trainer: Any, *, curr_epoch: int, global_iter_num: int, **event: Any) -> None:
-        """Save between two iterations where it is time."""
-        by_number = self.every_iterations and (global_iter_num + 1) % self.every_iterations == 0
+    def at_iter_done(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+        """Save between two batches where it is time."""
+        if not trainer.is_between_steps:
+            return
+        before, self._step = self._step, trainer.step
+        by_number = self.every_iterations and before // self.every_iterations < trainer.step // self.every_iterations
         if by_number or (self.every_seconds is not None and self._every(trainer) and self._is_time_up(trainer)):
-            self._save_step(trainer, curr_epoch, trainer.iteration)
+            self._save_step(trainer, curr_epoch, trainer.batch_index)
 
     def at_checkpoint(
         self, trainer: Any, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
@@ -154,16 +159,16 @@ class Checkpoint(AbstractCallback):
         """Save where the training stopped; nothing after an error, since the state may be that of half a step."""
         if not self._every(trainer) or not (exception is None or getattr(trainer, "stop_now", False)):
             return
-        if getattr(trainer, "iteration", 0):
+        if getattr(trainer, "batch_index", 0):
             if trainer.is_between_steps:
-                self._save_step(trainer, trainer.start_epoch, trainer.iteration)
+                self._save_step(trainer, trainer.start_epoch, trainer.batch_index)
         elif exception is None and self._epoch and self._epoch not in self.saved:
             self._save(trainer, self._epoch)
 
     def _is_time_up(self, trainer: Any) -> bool:
         """Whether the clock of the main process allows a file, so that all processes of a training agree."""
         seconds = self.every_seconds
-        return seconds is None or ranks_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
+        return seconds is None or context_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
 
     def _save(self, trainer: Any, epoch: int) -> None:
         """Write the file of an epoch, and then remove those that are not kept any more."""
@@ -194,7 +199,7 @@ class Checkpoint(AbstractCallback):
                 if is_older or (entry.epoch in epochs and Path(entry.name).stem == _name(entry.epoch)):
                     manifest.remove(entry.name)
 
-        ranks_of(trainer).on_main(remove)
+        context_of(trainer).on_main(remove)
 
     def _write(self, trainer: Any, name: str, epoch: int, iteration: int) -> bool:
         """Write the file of so many epochs and iterations done, and say whether it is there."""
@@ -202,7 +207,7 @@ class Checkpoint(AbstractCallback):
         try:
             trainer.save_state(path, epoch)
             manifest = Manifest(path.parent, trainer.run_id)
-            ranks_of(trainer).on_main(manifest.add, path, epoch=epoch, iteration=iteration)
+            context_of(trainer).on_main(manifest.add, path, epoch=epoch, iteration=iteration)
         except CheckpointError as error:
             if self.on_error == "raise":
                 raise

@@ -105,7 +105,7 @@ class LongRunSelection(AbstractCallback):
         network = trainer.network
         batch = network.prepare_batch(self.batch, trainer.input_device, trainer.output_device)
         steps, seed = max(round(self.factor * self._horizon), 1), derive_seed(self.seed, "long run")
-        with torch.no_grad(), trainer.ranks.apart():
+        with torch.no_grad(), trainer.ranks.no_sync():
             prediction = network.predict(batch["data"], steps, seed=seed)
             named = {**batch, **prediction.parts()}
             if trainer.criterions:

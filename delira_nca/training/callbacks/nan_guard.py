@@ -14,7 +14,7 @@ from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, NonFiniteError, require_choice
 from delira_nca.training.callbacks.gradients import GradientCallback
 from delira_nca.training.callbacks.snapshot import restore_snapshot, scale_learning_rates, take_snapshot
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.distributed.context import context_of
 
 __all__ = ["NaNGuard"]
 
@@ -132,7 +132,7 @@ class NaNGuard(GradientCallback):
                 return
             # a back end may leave out cells that died, and a NaN with them: the gradients alone do not show it
             batch = getattr(trainer, "current_batch", {})
-            self._found = ranks_of(trainer).first(_bad_state(batch.get("data"), "input"))
+            self._found = context_of(trainer).first_nonempty(_bad_state(batch.get("data"), "input"))
             if self._found and self.policy == "raise":
                 raise NonFiniteError(f"{self._found} in {self._where}; no weight was changed{self._cause()}")
         if not self._found:
@@ -162,7 +162,7 @@ class NaNGuard(GradientCallback):
         if not what and train and not self._has_seen(getattr(prediction, "output_image", None)):
             what = _bad_state(getattr(prediction, "output_image", None), "state")
             what = what or _bad_state(data_dict.get("data"), "input")  # its cells may have died without a trace
-            what = ranks_of(trainer).first(what)
+            what = context_of(trainer).first_nonempty(what)
         self._seen = frozenset()
         if what:
             self._handle(trainer, what, self._where, "train" if train else "val")
@@ -258,7 +258,7 @@ class NaNGuard(GradientCallback):
         Sums stand for tensors, so a sum that overflows is looked at closely afterwards. In a training over several
         processes each asks about its own part, and all look closely.
         """
-        if not ranks_of(trainer).is_alone:
+        if not context_of(trainer).is_alone:
             return False
         losses = getattr(trainer, "current_losses", {})
         states = (

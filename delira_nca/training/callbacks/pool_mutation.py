@@ -11,7 +11,7 @@ from torch import Tensor
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.training.callbacks.abstract_callback import Returned
 from delira_nca.training.callbacks.pool_update import PoolUpdate, Score, image_error
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.distributed.context import context_of
 from delira_nca.training.pool import SamplePool
 
 __all__ = ["PoolMutation"]
@@ -94,7 +94,7 @@ class PoolMutation(PoolUpdate):
         expected = (self.num_image_channels, *self.pool.seed.shape[1:])
         if tuple(images.shape[1:]) != expected:
             raise ShapeError(f"the pool holds images {expected}, the batch's {self.key!r} {tuple(images.shape[1:])}")
-        ranks = ranks_of(trainer)
+        ranks = context_of(trainer)
         total = ranks.num_samples(data_dict)
         self._draw = draw = self.pool.sample(total, num_seeds=0)
         if not len(draw.indices):  # a process for which a small batch has no sample
@@ -142,7 +142,7 @@ class PoolMutation(PoolUpdate):
         indices, states = self._draw.indices, prediction.output_image
         losses = self.score(states, data_dict)
         states, losses = states[: len(indices)], losses[: len(indices)]
-        lost = self._lost(None, states, ranks_of(trainer))
+        lost = self._lost(None, states, context_of(trainer))
         self.pool.commit(indices, states, losses=losses, slots=self._labels_drawn, reseed=lost)
         self._draw, self._labels_drawn = None, {}
 

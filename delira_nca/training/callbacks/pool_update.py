@@ -16,7 +16,7 @@ from delira_nca.models.alive import AliveMask
 from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
 from delira_nca.training.damage import DAMAGES, Damage
-from delira_nca.training.distributed.ranks import Ranks, ranks_of
+from delira_nca.training.distributed.context import ProcessContext, context_of
 from delira_nca.training.pool import Draw, SamplePool
 
 __all__ = ["PoolUpdate", "has_died", "has_exploded", "image_error"]
@@ -179,7 +179,7 @@ class PoolUpdate(AbstractCallback):
         """Number of exploded states that were replaced by the seed since the run began."""
         return int(self._counts[1])
 
-    def divide(self, ranks: Ranks) -> None:
+    def divide(self, ranks: ProcessContext) -> None:
         """Let each process hold a part of the pool."""
         self.pool.divide(ranks)
 
@@ -190,7 +190,7 @@ class PoolUpdate(AbstractCallback):
                 "the pool was drawn from %d times before this run, which begins with its states", self.pool.num_draws
             )
         self._seed_is_dead = None
-        if ranks_of(trainer).is_alone:
+        if context_of(trainer).is_alone:
             self.pool.to(getattr(trainer, "device", "cpu"))
 
     def at_iter_begin(
@@ -199,7 +199,7 @@ class PoolUpdate(AbstractCallback):
         """Put states of the pool into the batch."""
         if not train:
             return None
-        ranks, seeds = ranks_of(trainer), data_dict[self.key]
+        ranks, seeds = context_of(trainer), data_dict[self.key]
         expected, given = tuple(self.pool.seed.shape), tuple(seeds.shape[1:])
         if given != expected:
             raise ShapeError(f"the pool holds states {expected}, the batch's {self.key!r} {given}")
@@ -216,7 +216,7 @@ class PoolUpdate(AbstractCallback):
             states = self._with_noise(states, alive, ranks, ranks.num_samples(data_dict), num_seeds)
         return {"data_dict": {**data_dict, **self._draw.slots, self.key: states}}
 
-    def _with_noise(self, states: Tensor, alive: Any, ranks: Ranks, total: int, num_seeds: int) -> Tensor:
+    def _with_noise(self, states: Tensor, alive: Any, ranks: ProcessContext, total: int, num_seeds: int) -> Tensor:
         """States with noise on their living cells, apart from the first ones of the whole batch, which are seeds."""
         source = torch.Generator().manual_seed(derive_seed(self.pool.rng_seed, "noise", self.pool.num_draws))
         noise = torch.randn((total, *states.shape[1:]), generator=source) * self.noise
@@ -233,11 +233,11 @@ class PoolUpdate(AbstractCallback):
             losses = self.score(states, data_dict)
             states, losses = states[: len(indices)], losses[: len(indices)]
             alive = getattr(trainer.network, "alive", None)
-            lost = self._lost(alive if isinstance(alive, AliveMask) else None, states, ranks_of(trainer))
+            lost = self._lost(alive if isinstance(alive, AliveMask) else None, states, context_of(trainer))
             self.pool.commit(indices, states, losses=losses, reseed=lost)
             self._draw = None
 
-    def _lost(self, alive: AliveMask | None, states: Tensor, ranks: Ranks) -> Tensor:
+    def _lost(self, alive: AliveMask | None, states: Tensor, ranks: ProcessContext) -> Tensor:
         """(B,) bool: states that are dead or have exploded, which are counted."""
         if self._seed_is_dead is None:
             self._seed_is_dead = bool(has_died(self.pool.seed[None], alive))

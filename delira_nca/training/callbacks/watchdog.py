@@ -16,7 +16,7 @@ from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.distributed.context import context_of
 
 __all__ = ["EXIT_CODE", "Watchdog", "stacks"]
 
@@ -89,7 +89,7 @@ class Watchdog(AbstractCallback):
         """Begin to watch."""
         self._stop()
         folder = getattr(trainer, "save_path", None) if self.folder is None else self.folder
-        path = None if folder is None or not ranks_of(trainer).is_main else Path(folder) / "watchdog.txt"
+        path = None if folder is None or not context_of(trainer).is_main else Path(folder) / "watchdog.txt"
         self._alive_at = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(self._ended, path), name="watchdog", daemon=True)

@@ -21,10 +21,10 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from delira_nca.errors import ConfigError, require_choice
+from delira_nca.training.distributed.context import ALONE, ProcessContext
+from delira_nca.training.distributed.distributed_context import DistributedContext
 from delira_nca.training.distributed.group import Group
 from delira_nca.training.distributed.liveness import EXIT_CODE, Liveness
-from delira_nca.training.distributed.many_ranks import ManyRanks
-from delira_nca.training.distributed.ranks import ALONE, Ranks
 
 __all__ = [
     "BACKENDS",
@@ -47,10 +47,10 @@ _OWNER = "DELIRA_NCA_RANK_OF"
 _PATIENCE, _MEETING = timedelta(hours=6), timedelta(minutes=10)
 BACKENDS = ("gloo", "nccl", "cpu:gloo,cuda:nccl")
 
-_ranks: ManyRanks | None = None
+_ranks: DistributedContext | None = None
 
 
-def init_from_environment(*, timeout: float = 20.0) -> Ranks:
+def init_from_environment(*, timeout: float = 20.0) -> ProcessContext:
     """Join the other processes of this training, if there are any: what a command line calls first.
 
     Parameters
@@ -59,7 +59,7 @@ def init_from_environment(*, timeout: float = 20.0) -> Ranks:
 
     Returns
     -------
-    Ranks
+    ProcessContext
         Those of a single process where ``torchrun`` has not started this one, or has started no other.
 
     Examples
@@ -71,7 +71,9 @@ def init_from_environment(*, timeout: float = 20.0) -> Ranks:
     return init(timeout=timeout) if is_one and not _is_child_of_a_rank() else ALONE
 
 
-def init(backend: str | None = None, *, timeout: float = 20.0, find_unused_parameters: bool | None = None) -> Ranks:
+def init(
+    backend: str | None = None, *, timeout: float = 20.0, find_unused_parameters: bool | None = None
+) -> ProcessContext:
     """Join the other processes of this training. A second call changes nothing.
 
     Parameters
@@ -111,7 +113,7 @@ def init(backend: str | None = None, *, timeout: float = 20.0, find_unused_param
     local_rank, local_size = (int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     group = Group(rank, size, local_rank, local_size or size, Liveness(store, rank, size, timeout))
     os.environ[_OWNER] = _signature(os.getpid())
-    _ranks = ManyRanks(group, find_unused_parameters)
+    _ranks = DistributedContext(group, find_unused_parameters)
     if rank:
         _LOGGER.addFilter(_errors_only)
     atexit.register(end)
@@ -136,7 +138,7 @@ def _make_group(backend: str) -> None:
 
 
 @contextlib.contextmanager
-def session(**options: Any) -> Iterator[Ranks]:
+def session(**options: Any) -> Iterator[ProcessContext]:
     """:func:`init` for the time of a block; without ``torchrun``, a block like any other."""
     ranks = init(**options) if _is_started_by_torchrun() else ALONE
     try:
@@ -208,13 +210,13 @@ def gather(value: Any) -> list[Any]:
     ['here']
     """
     ranks = init_from_environment()
-    return ranks.group.gather(value) if isinstance(ranks, ManyRanks) else [value]
+    return ranks.group.gather(value) if isinstance(ranks, DistributedContext) else [value]
 
 
 def broadcast(value: Any, source: int = 0) -> Any:
     """Value of one process, on all of them."""
     ranks = init_from_environment()
-    return ranks.group.broadcast(value, source) if isinstance(ranks, ManyRanks) else value
+    return ranks.group.broadcast(value, source) if isinstance(ranks, DistributedContext) else value
 
 
 def barrier() -> None:

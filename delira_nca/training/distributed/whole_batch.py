@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from delira_nca.errors import ConfigError
-from delira_nca.training.distributed.ranks import find_ranks
+from delira_nca.training.distributed import find_context
 
 __all__ = ["WholeBatch"]
 
@@ -48,5 +48,5 @@ class WholeBatch:
 
     def __call__(self, *args: Any) -> Any:
         """Value of the whole batch, in every process."""
-        ranks = find_ranks()
+        ranks = find_context()
         return self.metric(*[ranks.join_rows(arg) if isinstance(arg, Tensor) and arg.dim() else arg for arg in args])

@@ -21,7 +21,7 @@ from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.pool import Pool
 from delira_nca.training.scores import find_score_key, higher_is_better
 
-__all__ = ["GivenScheduler", "HistoryKeeper", "PoolOfSeeds", "Stopping", "WriterOfEvents"]
+__all__ = ["EarlyStoppingCallback", "HistoryCallback", "PoolOfSeeds", "SchedulerCallback", "WriterOfEvents"]
 
 
 class PoolOfSeeds(AbstractCallback):
@@ -68,7 +68,7 @@ class PoolOfSeeds(AbstractCallback):
         self.pool.load_state_dict(state)
 
 
-class GivenScheduler(AbstractCallback):
+class SchedulerCallback(AbstractCallback):
     """Step a scheduler that the user has made, once per epoch.
 
     Parameters
@@ -77,6 +77,7 @@ class GivenScheduler(AbstractCallback):
     """
 
     rolls_back = False
+    state_key = "GivenScheduler"
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
@@ -105,7 +106,7 @@ class GivenScheduler(AbstractCallback):
         self.scheduler.load_state_dict(dict(state))
 
 
-class Stopping(AbstractCallback):
+class EarlyStoppingCallback(AbstractCallback):
     """End the training when NCALab's early stopping says so.
 
     Parameters
@@ -114,6 +115,7 @@ class Stopping(AbstractCallback):
     """
 
     rolls_back = False
+    state_key = "Stopping"
 
     def __init__(self, stopping: EarlyStopping) -> None:
         self.stopping = stopping
@@ -135,7 +137,7 @@ class Stopping(AbstractCallback):
         self.stopping.load_state_dict(state)
 
 
-class HistoryKeeper(AbstractCallback):
+class HistoryCallback(AbstractCallback):
     """Fill a history, and save it every so many epochs and at the end, whatever ended the training.
 
     Parameters
@@ -145,6 +147,7 @@ class HistoryKeeper(AbstractCallback):
     """
 
     rolls_back = False
+    state_key = "HistoryKeeper"  # as in checkpoints of former versions
 
     def __init__(self, history: TrainingHistory, every: int) -> None:
         self.history, self.every = history, every

@@ -36,7 +36,7 @@ class NCALabRun(PyTorchNetworkTrainer):
         if isinstance(own, Metrics):
             kwargs["metrics"], own = dict(own), None
         super().__init__(network, *args, **kwargs)
-        self.step, self.writer, self.measure = step, writer, own
+        self.train_step, self.writer, self.measure = step, writer, own
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Take the step of training, or predict and measure."""
@@ -52,10 +52,10 @@ class NCALabRun(PyTorchNetworkTrainer):
                 values = {**values, **measured}
             return values, prediction
         self._memory_check(self.network, data_dict, self.precision)
-        seed = derive_seed(self.seed, "closure", "train", self.global_iter_num, *self.ranks.stream)
+        seed = derive_seed(self.seed, "closure", "train", self.step, *self.ranks.stream)
         with isolated_rng(seed), self.ranks.working():
-            prediction, losses = self.step(
-                data_dict["data"], data_dict["label"], self.optimizers["default"], self.global_iter_num, self.writer
+            prediction, losses = self.train_step(
+                data_dict["data"], data_dict["label"], self.optimizers["default"], self.step, self.writer
             )
         values = {name: value.detach() for name, value in losses.items() if name != "total"}
         return {**values, "loss": losses["total"].detach()}, prediction.detach()

@@ -28,7 +28,13 @@ from delira_nca.training.callbacks.gradients import GradientClipping
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
 from delira_nca.training.ncalab.early_stopping import EarlyStopping
 from delira_nca.training.ncalab.history import TrainingHistory
-from delira_nca.training.ncalab.listeners import GivenScheduler, HistoryKeeper, PoolOfSeeds, Stopping, WriterOfEvents
+from delira_nca.training.ncalab.listeners import (
+    EarlyStoppingCallback,
+    HistoryCallback,
+    PoolOfSeeds,
+    SchedulerCallback,
+    WriterOfEvents,
+)
 from delira_nca.training.ncalab.pairs import LABEL_LAYOUTS, PairBatches
 from delira_nca.training.ncalab.pool import Pool
 from delira_nca.training.ncalab.run import NCALabRun
@@ -341,15 +347,15 @@ class BasicNCATrainer:
         if scheduler is None:
             listeners.append(LRSchedulerCallback(ExponentialLR, {"gamma": self.lr_gamma}))
         elif isinstance(getattr(scheduler, "optimizer", None), Optimizer):
-            listeners.append(GivenScheduler(scheduler))
+            listeners.append(SchedulerCallback(scheduler))
         else:
             listeners.append(LRSchedulerCallback(scheduler))
         if stopping is not None:
-            listeners.append(Stopping(stopping))
+            listeners.append(EarlyStoppingCallback(stopping))
         if writer is not None:
             drawing = getattr(self.nca, "plot_function", None) if plot is None else plot
             listeners.append(WriterOfEvents(writer, self.info(), drawing))
-        return [*listeners, HistoryKeeper(history, save_every)]
+        return [*listeners, HistoryCallback(history, save_every)]
 
     def _make_run(
         self, network: Automaton, path: Path | None, listeners: Sequence[Any], save_every: int, writer: Any

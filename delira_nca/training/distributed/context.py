@@ -1,25 +1,23 @@
 """What a training asks about the other processes: here, where there are none. Free of torch.
 
 A trainer has one object that knows about ranks. This one is for a single process, and does nothing;
-:class:`delira_nca.training.distributed.many_ranks.ManyRanks` overrides all of it.
+:class:`delira_nca.training.distributed.distributed_context.DistributedContext` overrides all of it.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from delira_nca.training.batches import Batch, batch_length, batches_of
 
-__all__ = ["ALONE", "Ranks", "find_ranks", "ranks_of"]
+__all__ = ["ALONE", "ProcessContext", "context_of"]
 
 T = TypeVar("T")
 
 
-class Ranks:
+class ProcessContext:
     """The processes of a training: one.
 
     Attributes
@@ -31,7 +29,7 @@ class Ranks:
 
     Examples
     --------
-    >>> ALONE.size, ALONE.is_main, ALONE.on_main(max, 2, 3), ALONE.first("stop")
+    >>> ALONE.size, ALONE.is_main, ALONE.on_main(max, 2, 3), ALONE.first_nonempty("stop")
     (1, True, 3, 'stop')
     """
 
@@ -49,13 +47,13 @@ class Ranks:
         """For the time of a training: an error here ends it everywhere."""
         return nullcontext()
 
-    def join(self, trainer: Any, **facts: Any) -> None:
+    def sync_start(self, trainer: Any, **facts: Any) -> None:
         """Begin to train: with the same facts and weights everywhere."""
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
         """Take note of an error, so that nobody waits for this process; ``everywhere`` where all of them have it."""
 
-    def apart(self) -> AbstractContextManager[Any]:
+    def no_sync(self) -> AbstractContextManager[Any]:
         """Inside the block, this process computes something of its own."""
         return nullcontext()
 
@@ -69,7 +67,7 @@ class Ranks:
         """Hold a lock of which there is one for all."""
         return lock
 
-    def first(self, value: T) -> T:
+    def first_nonempty(self, value: T) -> T:
         """First value, in the order of ranks, that is not empty."""
         return value
 
@@ -77,21 +75,18 @@ class Ranks:
         """Sums over all processes."""
         return [float(number) for number in numbers]
 
-    def agree(self, trainer: Any, *, has_batch: bool = True) -> None:
+    def sync_stop(self, trainer: Any, *, has_batch: bool = True) -> None:
         """Stop everywhere where somebody wants to stop."""
 
     # Parts of a batch ---------------------------------------------------------------------------------------------
 
-    def batches(self, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
-        """Batches that this process works on."""
+    def batches(self, trainer: Any, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
+        """Batches of an epoch from number ``start`` on, as this process works on them."""
         return batches_of(source, epoch, start)
 
     def part(self, batch: Batch) -> Batch:
         """Part of a whole batch that this process works on."""
         return batch
-
-    def take(self, batch: Batch) -> None:
-        """Work on a batch from now on."""
 
     def working(self) -> AbstractContextManager[Any]:
         """Inside the block, the batch that was taken is computed."""
@@ -136,21 +131,10 @@ class Ranks:
         return rows
 
 
-ALONE = Ranks()
+ALONE = ProcessContext()
 
 
-def find_ranks() -> Ranks:
-    """Ranks of this process: of a single one, unless ``torchrun`` has started it or a group of torch is there."""
-    torch_group = sys.modules.get("torch.distributed")
-    has_group = torch_group is not None and torch_group.is_available() and torch_group.is_initialized()
-    if not has_group and "WORLD_SIZE" not in os.environ:
-        return ALONE
-    from delira_nca.training.distributed.session import init_from_environment
-
-    return init_from_environment()
-
-
-def ranks_of(trainer: Any) -> Ranks:
+def context_of(trainer: Any) -> ProcessContext:
     """The ranks of a trainer; of one that knows none, of a single process."""
-    ranks: Ranks = getattr(trainer, "ranks", ALONE)
+    ranks: ProcessContext = getattr(trainer, "ranks", ALONE)
     return ranks

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 from delira_nca.data_loading.data_manager import DataManager
@@ -11,13 +12,13 @@ from delira_nca.data_loading.engine import BatchBuilder, BatchTask, Crew
 from delira_nca.data_loading.loaders import SampleSource
 from delira_nca.data_loading.settings import Settings
 from delira_nca.rollout.batch_part import BatchPart, at_part
-from delira_nca.training.batches import Batch, batch_length, batches_of
+from delira_nca.training.batches import Batch, batch_length, batches_of, each
 from delira_nca.training.distributed.per_sample import PerSample
 
-__all__ = ["PartOfBatch", "Parts", "part_of_batch"]
+__all__ = ["BatchShard", "Shards", "shard_of_batch"]
 
 
-class PartOfBatch(dict[str, Any]):
+class BatchShard(dict[str, Any]):
     """Entries of some samples of a batch.
 
     Parameters
@@ -31,26 +32,26 @@ class PartOfBatch(dict[str, Any]):
         self.part = part
 
 
-def part_of_batch(batch: Batch, rank: int, size: int) -> PartOfBatch:
+def shard_of_batch(batch: Batch, rank: int, size: int) -> BatchShard:
     """Cut a part out of a batch; entries that are not as long as it belong to all of its parts.
 
     Examples
     --------
     >>> import numpy as np
     >>> batch = {"data": np.arange(3), "label": np.arange(3), "name": "disc"}
-    >>> part_of_batch(batch, 1, 2)
+    >>> shard_of_batch(batch, 1, 2)
     {'data': array([2]), 'label': array([2]), 'name': 'disc'}
     """
     total = batch_length(batch)
     part = BatchPart.of(rank, size, total)
-    return PartOfBatch({k: v[part.rows] if _has_samples(v, total) else v for k, v in batch.items()}, part)
+    return BatchShard({k: v[part.rows] if _has_samples(v, total) else v for k, v in batch.items()}, part)
 
 
 def _has_samples(value: Any, total: int) -> bool:
     return hasattr(value, "__len__") and not isinstance(value, (str, bytes, dict)) and len(value) == total
 
 
-class Parts:
+class Shards:
     """Batches of one process, of several that share each batch.
 
     Parameters
@@ -60,21 +61,23 @@ class Parts:
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
-        self._managers: dict[int, _ManagedParts] = {}
+        self._managers: dict[int, _ManagedShards] = {}
 
-    def of(self, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
-        """Parts of the batches of an epoch."""
-        if not _can_be_divided(source):
-            whole = batches_of(source, epoch, start)
-            return (_SizedCuts if isinstance(whole, Sized) else _Cuts)(whole, self.rank, self.size)
-        if id(source) not in self._managers:
-            self._managers[id(source)] = _ManagedParts(source, self.rank, self.size)
-        return self._managers[id(source)].epoch(epoch, start)
+    def of(self, source: Any, epoch: int, start: int = 0) -> Generator[BatchShard, None, None]:
+        """Yield the shards of an epoch."""
+        if _can_be_divided(source):
+            if id(source) not in self._managers:
+                self._managers[id(source)] = _ManagedShards(source, self.rank, self.size)
+            yield from self._managers[id(source)].epoch(epoch, start)
+            return
+        with closing(each(batches_of(source, epoch, start))) as whole:
+            for batch in whole:
+                yield shard_of_batch(batch, self.rank, self.size)
 
     def close(self) -> None:
         """End the workers."""
-        for parts in self._managers.values():
-            parts.close()
+        for managed in self._managers.values():
+            managed.close()
         self._managers = {}
 
 
@@ -85,26 +88,6 @@ def _can_be_divided(source: Any) -> bool:
     settings = source._settings
     is_known = isinstance(settings.source, SampleSource) and settings.source.is_deterministic
     return is_known and (settings.transforms is None or isinstance(settings.transforms, PerSample))
-
-
-class _Cuts:
-    """Whole batches, of which one part is handed on."""
-
-    def __init__(self, whole: Any, rank: int, size: int) -> None:
-        self._whole, self._rank, self._size = whole, rank, size
-
-    def __iter__(self) -> Iterator[Batch]:
-        iterator = iter(self._whole)
-        try:
-            for batch in iterator:
-                yield part_of_batch(batch, self._rank, self._size)
-        finally:
-            getattr(iterator, "close", lambda: None)()
-
-
-class _SizedCuts(_Cuts):
-    def __len__(self) -> int:
-        return len(self._whole)
 
 
 class _PartBuilder(BatchBuilder):
@@ -120,7 +103,7 @@ class _PartBuilder(BatchBuilder):
             return super().__call__(task._replace(indices=task.indices[part.rows]))
 
 
-class _ManagedParts:
+class _ManagedShards:
     """A data manager's settings, and workers that build one part of each batch."""
 
     def __init__(self, manager: DataManager, rank: int, size: int) -> None:
@@ -128,13 +111,16 @@ class _ManagedParts:
         self._settings: Settings | None = None
         self._crew: Crew | None = None
 
-    def epoch(self, epoch: int, start: int) -> _PartsOfEpoch:
+    def epoch(self, epoch: int, start: int) -> Iterator[BatchShard]:
         settings = self.manager._settings
         if self._crew is None or settings is not self._settings:
             self.close()
             self._settings, self._crew = settings, self._hire(settings)
         seed = self.manager.get_batchgen(epoch=epoch, start=start).seed  # which checks the numbers
-        return _PartsOfEpoch(settings, self._crew, (seed, epoch), start, (self.rank, self.size))
+        tasks = list(itertools.islice(settings.tasks(seed, epoch), start, None))
+        with closing(each(self._crew.run(iter(tasks)))) as batches:
+            for task, batch in zip(tasks, batches, strict=True):
+                yield BatchShard(batch, BatchPart.of(self.rank, self.size, len(task.indices)))
 
     def _hire(self, settings: Settings) -> Crew:
         return Crew(
@@ -149,24 +135,3 @@ class _ManagedParts:
         if self._crew is not None:
             self._crew.close()
         self._crew = None
-
-
-class _PartsOfEpoch:
-    """Parts of the batches of one epoch."""
-
-    def __init__(
-        self, settings: Settings, crew: Crew, key: tuple[int, int], start: int, place: tuple[int, int]
-    ) -> None:
-        self._settings, self._crew, self._key, self._start, self._place = settings, crew, key, start, place
-
-    def __len__(self) -> int:
-        return self._settings.n_batches - self._start
-
-    def __iter__(self) -> Iterator[Batch]:
-        tasks = list(itertools.islice(self._settings.tasks(*self._key), self._start, None))
-        batches = self._crew.run(iter(tasks))
-        try:
-            for task, batch in zip(tasks, batches, strict=True):
-                yield PartOfBatch(batch, BatchPart.of(*self._place, len(task.indices)))
-        finally:
-            getattr(batches, "close", lambda: None)()

@@ -13,12 +13,12 @@ from delira_nca.machine import cpu_name
 from delira_nca.models.precision import Precision
 from delira_nca.rollout import native_library
 from delira_nca.rollout.backends import backend_for
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.distributed.context import context_of
 
-__all__ = ["backends_of", "changes", "circumstances", "computation"]
+__all__ = ["backends_of", "changes", "computation", "run_environment"]
 
 
-def circumstances(trainer: Any) -> dict[str, Any]:
+def run_environment(trainer: Any) -> dict[str, Any]:
     """Versions, device, threads, precision, and what is minimised how: plain values for a checkpoint."""
     optimizers = {
         f"optimizer {name}": type(optimizer).__name__ for name, optimizer in sorted(trainer.optimizers.items())
@@ -29,7 +29,7 @@ def circumstances(trainer: Any) -> dict[str, Any]:
         "numpy": np.__version__,
         "device": str(trainer.device),
         "threads": torch.get_num_threads(),
-        "processes": ranks_of(trainer).size,
+        "processes": context_of(trainer).size,
         **{name.replace("_", " "): value for name, value in computation(trainer).items()},
         "mixed precision": str(trainer.precision.dtype) if trainer.precision.mixed else "off",
         "criterions": sorted(trainer.criterions),
