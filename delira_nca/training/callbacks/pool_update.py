@@ -15,9 +15,8 @@ from delira_nca.losses import per_sample_mse
 from delira_nca.models.alive import AliveMask
 from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
-from delira_nca.training.damage import DAMAGES, Damage
 from delira_nca.training.distributed.context import ProcessContext, context_of
-from delira_nca.training.pool import Draw, SamplePool
+from delira_nca.training.pool import DAMAGES, Damage, Draw, SamplePool
 
 __all__ = ["PoolUpdate", "has_died", "has_exploded", "image_error"]
 
@@ -179,9 +178,9 @@ class PoolUpdate(AbstractCallback):
         """Number of exploded states that were replaced by the seed since the run began."""
         return int(self._counts[1])
 
-    def divide(self, ranks: ProcessContext) -> None:
+    def divide(self, context: ProcessContext) -> None:
         """Let each process hold a part of the pool."""
-        self.pool.divide(ranks)
+        self.pool = context.sharded(self.pool)
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
         """Bring the pool to the device; warn of one that another callback has drawn from before this run."""

@@ -108,27 +108,15 @@ class ProcessContext:
         """Rows of all parts, in order; (n, ...) array or tensor."""
         return rows
 
-    # Tables with one row for each slot of a pool ------------------------------------------------------------------
+    # The pool -----------------------------------------------------------------------------------------------------
 
-    def own_slots(self, capacity: int) -> slice:
-        """Slots that this process holds."""
-        return slice(0, capacity)
+    def sharded(self, pool: T) -> T:
+        """Pool of which each process holds a part."""
+        return pool
 
     def own_positions(self, num_drawn: int) -> slice:
         """Places among those drawn for the whole batch that this process works on."""
         return slice(0, num_drawn)
-
-    def fetch(self, table: Any, capacity: int, indices: Any) -> Any:
-        """Rows of this process's part of what was drawn for the whole batch; ``indices`` are all of those."""
-        return table[indices]
-
-    def store(self, table: Any, capacity: int, indices: Any, rows: Any) -> None:
-        """Bring the rows of this process's part to where they belong; ``indices`` are those of the whole batch."""
-        table[indices] = rows
-
-    def gather_on_main(self, rows: Any) -> Any:
-        """Rows of all processes, in order, in the main one; elsewhere its own."""
-        return rows
 
 
 ALONE = ProcessContext()

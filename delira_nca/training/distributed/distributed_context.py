@@ -19,6 +19,7 @@ from delira_nca.training.batches import Batch, batch_length
 from delira_nca.training.distributed.context import ProcessContext
 from delira_nca.training.distributed.gradients import Gradients
 from delira_nca.training.distributed.group import Group
+from delira_nca.training.distributed.sharded_pool import ShardedPool
 from delira_nca.training.distributed.shards import BatchShard, Shards, shard_of_batch
 
 __all__ = ["DistributedContext"]
@@ -251,50 +252,15 @@ class DistributedContext(ProcessContext):
         joined = self.group.gather_rows(own)
         return np.asarray(joined) if isinstance(rows, np.ndarray) else joined
 
-    # Tables with one row for each slot of a pool ------------------------------------------------------------------
+    # The pool -----------------------------------------------------------------------------------------------------
 
-    def own_slots(self, capacity: int) -> slice:
-        """One of as many runs of slots as there are processes."""
-        return BatchPart.of(self.rank, self.size, capacity).own
+    def sharded(self, pool: Any) -> Any:
+        """Pool of which each process holds a part."""
+        return pool if isinstance(pool, ShardedPool) else ShardedPool(pool, self.group)
 
     def own_positions(self, num_drawn: int) -> slice:
         """Places of this process's part of the batch."""
         return BatchPart.of(self.rank, self.size, num_drawn).own
-
-    def fetch(self, table: Tensor, capacity: int, indices: Tensor) -> Tensor:
-        """Rows from where they are held."""
-        owners, workers = self._owners(capacity, indices), self._workers(len(indices))
-        mine = (owners == self.rank).nonzero().squeeze(1)  # in the order of those who work on them
-        rows = table[(indices[mine] - self.own_slots(capacity).start).to(table.device)].cpu()
-        wanted = owners[workers == self.rank]
-        got = self.group.exchange(rows, self._counts(workers[mine]), self._counts(wanted))
-        return got[torch.argsort(torch.argsort(wanted, stable=True), stable=True)].to(table.device)
-
-    def store(self, table: Tensor, capacity: int, indices: Tensor, rows: Tensor) -> None:
-        """Bring rows to where they are held."""
-        owners, workers = self._owners(capacity, indices), self._workers(len(indices))
-        theirs = owners[workers == self.rank]
-        mine = (owners == self.rank).nonzero().squeeze(1)
-        sent = rows.detach().cpu()[torch.argsort(theirs, stable=True)]
-        got = self.group.exchange(sent, self._counts(theirs), self._counts(workers[mine]))
-        table[(indices[mine] - self.own_slots(capacity).start).to(table.device)] = got.to(table)
-
-    def gather_on_main(self, rows: Tensor) -> Tensor:
-        """Rows of all processes, in order, in the main one; elsewhere its own."""
-        return self.group.gather_on_main(rows.detach().cpu())
-
-    def _owners(self, capacity: int, indices: Tensor) -> Tensor:
-        return torch.bucketize(indices, self._sizes(capacity).cumsum(0), right=True)
-
-    def _workers(self, num_drawn: int) -> Tensor:
-        return torch.repeat_interleave(torch.arange(self.size), self._sizes(num_drawn))
-
-    def _sizes(self, total: int) -> Tensor:
-        return torch.tensor([BatchPart.of(rank, self.size, total).size for rank in range(self.size)])
-
-    def _counts(self, ranks: Tensor) -> list[int]:
-        counts: list[int] = torch.bincount(ranks, minlength=self.size).tolist()
-        return counts
 
 
 @contextlib.contextmanager
