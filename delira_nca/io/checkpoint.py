@@ -85,14 +85,13 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         require_disk_space(path.parent, len(content))
-        with replaced(path, durable=True) as temporary:
-            with open(temporary, "w+b") as file:
-                digest = hashlib.sha256(content).hexdigest().encode()
-                file.writelines((content[: _SUM.start], digest, content[_SUM.stop :]))
-                file.flush()
-                os.fsync(file.fileno())
-                _drop_from_cache(file.fileno())
-                _check(file)
+        with replaced(path, durable=True) as temporary, open(temporary, "w+b") as file:
+            digest = hashlib.sha256(content).hexdigest().encode()
+            file.writelines((content[: _SUM.start], digest, content[_SUM.stop :]))
+            file.flush()
+            os.fsync(file.fileno())
+            _drop_from_cache(file.fileno())
+            _check(file)
     except DamagedFileError as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: read back, {error}") from error
     except OSError as error:

@@ -13,12 +13,13 @@ from delira_nca.machine import cpu_name
 from delira_nca.models.precision import Precision
 from delira_nca.rollout import native_library
 from delira_nca.rollout.backends import backend_for
+from delira_nca.training.callbacks.abstract_callback import Trainer
 from delira_nca.training.distributed.context import context_of
 
 __all__ = ["backends_of", "changes", "computation", "run_environment"]
 
 
-def run_environment(trainer: Any) -> dict[str, Any]:
+def run_environment(trainer: Trainer) -> dict[str, Any]:
     """Versions, device, threads, precision, and what is minimised how: plain values for a checkpoint."""
     optimizers = {
         f"optimizer {name}": type(optimizer).__name__ for name, optimizer in sorted(trainer.optimizers.items())
@@ -37,7 +38,7 @@ def run_environment(trainer: Any) -> dict[str, Any]:
     }
 
 
-def computation(trainer: Any) -> dict[str, str]:
+def computation(trainer: Trainer) -> dict[str, str]:
     """Processor, instruction set and, of a network with automata, back end of a training's roll-outs.
 
     Examples

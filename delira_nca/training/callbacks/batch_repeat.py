@@ -11,7 +11,7 @@ from torch import Tensor
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.training.batches import batch_length
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
 from delira_nca.training.callbacks.pool_update import PoolUpdate
 from delira_nca.training.distributed.context import context_of
 
@@ -47,7 +47,7 @@ class BatchRepeat(AbstractCallback):
             raise ConfigError(f"n is a number of copies of at least 1, not {n!r}")
         self.n = n
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Refuse an order of callbacks in which states of a pool would be repeated."""
         order = [c for c in trainer.callbacks if c is self or isinstance(c, PoolUpdate)]
         pools = len(order) > 1
@@ -56,7 +56,7 @@ class BatchRepeat(AbstractCallback):
         if pools and not context_of(trainer).is_alone:
             raise ConfigError("BatchRepeat and a pool do not go together over several processes: use larger batches")
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Repeat every entry that has one value for each sample."""
         if not train or self.n == 1:
             return None

@@ -12,7 +12,7 @@ from delira_nca.checks import is_whole
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
 from delira_nca.io.paths import absolute
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
 from delira_nca.training.distributed.context import context_of
 from delira_nca.training.scores import find_score_key, higher_is_better
@@ -101,7 +101,7 @@ class Checkpoint(AbstractCallback):
         self._epoch = self._step = 0
         self._last_written = 0.0
 
-    def describe(self, trainer: Any) -> str:
+    def describe(self, trainer: Trainer) -> str:
         """When files are written, how many of them are kept, and where."""
         every = self._every(trainer)
         if not every:
@@ -116,21 +116,23 @@ class Checkpoint(AbstractCallback):
         kept += [f"{self.top_k} by {self.monitor_key}"] if self.top_k else []
         return f"{' and '.join(times)}; kept: {', '.join(kept)}; in {self._folder(trainer)}"
 
-    def _folder(self, trainer: Any) -> Path:
-        return Path(trainer.save_path if self.folder is None else self.folder)
+    def _folder(self, trainer: Trainer) -> Path:
+        folder = getattr(trainer, "save_path", None) if self.folder is None else self.folder
+        if folder is None:
+            raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
+        return Path(folder)
 
-    def _every(self, trainer: Any) -> int:
+    def _every(self, trainer: Trainer) -> int:
         return int(trainer.save_freq if self.every is None else self.every)
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Refuse to begin without a place to save to, or with a score that nobody computes."""
-        if self.folder is None and getattr(trainer, "save_path", None) is None:
-            raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
+        self._folder(trainer)
         if self.monitor_key is not None and (names := trainer.score_names()) is not None:
             find_score_key(self.monitor_key, names)
         self._epoch, self._step, self._last_written = 0, getattr(trainer, "step", 0), self.clock()
 
-    def at_iter_done(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+    def at_iter_done(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Save between two batches where it is time."""
         if not trainer.is_between_steps:
             return
@@ -140,7 +142,7 @@ class Checkpoint(AbstractCallback):
             self._save_step(trainer, curr_epoch, trainer.batch_index)
 
     def at_checkpoint(
-        self, trainer: Any, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
+        self, trainer: Trainer, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
     ) -> None:
         """Save where it is time, then prune."""
         self._epoch = curr_epoch
@@ -155,7 +157,7 @@ class Checkpoint(AbstractCallback):
         if every and self.best and is_best:
             self._write(trainer, "checkpoint_best", curr_epoch, 0)
 
-    def at_training_end(self, trainer: Any, *, exception: BaseException | None, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
         """Save where the training stopped; nothing after an error, since the state may be that of half a step."""
         if not self._every(trainer) or not (exception is None or getattr(trainer, "stop_now", False)):
             return
@@ -165,12 +167,12 @@ class Checkpoint(AbstractCallback):
         elif exception is None and self._epoch and self._epoch not in self.saved:
             self._save(trainer, self._epoch)
 
-    def _is_time_up(self, trainer: Any) -> bool:
+    def _is_time_up(self, trainer: Trainer) -> bool:
         """Whether the clock of the main process allows a file, so that all processes of a training agree."""
         seconds = self.every_seconds
         return seconds is None or context_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
 
-    def _save(self, trainer: Any, epoch: int) -> None:
+    def _save(self, trainer: Trainer, epoch: int) -> None:
         """Write the file of an epoch, and then remove those that are not kept any more."""
         former = self.saved
         self.saved = sorted({*self.saved, epoch})
@@ -183,13 +185,13 @@ class Checkpoint(AbstractCallback):
         self._last_written = self.clock()
         self._remove(trainer, dropped, before=(epoch, 0))
 
-    def _save_step(self, trainer: Any, epoch: int, iteration: int) -> None:
+    def _save_step(self, trainer: Trainer, epoch: int, iteration: int) -> None:
         """Write a file within an epoch; the one before it is not needed any more."""
         if self._write(trainer, _name(epoch, iteration), epoch - 1, iteration):
             self._last_written = self.clock()
             self._remove(trainer, [], before=(epoch - 1, iteration))
 
-    def _remove(self, trainer: Any, epochs: list[int], before: tuple[int, int]) -> None:
+    def _remove(self, trainer: Trainer, epochs: list[int], before: tuple[int, int]) -> None:
         """Remove files of this run: those of some epochs, and those within an epoch that are older than a place."""
         manifest = Manifest(self._folder(trainer), trainer.run_id)
 
@@ -201,7 +203,7 @@ class Checkpoint(AbstractCallback):
 
         context_of(trainer).on_main(remove)
 
-    def _write(self, trainer: Any, name: str, epoch: int, iteration: int) -> bool:
+    def _write(self, trainer: Trainer, name: str, epoch: int, iteration: int) -> bool:
         """Write the file of so many epochs and iterations done, and say whether it is there."""
         path = self._folder(trainer) / f"{name}.safetensors"
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from delira_nca.checks import is_number, is_whole
 from delira_nca.errors import ConfigError
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
 from delira_nca.training.scores import find_score_key, higher_is_better, is_better
 
 __all__ = ["EarlyStopping"]
@@ -83,14 +83,14 @@ class EarlyStopping(AbstractCallback):
     def _is_refused(self, score: float) -> bool:
         return self.check_finite and not math.isfinite(score)
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Refuse a score that nobody computes."""
         names = trainer.score_names()
         if names is not None:
             find_score_key(self.monitor_key, names)
 
     def at_epoch_end(
-        self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
     ) -> Returned:
         """Stop the trainer where it is time."""
         measured = trainer.measured_score(self.monitor_key, val_metrics)

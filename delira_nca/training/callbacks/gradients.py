@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from delira_nca.errors import ConfigError
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 __all__ = ["GradientCallback", "GradientClipping", "GradientNormalization"]
 
@@ -26,13 +26,13 @@ class GradientCallback(AbstractCallback):
         self._handles: list[Any] = []
 
     @abstractmethod
-    def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
         """Handle the parameters of one optimizer that have gradients; not called where none has.
 
         A parameter whose ``grad`` is set to None is left alone by the step, and so are its momentum and weight decay.
         """
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Hang on the step of every optimizer."""
 
         def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -42,7 +42,7 @@ class GradientCallback(AbstractCallback):
 
         self._handles = [optimizer.register_step_pre_hook(hook) for optimizer in trainer.optimizers.values()]
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Let go of the optimizers."""
         for handle in self._handles:
             handle.remove()
@@ -70,7 +70,7 @@ class GradientNormalization(GradientCallback):
             raise ConfigError(f"eps is greater than 0, not {eps!r}")
         self.eps = eps
 
-    def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
         """Normalise each gradient."""
         with torch.no_grad():
             gradients = list(_gradients(parameters))
@@ -94,7 +94,7 @@ class GradientClipping(GradientCallback):
             raise ConfigError(f"max_norm is greater than 0, not {max_norm!r}")
         self.max_norm, self.norm_type = max_norm, norm_type
 
-    def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
         """Clip the gradients."""
         nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
 

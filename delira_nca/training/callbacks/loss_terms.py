@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class LossTermCallback(AbstractCallback):
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor | None:
         """Loss, weight included; None for no loss."""
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Join the losses of the trainer."""
         from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
@@ -70,7 +70,7 @@ class LossTermCallback(AbstractCallback):
             raise ConfigError(f"there is a loss {self.name!r} already: give {type(self).__name__} another name")
         terms[self.name] = self
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Leave the losses of the trainer."""
         if trainer.loss_terms.get(self.name) is self:
             del trainer.loss_terms[self.name]

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from delira_nca.errors import ConfigError, require_choice
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["LRSchedulerCallback"]
@@ -61,7 +61,7 @@ class LRSchedulerCallback(AbstractCallback):
         self._schedulers: dict[str, Any] = {}
         self._loaded: Mapping[str, Any] = {}
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Make the schedulers, unless they are there from a training before, or take up those of a checkpoint."""
         self._follow(trainer)
         of_this_trainer = all(
@@ -75,7 +75,7 @@ class LRSchedulerCallback(AbstractCallback):
             self._schedulers[name] = self._make(optimizer, self._loaded.get(name))
         self._loaded = {}
 
-    def _follow(self, trainer: Any) -> None:
+    def _follow(self, trainer: Trainer) -> None:
         self._key = self.monitor_key
         if self._key is None and self._is_plateau:
             self._key = trainer.best.key
@@ -103,13 +103,13 @@ class LRSchedulerCallback(AbstractCallback):
                 group.update(values)  # a fresh scheduler has set the rates of its first step
         return scheduler
 
-    def at_iter_end(self, trainer: Any, *, train: bool, **event: Any) -> None:
+    def at_iter_end(self, trainer: Trainer, *, train: bool, **event: Any) -> None:
         """Step after an iteration of training."""
         if train and self.every == "iteration":
             for scheduler in self._schedulers.values():
                 scheduler.step()
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> None:
         """Step after an epoch."""
         if self.every != "epoch":
             return

@@ -8,7 +8,7 @@ from typing import Any
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.logging import MetricSink
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 __all__ = ["MetricLogger"]
 
@@ -39,18 +39,18 @@ class MetricLogger(AbstractCallback):
         self.sinks, self.every, self.config = sinks, every, dict(config or {})
         self._rates: dict[str, float] = {}
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Forget what will be done again, and write the config."""
         for sink in self.sinks:
-            if trainer.iteration:
-                sink.truncate(trainer.global_iter_num, epochs=trainer.start_epoch - 1)
+            if trainer.batch_index:
+                sink.truncate(trainer.step, epochs=trainer.start_epoch - 1)
             else:
-                sink.truncate(trainer.global_iter_num if trainer.global_iter_num else -1)
+                sink.truncate(trainer.step or -1)
             if self.config:
                 sink.config(self.config)
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
+        self, trainer: Trainer, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
     ) -> None:
         """Write the values of an iteration, where it is its turn."""
         if train and self.every and (global_iter_num + 1) % self.every == 0:
@@ -58,7 +58,7 @@ class MetricLogger(AbstractCallback):
             for sink in self.sinks:
                 sink.scalars(values, global_iter_num + 1)
 
-    def at_epoch_begin(self, trainer: Any, *, first_iter: int, **event: Any) -> None:
+    def at_epoch_begin(self, trainer: Trainer, *, first_iter: int, **event: Any) -> None:
         """Remember the learning rates, before a scheduler changes them."""
         if first_iter and self._rates:
             return
@@ -67,12 +67,14 @@ class MetricLogger(AbstractCallback):
             for name, optimizer in trainer.optimizers.items()
         }
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> None:
         """Write the epoch's values, and the learning rates that it began with."""
         for sink in self.sinks:
-            sink.scalars({"epoch": curr_epoch, **val_metrics, **self._rates}, trainer.global_iter_num)
+            sink.scalars({"epoch": curr_epoch, **val_metrics, **self._rates}, trainer.step)
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Let go of the files."""
         for sink in self.sinks:
             sink.close()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, NonFiniteError, require_choice
+from delira_nca.training.callbacks.abstract_callback import Trainer
 from delira_nca.training.callbacks.gradients import GradientCallback
 from delira_nca.training.callbacks.snapshot import restore_snapshot, scale_learning_rates, take_snapshot
 from delira_nca.training.distributed.context import context_of
@@ -106,7 +107,7 @@ class NaNGuard(GradientCallback):
 
     def at_iter_begin(
         self,
-        trainer: Any,
+        trainer: Trainer,
         *,
         train: bool,
         iter_num: int,
@@ -125,7 +126,7 @@ class NaNGuard(GradientCallback):
         if self.policy == "skip" and train:
             self._buffers = [buffer.detach().clone() for buffer in trainer.network.buffers()]
 
-    def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
         """Look at the input and at every gradient, and let no step be taken on one that is not finite."""
         if not self._found:
             if self._all_finite(trainer, parameters):
@@ -148,7 +149,7 @@ class NaNGuard(GradientCallback):
 
     def at_iter_end(
         self,
-        trainer: Any,
+        trainer: Trainer,
         *,
         train: bool,
         metrics: Mapping[str, Any],
@@ -172,21 +173,21 @@ class NaNGuard(GradientCallback):
                 self._in_a_row = 0
         self._batch, self._buffers = {}, []
 
-    def at_iter_done(self, trainer: Any, **event: Any) -> None:
+    def at_iter_done(self, trainer: Trainer, **event: Any) -> None:
         """Go back, if it is time to, when every callback has seen the end of the iteration."""
         if self._pending == _END_OF_ITERATION:
             self._go_back(trainer)
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
         """Look at the values of the epoch that none of its iterations accounts for."""
         phase = {name: "val" if name.startswith("val_") else "train" for name in val_metrics}
         values = {name: value for name, value in val_metrics.items() if not {name, phase[name]} & self._explained}
         if what := self._bad_value(trainer, values, f"epoch {curr_epoch}"):
             self._handle(trainer, what, f"epoch {curr_epoch}", "epoch")
 
-    def at_checkpoint(self, trainer: Any, **event: Any) -> None:
+    def at_checkpoint(self, trainer: Trainer, **event: Any) -> None:
         """Go back, if it is time to, before the state is saved; and drop a snapshot that would now be replaced."""
-        is_due = self.policy == "rollback" and trainer.global_iter_num % self.every == 0
+        is_due = self.policy == "rollback" and trainer.step % self.every == 0
         if is_due and not self._pending and (bad := _first_bad(trainer.network.state_dict().items())):
             self._plan_rollback(f"{bad} is not finite after {self._where}", _END_OF_EPOCH)
         if self._pending:
@@ -197,7 +198,7 @@ class NaNGuard(GradientCallback):
 
     # What is done -------------------------------------------------------------------------------------------------
 
-    def _handle(self, trainer: Any, what: str, where: str, phase: str) -> None:
+    def _handle(self, trainer: Trainer, what: str, where: str, phase: str) -> None:
         """Do what the policy says about something that is not finite; once an epoch, if it is not in training."""
         if self.policy == "raise":
             raise NonFiniteError(f"{what} in {where}{self._cause()}")
@@ -213,7 +214,7 @@ class NaNGuard(GradientCallback):
         if phase == "train":
             self._leave_out(trainer, f"{what} in {where}")
 
-    def _leave_out(self, trainer: Any, event: str) -> None:
+    def _leave_out(self, trainer: Trainer, event: str) -> None:
         with torch.no_grad():
             for buffer, before in zip(trainer.network.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
@@ -221,7 +222,7 @@ class NaNGuard(GradientCallback):
         if self._in_a_row >= self.every:
             raise NonFiniteError(f"{event}, and so it was in {self._in_a_row} iterations in a row{self._cause()}")
 
-    def _take_snapshot(self, trainer: Any) -> None:
+    def _take_snapshot(self, trainer: Trainer) -> None:
         if bad := _first_bad(trainer.network.state_dict().items()):
             self._plan_rollback(f"{bad} is not finite before {self._where}", _END_OF_ITERATION)
             self._go_back(trainer)
@@ -241,7 +242,7 @@ class NaNGuard(GradientCallback):
         self._in_a_row, self._num_finite = self._in_a_row + 1, 0
         self._pending, self._event = when, event + self._cause()
 
-    def _go_back(self, trainer: Any) -> None:
+    def _go_back(self, trainer: Trainer) -> None:
         if self._snapshot is not None:
             restore_snapshot(trainer, self._snapshot)
             scale_learning_rates(trainer, self.lr_factor)
@@ -252,7 +253,7 @@ class NaNGuard(GradientCallback):
 
     # What is found ------------------------------------------------------------------------------------------------
 
-    def _all_finite(self, trainer: Any, parameters: list[nn.Parameter]) -> bool:
+    def _all_finite(self, trainer: Trainer, parameters: list[nn.Parameter]) -> bool:
         """Whether input, losses, states and gradients are finite: one question to the device, before the step.
 
         Sums stand for tensors, so a sum that overflows is looked at closely afterwards. In a training over several
@@ -277,7 +278,7 @@ class NaNGuard(GradientCallback):
         """Whether a state was looked at before the step, and no callback has changed it since."""
         return bool(self._seen) and isinstance(state, Tensor) and (state.data_ptr(), state._version) == self._seen_state
 
-    def _bad_value(self, trainer: Any, values: Mapping[str, Any], where: str, prefix: str = "") -> str:
+    def _bad_value(self, trainer: Trainer, values: Mapping[str, Any], where: str, prefix: str = "") -> str:
         """First value that is not finite; under a policy that goes on, metrics are told and passed over."""
         for name, value in values.items():
             tensor = torch.as_tensor(value)

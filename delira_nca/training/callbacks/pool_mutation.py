@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.training.callbacks.abstract_callback import Returned
+from delira_nca.training.callbacks.abstract_callback import Returned, Trainer
 from delira_nca.training.callbacks.pool_update import PoolUpdate, Score, image_error
 from delira_nca.training.distributed.context import context_of
 from delira_nca.training.pool import SamplePool
@@ -86,7 +86,7 @@ class PoolMutation(PoolUpdate):
         self.alive, self.alive_above = alive, alive_above
         self._labels_drawn: dict[str, Tensor] = {}
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Put states of the pool, and the batch's images, together."""
         if not train:
             return None
@@ -134,7 +134,7 @@ class PoolMutation(PoolUpdate):
         return labels
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
         """Write states and labels back."""
         if not train or self._draw is None:

@@ -14,7 +14,7 @@ from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.alive import AliveMask
 from delira_nca.seeding import derive_seed
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
 from delira_nca.training.distributed.context import ProcessContext, context_of
 from delira_nca.training.pool import DAMAGES, Damage, Draw, SamplePool
 
@@ -182,7 +182,7 @@ class PoolUpdate(AbstractCallback):
         """Let each process hold a part of the pool."""
         self.pool = context.sharded(self.pool)
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Bring the pool to the device; warn of one that another callback has drawn from before this run."""
         if self.pool.num_draws and not getattr(trainer, "global_iter_num", 0):
             _LOGGER.warning(
@@ -193,7 +193,7 @@ class PoolUpdate(AbstractCallback):
             self.pool.to(getattr(trainer, "device", "cpu"))
 
     def at_iter_begin(
-        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], global_iter_num: int = 0, **event: Any
+        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], global_iter_num: int = 0, **event: Any
     ) -> Returned:
         """Put states of the pool into the batch."""
         if not train:
@@ -224,7 +224,7 @@ class PoolUpdate(AbstractCallback):
         return states + (torch.where(alive(states), noise, 0.0) if isinstance(alive, AliveMask) else noise)
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
         """Write what became of the states back."""
         if train and self._draw is not None:
@@ -250,7 +250,7 @@ class PoolUpdate(AbstractCallback):
         self._counts = self._counts.to(found.device) + found
         return dead | exploded
 
-    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Tell how many states began anew."""
         counts = (self.num_dead, self.num_exploded)
         dead, exploded = counts[0] - self._told[0], counts[1] - self._told[1]

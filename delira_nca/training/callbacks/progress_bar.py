@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.scores import describe_metrics
 
 __all__ = ["ProgressBar"]
@@ -80,7 +80,7 @@ class ProgressBar(AbstractCallback):
     def _out(self) -> _Output:
         return _Output(sys.stderr if self._stream is None else self._stream)
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
         """Open the bar where there is a terminal."""
         self._began, self._num_epochs, self._metrics = time.monotonic(), num_epochs, []
         self._ends.clear()
@@ -96,7 +96,7 @@ class ProgressBar(AbstractCallback):
             self._bar = tqdm(total=num_epochs, file=self._out, ncols=columns, bar_format="{desc}")
             self._show(trainer.start_epoch, trainer.start_epoch - 1, self._began)
 
-    def at_iter_end(self, trainer: Any, *, iter_num: int, curr_epoch: int, train: bool, **event: Any) -> None:
+    def at_iter_end(self, trainer: Trainer, *, iter_num: int, curr_epoch: int, train: bool, **event: Any) -> None:
         """Show on a terminal how far the epoch is."""
         if self._bar is None:
             return
@@ -110,7 +110,7 @@ class ProgressBar(AbstractCallback):
             self._show(curr_epoch, curr_epoch - 1 + part, now)
 
     def at_epoch_end(
-        self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool, **event: Any
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool, **event: Any
     ) -> None:
         """Show the epoch."""
         now = time.monotonic()
@@ -125,7 +125,7 @@ class ProgressBar(AbstractCallback):
             self._shown = now
             self._write(self._line(curr_epoch, curr_epoch, now, _COLUMNS, ["best"] if is_best else []))
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from delira_nca.training.callbacks.abstract_callback import Trainer, keyed
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
 from delira_nca.training.callbacks.pool_update import PoolUpdate
 from delira_nca.training.callbacks.weight_average import WeightAverage
@@ -20,7 +21,7 @@ _BASES = ("base_lrs", "max_lrs")
 """Attributes of a scheduler that it computes rates from."""
 
 
-def take_snapshot(trainer: Any) -> dict[str, Any]:
+def take_snapshot(trainer: Trainer) -> dict[str, Any]:
     """Copy what a training has learned: weights and buffers, moments of the optimizers, states of callbacks.
 
     Time is no part of it: counters of iterations and epochs, the history, the best score, schedules and learning
@@ -41,7 +42,7 @@ def take_snapshot(trainer: Any) -> dict[str, Any]:
     }
 
 
-def restore_snapshot(trainer: Any, snapshot: Mapping[str, Any]) -> None:
+def restore_snapshot(trainer: Trainer, snapshot: Mapping[str, Any]) -> None:
     """Put a snapshot back; all that is no part of it stays as it is now.
 
     The number of draws from a pool counts on, and so do its dead and exploded states, so that the same states are not
@@ -56,7 +57,7 @@ def restore_snapshot(trainer: Any, snapshot: Mapping[str, Any]) -> None:
             _restore_callback(callback, _copy(snapshot["callbacks"][key]), trainer)
 
 
-def _restore_callback(callback: Any, state: dict[str, Any], trainer: Any) -> None:
+def _restore_callback(callback: Any, state: dict[str, Any], trainer: Trainer) -> None:
     if isinstance(callback, PoolUpdate):
         pool = callback.pool
         counts = {"num_draws": pool.num_draws, "num_dead": callback.num_dead, "num_exploded": callback.num_exploded}
@@ -68,13 +69,13 @@ def _restore_callback(callback: Any, state: dict[str, Any], trainer: Any) -> Non
         callback.load_state_dict(state)
 
 
-def _rolled_back(trainer: Any) -> Iterator[tuple[str, Any]]:
-    for key, callback in trainer._callbacks._keyed():
+def _rolled_back(trainer: Trainer) -> Iterator[tuple[str, Any]]:
+    for key, callback in keyed(trainer.callbacks):
         if getattr(callback, "rolls_back", True) and hasattr(callback, "load_state_dict"):
             yield key, callback
 
 
-def scale_learning_rates(trainer: Any, factor: float) -> None:
+def scale_learning_rates(trainer: Trainer, factor: float) -> None:
     """Multiply the learning rates of all optimizers, those that a schedule has yet to set included.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from delira_nca.errors import ConfigError
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 __all__ = ["StepCurriculum"]
 
@@ -58,9 +58,10 @@ class StepCurriculum(AbstractCallback):
         low, high = (round(a + (b - a) * part) for a, b in zip(self.first, self.last, strict=True))
         return low, high
 
-    def at_epoch_begin(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+    def at_epoch_begin(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Set the network's number of training steps."""
-        trainer.network.training_timesteps = self.steps(curr_epoch)
+        network: Any = trainer.network
+        network.training_timesteps = self.steps(curr_epoch)
 
     def __repr__(self) -> str:
         return f"StepCurriculum({self.first}, {self.last}, epochs={self.epochs}, hold={self.hold})"

@@ -8,7 +8,7 @@ from typing import Any
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 __all__ = ["StepSampler"]
 
@@ -58,7 +58,7 @@ class StepSampler(AbstractCallback):
         self.num_draws += 1
         return int(rng.integers(self.low, self.high))
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Refuse a second source of numbers of steps, and remember that of the network.
 
         Raises
@@ -75,15 +75,17 @@ class StepSampler(AbstractCallback):
             raise ConfigError(f"{type(trainer.network).__name__} has no training_timesteps that could be set")
         self._former = trainer.network.training_timesteps
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, **event: Any) -> None:
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, **event: Any) -> None:
         """Set the number of steps of this iteration."""
+        network: Any = trainer.network
         if train:
-            trainer.network.training_timesteps = self.draw()
+            network.training_timesteps = self.draw()
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Give the network its own number back."""
+        network: Any = trainer.network
         if self._former is not None:
-            trainer.network.training_timesteps, self._former = self._former, None
+            network.training_timesteps, self._former = self._former, None
 
     def state_dict(self) -> dict[str, Any]:
         """How often was drawn."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from delira_nca.checks import is_number
 from delira_nca.errors import ConfigError, require_choice
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
 
 __all__ = ["Duration", "TimeLimit", "in_words", "to_seconds"]
 
@@ -134,13 +134,13 @@ class TimeLimit(AbstractCallback):
         """Seconds that the run has taken so far."""
         return self._spent + (0.0 if self._begun is None else self.clock() - self._begun)
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int | None = None, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int | None = None, **event: Any) -> None:
         """Start the clock."""
         self._begun = self.clock()
         self._forget()
         self._last_epoch = num_epochs
 
-    def at_epoch_begin(self, trainer: Any, *, first_iter: int = 0, **event: Any) -> None:
+    def at_epoch_begin(self, trainer: Trainer, *, first_iter: int = 0, **event: Any) -> None:
         """Take in the epoch before, files included."""
         now = self.elapsed
         if not math.isnan(self._epoch_begun):
@@ -148,7 +148,7 @@ class TimeLimit(AbstractCallback):
             self._in_epochs += now - self._epoch_begun
         self._epoch_begun, self._iteration_begun = (math.nan if first_iter else now), now
 
-    def at_iter_end(self, trainer: Any, *, train: bool, **event: Any) -> Returned:
+    def at_iter_end(self, trainer: Trainer, *, train: bool, **event: Any) -> Returned:
         """Stop where another iteration would not be done in time."""
         if not train:
             return None
@@ -159,7 +159,7 @@ class TimeLimit(AbstractCallback):
         returned = self._stop_before(trainer, "iteration", now, self._in_iterations / self._num_iterations)
         return returned and {**returned, "stop_now": True}
 
-    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> Returned:
+    def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> Returned:
         """Stop where another epoch, or another iteration, would not be done in time."""
         if curr_epoch == self._last_epoch:
             return None
@@ -171,11 +171,11 @@ class TimeLimit(AbstractCallback):
         files = expected - so_far if so_far else 0.0
         return self._stop_before(trainer, "epoch", now + files, expected)
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Stop the clock."""
         self._spent, self._begun = self.elapsed, None
 
-    def _stop_before(self, trainer: Any, what: str, now: float, expected: float) -> Returned:
+    def _stop_before(self, trainer: Trainer, what: str, now: float, expected: float) -> Returned:
         if trainer.stop_training or now + expected + self.margin <= self.limit:
             return None
         spent = f"{in_words(now)} of {in_words(self.limit)} are spent"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from delira_nca.errors import ConfigError, require_choice
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 __all__ = ["WeightAverage", "validated_network"]
 
@@ -69,7 +69,7 @@ class WeightAverage(AbstractCallback):
         """Whether any weights have been taken in."""
         return self._average is not None and int(self._average.n_averaged) > 0
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Make the average, or take up that of a checkpoint."""
         if self._average is None:
             average = get_swa_multi_avg_fn() if self.decay is None else get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call]
@@ -78,11 +78,11 @@ class WeightAverage(AbstractCallback):
             self._average.load_state_dict(dict(self._loaded))
             self._loaded = None
 
-    def _take_in(self, trainer: Any, epoch: int) -> None:
+    def _take_in(self, trainer: Trainer, epoch: int) -> None:
         if self._average is not None and epoch >= self.start_epoch:
             self._average.update_parameters(trainer.network)
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, **event: Any) -> None:
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, **event: Any) -> None:
         """Lend the network the averaged weights when validation begins."""
         if not train and self.validate and self._own_weights is None and self._average is not None:
             if int(self._average.n_averaged) == 0:
@@ -90,23 +90,23 @@ class WeightAverage(AbstractCallback):
             self._own_weights = {k: v.detach().clone() for k, v in trainer.network.state_dict().items()}
             trainer.network.load_state_dict(self._average.module.state_dict())
 
-    def _give_back(self, trainer: Any) -> None:
+    def _give_back(self, trainer: Trainer) -> None:
         if self._own_weights is not None:
             trainer.network.load_state_dict(self._own_weights)
             self._own_weights = None
 
-    def at_iter_end(self, trainer: Any, *, train: bool, curr_epoch: int, **event: Any) -> None:
+    def at_iter_end(self, trainer: Trainer, *, train: bool, curr_epoch: int, **event: Any) -> None:
         """Take the weights in after an iteration of training."""
         if train and self.every == "iteration":
             self._take_in(trainer, curr_epoch)
 
-    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Give the network its own weights back, and take them in after an epoch."""
         self._give_back(trainer)
         if self.every == "epoch":
             self._take_in(trainer, curr_epoch)
 
-    def at_exception(self, trainer: Any, **event: Any) -> None:
+    def at_exception(self, trainer: Trainer, **event: Any) -> None:
         """Give the network its own weights back."""
         self._give_back(trainer)
 
@@ -125,7 +125,7 @@ class WeightAverage(AbstractCallback):
         return {**self.__dict__, "_average": None, "_loaded": self.state_dict() or None, "_own_weights": None}
 
 
-def validated_network(trainer: Any) -> Any:
+def validated_network(trainer: Trainer) -> Any:
     """Network whose weights a validation would see now: the averaged ones where a WeightAverage lends them.
 
     Parameters

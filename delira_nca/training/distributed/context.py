@@ -8,13 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from delira_nca.training.batches import Batch, batch_length, batches_of
+from delira_nca.training.scores import BestScore
 
-__all__ = ["ALONE", "ProcessContext", "context_of"]
+__all__ = ["ALONE", "AnyTrainer", "ProcessContext", "context_of"]
 
 T = TypeVar("T")
+
+
+class AnyTrainer(Protocol):
+    """What the processes of a training know of a trainer, on whatever it computes."""
+
+    best: BestScore
+    start_epoch: int
+    batch_index: int
+    step: int
+    run_id: str
+    val_freq: int
+    stop_training: bool
+    stop_now: bool
+    stop_reason: str | None
+    ranks: ProcessContext
+
+    @property
+    def callbacks(self) -> tuple[Any, ...]:
+        """The registered callbacks, in order."""
 
 
 class ProcessContext:
@@ -43,11 +63,11 @@ class ProcessContext:
         """Which GPU, or device, this process computes on, of those that were asked for."""
         return gpu_ids, device
 
-    def training(self, trainer: Any) -> AbstractContextManager[Any]:
+    def training(self, trainer: AnyTrainer) -> AbstractContextManager[Any]:
         """For the time of a training: an error here ends it everywhere."""
         return nullcontext()
 
-    def sync_start(self, trainer: Any, **facts: Any) -> None:
+    def sync_start(self, trainer: AnyTrainer, **facts: Any) -> None:
         """Begin to train: with the same facts and weights everywhere."""
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
@@ -75,12 +95,12 @@ class ProcessContext:
         """Sums over all processes."""
         return [float(number) for number in numbers]
 
-    def sync_stop(self, trainer: Any, *, has_batch: bool = True) -> None:
+    def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
         """Stop everywhere where somebody wants to stop."""
 
     # Parts of a batch ---------------------------------------------------------------------------------------------
 
-    def batches(self, trainer: Any, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
+    def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
         """Batches of an epoch from number ``start`` on, as this process works on them."""
         return batches_of(source, epoch, start)
 
@@ -122,7 +142,7 @@ class ProcessContext:
 ALONE = ProcessContext()
 
 
-def context_of(trainer: Any) -> ProcessContext:
+def context_of(trainer: object) -> ProcessContext:
     """The ranks of a trainer; of one that knows none, of a single process."""
     ranks: ProcessContext = getattr(trainer, "ranks", ALONE)
     return ranks

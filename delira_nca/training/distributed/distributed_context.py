@@ -16,7 +16,7 @@ from delira_nca import errors
 from delira_nca.errors import ConfigError, DistributedError
 from delira_nca.rollout.batch_part import BatchPart, at_part
 from delira_nca.training.batches import Batch, batch_length
-from delira_nca.training.distributed.context import ProcessContext
+from delira_nca.training.distributed.context import AnyTrainer, ProcessContext
 from delira_nca.training.distributed.gradients import Gradients
 from delira_nca.training.distributed.group import Group
 from delira_nca.training.distributed.sharded_pool import ShardedPool
@@ -70,7 +70,7 @@ class DistributedContext(ProcessContext):
         return gpu_ids, name
 
     @contextlib.contextmanager
-    def training(self, trainer: Any) -> Iterator[None]:
+    def training(self, trainer: AnyTrainer) -> Iterator[None]:
         """Divide the pools; an error that leaves the block ends the training of all."""
         self._has_failed = False
         self.group.life.watch(True)
@@ -89,7 +89,7 @@ class DistributedContext(ProcessContext):
                 self._gradients.remove()
                 self._gradients = None
 
-    def sync_start(self, trainer: Any, **facts: Any) -> None:
+    def sync_start(self, trainer: AnyTrainer, **facts: Any) -> None:
         """Compare what has to be the same, and take over the weights and the run's name of the main process.
 
         Raises
@@ -101,6 +101,7 @@ class DistributedContext(ProcessContext):
         facts |= {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
         facts["best score"] = trainer.best.state_dict()
         facts["callbacks"] = [type(c).__name__ for c in trainer.callbacks if getattr(c, "runs_everywhere", True)]
+        torch_trainer: Any = trainer
         network = getattr(trainer, "network", None)
         tensors = {} if network is None else {name: t.detach() for name, t in network.state_dict().items()}
         facts["weights"] = {name: (tuple(t.shape), str(t.dtype)) for name, t in tensors.items()}
@@ -113,7 +114,9 @@ class DistributedContext(ProcessContext):
         for tensor in tensors.values():
             self.group.broadcast_tensor(tensor)
         if network is not None:
-            self._gradients = Gradients(self.group, network, trainer.optimizers, trainer.precision, self._find_unused)
+            self._gradients = Gradients(
+                self.group, network, torch_trainer.optimizers, torch_trainer.precision, self._find_unused
+            )
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
         """Tell the others, unless they have the error themselves, or it has come from them."""
@@ -181,7 +184,7 @@ class DistributedContext(ProcessContext):
         total: list[float] = self.group.all_reduce(torch.tensor(list(numbers), dtype=torch.float64)).tolist()
         return total
 
-    def sync_stop(self, trainer: Any, *, has_batch: bool = True) -> None:
+    def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
         """Stop everywhere where somebody wants to stop, at the same step and for the same reason.
 
         Raises
@@ -203,7 +206,7 @@ class DistributedContext(ProcessContext):
 
     # Parts of a batch ---------------------------------------------------------------------------------------------
 
-    def batches(self, trainer: Any, source: Any, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield shards of the batches; every process learns at each of them whether one wants to stop."""
         with closing(self._shards.of(source, epoch, start)) as shards:
             for shard in shards:

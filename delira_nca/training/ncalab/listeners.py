@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.inputs import pad_input
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
 from delira_nca.training.ncalab.early_stopping import EarlyStopping
 from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.pool import Pool
@@ -35,11 +35,12 @@ class PoolOfSeeds(AbstractCallback):
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Draw, and refuse a batch whose samples differ: labels would not follow the states."""
         if not train:
             return None
-        seeds = pad_input(data_dict["data"], trainer.network, noise=False)
+        network: Any = trainer.network
+        seeds = pad_input(data_dict["data"], network, noise=False)
         for name, values in (("data", seeds), ("label", data_dict["label"])):
             if not torch.equal(values, values[:1].expand_as(values)):
                 raise ConfigError(
@@ -49,7 +50,7 @@ class PoolOfSeeds(AbstractCallback):
         return {"data_dict": {**data_dict, "data": self.pool.sample(seeds)}}
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
         """Write the states back, the worst to be replaced by the seed next time."""
         if not train:
@@ -82,18 +83,18 @@ class SchedulerCallback(AbstractCallback):
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Refuse one that follows a score where none decides."""
         if isinstance(self.scheduler, ReduceLROnPlateau) and trainer.best.key is None:
             raise ConfigError("ReduceLROnPlateau follows the score of validation: give dataloader_val")
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> None:
         """Step."""
         with warnings.catch_warnings():
             # a copied scheduler cannot see whether its optimizer has stepped, and warns of the order
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step", category=UserWarning)
             if isinstance(self.scheduler, ReduceLROnPlateau):
-                self.scheduler.step(float(val_metrics[find_score_key(trainer.best.key, val_metrics)]))
+                self.scheduler.step(_score(trainer, val_metrics))
             else:
                 self.scheduler.step()
 
@@ -120,9 +121,9 @@ class EarlyStoppingCallback(AbstractCallback):
     def __init__(self, stopping: EarlyStopping) -> None:
         self.stopping = stopping
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
         """Step and ask."""
-        score = float(val_metrics[find_score_key(trainer.best.key, val_metrics)])
+        score = _score(trainer, val_metrics)
         self.stopping.step(score if higher_is_better(trainer.best.mode) else -score)
         if not self.stopping.done():
             return None
@@ -153,30 +154,33 @@ class HistoryCallback(AbstractCallback):
         self.history, self.every = history, every
         self._is_saved = True
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> None:
         """Take in the epoch."""
-        history, key = self.history, trainer.best.key
+        history = self.history
+        network: Any = trainer.network
         prefix = "val_" if any(name.startswith("val_") for name in val_metrics) else ""
         history.metrics = {n.removeprefix(prefix): float(v) for n, v in val_metrics.items() if n.startswith(prefix)}
         history.loss.append(float(val_metrics["loss"]))
         history.epochs.append({"epoch": curr_epoch, **{name: float(v) for name, v in val_metrics.items()}})
-        score = math.nan if key is None else float(val_metrics[find_score_key(key, val_metrics)])
-        history.update(curr_epoch, trainer.network, score)
+        history.update(curr_epoch, network, _score(trainer, val_metrics))
         self._is_saved = False
         if curr_epoch % self.every == 0:
             self._save(trainer)
 
-    def at_training_end(self, trainer: Any, *, exception: BaseException | None, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
         """Save what the last save has not, and close the history where the training came to its end."""
         if exception is None:
             self.history.finalize()
         if exception is None or not self._is_saved:
             self._save(trainer)
 
-    def _save(self, trainer: Any) -> None:
+    def _save(self, trainer: Trainer) -> None:
         history = self.history
+        network: Any = trainer.network
         if trainer.best.key is None:  # no score decides: the last epoch is the best
-            history.best_model, history.best_epoch = copy.deepcopy(trainer.network).eval(), history.current_epoch
+            history.best_model, history.best_epoch = copy.deepcopy(network).eval(), history.current_epoch
         if history.path is not None:
             trainer.ranks.on_main(history.save)
         self._is_saved = True
@@ -220,19 +224,21 @@ class WriterOfEvents(AbstractCallback):
         self.writer, self.info, self.plot = writer, info, plot
         self._seen: dict[str, tuple[Any, ...]] = {}
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Write the text."""
         self.writer.add_text("Training Info", self.info)
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
         """Remember the last batch, to draw it."""
         if self.plot is not None:
             images, labels = _array(data_dict["data"]), _array(data_dict["label"])
             self._seen["Training Batch" if train else "Validation Batch"] = (images, prediction, labels)
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> None:
         """Write the metrics of validation, and draw."""
         for name, value in val_metrics.items():
             if name.startswith("val_"):
@@ -242,7 +248,7 @@ class WriterOfEvents(AbstractCallback):
             self.writer.add_figure(tag, figure, curr_epoch)
         self._seen = {}
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Bring what was written to the disk; the writer is the user's, and stays open."""
         self._seen = {}
         getattr(self.writer, "flush", lambda: None)()
@@ -250,3 +256,9 @@ class WriterOfEvents(AbstractCallback):
 
 def _array(value: Any) -> Any:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def _score(trainer: Trainer, metrics: Mapping[str, float]) -> float:
+    """Score that decides which epoch is best, NaN where none does."""
+    key = trainer.best.key
+    return math.nan if key is None else float(metrics[find_score_key(key, metrics)])
