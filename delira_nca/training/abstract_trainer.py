@@ -17,8 +17,14 @@ from delira_nca.training.callbacks.abstract_callback import HOOKS
 from delira_nca.training.dispatch import CallbackTable
 from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.interruption import Interruption
-from delira_nca.training.scores import BestScore, find_score_key, is_better, measured_score
-from delira_nca.training.value_names import plain_values, with_validation
+from delira_nca.training.scores import (
+    BestScore,
+    find_score_key,
+    is_better,
+    measured_score,
+    plain_values,
+    with_validation,
+)
 
 __all__ = ["AbstractNetworkTrainer"]
 

@@ -35,18 +35,23 @@ from delira_nca.training.batches import check_batch
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
-from delira_nca.training.callbacks.time_limit import Duration
-from delira_nca.training.devices import choose_device
+from delira_nca.training.callbacks.stopping import Duration
 from delira_nca.training.distributed import find_context
 from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.first_batch import checked
-from delira_nca.training.fits import validate_state
 from delira_nca.training.memory_check import MemoryCheck
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers, require_plain_steps
 from delira_nca.training.predictor import as_arrays, predict_batches
-from delira_nca.training.run_environment import backends_of, changes, computation, run_environment
+from delira_nca.training.run_environment import (
+    backends_of,
+    changes,
+    choose_device,
+    computation,
+    run_environment,
+    validate_state,
+)
+from delira_nca.training.scores import check_value_names
 from delira_nca.training.set_values import SetValues
-from delira_nca.training.value_names import check_value_names
 
 __all__ = ["PyTorchNetworkTrainer"]
 

@@ -1,14 +1,17 @@
-"""What a run was computed with: where it differs after a resume, the run may not go on bit for bit."""
+"""Where a run computes, what it was computed with, and whether a saved state is one of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from delira_nca._version import __version__
+from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.machine import cpu_name
 from delira_nca.models.precision import Precision
 from delira_nca.rollout import native_library
@@ -16,7 +19,14 @@ from delira_nca.rollout.backends import backend_for
 from delira_nca.training.callbacks.abstract_callback import Trainer
 from delira_nca.training.distributed.context import context_of
 
-__all__ = ["backends_of", "changes", "computation", "run_environment"]
+__all__ = [
+    "backends_of",
+    "changes",
+    "choose_device",
+    "computation",
+    "run_environment",
+    "validate_state",
+]
 
 
 def run_environment(trainer: Trainer) -> dict[str, Any]:
@@ -91,3 +101,76 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name in names
         if before.get(name) != now.get(name)
     ]
+
+
+def choose_device(gpu_ids: Sequence[int] = (), device: str | torch.device | None = None) -> torch.device:
+    """Device of a training.
+
+    Parameters
+    ----------
+    gpu_ids : ``[n]`` for one GPU.
+    device : instead; ``"auto"`` takes a GPU where there is one. The CPU where neither is given.
+
+    Raises
+    ------
+    ConfigError
+        For several GPUs, both arguments, or a device that is not there.
+
+    Examples
+    --------
+    >>> choose_device()
+    device(type='cpu')
+    """
+    if len(gpu_ids) > 1:
+        raise ConfigError(f"gpu_ids names one GPU; several, {list(gpu_ids)}, train with torchrun, one process each")
+    if gpu_ids and device is not None:
+        raise ConfigError(f"give gpu_ids {list(gpu_ids)} or device {str(device)!r}, not both")
+    name = f"cuda:{gpu_ids[0]}" if gpu_ids else "cpu" if device is None else device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        made = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"{name!r} is no device of torch: {str(error).splitlines()[0]}") from error
+    if made.type == "cuda" and (not torch.cuda.is_available() or (made.index or 0) >= torch.cuda.device_count()):
+        raise ConfigError(f"device {made} was asked for, and torch sees {torch.cuda.device_count()} GPUs")
+    return made
+
+
+def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
+    """Refuse a state of another network, or of other optimizers.
+
+    Raises
+    ------
+    CheckpointError
+        With what differs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = nn.Linear(2, 1)
+    >>> saved = {"network": {"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, "optimizers": {}}
+    >>> validate_state(saved, network, {})
+    Traceback (most recent call last):
+    delira_nca.errors.CheckpointError: the checkpoint is of another network; 1 tensors differ:
+    weight (saved (1, 3), here (1, 2))
+    """
+    ours = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    theirs = {name: tuple(t.shape) for name, t in state["network"].items()}
+    if ours != theirs:
+        names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        shown = ", ".join(f"{n} (saved {theirs.get(n)}, here {ours.get(n)})" for n in names[:5])
+        raise CheckpointError(f"the checkpoint is of another network; {len(names)} tensors differ: {shown}")
+    if state["optimizers"].keys() != optimizers.keys():
+        raise CheckpointError(
+            f"the checkpoint has optimizers {sorted(state['optimizers'])}, this trainer {sorted(optimizers)}"
+        )
+    for name, optimizer in optimizers.items():
+        saved, here = (
+            [len(group["params"]) for group in groups]
+            for groups in (state["optimizers"][name]["param_groups"], optimizer.param_groups)
+        )
+        if saved != here:
+            raise CheckpointError(
+                f"the checkpoint's optimizer {name!r} has groups of {saved} tensors, this trainer's of {here}"
+            )

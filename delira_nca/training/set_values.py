@@ -6,14 +6,17 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import as_metric, load_metric_state, metric_state
 from delira_nca.training.distributed.context import ALONE, ProcessContext
-from delira_nca.training.means import SampleMean
 
-__all__ = ["SetValues"]
+__all__ = [
+    "SampleMean",
+    "SetValues",
+]
 
 
 class SetValues:
@@ -116,3 +119,44 @@ class SetValues:
         """Sums, counts, and what the metrics have taken in."""
         metrics = {name: metric_state(metric) for name, metric in self._whole.items()}
         return {**self._means.state_dict(), "metrics": metrics}
+
+
+class SampleMean:
+    """Mean over samples of values that are themselves means over batches.
+
+    Parameters
+    ----------
+    state : from :meth:`state_dict`, to go on from.
+
+    Notes
+    -----
+    Sums stay on a GPU until :meth:`result`, so that no iteration waits for one.
+
+    Examples
+    --------
+    >>> mean = SampleMean()
+    >>> mean.add({"loss": torch.tensor(1.0)}, num_samples=3)
+    >>> mean.add({"loss": torch.tensor(5.0)}, num_samples=1)
+    >>> mean.result()
+    {'loss': 2.0}
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self._sums: dict[str, Any] = dict(state["sums"]) if state else {}
+        self._counts: dict[str, int] = dict(state["counts"]) if state else {}
+
+    def add(self, values: Mapping[str, Any], num_samples: int) -> None:
+        """Take in the values of one batch."""
+        for name, value in values.items():
+            number = value.detach() if isinstance(value, torch.Tensor) else value
+            number = number.double() if getattr(number, "is_cuda", False) else float(number)
+            self._sums[name] = self._sums.get(name, 0.0) + number * num_samples
+            self._counts[name] = self._counts.get(name, 0) + num_samples
+
+    def result(self) -> dict[str, float]:
+        """Means so far, by name."""
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts so far."""
+        return {"sums": {name: float(total) for name, total in self._sums.items()}, "counts": dict(self._counts)}

@@ -33,7 +33,7 @@ from delira_nca.io.paths import absolute
 from delira_nca.io.resume import plan_resume
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
-from delira_nca.training.callbacks.time_limit import Duration, to_seconds
+from delira_nca.training.callbacks.stopping import Duration, to_seconds
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better

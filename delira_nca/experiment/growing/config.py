@@ -17,8 +17,8 @@ from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknow
 from delira_nca.io.files import replaced
 from delira_nca.models import interpret_range_parameter
 from delira_nca.rollout.native_library import available
-from delira_nca.training.callbacks.time_limit import to_seconds
-from delira_nca.training.devices import choose_device
+from delira_nca.training.callbacks.stopping import to_seconds
+from delira_nca.training.run_environment import choose_device
 
 __all__ = ["PRECISIONS", "QUALITIES", "REGIMES", "GrowConfig", "Regime", "read_config", "write_config"]
 

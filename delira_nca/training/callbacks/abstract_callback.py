@@ -1,4 +1,4 @@
-"""The base class of callbacks: empty, documented hooks. Free of torch."""
+"""The base class of callbacks: empty, documented hooks; and functions as a callback. Free of torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from delira_nca.models.precision import Precision
     from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
-__all__ = ["HOOKS", "AbstractCallback", "Returned", "Trainer", "bind_run", "keyed", "rename_run"]
+__all__ = [
+    "HOOKS",
+    "AbstractCallback",
+    "LambdaCallback",
+    "Returned",
+    "Trainer",
+    "bind_run",
+    "keyed",
+    "rename_run",
+]
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -282,3 +291,34 @@ def _remember_run(callback: Any, run_id: str, initial: Any) -> None:
             f"callback {name} has a state, but no place to note the run that the state is of: add '__dict__' to its "
             "__slots__, or derive it from AbstractCallback"
         ) from None
+
+
+class LambdaCallback(AbstractCallback):
+    """Callback made of functions.
+
+    Parameters
+    ----------
+    **hooks : name of a hook to a function ``(trainer, **event)``, which takes the keywords that it wants.
+
+    Raises
+    ------
+    CallbackError
+        For a name that is no hook, or a value that cannot be called.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> callback = LambdaCallback(at_epoch_end=lambda trainer, curr_epoch: seen.append(curr_epoch))
+    """
+
+    def __init__(self, **hooks: Callable[..., Any]) -> None:
+        for name, function in hooks.items():
+            if name not in HOOKS:
+                raise CallbackError(f"{name!r} is no hook. {did_you_mean(name, HOOKS)}")
+            if not callable(function):
+                raise CallbackError(f"{name} is a function of the trainer, not {function!r}")
+            setattr(self, name, function)
+        self._hooks = sorted(hooks)
+
+    def __repr__(self) -> str:
+        return f"LambdaCallback({', '.join(self._hooks)})"

@@ -13,7 +13,7 @@ from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
-from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
+from delira_nca.training.callbacks.stopping import Duration, in_words, to_seconds
 from delira_nca.training.distributed.context import context_of
 from delira_nca.training.scores import find_score_key, higher_is_better
 

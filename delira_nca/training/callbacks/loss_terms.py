@@ -1,4 +1,4 @@
-"""Losses on the states within a roll-out: supervision on the way, changes between steps, or any function of a state."""
+"""Losses on states within a roll-out, and what is done to the gradients of these states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from delira_nca.models.loss_terms import LossOf
     from delira_nca.rollout.observer import Watched
 
-__all__ = ["ActivityLoss", "IntermediateSupervision", "LossTermCallback", "RolloutLoss"]
+__all__ = [
+    "ActivityLoss",
+    "IntermediateSupervision",
+    "LossTermCallback",
+    "RolloutLoss",
+    "StateGradientNormalization",
+]
 
 
 class LossTermCallback(AbstractCallback):
@@ -255,3 +261,57 @@ def _mean(values: Sequence[Tensor], rollouts: Sequence[Watched]) -> Tensor:
     for value in values[1:]:
         total = total + value
     return total / len(values)
+
+
+class StateGradientNormalization(LossTermCallback):
+    """Divide the gradient of each sample's state by its norm after every step of the way back.
+
+    So a roll-out of many steps neither explodes nor fades backwards, and each step counts as much as any other: what
+    automata with few weights, all of whose cells fire in every step, need. The size of the loss does not matter then,
+    only its direction. A gradient that is zero stays zero.
+
+    Parameters
+    ----------
+    eps : least norm that is divided by.
+
+    Raises
+    ------
+    ConfigError
+        If eps is not above 0; from the training, as of :class:`LossTermCallback`.
+
+    Notes
+    -----
+    Mordvintsev & Niklasson (2021), "μNCA: Texture Generation with Ultra-Compact Neural Cellular Automata". It adds no
+    loss. Every state of the roll-out is kept, so that memory grows with the number of steps.
+
+    Examples
+    --------
+    >>> StateGradientNormalization().stops(steps=4, seed=0)
+    range(1, 4)
+    """
+
+    linked = True
+
+    def __init__(self, eps: float = 1e-12) -> None:
+        if not eps > 0:
+            raise ConfigError(f"eps is greater than 0, not {eps!r}")
+        super().__init__("state gradients")
+        self.eps = eps
+
+    def stops(self, steps: int, seed: int) -> range:
+        """All steps but the last, whose state is there anyway."""
+        return range(1, steps)
+
+    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> None:
+        """Let the way back pass by here; there is no loss."""
+        for rollout in rollouts:
+            for step, state in rollout.states.items():
+                if step and state.requires_grad:
+                    state.register_hook(self._normalised)  # type: ignore[no-untyped-call]
+
+    def _normalised(self, gradient: Tensor) -> Tensor:
+        norm: Tensor = gradient.flatten(1).norm(dim=1).clamp(min=self.eps)
+        return gradient / norm.view(-1, *(1,) * (gradient.dim() - 1))
+
+    def __repr__(self) -> str:
+        return f"StateGradientNormalization(eps={self.eps})"

@@ -15,7 +15,7 @@ from typing import Any
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
-from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
+from delira_nca.training.callbacks.stopping import Duration, in_words, to_seconds
 from delira_nca.training.distributed.context import context_of
 
 __all__ = ["EXIT_CODE", "Watchdog", "stacks"]

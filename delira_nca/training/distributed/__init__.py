@@ -7,7 +7,7 @@ from delira_nca._lazy import lazy_names
 from delira_nca.training.distributed.context import ALONE, ProcessContext
 
 _HOMES = {
-    "PerSample": "per_sample",
+    "PerSample": "shards",
     "WholeBatch": "whole_batch",
     "all_reduce_sums": "session",
     "barrier": "session",

@@ -23,8 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.distributed.distributed_context import DistributedContext
-from delira_nca.training.distributed.group import Group
-from delira_nca.training.distributed.liveness import EXIT_CODE, Liveness
+from delira_nca.training.distributed.group import EXIT_CODE, Group, Liveness
 
 __all__ = [
     "BACKENDS",

@@ -1,4 +1,4 @@
-"""The callbacks behind NCALab's arguments: pool, scheduler, stopping, history, and a writer of event files."""
+"""The callbacks behind NCALab's arguments: pool, scheduler, early stopping, history, and a writer of event files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.inputs import pad_input
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
-from delira_nca.training.ncalab.early_stopping import EarlyStopping
 from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.pool import Pool
-from delira_nca.training.scores import find_score_key, higher_is_better
+from delira_nca.training.scores import find_score_key, higher_is_better, is_better
 
-__all__ = ["EarlyStoppingCallback", "HistoryCallback", "PoolOfSeeds", "SchedulerCallback", "WriterOfEvents"]
+__all__ = [
+    "EarlyStopping",
+    "EarlyStoppingCallback",
+    "HistoryCallback",
+    "PoolOfSeeds",
+    "SchedulerCallback",
+    "WriterOfEvents",
+]
 
 
 class PoolOfSeeds(AbstractCallback):
@@ -262,3 +269,65 @@ def _score(trainer: Trainer, metrics: Mapping[str, float]) -> float:
     """Score that decides which epoch is best, NaN where none does."""
     key = trainer.best.key
     return math.nan if key is None else float(metrics[find_score_key(key, metrics)])
+
+
+class EarlyStopping:
+    """Says when an accuracy has not got better for some epochs.
+
+    :class:`delira_nca.training.callbacks.EarlyStopping` is a callback that follows any score; this one follows what it
+    is stepped with, and larger is better.
+
+    Parameters
+    ----------
+    patience : so many epochs without a better accuracy end the training.
+    min_delta : by at least so much it must be better than the best.
+
+    Attributes
+    ----------
+    best_accuracy : the best so far. The first one is the best, also where it is 0 or below.
+    counter : epochs since then.
+
+    Raises
+    ------
+    ConfigError
+        For a patience below 1 or a min_delta below 0.
+
+    Examples
+    --------
+    >>> stopping = EarlyStopping(patience=2)
+    >>> for accuracy in (0.5, 0.6, 0.6, 0.59):
+    ...     stopping.step(accuracy)
+    >>> stopping.best_accuracy, stopping.counter, stopping.done()
+    (0.6, 2, True)
+    """
+
+    def __init__(self, patience: int, min_delta: float = 1e-6) -> None:
+        if not is_whole(patience) or patience < 1:
+            raise ConfigError(f"patience is a number of epochs of at least 1, not {patience!r}")
+        if not min_delta >= 0:
+            raise ConfigError(f"min_delta is at least 0, not {min_delta!r}")
+        self.patience, self.min_delta = patience, min_delta
+        self.best_accuracy, self.counter = 0.0, 0
+        self._has_stepped = False
+
+    def done(self) -> bool:
+        """Whether the training can stop; to be asked once per epoch."""
+        return self.counter >= self.patience
+
+    def step(self, accuracy: float) -> None:
+        """Take in the accuracy of an epoch. A NaN is not better than anything."""
+        best = self.best_accuracy if self._has_stepped else None
+        better = is_better(best, accuracy, "highest") and (best is None or accuracy >= best + self.min_delta)
+        if better:
+            self.best_accuracy, self.counter, self._has_stepped = accuracy, 0, True
+        else:
+            self.counter += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best accuracy, counter, and whether there was an accuracy yet."""
+        return {"best_accuracy": self.best_accuracy, "counter": self.counter, "has_stepped": self._has_stepped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.best_accuracy, self.counter = state["best_accuracy"], state["counter"]
+        self._has_stepped = state["has_stepped"]
