@@ -35,9 +35,9 @@ from delira_nca.io.run_lock import is_locked
 from delira_nca.logging import JSONLSink
 from delira_nca.training.callbacks import Checkpoint, MetricLogger, ProgressBar
 from delira_nca.training.distributed import init_from_environment
-from delira_nca.training.predictor import join_batches
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
+from delira_nca.training.set_values import join_batches
 
 __all__ = ["Run", "RunResult", "run_from_config"]
 

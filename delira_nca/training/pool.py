@@ -389,14 +389,6 @@ _SAME_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 def pack_states(states: Tensor) -> dict[str, Any]:
     """Cells of which any channel is not zero, and where they are. Exact to the bit, the sign of a zero included.
 
-    Parameters
-    ----------
-    states : (N, C, *spatial) floating-point tensor.
-
-    Returns
-    -------
-    dict of tensors and plain Python, for :func:`unpack_states`
-
     Examples
     --------
     >>> states = torch.zeros(2, 16, 8, 8)
@@ -415,17 +407,7 @@ def pack_states(states: Tensor) -> dict[str, Any]:
 
 
 def unpack_states(packed: Mapping[str, Any], wanted: slice | None = None) -> Tensor:
-    """States from what :func:`pack_states` gave.
-
-    Parameters
-    ----------
-    packed : of (N, C, *spatial) states.
-    wanted : which of them, from one to another; all by default.
-
-    Returns
-    -------
-    (N, C, *spatial) tensor, or fewer of them
-    """
+    """(N, C, *spatial) states from what :func:`pack_states` gave, or those that are wanted."""
     num_states, num_channels, *spatial = packed["shape"]
     first, stop, _ = (wanted or slice(None)).indices(num_states)
     cells, values = packed["cells"], packed["values"]

@@ -34,14 +34,13 @@ from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
 from delira_nca.training.batches import check_batch
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
-from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.callbacks.optimization import LRSchedulerCallback
 from delira_nca.training.callbacks.stopping import Duration
 from delira_nca.training.distributed import find_context
 from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.first_batch import checked
 from delira_nca.training.memory_check import MemoryCheck
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers, require_plain_steps
-from delira_nca.training.predictor import as_arrays, predict_batches
 from delira_nca.training.run_environment import (
     backends_of,
     changes,
@@ -51,7 +50,7 @@ from delira_nca.training.run_environment import (
     validate_state,
 )
 from delira_nca.training.scores import check_value_names
-from delira_nca.training.set_values import SetValues
+from delira_nca.training.set_values import SetValues, as_arrays, predict_batches
 
 __all__ = ["PyTorchNetworkTrainer"]
 

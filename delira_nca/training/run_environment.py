@@ -19,14 +19,7 @@ from delira_nca.rollout.backends import backend_for
 from delira_nca.training.callbacks.abstract_callback import Trainer
 from delira_nca.training.distributed.context import context_of
 
-__all__ = [
-    "backends_of",
-    "changes",
-    "choose_device",
-    "computation",
-    "run_environment",
-    "validate_state",
-]
+__all__ = ["backends_of", "changes", "choose_device", "computation", "run_environment", "validate_state"]
 
 
 def run_environment(trainer: Trainer) -> dict[str, Any]:

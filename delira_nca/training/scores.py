@@ -263,19 +263,7 @@ def check_value_names(
 
 
 def plain_values(values: Any, routine: str) -> dict[str, float]:
-    """Values of an epoch as plain numbers; those that are None are left out.
-
-    Parameters
-    ----------
-    values : mapping of name to number
-        What a routine of training or validation returned.
-    routine : str
-        Name of the routine, for the message.
-
-    Raises
-    ------
-    ConfigError
-        If it is no mapping, or a value is not one number.
+    """Values that a routine returned of an epoch, as plain numbers; those that are None are left out.
 
     Examples
     --------
@@ -300,11 +288,6 @@ def plain_values(values: Any, routine: str) -> dict[str, float]:
 
 def with_validation(training: Mapping[str, float], validation: Mapping[str, float]) -> dict[str, float]:
     """Values of an epoch together, those of validation with the prefix ``val_``, which they may have already.
-
-    Raises
-    ------
-    ConfigError
-        If two values get the same name.
 
     Examples
     --------

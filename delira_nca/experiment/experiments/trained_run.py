@@ -11,7 +11,7 @@ from delira_nca.experiment.experiments.description import FILE, describe_experim
 from delira_nca.experiment.plain_files import write_plain
 from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_environment
 from delira_nca.logging import CSVSink, JSONLSink
-from delira_nca.training.callbacks.metric_logger import MetricLogger
+from delira_nca.training.callbacks.reporting import MetricLogger
 
 if TYPE_CHECKING:
     from delira_nca.experiment.experiments.experiment import Experiment

@@ -22,7 +22,7 @@ from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder
 from delira_nca.training.batches import each
-from delira_nca.training.predictor import count_samples
+from delira_nca.training.set_values import count_samples
 
 if TYPE_CHECKING:
     from delira_nca.experiment.experiments.experiment import Experiment

@@ -20,16 +20,7 @@ if TYPE_CHECKING:
     from delira_nca.models.precision import Precision
     from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
-__all__ = [
-    "HOOKS",
-    "AbstractCallback",
-    "LambdaCallback",
-    "Returned",
-    "Trainer",
-    "bind_run",
-    "keyed",
-    "rename_run",
-]
+__all__ = ["HOOKS", "AbstractCallback", "LambdaCallback", "Returned", "Trainer", "bind_run", "keyed", "rename_run"]
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -236,21 +227,9 @@ def keyed(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
-    """Let a callback serve a run: reset its state if it is that of another run.
+    """Let a callback with a state serve a run: its state is reset if it is that of another run.
 
-    Parameters
-    ----------
-    callback : object
-        Object with ``state_dict`` and ``load_state_dict``.
-    run_id : str
-        Identifier of the run.
-    has_begun : bool
-        Whether the run has trained before, so that a reset would lose state.
-
-    Raises
-    ------
-    CallbackError
-        If the run has begun and the callback has served another one since.
+    A run that ``has_begun`` would lose state, so that a callback that has served another one since is refused.
     """
     name = type(callback).__name__
     known = getattr(callback, "__dict__", {}).get("_bound_run")

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     from delira_nca.models.loss_terms import LossOf
     from delira_nca.rollout.observer import Watched
 
-__all__ = [
-    "ActivityLoss",
-    "IntermediateSupervision",
-    "LossTermCallback",
-    "RolloutLoss",
-    "StateGradientNormalization",
-]
+__all__ = ["ActivityLoss", "IntermediateSupervision", "LossTermCallback", "RolloutLoss", "StateGradientNormalization"]
 
 
 class LossTermCallback(AbstractCallback):

@@ -14,18 +14,11 @@ from torch import Tensor, nn
 from delira_nca.checks import is_whole
 from delira_nca.errors import ConfigError, NonFiniteError, require_choice
 from delira_nca.training.callbacks.abstract_callback import Trainer, keyed
-from delira_nca.training.callbacks.gradients import GradientCallback
-from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.callbacks.optimization import GradientCallback, LRSchedulerCallback, WeightAverage
 from delira_nca.training.callbacks.pool_update import PoolUpdate
-from delira_nca.training.callbacks.weight_average import WeightAverage
 from delira_nca.training.distributed.context import context_of
 
-__all__ = [
-    "NaNGuard",
-    "restore_snapshot",
-    "scale_learning_rates",
-    "take_snapshot",
-]
+__all__ = ["NaNGuard", "restore_snapshot", "scale_learning_rates", "take_snapshot"]
 
 _LOGGER = logging.getLogger("delira_nca")
 _END_OF_ITERATION, _END_OF_EPOCH = "end of iteration", "end of epoch"
@@ -362,15 +355,8 @@ def take_snapshot(trainer: Trainer) -> dict[str, Any]:
     """Copy what a training has learned: weights and buffers, moments of the optimizers, states of callbacks.
 
     Time is no part of it: counters of iterations and epochs, the history, the best score, schedules and learning
-    rates, the scale of a gradient scaler, and callbacks whose ``rolls_back`` is False.
-
-    Parameters
-    ----------
-    trainer : a :class:`~delira_nca.training.PyTorchNetworkTrainer` between two iterations.
-
-    Returns
-    -------
-    dict of tensors and plain Python, which shares nothing with the trainer
+    rates, the scale of a gradient scaler, and callbacks whose ``rolls_back`` is False. The copy shares nothing with the
+    trainer.
     """
     return {
         "network": _copy(trainer.network.state_dict()),
@@ -413,14 +399,7 @@ def _rolled_back(trainer: Trainer) -> Iterator[tuple[str, Any]]:
 
 
 def scale_learning_rates(trainer: Trainer, factor: float) -> None:
-    """Multiply the learning rates of all optimizers, those that a schedule has yet to set included.
-
-    Parameters
-    ----------
-    trainer : a :class:`~delira_nca.training.PyTorchNetworkTrainer`; of schedules, those of its
-        :class:`~delira_nca.training.callbacks.LRSchedulerCallback` are known.
-    factor : greater than 0.
-    """
+    """Multiply the learning rates of all optimizers, and those that an ``LRSchedulerCallback`` has yet to set."""
     for optimizer in trainer.optimizers.values():
         for group in optimizer.param_groups:
             group.update({key: group[key] * factor for key in _RATES if key in group})

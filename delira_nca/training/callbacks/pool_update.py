@@ -20,14 +20,7 @@ from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Re
 from delira_nca.training.distributed.context import ProcessContext, context_of
 from delira_nca.training.pool import DAMAGES, Damage, Draw, SamplePool
 
-__all__ = [
-    "BatchRepeat",
-    "PoolMutation",
-    "PoolUpdate",
-    "has_died",
-    "has_exploded",
-    "image_error",
-]
+__all__ = ["BatchRepeat", "PoolMutation", "PoolUpdate", "has_died", "has_exploded", "image_error"]
 
 _LOGGER = logging.getLogger("delira_nca")
 Score = Callable[[Tensor, Mapping[str, Any]], Tensor]
@@ -175,6 +168,7 @@ class PoolUpdate(AbstractCallback):
         self._counts = torch.zeros(2, dtype=torch.long)  # where the states are, so that no iteration waits for them
         self._told = (0, 0)
         self._draw: Draw | None = None
+        self._labels_drawn: dict[str, Tensor] = {}
         self._seed_is_dead: bool | None = None
 
     @property
@@ -242,8 +236,8 @@ class PoolUpdate(AbstractCallback):
             states, losses = states[: len(indices)], losses[: len(indices)]
             alive = getattr(trainer.network, "alive", None)
             lost = self._lost(alive if isinstance(alive, AliveMask) else None, states, context_of(trainer))
-            self.pool.commit(indices, states, losses=losses, reseed=lost)
-            self._draw = None
+            self.pool.commit(indices, states, losses=losses, slots=self._labels_drawn, reseed=lost)
+            self._draw, self._labels_drawn = None, {}
 
     def _lost(self, alive: AliveMask | None, states: Tensor, ranks: ProcessContext) -> Tensor:
         """(B,) bool: states that are dead or have exploded, which are counted."""
@@ -351,7 +345,6 @@ class PoolMutation(PoolUpdate):
             raise ConfigError("the pool has no slots: labels have to stay with the images, slots={'label': ...}")
         self.num_image_channels, self.fresh, self.mutated = num_image_channels, fresh, mutated
         self.alive, self.alive_above = alive, alive_above
-        self._labels_drawn: dict[str, Tensor] = {}
 
     def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Put states of the pool, and the batch's images, together."""
@@ -399,19 +392,6 @@ class PoolMutation(PoolUpdate):
         labels = old.clone()
         labels[is_new] = new[is_new]
         return labels
-
-    def at_iter_end(
-        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
-    ) -> None:
-        """Write states and labels back."""
-        if not train or self._draw is None:
-            return
-        indices, states = self._draw.indices, prediction.output_image
-        losses = self.score(states, data_dict)
-        states, losses = states[: len(indices)], losses[: len(indices)]
-        lost = self._lost(None, states, context_of(trainer))
-        self.pool.commit(indices, states, losses=losses, slots=self._labels_drawn, reseed=lost)
-        self._draw, self._labels_drawn = None, {}
 
     def __repr__(self) -> str:
         return f"PoolMutation({self.pool!r}, fresh={self.fresh}, mutated={self.mutated})"

@@ -10,10 +10,7 @@ from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
-__all__ = [
-    "StepCurriculum",
-    "StepSampler",
-]
+__all__ = ["StepCurriculum", "StepSampler"]
 
 
 class StepSampler(AbstractCallback):

@@ -15,13 +15,7 @@ from delira_nca.errors import ConfigError, require_choice
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
 from delira_nca.training.scores import find_score_key, higher_is_better, is_better
 
-__all__ = [
-    "Duration",
-    "EarlyStopping",
-    "TimeLimit",
-    "in_words",
-    "to_seconds",
-]
+__all__ = ["Duration", "EarlyStopping", "TimeLimit", "in_words", "to_seconds"]
 
 Duration = float | str | timedelta
 """Seconds, a text such as ``"2h30m"``, or a timedelta."""

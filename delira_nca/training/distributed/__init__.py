@@ -8,7 +8,7 @@ from delira_nca.training.distributed.context import ALONE, ProcessContext
 
 _HOMES = {
     "PerSample": "shards",
-    "WholeBatch": "whole_batch",
+    "WholeBatch": "session",
     "all_reduce_sums": "session",
     "barrier": "session",
     "broadcast": "session",

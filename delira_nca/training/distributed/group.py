@@ -21,11 +21,7 @@ from torch import Tensor
 
 from delira_nca.errors import DistributedError
 
-__all__ = [
-    "EXIT_CODE",
-    "Group",
-    "Liveness",
-]
+__all__ = ["EXIT_CODE", "Group", "Liveness"]
 
 _LOGGER = logging.getLogger("delira_nca")
 _GLANCE = timedelta(seconds=0.5)

@@ -12,12 +12,13 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from delira_nca.errors import ConfigError, require_choice
@@ -27,6 +28,7 @@ from delira_nca.training.distributed.group import EXIT_CODE, Group, Liveness
 
 __all__ = [
     "BACKENDS",
+    "WholeBatch",
     "all_reduce_sums",
     "barrier",
     "broadcast",
@@ -255,3 +257,42 @@ def _require_environment() -> None:
 def _errors_only(record: logging.LogRecord) -> bool:
     """What every process would say, one says; errors are said by whom they happen to."""
     return record.levelno >= logging.ERROR
+
+
+class WholeBatch:
+    """Measure something on a whole batch, wherever its samples are.
+
+    A metric that is a mean over samples is put together from the parts of a batch. One that is not, such as a ratio of
+    two sums, has to see all samples at once: with this around it, every process gathers the tensors that it is called
+    with, and its value is that of a single process.
+
+    Parameters
+    ----------
+    metric : called with (B, ...) tensors; what has no samples in front is handed on as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be called.
+
+    Notes
+    -----
+    For metrics only: what is gathered has no gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> iou = WholeBatch(lambda pred, label: (pred & label).sum() / (pred | label).sum())
+    >>> iou(torch.tensor([True, True]), torch.tensor([True, False])).item()
+    0.5
+    """
+
+    def __init__(self, metric: Callable[..., Any]) -> None:
+        if not callable(metric):
+            raise ConfigError(f"a metric is called with tensors, but {metric!r} cannot be called")
+        self.metric = metric
+
+    def __call__(self, *args: Any) -> Any:
+        """Value of the whole batch, in every process."""
+        ranks = init_from_environment()
+        return self.metric(*[ranks.join_rows(arg) if isinstance(arg, Tensor) and arg.dim() else arg for arg in args])

@@ -18,12 +18,7 @@ from delira_nca.rollout.batch_part import BatchPart, at_part, current_part
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.batches import Batch, batch_length, batches_of, each
 
-__all__ = [
-    "BatchShard",
-    "PerSample",
-    "Shards",
-    "shard_of_batch",
-]
+__all__ = ["BatchShard", "PerSample", "Shards", "shard_of_batch"]
 
 
 class BatchShard(dict[str, Any]):

@@ -25,8 +25,7 @@ from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.models.pytorch_network import declared_loss_names
 from delira_nca.models.tasks.task import Metrics
 from delira_nca.seeding import derive_seed, isolated_rng
-from delira_nca.training.callbacks.gradients import GradientClipping
-from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
+from delira_nca.training.callbacks.optimization import GradientClipping, LRSchedulerCallback
 from delira_nca.training.callbacks.pool_update import BatchRepeat
 from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.listeners import (
@@ -43,11 +42,7 @@ from delira_nca.training.optimizers import require_plain_steps
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
 
-__all__ = [
-    "BasicNCATrainer",
-    "NCALabRun",
-    "TrainStep",
-]
+__all__ = ["BasicNCATrainer", "NCALabRun", "TrainStep"]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": torch.optim.Adam,
