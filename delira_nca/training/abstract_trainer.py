@@ -79,7 +79,7 @@ class AbstractNetworkTrainer(ABC):
         self.run_id = uuid.uuid4().hex
         self._failure: BaseException | None = None
         self.is_between_steps = True
-        self._left_early = False
+        self._left_early = self._batch_is_out = False
         self._step_done: dict[str, int] | None = None
 
     @staticmethod
@@ -131,7 +131,8 @@ class AbstractNetworkTrainer(ABC):
             Before the first batch: if there are checkpoints to go on from, but none is sound or fits; or if another
             process trains in the trainer's folder.
         """
-        self.is_between_steps, self._failure, self._step_done = True, None, None
+        self.is_between_steps, self._batch_is_out = True, False
+        self._failure = self._step_done = None
         on_requeue = self.on_requeue if self.ranks.is_main else None
         interruption = Interruption(self._stop_for_signal, on_interrupt, on_requeue)
         self._callbacks.begin_run(self.run_id, has_begun=self.step > 0 and resume == "never")
@@ -162,8 +163,7 @@ class AbstractNetworkTrainer(ABC):
             self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
             with closing(self._training_batches(train, epoch)) as batches:  # an error leaves no batch under way
                 returned = self._train_single_epoch(batches, epoch)
-            if not self.is_between_steps:  # the routine wanted no more batches
-                self._finish_batch()
+            self._finish_batch()  # of a routine that wanted no more of them
             metrics = plain_values(self._values_of_epoch() if returned is None else returned, "_train_single_epoch")
             if self._left_early:
                 return
@@ -187,7 +187,7 @@ class AbstractNetworkTrainer(ABC):
                 if self.stop_now:
                     self._left_early = True
                     return
-                self.is_between_steps = False
+                self._batch_is_out, self.is_between_steps = True, False
                 yield batch
                 self._finish_batch()
                 if self.stop_now and total is not None:  # known without another batch
@@ -198,9 +198,9 @@ class AbstractNetworkTrainer(ABC):
         return each(self.ranks.batches(self, source, epoch))
 
     def _finish_batch(self) -> None:
-        """Count a batch of training as done, so that a state that is saved from now on continues after it."""
-        self.batch_index += 1
-        self.is_between_steps = True
+        """Count the batch that is worked on as done, so that a state that is saved from now on continues after it."""
+        self.batch_index += self._batch_is_out
+        self._batch_is_out, self.is_between_steps = False, True
         self._dispatch_step_done()
 
     def _should_stop(self) -> bool:
@@ -403,6 +403,7 @@ class AbstractNetworkTrainer(ABC):
         self._dispatch_step_done()
         self._step_done = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.step}
         self.step += 1
+        self.is_between_steps = False  # also where a routine has asked for all batches before its first step
 
     def _dispatch_step_done(self) -> None:
         event, self._step_done = self._step_done, None

@@ -255,6 +255,23 @@ def test_a_routine_of_three_steps_a_batch_is_resumed_after_every_batch(tmp_path,
         assert second.history == whole.history
 
 
+def test_a_routine_that_takes_all_batches_before_its_first_step_is_not_saved_between_them(tmp_path, nca, batches):
+    class AllAtOnce(PyTorchNetworkTrainer):
+        def _train_single_epoch(self, batchgen, epoch):
+            for number, batch in enumerate(list(batchgen)):
+                self._iterate(batch, number, epoch, train=True)
+
+    steps = []
+    look = LambdaCallback(at_iter_done=lambda trainer: steps.append((trainer.step, trainer.is_between_steps)))
+    files = Checkpoint(every_iterations=1)
+    trainer = AllAtOnce(nca(), tmp_path, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, callbacks=[look, files])
+    trainer.train(1, batches(2, 2, 2))
+    assert steps == [(1, False), (2, False), (3, True)]
+    assert sorted(entry.name for entry in Manifest(tmp_path, trainer.run_id).mine()) == [
+        "checkpoint_epoch_1.safetensors"
+    ]
+
+
 def test_a_state_with_the_former_names_of_the_counters_is_taken_up(run, nca, tmp_path):
     state = run(2).state_dict()
     former = {key: value for key, value in state.items() if key not in ("batch_index", "step")}
