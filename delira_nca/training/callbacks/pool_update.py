@@ -201,29 +201,29 @@ class PoolUpdate(AbstractCallback):
         """Put states of the pool into the batch."""
         if not train:
             return None
-        ranks, seeds = context_of(trainer), data_dict[self.key]
+        context, seeds = context_of(trainer), data_dict[self.key]
         expected, given = tuple(self.pool.seed.shape), tuple(seeds.shape[1:])
         if given != expected:
             raise ShapeError(f"the pool holds states {expected}, the batch's {self.key!r} {given}")
         num_seeds = self.num_seeds if global_iter_num % self.seed_every == 0 else 0
         num_damaged = self.num_damaged if global_iter_num % self.damage_every == 0 else 0
         self._draw = self.pool.sample(
-            ranks.num_samples(data_dict), num_seeds=num_seeds, num_damaged=num_damaged, damage=self.damage
+            context.num_samples(data_dict), num_seeds=num_seeds, num_damaged=num_damaged, damage=self.damage
         )
         if not len(self._draw.indices):  # a process for which a small batch has no sample
             return {"data_dict": {**data_dict, self.key: self.pool.seed[None]}}
         states = self._draw.states
         if self.noise:
             alive = getattr(trainer.network, "alive", None)
-            states = self._with_noise(states, alive, ranks, ranks.num_samples(data_dict), num_seeds)
+            states = self._with_noise(states, alive, context, context.num_samples(data_dict), num_seeds)
         return {"data_dict": {**data_dict, **self._draw.slots, self.key: states}}
 
-    def _with_noise(self, states: Tensor, alive: Any, ranks: ProcessContext, total: int, num_seeds: int) -> Tensor:
+    def _with_noise(self, states: Tensor, alive: Any, context: ProcessContext, total: int, num_seeds: int) -> Tensor:
         """States with noise on their living cells, apart from the first ones of the whole batch, which are seeds."""
         source = torch.Generator().manual_seed(derive_seed(self.pool.rng_seed, "noise", self.pool.num_draws))
         noise = torch.randn((total, *states.shape[1:]), generator=source) * self.noise
         noise[:num_seeds] = 0.0
-        noise = noise[ranks.own_positions(total)].to(states)
+        noise = noise[context.own_positions(total)].to(states)
         return states + (torch.where(alive(states), noise, 0.0) if isinstance(alive, AliveMask) else noise)
 
     def at_iter_end(
@@ -239,7 +239,7 @@ class PoolUpdate(AbstractCallback):
             self.pool.commit(indices, states, losses=losses, slots=self._labels_drawn, reseed=lost)
             self._draw, self._labels_drawn = None, {}
 
-    def _lost(self, alive: AliveMask | None, states: Tensor, ranks: ProcessContext) -> Tensor:
+    def _lost(self, alive: AliveMask | None, states: Tensor, context: ProcessContext) -> Tensor:
         """(B,) bool: states that are dead or have exploded, which are counted."""
         if self._seed_is_dead is None:
             self._seed_is_dead = bool(has_died(self.pool.seed[None], alive))
@@ -248,8 +248,8 @@ class PoolUpdate(AbstractCallback):
         if self.reseed_dead and not self._seed_is_dead:
             dead = has_died(states, alive) & ~exploded
         found = torch.stack([dead.sum(), exploded.sum()])
-        if not ranks.is_alone:
-            found = torch.tensor(ranks.sums(found.tolist())).long()
+        if not context.is_alone:
+            found = torch.tensor(context.sums(found.tolist())).long()
         self._counts = self._counts.to(found.device) + found
         return dead | exploded
 
@@ -354,13 +354,13 @@ class PoolMutation(PoolUpdate):
         expected = (self.num_image_channels, *self.pool.seed.shape[1:])
         if tuple(images.shape[1:]) != expected:
             raise ShapeError(f"the pool holds images {expected}, the batch's {self.key!r} {tuple(images.shape[1:])}")
-        ranks = context_of(trainer)
-        total = ranks.num_samples(data_dict)
+        context = context_of(trainer)
+        total = context.num_samples(data_dict)
         self._draw = draw = self.pool.sample(total, num_seeds=0)
         if not len(draw.indices):  # a process for which a small batch has no sample
             self._labels_drawn = draw.slots
             return {"data_dict": {**data_dict, self.key: self._begun(images)}}
-        place = torch.arange(total)[ranks.own_positions(total)]
+        place = torch.arange(total)[context.own_positions(total)]
         is_fresh = (place < round(self.fresh * total)) | ~draw.losses.isfinite().cpu()
         is_mutated = (place >= total - round(self.mutated * total)) & ~is_fresh
         images = images.to(draw.states)

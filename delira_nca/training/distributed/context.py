@@ -1,7 +1,7 @@
-"""What a training asks about the other processes: here, where there are none. Free of torch.
+"""Context of a process in a training: what it knows of the other processes, here where there are none. Free of torch.
 
-A trainer has one object that knows about ranks. This one is for a single process, and does nothing;
-:class:`delira_nca.training.distributed.distributed_context.DistributedContext` overrides all of it.
+A trainer has one such object, ``ranks``. :class:`ProcessContext` is for a single process, and does nothing;
+:class:`~delira_nca.training.distributed.distributed_context.DistributedContext` overrides all of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class AnyTrainer(Protocol):
-    """What the processes of a training know of a trainer, on whatever it computes."""
+    """What a context uses of a trainer, with or without torch."""
 
     best: BestScore
     start_epoch: int
@@ -38,7 +38,7 @@ class AnyTrainer(Protocol):
 
 
 class ProcessContext:
-    """The processes of a training: one.
+    """Context of the only process of a training.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class ProcessContext:
         return nullcontext()
 
     def sync_start(self, trainer: AnyTrainer, **facts: Any) -> None:
-        """Begin to train: with the same facts and weights everywhere."""
+        """Compare facts and settings of all processes, and give them the same weights."""
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
         """Take note of an error, so that nobody waits for this process; ``everywhere`` where all of them have it."""
@@ -96,7 +96,7 @@ class ProcessContext:
         return [float(number) for number in numbers]
 
     def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
-        """Stop everywhere where somebody wants to stop."""
+        """Stop in all processes if one wants to stop."""
 
     # Parts of a batch ---------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a training asks about the other processes, where there are some."""
+"""Context of one of several processes that train together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class DistributedContext(ProcessContext):
-    """The processes of a training: several, of which each computes a part of every batch.
+    """Context of one of several processes, of which each computes a part of every batch.
 
     Parameters
     ----------
@@ -170,7 +170,9 @@ class DistributedContext(ProcessContext):
             lock.__enter__()
 
         self.on_main(enter)
-        with lock_held(lock) if self.is_main else nullcontext():
+        with contextlib.ExitStack() as stack:
+            if self.is_main:
+                stack.push(lock.__exit__)
             yield
 
     def first_nonempty(self, value: T) -> T:
@@ -185,7 +187,7 @@ class DistributedContext(ProcessContext):
         return total
 
     def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
-        """Stop everywhere where somebody wants to stop, at the same step and for the same reason.
+        """Stop in all processes if one wants to stop, at the same batch and for the same reason.
 
         Raises
         ------
@@ -264,14 +266,6 @@ class DistributedContext(ProcessContext):
     def own_positions(self, num_drawn: int) -> slice:
         """Places of this process's part of the batch."""
         return BatchPart.of(self.rank, self.size, num_drawn).own
-
-
-@contextlib.contextmanager
-def lock_held(lock: AbstractContextManager[Any]) -> Iterator[None]:
-    """Leave a lock that was entered before."""
-    with contextlib.ExitStack() as stack:
-        stack.push(lock.__exit__)
-        yield
 
 
 def _everywhere(error: BaseException) -> BaseException:

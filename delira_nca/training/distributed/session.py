@@ -48,7 +48,7 @@ _OWNER = "DELIRA_NCA_RANK_OF"
 _PATIENCE, _MEETING = timedelta(hours=6), timedelta(minutes=10)
 BACKENDS = ("gloo", "nccl", "cpu:gloo,cuda:nccl")
 
-_ranks: DistributedContext | None = None
+_context: DistributedContext | None = None
 
 
 def init_from_environment(*, timeout: float = 20.0) -> ProcessContext:
@@ -68,7 +68,7 @@ def init_from_environment(*, timeout: float = 20.0) -> ProcessContext:
     >>> init_from_environment().size
     1
     """
-    is_one = _ranks is not None or dist.is_initialized() or _is_started_by_torchrun()
+    is_one = _context is not None or dist.is_initialized() or _is_started_by_torchrun()
     return init(timeout=timeout) if is_one and not _is_child_of_a_rank() else ALONE
 
 
@@ -90,13 +90,13 @@ def init(
     ConfigError, UnknownNameError
         Without the environment that ``torchrun`` makes, for another backend, or a timeout that is not positive.
     """
-    global _ranks
+    global _context
     if not timeout > 0:
         raise ConfigError(f"timeout is a number of seconds greater than 0, not {timeout!r}")
     if backend is not None:
         require_choice("backend", backend, BACKENDS)
-    if _ranks is not None:
-        return _ranks
+    if _context is not None:
+        return _context
     if not dist.is_initialized():
         _require_environment()
         if int(os.environ["WORLD_SIZE"]) == 1:
@@ -114,11 +114,11 @@ def init(
     local_rank, local_size = (int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     group = Group(rank, size, local_rank, local_size or size, Liveness(store, rank, size, timeout))
     os.environ[_OWNER] = _signature(os.getpid())
-    _ranks = DistributedContext(group, find_unused_parameters)
+    _context = DistributedContext(group, find_unused_parameters)
     if rank:
         _LOGGER.addFilter(_errors_only)
     atexit.register(end)
-    return _ranks
+    return _context
 
 
 def _make_group(backend: str) -> None:
@@ -141,9 +141,9 @@ def _make_group(backend: str) -> None:
 @contextlib.contextmanager
 def session(**options: Any) -> Iterator[ProcessContext]:
     """:func:`init` for the time of a block; without ``torchrun``, a block like any other."""
-    ranks = init(**options) if _is_started_by_torchrun() else ALONE
+    context = init(**options) if _is_started_by_torchrun() else ALONE
     try:
-        yield ranks
+        yield context
     finally:
         end()
 
@@ -154,11 +154,11 @@ def end() -> None:
     After a failure a call may be under way that will never end, and torch would wait for it: the process then ends
     here, when its output is written.
     """
-    global _ranks
-    if _ranks is None or _is_child_of_a_rank():
+    global _context
+    if _context is None or _is_child_of_a_rank():
         return
     atexit.unregister(end)
-    group, _ranks = _ranks.group, None
+    group, _context = _context.group, None
     _LOGGER.removeFilter(_errors_only)
     os.environ.pop(_OWNER, None)
     group.life.leave()
@@ -210,14 +210,14 @@ def gather(value: Any) -> list[Any]:
     >>> gather("here")
     ['here']
     """
-    ranks = init_from_environment()
-    return ranks.group.gather(value) if isinstance(ranks, DistributedContext) else [value]
+    context = init_from_environment()
+    return context.group.gather(value) if isinstance(context, DistributedContext) else [value]
 
 
 def broadcast(value: Any, source: int = 0) -> Any:
     """Value of one process, on all of them."""
-    ranks = init_from_environment()
-    return ranks.group.broadcast(value, source) if isinstance(ranks, DistributedContext) else value
+    context = init_from_environment()
+    return context.group.broadcast(value, source) if isinstance(context, DistributedContext) else value
 
 
 def barrier() -> None:
@@ -294,5 +294,5 @@ class WholeBatch:
 
     def __call__(self, *args: Any) -> Any:
         """Value of the whole batch, in every process."""
-        ranks = init_from_environment()
-        return self.metric(*[ranks.join_rows(arg) if isinstance(arg, Tensor) and arg.dim() else arg for arg in args])
+        context = init_from_environment()
+        return self.metric(*[context.join_rows(arg) if isinstance(arg, Tensor) and arg.dim() else arg for arg in args])
