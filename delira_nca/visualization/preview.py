@@ -21,7 +21,7 @@ from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.optimization import validated_network
-from delira_nca.training.pace import Pace
+from delira_nca.training.callbacks.reporting import Pace
 from delira_nca.visualization.colour import to_rgb
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Where the numbers of a training go: to sinks of metrics, and to a line of progress."""
+"""Where the numbers of a training go: to sinks of metrics, and to a line of progress; and how often."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from delira_nca.checks import is_whole
@@ -17,7 +17,7 @@ from delira_nca.logging import MetricSink
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.scores import describe_metrics
 
-__all__ = ["MetricLogger", "ProgressBar"]
+__all__ = ["MetricLogger", "Pace", "ProgressBar"]
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _COLUMNS = 80
@@ -291,3 +291,54 @@ class MetricLogger(AbstractCallback):
 
     def __repr__(self) -> str:
         return f"MetricLogger({', '.join(type(sink).__name__ for sink in self.sinks)}, every={self.every})"
+
+
+class Pace:
+    """Limit how often a job runs, by the wall clock.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two beginnings, at least.
+    share : float
+        Largest share of the time that the job may take; a slow job runs less often.
+    clock : callable
+        Seconds since any fixed moment.
+
+    Raises
+    ------
+    ConfigError
+        For a negative interval, or a share outside of (0, 1].
+
+    Examples
+    --------
+    >>> seconds = iter([0.0, 0.0, 1.0, 30.0, 60.0])
+    >>> pace = Pace(5.0, share=0.02, clock=lambda: next(seconds))
+    >>> pace.is_due()
+    True
+    >>> with pace.job():  # takes one second, so the next one is due 50 s after it began
+    ...     pass
+    >>> pace.is_due(), pace.is_due()
+    (False, True)
+    """
+
+    def __init__(self, every: float, *, share: float = 0.02, clock: Callable[[], float] = time.monotonic) -> None:
+        if not 0 <= every < math.inf:
+            raise ConfigError(f"every must be a number of seconds of at least 0, got {every!r}")
+        if not 0 < share <= 1:
+            raise ConfigError(f"share must be above 0 and at most 1, got {share!r}")
+        self.every, self.share, self._clock = every, share, clock
+        self._next = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether the job may run now."""
+        return self._clock() >= self._next
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """Measure the job inside the block."""
+        begin = self._clock()
+        try:
+            yield
+        finally:
+            self._next = begin + max(self.every, (self._clock() - begin) / self.share)
