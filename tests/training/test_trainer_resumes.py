@@ -65,7 +65,7 @@ def test_a_damaged_newest_file_is_told_and_the_one_before_it_taken(run, tmp_path
 
 def test_where_every_file_is_damaged_nothing_is_trained(run, tmp_path):
     run(2)
-    for file in (tmp_path / "run").glob("*.pt"):
+    for file in (tmp_path / "run").glob("*.safetensors"):
         file.write_bytes(b"")
     with pytest.raises(CheckpointError, match="empty"):
         run(4)
@@ -76,7 +76,7 @@ def test_resuming_into_another_folder_leaves_the_first_untouched(run, tmp_path):
     before = {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()}
     run(6, tmp_path / "second", resume=tmp_path / "first")
     assert {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()} == before
-    assert sorted(file.name for file in (tmp_path / "second").glob("*.pt")) == [
+    assert sorted(file.name for file in (tmp_path / "second").glob("*.safetensors")) == [
         "checkpoint_epoch_5.safetensors",
         "checkpoint_epoch_6.safetensors",
     ]
@@ -95,7 +95,9 @@ def test_files_within_an_epoch_are_removed_when_a_newer_one_is_there(run, tmp_pa
     seen = []
 
     def look(trainer):
-        seen.append(sorted(file.stem.removeprefix("checkpoint_") for file in (tmp_path / "run").glob("*_iter_*.pt")))
+        seen.append(
+            sorted(file.stem.removeprefix("checkpoint_") for file in (tmp_path / "run").glob("*_iter_*.safetensors"))
+        )
 
     run(2, callbacks=[Checkpoint(every_iterations=1), LambdaCallback(at_iter_done=look)])
     assert seen == [["epoch_1_iter_1"], ["epoch_1_iter_2"], ["epoch_2_iter_1"], ["epoch_2_iter_2"]]
