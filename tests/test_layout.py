@@ -1,4 +1,5 @@
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,15 @@ def test_what_is_public_is_there_once(path):
     assert len(set(names)) == len(names)
     for name in names:
         assert hasattr(module, name)
+
+
+def test_no_modules_of_the_training_import_one_another_in_a_circle():
+    names = {name_of(path).removesuffix(".__init__"): path for path in FILES}
+    graph = {}
+    for name, path in names.items():
+        if name.startswith("delira_nca.training"):
+            graph[name] = {found for found in imported_modules(ast.parse(path.read_text()), name) if found in names}
+    graphlib.TopologicalSorter(graph).prepare()  # raises a CycleError
 
 
 HEAVY = {"torch", "matplotlib", "tensorboardX", "batchgenerators", "sklearn", "scipy", "PIL", "pandas"}

@@ -1,5 +1,6 @@
 """What ``train(resume=...)`` goes on from, and what it says of it."""
 
+import itertools
 import logging
 import os
 import runpy
@@ -255,6 +256,25 @@ def test_a_routine_of_three_steps_a_batch_is_resumed_after_every_batch(tmp_path,
         assert_same(second.network.state_dict(), whole.network.state_dict())
         assert_same(second.optimizers["default"].state_dict(), whole.optimizers["default"].state_dict())
         assert second.history == whole.history
+
+
+def test_every_step_of_a_batch_is_told_and_the_last_one_when_the_batch_is_done(nca, batches):
+    class TwoOfThree(PyTorchNetworkTrainer):
+        def _train_single_epoch(self, batchgen, epoch):
+            for number, batch in enumerate(itertools.islice(batchgen, 2)):  # which does not ask for the third
+                for _ in range(2):
+                    self._iterate(batch, number, epoch, train=True)
+
+    told = []
+
+    def look(trainer, iter_num, global_iter_num):
+        told.append((iter_num, global_iter_num, trainer.batch_index, trainer.step, trainer.is_between_steps))
+
+    callbacks = [LambdaCallback(at_iter_done=look)]
+    TwoOfThree(nca(), None, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, callbacks=callbacks).train(
+        1, batches(2, 2, 2)
+    )
+    assert told == [(0, 0, 0, 1, False), (0, 1, 1, 2, True), (1, 2, 1, 3, False), (1, 3, 2, 4, True)]
 
 
 def test_a_routine_that_takes_all_batches_before_its_first_step_is_not_saved_between_them(tmp_path, nca, batches):
