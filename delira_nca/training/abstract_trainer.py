@@ -104,7 +104,7 @@ class AbstractNetworkTrainer(ABC):
     ) -> Any:
         """Train until ``num_epochs`` epochs of the run are done, counted from its first.
 
-        SIGTERM, SIGUSR1 and the first Ctrl+C end the training when the current step is done and its state is saved; a
+        SIGTERM, SIGUSR1 and the first Ctrl+C end the training when the current batch is done and the state is saved; a
         second Ctrl+C ends it at once. See :class:`delira_nca.training.interruption.Interruption`.
 
         Parameters
@@ -246,8 +246,8 @@ class AbstractNetworkTrainer(ABC):
     def stop(self, reason: str, *, now: bool = False) -> None:
         """End the training after this epoch, for a reason that stays readable as ``stop_reason``.
 
-        ``now`` ends it after this step. Its epoch is not done then: it is neither validated nor in the history, and a
-        run that goes on from the state that is saved does what the epoch has left.
+        ``now`` ends it after this batch. Its epoch is not done then: it is neither validated nor in the history, and a
+        run that is resumed from the state that is saved does what the epoch has left.
         """
         self.stop_training, self.stop_now, self.stop_reason = True, self.stop_now or now, reason
 
@@ -313,12 +313,12 @@ class AbstractNetworkTrainer(ABC):
 
     # Hooks, in the order in which they run ------------------------------------------------------------------------
 
-    def _at_training_begin(self, *args: Any, **kwargs: Any) -> None:
+    def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Dispatch ``at_training_begin``."""
-        self._dispatch("at_training_begin", num_epochs=kwargs.get("num_epochs"))
+        self._dispatch("at_training_begin", num_epochs=num_epochs)
 
     def _at_epoch_begin(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int
     ) -> None:
         """Dispatch ``at_epoch_begin``."""
         self._dispatch(
@@ -331,7 +331,7 @@ class AbstractNetworkTrainer(ABC):
         )
 
     def _at_epoch_end(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool
     ) -> None:
         """Write the epoch into the history, dispatch ``at_epoch_end``, and then ``at_checkpoint``."""
         if "epoch" in metrics_val:

@@ -280,12 +280,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         tuple of (losses and metrics, prediction), detached
             In training, one more step counts as done, and its values go into the means of the epoch.
         """
-        event = {
-            "iter_num": iter_num,
-            "curr_epoch": epoch,
-            "global_iter_num": self.step,
-            "train": train,
-        }
+        event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.step, "train": train}
         check_batch(batch, f"{'batch' if train else 'validation batch'} {iter_num} of epoch {epoch}")
         batch = self._dispatch_iter_begin(batch, **event)
         data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
@@ -417,25 +412,25 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
-    def _at_training_begin(self, *args: Any, **kwargs: Any) -> None:
+    def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Let the back ends of this run be logged, and let the callbacks know."""
         begin_run(self.run_id, quiet=not self.ranks.is_main)
-        super()._at_training_begin(*args, **kwargs)
+        super()._at_training_begin(num_epochs=num_epochs)
 
     def _at_epoch_begin(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int
     ) -> None:
         """Begin the means of the epoch, or go on with those of one that was begun before."""
         self._means, self._begun_means = SetValues(self.metrics, self.ranks, self._begun_means), None
-        super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs, **kwargs)
+        super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs)
 
     def _at_epoch_end(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool
     ) -> None:
         """Keep the weights of the best epoch, and let the callbacks know."""
         if is_best:
             self._best_weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-        super()._at_epoch_end(metrics_val, val_score_key, epoch, is_best, **kwargs)
+        super()._at_epoch_end(metrics_val, val_score_key, epoch, is_best)
 
     def best_network(self) -> AbstractPyTorchNetwork:
         """The network as it was in the best epoch, a copy; the network itself where no score decides.
