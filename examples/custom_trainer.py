@@ -18,7 +18,6 @@ from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, make_seed, presets
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import AbstractCallback, GradientNormalization, StepCurriculum
-from delira_nca.training.means import SampleMean
 
 
 class InARow(PyTorchNetworkTrainer):
@@ -30,13 +29,12 @@ class InARow(PyTorchNetworkTrainer):
 
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
         self.network.train()
-        means = SampleMean()
-        for iter_num, batch in enumerate(batchgen):
+        for iter_num, batch in enumerate(batchgen, start=self.batch_index):
             for rollout in range(self.num_rollouts):
                 values, prediction = self._iterate(batch, iter_num, epoch, train=True)
                 batch = {**batch, "data": prediction.output_image}
-                means.add({f"mse_{rollout + 1}": values["mse"]}, len(batch["data"]))
-        return means.result()
+                self._means.add({f"mse_{rollout + 1}": values["mse"]}, len(batch["data"]))
+        return self._means.result()
 
 
 class WatchLife(AbstractCallback):

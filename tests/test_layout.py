@@ -197,7 +197,7 @@ def loaded_by(module):
         "delira_nca.machine",
         "delira_nca.training",
         "delira_nca.training.abstract_trainer",
-        "delira_nca.training.callbacks.early_stopping",
+        "delira_nca.training.callbacks.stopping",
     ],
 )
 def test_what_needs_no_torch_imports_none(module):

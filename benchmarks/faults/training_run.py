@@ -184,8 +184,8 @@ def _differences(ours: Any, theirs: Any, where: str) -> Iterator[str]:
 
 
 def require_clean(folder: Path) -> None:
-    """Refuse a folder with temporary files or a lock, or with checkpoints that cannot be read."""
-    stray = [path.name for path in folder.iterdir() if path.name.startswith((".", "run.lock"))]
+    """Refuse a folder with temporary files, or with checkpoints that cannot be read."""
+    stray = [path.name for path in folder.iterdir() if path.name.startswith(".")]
     if stray:
         raise WrongError(f"files left: {sorted(stray)}")
     for path in folder.glob("checkpoint*.safetensors"):

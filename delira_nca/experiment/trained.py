@@ -15,7 +15,7 @@ from delira_nca.experiment.folds.result import save_predictions
 from delira_nca.experiment.store.stored_run import StoredRun
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
-from delira_nca.training.predictor import join_batches
+from delira_nca.training.set_values import join_batches
 
 __all__ = ["AbstractTrainedRun"]
 

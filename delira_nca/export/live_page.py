@@ -21,8 +21,8 @@ from delira_nca.export.snapshots import Snapshots
 from delira_nca.io.paths import absolute
 from delira_nca.models import BasicNCAModel
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
-from delira_nca.training.callbacks.weight_average import validated_network
-from delira_nca.training.pace import Pace
+from delira_nca.training.callbacks.optimization import validated_network
+from delira_nca.training.callbacks.reporting import Pace
 from delira_nca.training.scores import describe_metrics
 
 __all__ = ["LivePage"]

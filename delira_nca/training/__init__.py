@@ -2,13 +2,7 @@
 
 from delira_nca._lazy import lazy_names
 
-__all__ = [
-    "AbstractNetworkTrainer",
-    "Pool",
-    "PyTorchNetworkTrainer",
-    "SamplePool",
-    "create_optims_default_pytorch",
-]
+__all__ = ["AbstractNetworkTrainer", "Pool", "PyTorchNetworkTrainer", "SamplePool", "create_optims_default_pytorch"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,

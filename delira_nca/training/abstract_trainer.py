@@ -15,17 +15,21 @@ from delira_nca.errors import CallbackTypeError, ConfigError, StateKeyError, did
 from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
 from delira_nca.training.dispatch import CallbackTable
-from delira_nca.training.distributed.ranks import ALONE, Ranks
+from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.interruption import Interruption
-from delira_nca.training.scores import BestScore, find_score_key, is_better, measured_score
-from delira_nca.training.value_names import plain_values, with_validation
+from delira_nca.training.scores import (
+    BestScore,
+    find_score_key,
+    is_better,
+    measured_score,
+    plain_values,
+    with_validation,
+)
 
 __all__ = ["AbstractNetworkTrainer"]
 
 _LOGGER = logging.getLogger("delira_nca")
 Path = str | os.PathLike[str]
-_END: Any = object()
-"""Stands for the end of the batches; None may be a batch by mistake."""
 
 
 class AbstractNetworkTrainer(ABC):
@@ -43,11 +47,12 @@ class AbstractNetworkTrainer(ABC):
     metrics_val : metrics of the last epoch.
     best : the :class:`BestScore` of this run.
     start_epoch : number of the next epoch, from 1.
-    iteration : training iterations done in an epoch that is not done yet.
-    global_iter_num : training iterations done.
-    run_id : of this run; it stays the same where the run goes on from a checkpoint.
+    batch_index : number of batches of the current epoch that are done: the position in its data. A routine may take
+        any number of steps with a batch.
+    step : number of training steps of the run that are done, each a call of the training step with its optimizers.
+    run_id : identifier of the run, which a resumed run keeps.
     ranks : what this process knows of the others that train with it; see :mod:`delira_nca.training.distributed`.
-    is_between_steps : False while an iteration is at work: a state that is saved then cannot go on.
+    is_between_steps : whether no batch is being worked on, so that a state that is saved now can be resumed.
     on_requeue : called after SIGUSR1 has ended a training and everything is saved;
         :func:`delira_nca.training.interruption.requeue_on_slurm` puts the job of Slurm into the queue again.
     """
@@ -55,7 +60,7 @@ class AbstractNetworkTrainer(ABC):
     STATE_KEYS: frozenset[str] = frozenset({"stop_training", "stop_now", "stop_reason", "val_freq", "extra"})
 
     def __init__(self, fold: int = 0, callbacks: Sequence[Any] = ()) -> None:
-        self.fold, self.ranks = fold, self._find_ranks()
+        self.fold, self.ranks = fold, self._find_context()
         self._callbacks = CallbackTable()
         if not isinstance(callbacks or (), Iterable):
             raise CallbackTypeError(f"callbacks are a list of callbacks, not {callbacks!r}")
@@ -64,7 +69,7 @@ class AbstractNetworkTrainer(ABC):
         self.best = BestScore()
         self.history: list[dict[str, Any]] = []
         self.metrics_val: dict[str, float] = {}
-        self.start_epoch, self.iteration, self.global_iter_num = 1, 0, 0
+        self.start_epoch, self.batch_index, self.step = 1, 0, 0
         self.val_freq = 1
         self._validates = False
         self.stop_training = self.stop_now = False
@@ -74,10 +79,11 @@ class AbstractNetworkTrainer(ABC):
         self.run_id = uuid.uuid4().hex
         self._failure: BaseException | None = None
         self.is_between_steps = True
-        self._left_early = False
+        self._left_early = self._batch_is_out = False
+        self._step_done: dict[str, int] | None = None
 
     @staticmethod
-    def _find_ranks() -> Ranks:
+    def _find_context() -> ProcessContext:
         """Which processes train together; each by itself, unless a subclass knows better."""
         return ALONE
 
@@ -98,7 +104,7 @@ class AbstractNetworkTrainer(ABC):
     ) -> Any:
         """Train until ``num_epochs`` epochs of the run are done, counted from its first.
 
-        SIGTERM, SIGUSR1 and the first Ctrl+C end the training when the current step is done and its state is saved; a
+        SIGTERM, SIGUSR1 and the first Ctrl+C end the training when the current batch is done and the state is saved; a
         second Ctrl+C ends it at once. See :class:`delira_nca.training.interruption.Interruption`.
 
         Parameters
@@ -125,22 +131,23 @@ class AbstractNetworkTrainer(ABC):
             Before the first batch: if there are checkpoints to go on from, but none is sound or fits; or if another
             process trains in the trainer's folder.
         """
-        self.is_between_steps, self._failure = True, None
+        self.is_between_steps, self._batch_is_out = True, False
+        self._failure = self._step_done = None
         on_requeue = self.on_requeue if self.ranks.is_main else None
         interruption = Interruption(self._stop_for_signal, on_interrupt, on_requeue)
-        self._callbacks.begin_run(self.run_id, has_begun=self.global_iter_num > 0 and resume == "never")
+        self._callbacks.begin_run(self.run_id, has_begun=self.step > 0 and resume == "never")
         with self.ranks.training(self), self._claim_folder():
             self._resume(resume)
             self._check_train_arguments(
                 num_epochs, datamgr_train, datamgr_valid, val_score_key, val_score_mode, val_freq
             )
-            self.ranks.join(self, num_epochs=num_epochs)
+            self.ranks.sync_start(self, num_epochs=num_epochs)
             self._callbacks.rename_run(self.run_id)
             with interruption:
                 try:
                     _call(self._at_training_begin, num_epochs=num_epochs)
                     self._run_epochs(num_epochs, datamgr_train, datamgr_valid, val_score_key)
-                    interruption.received = self.ranks.first(interruption.received)
+                    interruption.received = self.ranks.first_nonempty(interruption.received)
                     interruption.conclude()
                 except BaseException as error:
                     self.ranks.failed(error, everywhere=interruption.has_concluded)
@@ -151,50 +158,54 @@ class AbstractNetworkTrainer(ABC):
             return self._at_training_end()
 
     def _run_epochs(self, num_epochs: int, train: Any, valid: Any, val_score_key: str | None) -> None:
-        """Train, validate, decide which epoch is best, and let the callbacks know, until the last epoch or a stop."""
+        """Train, validate and save one epoch after another, until the last one or a stop."""
         for epoch in range(self.start_epoch, num_epochs + 1):
             self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
-            with closing(self._batches_left(train, epoch)) as batches:  # an error leaves no batch under way
+            with closing(self._training_batches(train, epoch)) as batches:  # an error leaves no batch under way
                 returned = self._train_single_epoch(batches, epoch)
+            self._finish_batch()  # of a routine that wanted no more of them
             metrics = plain_values(self._values_of_epoch() if returned is None else returned, "_train_single_epoch")
             if self._left_early:
                 return
-            validated = self._validates and epoch % self.val_freq == 0
-            if validated:
-                with closing(self._batches_of_validation(valid, epoch)) as batches:
+            if validated := self._validates and epoch % self.val_freq == 0:
+                self.is_between_steps = False
+                with closing(self._validation_batches(valid, epoch)) as batches:
                     returned = self._validate_single_epoch(batches, epoch)
+                self.is_between_steps = True
                 metrics = with_validation(metrics, plain_values(returned or {}, "_validate_single_epoch"))
             is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
-            self._at_epoch_end(metrics, val_score_key, epoch, is_best)
-            self.ranks.agree(self)
-            if self.stop_training or self.stop_now:
+            self._at_epoch_end(metrics, val_score_key, epoch, is_best)  # saves a checkpoint
+            if self._should_stop():
                 return
 
-    def _batches_left(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
-        """Yield the batches that an epoch has left, until somebody wants the training to stop now."""
-        batches = self.ranks.batches(source, epoch, self.iteration)
-        total = self.iteration + len(batches) if isinstance(batches, Sized) else None
+    def _training_batches(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
+        """Yield the batches left of an epoch, until a stop; a batch is done when the next one is asked for."""
+        batches = self.ranks.batches(self, source, epoch, self.batch_index)
+        total = self.batch_index + len(batches) if isinstance(batches, Sized) else None
         with closing(each(batches)) as left:
-            while True:
-                if self.stop_now and total is not None and self.ranks.is_alone:
-                    self._left_early = self.iteration < total
-                    return
-                batch = next(left, _END)
-                self.ranks.agree(self, has_batch=batch is not _END)
-                if batch is _END:
-                    return
+            for batch in left:
                 if self.stop_now:
                     self._left_early = True
                     return
+                self._batch_is_out, self.is_between_steps = True, False
                 yield batch
+                self._finish_batch()
+                if self.stop_now and total is not None:  # known without another batch
+                    self._left_early = self.batch_index < total
+                    return
 
-    def _batches_of_validation(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
-        """Yield the batches of a validation."""
-        with closing(each(self.ranks.batches(source, epoch))) as batches:
-            for batch in batches:
-                self.ranks.agree(self)
-                yield batch
-            self.ranks.agree(self, has_batch=False)
+    def _validation_batches(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
+        return each(self.ranks.batches(self, source, epoch))
+
+    def _finish_batch(self) -> None:
+        """Count the batch that is worked on as done, so that a state that is saved from now on continues after it."""
+        self.batch_index += self._batch_is_out
+        self._batch_is_out, self.is_between_steps = False, True
+        self._dispatch_step_done()
+
+    def _should_stop(self) -> bool:
+        self.ranks.sync_stop(self)
+        return self.stop_training or self.stop_now
 
     def _claim_folder(self) -> AbstractContextManager[Any]:
         """Hold the folder that the run writes to, for the time of a training."""
@@ -235,8 +246,8 @@ class AbstractNetworkTrainer(ABC):
     def stop(self, reason: str, *, now: bool = False) -> None:
         """End the training after this epoch, for a reason that stays readable as ``stop_reason``.
 
-        ``now`` ends it after this step. Its epoch is not done then: it is neither validated nor in the history, and a
-        run that goes on from the state that is saved does what the epoch has left.
+        ``now`` ends it after this batch. Its epoch is not done then: it is neither validated nor in the history, and a
+        run that is resumed from the state that is saved does what the epoch has left.
         """
         self.stop_training, self.stop_now, self.stop_reason = True, self.stop_now or now, reason
 
@@ -251,7 +262,11 @@ class AbstractNetworkTrainer(ABC):
 
     @abstractmethod
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float] | None:
-        """Train one epoch, and return the means of its losses and metrics; None for those that the trainer has."""
+        """Train one epoch, and return the means of its losses and metrics; None for those that the trainer has.
+
+        A batch counts as done when the next one is asked for. A run that stopped is resumed with the batch after it:
+        ``enumerate(batchgen, start=self.batch_index)`` numbers those that are left.
+        """
 
     def _values_of_epoch(self) -> Mapping[str, float]:
         """Values of an epoch whose routine returned None."""
@@ -298,12 +313,12 @@ class AbstractNetworkTrainer(ABC):
 
     # Hooks, in the order in which they run ------------------------------------------------------------------------
 
-    def _at_training_begin(self, *args: Any, **kwargs: Any) -> None:
+    def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Dispatch ``at_training_begin``."""
-        self._dispatch("at_training_begin", num_epochs=kwargs.get("num_epochs"))
+        self._dispatch("at_training_begin", num_epochs=num_epochs)
 
     def _at_epoch_begin(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int
     ) -> None:
         """Dispatch ``at_epoch_begin``."""
         self._dispatch(
@@ -312,18 +327,18 @@ class AbstractNetworkTrainer(ABC):
             val_score_key=val_score_key,
             curr_epoch=epoch,
             num_epochs=num_epochs,
-            first_iter=self.iteration,
+            first_iter=self.batch_index,
         )
 
     def _at_epoch_end(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool
     ) -> None:
         """Write the epoch into the history, dispatch ``at_epoch_end``, and then ``at_checkpoint``."""
         if "epoch" in metrics_val:
             raise ConfigError("'epoch' is the name of the number of the epoch in the history: rename that value")
         self.metrics_val = dict(metrics_val)
         self.history.append({"epoch": epoch, **self.metrics_val})
-        self.start_epoch, self.iteration = epoch + 1, 0
+        self.start_epoch, self.batch_index = epoch + 1, 0
         event = {"val_metrics": self.metrics_val, "curr_epoch": epoch, "is_best": is_best}
         self._dispatch("at_epoch_end", val_score_key=val_score_key, **event)
         self._dispatch("at_checkpoint", **event)
@@ -368,6 +383,7 @@ class AbstractNetworkTrainer(ABC):
 
     def _dispatch_iter_begin(self, data_dict: Mapping[str, Any], **event: Any) -> Mapping[str, Any]:
         """Call ``at_iter_begin``, where each callback may replace the batch that the next one sees."""
+        self._dispatch_step_done()
         if not self._callbacks.listens("at_iter_begin"):
             return data_dict
         event["data_dict"] = data_dict
@@ -380,12 +396,18 @@ class AbstractNetworkTrainer(ABC):
         return batch
 
     def _finish_iteration(self, iter_num: int, epoch: int) -> None:
-        """Count an iteration of training as done, and dispatch ``at_iter_done``: to be called last in each."""
-        event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.global_iter_num}
-        self.global_iter_num += 1
-        self.iteration += 1
-        self.is_between_steps = True
-        if self._callbacks.listens("at_iter_done"):
+        """Count a training step as done: to be called last in each.
+
+        ``at_iter_done`` is dispatched before the next step, or when the batch is done.
+        """
+        self._dispatch_step_done()
+        self._step_done = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.step}
+        self.step += 1
+        self.is_between_steps = False  # also where a routine has asked for all batches before its first step
+
+    def _dispatch_step_done(self) -> None:
+        event, self._step_done = self._step_done, None
+        if event is not None:
             self._dispatch("at_iter_done", **event)
 
     def _check_state_keys(self, state: Mapping[str, Any], who: str, *, also: str | None = None) -> None:
@@ -422,6 +444,16 @@ class AbstractNetworkTrainer(ABC):
         True
         """
         return is_better(old_val_score, new_val_score, mode)
+
+    @property
+    def iteration(self) -> int:
+        """Other name of ``batch_index``."""
+        return self.batch_index
+
+    @property
+    def global_iter_num(self) -> int:
+        """Other name of ``step``."""
+        return self.step
 
     @property
     def fold(self) -> int:

@@ -24,19 +24,7 @@ def batch_length(batch: Batch) -> int:
 
 
 def check_batch(batch: Any, where: str) -> None:
-    """Refuse what is no dict of arrays, or holds no sample.
-
-    Parameters
-    ----------
-    batch : object
-        What the source of batches gave.
-    where : str
-        Place of the batch, for the message.
-
-    Raises
-    ------
-    ConfigError
-        With what the batch is and what to do.
+    """Refuse a batch that is not a dict of arrays, or without a sample; ``where`` names it in the message.
 
     Examples
     --------
@@ -58,13 +46,7 @@ def check_batch(batch: Any, where: str) -> None:
 
 
 def check_source(name: str, source: Any) -> None:
-    """Refuse what gives no batches.
-
-    Raises
-    ------
-    ConfigError
-        With what the source is.
-    """
+    """Refuse a source that gives no batches."""
     if isinstance(source, (str, bytes, os.PathLike)):
         raise ConfigError(f"{name} is a data manager or an iterable of batches, not a path: {source!r}")
     if isinstance(source, Mapping):

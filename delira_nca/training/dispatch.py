@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from delira_nca.errors import CallbackError, CallbackTypeError, CheckpointError, DeliraNCAError, did_you_mean
-from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback, bind_run, rename_run
+from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback, bind_run, keyed, rename_run
 
 __all__ = ["CallbackTable"]
 
@@ -79,7 +79,7 @@ class CallbackTable:
         """Class names of those called at a hook, in order."""
         return [type(callback).__name__ for callback, _, _ in self._table[hook]]
 
-    def call(self, hook: str, trainer: Any, event: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def call(self, hook: str, trainer: object, event: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Call a hook of everyone who overrides it, and yield what they return, each with the callback's name.
 
         Raises
@@ -93,7 +93,7 @@ class CallbackTable:
             if returned:
                 yield type(callback).__name__, returned
 
-    def call_all(self, hook: str, trainer: Any, event: Mapping[str, Any]) -> list[Exception]:
+    def call_all(self, hook: str, trainer: object, event: Mapping[str, Any]) -> list[Exception]:
         """Call a hook of everyone, even where some fail; log the failures and return them."""
         errors: list[Exception] = []
         for callback, method, accepted in self._table[hook]:
@@ -105,7 +105,9 @@ class CallbackTable:
         return errors
 
     @staticmethod
-    def _call_one(callback: Any, hook: str, method: Callable[..., Any], trainer: Any, event: Mapping[str, Any]) -> Any:
+    def _call_one(
+        callback: Any, hook: str, method: Callable[..., Any], trainer: object, event: Mapping[str, Any]
+    ) -> Any:
         try:
             returned = method(trainer, **event)
         except DeliraNCAError:
@@ -118,28 +120,20 @@ class CallbackTable:
             raise CallbackError(f"{name}.{hook} returned {returned!r}: a hook returns None or a dict of trainer state")
         return returned
 
-    def _keyed(self) -> Iterator[tuple[str, Any]]:
-        counts: dict[str, int] = {}
-        for callback in self.callbacks:
-            if hasattr(callback, "state_dict"):
-                key = getattr(callback, "state_key", type(callback).__name__)
-                counts[key] = counts.get(key, 0) + 1
-                yield (key if counts[key] == 1 else f"{key}#{counts[key]}"), callback
-
     def begin_run(self, run_id: str, *, has_begun: bool = False) -> None:
         """Let every callback with a state serve a run; see :func:`bind_run`."""
-        for _, callback in self._keyed():
+        for _, callback in keyed(self.callbacks):
             if hasattr(callback, "load_state_dict"):
                 bind_run(callback, run_id, has_begun=has_begun)
 
     def rename_run(self, run_id: str) -> None:
         """Give the run that the callbacks serve another identifier: that of the main process of several."""
-        for _, callback in self._keyed():
+        for _, callback in keyed(self.callbacks):
             rename_run(callback, run_id)
 
     def state_dict(self) -> dict[str, Any]:
         """State of every callback that has one."""
-        return {key: state for key, callback in self._keyed() if (state := callback.state_dict())}
+        return {key: state for key, callback in keyed(self.callbacks) if (state := callback.state_dict())}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Hand each callback its state.
@@ -152,7 +146,7 @@ class CallbackTable:
         CheckpointError
             If a state does not fit; all callbacks have the states they had before then.
         """
-        callbacks = dict(self._keyed())
+        callbacks = dict(keyed(self.callbacks))
         for key in sorted(states.keys() - callbacks.keys()):
             _LOGGER.warning("the checkpoint holds a state of callback %s, which is not registered", key)
         former: dict[str, Any] = {}

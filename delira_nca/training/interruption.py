@@ -37,7 +37,7 @@ class Terminated(SystemExit):
 
 
 class Interruption:
-    """For the time of a training, take SIGINT, SIGTERM and SIGUSR1 as the wish to end after the current step.
+    """For the time of a training, take SIGINT, SIGTERM and SIGUSR1 as the wish to end after the current batch.
 
     A second Ctrl+C ends at once. A signal that the program handles itself is left alone, and so are all where Python
     allows no handlers (outside of the main thread). The former handlers are back when the block ends.

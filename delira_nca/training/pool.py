@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from delira_nca.checks import require_whole
-from delira_nca.errors import CheckpointError, ConfigError, ShapeError, did_you_mean
+from delira_nca.errors import CheckpointError, ConfigError, ShapeError, did_you_mean, require_choice
+from delira_nca.evaluation.holes import ball
 from delira_nca.seeding import generator
-from delira_nca.training.damage import Damage, apply_damage
-from delira_nca.training.distributed.ranks import ALONE, Ranks
-from delira_nca.training.living_cells import pack_states, unpack_states
 
-__all__ = ["Draw", "SamplePool"]
+__all__ = [
+    "DAMAGES",
+    "Damage",
+    "Draw",
+    "SamplePool",
+    "apply_damage",
+    "damage_last",
+    "disc",
+    "half",
+    "mixed",
+    "pack_states",
+    "rectangle",
+    "reseeded",
+    "unpack_states",
+]
 
 
 @dataclass(frozen=True)
@@ -76,37 +90,29 @@ class SamplePool:
             if len(values) != capacity:
                 raise ShapeError(f"slot {name!r} has {len(values)} entries for a pool of {capacity}")
         self.seed = seed.detach().clone()
-        self._states: Tensor | None = None  # made when they are needed: a pool may be divided before
-        self._ranks, self._held = ALONE, slice(0, capacity)
+        self._states: Tensor | None = None  # made when they are needed, of the slots that are held by then
+        self._held = slice(0, capacity)
         self.losses = torch.full((capacity,), torch.inf)
         self.slots = {name: values.detach().clone() for name, values in (slots or {}).items()}
         self.rng_seed, self.num_draws = rng_seed, 0
 
     @property
     def states(self) -> Tensor:
-        """(capacity, C, *spatial) states; those that this process holds, where the pool is divided."""
+        """(capacity, C, *spatial) states, or those of the slots that are kept."""
         if self._states is None:
-            count = self._held.stop - self._held.start
-            self._states = self.seed.repeat(count, *(1,) * self.seed.dim())
+            self._states = self.seed.repeat(self._held.stop - self._held.start, *(1,) * self.seed.dim())
         return self._states
 
     @states.setter
     def states(self, states: Tensor) -> None:
         self._states = states
 
-    def divide(self, ranks: Ranks) -> None:
-        """Hold but the slots that belong to this process, of those that train together.
-
-        Parameters
-        ----------
-        ranks : of the trainer. Losses stay whole everywhere, so that all draw the same; :meth:`sample`, :meth:`commit`
-            and :meth:`state_dict` are then called by all processes at once.
-        """
-        if ranks is self._ranks:
+    def keep(self, held: slice) -> None:
+        """Keep the states and slots of some places alone, and the losses of all; what is kept already stays."""
+        if held == self._held:
             return
-        self._ranks, self._held = ranks, ranks.own_slots(len(self))
-        self._states = None if self._states is None else self._states[self._held].clone()
-        self.slots = {name: values[self._held].clone() for name, values in self.slots.items()}
+        self._held, self._states = held, None if self._states is None else self._states[held].clone()
+        self.slots = {name: values[held].clone() for name, values in self.slots.items()}
 
     def to(self, device: torch.device | str) -> SamplePool:
         """Hold states, losses and slots on a device, and return the pool.
@@ -139,7 +145,7 @@ class SamplePool:
 
         Parameters
         ----------
-        batch_size : how many; of a divided pool, for the whole batch.
+        batch_size : number of states.
         losses : (capacity,) to rank by, instead of those that were committed.
         num_seeds : so many with the highest losses are replaced by the seed.
         num_damaged : so many with the lowest losses get a hole; never one that was replaced.
@@ -151,24 +157,23 @@ class SamplePool:
             If the pool is smaller than the batch, or the batch than the seeds and damaged ones together.
         """
         self.check_batch_size(batch_size, num_seeds, num_damaged)
-        ranks = self.losses if losses is None else losses.detach().to(self.losses.device)
-        if ranks.shape != self.losses.shape:
-            raise ShapeError(f"losses of the pool are ({len(self)},), not {tuple(ranks.shape)}")
+        indices, ranked, rng = self.choose(batch_size, losses)
+        states = self.states[indices]
+        states[:num_seeds] = self.seed
+        damage_last(states, num_damaged, damage, rng)
+        return Draw(indices, states, ranked, {name: values[indices] for name, values in self.slots.items()})
+
+    def choose(self, batch_size: int, losses: Tensor | None = None) -> tuple[Tensor, Tensor, np.random.Generator]:
+        """Slots of the next draw, their losses, the highest first, and the generator of its damage."""
+        losses = self.losses if losses is None else losses.detach().to(self.losses.device)
+        if losses.shape != self.losses.shape:
+            raise ShapeError(f"losses of the pool are ({len(self)},), not {tuple(losses.shape)}")
         rng = generator(self.rng_seed, "pool", self.num_draws)
         self.num_draws += 1
-        drawn = torch.from_numpy(rng.choice(len(self), batch_size, replace=False)).to(ranks.device, non_blocking=True)
-        by_loss = ranks[drawn].nan_to_num(nan=torch.inf, posinf=torch.inf)  # a state that went NaN is the worst
+        drawn = torch.from_numpy(rng.choice(len(self), batch_size, replace=False)).to(losses.device, non_blocking=True)
+        by_loss = losses[drawn].nan_to_num(nan=torch.inf, posinf=torch.inf)  # a state that went NaN is the worst
         order = torch.argsort(by_loss, descending=True, stable=True)
-        indices, own = drawn[order], self._ranks.own_positions(batch_size)
-        states = self._ranks.fetch(self.states, len(self), indices)
-        states[: max(num_seeds - own.start, 0)] = self.seed
-        for position in range(batch_size - num_damaged, batch_size):
-            is_own = own.start <= position < own.stop
-            damaged = apply_damage(states[position - own.start] if is_own else self.seed, damage, rng)
-            if is_own:
-                states[position - own.start] = damaged
-        slots = {name: self._ranks.fetch(values, len(self), indices) for name, values in self.slots.items()}
-        return Draw(indices[own], states, by_loss[order][own], slots)
+        return drawn[order], by_loss[order], rng
 
     def check_batch_size(self, batch_size: int, num_seeds: int = 1, num_damaged: int = 0) -> None:
         """Refuse a batch that cannot be drawn, naming both numbers."""
@@ -203,6 +208,21 @@ class SamplePool:
         ShapeError, ConfigError
             If shapes do not fit the pool, or a slot is unknown.
         """
+        states, losses, slots = self.checked(indices, states, losses, slots, reseed)
+        for name, values in slots.items():
+            self.slots[name][indices] = values
+        self.states[indices] = states
+        self.losses[indices] = losses
+
+    def checked(
+        self,
+        indices: Tensor,
+        states: Tensor,
+        losses: Tensor | None,
+        slots: Mapping[str, Tensor] | None,
+        reseed: Tensor | None,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """States, losses and slots as :meth:`commit` writes them."""
         if states.shape != (len(indices), *self.seed.shape):
             expected = (len(indices), *self.seed.shape)
             raise ShapeError(f"states for {len(indices)} slots are {expected}, not {tuple(states.shape)}")
@@ -211,31 +231,23 @@ class SamplePool:
                 raise ConfigError(f"the pool has no slot {name!r}. {did_you_mean(name, self.slots)}")
             if len(values) != len(indices):
                 raise ShapeError(f"slot {name!r} for {len(indices)} places has {len(values)} entries")
-        losses = torch.full((len(indices),), torch.inf) if losses is None else losses.detach()
+        states = states.detach().to(self.states)
+        losses = (torch.full((len(indices),), torch.inf) if losses is None else losses.detach()).to(self.losses)
         if reseed is not None:
-            place = reseed.view(-1, *(1,) * self.seed.dim())
-            states = torch.where(place.to(states.device), self.seed.to(states), states)
-            losses = torch.where(reseed.to(losses.device), torch.inf, losses)
-        ranked = torch.stack([indices.double(), losses.double().to(indices.device)], 1)  # both are exact in float64
-        everywhere, known = self._ranks.join_rows(ranked).unbind(1)
-        everywhere = everywhere.long()
-        for name, values in (slots or {}).items():
-            self._ranks.store(self.slots[name], len(self), everywhere, values.detach().to(self.slots[name]))
-        self._ranks.store(self.states, len(self), everywhere, states.detach().to(self.states))
-        self.losses[everywhere] = known.to(self.losses)
+            states, losses = reseeded(states, losses, self.seed, reseed)
+        return states, losses, {name: values.detach().to(self.slots[name]) for name, values in (slots or {}).items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """States, losses, slots, and how often was drawn: all of them in the main process, elsewhere its own."""
+        """States, losses, slots, and how often was drawn."""
         packed = pack_states(self.states)
-        cells = packed["cells"] + self._held.start * self.seed[0].numel()
         return {
             "states": {
                 "shape": (len(self), *self.seed.shape),
-                "cells": self._ranks.gather_on_main(cells),
-                "values": self._ranks.gather_on_main(packed["values"]),
+                "cells": packed["cells"] + self._held.start * self.seed[0].numel(),
+                "values": packed["values"],
             },
             "losses": self.losses,
-            "slots": {name: self._ranks.gather_on_main(values) for name, values in self.slots.items()},
+            "slots": dict(self.slots),
             "rng_seed": self.rng_seed,
             "num_draws": self.num_draws,
         }
@@ -259,3 +271,147 @@ class SamplePool:
         self.losses = state["losses"].clone().to(device)
         self.slots = {k: (v[self._held] if len(v) == len(self) else v).clone().to(device) for k, v in slots.items()}
         self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]
+
+
+# Damage and new beginnings -------------------------------------------------------------------------------------------
+
+Damage = Callable[[np.random.Generator, Sequence[int]], Tensor]
+"""Makes a bool tensor of a spatial shape, True where cells are destroyed."""
+
+
+def disc(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    """Disc (a ball in 3D) with its centre in the middle half of the grid and a radius of 0.1 to 0.4 of half its width.
+
+    Notes
+    -----
+    Mordvintsev et al. (2020): centre U(-0.5, 0.5), radius U(0.1, 0.4), the grid reaching from -1 to 1.
+
+    Examples
+    --------
+    >>> hole = disc(np.random.default_rng(0), (32, 32))
+    >>> hole.dtype, 0 < int(hole.sum()) < 32 * 32
+    (torch.bool, True)
+    """
+    centre, radius = rng.uniform(-0.5, 0.5, len(shape)), rng.uniform(0.1, 0.4)
+    return ball(shape, centre, radius)
+
+
+def half(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    """One half of the grid, before or behind the middle of a random axis."""
+    axis, sign = int(rng.integers(len(shape))), float(rng.choice([-1.0, 1.0]))
+    view = [-1 if other == axis else 1 for other in range(len(shape))]
+    return (torch.linspace(-1, 1, shape[axis]).view(view) * sign > 0).expand(*shape).clone()
+
+
+def rectangle(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    """Box of an eighth to a half of the grid along each axis, anywhere inside."""
+    hole = torch.zeros(*shape, dtype=torch.bool)
+    sides = [int(rng.integers(max(size // 8, 1), max(size // 2, 1) + 1)) for size in shape]
+    corner = [int(rng.integers(0, size - side + 1)) for size, side in zip(shape, sides, strict=True)]
+    hole[tuple(slice(c, c + side) for c, side in zip(corner, sides, strict=True))] = True
+    return hole
+
+
+def mixed(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    """Disc, half or rectangle, each as often as the others."""
+    return (disc, half, rectangle)[int(rng.integers(3))](rng, shape)
+
+
+DAMAGES: dict[str, Damage] = {"disc": disc, "half": half, "rectangle": rectangle, "mixed": mixed}
+
+
+def apply_damage(state: Tensor, damage: Damage | str, rng: np.random.Generator) -> Tensor:
+    """Copy of one state with a hole: every channel is 0 inside, and untouched outside.
+
+    Parameters
+    ----------
+    state : (C, *spatial) tensor.
+    damage : shape of the hole, or the name of one: disc, half, rectangle, mixed.
+    rng : to draw it from.
+
+    Raises
+    ------
+    UnknownNameError
+        For an unknown name.
+    """
+    if isinstance(damage, str):
+        require_choice("damage", damage, DAMAGES)
+        damage = DAMAGES[damage]
+    hole = damage(rng, state.shape[1:]).to(state.device)
+    return torch.where(hole, 0.0, state)
+
+
+def damage_last(
+    states: Tensor,
+    count: int,
+    damage: Damage | str,
+    rng: np.random.Generator,
+    *,
+    first: int = 0,
+    total: int | None = None,
+) -> None:
+    """Put holes into the last states of a batch, in place; see :func:`apply_damage`.
+
+    Parameters
+    ----------
+    states : (B, C, *spatial) states.
+    count : number of states that get a hole.
+    damage, rng : shape of the holes, and generator that they are drawn from.
+    first, total : place of ``states`` in a batch of ``total`` that several processes share. Holes of all are drawn.
+    """
+    total = len(states) if total is None else total
+    for place in range(total - count - first, total - first):
+        is_here = 0 <= place < len(states)
+        damaged = apply_damage(states[place] if is_here else states.new_zeros(states.shape[1:]), damage, rng)
+        if is_here:
+            states[place] = damaged
+
+
+def reseeded(states: Tensor, losses: Tensor, seed: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+    """States with the seed in place of those that are lost, and losses that rank these as never trained.
+
+    Examples
+    --------
+    >>> states, losses = reseeded(torch.zeros(2, 1), torch.zeros(2), torch.ones(1), torch.tensor([False, True]))
+    >>> states.tolist(), losses.tolist()
+    ([[0.0], [1.0]], [0.0, inf])
+    """
+    place = lost.to(states.device).view(-1, *(1,) * seed.dim())
+    return torch.where(place, seed.to(states), states), torch.where(lost.to(losses.device), torch.inf, losses)
+
+
+# What a checkpoint keeps ----------------------------------------------------------------------------------------------
+
+_SAME_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def pack_states(states: Tensor) -> dict[str, Any]:
+    """Cells of which any channel is not zero, and where they are. Exact to the bit, the sign of a zero included.
+
+    Examples
+    --------
+    >>> states = torch.zeros(2, 16, 8, 8)
+    >>> states[0, 3, 4, 4] = 1.0
+    >>> packed = pack_states(states)
+    >>> packed["values"].shape, torch.equal(unpack_states(packed), states)
+    (torch.Size([1, 16]), True)
+    """
+    bits = states.contiguous().view(_SAME_WIDTH[states.element_size()])
+    occupied = (bits != 0).any(1)
+    return {
+        "shape": tuple(states.shape),
+        "cells": occupied.flatten().nonzero().squeeze(1),
+        "values": states.movedim(1, -1)[occupied],
+    }
+
+
+def unpack_states(packed: Mapping[str, Any], wanted: slice | None = None) -> Tensor:
+    """(N, C, *spatial) states from what :func:`pack_states` gave, or those that are wanted."""
+    num_states, num_channels, *spatial = packed["shape"]
+    first, stop, _ = (wanted or slice(None)).indices(num_states)
+    cells, values = packed["cells"], packed["values"]
+    size = prod(spatial)
+    among = (cells >= first * size) & (cells < stop * size)
+    states: Tensor = values.new_zeros(stop - first, *spatial, num_channels)
+    states.view(-1, num_channels)[cells[among] - first * size] = values[among]
+    return states.movedim(-1, 1).contiguous()

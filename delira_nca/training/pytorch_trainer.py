@@ -34,18 +34,23 @@ from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
 from delira_nca.training.batches import check_batch
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
-from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
-from delira_nca.training.callbacks.time_limit import Duration
-from delira_nca.training.circumstances import backends_of, changes, circumstances, computation
-from delira_nca.training.devices import choose_device
-from delira_nca.training.distributed.ranks import ALONE, Ranks, find_ranks
+from delira_nca.training.callbacks.optimization import LRSchedulerCallback
+from delira_nca.training.callbacks.stopping import Duration
+from delira_nca.training.distributed import find_context
+from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.first_batch import checked
-from delira_nca.training.fits import check_fits
 from delira_nca.training.memory_check import MemoryCheck
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers, require_plain_steps
-from delira_nca.training.predictor import as_arrays, predict_batches
-from delira_nca.training.set_values import SetValues
-from delira_nca.training.value_names import check_value_names
+from delira_nca.training.run_environment import (
+    backends_of,
+    changes,
+    choose_device,
+    computation,
+    run_environment,
+    validate_state,
+)
+from delira_nca.training.scores import check_value_names
+from delira_nca.training.set_values import SetValues, as_arrays, predict_batches
 
 __all__ = ["PyTorchNetworkTrainer"]
 
@@ -203,9 +208,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             raise ConfigError(f"start_epoch is at least 1, not {start_epoch!r}")
 
     @staticmethod
-    def _find_ranks() -> Ranks:
+    def _find_context() -> ProcessContext:
         """The other processes, where ``torchrun`` has started this one."""
-        return find_ranks()
+        return find_context()
 
     def _setup(
         self,
@@ -243,7 +248,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
         """Train on every batch, and return the means over samples of losses and metrics."""
         self.network.train()
-        for iter_num, batch in enumerate(batchgen, start=self.iteration):
+        for iter_num, batch in enumerate(batchgen, start=self.batch_index):
             self._iterate(batch, iter_num, epoch, train=True)
         if not (result := self._means.result()) and not self._left_early:
             raise ConfigError(f"the training data gave no batch in epoch {epoch}")
@@ -273,17 +278,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         Returns
         -------
         tuple of (losses and metrics, prediction), detached
-            In training, one more iteration counts as done, and its values go into the means of the epoch.
+            In training, one more step counts as done, and its values go into the means of the epoch.
         """
-        event = {
-            "iter_num": iter_num,
-            "curr_epoch": epoch,
-            "global_iter_num": self.global_iter_num,
-            "train": train,
-        }
-        self.is_between_steps = False
+        event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.step, "train": train}
         check_batch(batch, f"{'batch' if train else 'validation batch'} {iter_num} of epoch {epoch}")
-        self.ranks.take(batch)
         batch = self._dispatch_iter_begin(batch, **event)
         data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
         if train and type(self)._closure is PyTorchNetworkTrainer._closure:
@@ -298,7 +296,6 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if train:
             self._means.add(values, self.ranks.num_samples(batch))
             self._finish_iteration(iter_num, epoch)
-        self.is_between_steps = True
         return values, prediction
 
     @property
@@ -314,7 +311,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _call_closure(
         self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool, partial: bool = False
     ) -> tuple[dict[str, Any], Any]:
-        keys = ("train", self.global_iter_num) if train else ("valid", iter_num)
+        keys = ("train", self.step) if train else ("valid", iter_num)
         terms = {"terms": self.loss_terms} if train and self.loss_terms else {}
         criterions, metrics = self.criterions, self._measuring
         if is_first := train not in self._checked:
@@ -322,7 +319,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             criterions = checked(criterions, known, what="criterion", differentiated=train, values=not own)
             metrics = checked(metrics, known, what="metric", values=not own)
         options: dict[str, Any] = {"partial": True} if partial else {**self.ranks.closure_options(), **terms}
-        options |= {"fold": self.fold, "batch_nr": self.global_iter_num if train else iter_num}
+        options |= {"fold": self.fold, "batch_nr": self.step if train else iter_num}
         options |= {"keys": self.metric_keys, "precision": self.precision, "watch": self._watch}
         options |= {"seed": derive_seed(self.seed, "rollout", *keys)}
         with isolated_rng(derive_seed(self.seed, "closure", *keys, *self.ranks.stream)), self.ranks.working():
@@ -398,7 +395,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         was_training = self.network.training
         self.network.eval()
         try:
-            with nullcontext() if share else self.ranks.apart():
+            with nullcontext() if share else self.ranks.no_sync():
                 return predict_batches(evaluate, batchgen, batch_size, ranks, measured, tuple(targets))
         finally:
             self.network.train(was_training)
@@ -415,25 +412,25 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
-    def _at_training_begin(self, *args: Any, **kwargs: Any) -> None:
+    def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Let the back ends of this run be logged, and let the callbacks know."""
         begin_run(self.run_id, quiet=not self.ranks.is_main)
-        super()._at_training_begin(*args, **kwargs)
+        super()._at_training_begin(num_epochs=num_epochs)
 
     def _at_epoch_begin(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int
     ) -> None:
         """Begin the means of the epoch, or go on with those of one that was begun before."""
         self._means, self._begun_means = SetValues(self.metrics, self.ranks, self._begun_means), None
-        super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs, **kwargs)
+        super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs)
 
     def _at_epoch_end(
-        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool, **kwargs: Any
+        self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool
     ) -> None:
         """Keep the weights of the best epoch, and let the callbacks know."""
         if is_best:
             self._best_weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-        super()._at_epoch_end(metrics_val, val_score_key, epoch, is_best, **kwargs)
+        super()._at_epoch_end(metrics_val, val_score_key, epoch, is_best)
 
     def best_network(self) -> AbstractPyTorchNetwork:
         """The network as it was in the best epoch, a copy; the network itself where no score decides.
@@ -465,11 +462,13 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         """All that decides the future of the run: tensors and plain Python."""
         return {
             "format_version": FORMAT_VERSION,
-            "circumstances": circumstances(self),
+            "circumstances": run_environment(self),
             "epoch": self.start_epoch - 1,
-            "iteration": self.iteration,
-            "means": self._means.state_dict() if self.iteration else None,
-            "global_iter_num": self.global_iter_num,
+            "batch_index": self.batch_index,
+            "step": self.step,
+            "iteration": self.batch_index,  # what checkpoints are looked up by
+            "global_iter_num": self.step,
+            "means": self._means.state_dict() if self.batch_index else None,
             "fold": self.fold,
             "seed": self.seed,
             "run_id": self.run_id,
@@ -549,7 +548,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             return
         state = self.load_state(plan.path)
         self._update_state(state)
-        if changed := changes(state.get("circumstances", {}), circumstances(self)):
+        if changed := changes(state.get("circumstances", {}), run_environment(self)):
             _LOGGER.warning("the run may not go on bit for bit: %s", "; ".join(changed))
         if self.save_path is not None and plan.path.parent.resolve() == self.save_path.resolve():
             manifest = Manifest(self.save_path, self.run_id)
@@ -573,7 +572,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if not new_state or "format_version" not in new_state:
             super()._update_state(new_state)
             return self
-        check_fits(new_state, self.network, self.optimizers)
+        validate_state(new_state, self.network, self.optimizers)
         run_id = new_state.get("run_id", self.run_id)
         self._callbacks.begin_run(run_id)
         self._callbacks.load_state_dict(new_state["callbacks"])  # first, since a callback may refuse its state
@@ -588,14 +587,15 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self._best_weights = new_state["best_weights"]
         self.history = copy.deepcopy(list(new_state["history"]))
         self.metrics_val = dict(new_state["metrics_val"])
-        self.start_epoch, self.global_iter_num = new_state["epoch"] + 1, new_state["global_iter_num"]
-        self.iteration, self._begun_means = new_state.get("iteration", 0), new_state.get("means")
+        self.start_epoch, self.step = new_state["epoch"] + 1, new_state.get("step", new_state.get("global_iter_num"))
+        self.batch_index = new_state.get("batch_index", new_state.get("iteration", 0))
+        self._begun_means = new_state.get("means")
         self.fold, self.seed = new_state["fold"], new_state["seed"]
         self.run_id = run_id
         return self
 
     def computation(self) -> dict[str, str]:
-        """Back end, processor and instruction set; see :func:`delira_nca.training.circumstances.computation`."""
+        """Back end, processor and instruction set; see :func:`delira_nca.training.run_environment.computation`."""
         return computation(self)
 
     def describe(self) -> str:

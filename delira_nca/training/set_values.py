@@ -1,19 +1,33 @@
-"""Losses and metrics of a set of samples, taken in batch by batch."""
+"""Losses, metrics and predictions of a set of samples, taken in batch by batch."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import as_metric, load_metric_state, metric_state
-from delira_nca.training.distributed.ranks import ALONE, Ranks
-from delira_nca.training.means import SampleMean
+from delira_nca.training.batches import Batch, batch_length
+from delira_nca.training.distributed.context import ALONE, ProcessContext
 
-__all__ = ["SetValues"]
+__all__ = [
+    "SampleMean",
+    "SetValues",
+    "as_arrays",
+    "batch_length",
+    "count_samples",
+    "join_batches",
+    "map_arrays",
+    "predict_batches",
+    "regroup",
+]
 
 
 class SetValues:
@@ -27,7 +41,7 @@ class SetValues:
     ----------
     metrics : mapping of name to callable or metric
         Metrics of the training.
-    ranks : Ranks
+    ranks : ProcessContext
         Processes that compute a part of each batch each. A metric takes in the whole batch in every process.
     state : mapping, optional
         State of a pass that was begun, from :meth:`state_dict`.
@@ -52,7 +66,7 @@ class SetValues:
     def __init__(
         self,
         metrics: Mapping[str, Callable[..., Any]] | None = None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessContext = ALONE,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._ranks, self._means = ranks, SampleMean(state)
@@ -116,3 +130,183 @@ class SetValues:
         """Sums, counts, and what the metrics have taken in."""
         metrics = {name: metric_state(metric) for name, metric in self._whole.items()}
         return {**self._means.state_dict(), "metrics": metrics}
+
+
+class SampleMean:
+    """Mean over samples of values that are themselves means over batches.
+
+    Parameters
+    ----------
+    state : from :meth:`state_dict`, to go on from.
+
+    Notes
+    -----
+    Sums stay on a GPU until :meth:`result`, so that no iteration waits for one.
+
+    Examples
+    --------
+    >>> mean = SampleMean()
+    >>> mean.add({"loss": torch.tensor(1.0)}, num_samples=3)
+    >>> mean.add({"loss": torch.tensor(5.0)}, num_samples=1)
+    >>> mean.result()
+    {'loss': 2.0}
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self._sums: dict[str, Any] = dict(state["sums"]) if state else {}
+        self._counts: dict[str, int] = dict(state["counts"]) if state else {}
+
+    def add(self, values: Mapping[str, Any], num_samples: int) -> None:
+        """Take in the values of one batch."""
+        for name, value in values.items():
+            number = value.detach() if isinstance(value, torch.Tensor) else value
+            number = number.double() if getattr(number, "is_cuda", False) else float(number)
+            self._sums[name] = self._sums.get(name, 0.0) + number * num_samples
+            self._counts[name] = self._counts.get(name, 0) + num_samples
+
+    def result(self) -> dict[str, float]:
+        """Means so far, by name."""
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts so far."""
+        return {"sums": {name: float(total) for name, total in self._sums.items()}, "counts": dict(self._counts)}
+
+
+def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
+    """The same samples in the same order, in batches of another size; the last holds what is left.
+
+    Examples
+    --------
+    >>> [b["data"].tolist() for b in regroup([{"data": np.arange(2)}, {"data": np.arange(2, 5)}], size=4)]
+    [[0, 1, 2, 3], [4]]
+    """
+    held: dict[str, Any] = {}
+    for batch in batches:
+        held = {k: np.concatenate([held[k], v]) if held else np.asarray(v) for k, v in batch.items()}
+        while batch_length(held) > size:
+            yield {k: v[:size] for k, v in held.items()}
+            held = {k: v[size:] for k, v in held.items()}
+    if held:
+        yield held
+
+
+def as_arrays(prediction: Any) -> Any:
+    """Output of a network as arrays: one, or a dict of them by name; of a prediction with ``pred``, that.
+
+    The outputs of a tuple or a list are called ``"0"``, ``"1"``, ..., since a list of arrays stands for samples. Those
+    of a dict, a named tuple or a dataclass have their names; those that are None are left out.
+
+    Raises
+    ------
+    ConfigError
+        If there is anything else in it.
+
+    Examples
+    --------
+    >>> as_arrays({"logits": torch.zeros(2), "size": (torch.ones(1), torch.ones(1))})["size"]
+    {'0': array([1.], dtype=float32), '1': array([1.], dtype=float32)}
+    """
+    if isinstance(prediction, torch.Tensor):
+        tensor = prediction.detach().cpu()
+        return np.asarray(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
+    if hasattr(prediction, "pred"):
+        return as_arrays(prediction.pred)
+    if dataclasses.is_dataclass(prediction) and not isinstance(prediction, type):
+        prediction = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
+    if hasattr(prediction, "_asdict"):
+        prediction = prediction._asdict()
+    if isinstance(prediction, Mapping):
+        return {key: as_arrays(part) for key, part in prediction.items() if part is not None}
+    if isinstance(prediction, (tuple, list)):
+        if len(prediction) == 1:  # delira's closures return a list of predictions
+            return as_arrays(prediction[0])
+        return {str(number): as_arrays(part) for number, part in enumerate(prediction)}
+    if isinstance(prediction, np.ndarray):
+        return prediction
+    if isinstance(prediction, (bool, int, float, np.generic)):
+        return np.asarray(prediction)
+    raise ConfigError(f"a network predicts tensors, or a dict, list or dataclass of them, not {prediction!r}")
+
+
+def map_arrays(function: Callable[[Any], Any], arrays: Any) -> Any:
+    """Result of a function for each array of what :func:`as_arrays` gave."""
+    if isinstance(arrays, dict):
+        return {key: map_arrays(function, part) for key, part in arrays.items()}
+    return function(arrays)
+
+
+def join_batches(batches: list[Any], *, split: bool = False) -> Any:
+    """One array over all samples for each output; a list where their shapes differ.
+
+    Of an output that is a single number for each batch, one array over all batches.
+
+    Parameters
+    ----------
+    batches : list
+        Outputs of :func:`as_arrays`, one for each batch.
+    split : bool
+        Whether such a list holds one array per sample instead of one per batch.
+
+    Examples
+    --------
+    >>> join_batches([{"a": np.zeros((2, 3))}, {"a": np.zeros((1, 3))}])["a"].shape
+    (3, 3)
+    """
+    if batches and isinstance(batches[0], dict):
+        return {key: join_batches([batch[key] for batch in batches], split=split) for key in batches[0]}
+    if batches and all(batch.ndim == 0 for batch in batches):
+        return np.stack(batches)
+    if len({batch.shape[1:] for batch in batches}) == 1:
+        return np.concatenate(batches)
+    return [sample for batch in batches for sample in batch] if split else batches
+
+
+def count_samples(predictions: Any) -> int:
+    """Number of samples in what :func:`join_batches` gave with ``split``."""
+    return max(map(count_samples, predictions.values())) if isinstance(predictions, dict) else len(predictions)
+
+
+def predict_batches(
+    evaluate: Callable[[Batch, int], tuple[Mapping[str, Any], Any]],
+    batches: Iterable[Batch],
+    batch_size: int | None = None,
+    ranks: ProcessContext = ALONE,
+    values: SetValues | None = None,
+    targets: Sequence[str] = ("label",),
+) -> tuple[Any, list[Any], dict[str, float]]:
+    """Predict every batch.
+
+    Parameters
+    ----------
+    evaluate : batch and its number to (values of losses and metrics, prediction as arrays).
+    batches : of the data manager.
+    batch_size : number of samples of a batch instead of those of ``batches``.
+    ranks : processes that predict a part of each batch each; all of them get the whole.
+    values : losses and metrics that ``evaluate`` takes part in; means over samples by default.
+    targets : names of the entries of a batch that are returned as labels.
+
+    Returns
+    -------
+    tuple of (predictions, labels, means)
+        Predictions are what :func:`join_batches` makes of the batches. Labels are a list of one array per batch, or of
+        a dict of arrays where a batch has other targets than ``"label"``. Means are over samples.
+
+    Raises
+    ------
+    ConfigError
+        For a batch size below 1.
+    """
+    if batch_size is not None:
+        require_whole("batch_size", batch_size, 1)
+        batches = regroup(batches, batch_size)
+    means, predictions, labels = SetValues() if values is None else values, [], list[Any]()
+    for number, batch in enumerate(batches):
+        part = ranks.part(batch)
+        measured, prediction = evaluate(part, number)
+        means.add(ranks.mean(measured), batch_length(batch))
+        predictions.append(map_arrays(ranks.join_rows, prediction))
+        found = {name: np.asarray(batch[name]) for name in targets if name in batch}
+        if found:
+            labels.append(found["label"] if found.keys() == {"label"} else found)
+    return join_batches(predictions), labels, means.result()

@@ -20,8 +20,8 @@ from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
-from delira_nca.training.callbacks.weight_average import validated_network
-from delira_nca.training.pace import Pace
+from delira_nca.training.callbacks.optimization import validated_network
+from delira_nca.training.callbacks.reporting import Pace
 from delira_nca.visualization.colour import to_rgb
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Preview(AbstractCallback):
     def _write(self, trainer: Any, network: BasicNCAModel, best: int | None = None) -> None:
         epoch = trainer.start_epoch - 1
         state = f"best epoch: {best} of {epoch}" if best else f"epoch {epoch} of {self._num_epochs}"
-        with torch.no_grad(), isolated_rng(0), trainer.ranks.apart():
+        with torch.no_grad(), isolated_rng(0), trainer.ranks.no_sync():
             rows = self._grow(network)
         picture = _lay_out(f"{self.title}  {state}".strip(), rows)
         with replaced(self.path) as temporary:

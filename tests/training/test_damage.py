@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from delira_nca.errors import UnknownNameError
-from delira_nca.training.damage import DAMAGES, apply_damage, disc, half, rectangle
+from delira_nca.training.pool import DAMAGES, apply_damage, disc, half, rectangle
 
 SHAPES = [(32,), (24, 32), (16, 12, 20)]
 SEEDS = range(20)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError
-from delira_nca.training.devices import choose_device
+from delira_nca.training.run_environment import choose_device
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_a_run_that_is_not_the_same_is_seen(modules, tmp_path):
         runs.require_same(tmp_path / "b", tmp_path / "a")
 
 
-@pytest.mark.parametrize("name", [".checkpoint_epoch_1.safetensors.1.tmp", "run.lock"])
+@pytest.mark.parametrize("name", [".checkpoint_epoch_1.safetensors.1.tmp"])
 def test_files_that_are_left_are_seen(modules, name):
     case, runs = modules.case, modules.runs
     folder = case.folder("run")

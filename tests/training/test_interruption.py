@@ -78,7 +78,7 @@ def test_a_second_ctrl_c_ends_within_the_step(tmp_path):
     assert code in (130, -signal.SIGINT)
     assert "done 4" not in out
     assert "exception KeyboardInterrupt: " in out
-    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["checkpoint_epoch_1.safetensors"]
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["checkpoint_epoch_1.safetensors"]
 
 
 def test_the_job_is_requeued_after_its_state_is_saved(tmp_path):

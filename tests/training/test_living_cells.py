@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from delira_nca.training.living_cells import pack_states, unpack_states
+from delira_nca.training.pool import pack_states, unpack_states
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 5, 7), (2, 4, 9), (1, 5, 2, 3, 4)])

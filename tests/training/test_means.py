@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from delira_nca.training.means import SampleMean
+from delira_nca.training.set_values import SampleMean
 
 
 def test_a_batch_counts_as_often_as_it_has_samples():

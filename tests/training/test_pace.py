@@ -3,7 +3,7 @@ import math
 import pytest
 
 from delira_nca.errors import ConfigError
-from delira_nca.training.pace import Pace
+from delira_nca.training.callbacks.reporting import Pace
 
 
 class Clock:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from delira_nca.errors import ConfigError
-from delira_nca.training.predictor import batch_length, predict_batches, regroup
+from delira_nca.training.set_values import batch_length, predict_batches, regroup
 
 BATCHES = [
     {"data": np.arange(3), "label": np.arange(3) * 10},

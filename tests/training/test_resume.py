@@ -52,7 +52,7 @@ def test_the_run_that_is_resumed_is_one_worth_resuming(straight):
     assert len(state["callbacks"]["Checkpoint"]["scores"]) == 6
     assert state["best"]["epoch"] in range(1, 7)
     assert sorted(state["history"][0]) == ["epoch", "loss", "mse", "val_loss", "val_mse"]
-    assert torch.load(folder / "state.pt", weights_only=True)["epoch"] == 6
+    assert load_checkpoint(folder / "state.pt")["epoch"] == 6
 
 
 def test_a_new_process_goes_on_exactly(straight, tmp_path, assert_same):

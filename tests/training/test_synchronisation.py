@@ -12,7 +12,7 @@ from delira_nca.training import SamplePool
 from delira_nca.training.callbacks import AbstractCallback, GradientNormalization, NaNGuard, PoolUpdate
 
 WAITING = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2"}
-ON_THE_CPU = ("training/means.py", "models/precision.py")
+ON_THE_CPU = ("training/set_values.py", "models/precision.py")
 """Values that stay on a GPU until the epoch ends, and the optimizer, whose number of steps is on the CPU."""
 
 

@@ -1,16 +1,22 @@
 """What ``train(resume=...)`` goes on from, and what it says of it."""
 
+import itertools
 import logging
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, RunLockedError
 from delira_nca.io import Manifest, RunLock, load_checkpoint
+from delira_nca.io.checkpoint import save_checkpoint
 from delira_nca.logging import CSVSink, JSONLSink
+from delira_nca.losses import mse
+from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import Checkpoint, LambdaCallback, MetricLogger
 
 
@@ -60,7 +66,7 @@ def test_a_damaged_newest_file_is_told_and_the_one_before_it_taken(run, tmp_path
 
 def test_where_every_file_is_damaged_nothing_is_trained(run, tmp_path):
     run(2)
-    for file in (tmp_path / "run").glob("*.pt"):
+    for file in (tmp_path / "run").glob("*.safetensors"):
         file.write_bytes(b"")
     with pytest.raises(CheckpointError, match="empty"):
         run(4)
@@ -71,7 +77,7 @@ def test_resuming_into_another_folder_leaves_the_first_untouched(run, tmp_path):
     before = {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()}
     run(6, tmp_path / "second", resume=tmp_path / "first")
     assert {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()} == before
-    assert sorted(file.name for file in (tmp_path / "second").glob("*.pt")) == [
+    assert sorted(file.name for file in (tmp_path / "second").glob("*.safetensors")) == [
         "checkpoint_epoch_5.safetensors",
         "checkpoint_epoch_6.safetensors",
     ]
@@ -90,7 +96,9 @@ def test_files_within_an_epoch_are_removed_when_a_newer_one_is_there(run, tmp_pa
     seen = []
 
     def look(trainer):
-        seen.append(sorted(file.stem.removeprefix("checkpoint_") for file in (tmp_path / "run").glob("*_iter_*.pt")))
+        seen.append(
+            sorted(file.stem.removeprefix("checkpoint_") for file in (tmp_path / "run").glob("*_iter_*.safetensors"))
+        )
 
     run(2, callbacks=[Checkpoint(every_iterations=1), LambdaCallback(at_iter_done=look)])
     assert seen == [["epoch_1_iter_1"], ["epoch_1_iter_2"], ["epoch_2_iter_1"], ["epoch_2_iter_2"]]
@@ -207,3 +215,89 @@ def test_an_epoch_is_logged_once_where_a_kill_came_before_its_checkpoint(run, tm
     run(3, callbacks=callbacks(folder=tmp_path / "run"))
     for name in ("metrics.jsonl", "metrics.csv"):
         assert (tmp_path / "run" / name).read_text() == (tmp_path / "straight" / name).read_text()
+
+
+# A routine that makes several steps with each batch -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("saved", ["where it stops", "every 2 steps"])
+def test_a_routine_of_three_steps_a_batch_is_resumed_after_every_batch(tmp_path, nca, batches, assert_same, saved):
+    in_a_row = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "custom_trainer.py"))["InARow"]
+    data, num_epochs = batches(2, 2, 2, 2), 2
+
+    def train(folder, stop=None):
+        """Train until a batch of the second epoch is done, and see which batches are used."""
+        used = []
+
+        def look(trainer, iter_num, curr_epoch, global_iter_num):
+            used.append((curr_epoch, iter_num, global_iter_num))
+            return {"stop_now": True} if (curr_epoch, iter_num) == (2, stop) else None
+
+        files = Checkpoint() if saved == "where it stops" else Checkpoint(every_iterations=2)
+        callbacks = [LambdaCallback(at_iter_end=look), files]
+        options = {"callbacks": callbacks, "num_rollouts": 3, "seed": 3}
+        trainer = in_a_row(nca(), folder, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, **options)
+        trainer.train(num_epochs, data, resume="auto")
+        return trainer, used
+
+    whole, every = train(tmp_path / "whole")
+    assert every == [(epoch, n // 3, 12 * (epoch - 1) + n) for epoch in (1, 2) for n in range(12)]
+    assert [sorted(row) for row in whole.history] == [["epoch", "loss", "mse", "mse_1", "mse_2", "mse_3"]] * 2
+    for stop in range(len(data)):
+        folder = tmp_path / str(stop)
+        first, done = train(folder, stop)
+        assert done == every[: 12 + 3 * (stop + 1)]
+        is_last = stop == len(data) - 1
+        assert (first.batch_index, first.iteration) == ((0, 0) if is_last else (stop + 1, stop + 1))
+        assert (first.step, first.global_iter_num) == (len(done), len(done))
+        assert is_last or (folder / f"checkpoint_epoch_2_iter_{stop + 1}.safetensors").is_file()
+        second, rest = train(folder)
+        assert done + rest == every
+        assert_same(second.network.state_dict(), whole.network.state_dict())
+        assert_same(second.optimizers["default"].state_dict(), whole.optimizers["default"].state_dict())
+        assert second.history == whole.history
+
+
+def test_every_step_of_a_batch_is_told_and_the_last_one_when_the_batch_is_done(nca, batches):
+    class TwoOfThree(PyTorchNetworkTrainer):
+        def _train_single_epoch(self, batchgen, epoch):
+            for number, batch in enumerate(itertools.islice(batchgen, 2)):  # which does not ask for the third
+                for _ in range(2):
+                    self._iterate(batch, number, epoch, train=True)
+
+    told = []
+
+    def look(trainer, iter_num, global_iter_num):
+        told.append((iter_num, global_iter_num, trainer.batch_index, trainer.step, trainer.is_between_steps))
+
+    callbacks = [LambdaCallback(at_iter_done=look)]
+    TwoOfThree(nca(), None, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, callbacks=callbacks).train(
+        1, batches(2, 2, 2)
+    )
+    assert told == [(0, 0, 0, 1, False), (0, 1, 1, 2, True), (1, 2, 1, 3, False), (1, 3, 2, 4, True)]
+
+
+def test_a_routine_that_takes_all_batches_before_its_first_step_is_not_saved_between_them(tmp_path, nca, batches):
+    class AllAtOnce(PyTorchNetworkTrainer):
+        def _train_single_epoch(self, batchgen, epoch):
+            for number, batch in enumerate(list(batchgen)):
+                self._iterate(batch, number, epoch, train=True)
+
+    steps = []
+    look = LambdaCallback(at_iter_done=lambda trainer: steps.append((trainer.step, trainer.is_between_steps)))
+    files = Checkpoint(every_iterations=1)
+    trainer = AllAtOnce(nca(), tmp_path, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, callbacks=[look, files])
+    trainer.train(1, batches(2, 2, 2))
+    assert steps == [(1, False), (2, False), (3, True)]
+    assert sorted(entry.name for entry in Manifest(tmp_path, trainer.run_id).mine()) == [
+        "checkpoint_epoch_1.safetensors"
+    ]
+
+
+def test_a_state_with_the_former_names_of_the_counters_is_taken_up(run, nca, tmp_path):
+    state = run(2).state_dict()
+    former = {key: value for key, value in state.items() if key not in ("batch_index", "step")}
+    save_checkpoint({**former, "iteration": 1, "epoch": 1}, tmp_path / "former.safetensors")
+    trainer = PyTorchNetworkTrainer(nca(), None, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2})
+    trainer.update_state(tmp_path / "former.safetensors")
+    assert (trainer.start_epoch, trainer.batch_index, trainer.step) == (2, 1, state["step"])

@@ -7,7 +7,7 @@ import torch
 from delira_nca.errors import ConfigError
 from delira_nca.training.callbacks import AbstractCallback
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
-from delira_nca.training.value_names import check_value_names, plain_values, with_validation
+from delira_nca.training.scores import check_value_names, plain_values, with_validation
 
 
 @pytest.mark.parametrize(

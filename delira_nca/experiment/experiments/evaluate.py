@@ -15,8 +15,7 @@ from delira_nca.losses.metric import is_metric
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.wiring import evaluate
 from delira_nca.seeding import derive_seed, isolated_rng
-from delira_nca.training.predictor import as_arrays, batch_length, join_batches
-from delira_nca.training.set_values import SetValues
+from delira_nca.training.set_values import SetValues, as_arrays, batch_length, join_batches
 
 __all__ = ["Predictor", "predict_all"]
 

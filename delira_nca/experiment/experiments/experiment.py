@@ -36,8 +36,8 @@ from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_enviro
 from delira_nca.logging import CSVSink, JSONLSink
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
-from delira_nca.training.callbacks.metric_logger import MetricLogger
-from delira_nca.training.callbacks.time_limit import Duration, to_seconds
+from delira_nca.training.callbacks.reporting import MetricLogger
+from delira_nca.training.callbacks.stopping import Duration, to_seconds
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better

@@ -19,7 +19,7 @@ from delira_nca.experiment.run import Run, config_of
 from delira_nca.experiment.store.stored_run import StoredRun
 from delira_nca.experiment.trained import AbstractTrainedRun
 from delira_nca.io.paths import absolute
-from delira_nca.training.callbacks.progress_bar import ProgressBar
+from delira_nca.training.callbacks.reporting import ProgressBar
 
 __all__ = ["ExperimentRun", "open_run"]
 

@@ -23,7 +23,7 @@ from delira_nca.experiment.result import RESULT, RunResult
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder
 from delira_nca.training.batches import each
-from delira_nca.training.predictor import count_samples
+from delira_nca.training.set_values import count_samples
 
 __all__ = ["FoldJob", "kfold", "run_fold"]
 

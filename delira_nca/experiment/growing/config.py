@@ -13,8 +13,8 @@ from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknown_keywords, require_choice
 from delira_nca.models import interpret_range_parameter
 from delira_nca.rollout.native_library import available
-from delira_nca.training.callbacks.time_limit import to_seconds
-from delira_nca.training.devices import choose_device
+from delira_nca.training.callbacks.stopping import to_seconds
+from delira_nca.training.run_environment import choose_device
 
 __all__ = ["PRECISIONS", "QUALITIES", "REGIMES", "GrowConfig", "Regime"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from delira_nca.models import BasicNCAModel
 from delira_nca.seeding import isolated_rng
-from delira_nca.training.callbacks.progress_bar import ProgressBar
+from delira_nca.training.callbacks.reporting import ProgressBar
 
 __all__ = ["GrowthBar", "expected_seconds"]
 

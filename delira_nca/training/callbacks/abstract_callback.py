@@ -1,34 +1,63 @@
-"""The base class of callbacks: empty, documented hooks. Free of torch."""
+"""The base class of callbacks: empty, documented hooks; and functions as a callback. Free of torch."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from delira_nca.checks import require_callable
 from delira_nca.errors import CallbackError, did_you_mean
+from delira_nca.training.distributed.context import AnyTrainer
 
-__all__ = ["HOOKS", "AbstractCallback", "bind_run", "rename_run"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from delira_nca.models.loss_terms import LossTerm
+    from delira_nca.models.precision import Precision
+    from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+
+__all__ = ["HOOKS", "AbstractCallback", "LambdaCallback", "Returned", "Trainer", "bind_run", "keyed", "rename_run"]
 
 _LOGGER = logging.getLogger("delira_nca")
 
-HOOKS: dict[str, frozenset[str]] = {
-    "at_training_begin": frozenset({"num_epochs"}),
-    "at_epoch_begin": frozenset({"val_metrics", "val_score_key", "curr_epoch", "num_epochs", "first_iter"}),
-    "at_iter_begin": frozenset({"iter_num", "curr_epoch", "global_iter_num", "train", "data_dict"}),
-    "at_iter_end": frozenset(
-        {"iter_num", "curr_epoch", "global_iter_num", "train", "data_dict", "metrics", "prediction"}
-    ),
-    "at_iter_done": frozenset({"iter_num", "curr_epoch", "global_iter_num"}),
-    "at_epoch_end": frozenset({"val_metrics", "val_score_key", "curr_epoch", "is_best"}),
-    "at_checkpoint": frozenset({"val_metrics", "curr_epoch", "is_best"}),
-    "at_training_end": frozenset({"exception"}),
-    "at_exception": frozenset({"exception"}),
-}
-"""Every hook in the order in which they first run, and the keywords that it is called with."""
-
 Returned = Mapping[str, Any] | None
+"""Trainer state to change."""
+
+
+class Trainer(AnyTrainer, Protocol):
+    """What a callback may use of a :class:`~delira_nca.training.PyTorchNetworkTrainer`."""
+
+    network: AbstractPyTorchNetwork
+    optimizers: dict[str, torch.optim.Optimizer]
+    criterions: dict[str, Callable[..., Tensor]]
+    metrics: dict[str, Callable[..., Tensor]]
+    metric_keys: dict[str, tuple[str, ...]]
+    loss_terms: dict[str, LossTerm]
+    precision: Precision
+    device: torch.device
+    input_device: torch.device
+    output_device: torch.device
+    save_path: Path | None
+    save_freq: int
+    history: list[dict[str, Any]]
+    is_between_steps: bool
+    current_batch: Mapping[str, Any]
+    current_prediction: Any
+    current_losses: Mapping[str, Tensor]
+
+    def save_state(self, file_name: str | Path, epoch: int | None = None, **kwargs: Any) -> None:
+        """Write the state of the run to a file."""
+
+    def score_names(self) -> list[str] | None:
+        """Names of all scores, None if they are not known yet."""
+
+    def measured_score(self, key: str, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+        """Full name and value of a score, None in an epoch that does not measure it."""
 
 
 class AbstractCallback:
@@ -75,60 +104,94 @@ class AbstractCallback:
         """Name of the state in a checkpoint; a second callback of the same name gets ``#2`` behind it."""
         return type(self).__name__
 
-    def at_training_begin(self, trainer: Any, *args: Any, **event: Any) -> Returned:
-        """Run before the first epoch, after a resume: ``num_epochs``."""
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int) -> Returned:
+        """Run before the first epoch, after a resume."""
         return None
 
-    def at_epoch_begin(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+    def at_epoch_begin(
+        self,
+        trainer: Trainer,
+        *,
+        val_metrics: Mapping[str, float],
+        val_score_key: str | None,
+        curr_epoch: int,
+        num_epochs: int,
+        first_iter: int,
+    ) -> Returned:
         """Run before an epoch.
 
-        ``val_metrics`` (of the epoch before), ``val_score_key``, ``curr_epoch``, ``num_epochs``, and ``first_iter``:
-        number of the first iteration, above 0 where a run goes on inside an epoch that it has begun before.
+        ``val_metrics`` are those of the epoch before. ``first_iter`` is the number of the first batch, above 0 where a
+        run is resumed inside an epoch.
         """
         return None
 
-    def at_iter_begin(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+    def at_iter_begin(
+        self,
+        trainer: Trainer,
+        *,
+        iter_num: int,
+        curr_epoch: int,
+        global_iter_num: int,
+        train: bool,
+        data_dict: Mapping[str, Any],
+    ) -> Returned:
         """Run before a batch is put on the device.
 
-        ``data_dict``, ``iter_num``, ``curr_epoch``, ``global_iter_num``, ``train``.
-
         May also return ``{"data_dict": ...}``, which replaces the batch. ``iter_num`` counts from 0 within the epoch;
-        in validation ``train`` is False and ``global_iter_num`` stands still.
+        ``global_iter_num`` is the trainer's ``step``, which does not change in validation, where ``train`` is False.
         """
         return None
 
-    def at_iter_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:
-        """Run after a batch: as before it, with ``metrics`` (losses and metrics) and ``prediction``, detached."""
+    def at_iter_end(
+        self,
+        trainer: Trainer,
+        *,
+        iter_num: int,
+        curr_epoch: int,
+        global_iter_num: int,
+        train: bool,
+        data_dict: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        prediction: Any,
+    ) -> Returned:
+        """Run after a batch: as before it, with losses and metrics, and the prediction, detached."""
         return None
 
-    def at_iter_done(self, trainer: Any, *args: Any, **event: Any) -> Returned:
-        """Run when an iteration of training is complete, counters and all: a state that is saved here can go on.
+    def at_iter_done(self, trainer: Trainer, *, iter_num: int, curr_epoch: int, global_iter_num: int) -> Returned:
+        """Run when a training step is complete, counters and all.
 
-        ``iter_num``, ``curr_epoch``, ``global_iter_num``: of the iteration that is done.
+        A state that is saved here can be resumed if the step was the last one of its batch: then, and only then,
+        ``trainer.is_between_steps`` is True.
         """
         return None
 
-    def at_epoch_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:
+    def at_epoch_end(
+        self,
+        trainer: Trainer,
+        *,
+        val_metrics: Mapping[str, float],
+        val_score_key: str | None,
+        curr_epoch: int,
+        is_best: bool,
+    ) -> Returned:
         """Run after validation and before the checkpoint, so that what changes here is in the file.
 
-        ``val_metrics`` (all of the epoch; those of validation begin with ``val_``), ``val_score_key``,
-        ``curr_epoch``, ``is_best``.
+        ``val_metrics`` are all values of the epoch; those of validation begin with ``val_``.
         """
         return None
 
-    def at_checkpoint(self, trainer: Any, *args: Any, **event: Any) -> Returned:
-        """Run when all callbacks have seen the epoch's end and the state is final.
-
-        ``val_metrics``, ``curr_epoch``, ``is_best``.
-        """
+    def at_checkpoint(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool
+    ) -> Returned:
+        """Run when all callbacks have seen the epoch's end and the state is final."""
         return None
 
-    def at_training_end(self, trainer: Any, *args: Any, **event: Any) -> Returned:
-        """Run at last, always, also after an exception: ``exception``, None after a normal end."""
+    def at_training_end(self, trainer: Trainer, *, exception: BaseException | None) -> Returned:
+        """Run at last, also after an exception."""
         return None
 
-    def at_exception(self, trainer: Any, *args: Any, **event: Any) -> Returned:
-        """Run when anything was raised between begin and end of a training: ``exception``."""
+    def at_exception(self, trainer: Trainer, *, exception: BaseException) -> Returned:
+        """Run when anything was raised between begin and end of a training."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -143,22 +206,31 @@ class AbstractCallback:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items() if not k.startswith('_'))})"
 
 
+def _keywords(hook: Callable[..., Returned]) -> frozenset[str]:
+    parameters = inspect.signature(hook).parameters.values()
+    return frozenset(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+
+
+HOOKS: dict[str, frozenset[str]] = {
+    name: _keywords(hook) for name, hook in vars(AbstractCallback).items() if name.startswith("at_")
+}
+"""Every hook in the order in which they first run, and the keywords that it is called with."""
+
+
+def keyed(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Callbacks with a state, each with the name of its state in a checkpoint."""
+    counts: dict[str, int] = {}
+    for callback in callbacks:
+        if hasattr(callback, "state_dict"):
+            key = getattr(callback, "state_key", type(callback).__name__)
+            counts[key] = counts.get(key, 0) + 1
+            yield (key if counts[key] == 1 else f"{key}#{counts[key]}"), callback
+
+
 def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
-    """Let a callback serve a run: reset its state if it is that of another run.
+    """Let a callback with a state serve a run: its state is reset if it is that of another run.
 
-    Parameters
-    ----------
-    callback : object
-        Object with ``state_dict`` and ``load_state_dict``.
-    run_id : str
-        Identifier of the run.
-    has_begun : bool
-        Whether the run has trained before, so that a reset would lose state.
-
-    Raises
-    ------
-    CallbackError
-        If the run has begun and the callback has served another one since.
+    A run that ``has_begun`` would lose state, so that a callback that has served another one since is refused.
     """
     name = type(callback).__name__
     known = getattr(callback, "__dict__", {}).get("_bound_run")
@@ -199,3 +271,33 @@ def _remember_run(callback: Any, run_id: str, initial: Any) -> None:
             f"callback {name} has a state, but no place to note the run that the state is of: add '__dict__' to its "
             "__slots__, or derive it from AbstractCallback"
         ) from None
+
+
+class LambdaCallback(AbstractCallback):
+    """Callback made of functions.
+
+    Parameters
+    ----------
+    **hooks : name of a hook to a function ``(trainer, **event)``, which takes the keywords that it wants.
+
+    Raises
+    ------
+    CallbackError
+        For a name that is no hook, or a value that cannot be called.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> callback = LambdaCallback(at_epoch_end=lambda trainer, curr_epoch: seen.append(curr_epoch))
+    """
+
+    def __init__(self, **hooks: Callable[..., Any]) -> None:
+        for name, function in hooks.items():
+            if name not in HOOKS:
+                raise CallbackError(f"{name!r} is no hook. {did_you_mean(name, HOOKS)}")
+            require_callable(name, function, error=CallbackError)
+            setattr(self, name, function)
+        self._hooks = sorted(hooks)
+
+    def __repr__(self) -> str:
+        return f"LambdaCallback({', '.join(self._hooks)})"

@@ -12,9 +12,9 @@ from delira_nca.checks import require_whole
 from delira_nca.errors import CheckpointError, ConfigError, require_choice
 from delira_nca.io.manifest import Manifest
 from delira_nca.io.paths import absolute
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
-from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
+from delira_nca.training.callbacks.stopping import Duration, in_words, to_seconds
+from delira_nca.training.distributed.context import context_of
 from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["Checkpoint"]
@@ -23,11 +23,12 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class Checkpoint(AbstractCallback):
-    """Save the state of the trainer at the end of an epoch, after all other callbacks, and between iterations.
+    """Save the state of the trainer at the end of an epoch, after all other callbacks, and between batches.
 
-    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best one, and
-    ``checkpoint_epoch_<n>_iter_<k>.safetensors`` within an epoch: every ``every_iterations`` iterations, when
-    ``every_seconds`` have passed, or where the training stops. The last epoch is always saved.
+    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best epoch,
+    and ``checkpoint_epoch_<n>_iter_<k>.safetensors`` within an epoch, after ``k`` batches of it: every
+    ``every_iterations`` iterations, when ``every_seconds`` have passed, or where the training stops. The last epoch is
+    always saved.
 
     **By default the 2 newest files and that of the best epoch are kept.** Older files are removed once a newer one is
     safely on disk, and only if ``manifest.json`` in the folder lists them as files of this run. ``last=0`` keeps all.
@@ -39,7 +40,8 @@ class Checkpoint(AbstractCallback):
     every : int, optional
         Number of epochs between two files; the trainer's ``save_freq`` by default, 0 writes none.
     every_iterations : int
-        Number of iterations between two files within epochs; 0 for none.
+        Number of iterations between two files within epochs; 0 for none. A routine with several iterations for each
+        batch is saved after the batch.
     every_seconds : float, str or timedelta, optional
         Time between two files, as ``30`` or ``"10m"``: an epoch that ends sooner is not saved, and a longer one is
         saved within. A kill then costs at most this time. Best epochs are saved all the same.
@@ -94,10 +96,10 @@ class Checkpoint(AbstractCallback):
         self.top_k, self.monitor_key, self.mode, self.on_error = top_k, monitor_key, mode, on_error
         self.saved: list[int] = []
         self.scores: dict[int, float] = {}
-        self._epoch = 0
+        self._epoch = self._step = 0
         self._last_written = 0.0
 
-    def describe(self, trainer: Any) -> str:
+    def describe(self, trainer: Trainer) -> str:
         """When files are written, how many of them are kept, and where."""
         every = self._every(trainer)
         if not every:
@@ -112,28 +114,33 @@ class Checkpoint(AbstractCallback):
         kept += [f"{self.top_k} by {self.monitor_key}"] if self.top_k else []
         return f"{' and '.join(times)}; kept: {', '.join(kept)}; in {self._folder(trainer)}"
 
-    def _folder(self, trainer: Any) -> Path:
-        return Path(trainer.save_path if self.folder is None else self.folder)
+    def _folder(self, trainer: Trainer) -> Path:
+        folder = getattr(trainer, "save_path", None) if self.folder is None else self.folder
+        if folder is None:
+            raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
+        return Path(folder)
 
-    def _every(self, trainer: Any) -> int:
+    def _every(self, trainer: Trainer) -> int:
         return int(trainer.save_freq if self.every is None else self.every)
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Refuse to begin without a place to save to, or with a score that nobody computes."""
-        if self.folder is None and getattr(trainer, "save_path", None) is None:
-            raise ConfigError("Checkpoint has no folder: give it one, or the trainer a save_path")
+        self._folder(trainer)
         if self.monitor_key is not None and (names := trainer.score_names()) is not None:
             find_score_key(self.monitor_key, names)
-        self._epoch, self._last_written = 0, self.clock()
+        self._epoch, self._step, self._last_written = 0, getattr(trainer, "step", 0), self.clock()
 
-    def at_iter_done(self, trainer: Any, *, curr_epoch: int, global_iter_num: int, **event: Any) -> None:
-        """Save between two iterations where it is time."""
-        by_number = self.every_iterations and (global_iter_num + 1) % self.every_iterations == 0
+    def at_iter_done(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
+        """Save between two batches where it is time."""
+        if not trainer.is_between_steps:
+            return
+        before, self._step = self._step, trainer.step
+        by_number = self.every_iterations and before // self.every_iterations < trainer.step // self.every_iterations
         if by_number or (self.every_seconds is not None and self._every(trainer) and self._is_time_up(trainer)):
-            self._save_step(trainer, curr_epoch, trainer.iteration)
+            self._save_step(trainer, curr_epoch, trainer.batch_index)
 
     def at_checkpoint(
-        self, trainer: Any, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
+        self, trainer: Trainer, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
     ) -> None:
         """Save where it is time, then prune."""
         self._epoch = curr_epoch
@@ -148,22 +155,22 @@ class Checkpoint(AbstractCallback):
         if every and self.best and is_best:
             self._write(trainer, "checkpoint_best", curr_epoch, 0)
 
-    def at_training_end(self, trainer: Any, *, exception: BaseException | None, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
         """Save where the training stopped; nothing after an error, since the state may be that of half a step."""
         if not self._every(trainer) or not (exception is None or getattr(trainer, "stop_now", False)):
             return
-        if getattr(trainer, "iteration", 0):
+        if getattr(trainer, "batch_index", 0):
             if trainer.is_between_steps:
-                self._save_step(trainer, trainer.start_epoch, trainer.iteration)
+                self._save_step(trainer, trainer.start_epoch, trainer.batch_index)
         elif exception is None and self._epoch and self._epoch not in self.saved:
             self._save(trainer, self._epoch)
 
-    def _is_time_up(self, trainer: Any) -> bool:
+    def _is_time_up(self, trainer: Trainer) -> bool:
         """Whether the clock of the main process allows a file, so that all processes of a training agree."""
         seconds = self.every_seconds
-        return seconds is None or ranks_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
+        return seconds is None or context_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
 
-    def _save(self, trainer: Any, epoch: int) -> None:
+    def _save(self, trainer: Trainer, epoch: int) -> None:
         """Write the file of an epoch, and then remove those that are not kept any more."""
         former = self.saved
         self.saved = sorted({*self.saved, epoch})
@@ -176,13 +183,13 @@ class Checkpoint(AbstractCallback):
         self._last_written = self.clock()
         self._remove(trainer, dropped, before=(epoch, 0))
 
-    def _save_step(self, trainer: Any, epoch: int, iteration: int) -> None:
+    def _save_step(self, trainer: Trainer, epoch: int, iteration: int) -> None:
         """Write a file within an epoch; the one before it is not needed any more."""
         if self._write(trainer, _name(epoch, iteration), epoch - 1, iteration):
             self._last_written = self.clock()
             self._remove(trainer, [], before=(epoch - 1, iteration))
 
-    def _remove(self, trainer: Any, epochs: list[int], before: tuple[int, int]) -> None:
+    def _remove(self, trainer: Trainer, epochs: list[int], before: tuple[int, int]) -> None:
         """Remove files of this run: those of some epochs, and those within an epoch that are older than a place."""
         manifest = Manifest(self._folder(trainer), trainer.run_id)
 
@@ -192,15 +199,15 @@ class Checkpoint(AbstractCallback):
                 if is_older or (entry.epoch in epochs and Path(entry.name).stem == _name(entry.epoch)):
                     manifest.remove(entry.name)
 
-        ranks_of(trainer).on_main(remove)
+        context_of(trainer).on_main(remove)
 
-    def _write(self, trainer: Any, name: str, epoch: int, iteration: int) -> bool:
+    def _write(self, trainer: Trainer, name: str, epoch: int, iteration: int) -> bool:
         """Write the file of so many epochs and iterations done, and say whether it is there."""
         path = self._folder(trainer) / f"{name}.safetensors"
         try:
             trainer.save_state(path, epoch)
             manifest = Manifest(path.parent, trainer.run_id)
-            ranks_of(trainer).on_main(manifest.add, path, epoch=epoch, iteration=iteration)
+            context_of(trainer).on_main(manifest.add, path, epoch=epoch, iteration=iteration)
         except CheckpointError as error:
             if self.on_error == "raise":
                 raise

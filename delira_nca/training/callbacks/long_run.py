@@ -15,7 +15,7 @@ from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.models.wiring import evaluate, total_loss
 from delira_nca.seeding import derive_seed
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 __all__ = ["LongRunSelection"]
 
@@ -80,7 +80,7 @@ class LongRunSelection(AbstractCallback):
         best.load_state_dict(self._weights)
         return best.eval()
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
         """Find out how long the roll-outs of training are."""
         timesteps = getattr(trainer.network, "training_timesteps", None)
         if timesteps is None or not hasattr(trainer.network, "predict"):
@@ -88,7 +88,7 @@ class LongRunSelection(AbstractCallback):
         self._horizon = timesteps if isinstance(timesteps, int) else timesteps[1] - 1
         self._num_epochs = num_epochs
 
-    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Look, where it is time."""
         if curr_epoch % self.every and curr_epoch != self._num_epochs and not trainer.stop_training:
             return
@@ -99,11 +99,11 @@ class LongRunSelection(AbstractCallback):
             self._weights = {k: v.detach().cpu().clone() for k, v in trainer.network.state_dict().items()}
         _LOGGER.info("epoch %d: loss %.4g after %g times the steps of training", curr_epoch, loss, self.factor)
 
-    def _look(self, trainer: Any) -> float:
-        network = trainer.network
+    def _look(self, trainer: Trainer) -> float:
+        network: Any = trainer.network
         batch = network.prepare_batch(self.batch, trainer.input_device, trainer.output_device)
         steps, seed = max(round(self.factor * self._horizon), 1), derive_seed(self.seed, "long run")
-        with torch.no_grad(), trainer.ranks.apart():
+        with torch.no_grad(), trainer.ranks.no_sync():
             prediction = network.predict(batch["data"], steps, seed=seed)
             named = {**batch, **prediction.parts()}
             if trainer.criterions:

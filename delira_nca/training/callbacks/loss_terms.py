@@ -1,4 +1,4 @@
-"""Losses on the states within a roll-out: supervision on the way, changes between steps, or any function of a state."""
+"""Losses on states within a roll-out, and what is done to the gradients of these states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from delira_nca.checks import is_whole, require_callable, require_number, require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from delira_nca.models.loss_terms import LossOf
     from delira_nca.rollout.observer import Watched
 
-__all__ = ["ActivityLoss", "IntermediateSupervision", "LossTermCallback", "RolloutLoss"]
+__all__ = ["ActivityLoss", "IntermediateSupervision", "LossTermCallback", "RolloutLoss", "StateGradientNormalization"]
 
 
 class LossTermCallback(AbstractCallback):
@@ -56,7 +56,7 @@ class LossTermCallback(AbstractCallback):
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor | None:
         """Loss, weight included; None for no loss."""
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Join the losses of the trainer."""
         from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
@@ -70,7 +70,7 @@ class LossTermCallback(AbstractCallback):
             raise ConfigError(f"there is a loss {self.name!r} already: give {type(self).__name__} another name")
         terms[self.name] = self
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Leave the losses of the trainer."""
         if trainer.loss_terms.get(self.name) is self:
             del trainer.loss_terms[self.name]
@@ -250,3 +250,56 @@ def _mean(values: Sequence[Tensor], rollouts: Sequence[Watched]) -> Tensor:
     for value in values[1:]:
         total = total + value
     return total / len(values)
+
+
+class StateGradientNormalization(LossTermCallback):
+    """Divide the gradient of each sample's state by its norm after every step of the way back.
+
+    So a roll-out of many steps neither explodes nor fades backwards, and each step counts as much as any other: what
+    automata with few weights, all of whose cells fire in every step, need. The size of the loss does not matter then,
+    only its direction. A gradient that is zero stays zero.
+
+    Parameters
+    ----------
+    eps : least norm that is divided by.
+
+    Raises
+    ------
+    ConfigError
+        If eps is not above 0; from the training, as of :class:`LossTermCallback`.
+
+    Notes
+    -----
+    Mordvintsev & Niklasson (2021), "μNCA: Texture Generation with Ultra-Compact Neural Cellular Automata". It adds no
+    loss. Every state of the roll-out is kept, so that memory grows with the number of steps.
+
+    Examples
+    --------
+    >>> StateGradientNormalization().stops(steps=4, seed=0)
+    range(1, 4)
+    """
+
+    linked = True
+
+    def __init__(self, eps: float = 1e-12) -> None:
+        require_number("eps", eps, above=0)
+        super().__init__("state gradients")
+        self.eps = eps
+
+    def stops(self, steps: int, seed: int) -> range:
+        """All steps but the last, whose state is there anyway."""
+        return range(1, steps)
+
+    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> None:
+        """Let the way back pass by here; there is no loss."""
+        for rollout in rollouts:
+            for step, state in rollout.states.items():
+                if step and state.requires_grad:
+                    state.register_hook(self._normalised)  # type: ignore[no-untyped-call]
+
+    def _normalised(self, gradient: Tensor) -> Tensor:
+        norm: Tensor = gradient.flatten(1).norm(dim=1).clamp(min=self.eps)
+        return gradient / norm.view(-1, *(1,) * (gradient.dim() - 1))
+
+    def __repr__(self) -> str:
+        return f"StateGradientNormalization(eps={self.eps})"

@@ -1,9 +1,10 @@
-"""A guard against numbers that are not finite: it stops the training, leaves a step out, or goes back."""
+"""A guard against numbers that are not finite, and the snapshots of a run that it goes back to."""
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import NonFiniteError, require_choice
-from delira_nca.training.callbacks.gradients import GradientCallback
-from delira_nca.training.callbacks.snapshot import restore_snapshot, scale_learning_rates, take_snapshot
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.callbacks.abstract_callback import Trainer, keyed
+from delira_nca.training.callbacks.optimization import GradientCallback, LRSchedulerCallback, WeightAverage
+from delira_nca.training.callbacks.pool_update import PoolUpdate
+from delira_nca.training.distributed.context import context_of
 
-__all__ = ["NaNGuard"]
+__all__ = ["NaNGuard", "restore_snapshot", "scale_learning_rates", "take_snapshot"]
 
 _LOGGER = logging.getLogger("delira_nca")
 _END_OF_ITERATION, _END_OF_EPOCH = "end of iteration", "end of epoch"
@@ -104,7 +106,7 @@ class NaNGuard(GradientCallback):
 
     def at_iter_begin(
         self,
-        trainer: Any,
+        trainer: Trainer,
         *,
         train: bool,
         iter_num: int,
@@ -123,14 +125,14 @@ class NaNGuard(GradientCallback):
         if self.policy == "skip" and train:
             self._buffers = [buffer.detach().clone() for buffer in trainer.network.buffers()]
 
-    def before_step(self, trainer: Any, parameters: list[nn.Parameter]) -> None:
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
         """Look at the input and at every gradient, and let no step be taken on one that is not finite."""
         if not self._found:
             if self._all_finite(trainer, parameters):
                 return
             # a back end may leave out cells that died, and a NaN with them: the gradients alone do not show it
             batch = getattr(trainer, "current_batch", {})
-            self._found = ranks_of(trainer).first(_bad_state(batch.get("data"), "input"))
+            self._found = context_of(trainer).first_nonempty(_bad_state(batch.get("data"), "input"))
             if self._found and self.policy == "raise":
                 raise NonFiniteError(f"{self._found} in {self._where}; no weight was changed{self._cause()}")
         if not self._found:
@@ -146,7 +148,7 @@ class NaNGuard(GradientCallback):
 
     def at_iter_end(
         self,
-        trainer: Any,
+        trainer: Trainer,
         *,
         train: bool,
         metrics: Mapping[str, Any],
@@ -160,7 +162,7 @@ class NaNGuard(GradientCallback):
         if not what and train and not self._has_seen(getattr(prediction, "output_image", None)):
             what = _bad_state(getattr(prediction, "output_image", None), "state")
             what = what or _bad_state(data_dict.get("data"), "input")  # its cells may have died without a trace
-            what = ranks_of(trainer).first(what)
+            what = context_of(trainer).first_nonempty(what)
         self._seen = frozenset()
         if what:
             self._handle(trainer, what, self._where, "train" if train else "val")
@@ -170,21 +172,21 @@ class NaNGuard(GradientCallback):
                 self._in_a_row = 0
         self._batch, self._buffers = {}, []
 
-    def at_iter_done(self, trainer: Any, **event: Any) -> None:
+    def at_iter_done(self, trainer: Trainer, **event: Any) -> None:
         """Go back, if it is time to, when every callback has seen the end of the iteration."""
         if self._pending == _END_OF_ITERATION:
             self._go_back(trainer)
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
         """Look at the values of the epoch that none of its iterations accounts for."""
         phase = {name: "val" if name.startswith("val_") else "train" for name in val_metrics}
         values = {name: value for name, value in val_metrics.items() if not {name, phase[name]} & self._explained}
         if what := self._bad_value(trainer, values, f"epoch {curr_epoch}"):
             self._handle(trainer, what, f"epoch {curr_epoch}", "epoch")
 
-    def at_checkpoint(self, trainer: Any, **event: Any) -> None:
+    def at_checkpoint(self, trainer: Trainer, **event: Any) -> None:
         """Go back, if it is time to, before the state is saved; and drop a snapshot that would now be replaced."""
-        is_due = self.policy == "rollback" and trainer.global_iter_num % self.every == 0
+        is_due = self.policy == "rollback" and trainer.step % self.every == 0
         if is_due and not self._pending and (bad := _first_bad(trainer.network.state_dict().items())):
             self._plan_rollback(f"{bad} is not finite after {self._where}", _END_OF_EPOCH)
         if self._pending:
@@ -195,7 +197,7 @@ class NaNGuard(GradientCallback):
 
     # What is done -------------------------------------------------------------------------------------------------
 
-    def _handle(self, trainer: Any, what: str, where: str, phase: str) -> None:
+    def _handle(self, trainer: Trainer, what: str, where: str, phase: str) -> None:
         """Do what the policy says about something that is not finite; once an epoch, if it is not in training."""
         if self.policy == "raise":
             raise NonFiniteError(f"{what} in {where}{self._cause()}")
@@ -211,7 +213,7 @@ class NaNGuard(GradientCallback):
         if phase == "train":
             self._leave_out(trainer, f"{what} in {where}")
 
-    def _leave_out(self, trainer: Any, event: str) -> None:
+    def _leave_out(self, trainer: Trainer, event: str) -> None:
         with torch.no_grad():
             for buffer, before in zip(trainer.network.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
@@ -219,7 +221,7 @@ class NaNGuard(GradientCallback):
         if self._in_a_row >= self.every:
             raise NonFiniteError(f"{event}, and so it was in {self._in_a_row} iterations in a row{self._cause()}")
 
-    def _take_snapshot(self, trainer: Any) -> None:
+    def _take_snapshot(self, trainer: Trainer) -> None:
         if bad := _first_bad(trainer.network.state_dict().items()):
             self._plan_rollback(f"{bad} is not finite before {self._where}", _END_OF_ITERATION)
             self._go_back(trainer)
@@ -239,7 +241,7 @@ class NaNGuard(GradientCallback):
         self._in_a_row, self._num_finite = self._in_a_row + 1, 0
         self._pending, self._event = when, event + self._cause()
 
-    def _go_back(self, trainer: Any) -> None:
+    def _go_back(self, trainer: Trainer) -> None:
         if self._snapshot is not None:
             restore_snapshot(trainer, self._snapshot)
             scale_learning_rates(trainer, self.lr_factor)
@@ -250,13 +252,13 @@ class NaNGuard(GradientCallback):
 
     # What is found ------------------------------------------------------------------------------------------------
 
-    def _all_finite(self, trainer: Any, parameters: list[nn.Parameter]) -> bool:
+    def _all_finite(self, trainer: Trainer, parameters: list[nn.Parameter]) -> bool:
         """Whether input, losses, states and gradients are finite: one question to the device, before the step.
 
         Sums stand for tensors, so a sum that overflows is looked at closely afterwards. In a training over several
         processes each asks about its own part, and all look closely.
         """
-        if not ranks_of(trainer).is_alone:
+        if not context_of(trainer).is_alone:
             return False
         losses = getattr(trainer, "current_losses", {})
         states = (
@@ -275,7 +277,7 @@ class NaNGuard(GradientCallback):
         """Whether a state was looked at before the step, and no callback has changed it since."""
         return bool(self._seen) and isinstance(state, Tensor) and (state.data_ptr(), state._version) == self._seen_state
 
-    def _bad_value(self, trainer: Any, values: Mapping[str, Any], where: str, prefix: str = "") -> str:
+    def _bad_value(self, trainer: Trainer, values: Mapping[str, Any], where: str, prefix: str = "") -> str:
         """First value that is not finite; under a policy that goes on, metrics are told and passed over."""
         for name, value in values.items():
             tensor = torch.as_tensor(value)
@@ -339,3 +341,83 @@ def _bad_state(states: Any, name: str) -> str:
         return ""
     bad = (~states.isfinite()).flatten(1).any(1).nonzero()
     return f"the {name} of sample {int(bad[0])} is not finite" if len(bad) else ""  # else a sum has overflowed
+
+
+_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+"""Entries of an optimizer's group that a schedule computes rates from."""
+_BASES = ("base_lrs", "max_lrs")
+"""Attributes of a scheduler that it computes rates from."""
+
+
+def take_snapshot(trainer: Trainer) -> dict[str, Any]:
+    """Copy what a training has learned: weights and buffers, moments of the optimizers, states of callbacks.
+
+    Time is no part of it: counters of iterations and epochs, the history, the best score, schedules and learning
+    rates, the scale of a gradient scaler, and callbacks whose ``rolls_back`` is False. The copy shares nothing with the
+    trainer.
+    """
+    return {
+        "network": _copy(trainer.network.state_dict()),
+        "optimizers": {name: _copy(optimizer.state_dict()["state"]) for name, optimizer in trainer.optimizers.items()},
+        "callbacks": {key: _copy(state) for key, callback in _rolled_back(trainer) if (state := callback.state_dict())},
+    }
+
+
+def restore_snapshot(trainer: Trainer, snapshot: Mapping[str, Any]) -> None:
+    """Put a snapshot back; all that is no part of it stays as it is now.
+
+    The number of draws from a pool counts on, and so do its dead and exploded states, so that the same states are not
+    drawn again. A callback that has no state in the snapshot keeps its own.
+    """
+    trainer.network.load_state_dict(snapshot["network"])
+    for name, optimizer in trainer.optimizers.items():
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": _copy(snapshot["optimizers"][name]), "param_groups": groups})
+    for key, callback in _rolled_back(trainer):
+        if key in snapshot["callbacks"]:
+            _restore_callback(callback, _copy(snapshot["callbacks"][key]), trainer)
+
+
+def _restore_callback(callback: Any, state: dict[str, Any], trainer: Trainer) -> None:
+    if isinstance(callback, PoolUpdate):
+        pool = callback.pool
+        counts = {"num_draws": pool.num_draws, "num_dead": callback.num_dead, "num_exploded": callback.num_exploded}
+        callback.load_state_dict({**state, **counts})
+    elif isinstance(callback, WeightAverage):
+        callback.load_state_dict(state)
+        callback.at_training_begin(trainer)  # where it takes its state up
+    else:
+        callback.load_state_dict(state)
+
+
+def _rolled_back(trainer: Trainer) -> Iterator[tuple[str, Any]]:
+    for key, callback in keyed(trainer.callbacks):
+        if getattr(callback, "rolls_back", True) and hasattr(callback, "load_state_dict"):
+            yield key, callback
+
+
+def scale_learning_rates(trainer: Trainer, factor: float) -> None:
+    """Multiply the learning rates of all optimizers, and those that an ``LRSchedulerCallback`` has yet to set."""
+    for optimizer in trainer.optimizers.values():
+        for group in optimizer.param_groups:
+            group.update({key: group[key] * factor for key in _RATES if key in group})
+    for callback in trainer.callbacks:
+        if isinstance(callback, LRSchedulerCallback):
+            for scheduler in callback._schedulers.values():
+                _scale_bases(scheduler, factor)
+
+
+def _scale_bases(scheduler: Any, factor: float) -> None:
+    for name in _BASES:
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, [rate * factor for rate in getattr(scheduler, name)])
+    for part in getattr(scheduler, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
+        _scale_bases(part, factor)
+
+
+def _copy(state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    if isinstance(state, Mapping):
+        return {key: _copy(value) for key, value in state.items()}
+    return copy.deepcopy(state)

@@ -14,9 +14,9 @@ from typing import Any
 
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.paths import absolute
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
-from delira_nca.training.callbacks.time_limit import Duration, in_words, to_seconds
-from delira_nca.training.distributed.ranks import ranks_of
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
+from delira_nca.training.callbacks.stopping import Duration, in_words, to_seconds
+from delira_nca.training.distributed.context import context_of
 
 __all__ = ["EXIT_CODE", "Watchdog", "stacks"]
 
@@ -85,29 +85,29 @@ class Watchdog(AbstractCallback):
         self._thread: threading.Thread | None = None
         self._ended: threading.Event | None = None
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Begin to watch."""
         self._stop()
         folder = getattr(trainer, "save_path", None) if self.folder is None else self.folder
-        path = None if folder is None or not ranks_of(trainer).is_main else Path(folder) / "watchdog.txt"
+        path = None if folder is None or not context_of(trainer).is_main else Path(folder) / "watchdog.txt"
         self._alive_at = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(self._ended, path), name="watchdog", daemon=True)
         self._thread.start()
 
-    def at_epoch_begin(self, trainer: Any, **event: Any) -> None:
+    def at_epoch_begin(self, trainer: Trainer, **event: Any) -> None:
         """Take a sign of life."""
         self._alive_at = time.monotonic()
 
-    def at_iter_end(self, trainer: Any, **event: Any) -> None:
+    def at_iter_end(self, trainer: Trainer, **event: Any) -> None:
         """Take a sign of life."""
         self._alive_at = time.monotonic()
 
-    def at_epoch_end(self, trainer: Any, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, **event: Any) -> None:
         """Take a sign of life."""
         self._alive_at = time.monotonic()
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Watch no longer."""
         self._stop()
 

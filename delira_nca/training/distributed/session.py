@@ -12,22 +12,23 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from delira_nca.errors import ConfigError, require_choice
-from delira_nca.training.distributed.group import Group
-from delira_nca.training.distributed.liveness import EXIT_CODE, Liveness
-from delira_nca.training.distributed.many_ranks import ManyRanks
-from delira_nca.training.distributed.ranks import ALONE, Ranks
+from delira_nca.training.distributed.context import ALONE, ProcessContext
+from delira_nca.training.distributed.distributed_context import DistributedContext
+from delira_nca.training.distributed.group import EXIT_CODE, Group, Liveness
 
 __all__ = [
     "BACKENDS",
+    "WholeBatch",
     "all_reduce_sums",
     "barrier",
     "broadcast",
@@ -47,10 +48,10 @@ _OWNER = "DELIRA_NCA_RANK_OF"
 _PATIENCE, _MEETING = timedelta(hours=6), timedelta(minutes=10)
 BACKENDS = ("gloo", "nccl", "cpu:gloo,cuda:nccl")
 
-_ranks: ManyRanks | None = None
+_context: DistributedContext | None = None
 
 
-def init_from_environment(*, timeout: float = 20.0) -> Ranks:
+def init_from_environment(*, timeout: float = 20.0) -> ProcessContext:
     """Join the other processes of this training, if there are any: what a command line calls first.
 
     Parameters
@@ -59,7 +60,7 @@ def init_from_environment(*, timeout: float = 20.0) -> Ranks:
 
     Returns
     -------
-    Ranks
+    ProcessContext
         Those of a single process where ``torchrun`` has not started this one, or has started no other.
 
     Examples
@@ -67,11 +68,13 @@ def init_from_environment(*, timeout: float = 20.0) -> Ranks:
     >>> init_from_environment().size
     1
     """
-    is_one = _ranks is not None or dist.is_initialized() or _is_started_by_torchrun()
+    is_one = _context is not None or dist.is_initialized() or _is_started_by_torchrun()
     return init(timeout=timeout) if is_one and not _is_child_of_a_rank() else ALONE
 
 
-def init(backend: str | None = None, *, timeout: float = 20.0, find_unused_parameters: bool | None = None) -> Ranks:
+def init(
+    backend: str | None = None, *, timeout: float = 20.0, find_unused_parameters: bool | None = None
+) -> ProcessContext:
     """Join the other processes of this training. A second call changes nothing.
 
     Parameters
@@ -87,13 +90,13 @@ def init(backend: str | None = None, *, timeout: float = 20.0, find_unused_param
     ConfigError, UnknownNameError
         Without the environment that ``torchrun`` makes, for another backend, or a timeout that is not positive.
     """
-    global _ranks
+    global _context
     if not timeout > 0:
         raise ConfigError(f"timeout is a number of seconds greater than 0, not {timeout!r}")
     if backend is not None:
         require_choice("backend", backend, BACKENDS)
-    if _ranks is not None:
-        return _ranks
+    if _context is not None:
+        return _context
     if not dist.is_initialized():
         _require_environment()
         if int(os.environ["WORLD_SIZE"]) == 1:
@@ -111,11 +114,11 @@ def init(backend: str | None = None, *, timeout: float = 20.0, find_unused_param
     local_rank, local_size = (int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     group = Group(rank, size, local_rank, local_size or size, Liveness(store, rank, size, timeout))
     os.environ[_OWNER] = _signature(os.getpid())
-    _ranks = ManyRanks(group, find_unused_parameters)
+    _context = DistributedContext(group, find_unused_parameters)
     if rank:
         _LOGGER.addFilter(_errors_only)
     atexit.register(end)
-    return _ranks
+    return _context
 
 
 def _make_group(backend: str) -> None:
@@ -136,11 +139,11 @@ def _make_group(backend: str) -> None:
 
 
 @contextlib.contextmanager
-def session(**options: Any) -> Iterator[Ranks]:
+def session(**options: Any) -> Iterator[ProcessContext]:
     """:func:`init` for the time of a block; without ``torchrun``, a block like any other."""
-    ranks = init(**options) if _is_started_by_torchrun() else ALONE
+    context = init(**options) if _is_started_by_torchrun() else ALONE
     try:
-        yield ranks
+        yield context
     finally:
         end()
 
@@ -151,11 +154,11 @@ def end() -> None:
     After a failure a call may be under way that will never end, and torch would wait for it: the process then ends
     here, when its output is written.
     """
-    global _ranks
-    if _ranks is None or _is_child_of_a_rank():
+    global _context
+    if _context is None or _is_child_of_a_rank():
         return
     atexit.unregister(end)
-    group, _ranks = _ranks.group, None
+    group, _context = _context.group, None
     _LOGGER.removeFilter(_errors_only)
     os.environ.pop(_OWNER, None)
     group.life.leave()
@@ -207,14 +210,14 @@ def gather(value: Any) -> list[Any]:
     >>> gather("here")
     ['here']
     """
-    ranks = init_from_environment()
-    return ranks.group.gather(value) if isinstance(ranks, ManyRanks) else [value]
+    context = init_from_environment()
+    return context.group.gather(value) if isinstance(context, DistributedContext) else [value]
 
 
 def broadcast(value: Any, source: int = 0) -> Any:
     """Value of one process, on all of them."""
-    ranks = init_from_environment()
-    return ranks.group.broadcast(value, source) if isinstance(ranks, ManyRanks) else value
+    context = init_from_environment()
+    return context.group.broadcast(value, source) if isinstance(context, DistributedContext) else value
 
 
 def barrier() -> None:
@@ -254,3 +257,42 @@ def _require_environment() -> None:
 def _errors_only(record: logging.LogRecord) -> bool:
     """What every process would say, one says; errors are said by whom they happen to."""
     return record.levelno >= logging.ERROR
+
+
+class WholeBatch:
+    """Measure something on a whole batch, wherever its samples are.
+
+    A metric that is a mean over samples is put together from the parts of a batch. One that is not, such as a ratio of
+    two sums, has to see all samples at once: with this around it, every process gathers the tensors that it is called
+    with, and its value is that of a single process.
+
+    Parameters
+    ----------
+    metric : called with (B, ...) tensors; what has no samples in front is handed on as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be called.
+
+    Notes
+    -----
+    For metrics only: what is gathered has no gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> iou = WholeBatch(lambda pred, label: (pred & label).sum() / (pred | label).sum())
+    >>> iou(torch.tensor([True, True]), torch.tensor([True, False])).item()
+    0.5
+    """
+
+    def __init__(self, metric: Callable[..., Any]) -> None:
+        if not callable(metric):
+            raise ConfigError(f"a metric is called with tensors, but {metric!r} cannot be called")
+        self.metric = metric
+
+    def __call__(self, *args: Any) -> Any:
+        """Value of the whole batch, in every process."""
+        context = init_from_environment()
+        return self.metric(*[context.join_rows(arg) if isinstance(arg, Tensor) and arg.dim() else arg for arg in args])

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from delira_nca.models.inputs import intepret_range_parameter, pad_input, unwrap
     from delira_nca.models.prediction import Prediction
     from delira_nca.models.visual import Visual
-    from delira_nca.training.ncalab.early_stopping import EarlyStopping
     from delira_nca.training.ncalab.history import TrainingHistory, TrainingStatus
     from delira_nca.training.ncalab.kfold import KFoldCrossValidationTrainer, SplitDefinition, TrainValRecord
+    from delira_nca.training.ncalab.listeners import EarlyStopping
     from delira_nca.training.ncalab.pool import Pool
     from delira_nca.training.ncalab.trainer import BasicNCATrainer
 
@@ -37,7 +37,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "BasicNCAModel": "models.basic_nca",
         "BasicNCATrainer": "training.ncalab.trainer",
-        "EarlyStopping": "training.ncalab.early_stopping",
+        "EarlyStopping": "training.ncalab.listeners",
         "KFoldCrossValidationTrainer": "training.ncalab.kfold",
         "Pool": "training.ncalab.pool",
         "Prediction": "models.prediction",

@@ -1,4 +1,4 @@
-"""The callbacks behind NCALab's arguments: pool, scheduler, stopping, history, and a writer of event files."""
+"""The callbacks behind NCALab's arguments: pool, scheduler, early stopping, history, and a writer of event files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.inputs import pad_input
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
-from delira_nca.training.ncalab.early_stopping import EarlyStopping
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
 from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.pool import Pool
-from delira_nca.training.scores import find_score_key, higher_is_better
+from delira_nca.training.scores import find_score_key, higher_is_better, is_better
 
-__all__ = ["GivenScheduler", "HistoryKeeper", "PoolOfSeeds", "Stopping", "WriterOfEvents"]
+__all__ = [
+    "EarlyStopping",
+    "EarlyStoppingCallback",
+    "HistoryCallback",
+    "PoolOfSeeds",
+    "SchedulerCallback",
+    "WriterOfEvents",
+]
 
 
 class PoolOfSeeds(AbstractCallback):
@@ -35,11 +42,12 @@ class PoolOfSeeds(AbstractCallback):
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Draw, and refuse a batch whose samples differ: labels would not follow the states."""
         if not train:
             return None
-        seeds = pad_input(data_dict["data"], trainer.network, noise=False)
+        network: Any = trainer.network
+        seeds = pad_input(data_dict["data"], network, noise=False)
         for name, values in (("data", seeds), ("label", data_dict["label"])):
             if not torch.equal(values, values[:1].expand_as(values)):
                 raise ConfigError(
@@ -49,7 +57,7 @@ class PoolOfSeeds(AbstractCallback):
         return {"data_dict": {**data_dict, "data": self.pool.sample(seeds)}}
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
         """Write the states back, the worst to be replaced by the seed next time."""
         if not train:
@@ -68,7 +76,7 @@ class PoolOfSeeds(AbstractCallback):
         self.pool.load_state_dict(state)
 
 
-class GivenScheduler(AbstractCallback):
+class SchedulerCallback(AbstractCallback):
     """Step a scheduler that the user has made, once per epoch.
 
     Parameters
@@ -77,22 +85,23 @@ class GivenScheduler(AbstractCallback):
     """
 
     rolls_back = False
+    state_key = "GivenScheduler"
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Refuse one that follows a score where none decides."""
         if isinstance(self.scheduler, ReduceLROnPlateau) and trainer.best.key is None:
             raise ConfigError("ReduceLROnPlateau follows the score of validation: give dataloader_val")
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> None:
         """Step."""
         with warnings.catch_warnings():
             # a copied scheduler cannot see whether its optimizer has stepped, and warns of the order
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step", category=UserWarning)
             if isinstance(self.scheduler, ReduceLROnPlateau):
-                self.scheduler.step(float(val_metrics[find_score_key(trainer.best.key, val_metrics)]))
+                self.scheduler.step(_score(trainer, val_metrics))
             else:
                 self.scheduler.step()
 
@@ -105,7 +114,7 @@ class GivenScheduler(AbstractCallback):
         self.scheduler.load_state_dict(dict(state))
 
 
-class Stopping(AbstractCallback):
+class EarlyStoppingCallback(AbstractCallback):
     """End the training when NCALab's early stopping says so.
 
     Parameters
@@ -114,13 +123,14 @@ class Stopping(AbstractCallback):
     """
 
     rolls_back = False
+    state_key = "Stopping"
 
     def __init__(self, stopping: EarlyStopping) -> None:
         self.stopping = stopping
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
         """Step and ask."""
-        score = float(val_metrics[find_score_key(trainer.best.key, val_metrics)])
+        score = _score(trainer, val_metrics)
         self.stopping.step(score if higher_is_better(trainer.best.mode) else -score)
         if not self.stopping.done():
             return None
@@ -135,7 +145,7 @@ class Stopping(AbstractCallback):
         self.stopping.load_state_dict(state)
 
 
-class HistoryKeeper(AbstractCallback):
+class HistoryCallback(AbstractCallback):
     """Fill a history, and save it every so many epochs and at the end, whatever ended the training.
 
     Parameters
@@ -145,35 +155,39 @@ class HistoryKeeper(AbstractCallback):
     """
 
     rolls_back = False
+    state_key = "HistoryKeeper"  # as in checkpoints of former versions
 
     def __init__(self, history: TrainingHistory, every: int) -> None:
         self.history, self.every = history, every
         self._is_saved = True
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> None:
         """Take in the epoch."""
-        history, key = self.history, trainer.best.key
+        history = self.history
+        network: Any = trainer.network
         prefix = "val_" if any(name.startswith("val_") for name in val_metrics) else ""
         history.metrics = {n.removeprefix(prefix): float(v) for n, v in val_metrics.items() if n.startswith(prefix)}
         history.loss.append(float(val_metrics["loss"]))
         history.epochs.append({"epoch": curr_epoch, **{name: float(v) for name, v in val_metrics.items()}})
-        score = math.nan if key is None else float(val_metrics[find_score_key(key, val_metrics)])
-        history.update(curr_epoch, trainer.network, score)
+        history.update(curr_epoch, network, _score(trainer, val_metrics))
         self._is_saved = False
         if curr_epoch % self.every == 0:
             self._save(trainer)
 
-    def at_training_end(self, trainer: Any, *, exception: BaseException | None, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
         """Save what the last save has not, and close the history where the training came to its end."""
         if exception is None:
             self.history.finalize()
         if exception is None or not self._is_saved:
             self._save(trainer)
 
-    def _save(self, trainer: Any) -> None:
+    def _save(self, trainer: Trainer) -> None:
         history = self.history
+        network: Any = trainer.network
         if trainer.best.key is None:  # no score decides: the last epoch is the best
-            history.best_model, history.best_epoch = copy.deepcopy(trainer.network).eval(), history.current_epoch
+            history.best_model, history.best_epoch = copy.deepcopy(network).eval(), history.current_epoch
         if history.path is not None:
             trainer.ranks.on_main(history.save)
         self._is_saved = True
@@ -217,19 +231,21 @@ class WriterOfEvents(AbstractCallback):
         self.writer, self.info, self.plot = writer, info, plot
         self._seen: dict[str, tuple[Any, ...]] = {}
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Write the text."""
         self.writer.add_text("Training Info", self.info)
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
+        self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
         """Remember the last batch, to draw it."""
         if self.plot is not None:
             images, labels = _array(data_dict["data"]), _array(data_dict["label"])
             self._seen["Training Batch" if train else "Validation Batch"] = (images, prediction, labels)
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> None:
         """Write the metrics of validation, and draw."""
         for name, value in val_metrics.items():
             if name.startswith("val_"):
@@ -239,7 +255,7 @@ class WriterOfEvents(AbstractCallback):
             self.writer.add_figure(tag, figure, curr_epoch)
         self._seen = {}
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Bring what was written to the disk; the writer is the user's, and stays open."""
         self._seen = {}
         getattr(self.writer, "flush", lambda: None)()
@@ -247,3 +263,69 @@ class WriterOfEvents(AbstractCallback):
 
 def _array(value: Any) -> Any:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def _score(trainer: Trainer, metrics: Mapping[str, float]) -> float:
+    """Score that decides which epoch is best, NaN where none does."""
+    key = trainer.best.key
+    return math.nan if key is None else float(metrics[find_score_key(key, metrics)])
+
+
+class EarlyStopping:
+    """Says when an accuracy has not got better for some epochs.
+
+    :class:`delira_nca.training.callbacks.EarlyStopping` is a callback that follows any score; this one follows what it
+    is stepped with, and larger is better.
+
+    Parameters
+    ----------
+    patience : so many epochs without a better accuracy end the training.
+    min_delta : by at least so much it must be better than the best.
+
+    Attributes
+    ----------
+    best_accuracy : the best so far. The first one is the best, also where it is 0 or below.
+    counter : epochs since then.
+
+    Raises
+    ------
+    ConfigError
+        For a patience below 1 or a min_delta below 0.
+
+    Examples
+    --------
+    >>> stopping = EarlyStopping(patience=2)
+    >>> for accuracy in (0.5, 0.6, 0.6, 0.59):
+    ...     stopping.step(accuracy)
+    >>> stopping.best_accuracy, stopping.counter, stopping.done()
+    (0.6, 2, True)
+    """
+
+    def __init__(self, patience: int, min_delta: float = 1e-6) -> None:
+        require_whole("patience", patience, 1)
+        require_number("min_delta", min_delta, 0)
+        self.patience, self.min_delta = patience, min_delta
+        self.best_accuracy, self.counter = 0.0, 0
+        self._has_stepped = False
+
+    def done(self) -> bool:
+        """Whether the training can stop; to be asked once per epoch."""
+        return self.counter >= self.patience
+
+    def step(self, accuracy: float) -> None:
+        """Take in the accuracy of an epoch. A NaN is not better than anything."""
+        best = self.best_accuracy if self._has_stepped else None
+        better = is_better(best, accuracy, "highest") and (best is None or accuracy >= best + self.min_delta)
+        if better:
+            self.best_accuracy, self.counter, self._has_stepped = accuracy, 0, True
+        else:
+            self.counter += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best accuracy, counter, and whether there was an accuracy yet."""
+        return {"best_accuracy": self.best_accuracy, "counter": self.counter, "has_stepped": self._has_stepped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.best_accuracy, self.counter = state["best_accuracy"], state["counter"]
+        self._has_stepped = state["has_stepped"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,27 @@ from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid import PyramidNCA
-from delira_nca.seeding import derive_seed
-from delira_nca.training.callbacks.batch_repeat import BatchRepeat
-from delira_nca.training.callbacks.gradients import GradientClipping
-from delira_nca.training.callbacks.lr_scheduler import LRSchedulerCallback
-from delira_nca.training.ncalab.early_stopping import EarlyStopping
+from delira_nca.models.pytorch_network import declared_loss_names
+from delira_nca.models.tasks.task import Metrics
+from delira_nca.seeding import derive_seed, isolated_rng
+from delira_nca.training.callbacks.optimization import GradientClipping, LRSchedulerCallback
+from delira_nca.training.callbacks.pool_update import BatchRepeat
 from delira_nca.training.ncalab.history import TrainingHistory
-from delira_nca.training.ncalab.listeners import GivenScheduler, HistoryKeeper, PoolOfSeeds, Stopping, WriterOfEvents
+from delira_nca.training.ncalab.listeners import (
+    EarlyStopping,
+    EarlyStoppingCallback,
+    HistoryCallback,
+    PoolOfSeeds,
+    SchedulerCallback,
+    WriterOfEvents,
+)
 from delira_nca.training.ncalab.pairs import LABEL_LAYOUTS, PairBatches
 from delira_nca.training.ncalab.pool import Pool
-from delira_nca.training.ncalab.run import NCALabRun
 from delira_nca.training.optimizers import require_plain_steps
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
 
-__all__ = ["BasicNCATrainer"]
+__all__ = ["BasicNCATrainer", "NCALabRun", "TrainStep"]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -335,15 +342,15 @@ class BasicNCATrainer:
         if scheduler is None:
             listeners.append(LRSchedulerCallback(ExponentialLR, {"gamma": self.lr_gamma}))
         elif isinstance(getattr(scheduler, "optimizer", None), Optimizer):
-            listeners.append(GivenScheduler(scheduler))
+            listeners.append(SchedulerCallback(scheduler))
         else:
             listeners.append(LRSchedulerCallback(scheduler))
         if stopping is not None:
-            listeners.append(Stopping(stopping))
+            listeners.append(EarlyStoppingCallback(stopping))
         if writer is not None:
             drawing = getattr(self.nca, "plot_function", None) if plot is None else plot
             listeners.append(WriterOfEvents(writer, self.info(), drawing))
-        return [*listeners, HistoryKeeper(history, save_every)]
+        return [*listeners, HistoryCallback(history, save_every)]
 
     def _make_run(
         self, network: Automaton, path: Path | None, listeners: Sequence[Any], save_every: int, writer: Any
@@ -405,3 +412,61 @@ def _steps(nca: Automaton) -> dict[str, Any]:
 
 def _name(thing: Any) -> str:
     return str(getattr(thing, "__name__", type(thing).__name__))
+
+
+TrainStep = Callable[[Tensor, Tensor, Any, int, Any], tuple[Any, dict[str, Tensor]]]
+"""From images, labels, optimizer, number of the iteration and writer to prediction and losses."""
+
+
+class NCALabRun(PyTorchNetworkTrainer):
+    """A training whose step is a function of the user's, and which measures with the network's own metrics.
+
+    Parameters
+    ----------
+    step : called once per iteration of training.
+    writer : handed to the step.
+    network : to train; its ``metrics`` measure validations.
+    *args, **kwargs : those of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
+    """
+
+    def __init__(self, network: Any, *args: Any, step: TrainStep, writer: Any = None, **kwargs: Any) -> None:
+        own = getattr(network, "metrics", None)
+        # a method measures batch by batch, functions by name measure the whole set
+        if isinstance(own, Metrics):
+            kwargs["metrics"], own = dict(own), None
+        super().__init__(network, *args, **kwargs)
+        self.train_step, self.writer, self.measure = step, writer, own
+
+    def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
+        """Take the step of training, or predict and measure."""
+        if not train:
+            values, prediction = super()._closure(data_dict, iter_num, train=False)
+            if self.measure is not None:
+                measured = self.measure(prediction, data_dict["label"])
+                if shared := sorted(values.keys() & measured.keys()):
+                    name = type(self.network).__name__
+                    raise ConfigError(
+                        f"{shared[0]!r} is the name of a loss and of a metric of {name}: choose two names"
+                    )
+                values = {**values, **measured}
+            return values, prediction
+        self._memory_check(self.network, data_dict, self.precision)
+        seed = derive_seed(self.seed, "closure", "train", self.step, *self.ranks.stream)
+        with isolated_rng(seed), self.ranks.working():
+            prediction, losses = self.train_step(
+                data_dict["data"], data_dict["label"], self.optimizers["default"], self.step, self.writer
+            )
+        values = {name: value.detach() for name, value in losses.items() if name != "total"}
+        return {**values, "loss": losses["total"].detach()}, prediction.detach()
+
+    def evaluate(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+        """Means over samples of losses and metrics, without a training."""
+        return self._validate_single_epoch(batches, self.start_epoch)
+
+    def _score_names(self, *, validated: bool) -> list[str] | None:
+        """Names of losses, and of metrics where the network has them as a dict; None where it does not say them."""
+        losses, metrics = declared_loss_names(self.network), getattr(self.network, "metrics", {})
+        if losses is None or not isinstance(metrics, Mapping):
+            return None
+        names = [*(name for name in losses if name != "total"), "loss"]
+        return [*names, *(f"val_{name}" for name in (*names, *metrics))] if validated else names

@@ -29,7 +29,9 @@ def run(make_trainer, batches, tmp_path):
 
 
 def _files(folder):
-    return sorted(path.name.removeprefix("checkpoint_").removesuffix(".pt") for path in folder.glob("checkpoint_*"))
+    return sorted(
+        path.name.removeprefix("checkpoint_").removesuffix(".safetensors") for path in folder.glob("checkpoint_*")
+    )
 
 
 def _epochs(*numbers):
@@ -40,7 +42,7 @@ def test_the_last_two_epochs_are_kept(run, tmp_path):
     run(5)
     assert _files(tmp_path) == _epochs(4, 5)
     assert {entry.name for entry in Manifest(tmp_path, "any").entries()} == {
-        path.name for path in tmp_path.glob("*.pt")
+        path.name for path in tmp_path.glob("*.safetensors")
     }
     assert [load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.safetensors")["epoch"] for n in (4, 5)] == [4, 5]
 
@@ -209,14 +211,14 @@ def test_a_resumed_run_prunes_its_own_files_and_leaves_those_of_another_folder(r
 
 
 def test_a_save_that_fails_ends_the_run_and_keeps_the_former_files(run, tmp_path, monkeypatch):
-    save = torch.save
+    sizes = []
 
-    def full(value, file):
-        if value["epoch"] == 3:
+    def full(folder, size):
+        sizes.append(size)
+        if len(sizes) == 3:
             raise OSError(28, "No space left on device")
-        save(value, file)
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr("delira_nca.io.checkpoint.require_disk_space", full)
     with pytest.raises(CheckpointError, match=r"checkpoint_epoch_3\.safetensors.*No space left"):
         run(5)
     assert _files(tmp_path) == _epochs(1, 2)

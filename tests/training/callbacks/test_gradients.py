@@ -7,7 +7,7 @@ from delira_nca.errors import CallbackError, ConfigError
 from delira_nca.losses import mse
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import GradientClipping, GradientNormalization, LambdaCallback
-from delira_nca.training.callbacks.gradients import GradientCallback
+from delira_nca.training.callbacks.optimization import GradientCallback
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_on_a_terminal_it_shows_how_far_an_epoch_is(clock):
 def test_expected_seconds_give_the_time_left_from_the_start_and_are_scaled_by_the_pace(monkeypatch):
     out = io.StringIO()
     now = [100.0]
-    monkeypatch.setattr("delira_nca.training.callbacks.progress_bar.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("delira_nca.training.callbacks.reporting.time.monotonic", lambda: now[0])
     bar = ProgressBar([], look_at="live.html", expected_seconds=[10.0, 20.0, 30.0, 40.0], stream=out)
     trainer = SimpleNamespace(start_epoch=1)
     bar.at_training_begin(trainer, num_epochs=4)

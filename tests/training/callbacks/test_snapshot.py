@@ -15,7 +15,7 @@ from delira_nca.training.callbacks import (
     TimeLimit,
     WeightAverage,
 )
-from delira_nca.training.callbacks.snapshot import restore_snapshot, scale_learning_rates, take_snapshot
+from delira_nca.training.callbacks.nan_guard import restore_snapshot, scale_learning_rates, take_snapshot
 
 
 class Counter(AbstractCallback):

@@ -6,7 +6,7 @@ import pytest
 
 from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.training.callbacks import LambdaCallback, TimeLimit
-from delira_nca.training.callbacks.time_limit import in_words, to_seconds
+from delira_nca.training.callbacks.stopping import in_words, to_seconds
 
 
 class Clock:

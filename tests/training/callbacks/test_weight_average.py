@@ -8,7 +8,7 @@ from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.losses import mse
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import LambdaCallback, WeightAverage
-from delira_nca.training.callbacks.weight_average import validated_network
+from delira_nca.training.callbacks.optimization import validated_network
 
 
 def _train(network, callbacks, data, num_epochs=3, valid=None, **kwargs):

@@ -118,7 +118,7 @@ def fault(folder, kind):
     try:
         trainings.train_with_a_pool(folder, resume="auto", callbacks=[LambdaCallback(at_iter_begin=happen)])
     except BaseException as error:
-        files = " ".join(sorted(path.name for path in folder.glob("*.pt")))
+        files = " ".join(sorted(path.name for path in folder.glob("*.safetensors")))
         print(f"rank {rank()}: {type(error).__name__}: {error} at {time.time()} with {files}", flush=True)  # noqa: T201
         raise
 

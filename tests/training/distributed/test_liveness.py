@@ -3,7 +3,7 @@ import time
 import pytest
 
 from delira_nca.errors import DistributedError
-from delira_nca.training.distributed.liveness import Liveness
+from delira_nca.training.distributed.group import Liveness
 
 
 class Store(dict):

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.losses import mse
 from delira_nca.training import distributed
-from delira_nca.training.circumstances import changes
 from delira_nca.training.distributed import WholeBatch, session
-from delira_nca.training.distributed.ranks import ALONE, find_ranks
+from delira_nca.training.distributed.context import ALONE
+from delira_nca.training.run_environment import changes
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -43,7 +43,7 @@ def test_one_process_is_alone_and_begins_nothing(environment, make_trainer):
 def test_a_world_of_one_is_one_process(environment):
     for name, value in zip(NAMES, ("0", "1", "0", "localhost", "29500"), strict=True):
         environment(name, value)
-    assert find_ranks() is ALONE
+    assert distributed.find_context() is ALONE
     assert distributed.init() is ALONE
     assert not dist.is_initialized()
 
@@ -52,7 +52,7 @@ def test_the_child_of_a_process_of_a_training_is_none(environment, monkeypatch):
     for name, value in zip(NAMES, ("1", "2", "1", "localhost", "29500"), strict=True):
         environment(name, value)
     environment(session._OWNER, session._signature(os.getpid() + 1))
-    assert find_ranks() is ALONE
+    assert distributed.find_context() is ALONE
     assert not dist.is_initialized()
 
 
@@ -85,7 +85,7 @@ def test_a_trainer_alone_loads_no_part_of_it():
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == "['delira_nca.training.distributed.ranks']"
+    assert done.stdout.strip() == "['delira_nca.training.distributed.context']"
 
 
 def test_a_metric_of_the_whole_batch_is_itself_in_one_process():

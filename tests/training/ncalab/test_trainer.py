@@ -18,7 +18,7 @@ from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import AbstractCallback, ActivityLoss
 from delira_nca.training.ncalab import BasicNCATrainer, EarlyStopping, Pool, TrainingHistory, TrainingStatus
 from delira_nca.training.ncalab.pairs import PairBatches
-from delira_nca.training.ncalab.run import NCALabRun
+from delira_nca.training.ncalab.trainer import NCALabRun
 
 
 class Rates(AbstractCallback):

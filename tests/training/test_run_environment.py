@@ -13,7 +13,7 @@ from delira_nca.machine import cpu_name
 from delira_nca.models import BasicNCAModel, build_model
 from delira_nca.rollout import BACKENDS, native_library, using_backend
 from delira_nca.training import PyTorchNetworkTrainer
-from delira_nca.training.circumstances import changes
+from delira_nca.training.run_environment import changes
 
 
 class OwnRule(nn.Module):

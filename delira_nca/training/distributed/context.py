@@ -1,26 +1,44 @@
-"""What a training asks about the other processes: here, where there are none. Free of torch.
+"""Context of a process in a training: what it knows of the other processes, here where there are none. Free of torch.
 
-A trainer has one object that knows about ranks. This one is for a single process, and does nothing;
-:class:`delira_nca.training.distributed.many_ranks.ManyRanks` overrides all of it.
+A trainer has one such object, ``ranks``. :class:`ProcessContext` is for a single process, and does nothing;
+:class:`~delira_nca.training.distributed.distributed_context.DistributedContext` overrides all of it.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from delira_nca.training.batches import Batch, batch_length, batches_of
+from delira_nca.training.scores import BestScore
 
-__all__ = ["ALONE", "Ranks", "find_ranks", "ranks_of"]
+__all__ = ["ALONE", "AnyTrainer", "ProcessContext", "context_of"]
 
 T = TypeVar("T")
 
 
-class Ranks:
-    """The processes of a training: one.
+class AnyTrainer(Protocol):
+    """What a context uses of a trainer, with or without torch."""
+
+    best: BestScore
+    start_epoch: int
+    batch_index: int
+    step: int
+    run_id: str
+    val_freq: int
+    stop_training: bool
+    stop_now: bool
+    stop_reason: str | None
+    ranks: ProcessContext
+
+    @property
+    def callbacks(self) -> tuple[Any, ...]:
+        """The registered callbacks, in order."""
+
+
+class ProcessContext:
+    """Context of the only process of a training.
 
     Attributes
     ----------
@@ -31,7 +49,7 @@ class Ranks:
 
     Examples
     --------
-    >>> ALONE.size, ALONE.is_main, ALONE.on_main(max, 2, 3), ALONE.first("stop")
+    >>> ALONE.size, ALONE.is_main, ALONE.on_main(max, 2, 3), ALONE.first_nonempty("stop")
     (1, True, 3, 'stop')
     """
 
@@ -45,17 +63,17 @@ class Ranks:
         """Which GPU, or device, this process computes on, of those that were asked for."""
         return gpu_ids, device
 
-    def training(self, trainer: Any) -> AbstractContextManager[Any]:
+    def training(self, trainer: AnyTrainer) -> AbstractContextManager[Any]:
         """For the time of a training: an error here ends it everywhere."""
         return nullcontext()
 
-    def join(self, trainer: Any, **facts: Any) -> None:
-        """Begin to train: with the same facts and weights everywhere."""
+    def sync_start(self, trainer: AnyTrainer, **facts: Any) -> None:
+        """Compare facts and settings of all processes, and give them the same weights."""
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
         """Take note of an error, so that nobody waits for this process; ``everywhere`` where all of them have it."""
 
-    def apart(self) -> AbstractContextManager[Any]:
+    def no_sync(self) -> AbstractContextManager[Any]:
         """Inside the block, this process computes something of its own."""
         return nullcontext()
 
@@ -69,7 +87,7 @@ class Ranks:
         """Hold a lock of which there is one for all."""
         return lock
 
-    def first(self, value: T) -> T:
+    def first_nonempty(self, value: T) -> T:
         """First value, in the order of ranks, that is not empty."""
         return value
 
@@ -77,21 +95,18 @@ class Ranks:
         """Sums over all processes."""
         return [float(number) for number in numbers]
 
-    def agree(self, trainer: Any, *, has_batch: bool = True) -> None:
-        """Stop everywhere where somebody wants to stop."""
+    def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
+        """Stop in all processes if one wants to stop."""
 
     # Parts of a batch ---------------------------------------------------------------------------------------------
 
-    def batches(self, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
-        """Batches that this process works on."""
+    def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
+        """Batches of an epoch from number ``start`` on, as this process works on them."""
         return batches_of(source, epoch, start)
 
     def part(self, batch: Batch) -> Batch:
         """Part of a whole batch that this process works on."""
         return batch
-
-    def take(self, batch: Batch) -> None:
-        """Work on a batch from now on."""
 
     def working(self) -> AbstractContextManager[Any]:
         """Inside the block, the batch that was taken is computed."""
@@ -113,44 +128,21 @@ class Ranks:
         """Rows of all parts, in order; (n, ...) array or tensor."""
         return rows
 
-    # Tables with one row for each slot of a pool ------------------------------------------------------------------
+    # The pool -----------------------------------------------------------------------------------------------------
 
-    def own_slots(self, capacity: int) -> slice:
-        """Slots that this process holds."""
-        return slice(0, capacity)
+    def sharded(self, pool: T) -> T:
+        """Pool of which each process holds a part."""
+        return pool
 
     def own_positions(self, num_drawn: int) -> slice:
         """Places among those drawn for the whole batch that this process works on."""
         return slice(0, num_drawn)
 
-    def fetch(self, table: Any, capacity: int, indices: Any) -> Any:
-        """Rows of this process's part of what was drawn for the whole batch; ``indices`` are all of those."""
-        return table[indices]
 
-    def store(self, table: Any, capacity: int, indices: Any, rows: Any) -> None:
-        """Bring the rows of this process's part to where they belong; ``indices`` are those of the whole batch."""
-        table[indices] = rows
-
-    def gather_on_main(self, rows: Any) -> Any:
-        """Rows of all processes, in order, in the main one; elsewhere its own."""
-        return rows
+ALONE = ProcessContext()
 
 
-ALONE = Ranks()
-
-
-def find_ranks() -> Ranks:
-    """Ranks of this process: of a single one, unless ``torchrun`` has started it or a group of torch is there."""
-    torch_group = sys.modules.get("torch.distributed")
-    has_group = torch_group is not None and torch_group.is_available() and torch_group.is_initialized()
-    if not has_group and "WORLD_SIZE" not in os.environ:
-        return ALONE
-    from delira_nca.training.distributed.session import init_from_environment
-
-    return init_from_environment()
-
-
-def ranks_of(trainer: Any) -> Ranks:
+def context_of(trainer: object) -> ProcessContext:
     """The ranks of a trainer; of one that knows none, of a single process."""
-    ranks: Ranks = getattr(trainer, "ranks", ALONE)
+    ranks: ProcessContext = getattr(trainer, "ranks", ALONE)
     return ranks

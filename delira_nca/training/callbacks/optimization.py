@@ -1,0 +1,353 @@
+"""What is done to gradients, learning rates and weights around the steps of the optimizers."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
+
+from delira_nca.checks import require_callable, require_number
+from delira_nca.errors import ConfigError, require_choice
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
+from delira_nca.training.scores import find_score_key, higher_is_better
+
+__all__ = [
+    "GradientCallback",
+    "GradientClipping",
+    "GradientNormalization",
+    "LRSchedulerCallback",
+    "WeightAverage",
+    "validated_network",
+]
+
+
+class WeightAverage(AbstractCallback):
+    """Average the weights, and validate with the average.
+
+    During validation, and so in the choice of the best epoch, the network holds the averaged weights; training goes
+    on with its own.
+
+    Parameters
+    ----------
+    decay : of the exponential average; None for the plain mean of all.
+    every : ``"iteration"`` or ``"epoch"``: how often the weights are taken in.
+    start_epoch : the first epoch that is taken in.
+    validate : whether validation sees the averaged weights.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For a decay outside of 0 to 1, or an unknown period.
+
+    Notes
+    -----
+    On ``torch.optim.swa_utils.AveragedModel``. In the ablations of OctreeNCA (2025), a decay of 0.99 was worth four
+    points of Dice on the prostate.
+    """
+
+    def __init__(
+        self, decay: float | None = 0.999, *, every: str = "iteration", start_epoch: int = 1, validate: bool = True
+    ) -> None:
+        if decay is not None:
+            require_number("decay", decay, 0, below=1)
+        require_choice("period of an average", every, ("iteration", "epoch"))
+        self.decay, self.every, self.start_epoch, self.validate = decay, every, start_epoch, validate
+        self._average: AveragedModel | None = None
+        self._loaded: Mapping[str, Any] | None = None
+        self._own_weights: dict[str, Tensor] | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network with the averaged weights.
+
+        Raises
+        ------
+        ConfigError
+            Before the first training.
+        """
+        if self._average is None:
+            raise ConfigError("there is no average before the training has begun")
+        network: nn.Module = self._average.module
+        return network
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any weights have been taken in."""
+        return self._average is not None and int(self._average.n_averaged) > 0
+
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
+        """Make the average, or take up that of a checkpoint."""
+        if self._average is None:
+            average = get_swa_multi_avg_fn() if self.decay is None else get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(trainer.network, multi_avg_fn=average)
+        if self._loaded is not None:
+            self._average.load_state_dict(dict(self._loaded))
+            self._loaded = None
+
+    def _take_in(self, trainer: Trainer, epoch: int) -> None:
+        if self._average is not None and epoch >= self.start_epoch:
+            self._average.update_parameters(trainer.network)
+
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, **event: Any) -> None:
+        """Lend the network the averaged weights when validation begins."""
+        if not train and self.validate and self._own_weights is None and self._average is not None:
+            if int(self._average.n_averaged) == 0:
+                return
+            self._own_weights = {k: v.detach().clone() for k, v in trainer.network.state_dict().items()}
+            trainer.network.load_state_dict(self._average.module.state_dict())
+
+    def _give_back(self, trainer: Trainer) -> None:
+        if self._own_weights is not None:
+            trainer.network.load_state_dict(self._own_weights)
+            self._own_weights = None
+
+    def at_iter_end(self, trainer: Trainer, *, train: bool, curr_epoch: int, **event: Any) -> None:
+        """Take the weights in after an iteration of training."""
+        if train and self.every == "iteration":
+            self._take_in(trainer, curr_epoch)
+
+    def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
+        """Give the network its own weights back, and take them in after an epoch."""
+        self._give_back(trainer)
+        if self.every == "epoch":
+            self._take_in(trainer, curr_epoch)
+
+    def at_exception(self, trainer: Trainer, **event: Any) -> None:
+        """Give the network its own weights back."""
+        self._give_back(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Averaged weights, and of how many."""
+        if self._loaded is not None:
+            return dict(self._loaded)
+        return {} if self._average is None else dict(self._average.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up an average, at the beginning of the next training."""
+        self._average = None  # that of another network may have other shapes
+        self._loaded = {k: torch.as_tensor(v).clone() for k, v in state.items()} or None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_average": None, "_loaded": self.state_dict() or None, "_own_weights": None}
+
+
+def validated_network(trainer: Trainer) -> Any:
+    """Network whose weights a validation would see now: the averaged ones where a WeightAverage lends them.
+
+    The training changes it further: copy what is to be kept.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, WeightAverage) and callback.validate and callback.has_begun:
+            return callback.network
+    return trainer.network
+
+
+class LRSchedulerCallback(AbstractCallback):
+    """Step a scheduler of torch, one for each optimizer.
+
+    Parameters
+    ----------
+    scheduler_cls : class, or function of the optimizer, from ``torch.optim.lr_scheduler``.
+    params : its keyword arguments.
+    every : ``"epoch"`` or ``"iteration"``: how often it steps.
+    monitor_key : score that it is stepped with, in epochs that measure it. ``ReduceLROnPlateau`` follows the score
+        that decides which epoch is best, in its direction, where nothing is said.
+
+    Raises
+    ------
+    ConfigError
+        If the scheduler is none, its parameters do not fit, or it has no state dict; at the beginning of the training.
+
+    Examples
+    --------
+    >>> from torch.optim.lr_scheduler import MultiStepLR
+    >>> LRSchedulerCallback(MultiStepLR, {"milestones": [1000], "gamma": 0.3}, every="iteration")
+    LRSchedulerCallback(MultiStepLR, every='iteration')
+    """
+
+    rolls_back = False  # time does not go back
+
+    def __init__(
+        self,
+        scheduler_cls: Any,
+        params: Mapping[str, Any] | None = None,
+        *,
+        every: str = "epoch",
+        monitor_key: str | None = None,
+    ) -> None:
+        require_callable("scheduler_cls", scheduler_cls)
+        require_choice("period of a scheduler", every, ("epoch", "iteration"))
+        self._is_plateau = isinstance(scheduler_cls, type) and issubclass(scheduler_cls, ReduceLROnPlateau)
+        if (monitor_key is not None or self._is_plateau) and every == "iteration":
+            raise ConfigError("a scheduler that follows a score steps once per epoch, not per iteration")
+        self.scheduler_cls, self.params, self.every = scheduler_cls, dict(params or {}), every
+        self.monitor_key, self._key = monitor_key, monitor_key
+        self._direction: dict[str, str] = {}
+        self._schedulers: dict[str, Any] = {}
+        self._loaded: Mapping[str, Any] = {}
+
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
+        """Make the schedulers, unless they are there from a training before, or take up those of a checkpoint."""
+        self._follow(trainer)
+        of_this_trainer = all(
+            getattr(scheduler, "optimizer", optimizer) is optimizer
+            for name, scheduler in self._schedulers.items()
+            for optimizer in [trainer.optimizers.get(name)]
+        )
+        if self._schedulers and of_this_trainer and not self._loaded:
+            return
+        for name, optimizer in trainer.optimizers.items():
+            self._schedulers[name] = self._make(optimizer, self._loaded.get(name))
+        self._loaded = {}
+
+    def _follow(self, trainer: Trainer) -> None:
+        self._key = self.monitor_key
+        if self._key is None and self._is_plateau:
+            self._key = trainer.best.key
+            if self._key is None:
+                raise ConfigError(f"{self._name} follows a score: give monitor_key, or the training a val_score_key")
+            self._direction = {"mode": "max" if higher_is_better(trainer.best.mode) else "min"}
+        if self._key is not None and (names := trainer.score_names()) is not None:
+            find_score_key(self._key, names)
+
+    def _make(self, optimizer: Optimizer, state: Mapping[str, Any] | None) -> Any:
+        resumed = [{k: copy.deepcopy(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        try:
+            scheduler = self.scheduler_cls(optimizer, **{**self._direction, **self.params})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"parameters {self.params} do not fit {self._name}: {error}") from error
+        for method in ("step", "state_dict", "load_state_dict"):
+            if not callable(getattr(scheduler, method, None)):
+                raise ConfigError(
+                    f"scheduler {self._name} has no {method}, without which no run resumes: derive it from "
+                    "torch.optim.lr_scheduler.LRScheduler, or give it step, state_dict and load_state_dict"
+                )
+        if state is not None:
+            scheduler.load_state_dict(dict(state))
+            for group, values in zip(optimizer.param_groups, resumed, strict=True):
+                group.update(values)  # a fresh scheduler has set the rates of its first step
+        return scheduler
+
+    def at_iter_end(self, trainer: Trainer, *, train: bool, **event: Any) -> None:
+        """Step after an iteration of training."""
+        if train and self.every == "iteration":
+            for scheduler in self._schedulers.values():
+                scheduler.step()
+
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> None:
+        """Step after an epoch."""
+        if self.every != "epoch":
+            return
+        if self._key is None:
+            for scheduler in self._schedulers.values():
+                scheduler.step()
+            return
+        if (measured := trainer.measured_score(self._key, val_metrics)) is not None:
+            for scheduler in self._schedulers.values():
+                scheduler.step(measured[1])
+
+    @property
+    def _name(self) -> str:
+        return str(getattr(self.scheduler_cls, "__name__", self.scheduler_cls))
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of each scheduler, by the optimizer's name."""
+        if self._loaded:
+            return {name: dict(state) for name, state in self._loaded.items()}
+        return {name: scheduler.state_dict() for name, scheduler in self._schedulers.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state, at the beginning of the next training."""
+        self._schedulers, self._loaded = {}, dict(state)
+
+    def __repr__(self) -> str:
+        return f"LRSchedulerCallback({self._name}, every={self.every!r})"
+
+
+class GradientCallback(AbstractCallback):
+    """Something that looks at, or changes, true (unscaled) gradients right before each optimizer's step.
+
+    It hangs on torch's step hooks for the time of a training. Several run in the order of registration.
+    """
+
+    def __init__(self) -> None:
+        self._handles: list[Any] = []
+
+    @abstractmethod
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
+        """Handle the parameters of one optimizer that have gradients; not called where none has.
+
+        A parameter whose ``grad`` is set to None is left alone by the step, and so are its momentum and weight decay.
+        """
+
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
+        """Hang on the step of every optimizer."""
+
+        def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            if parameters:
+                self.before_step(trainer, parameters)
+
+        self._handles = [optimizer.register_step_pre_hook(hook) for optimizer in trainer.optimizers.values()]
+
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
+        """Let go of the optimizers."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": []}
+
+
+class GradientNormalization(GradientCallback):
+    """Divide the gradient of each tensor by its norm, so that no single iteration dominates.
+
+    Parameters
+    ----------
+    eps : added to the norm; a gradient that is zero stays zero.
+
+    Notes
+    -----
+    Mordvintsev et al. (2020): ``g / (norm(g) + 1e-8)`` per variable.
+    """
+
+    def __init__(self, eps: float = 1e-8) -> None:
+        super().__init__()
+        require_number("eps", eps, above=0)
+        self.eps = eps
+
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
+        """Normalise each gradient."""
+        with torch.no_grad():
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norms = torch._foreach_norm(gradients)
+            torch._foreach_add_(norms, self.eps)
+            torch._foreach_div_(gradients, norms)
+
+
+class GradientClipping(GradientCallback):
+    """Scale all gradients of an optimizer down to a common norm.
+
+    Parameters
+    ----------
+    max_norm : largest allowed norm over all tensors together.
+    norm_type : of the norm, 2 by default.
+    """
+
+    def __init__(self, max_norm: float = 1.0, norm_type: float = 2.0) -> None:
+        super().__init__()
+        if not max_norm > 0:
+            raise ConfigError(f"max_norm must be a number above 0, not {max_norm!r}")
+        self.max_norm, self.norm_type = max_norm, norm_type
+
+    def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
+        """Clip the gradients."""
+        nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
