@@ -23,8 +23,9 @@ from typing import Any
 
 import torch
 
+from delira_nca.experiment.recorder import StatsRecorder
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats
-from delira_nca.experiment.store import StatsDatabase, StatsRecorder, StoredRun
+from delira_nca.experiment.store import StatsDatabase, StoredRun
 from delira_nca.io.files import replaced
 
 Records = list[TrainingIterationStats]

@@ -18,9 +18,9 @@ import numpy as np
 
 from delira_nca.data_loading import DictDataset, sources
 from delira_nca.errors import DeliraNCAError
-from delira_nca.experiment.experiments.experiment import Experiment
-from delira_nca.experiment.folds.result import KFoldResult
-from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.experiment.experiment import Experiment
+from delira_nca.experiment.folds import KFoldResult
+from delira_nca.experiment.parameters import Parameters
 from delira_nca.losses import dice_bce, dice_score
 from delira_nca.models import BasicNCAModel
 from delira_nca.training.callbacks import GradientNormalization

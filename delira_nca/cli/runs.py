@@ -13,7 +13,7 @@ from delira_nca.io.paths import absolute, shown
 
 if TYPE_CHECKING:
     from delira_nca.experiment import Run
-    from delira_nca.experiment.experiments.experiment_run import ExperimentRun
+    from delira_nca.experiment.open_run import ExperimentRun
 
 __all__ = ["add_runs"]
 
@@ -69,7 +69,7 @@ def _train(arguments: argparse.Namespace) -> None:
     objects that a config names are imported and built: a config of somebody else can run code.
     """
     from delira_nca.experiment import Run, RunConfig
-    from delira_nca.experiment.config.overrides import parse_overrides
+    from delira_nca.experiment.config import parse_overrides
 
     refuse_options_as_overrides(arguments.overrides, arguments.options)
     config = RunConfig.from_file(arguments.config, parse_overrides(arguments.overrides))
@@ -99,8 +99,8 @@ def _resume(arguments: argparse.Namespace) -> None:
     The objects that its config names are imported and built: a run of somebody else can run code.
     """
     from delira_nca.experiment import Run, resume_growing
-    from delira_nca.experiment.experiments.experiment_run import open_run
-    from delira_nca.experiment.growing.run import is_growing
+    from delira_nca.experiment.growing import is_growing
+    from delira_nca.experiment.open_run import open_run
     from delira_nca.io import plan_resume
 
     run = open_run(arguments.folder)
@@ -116,7 +116,7 @@ def _validate(arguments: argparse.Namespace) -> None:
 
     The objects that its config names are imported and built: a run of somebody else can run code.
     """
-    from delira_nca.experiment.experiments.experiment_run import open_run
+    from delira_nca.experiment.open_run import open_run
 
     print(json.dumps(open_run(arguments.folder).validate(**given(arguments, "folder")), indent=2))
 
@@ -127,7 +127,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     The ending decides; others are refused. The objects that its config names are imported and built: a run of somebody
     else can run code.
     """
-    from delira_nca.experiment.experiments.experiment_run import open_run
+    from delira_nca.experiment.open_run import open_run
 
     run = open_run(arguments.folder)
     options = {"out": run.folder / "predictions.npy", **given(arguments, "folder")}
@@ -155,7 +155,7 @@ def _list(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     """Show one run. No code of the run is executed."""
     from delira_nca.experiment import StoredRun, summarise
-    from delira_nca.experiment.config.run_config import digest_of
+    from delira_nca.experiment.config import digest_of
     from delira_nca.experiment.plain_files import read_plain
     from delira_nca.experiment.run import config_of, directory_of
     from delira_nca.io import plan_resume
@@ -183,7 +183,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     """Compare runs by the score that decides, with those values of their configs that differ."""
     from delira_nca.errors import ConfigError
     from delira_nca.experiment import compare_runs
-    from delira_nca.experiment.store.stored_run import CONFIG_FILES
+    from delira_nca.experiment.store import CONFIG_FILES
 
     folders = [absolute(folder) for folder in arguments.folders]
     if len(folders) == 1 and not any((folders[0] / name).is_file() for name in CONFIG_FILES):
@@ -207,7 +207,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     """
     from delira_nca.errors import ConfigError
     from delira_nca.experiment import RunConfig, sweep
-    from delira_nca.experiment.config.overrides import parse_overrides
+    from delira_nca.experiment.config import parse_overrides
     from delira_nca.experiment.launchers import LaunchError, launcher_by_name
 
     if arguments.num_workers is not None and arguments.launcher is None:

@@ -10,7 +10,8 @@ from delira_nca._lazy import lazy_names
 if TYPE_CHECKING:
     from delira_nca.experiment.comparison import Comparison, RunSummary, compare_runs, summarise
     from delira_nca.experiment.config import RunConfig
-    from delira_nca.experiment.experiments import BaseExperiment, Experiment, Predictor, PyTorchExperiment, TrainedRun
+    from delira_nca.experiment.database import StatsDatabase
+    from delira_nca.experiment.experiment import BaseExperiment, Experiment, PyTorchExperiment, TrainedRun
     from delira_nca.experiment.export_run import export_html
     from delira_nca.experiment.folds import FoldPlan, FoldResult, KFoldResult
     from delira_nca.experiment.growing import QUALITIES, REGIMES, GrowConfig, GrowResult, Regime, grow, resume_growing
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         SubmititLauncher,
     )
     from delira_nca.experiment.parameters import Parameters
+    from delira_nca.experiment.predictor import Predictor
+    from delira_nca.experiment.recorder import StatsRecorder
     from delira_nca.experiment.result import RunResult
     from delira_nca.experiment.run import Run, run_from_config
     from delira_nca.experiment.search import Range, grid, random_search, sweep
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
         ValidationIterationScores,
         ValidationScores,
     )
-    from delira_nca.experiment.store import BestResult, RunStore, StatsDatabase, StatsRecorder, StoredRun
+    from delira_nca.experiment.store import BestResult, RunStore, StoredRun
 
 __all__ = [
     "QUALITIES",
@@ -97,11 +100,11 @@ _HOMES = {
     "compare_runs": "comparison",
     "summarise": "comparison",
     "RunConfig": "config",
-    "BaseExperiment": "experiments",
-    "Experiment": "experiments",
-    "PyTorchExperiment": "experiments",
-    "Predictor": "experiments",
-    "TrainedRun": "experiments",
+    "BaseExperiment": "experiment",
+    "Experiment": "experiment",
+    "PyTorchExperiment": "experiment",
+    "Predictor": "predictor",
+    "TrainedRun": "experiment",
     "export_html": "export_run",
     "FoldPlan": "folds",
     "FoldResult": "folds",
@@ -139,8 +142,8 @@ _HOMES = {
     "ValidationScores": "stats",
     "BestResult": "store",
     "RunStore": "store",
-    "StatsDatabase": "store",
-    "StatsRecorder": "store",
+    "StatsDatabase": "database",
+    "StatsRecorder": "recorder",
     "StoredRun": "store",
 }
 

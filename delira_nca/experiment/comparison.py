@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, MissingFileError
-from delira_nca.experiment.config.changes import differences
+from delira_nca.experiment.config import differences
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.experiment.result import RESULT
 from delira_nca.experiment.run import config_of
-from delira_nca.experiment.store import RunStore
-from delira_nca.experiment.store.stored_run import CONFIG_FILES, StoredRun
+from delira_nca.experiment.store import CONFIG_FILES, RunStore, StoredRun
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_lock import is_locked
 from delira_nca.logging import read_jsonl

@@ -14,16 +14,13 @@ from typing import Any
 
 from delira_nca.data_loading import DataManager
 from delira_nca.errors import ConfigError, MissingFileError, require_choice
-from delira_nca.experiment.config import RunConfig
-from delira_nca.experiment.config.changes import require_same_run
-from delira_nca.experiment.config.data import Samples, divide
-from delira_nca.experiment.config.sections import RunParts, TaskSection
+from delira_nca.experiment.config import RunConfig, RunParts, Samples, TaskSection, divide, require_same_run
 from delira_nca.experiment.plain_files import read_plain, write_plain
+from delira_nca.experiment.recorder import StatsRecorder
 from delira_nca.experiment.result import RESULT, RunResult
 from delira_nca.experiment.start import load_start
 from delira_nca.experiment.stats import Criterion
-from delira_nca.experiment.store import RunStore, StatsRecorder, StoredRun
-from delira_nca.experiment.store.stored_run import CONFIG_FILES
+from delira_nca.experiment.store import CONFIG_FILES, RunStore, StoredRun
 from delira_nca.experiment.trained import AbstractTrainedRun
 from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
@@ -331,7 +328,7 @@ def _has_trained(run: StoredRun) -> bool:
 
 
 def config_of(folder: Path) -> Path:
-    """File with the config of a run: one of :data:`~delira_nca.experiment.store.stored_run.CONFIG_FILES`.
+    """File with the config of a run: one of :data:`~delira_nca.experiment.store.CONFIG_FILES`.
 
     Raises
     ------

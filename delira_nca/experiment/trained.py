@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.folds.result import save_predictions
-from delira_nca.experiment.store.stored_run import StoredRun
+from delira_nca.experiment.folds import save_predictions
+from delira_nca.experiment.store import StoredRun
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.training.set_values import join_batches

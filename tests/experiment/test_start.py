@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, UnknownKeywordError, UnknownNameError
+from delira_nca.experiment.recorder import StatsRecorder
 from delira_nca.experiment.start import LoadReport, StartConfig, load_start
 from delira_nca.experiment.stats import Criterion
-from delira_nca.experiment.store import RunStore, StatsRecorder
+from delira_nca.experiment.store import RunStore
 from delira_nca.io import load_checkpoint, save_checkpoint, save_network
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, MLPRule, presets

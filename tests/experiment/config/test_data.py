@@ -3,8 +3,7 @@ import pytest
 
 from delira_nca.data_loading import DictDataset, SequentialSampler
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.config.data import divide
-from delira_nca.experiment.config.sections import DataSection
+from delira_nca.experiment.config import DataSection, divide
 
 LABELS = np.array([0, 1] * 6)
 GROUPS = np.repeat(np.arange(4), 3)

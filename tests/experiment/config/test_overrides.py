@@ -1,7 +1,7 @@
 import pytest
 
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.config.overrides import override, parse_overrides
+from delira_nca.experiment.config import override, parse_overrides
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,14 @@ from PIL import Image
 
 from delira_nca.data_loading import DataManager, DictDataset, NNUNetDataset, RandomSampler, SequentialSampler
 from delira_nca.errors import ConfigError, MissingFileError
-from delira_nca.experiment.experiments.data import as_manager, dataset_of, describe_data, held_out_settings, open_data
-from delira_nca.experiment.parameters.named import decode
+from delira_nca.experiment.experiment_settings import (
+    as_manager,
+    dataset_of,
+    describe_data,
+    held_out_settings,
+    open_data,
+)
+from delira_nca.experiment.import_paths import decode
 
 ARRAYS = {"data": np.arange(10.0), "label": np.arange(10)}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, UnknownNameError
-from delira_nca.experiment.experiments.evaluate import Predictor, predict_all
+from delira_nca.experiment.predictor import Predictor, predict_all
 from delira_nca.losses import dice_score, rmse
 from delira_nca.models import BasicNCAModel
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork

@@ -17,9 +17,9 @@ from delira_nca.errors import (
     RunLockedError,
     UnknownKeywordError,
 )
-from delira_nca.experiment.experiments.evaluate import Predictor
-from delira_nca.experiment.experiments.experiment import Experiment
-from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.experiment.experiment import Experiment
+from delira_nca.experiment.parameters import Parameters
+from delira_nca.experiment.predictor import Predictor
 from delira_nca.experiment.result import RunResult
 from delira_nca.io import RunLock, load_checkpoint
 from delira_nca.logging import read_csv, read_jsonl

@@ -13,10 +13,9 @@ import torch
 from delira_nca.data_loading import DataManager, DictDataset, RandomSamplerWithReplacement
 from delira_nca.data_loading.readers.splits_file import write_splits
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, UnknownNameError
-from delira_nca.experiment.experiments.experiment import Experiment
-from delira_nca.experiment.folds import kfold as folds
-from delira_nca.experiment.folds.plan import FoldPlan
-from delira_nca.experiment.folds.result import FoldResult, KFoldResult, load_predictions, save_predictions
+from delira_nca.experiment import folds
+from delira_nca.experiment.experiment import Experiment
+from delira_nca.experiment.folds import FoldPlan, FoldResult, KFoldResult, load_predictions, save_predictions
 from delira_nca.io import load_checkpoint
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
@@ -357,7 +356,7 @@ def test_a_sample_that_was_tested_twice_has_no_single_value(tmp_path):
 SCRIPT = """
 import sys
 import numpy as np
-from delira_nca.experiment.experiments.experiment import Experiment
+from delira_nca.experiment.experiment import Experiment
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 
@@ -410,4 +409,4 @@ def test_folds_run_in_processes_of_their_own(make):
     here = make("here").kfold(data, {"mse": mse}, num_splits=2)
     there = make("there").kfold(data, {"mse": mse}, num_splits=2, launcher=launchers.ProcessPoolLauncher(1))
     assert there.metrics == here.metrics
-    assert folds.run_fold.__module__ == "delira_nca.experiment.folds.kfold"
+    assert folds.run_fold.__module__ == "delira_nca.experiment.folds"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from delira_nca.errors import ConfigError, MissingFileError, UnknownKeywordError, UnknownNameError
 from delira_nca.experiment import QUALITIES, REGIMES, GrowConfig, Run, compare_runs, export_html, grow
-from delira_nca.experiment.growing.estimate import expected_seconds
+from delira_nca.experiment.growing import expected_seconds
 from delira_nca.io import load_checkpoint
 from delira_nca.logging import read_jsonl
 from delira_nca.losses import mse
@@ -132,7 +132,7 @@ def test_qualities_are_settings_that_may_be_changed():
 
 @pytest.mark.parametrize(("built", "auto"), [(("portable", "avx2"), "float32"), (INSTRUCTION_SETS, "bfloat16")])
 def test_bfloat16_is_for_processors_that_have_it(built, auto, monkeypatch):
-    monkeypatch.setattr("delira_nca.experiment.growing.config.available", lambda: built)
+    monkeypatch.setattr("delira_nca.experiment.growing.available", lambda: built)
     assert GrowConfig(device="cpu").checked().precision == "float32"
     assert GrowConfig(device="cpu", precision="auto").checked().precision == auto
     asked = GrowConfig(device="cpu", precision="bfloat16")
@@ -180,7 +180,7 @@ def test_a_run_that_fails_before_it_trains_leaves_its_folder_free(ring, tmp_path
         raise RuntimeError("no network")
 
     with monkeypatch.context() as patch:
-        patch.setattr("delira_nca.experiment.growing.run.save_picture", fail)
+        patch.setattr("delira_nca.experiment.growing.save_picture", fail)
         with pytest.raises(RuntimeError):
             grow(config, progress=False)
     assert [path.name for path in tmp_path.iterdir() if path != ring] == ["notes.txt"]

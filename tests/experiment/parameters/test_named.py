@@ -7,7 +7,7 @@ import torch
 
 from delira_nca.data_loading import DictDataset, NNUNetDataset
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.parameters.named import decode, encode, import_object, path_of
+from delira_nca.experiment.import_paths import decode, encode, import_object, path_of
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.models.rule import MLPRule

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, MissingFileError, ParameterKeyError
-from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.experiment.parameters import Parameters
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.losses import mse
 from delira_nca.models import Perception

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.search.space import Range, grid, random_search, read_space
+from delira_nca.experiment.search import Range, grid, random_search, read_space
 
 
 def test_a_grid_has_every_combination_once():

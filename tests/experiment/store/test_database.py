@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, StoreError
+from delira_nca.experiment.database import SCHEMA_VERSION, StatsDatabase
 from delira_nca.experiment.stats import (
     Criterion,
     EvaluationScores,
@@ -15,8 +16,6 @@ from delira_nca.experiment.stats import (
     ValidationIterationScores,
     ValidationScores,
 )
-from delira_nca.experiment.store import StatsDatabase
-from delira_nca.experiment.store.sqlite_file import SCHEMA_VERSION
 
 
 @pytest.fixture

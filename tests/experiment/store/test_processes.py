@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
+from delira_nca.experiment.database import StatsDatabase
 from delira_nca.experiment.stats import TrainingIterationStats
-from delira_nca.experiment.store import StatsDatabase
 
 APPEND = """
 import sys
 from delira_nca.experiment.stats import TrainingIterationStats
-from delira_nca.experiment.store import StatsDatabase
+from delira_nca.experiment.database import StatsDatabase
 
 path, first, step, count, chunk = sys.argv[1], *map(int, sys.argv[2:])
 database = StatsDatabase(path)
@@ -84,7 +84,7 @@ def test_a_forked_process_does_not_touch_the_connection_of_its_parent(tmp_path):
     code = """
 import os, sys
 from delira_nca.experiment.stats import TrainingIterationStats
-from delira_nca.experiment.store import StatsDatabase
+from delira_nca.experiment.database import StatsDatabase
 
 with StatsDatabase(sys.argv[1]) as database:
     database.add_training([TrainingIterationStats(0, 0.5)])

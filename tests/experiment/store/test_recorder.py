@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from delira_nca.errors import CallbackError, ConfigError, ScoreKeyError
+from delira_nca.experiment.recorder import StatsRecorder, _floats
 from delira_nca.experiment.stats import Criterion, TrainingIterationStats
-from delira_nca.experiment.store import RunStore, StatsRecorder
-from delira_nca.experiment.store.recorder import _floats
+from delira_nca.experiment.store import RunStore
 from delira_nca.io import load_checkpoint, load_network
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, MLPRule, presets
@@ -194,7 +194,8 @@ def test_an_iteration_that_failed_at_its_end_is_not_recorded(train, store):
 KILLED = """
 import os, signal, sys
 import numpy as np, torch
-from delira_nca.experiment.store import StatsRecorder, StoredRun
+from delira_nca.experiment.recorder import StatsRecorder
+from delira_nca.experiment.store import StoredRun
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, MLPRule, presets
 from delira_nca.training import PyTorchNetworkTrainer

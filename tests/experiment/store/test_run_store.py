@@ -274,7 +274,7 @@ def test_a_config_that_is_damaged_is_told(store):
 
 def test_a_store_of_runs_needs_neither_torch_nor_labelled_arrays():
     names = "{'torch', 'xarray', 'zarr'}"
-    code = f"import sys, delira_nca.experiment.store.run_store; print(sorted({names} & set(sys.modules)))"
+    code = f"import sys, delira_nca.experiment.store; print(sorted({names} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

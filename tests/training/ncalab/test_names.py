@@ -51,7 +51,7 @@ def test_the_worst_sample_alone_becomes_the_seed():
 
 
 def test_a_grid_of_settings_has_every_pair_once():
-    from delira_nca.experiment.search.space import grid
+    from delira_nca.experiment.search import grid
 
     settings = list(grid({"lr": [1e-3, 1e-2, 1e-1], "hidden_size": [16, 32]}))
     assert len(settings) == len({tuple(sorted(s.items())) for s in settings}) == 6

@@ -1,4 +1,4 @@
-"""The callback that records a training in the store."""
+"""The callback that records the numbers of a run, and keeps the weights that are best."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from delira_nca.experiment.stats import (
     TrainingIterationStats,
     ValidationIterationScores,
     ValidationScores,
+    require_value_names,
 )
-from delira_nca.experiment.stats.training_stats import require_value_names
-from delira_nca.experiment.store.stored_run import StoredRun
+from delira_nca.experiment.store import StoredRun
 from delira_nca.io.checkpoint import save_checkpoint
 from delira_nca.io.network import describe_network
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback

@@ -1,38 +1,251 @@
-"""The description of a run: frozen, plain, checked whole, and with a digest."""
+"""The description of a run: frozen, plain, checked as a whole, and with a digest."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import inspect
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import yaml
 
 from delira_nca.checks import is_whole
+from delira_nca.data_loading import AbstractDataset, AbstractSampler, RandomSampler, kfold, train_val_split
 from delira_nca.data_loading.splits import require_group_key
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
-from delira_nca.experiment.config.mistakes import build_part, check_part
-from delira_nca.experiment.config.overrides import override
-from delira_nca.experiment.config.sections import DataSection, RunParts, TaskSection, TrainerSection
-from delira_nca.experiment.plain_files import read_plain, write_plain
+from delira_nca.experiment.plain_files import FLOAT, read_plain, write_plain
 from delira_nca.experiment.start import StartConfig
+from delira_nca.experiment.validation import build_part, check_part
 from delira_nca.io.paths import absolute, working_in
 from delira_nca.io.run_folder import require_folder_name
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
 
-__all__ = ["RunConfig"]
+__all__ = [
+    "DataSection",
+    "RunConfig",
+    "RunParts",
+    "Samples",
+    "TaskSection",
+    "TrainerSection",
+    "differences",
+    "divide",
+    "override",
+    "parse_overrides",
+    "require_same_run",
+]
+
+
+@dataclass(frozen=True)
+class TaskSection:
+    """What is to be learned, and what says how well.
+
+    Parameters
+    ----------
+    criterions : name to loss; their sum is minimised. Empty: the network's own.
+    metrics : name to what is measured besides.
+    metric_keys : name of a criterion or metric to the names of what it is called with.
+    score : decides which epoch is best; of validation where there is one. None: the last epoch is.
+    mode : ``"lowest"`` or ``"highest"``: which way the score is better.
+    directions : name to the same, for the other metrics. Of a loss, lower is better.
+    """
+
+    criterions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    metrics: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    metric_keys: dict[str, list[str]] = field(default_factory=dict)
+    score: str | None = None
+    mode: str = "lowest"
+    directions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """What is trained, validated and tested on.
+
+    Parameters
+    ----------
+    train : the samples; if ``num_splits`` is set, of all folds.
+    valid, test : samples to validate and test on.
+    val_split : take such a share of the training samples, or so many, to validate on. 0: none.
+    num_splits, fold : divide the training samples into so many folds, and test on the one with this number, from 0.
+    split_type : ``"random"``, ``"stratified"`` or ``"grouped"``, for both divisions.
+    label_key, group_key : entry of a sample that holds its class, or its group. A stratified division with
+        ``group_key`` keeps groups together; a random one refuses it.
+    split_seed : of the divisions, so that runs of other seeds have the same folds.
+    batch_size : samples in a batch of training.
+    val_batch_size : samples in a batch of validation and test; ``batch_size`` by default.
+    num_workers : processes that build the batches.
+    transforms : what changes a batch of training.
+    sampler_cls : orders the samples of training.
+    drop_last : whether an incomplete last batch of training is left out.
+    """
+
+    train: AbstractDataset
+    valid: AbstractDataset | None = None
+    test: AbstractDataset | None = None
+    val_split: float = 0.0
+    num_splits: int = 0
+    fold: int = 0
+    split_type: str = "random"
+    label_key: str = "label"
+    group_key: str | None = None
+    split_seed: int = 0
+    batch_size: int = 1
+    val_batch_size: int | None = None
+    num_workers: int = 0
+    transforms: Callable[..., Any] | None = None
+    sampler_cls: type[AbstractSampler] = RandomSampler
+    drop_last: bool = False
+
+
+@dataclass(frozen=True)
+class TrainerSection:
+    """How it is trained.
+
+    Parameters
+    ----------
+    trainer_cls : the training routine.
+    optimizer_cls, lr, optimizer_params : its optimizer, learning rate, and further arguments.
+    lr_scheduler_cls, lr_scheduler_params : a scheduler of torch, stepped once an epoch, or a callback class.
+    save_freq : number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none.
+    save_iterations : number of iterations between two further checkpoints; 0 for none.
+    save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
+        ones are saved within. None: ``save_freq`` alone decides.
+    keep : number of the newest checkpoints that are kept, besides that of the best epoch; 0 keeps all.
+    save_best : bool
+        Whether to write a checkpoint of the best epoch, too. Its weights are in every checkpoint.
+    mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
+    device : ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
+    options : further arguments of ``trainer_cls``.
+    """
+
+    trainer_cls: type[PyTorchNetworkTrainer] = PyTorchNetworkTrainer
+    optimizer_cls: type[torch.optim.Optimizer] = torch.optim.Adam
+    lr: float = 1e-3
+    optimizer_params: dict[str, Any] = field(default_factory=dict)
+    lr_scheduler_cls: type[Any] | None = None
+    lr_scheduler_params: dict[str, Any] = field(default_factory=dict)
+    save_freq: int = 1
+    save_iterations: int = 0
+    save_seconds: float | str | None = None
+    keep: int = 2
+    save_best: bool = True
+    mixed_precision: bool = False
+    mixed_precision_kwargs: dict[str, Any] | None = None
+    device: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """The live objects of a run, made anew at each call of :meth:`delira_nca.experiment.RunConfig.build`."""
+
+    model: AbstractPyTorchNetwork
+    task: TaskSection
+    data: DataSection
+    trainer: TrainerSection
+    callbacks: list[AbstractCallback]
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Values by dotted name from ``--trainer.lr 1e-3`` or ``--trainer.lr=1e-3``; values are read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If something stands where a name should, or a name has no value.
+
+    Examples
+    --------
+    >>> parse_overrides(["--trainer.lr", "1e-3", "--data.val_split=0.2", "--name", "a"])
+    {'trainer.lr': 0.001, 'data.val_split': 0.2, 'name': 'a'}
+    """
+    found: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        given = rest.pop(0)
+        if not given.startswith("--"):
+            raise ConfigError(f"expected a name such as --trainer.lr, not {given!r}")
+        name, equals, value = given[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"--{name} has no value")
+            value = rest.pop(0)
+        found[name] = _value(value, name)
+    return found
+
+
+def _value(text: str, name: str) -> Any:
+    import yaml
+
+    if FLOAT.fullmatch(text):  # YAML 1.1 takes 1e-3 for a word
+        return float(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of --{name}, {text!r}, is no YAML: {error}") from error
+
+
+def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Set values by dotted name, in a copy.
+
+    A number counts the entries of a list from 0. What is said to a ``class_path`` entry without ``init_args`` is meant
+    for these: ``model.hidden_size`` is ``model.init_args.hidden_size``. Changing a ``class_path`` drops the arguments.
+
+    Raises
+    ------
+    ConfigError
+        If a name leads through a value that holds no others, or to an entry that a list does not have.
+
+    Examples
+    --------
+    >>> override({"trainer": {"lr": 1.0}}, {"trainer.lr": 0.1, "seed": 3})
+    {'trainer': {'lr': 0.1}, 'seed': 3}
+    >>> override({"model": {"class_path": "a.B", "init_args": {"c": 1}}}, {"model.c": 2})
+    {'model': {'class_path': 'a.B', 'init_args': {'c': 2}}}
+    """
+    changed = copy.deepcopy(dict(values))
+    for name, value in changes.items():
+        _set(changed, name.split("."), value, name)
+    return changed
+
+
+def _set(values: Any, keys: list[str], value: Any, name: str) -> None:
+    key, *rest = keys
+    if isinstance(values, list):
+        if not key.isdecimal() or int(key) >= len(values):
+            raise ConfigError(f"--{name}: {key!r} is none of the {len(values)} entries, counted from 0")
+        if rest:
+            _set(values[int(key)], rest, value, name)
+        else:
+            values[int(key)] = value
+        return
+    if not isinstance(values, dict):
+        raise ConfigError(f"--{name}: what should hold {key!r} is {values!r}")
+    if "class_path" in values and key not in ("class_path", "init_args", "dict_kwargs"):
+        values = values.setdefault("init_args", {})
+    if rest:
+        if values.get(key) is None:
+            values[key] = {}
+        _set(values[key], rest, value, name)
+    else:
+        if key == "class_path" and values.get(key) != value:
+            values.pop("init_args", None)
+        values[key] = copy.deepcopy(value)
+
 
 Values = Mapping[str, Any]
 _HINTS: dict[str, Any] = {
@@ -378,3 +591,102 @@ def digest_of(values: Values) -> str:
     """:attr:`RunConfig.digest` of a config's plain values, of which nothing is built."""
     values = {name: value for name, value in values.items() if name != "name"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+_MAY_CHANGE = (
+    "num_epochs",
+    "num_iterations",
+    "data.num_workers",
+    "data.val_batch_size",
+    "trainer.device",
+    "trainer.save_freq",
+    "trainer.save_iterations",
+    "trainer.save_seconds",
+    "trainer.keep",
+    "trainer.save_best",
+)
+"""What a run may be gone on with otherwise: how long, where, and what is kept of it."""
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted names of what differs in two nests of plain values, and both values; an absent one is None.
+
+    Examples
+    --------
+    >>> differences({"a": {"b": 1, "c": [1, 2]}}, {"a": {"b": 2, "c": [1, 2]}, "d": 3})
+    {'a.b': (1, 2), 'd': (None, 3)}
+    """
+    ours_flat, theirs_flat = dict(_flat(ours)), dict(_flat(theirs))
+    names = [*ours_flat, *(name for name in theirs_flat if name not in ours_flat)]
+    pairs = {name: (ours_flat.get(name), theirs_flat.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(values: Any, name: str = "") -> Any:
+    entries = enumerate(values) if isinstance(values, list) else values.items() if isinstance(values, Mapping) else ()
+    nested = [(f"{name}.{key}" if name else str(key), value) for key, value in entries]
+    if not nested:
+        yield name, values
+    for key, value in nested:
+        yield from _flat(value, key)
+
+
+def require_same_run(there: RunConfig, here: RunConfig, folder: str | os.PathLike[str]) -> None:
+    """Refuse to go on with a run under a config by which it would have become another.
+
+    Raises
+    ------
+    ConfigError
+        With every difference.
+    """
+    found = {
+        name: pair for name, pair in differences(there.to_dict(), here.to_dict()).items() if name not in _MAY_CHANGE
+    }
+    if found:
+        told = "; ".join(f"{name} was {then!r} and is {now!r}" for name, (then, now) in found.items())
+        raise ConfigError(f"{folder} holds a run of another config: {told}. Give the run another name")
+
+
+class Samples(NamedTuple):
+    """Parts of the samples, and arguments of the sampler of training."""
+
+    train: AbstractDataset
+    valid: AbstractDataset | None
+    test: AbstractDataset | None
+    sampler_kwargs: dict[str, Any]
+
+
+def divide(section: DataSection, num_drawn: int | None) -> Samples:
+    """Divide the samples as a config says.
+
+    Parameters
+    ----------
+    section : of the config, built.
+    num_drawn : samples that an epoch of training draws; None takes each once.
+
+    Raises
+    ------
+    ConfigError
+        If the section contradicts itself, or a division cannot be made.
+    """
+    require_group_key(section.split_type, section.group_key)
+    train, valid, test = section.train, section.valid, section.test
+    how = {"split_type": section.split_type, "label_key": section.label_key, "group_key": section.group_key}
+    if section.num_splits:
+        if test is not None:
+            raise ConfigError("data.num_splits tests on the held-out fold: leave data.test out")
+        if not 0 <= section.fold < section.num_splits:
+            raise ConfigError(f"data.fold is from 0 to {section.num_splits - 1}, not {section.fold}")
+        folds = kfold(train, section.num_splits, random_seed=section.split_seed, **how)  # type: ignore[arg-type]
+        train, test = folds[section.fold]
+    if section.val_split:
+        if valid is not None:
+            raise ConfigError("data.val_split takes the validation samples out of data.train: leave data.valid out")
+        share = section.val_split if section.val_split < 1 else int(section.val_split)
+        train, valid = train_val_split(train, share, random_seed=section.split_seed, **how)  # type: ignore[arg-type]
+    if num_drawn is None:
+        return Samples(train, valid, test, {})
+    if section.sampler_cls is not RandomSampler:
+        raise ConfigError(f"num_iterations draws samples by chance: data.sampler_cls={section.sampler_cls.__name__}")
+    sampler = {"num_samples": num_drawn, "replacement": num_drawn > len(train)}
+    return Samples(train, valid, test, sampler)

@@ -1,8 +1,4 @@
-"""Settings as plain values: classes and functions by their import paths, nothing pickled.
-
-``{"class_path": "torch.optim.adam.Adam"}`` is a class or a function; with ``"init_args"``, a partial of it.
-Reading imports the module that is named, which runs it: read settings only from where you would run code from.
-"""
+"""Classes and functions as their import paths, in files."""
 
 from __future__ import annotations
 

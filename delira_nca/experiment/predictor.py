@@ -1,4 +1,4 @@
-"""Predictions of a trained network, and what each sample scores."""
+"""Prediction and measurement of each sample by itself."""
 
 from __future__ import annotations
 

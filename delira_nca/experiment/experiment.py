@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +16,25 @@ from torch import nn
 
 from delira_nca.checks import require_callable, require_whole
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
-from delira_nca.experiment.experiments.data import as_manager, name_of_data, open_data
-from delira_nca.experiment.experiments.description import (
+from delira_nca.experiment.experiment_settings import (
     FILE,
+    RESERVED,
+    as_manager,
     describe_experiment,
     first_difference,
+    functions_of,
+    name_of_data,
     newest_folder,
+    open_data,
     read_description,
     read_settings,
+    trainer_arguments,
 )
-from delira_nca.experiment.experiments.evaluate import Predictor, predict_all
-from delira_nca.experiment.experiments.ingredients import RESERVED, functions_of, trainer_arguments
-from delira_nca.experiment.experiments.trained_run import TrainedRun
-from delira_nca.experiment.parameters.parameters import Parameters
+from delira_nca.experiment.parameters import Parameters
 from delira_nca.experiment.plain_files import write_plain
+from delira_nca.experiment.predictor import Predictor, predict_all
 from delira_nca.experiment.result import RunResult
-from delira_nca.experiment.store.stored_run import StoredRun
+from delira_nca.experiment.store import StoredRun
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_environment
 from delira_nca.logging import CSVSink, JSONLSink
@@ -43,9 +47,36 @@ from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
 
 if TYPE_CHECKING:
-    from delira_nca.experiment.folds.result import KFoldResult
+    from delira_nca.experiment.folds import KFoldResult
 
-__all__ = ["BaseExperiment", "Experiment", "PyTorchExperiment"]
+__all__ = ["BaseExperiment", "Experiment", "PyTorchExperiment", "TrainedRun"]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """Result of a run, with its network.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        Network of the best epoch, or of the last where no score decides.
+    folder : Path
+        Folder of its files.
+    history : tuple of dict
+        Scores of each epoch.
+    best_epoch, best_score : int and float, or None
+        Best epoch by the score that decides; None where none does.
+    stop_reason : str or None
+        Reason why it stopped before its last epoch.
+    """
+
+    network: Any
+    folder: Path
+    history: tuple[dict[str, Any], ...]
+    best_epoch: int | None
+    best_score: float | None
+    stop_reason: str | None
+
 
 _OWN = ("num_epochs", "batch_size")
 """Training parameters that are not the trainer's."""
@@ -236,9 +267,9 @@ class Experiment:
 
         Parameters
         ----------
-        train, val : data managers, datasets, dicts of arrays, or what names them; see
-            :func:`delira_nca.experiment.experiments.data.open_data`. Of what is no data manager, one is made with the
-            config's ``batch_size``.
+        train, val : data managers, datasets, dicts of arrays, or what names them
+            See :func:`~delira_nca.experiment.experiment_settings.open_data`. A data manager with the config's
+            ``batch_size`` is made of anything else.
         config : values that take the place of those of the experiment, for this run.
         num_epochs : of the config by default.
         resume : ``"never"``; ``"auto"``, to go on with the newest run of the same settings, or to begin one where there
@@ -351,7 +382,7 @@ class Experiment:
     def managed(self, data: Any, *, train: bool, settings: Mapping[str, Any] | None = None) -> Iterator[Any]:
         """Data manager of data for a while, and None of None.
 
-        See :func:`delira_nca.experiment.experiments.data.as_manager`.
+        See :func:`delira_nca.experiment.experiment_settings.as_manager`.
 
         Its workers are ended after it, unless it was one already.
         """
@@ -472,9 +503,8 @@ class Experiment:
         metric_keys: Mapping[str, tuple[str, ...]] | None = None,
         resume: Path_ = "never",
     ) -> KFoldResult:
-        """Train and test once for each fold; see :func:`delira_nca.experiment.folds.kfold.kfold`."""
-        from delira_nca.experiment.folds.kfold import kfold
-        from delira_nca.experiment.folds.plan import FoldPlan
+        """Train and test once for each fold; see :func:`delira_nca.experiment.folds.kfold`."""
+        from delira_nca.experiment.folds import FoldPlan, kfold
 
         plan = FoldPlan(
             num_splits, shuffle, random_seed, split_type, val_split, label_key, group_key, splits_file=splits_file

@@ -1,4 +1,4 @@
-"""Scores of validations in the database of a run: header, read, appended, cut off. Free of torch."""
+"""Scores of validations in a database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from delira_nca.errors import ConfigError
 from delira_nca.experiment.stats import Criterion, EvaluationScores, ValidationIterationScores, ValidationScores
-from delira_nca.experiment.store.training_table import restored, stored
+from delira_nca.experiment.training_table import restored, stored
 
 __all__ = [
     "append_validation",

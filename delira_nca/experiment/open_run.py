@@ -1,4 +1,4 @@
-"""The run of an experiment in its folder: trained further, validated and used to predict."""
+"""A run in its folder, whatever has trained it: trained further, validated and used to predict."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, require_choice
-from delira_nca.experiment.experiments.data import dataset_of, held_out_settings, open_data
-from delira_nca.experiment.experiments.description import read_description
-from delira_nca.experiment.experiments.experiment import Experiment
-from delira_nca.experiment.folds.kfold import FILE, FoldJob, run_fold
-from delira_nca.experiment.parameters.named import decode
+from delira_nca.experiment.experiment import Experiment
+from delira_nca.experiment.experiment_settings import dataset_of, held_out_settings, open_data, read_description
+from delira_nca.experiment.folds import FILE, FoldJob, run_fold
+from delira_nca.experiment.import_paths import decode
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.experiment.result import RunResult
 from delira_nca.experiment.run import Run, config_of
-from delira_nca.experiment.store.stored_run import StoredRun
+from delira_nca.experiment.store import StoredRun
 from delira_nca.experiment.trained import AbstractTrainedRun
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.reporting import ProgressBar

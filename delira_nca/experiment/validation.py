@@ -1,7 +1,4 @@
-"""All mistakes of a description at once: jsonargparse checks each value against the type in the signature.
-
-It stops at the first mistake; where it does, the arguments of each object are checked one by one.
-"""
+"""Checks of a config before anything is built: all mistakes at once, each with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of training iterations in the database of a run: read, appended, cut off. Free of torch."""
+"""Statistics of iterations in a database."""
 
 from __future__ import annotations
 
