@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from delira_nca.export import to_html
-from delira_nca.export.assemble import script
 from delira_nca.export.cell import describe_cell
+from delira_nca.export.html import script
 from delira_nca.models import BasicNCAModel, presets
 
 HERE = Path(__file__).with_name("live")

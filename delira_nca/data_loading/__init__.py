@@ -9,8 +9,6 @@ from delira_nca._lazy import lazy_names
 
 if TYPE_CHECKING:
     from delira_nca.data_loading.background import BackgroundProc, SharedQ
-    from delira_nca.data_loading.cached import BaseCacheDataset, BaseExtendCacheDataset, CachedDataset
-    from delira_nca.data_loading.concat import ConcatDataset
     from delira_nca.data_loading.data_manager import BaseDataManager, BatchGenerator, DataManager
     from delira_nca.data_loading.dataset import (
         AbstractDataset,
@@ -20,11 +18,16 @@ if TYPE_CHECKING:
         as_dataset,
         repeat,
     )
-    from delira_nca.data_loading.debug import DebugDisabled, DebugEnabled, debug_mode
+    from delira_nca.data_loading.datasets import (
+        BaseCacheDataset,
+        BaseExtendCacheDataset,
+        BaseLazyDataset,
+        CachedDataset,
+        ConcatDataset,
+    )
     from delira_nca.data_loading.failures import BatchError
     from delira_nca.data_loading.growing import growing_dataset
-    from delira_nca.data_loading.lazy import BaseLazyDataset
-    from delira_nca.data_loading.load_sample import LoadSample, LoadSampleLabel
+    from delira_nca.data_loading.loaders import LoadSample, LoadSampleLabel
     from delira_nca.data_loading.normalize import norm_range, norm_zero_mean_unit_std
     from delira_nca.data_loading.readers import (
         CaseDataset,
@@ -36,13 +39,15 @@ if TYPE_CHECKING:
     from delira_nca.data_loading.sampler import (
         AbstractSampler,
         BatchSampler,
+        PrevalenceRandomSampler,
         RandomSampler,
         RandomSamplerNoReplacement,
         RandomSamplerWithReplacement,
         SequentialSampler,
+        WeightedRandomSampler,
     )
+    from delira_nca.data_loading.show import DebugDisabled, DebugEnabled, debug_mode
     from delira_nca.data_loading.splits import kfold, kfold_indices, train_val_indices, train_val_split
-    from delira_nca.data_loading.weighted_sampler import PrevalenceRandomSampler, WeightedRandomSampler
 
 __all__ = [
     "AbstractDataset",
@@ -91,27 +96,32 @@ __all__ = [
 
 _HOMES = {
     "background": ("BackgroundProc", "SharedQ"),
-    "cached": ("BaseCacheDataset", "BaseExtendCacheDataset", "CachedDataset"),
-    "concat": ("ConcatDataset",),
     "data_manager": ("BaseDataManager", "BatchGenerator", "DataManager"),
     "dataset": ("AbstractDataset", "DictDataset", "IterableDataset", "SubsetDataset", "as_dataset", "repeat"),
-    "debug": ("DebugDisabled", "DebugEnabled", "debug_mode"),
+    "datasets": (
+        "BaseCacheDataset",
+        "BaseExtendCacheDataset",
+        "BaseLazyDataset",
+        "CachedDataset",
+        "ConcatDataset",
+    ),
     "failures": ("BatchError",),
     "growing": ("growing_dataset",),
-    "lazy": ("BaseLazyDataset",),
-    "load_sample": ("LoadSample", "LoadSampleLabel"),
+    "loaders": ("LoadSample", "LoadSampleLabel"),
     "normalize": ("norm_range", "norm_zero_mean_unit_std"),
     "readers": ("CaseDataset", "DecathlonDataset", "MedMNISTDataset", "NNUNetDataset", "PairedFolderDataset"),
     "sampler": (
         "AbstractSampler",
         "BatchSampler",
+        "PrevalenceRandomSampler",
         "RandomSampler",
         "RandomSamplerNoReplacement",
         "RandomSamplerWithReplacement",
         "SequentialSampler",
+        "WeightedRandomSampler",
     ),
+    "show": ("DebugDisabled", "DebugEnabled", "debug_mode"),
     "splits": ("kfold", "kfold_indices", "train_val_indices", "train_val_split"),
-    "weighted_sampler": ("PrevalenceRandomSampler", "WeightedRandomSampler"),
 }
 
 __getattr__, __dir__ = lazy_names(__name__, {name: home for home, names in _HOMES.items() for name in names})

@@ -1,4 +1,4 @@
-"""Samplers: in which order the samples of one epoch are drawn."""
+"""The order of samples."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import numpy.typing as npt
 from delira_nca import seeding
 from delira_nca.checks import require_whole
 from delira_nca.data_loading.dataset import AbstractDataset
-from delira_nca.errors import ConfigError
+from delira_nca.data_loading.labels import as_labels, encode
+from delira_nca.errors import ConfigError, ShapeError
 
 __all__ = [
     "AbstractSampler",
     "BatchSampler",
+    "PrevalenceRandomSampler",
     "RandomSampler",
     "RandomSamplerNoReplacement",
     "RandomSamplerWithReplacement",
     "SequentialSampler",
+    "WeightedRandomSampler",
 ]
 
 
@@ -207,3 +210,164 @@ class BatchSampler:
     def __len__(self) -> int:
         full, rest = divmod(len(self.sampler), self.batch_size)
         return full if self.drop_last or not rest else full + 1
+
+
+class WeightedRandomSampler(AbstractSampler):
+    """Draw samples with probabilities that are proportional to weights.
+
+    Parameters
+    ----------
+    weights : (N,) finite numbers of at least 0, of any sum; a sample of weight 0 is never drawn.
+    num_samples : how many are drawn, more or fewer than N; ``None`` is N.
+    indices : (N,) what is drawn from; ``None`` is 0 to N - 1.
+    replacement : whether an index can be drawn again.
+    generator : where random numbers come from; ``None`` is a new one of seed 0.
+
+    Raises
+    ------
+    ConfigError
+        If a weight is negative or not finite, all are 0, or without replacement more are drawn than have a
+        weight above 0.
+    ShapeError
+        If there is not one weight for each index.
+
+    Examples
+    --------
+    >>> set(WeightedRandomSampler([0, 1, 3], num_samples=50, indices=[7, 8, 9])) == {8, 9}
+    True
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float] | npt.NDArray[Any],
+        num_samples: int | None = None,
+        *,
+        indices: Sequence[int] | npt.NDArray[Any] | None = None,
+        replacement: bool = True,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        self.weights = _checked(weights)
+        super().__init__(np.arange(len(self.weights)) if indices is None else indices, generator=generator)
+        if len(self.indices) != len(self.weights):
+            raise ShapeError(
+                f"there are {len(self.weights)} weights for {len(self.indices)} samples; store the weights of a "
+                "dataset in an entry of it, and name that as key, then subsets have the right ones"
+            )
+        self.replacement = replacement
+        self.num_samples = len(self.weights) if num_samples is None else require_whole("num_samples", num_samples, 1)
+        drawable = int(np.count_nonzero(self.weights))
+        if not replacement and self.num_samples > drawable:
+            raise ConfigError(
+                f"num_samples={self.num_samples} is more than the {drawable} samples with a weight above 0; "
+                "set replacement=True to draw one more than once"
+            )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: AbstractDataset,
+        *,
+        generator: np.random.Generator,
+        key: str | None = None,
+        weights: Sequence[float] | npt.NDArray[Any] | None = None,
+        **kwargs: Any,
+    ) -> AbstractSampler:
+        """Build the sampler of a whole dataset.
+
+        Parameters
+        ----------
+        dataset : what is drawn from.
+        generator : where random numbers come from.
+        key : entry that holds the weight of a sample.
+        weights : the weights themselves, in the order of the samples, in place of ``key``.
+        **kwargs : further arguments of the sampler.
+        """
+        if (key is None) == (weights is None):
+            raise ConfigError(f"{cls.__name__} needs either weights, or key, the entry of a sample that is its weight")
+        values: Any = weights if key is None else as_labels(dataset.column(key), "weight")
+        return cls(values, indices=np.arange(len(dataset)), generator=generator, **kwargs)
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.weights / self.weights.sum()
+        yield from self.generator.choice(self.indices, self.num_samples, replace=self.replacement, p=share).tolist()
+
+    def __len__(self) -> int:
+        return int(self.num_samples)
+
+
+class PrevalenceRandomSampler(WeightedRandomSampler):
+    """Draw each class equally often, however rare it is, with replacement.
+
+    Parameters
+    ----------
+    labels : (N,) class of each sample: integers, strings, or whatever can be told apart.
+    num_samples : how many are drawn; ``None`` is N.
+    indices : (N,) what is drawn from; ``None`` is 0 to N - 1.
+    generator : where random numbers come from; ``None`` is a new one of seed 0.
+
+    Raises
+    ------
+    ShapeError
+        If there is not one label for each index.
+    ConfigError
+        If a label is NaN.
+
+    Examples
+    --------
+    >>> labels = ["healthy"] * 98 + ["ill"] * 2
+    >>> drawn = list(PrevalenceRandomSampler(labels, num_samples=1000))
+    >>> 450 < sum(index >= 98 for index in drawn) < 550
+    True
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[Any] | npt.NDArray[Any],
+        num_samples: int | None = None,
+        *,
+        indices: Sequence[int] | npt.NDArray[Any] | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        self.classes, codes = encode(as_labels(labels))
+        weights = 1 / np.bincount(codes)[codes]
+        super().__init__(weights, num_samples, indices=indices, generator=generator)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: AbstractDataset,
+        *,
+        generator: np.random.Generator,
+        key: str | None = "label",
+        labels: Sequence[Any] | npt.NDArray[Any] | None = None,
+        **kwargs: Any,
+    ) -> AbstractSampler:
+        """Build the sampler of a whole dataset.
+
+        Parameters
+        ----------
+        dataset : what is drawn from.
+        generator : where random numbers come from.
+        key : entry that holds the class of a sample; it is read once, see `AbstractDataset.column`.
+        labels : the classes themselves, in the order of the samples, in place of ``key``.
+        **kwargs : further arguments of the sampler.
+        """
+        if labels is None and key is None:
+            raise ConfigError(f"{cls.__name__} needs either labels, or key, the entry of a sample that is its class")
+        values: Any = dataset.column(str(key)) if labels is None else labels
+        return cls(values, indices=np.arange(len(dataset)), generator=generator, **kwargs)
+
+
+def _checked(weights: Sequence[float] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    try:
+        array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"weights must be numbers: {error}") from error
+    if array.ndim != 1 or not array.size:
+        raise ShapeError(f"weights must be a non-empty list of numbers, not one of shape {array.shape}")
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if wrong.size:
+        raise ConfigError(f"a weight must be finite and at least 0; that of sample {wrong[0]} is {array[wrong[0]]}")
+    if not array.any():
+        raise ConfigError("all weights are 0: nothing could be drawn")
+    return array

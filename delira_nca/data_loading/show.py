@@ -1,8 +1,11 @@
-"""A batch as a picture: what the network is going to see, with its targets."""
+"""Batches as pictures."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +17,51 @@ from delira_nca.errors import ConfigError, MissingDependencyError, require_choic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_batch"]
+__all__ = ["DebugDisabled", "DebugEnabled", "debug_mode", "draw_batch", "is_debug"]
+
+_IS_DEBUG: ContextVar[bool] = ContextVar("delira_nca.debug", default=False)
+
+
+@contextlib.contextmanager
+def debug_mode(enabled: bool = True) -> Iterator[None]:
+    """Build everything in this process inside the block, whatever number of processes was asked for.
+
+    What is built is the same to the last bit: it depends on seeds, not on who works. The innermost block decides. A
+    block holds for the thread (or the asyncio task) that entered it. Work that has begun stays where it began.
+
+    Parameters
+    ----------
+    enabled : ``False`` turns the mode off inside the block, where an outer one had turned it on.
+
+    Examples
+    --------
+    >>> with debug_mode():
+    ...     is_debug()
+    True
+    >>> is_debug()
+    False
+    """
+    token = _IS_DEBUG.set(bool(enabled))
+    try:
+        yield
+    finally:
+        _IS_DEBUG.reset(token)
+
+
+def is_debug() -> bool:
+    """Whether other processes are to be avoided here and now."""
+    return _IS_DEBUG.get()
+
+
+def DebugEnabled() -> contextlib.AbstractContextManager[None]:  # noqa: N802  the name that delira gave it
+    """``debug_mode(True)``, by its name in delira."""
+    return debug_mode(True)
+
+
+def DebugDisabled() -> contextlib.AbstractContextManager[None]:  # noqa: N802  the name that delira gave it
+    """``debug_mode(False)``, by its name in delira."""
+    return debug_mode(False)
+
 
 Array = npt.NDArray[Any]
 _MOST_CLASSES = 64  # a picture of whole numbers up to here is a label mask

@@ -12,8 +12,8 @@ from typing import Any
 
 from delira_nca.data_loading.batch_builder import BatchBuilder, BatchTask
 from delira_nca.data_loading.dataset import Batch
-from delira_nca.data_loading.debug import is_debug
 from delira_nca.data_loading.failures import Failure, WorkerTimeoutError, failure_of, place_of
+from delira_nca.data_loading.show import is_debug
 from delira_nca.data_loading.worker import NewRun, Reply
 from delira_nca.data_loading.worker_process import Worker, end, require_picklable, start, start_method_of
 from delira_nca.errors import DeliraNCAError

@@ -15,9 +15,9 @@ from delira_nca.checks import is_whole, require_number, require_type, require_wh
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, Prediction
-from delira_nca.models.wiring import entry
+from delira_nca.models.pytorch_network import entry
 from delira_nca.rollout import trajectory
-from delira_nca.rollout.batch_part import BatchPart, at_part, current_part
+from delira_nca.rollout.job import BatchPart, at_part, current_part
 
 __all__ = ["AutoStepper", "AutoSteps", "StepCurve", "quality_over_steps"]
 

@@ -14,7 +14,7 @@ from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models import BasicNCAModel, DepthNCAModel, Prediction
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
-from delira_nca.rollout.batch_part import BatchPart, at_part, current_part
+from delira_nca.rollout.job import BatchPart, at_part, current_part
 from delira_nca.seeding import derive_seed, isolated_rng
 
 __all__ = ["Activation", "Runs", "Steps", "evaluating", "predicted", "probabilities", "stochastic_runs"]

@@ -174,7 +174,7 @@ def _require_kind(target: Any, where: str) -> None:
 
 def _parts() -> dict[type, Any]:
     """Parts of an automaton, and what makes them of their descriptions."""
-    from delira_nca.models.alive import AliveMask
+    from delira_nca.models.masks import AliveMask
     from delira_nca.models.perception import Perception
     from delira_nca.models.rule import MLPRule
 

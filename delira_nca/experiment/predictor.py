@@ -12,8 +12,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import is_metric
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
-from delira_nca.models.wiring import evaluate
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, evaluate
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.set_values import SetValues, as_arrays, batch_length, join_batches
 

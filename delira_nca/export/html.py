@@ -1,21 +1,79 @@
-"""A trained automaton as one HTML file, in which it lives, is damaged, and heals."""
+"""A live page in one file."""
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from delira_nca.errors import ExportError
-from delira_nca.export.assemble import assemble
 from delira_nca.export.page import describe_page
 from delira_nca.io import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.models import BasicNCAModel
 
-__all__ = ["to_html"]
+__all__ = ["MODULES", "assemble", "script", "to_html"]
+
+MODULES = (
+    "random",
+    "tensors",
+    "cell",
+    "javascript_engine",
+    "webgl_program",
+    "webgl_engine",
+    "engines",
+    "world",
+    "colours",
+    "chart",
+    "picture",
+    "player",
+    "dish",
+    "controls",
+    "weights",
+    "app",
+    "main",
+)
+"""Each imports only from those before it."""
+
+_SCRIPTS_BESIDE = " 'self' file:"
+"""What the policy of a page allows besides while it is trained: the script that holds newer weights."""
+
+_IMPORT = re.compile(r"^import\s[^;]*;\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|class|function)\b)", re.MULTILINE)
+
+
+def assemble(page: Mapping[str, Any]) -> str:
+    """HTML of a page from its data, which hold at least a title.
+
+    A page of a training that still runs may load scripts that lie beside it; any other may load nothing.
+    """
+    data = json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    filled = {
+        "title": html.escape(page["title"]),
+        "scripts": _SCRIPTS_BESIDE if page.get("training") else "",
+        "style": _read("page.css"),
+        "update": _read("update.glsl"),
+        "life": _read("life.glsl"),
+        "data": data,
+        "script": script(MODULES),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], _read("page.html"))
+
+
+def script(modules: tuple[str, ...]) -> str:
+    """The modules as one, without the lines by which they import each other."""
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(f"{module}.js"))) for module in modules)
+
+
+def _read(name: str) -> str:
+    return resources.files("delira_nca.export").joinpath("live").joinpath(name).read_text(encoding="utf-8")
 
 
 def to_html(

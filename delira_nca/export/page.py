@@ -1,7 +1,8 @@
-"""Everything that a live page holds, as plain values, out of a model and what is known of its task."""
+"""Content of a live page."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,55 @@ from delira_nca._version import __version__
 from delira_nca.checks import require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.export.cell import describe_cell, pack
-from delira_nca.export.values import as_tensor, numbers
 from delira_nca.models import BasicNCAModel, make_seed
 
-__all__ = ["LARGEST_GRID", "TASKS", "describe_page"]
+__all__ = ["LARGEST_GRID", "TASKS", "as_tensor", "describe_page", "numbers"]
+
+_LARGEST = 65504.0  # that half precision holds
+
+
+def as_tensor(what: str, given: Any) -> Any:
+    """Float tensor of a tensor or an array; None stays None.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else, or holds NaN or numbers that half precision cannot hold.
+    """
+    if given is None:
+        return None
+    try:
+        tensor: Tensor = torch.as_tensor(given).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(f"{what} is a tensor or an array, not {given!r}") from None
+    if not torch.isfinite(tensor).all():
+        raise ConfigError(f"{what} holds NaN or infinity")
+    if tensor.numel() and float(tensor.abs().max()) > _LARGEST:
+        raise ConfigError(f"{what} holds {float(tensor.abs().max()):g}: a page shows numbers up to {_LARGEST:g}")
+    return tensor.float()
+
+
+def numbers(what: str, given: Any) -> list[float]:
+    """Finite numbers out of a sequence, an array or a tensor.
+
+    Raises
+    ------
+    ConfigError
+        If they are not.
+
+    Examples
+    --------
+    >>> numbers("mean", (0, 0.5))
+    [0.0, 0.5]
+    """
+    try:
+        values = None if isinstance(given, str) else [float(value) for value in given]
+    except (TypeError, ValueError):
+        values = None
+    if values is None or not all(map(math.isfinite, values)):
+        raise ConfigError(f"{what} is one finite number for each fixed channel, not {given!r}")
+    return values
+
 
 TASKS = ("grow", "segment", "classify")
 LARGEST_GRID = 2048

@@ -14,7 +14,7 @@ _HOMES = {
     "load_network": "network",
     "plan_resume": "resume",
     "replaced": "files",
-    "require_disk_space": "disk_space",
+    "require_disk_space": "files",
     "save_checkpoint": "checkpoint",
     "save_network": "network",
     "sweep": "files",

@@ -24,8 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from delira_nca.errors import CheckpointError
-from delira_nca.io.disk_space import require_disk_space
-from delira_nca.io.files import replaced
+from delira_nca.io.files import replaced, require_disk_space
 from delira_nca.io.paths import absolute
 from delira_nca.io.torch_file import DamagedFileError, read_torch_file
 

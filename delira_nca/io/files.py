@@ -1,4 +1,4 @@
-"""How a file is written so that it is there whole, or not at all. Free of torch."""
+"""Files that are there whole or not at all, and the space that they need."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from delira_nca.errors import UnwritableError
+from delira_nca.errors import CheckpointError, UnwritableError
 from delira_nca.io.paths import absolute
 from delira_nca.io.process import is_alive, start_time
 
-__all__ = ["make_folder", "replaced", "sweep", "sync", "writable"]
+__all__ = ["make_folder", "replaced", "require_disk_space", "sweep", "sync", "writable"]
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp", re.DOTALL)
 _DAY = 24 * 60 * 60.0
@@ -151,3 +152,40 @@ def _is_left(path: Path, pid: int) -> bool:
         return True
     began = start_time(pid)
     return began is not None and written < began - 2.0  # of that pid, but of an earlier process
+
+
+def require_disk_space(folder: str | os.PathLike[str], num_bytes: int) -> None:
+    """Refuse to begin to write what the disk has no space for.
+
+    Nothing is promised by passing: others write too, and a quota may be lower than the free space. Where the system
+    does not know how much is free, everything passes.
+
+    Parameters
+    ----------
+    folder : to write to. If it is not there yet, the nearest folder above it is asked.
+    num_bytes : to write.
+
+    Raises
+    ------
+    CheckpointError
+        With what is needed and what is free.
+
+    Examples
+    --------
+    >>> require_disk_space(getfixture("tmp_path"), 1)
+    >>> require_disk_space(getfixture("tmp_path"), 10**18)
+    Traceback (most recent call last):
+    delira_nca.errors.CheckpointError: ... has ... bytes free, 1000000000000000000 are needed: free some, or ...
+    """
+    place = absolute(folder)
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    try:
+        disk = shutil.disk_usage(place)
+    except OSError:
+        return
+    if disk.total and num_bytes > disk.free:
+        raise CheckpointError(
+            f"the disk of {absolute(folder)} has {disk.free} bytes free, {num_bytes} are needed: free some, or save "
+            "elsewhere"
+        )

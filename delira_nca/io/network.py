@@ -13,8 +13,8 @@ from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io.checkpoint import is_plain, load_checkpoint, save_checkpoint
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
-from delira_nca.models.by_path import class_of_package
 from delira_nca.models.compiled import unwrapped
+from delira_nca.models.description import class_of_package
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
 __all__ = ["describe_network", "load_network", "save_network"]

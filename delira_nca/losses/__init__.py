@@ -1,6 +1,5 @@
 """What is minimised and measured. No loss broadcasts: shapes that differ are an error."""
 
-from delira_nca.losses.cells import cell_cross_entropy, one_hot_l2
 from delira_nca.losses.depth import abs_rel, rmse, within_ratio
 from delira_nca.losses.focal import focal, multiclass_focal
 from delira_nca.losses.metric import RMSE, MacroAccuracy, Metric
@@ -15,7 +14,7 @@ from delira_nca.losses.segmentation import (
     soft_dice,
 )
 from delira_nca.losses.squared import mse, per_sample_mse
-from delira_nca.losses.state import hidden_penalty, overflow
+from delira_nca.losses.state import cell_cross_entropy, hidden_penalty, one_hot_l2, overflow
 from delira_nca.losses.structure import gradient_l1, shift_free_mse, ssim
 from delira_nca.losses.texture import SlicedTransport
 

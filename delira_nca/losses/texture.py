@@ -1,17 +1,178 @@
-"""How far one texture is from another: sliced optimal transport between the answers of filters."""
+"""Losses of textures."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from delira_nca.checks import require_whole
-from delira_nca.errors import ConfigError, ShapeError, require_choice
-from delira_nca.losses.texture_features import FilterBank, VGGFeatures
+from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError, ShapeError, require_choice
 
-__all__ = ["SlicedTransport"]
+__all__ = ["FilterBank", "SlicedTransport", "VGGFeatures"]
+
+
+class FilterBank(nn.Module):
+    """Random orthogonal filters of 5 x 5 and 7 x 7, with a rectifier, and the raw pixels, at the levels of a pyramid.
+
+    Parameters
+    ----------
+    num_filters : K, at most half of them 5 x 5; filters of one size are orthogonal, each of length 1.
+    num_levels : of the pyramid; each has half the size of the one before.
+    seed : of the filters: the same number gives the same filters, for each number of channels.
+
+    Raises
+    ------
+    ConfigError
+        If a number is below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bank = FilterBank()
+    >>> [tuple(features.shape) for features in bank(torch.zeros(2, 3, 40, 40))][:2]  # pixels and filters of a level
+    [(2, 1600, 3), (2, 1156, 64)]
+    """
+
+    def __init__(self, num_filters: int = 64, num_levels: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        for name, number in (("num_filters", num_filters), ("num_levels", num_levels)):
+            require_whole(name, number, 1)
+        self.num_filters, self.num_levels, self.seed = num_filters, num_levels, seed
+        self._made: dict[int, list[Tensor]] = {}
+
+    def filters(self, num_channels: int) -> list[Tensor]:
+        """Filters (k, num_channels, s, s) of each size s, on the CPU.
+
+        Raises
+        ------
+        ConfigError
+            If so many of them cannot be orthogonal.
+        """
+        if num_channels not in self._made:
+            small = min(self.num_filters // 2, 25 * num_channels)
+            counts = {5: small, 7: self.num_filters - small}
+            if counts[7] > 49 * num_channels:
+                most = 74 * num_channels
+                raise ConfigError(f"{num_channels} channels have {most} orthogonal filters, not {self.num_filters}")
+            source = torch.Generator().manual_seed(self.seed)
+            self._made[num_channels] = [
+                _orthogonal(count, num_channels, size, source) for size, count in counts.items() if count
+            ]
+        return self._made[num_channels]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, H, W) picture to a list of (B, places, channels), two for each level: pixels and filters.
+
+        Raises
+        ------
+        ShapeError
+            If the filters do not fit into the smallest level.
+        """
+        least = 7 * 2 ** (self.num_levels - 1)
+        if x.dim() != 4 or min(x.shape[2:]) < least:
+            raise ShapeError(
+                f"a texture is (B, C, H, W) with at least {least} cells along each side for {self.num_levels} levels, "
+                f"not {tuple(x.shape)}"
+            )
+        filters = [weight.to(x) for weight in self.filters(x.shape[1])]
+        found: list[Tensor] = []
+        for level in range(self.num_levels):
+            if level:
+                x = F.avg_pool2d(x, 2)
+            answers = [F.conv2d(x, weight) for weight in filters]
+            height, width = answers[-1].shape[2:]
+            found.append(_places(x))
+            found.append(_places(torch.cat([_middle(answer, height, width) for answer in answers], 1).relu()))
+        return found
+
+
+class VGGFeatures(nn.Module):
+    """Layers of VGG16, trained on ImageNet, and the raw pixels. Nothing is downloaded.
+
+    Parameters
+    ----------
+    layers : numbers of the layers, the rectifiers that Niklasson et al. (2021) take.
+
+    Raises
+    ------
+    MissingDependencyError
+        If torchvision is not there.
+    MissingFileError
+        If its weights are not in torch's cache.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: tuple[int, ...] = (1, 6, 11, 18, 25)) -> None:
+        super().__init__()
+        self.layers = layers
+        self.network = _cached_vgg16()[: max(layers) + 1].eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) picture in [0, 1] to a list of (B, places, channels).
+
+        Raises
+        ------
+        ShapeError
+            If it does not have three channels.
+        """
+        if x.dim() != 4 or x.shape[1] != 3:
+            raise ShapeError(f"VGG sees (B, 3, H, W) pictures, not {tuple(x.shape)}; features='filters' sees any")
+        found = [_places(x)]
+        self.to(x.device)
+        x = (x - self.mean) / self.std
+        for number, layer in enumerate(self.network):
+            x = layer(x)
+            if number in self.layers:
+                found.append(_places(x))
+        return found
+
+
+def _cached_vgg16() -> Any:
+    try:
+        zoo = importlib.import_module("torchvision.models")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "features='vgg' needs torchvision: pip install torchvision; features='filters' needs nothing"
+        ) from error
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(zoo.VGG16_Weights.IMAGENET1K_V1.url).name
+    if not file.is_file():
+        raise MissingFileError(
+            f"features='vgg' needs the weights of VGG16 at {file}; they are not downloaded. "
+            "features='filters' needs none"
+        )
+    network = zoo.vgg16(weights=None)
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    return network.features
+
+
+def _orthogonal(count: int, num_channels: int, size: int, source: torch.Generator) -> Tensor:
+    """(count, num_channels, size, size) filters, orthogonal to each other and of length 1."""
+    drawn = torch.randn(num_channels * size * size, count, generator=source, dtype=torch.float64)
+    rows: Tensor
+    rows, triangle = torch.linalg.qr(drawn)
+    rows = rows * triangle.diagonal().sign()  # so that it does not depend on who computes it
+    return rows.T.float().reshape(count, num_channels, size, size)
+
+
+def _middle(x: Tensor, height: int, width: int) -> Tensor:
+    top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+    return x[:, :, top : top + height, left : left + width]
+
+
+def _places(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, places, C)."""
+    return x.flatten(2).transpose(1, 2)
+
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 
@@ -21,7 +182,7 @@ class SlicedTransport:
 
     Parameters
     ----------
-    features : ``"filters"``, a :class:`~delira_nca.losses.texture_features.FilterBank`, for grey, RGB or any channels;
+    features : ``"filters"``, a :class:`~delira_nca.losses.texture.FilterBank`, for grey, RGB or any channels;
         ``"vgg"``, layers of a trained VGG16, where torchvision and its weights are installed; or a function that maps
         (B, C, H, W) to a list of (B, places, channels).
     num_projections : lines, each a random unit vector.

@@ -1,15 +1,10 @@
 """What a cell is: perception, rule, alive mask, and the model that puts them together."""
 
 from delira_nca.models import presets
-from delira_nca.models.abstract_network import AbstractNetwork
-from delira_nca.models.alive import AliveMask
-from delira_nca.models.attention import AttentionRule
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.build import build_model
 from delira_nca.models.conditioning import GoalEmbedding
-from delira_nca.models.grouped import GroupedPerception
 from delira_nca.models.implicit import ImplicitDecoder
-from delira_nca.models.input_mask import InputMask
 from delira_nca.models.inputs import (
     intepret_range_parameter,
     interpret_range_parameter,
@@ -17,18 +12,22 @@ from delira_nca.models.inputs import (
     pad_input,
     unwrap,
 )
-from delira_nca.models.isotropic import IsotropicPerception
-from delira_nca.models.mixture import MixtureRule
+from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.model import Model
-from delira_nca.models.normed_rule import NormedRule
 from delira_nca.models.part import Part
-from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
+from delira_nca.models.perception import (
+    FullFilters,
+    GroupedPerception,
+    IsotropicPerception,
+    LearnedFilters,
+    Perception,
+    SteerablePerception,
+)
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid import CascadeNCA, PyramidNCA
 from delira_nca.models.pyramid_grid import resize_labels
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
-from delira_nca.models.rule import BasicNCARule, LinearRule, MLPRule
-from delira_nca.models.steerable import SteerablePerception
+from delira_nca.models.pytorch_network import AbstractNetwork, AbstractPyTorchNetwork
+from delira_nca.models.rule import AttentionRule, BasicNCARule, LinearRule, MixtureRule, MLPRule, NormedRule
 from delira_nca.models.tasks import (
     BasicNCAHead,
     BinarySegmentationNCAModel,

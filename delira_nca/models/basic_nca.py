@@ -13,19 +13,17 @@ from torch import Tensor, nn
 from delira_nca.checks import plain_numbers, require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
-from delira_nca.models.alive import AliveMask
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_from, arguments_of, describe
 from delira_nca.models.dry_run import channels_taken, dry_run
-from delira_nca.models.input_mask import InputMask
 from delira_nca.models.inputs import as_weights, interpret_range_parameter, pad_input, require_tensor
+from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.plain import plain_cell
 from delira_nca.models.prediction import Prediction
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, entry
 from delira_nca.models.rule import MLPRule
-from delira_nca.models.wiring import entry
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, Cell, Job, NotPlainError, PlainCell, rollout, step, trajectory
 from delira_nca.rollout.cost import RolloutCost, count_cost
 from delira_nca.rollout.job import Masks

@@ -1,30 +1,54 @@
-"""A model as plain data: what its arguments were, and how they become arguments again."""
+"""Models and their parts as plain values, and back."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
 from delira_nca.errors import ConfigError, refuse_unknown_keywords, require_choice
-from delira_nca.models.alive import AliveMask
-from delira_nca.models.attention import AttentionRule
 from delira_nca.models.conditioning import GoalEmbedding
-from delira_nca.models.grouped import GroupedPerception
 from delira_nca.models.implicit import ImplicitDecoder
-from delira_nca.models.input_mask import InputMask
-from delira_nca.models.isotropic import IsotropicPerception
-from delira_nca.models.mixture import MixtureRule
-from delira_nca.models.normed_rule import NormedRule
+from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.part import Part
-from delira_nca.models.perception import Perception
-from delira_nca.models.rule import LinearRule, MLPRule
-from delira_nca.models.steerable import SteerablePerception
+from delira_nca.models.perception import GroupedPerception, IsotropicPerception, Perception, SteerablePerception
+from delira_nca.models.rule import AttentionRule, LinearRule, MixtureRule, MLPRule, NormedRule
 
-__all__ = ["arguments_from", "arguments_of", "describe"]
+__all__ = ["arguments_from", "arguments_of", "class_of_package", "describe"]
+
+T = TypeVar("T")
+_ROOM = "delira_nca.models."
+
+
+def class_of_package(path: str, base: type[T]) -> type[T] | None:
+    """Class of a model of this package; None for any other, of which nothing is imported.
+
+    Parameters
+    ----------
+    path : module and name.
+    base : class that it must derive from.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> class_of_package("delira_nca.models.basic_nca.BasicNCAModel", nn.Module).__name__
+    'BasicNCAModel'
+    >>> class_of_package("os.system", nn.Module) is None
+    True
+    """
+    module, _, name = path.rpartition(".")
+    if not path.startswith(_ROOM) or not name.isidentifier():
+        return None
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, type) and issubclass(found, base) else None
+
 
 _MADE_ANEW = {"device", "plot_function", "rule_type", "use_alive_mask"}
 _MASKS: dict[str, Callable[..., Any]] = {"alive": AliveMask, "input_mask": InputMask}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from delira_nca.checks import is_whole, plain_numbers, require_whole
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.rollout.batch_part import current_part
-from delira_nca.rollout.support import is_autocast
+from delira_nca.rollout.cost import is_autocast
+from delira_nca.rollout.job import current_part
 
 __all__ = [
     "as_weights",

@@ -1,4 +1,4 @@
-"""What a cell sees of its neighbours: fixed and learned filters, in one, two or three dimensions."""
+"""What a cell sees of its neighbours: fixed, learned, grouped, isotropic and steerable filters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delira_nca.checks import plain_numbers, require_number
+from delira_nca.checks import plain_numbers, require_number, require_wholes
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.models.part import Part
-from delira_nca.rollout.support import check_padding
+from delira_nca.rollout.cost import check_padding
 
-__all__ = ["FIXED_FILTERS", "PADDINGS", "FullFilters", "LearnedFilters", "Perception", "fixed_kernels", "pad_state"]
+__all__ = [
+    "FIXED_FILTERS",
+    "FRAMES",
+    "PADDINGS",
+    "FullFilters",
+    "GroupedPerception",
+    "IsotropicPerception",
+    "LearnedFilters",
+    "Perception",
+    "SteerablePerception",
+    "fixed_kernels",
+    "pad_state",
+]
 
 FIXED_FILTERS = ("identity", "sobel", "laplacian")
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
@@ -337,3 +349,300 @@ class Perception(Part):
             for f in config.pop("filters")
         ]
         return cls(*filters, **config)
+
+
+class GroupedPerception(Part):
+    """Each channel through one fixed filter of its own; the state, what was seen, and the absolute values of both.
+
+    The first channels go through the laplacian, the next ones through Sobel's filter along the last axis, and so on
+    for each axis before it.
+
+    Parameters
+    ----------
+    groups : number of channels for the laplacian, and for the filter of each axis; by default a share each where the
+        channels can be divided so, else the laplacian has twice the share of a gradient.
+    padding : what lies beyond the border: zeros, reflect, replicate or circular.
+    sobel_scale : factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For groups that are no numbers, or do not add up to the channels of the state.
+
+    Notes
+    -----
+    Mordvintsev & Niklasson (2021), "uNCA". The default groups are those of the article: 2, 1 and 1 of 4 channels, 2
+    each of 6, 4, 2 and 2 of 8, 4 each of 12.
+
+    Examples
+    --------
+    >>> perception = GroupedPerception().build(num_channels=8, dims=2)
+    >>> perception.groups, perception.out_channels
+    ((4, 2, 2), 32)
+    """
+
+    kernels: Tensor
+
+    def __init__(
+        self, groups: tuple[int, ...] | None = None, *, padding: str = "circular", sobel_scale: float = 8.0
+    ) -> None:
+        super().__init__()
+        require_choice("padding", padding, PADDINGS)
+        self.groups = None if groups is None else require_wholes("groups", groups, 0)
+        self.padding, self.sobel_scale = padding, float(require_number("sobel_scale", sobel_scale, above=0))
+        self.num_channels = self.dims = 0
+
+    def build(self, num_channels: int, dims: int = 2) -> GroupedPerception:
+        """Make the kernels for a state of so many channels and spatial dimensions, and return the module itself."""
+        require_choice("number of spatial dimensions", dims, _CONVOLUTIONS)
+        groups = _shares(num_channels, dims) if self.groups is None else self.groups
+        if len(groups) != dims + 1 or sum(groups) != num_channels:
+            raise ConfigError(
+                f"groups of {num_channels} channels in {dims}D are {dims + 1} numbers with the sum {num_channels}, "
+                f"the laplacian's and one for each axis, not {groups}"
+            )
+        self.groups, self.num_channels, self.dims = groups, num_channels, dims
+        filters = [*fixed_kernels("laplacian", dims), *fixed_kernels("sobel", dims, sobel_scale=self.sobel_scale)]
+        kernels = [kernel for kernel, count in zip(filters, groups, strict=True) for _ in range(count)]
+        self.register_buffer("kernels", torch.stack(kernels), persistent=False)
+        return self
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the perception."""
+        return 4 * self.num_channels
+
+    @property
+    def radius(self) -> int:
+        """Farthest cell that one look can reach."""
+        return 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) state to (B, 4 C, *spatial): the state, its filters, and the absolute values of these.
+
+        Raises
+        ------
+        ShapeError
+            If the state has other channels or dimensions than the perception was built for.
+        """
+        if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
+            )
+        zeros = self.padding == "zeros"
+        padded = pad_state(x, self.padding)
+        kernels = self.kernels.unsqueeze(1)
+        seen = _CONVOLUTIONS[self.dims](padded, kernels, padding=int(zeros), groups=self.num_channels)
+        both = torch.cat([x, seen], 1)
+        return torch.cat([both, both.abs()], 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for :meth:`from_dict`."""
+        groups = None if self.groups is None else list(self.groups)
+        return {"groups": groups, "padding": self.padding, "sobel_scale": self.sobel_scale}
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> GroupedPerception:
+        """Perception from what :meth:`to_dict` gave, to be built by its model."""
+        groups = config.get("groups")
+        return cls(**{**config, "groups": None if groups is None else tuple(groups)})
+
+
+def _shares(num_channels: int, dims: int) -> tuple[int, ...]:
+    share = num_channels // (dims + 1 if num_channels % (dims + 1) == 0 else dims + 2)
+    return (num_channels - dims * share, *(share,) * dims)
+
+
+class IsotropicPerception(Part):
+    """The state, the length of its gradient, and its laplacian, each channel by itself.
+
+    Parameters
+    ----------
+    laplacian : whether the laplacian is seen.
+    padding : what lies beyond the border: zeros, reflect, replicate or circular.
+    sobel_scale : factor of Sobel's filters; 1, the default, gives 1 on a ramp of slope 1.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For an unknown padding, a scale that is not above 0, or other dimensions than 1, 2 and 3.
+
+    Notes
+    -----
+    Mordvintsev, Randazzo & Fouts (2022), "Growing Isotropic Neural Cellular Automata". Without the gradient,
+    ``Perception("identity", "laplacian")`` is the same, and all back ends can do it.
+
+    Examples
+    --------
+    >>> perception = IsotropicPerception().build(num_channels=1, dims=2)
+    >>> ramp = torch.arange(5.0).expand(1, 1, 5, 5)
+    >>> perception(ramp)[0, :, 2, 2].tolist()  # state, length of the gradient, laplacian
+    [2.0, 1.0, 0.0]
+    """
+
+    kernels: Tensor
+
+    def __init__(self, *, laplacian: bool = True, padding: str = "circular", sobel_scale: float = 1.0) -> None:
+        super().__init__()
+        require_choice("padding", padding, PADDINGS)
+        self.laplacian, self.padding = bool(laplacian), padding
+        self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
+        self.num_channels = self.dims = 0
+
+    def build(self, num_channels: int, dims: int = 2) -> IsotropicPerception:
+        """Make the kernels for a state of so many channels and spatial dimensions, and return the module itself."""
+        require_choice("number of spatial dimensions", dims, _CONVOLUTIONS)
+        self.num_channels, self.dims = num_channels, dims
+        kernels = fixed_kernels("sobel", dims, sobel_scale=self.sobel_scale)
+        self.register_buffer("kernels", torch.stack([*kernels, *fixed_kernels("laplacian", dims)]), persistent=False)
+        return self
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the perception."""
+        return self.num_channels * (3 if self.laplacian else 2)
+
+    @property
+    def radius(self) -> int:
+        """Farthest cell that one look can reach."""
+        return 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) state to (B, out_channels, *spatial): state, lengths of gradients, laplacian.
+
+        Where a channel is flat, the length has a gradient of 0.
+
+        Raises
+        ------
+        ShapeError
+            If the state has other channels or dimensions than the perception was built for.
+        """
+        if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
+            )
+        zeros = self.padding == "zeros"
+        padded = pad_state(x, self.padding)
+
+        def filtered(kernel: Tensor) -> Tensor:
+            weight = kernel.expand(self.num_channels, 1, *kernel.shape)
+            return _CONVOLUTIONS[self.dims](padded, weight, padding=int(zeros), groups=self.num_channels)
+
+        *sobel, laplacian = self.kernels
+        steepness = torch.linalg.vector_norm(torch.stack([filtered(kernel) for kernel in sobel]), dim=0)
+        return torch.cat([x, steepness, *([filtered(laplacian)] if self.laplacian else [])], 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for the constructor."""
+        return {"laplacian": self.laplacian, "padding": self.padding, "sobel_scale": self.sobel_scale}
+
+
+FRAMES = ("angle", "gradient")
+
+
+class SteerablePerception(Part):
+    """The state, its two gradients in the frame of the cell, and its laplacian. In 2D only.
+
+    A gradient ``(gx, gy)`` becomes ``(c gx + s gy, c gy - s gx)``: its parts along the direction ``(c, s)`` of the
+    cell and across it. The direction comes out of the last channel of the state.
+
+    Parameters
+    ----------
+    frame : ``"angle"``: the last channel is an angle in radians, from the last axis towards the one before it, and is
+        perceived in no other way. ``"gradient"``: the gradient of the last channel, divided by its length where that is
+        above 1, is the direction; the last channel itself is perceived as the others are, but for its gradient.
+    laplacian : whether the laplacian is seen.
+    padding : what lies beyond the border: zeros, reflect, replicate or circular.
+    sobel_scale : factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For an unknown frame or padding, fewer than 2 channels, or other dimensions than 2.
+
+    Notes
+    -----
+    Randazzo, Mordvintsev & Fouts (2023), "Growing Steerable Neural Cellular Automata". Where a picture is turned by
+    ``torch.rot90`` and pi/2 is taken from all angles, each cell sees what it saw.
+
+    Examples
+    --------
+    >>> perception = SteerablePerception("angle").build(num_channels=16, dims=2)
+    >>> perception(torch.zeros(1, 16, 8, 8)).shape  # 4 x 15: the angle is not seen
+    torch.Size([1, 60, 8, 8])
+    """
+
+    kernels: Tensor
+
+    def __init__(
+        self, frame: str = "angle", *, laplacian: bool = True, padding: str = "circular", sobel_scale: float = 8.0
+    ) -> None:
+        super().__init__()
+        require_choice("frame", frame, FRAMES)
+        require_choice("padding", padding, PADDINGS)
+        self.frame, self.laplacian, self.padding = frame, bool(laplacian), padding
+        self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
+        self.num_channels = self.dims = 0
+
+    def build(self, num_channels: int, dims: int = 2) -> SteerablePerception:
+        """Make the kernels for a state of so many channels, and return the module itself."""
+        if dims != 2:
+            raise ConfigError(f"a steerable perception turns on a plane: it takes dims=2, not {dims}")
+        if num_channels < 2:
+            raise ConfigError(f"a steerable perception needs a channel beside that of its frame, not {num_channels}")
+        self.num_channels, self.dims = num_channels, dims
+        kernels = [*fixed_kernels("sobel", 2, sobel_scale=self.sobel_scale), *fixed_kernels("laplacian", 2)]
+        self.register_buffer("kernels", torch.stack(kernels), persistent=False)
+        return self
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the perception."""
+        scalars = self.num_channels - (self.frame == "angle")
+        return scalars * (2 if self.laplacian else 1) + 2 * (self.num_channels - 1)
+
+    @property
+    def radius(self) -> int:
+        """Farthest cell that one look can reach."""
+        return 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) state to (B, out_channels, H, W): state, gradients along and across, laplacian.
+
+        Raises
+        ------
+        ShapeError
+            If the state has other channels or dimensions than the perception was built for.
+        """
+        if x.dim() != 4 or x.shape[1] != self.num_channels:
+            raise ShapeError(f"perception was built for (B, {self.num_channels}, 2 spatial axes), got {tuple(x.shape)}")
+        zeros = self.padding == "zeros"
+        padded = pad_state(x, self.padding)
+
+        def filtered(number: int) -> Tensor:
+            weight = self.kernels[number].expand(self.num_channels, 1, 3, 3)
+            return F.conv2d(padded, weight, padding=int(zeros), groups=self.num_channels)
+
+        along_x, along_y = filtered(0), filtered(1)
+        cos, sin = self._direction(x[:, -1:], along_x[:, -1:], along_y[:, -1:])
+        along_x, along_y = along_x[:, :-1], along_y[:, :-1]
+        scalars = x.shape[1] - (self.frame == "angle")
+        parts = [x[:, :scalars], cos * along_x + sin * along_y, cos * along_y - sin * along_x]
+        if self.laplacian:
+            parts.append(filtered(2)[:, :scalars])
+        return torch.cat(parts, 1)
+
+    def _direction(self, last: Tensor, along_x: Tensor, along_y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.frame == "angle":
+            return last.cos(), last.sin()
+        length = (along_x.square() + along_y.square()).clamp(min=1.0).sqrt()
+        return along_x / length, along_y / length
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for the constructor."""
+        return {
+            "frame": self.frame,
+            "laplacian": self.laplacian,
+            "padding": self.padding,
+            "sobel_scale": self.sobel_scale,
+        }

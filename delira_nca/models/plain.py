@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delira_nca.models.alive import AliveMask
-from delira_nca.models.grouped import GroupedPerception
-from delira_nca.models.perception import FullFilters, LearnedFilters, Perception, fixed_kernels
+from delira_nca.models.masks import AliveMask
+from delira_nca.models.perception import FullFilters, GroupedPerception, LearnedFilters, Perception, fixed_kernels
 from delira_nca.models.rule import LinearRule, MLPRule
 from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
 

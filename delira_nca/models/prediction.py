@@ -1,8 +1,9 @@
-"""The result of a roll-out, with a name for every part of it."""
+"""What a roll-out returns, by name."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,29 @@ from torch import Tensor
 
 from delira_nca.models.inputs import HasChannels
 
-__all__ = ["Prediction"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Prediction", "Visual"]
+
+
+class Visual(ABC):
+    """Draws a batch and what a model made of it. Override :meth:`show`."""
+
+    @abstractmethod
+    def show(
+        self, model: Any, image: npt.NDArray[Any], prediction: Prediction, label: npt.NDArray[Any] | None
+    ) -> Figure:
+        """Figure of a batch.
+
+        Parameters
+        ----------
+        model : that made the prediction.
+        image : (B, c, *spatial) what the prediction began with; ``B`` may be 1.
+        prediction : of the whole batch.
+        label : of the whole batch, or None where there is none.
+        """
+
 
 Array = npt.NDArray[Any]
 

@@ -1,23 +1,244 @@
-"""Networks in PyTorch: how a batch becomes tensors, a loss, and a step of the optimizers."""
+"""The base class of networks: closures, losses by name, and predictions."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from delira_nca.errors import ConfigError
-from delira_nca.models.abstract_network import AbstractNetwork
-from delira_nca.models.loss_terms import LossTerm, evaluate_terms, watching
+from delira_nca.checks import plain_numbers
+from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean
 from delira_nca.models.precision import Precision
-from delira_nca.models.wiring import entry, evaluate, total_loss, wired
+from delira_nca.models.pyramid_grid import cropped
+from delira_nca.rollout.job import Watched, observing
 
-__all__ = ["AbstractPyTorchNetwork", "declared_loss_names", "parts_of"]
+__all__ = [
+    "DEFAULT_KEYS",
+    "AbstractNetwork",
+    "AbstractPyTorchNetwork",
+    "LossOf",
+    "LossTerm",
+    "declared_loss_names",
+    "entry",
+    "evaluate",
+    "evaluate_terms",
+    "parts_of",
+    "total_loss",
+    "watching",
+    "wired",
+]
+
+
+class AbstractNetwork(ABC):
+    """A network that knows how to be trained on one batch.
+
+    Parameters
+    ----------
+    **kwargs : what the network was made with; kept per instance as :attr:`init_kwargs` (a class attribute in delira,
+        where the last network made decided for all).
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor of every subclass take numpy scalars."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        self._init_kwargs = dict(kwargs)
+
+    @property
+    def init_kwargs(self) -> dict[str, Any]:
+        """Copy of what the network was made with."""
+        return dict(self._init_kwargs)
+
+    @staticmethod
+    @abstractmethod
+    def closure(
+        model: Any,
+        data_dict: Mapping[str, Any],
+        optimizers: Mapping[str, Any],
+        criterions: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        fold: int = 0,
+        batch_nr: int = 0,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        """Train, or without optimizers only evaluate, on one prepared batch.
+
+        Returns
+        -------
+        tuple of (metric values, loss values, prediction)
+            The losses hold their sum under ``"loss"``.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def prepare_batch(batch: Mapping[str, Any], input_device: Any, output_device: Any) -> dict[str, Any]:
+        """Turn arrays into what the closure works on, on the right devices."""
+
+
+DEFAULT_KEYS = ("pred", "label")
+
+
+def entry(named: Mapping[str, Any], key: str, owner: str) -> Any:
+    """Take what somebody is wired to.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is not there.
+    """
+    if key not in named:
+        raise UnknownNameError(f"{owner} is wired to {key!r}, which is not there. {did_you_mean(key, named)}")
+    return named[key]
+
+
+def evaluate(
+    functions: Mapping[str, Callable[..., Tensor]],
+    named: Mapping[str, Any],
+    keys: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, Tensor]:
+    """Call every function with the tensors that it is wired to.
+
+    Parameters
+    ----------
+    functions : name to a callable of tensors.
+    named : all tensors by name: the parts of the prediction and the entries of the batch.
+    keys : name of a function to the names of its arguments; ``("pred", "label")`` where nothing is said.
+
+    Raises
+    ------
+    UnknownNameError
+        If a name is neither in the prediction nor in the batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.nn import functional as F
+    >>> evaluate({"mse": F.mse_loss}, {"pred": torch.ones(2), "label": torch.zeros(2)})
+    {'mse': tensor(1.)}
+    """
+    values = {}
+    for name, function in functions.items():
+        arguments = (keys or {}).get(name, DEFAULT_KEYS)
+        values[name] = function(*[entry(named, key, repr(name)) for key in arguments])
+    return values
+
+
+def wired(
+    functions: Mapping[str, Callable[..., Any]],
+    named: Mapping[str, Any],
+    keys: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, Callable[..., Any]]:
+    """Those functions whose arguments are all there.
+
+    Examples
+    --------
+    >>> list(wired({"mse": abs, "size": abs}, {"pred": 1.0}, {"size": ("pred",)}))
+    ['size']
+    """
+    return {n: f for n, f in functions.items() if all(key in named for key in (keys or {}).get(n, DEFAULT_KEYS))}
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """Sum of the criterions.
+
+    Raises
+    ------
+    ConfigError
+        If there is no criterion, or one of several is itself called ``"loss"``, the name of the sum.
+    """
+    if not losses:
+        raise ConfigError("there is nothing to minimise: the trainer was given no criterions")
+    if "loss" in losses and len(losses) > 1:
+        raise ConfigError(f"'loss' is the name of the sum: call the criterion otherwise (criterions: {sorted(losses)})")
+    values = iter(losses.values())
+    total = next(values)
+    for value in values:
+        total = total + value
+    return total
+
+
+LossOf = Callable[[int, Tensor], Tensor]
+"""From a number of steps and the state after them to what is minimised of a prediction of that state."""
+
+
+class LossTerm(Protocol):
+    """What joins the loss of a training step.
+
+    A term whose gradients have to pass by the states that it wants has a true ``linked``, see
+    :class:`delira_nca.rollout.job.Observer`.
+    """
+
+    def stops(self, steps: int, seed: int) -> Iterable[int]:
+        """After how many steps of a roll-out of ``steps`` the state is wanted; ``seed`` is the iteration's."""
+        ...
+
+    def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor | None:
+        """() tensor that joins the loss; None from what only wants to meet the states before the backward pass.
+
+        ``rollouts`` are those of the forward pass in their order, with the states that any term has asked for.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def watching(terms: Mapping[str, LossTerm], seed: int) -> Iterator[Sequence[Watched]]:
+    """Roll-outs of a forward pass with the states that the terms want; nothing where there is no term."""
+    if not terms:
+        yield []
+        return
+    linked = any(getattr(term, "linked", False) for term in terms.values())
+    with observing(lambda steps: {n for term in terms.values() for n in term.stops(steps, seed)}, linked) as observer:
+        yield observer.rollouts
+
+
+def evaluate_terms(
+    terms: Mapping[str, LossTerm],
+    rollouts: Sequence[Watched],
+    seed: int,
+    model: Any,
+    named: Mapping[str, Any],
+    loss_of: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Any]],
+) -> dict[str, Tensor]:
+    """Value of each term that has one.
+
+    Parameters
+    ----------
+    named : what criterions are wired to, of the end of the roll-out; where a state within it is judged, the parts of
+        its prediction take the place of those of the end.
+    loss_of : from a prediction and the named tensors to what is minimised.
+
+    Raises
+    ------
+    ConfigError
+        If the forward pass has no roll-out, or a term judges states of a model that makes no predictions of them.
+    """
+    if not terms:
+        return {}
+    if not rollouts:
+        raise ConfigError(f"{sorted(terms)} look into roll-outs, but {type(model).__name__} computes none")
+
+    def judge(steps: int, state: Tensor) -> Tensor:
+        predict = getattr(model, "_prediction", None)
+        if predict is None:
+            raise ConfigError(f"{type(model).__name__} makes no prediction of a state within a roll-out")
+        if isinstance(end := named.get("state"), Tensor):  # a pyramid computes cells beyond the image
+            state = cropped(state, end.shape[2:])
+        prediction = predict(steps, state)
+        return loss_of(prediction, {**named, **prediction.parts()})[0]
+
+    values = {name: term.value(rollouts, judge, seed) for name, term in terms.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
@@ -89,7 +310,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         seed : of the roll-out.
         forward : takes the forward pass, a function that gives the loss, and runs it; of several processes that train
             together, it lets the gradients be those of the whole batch.
-        terms : name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.loss_terms`.
+        terms : name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.pytorch_network`.
         watch : called with the prediction and the losses, ``"loss"`` among them, before the backward pass.
         partial : leave out criterions and metrics whose arguments are not there, to evaluate without labels.
 

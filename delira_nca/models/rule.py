@@ -1,18 +1,22 @@
-"""What a cell does with what it sees: a small network of its own, the same for every cell."""
+"""What a cell does with what it sees: perceptrons, and rules with norms, attention or several experts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from delira_nca.checks import require_number, require_whole, require_wholes
-from delira_nca.errors import require_choice
+from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.part import Part
+from delira_nca.models.perception import PADDINGS, pad_state
 
-__all__ = ["BasicNCARule", "LinearRule", "MLPRule"]
+__all__ = ["CHOICES", "AttentionRule", "BasicNCARule", "LinearRule", "MLPRule", "MixtureRule", "NormedRule"]
 
 _POINTWISE: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -163,3 +167,318 @@ class LinearRule(Part):
 
 BasicNCARule = MLPRule
 """The name on NCALab's API page."""
+
+
+_BATCH: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
+    1: nn.BatchNorm1d,
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
+
+
+class NormedRule(MLPRule):
+    """Perceptron per cell with a normalisation between each hidden layer and its nonlinearity.
+
+    The statistics are those of the states at hand, in evaluation too; none are kept. So what a cell does depends on all
+    cells: a patch is not computed like the image that it comes from, and with ``"batch"`` a sample not like alone.
+
+    Parameters
+    ----------
+    hidden_size, nonlinearity, final_bias, zero_init, spare_rows : as of :class:`MLPRule`.
+    norm : ``"batch"`` normalises each neuron over all samples and cells, ``"group"`` each group of neurons over the
+        cells of a sample.
+    num_groups : of ``"group"``; divides the numbers of neurons.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For an unknown norm, or groups that do not divide the neurons.
+
+    Notes
+    -----
+    M3D-NCA (Kalkhof and Mukhopadhyay, 2023) has ``BatchNorm3d(track_running_stats=False)``. No fast back end knows the
+    rule.
+
+    Examples
+    --------
+    >>> rule = NormedRule(64, final_bias=False).build(in_channels=32, out_channels=16, dims=3)
+    >>> sum(parameter.numel() for parameter in rule.parameters())
+    3264
+    """
+
+    local = False
+    """Whether an update depends on the cell's perception only."""
+
+    def __init__(
+        self,
+        hidden_size: int | Sequence[int] = 64,
+        *,
+        nonlinearity: str = "relu",
+        final_bias: bool = True,
+        zero_init: bool = True,
+        spare_rows: int = 0,
+        norm: str = "batch",
+        num_groups: int = 8,
+    ) -> None:
+        super().__init__(
+            hidden_size,
+            nonlinearity=nonlinearity,
+            final_bias=final_bias,
+            zero_init=zero_init,
+            spare_rows=spare_rows,
+        )
+        require_choice("norm", norm, ("batch", "group"))
+        if norm == "group" and (num_groups < 1 or any(size % num_groups for size in self.hidden_sizes)):
+            raise ConfigError(f"num_groups={num_groups} does not divide the numbers of neurons {self.hidden_sizes}")
+        self.norm, self.num_groups = norm, num_groups
+
+    def build(self, in_channels: int, out_channels: int, dims: int = 2) -> NormedRule:
+        """Make the layers, and return the module itself."""
+        super().build(in_channels, out_channels, dims)
+        self.norms = nn.ModuleList(
+            _BATCH[dims](size, track_running_stats=False)
+            if self.norm == "batch"
+            else nn.GroupNorm(self.num_groups, size)
+            for size in self.hidden_sizes
+        )
+        return self
+
+    def activated(self, layer: int, hidden: Tensor) -> Tensor:
+        """(B, neurons, *spatial) of a hidden layer, normalised and after the nonlinearity."""
+        normed: Tensor = self.norms[layer](hidden)
+        return super().activated(layer, normed)
+
+    def freeze(self, freeze_last: bool = False) -> None:
+        """Take the layers and their norms out of training, but for the last layer unless it is asked for."""
+        super().freeze(freeze_last)
+        self.norms.requires_grad_(False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for the constructor."""
+        return {**super().to_dict(), "norm": self.norm, "num_groups": self.num_groups}
+
+
+class AttentionRule(Part):
+    """A transformer's block per cell that sees the 3, 9 or 27 cells around and a zero-initialised last layer.
+
+    What a cell perceives is embedded; each head compares the cell with its neighbours, and with where they are; a
+    perceptron and the last layer make the update of it. A fresh automaton changes nothing.
+
+    Parameters
+    ----------
+    width : of the embedding; a multiple of the heads.
+    num_heads : of the attention.
+    hidden_size : neurons of the perceptron.
+    padding : what lies beyond the border: circular, reflect, replicate, or zeros, where nobody is: such places are not
+        attended to.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For numbers below 1, a width that cannot be divided by the heads, or an unknown padding.
+
+    Notes
+    -----
+    Tesfaldet et al. (2022), "Attention-based Neural Cellular Automata". Places are relative to the cell, so that the
+    rule is the same wherever it stands; the article adds absolute ones. Only the reference back end runs it.
+
+    Examples
+    --------
+    >>> rule = AttentionRule().build(in_channels=32, out_channels=31, dims=2)
+    >>> rule(torch.ones(1, 32, 8, 8)).abs().max().item()
+    0.0
+    """
+
+    radius = 1
+
+    def __init__(self, width: int = 32, *, num_heads: int = 4, hidden_size: int = 128, padding: str = "zeros") -> None:
+        super().__init__()
+        for name, number in (("width", width), ("num_heads", num_heads), ("hidden_size", hidden_size)):
+            require_whole(name, number, 1)
+        if width % num_heads:
+            raise ConfigError(f"width is a multiple of num_heads, and {width} is none of {num_heads}")
+        require_choice("padding", padding, PADDINGS)
+        self.width, self.num_heads, self.hidden_size, self.padding = width, num_heads, hidden_size, padding
+
+    def build(self, in_channels: int, out_channels: int, dims: int = 2) -> AttentionRule:
+        """Make the layers, and return the module itself."""
+        require_choice("number of spatial dimensions", dims, _POINTWISE)
+        convolution = _POINTWISE[dims]
+        self.dims = dims
+        self.embed = convolution(in_channels, self.width, 1)
+        self.query_key_value = convolution(self.width, 3 * self.width, 1, bias=False)
+        self.places = nn.Parameter(0.02 * torch.randn(self.width, 3**dims))
+        self.project = convolution(self.width, self.width, 1)
+        self.hidden = nn.ModuleList(
+            [convolution(self.width, self.hidden_size, 1), convolution(self.hidden_size, self.width, 1)]
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(self.width) for _ in range(3))
+        self.last = convolution(self.width, out_channels, 1)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+        return self
+
+    def forward(self, perception: Tensor) -> Tensor:
+        """(B, P, *spatial) perception to (B, out_channels, *spatial) update."""
+        x = self.embed(perception)
+        x = x + self.project(self._attend(self._normalised(0, x)))
+        first, second = self.hidden
+        x = x + second(F.gelu(first(self._normalised(1, x))))
+        update: Tensor = self.last(self._normalised(2, x))
+        return update
+
+    def _normalised(self, number: int, x: Tensor) -> Tensor:
+        normalised: Tensor = self.norms[number](x.movedim(1, -1)).movedim(-1, 1)
+        return normalised
+
+    def _attend(self, x: Tensor) -> Tensor:
+        samples, _, *sizes = x.shape
+        heads = (self.num_heads, self.width // self.num_heads)
+        query, key, value = self.query_key_value(x).chunk(3, 1)
+        keys, values = (self._neighbours(part).view(samples, *heads, -1, *sizes) for part in (key, value))
+        places = self.places.view(*heads, -1, *(1,) * self.dims)
+        scores = (query.reshape(samples, *heads, 1, *sizes) * (keys + places)).sum(2) / heads[1] ** 0.5
+        if self.padding == "zeros":
+            somebody = self._neighbours(x.new_ones(1, 1, *x.shape[2:])) > 0
+            scores = scores.masked_fill(~somebody, -torch.inf)
+        attended: Tensor = (scores.softmax(2).unsqueeze(2) * values).sum(3).flatten(1, 2)
+        return attended
+
+    def _neighbours(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) to (B, C, 3 ** dims, *spatial): each cell with those around it, row by row."""
+        zeros = self.padding == "zeros"
+        padded, sizes = F.pad(x, (1, 1) * self.dims) if zeros else pad_state(x, self.padding), x.shape[2:]
+        shifted = []
+        for offsets in itertools.product(range(3), repeat=self.dims):
+            part = padded
+            for axis, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
+                part = part.narrow(axis + 2, offset, size)
+            shifted.append(part)
+        return torch.stack(shifted, 2)
+
+    def freeze(self, freeze_last: bool = False) -> None:
+        """Take the layers out of training, but for the last one unless it is asked for."""
+        self.requires_grad_(False)
+        self.last.requires_grad_(not freeze_last)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for the constructor."""
+        return {
+            "width": self.width,
+            "num_heads": self.num_heads,
+            "hidden_size": self.hidden_size,
+            "padding": self.padding,
+        }
+
+
+CHOICES = ("categorical", "mean")
+
+
+class MixtureRule(Part):
+    """K rules, of which each cell takes one, or the mean, by the probabilities of a selector.
+
+    Parameters
+    ----------
+    num_rules : K, at least 1.
+    rule : what all K look like; each has weights of its own.
+    selector_size : neurons of the hidden layer of the selector, whose last layer starts at zero: all rules are equally
+        likely at first.
+    choice : ``"categorical"`` draws one rule for each cell and step, by the same numbers in every repetition; the
+        gradient is that of the mean. ``"mean"`` takes the mean of all updates by probability.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        For fewer than 1 rule, another rule than an :class:`MLPRule`, or an unknown choice.
+
+    Notes
+    -----
+    Mixtures of neural cellular automata (2025). Which rule a cell would take can be read:
+    :meth:`probabilities` of ``model.perceive(x, t)``. Only the reference back end runs it.
+
+    Examples
+    --------
+    >>> rule = MixtureRule(3, choice="mean").build(in_channels=48, out_channels=16, dims=2)
+    >>> maps = rule.probabilities(torch.ones(1, 48, 8, 8))
+    >>> maps.shape, round(maps[0, 0, 0, 0].item(), 4)
+    (torch.Size([1, 3, 8, 8]), 0.3333)
+    """
+
+    def __init__(
+        self,
+        num_rules: int = 3,
+        rule: MLPRule | None = None,
+        *,
+        selector_size: int = 32,
+        choice: str = "categorical",
+    ) -> None:
+        super().__init__()
+        for name, number in (("num_rules", num_rules), ("selector_size", selector_size)):
+            require_whole(name, number, 1)
+        if rule is not None and type(rule) is not MLPRule:
+            raise ConfigError(f"the rules of a mixture are MLPRules, not {rule!r}")
+        require_choice("choice", choice, CHOICES)
+        self.num_rules, self.selector_size, self.choice = num_rules, selector_size, choice
+        self._config = (MLPRule() if rule is None else rule).to_dict()
+
+    @property
+    def num_draws(self) -> int:
+        """Random numbers that each cell needs in a step."""
+        return int(self.choice == "categorical")
+
+    def build(self, in_channels: int, out_channels: int, dims: int = 2) -> MixtureRule:
+        """Make the layers, and return the module itself."""
+        self.rules = nn.ModuleList(
+            MLPRule(**copy.deepcopy(self._config)).build(in_channels, out_channels, dims) for _ in range(self.num_rules)
+        )
+        self.selector = MLPRule(self.selector_size).build(in_channels, self.num_rules, dims)
+        return self
+
+    def probabilities(self, perception: Tensor) -> Tensor:
+        """(B, P, *spatial) perception to (B, K, *spatial): how likely each cell takes each rule."""
+        chances: Tensor = self.selector(perception).softmax(1)
+        return chances
+
+    def forward(self, perception: Tensor, draw: Tensor | None = None) -> Tensor:
+        """(B, P, *spatial) perception to (B, out_channels, *spatial) update.
+
+        Parameters
+        ----------
+        perception : what each cell sees.
+        draw : (B, 1, *spatial) numbers from 0 to 1 by which the cells choose; a roll-out gives them.
+
+        Raises
+        ------
+        ConfigError
+            If cells are to choose and there are no numbers.
+        """
+        chances = self.probabilities(perception)
+        weights = chances
+        if self.choice == "categorical":
+            if draw is None:
+                raise ConfigError("a mixture with choice='categorical' needs a draw for each cell: roll it out")
+            number = (draw >= chances.detach().cumsum(1)[:, :-1]).sum(1, keepdim=True)
+            taken = torch.zeros_like(chances).scatter_(1, number, 1.0)
+            weights = taken + (chances - chances.detach())
+        updates = torch.stack([rule(perception) for rule in self.rules], 1)
+        return (weights.unsqueeze(2) * updates).sum(1)
+
+    def freeze(self, freeze_last: bool = False) -> None:
+        """Take the layers out of training, but for the last ones of the rules unless it is asked for."""
+        self.selector.requires_grad_(False)
+        for rule in self.rules:
+            rule.freeze(freeze_last)  # type: ignore[operator]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for :meth:`from_dict`."""
+        return {
+            "num_rules": self.num_rules,
+            "rule": dict(self._config),
+            "selector_size": self.selector_size,
+            "choice": self.choice,
+        }
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> MixtureRule:
+        """Rule from what :meth:`to_dict` gave, to be built by its model."""
+        return cls(**{**config, "rule": MLPRule(**config["rule"])})

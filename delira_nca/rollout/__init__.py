@@ -8,10 +8,9 @@ from delira_nca.rollout.backends import (
     set_backend,
     using_backend,
 )
-from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job
+from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, observing
 from delira_nca.rollout.loop import rollout, trajectory
 from delira_nca.rollout.masks import fire_mask, update_noise
-from delira_nca.rollout.observer import observing
 from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
 from delira_nca.rollout.reference import Cell, step
 

@@ -1,4 +1,4 @@
-"""The back end that runs any cell: one step after the other in plain PyTorch, recomputed where memory is short."""
+"""Roll-outs with the operations of PyTorch on whole states."""
 
 from __future__ import annotations
 
@@ -7,15 +7,60 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from delira_nca.rollout.cost import why_not_floats
 from delira_nca.rollout.job import Job
-from delira_nca.rollout.memory import masks_at_once, measure_saved_bytes, segment_length
+from delira_nca.rollout.memory import WINDOW_STEPS, masks_at_once, measure_saved_bytes, segment_length
 from delira_nca.rollout.reference import step_beside
-from delira_nca.rollout.support import why_not_floats
-from delira_nca.rollout.window import WINDOW_STEPS, Window
 
-__all__ = ["Reference"]
+__all__ = ["Reference", "Window"]
+
+
+class Window:
+    """Box of cells, the same for all samples of a batch.
+
+    Parameters
+    ----------
+    state : (B, C, *spatial) to look at.
+    margin : cells around the smallest box that holds all that is not zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.zeros(1, 4, 9, 9)
+    >>> x[0, 3, 4, 6] = 1.0
+    >>> window = Window(x, margin=2)
+    >>> window.cut(x).shape, torch.equal(window.put_back(window.cut(x)), x)
+    (torch.Size([1, 4, 5, 5]), True)
+    """
+
+    def __init__(self, state: Tensor, margin: int) -> None:
+        self.shape = state.shape[2:]
+        occupied = (state != 0).flatten(0, 1).any(0)
+        self.bounds: list[tuple[int, int]] = []
+        for axis, size in enumerate(self.shape):
+            others = [other for other in range(len(self.shape)) if other != axis]
+            line = (occupied.amax(others) if others else occupied).nonzero()
+            if len(line) == 0:  # nothing anywhere: one cell stands for all
+                self.bounds.append((0, 1))
+                continue
+            first, last = int(line[0]), int(line[-1])
+            self.bounds.append((max(first - margin, 0), min(last + 1 + margin, size)))
+
+    def cut(self, tensor: Tensor) -> Tensor:
+        """(B, C, *spatial) to the (B, C, *box) view of it."""
+        for axis, (first, last) in enumerate(self.bounds):
+            tensor = tensor.narrow(axis + 2, first, last - first)
+        return tensor
+
+    def put_back(self, tensor: Tensor) -> Tensor:
+        """(B, C, *box) to (B, C, *spatial), zero around it."""
+        pads: list[int] = []
+        for size, (first, last) in zip(reversed(self.shape), reversed(self.bounds), strict=True):
+            pads += [first, size - last]
+        return F.pad(tensor, pads) if any(pads) else tensor
 
 
 class Reference:

@@ -1,8 +1,10 @@
-"""One roll-out to be done: what every back end is handed."""
+"""One roll-out: model, states, steps, observers, and the part of a batch that this process has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +16,192 @@ from delira_nca.rollout.masks import cell_draws, fire_mask, fire_threshold, upda
 from delira_nca.rollout.plain import NotPlainError, PlainCell
 from delira_nca.rollout.reference import Cell
 
-__all__ = ["DEFAULT_MEMORY_BUDGET", "Job", "Masks"]
+__all__ = [
+    "DEFAULT_MEMORY_BUDGET",
+    "BatchPart",
+    "Job",
+    "Masks",
+    "Observer",
+    "Watched",
+    "at_part",
+    "current_observer",
+    "current_part",
+    "first_sample",
+    "observing",
+]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One roll-out that was looked at.
+
+    Attributes
+    ----------
+    steps : its length.
+    states : number of steps done to (B, C, *spatial) state: 0 (the input), those that were asked for, and the last.
+        They carry gradients where the roll-out does.
+    """
+
+    steps: int
+    states: Mapping[int, Tensor]
+
+
+class Observer:
+    """Collects states of every roll-out inside a block of :func:`observing`, in the order in which they run.
+
+    Parameters
+    ----------
+    stops : from the number of steps of a roll-out to the numbers of steps after which the state is wanted.
+    linked : whether the roll-out goes on from each of these states, so that all gradients of what comes after pass
+        by them on their way back. Otherwise it may be computed as one piece, and they are looked at from the side.
+
+    Attributes
+    ----------
+    linked : as given.
+    rollouts : list of :class:`Watched`.
+    """
+
+    def __init__(self, stops: Callable[[int], Iterable[int]], linked: bool = False) -> None:
+        self._stops, self.linked = stops, linked
+        self.rollouts: list[Watched] = []
+
+    def stops(self, steps: int) -> set[int]:
+        """Steps after which the state of a roll-out is wanted, the end not counted.
+
+        Raises
+        ------
+        ConfigError
+            If one lies outside of the roll-out.
+        """
+        wanted = set(self._stops(steps))
+        if outside := sorted(n for n in wanted if not 0 <= n <= steps):
+            raise ConfigError(f"cannot look at the states after {outside} of {steps} steps: choose from 0 to {steps}")
+        return wanted - {0, steps}
+
+    def take(self, steps: int, states: Mapping[int, Tensor]) -> None:
+        """Take in a roll-out that has been done."""
+        self.rollouts.append(Watched(steps, dict(states)))
+
+
+_CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextlib.contextmanager
+def observing(stops: Callable[[int], Iterable[int]], linked: bool = False) -> Iterator[Observer]:
+    """Keep states of the roll-outs inside the block; what :func:`delira_nca.rollout.rollout` returns stays the same.
+
+    Parameters
+    ----------
+    stops, linked : see :class:`Observer`. Each state that is kept costs its own memory, and no more.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from delira_nca.models import BasicNCAModel, presets
+    >>> model = BasicNCAModel(**presets.growing())
+    >>> with observing(lambda steps: [1, steps // 2]) as observer:
+    ...     _ = model(torch.zeros(1, 16, 8, 8), steps=6)
+    >>> sorted(observer.rollouts[0].states)
+    [0, 1, 3, 6]
+    """
+    observer = Observer(stops, linked)
+    token = _CURRENT.set(observer)
+    try:
+        yield observer
+    finally:
+        _CURRENT.reset(token)
+
+
+def current_observer() -> Observer | None:
+    """Who looks at roll-outs now, or None."""
+    return _CURRENT.get()
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """So many samples of a whole batch, beginning with one of them.
+
+    Attributes
+    ----------
+    first : number of the first sample, counted in the whole batch.
+    size : number of samples; 0 where a batch has fewer samples than there are processes.
+    total : samples of the whole batch.
+
+    Examples
+    --------
+    >>> [BatchPart.of(rank, 3, 8).rows for rank in range(3)]
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+    >>> BatchPart.of(2, 3, 2).rows
+    slice(0, 1, None)
+    """
+
+    first: int
+    size: int
+    total: int
+
+    @classmethod
+    def of(cls, rank: int, num_ranks: int, total: int) -> BatchPart:
+        """Part of one of several processes: parts follow one another, and differ by one sample at most."""
+        size, rest = divmod(total, num_ranks)
+        size, first = size + (rank < rest), rank * size + min(rank, rest)
+        return cls(first if size else 0, size, total)
+
+    @property
+    def rows(self) -> slice:
+        """Samples that are computed: without any of its own, the first one, whose results count for nothing."""
+        return slice(self.first, self.first + max(self.size, 1))
+
+    @property
+    def own(self) -> slice:
+        """Samples that count."""
+        return slice(self.first, self.first + self.size)
+
+    @property
+    def share(self) -> float:
+        """Of the whole batch, from 0 to 1."""
+        return self.size / self.total
+
+
+_CURRENT_PART: ContextVar[BatchPart | None] = ContextVar("batch_part", default=None)
+
+
+@contextlib.contextmanager
+def at_part(part: BatchPart | None) -> Iterator[None]:
+    """Let what is computed inside the block be a part of a batch: what is random knows its place in the whole."""
+    token = _CURRENT_PART.set(part)
+    try:
+        yield
+    finally:
+        _CURRENT_PART.reset(token)
+
+
+def current_part() -> BatchPart | None:
+    """Part that is worked on; None for a batch that is whole."""
+    return _CURRENT_PART.get()
+
+
+def first_sample(states: Tensor) -> int:
+    """Number of the first of some states in the whole batch.
+
+    Parameters
+    ----------
+    states : (B, ...); where each sample of the part has become several, so have those before it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with at_part(BatchPart(first=4, size=2, total=6)):
+    ...     first_sample(torch.zeros(2, 8)), first_sample(torch.zeros(6, 8))
+    (4, 12)
+    >>> first_sample(torch.zeros(2, 8))
+    0
+    """
+    part = _CURRENT_PART.get()
+    if part is None or states.dim() == 0:
+        return 0
+    times, rest = divmod(len(states), max(part.size, 1))
+    return part.first * times if times and not rest else part.first
+
 
 DEFAULT_MEMORY_BUDGET = 2**30
 """Bytes that a roll-out may keep for its backward pass before it stores states at segment borders only."""

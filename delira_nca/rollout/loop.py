@@ -10,9 +10,7 @@ from torch import Tensor
 from delira_nca.checks import plain_numbers
 from delira_nca.errors import ConfigError
 from delira_nca.rollout.backends import choose
-from delira_nca.rollout.batch_part import first_sample
-from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, Masks
-from delira_nca.rollout.observer import current_observer
+from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, Masks, current_observer, first_sample
 from delira_nca.rollout.reference import Cell
 from delira_nca.rollout.untraced import untraced
 
@@ -41,7 +39,7 @@ def rollout(
     steps : how many steps, at least 0.
     start : number of the first step; the fire masks and the time plane go on from there.
     seed : of the fire masks and the noise, together with step, sample and cell. Samples are counted in the whole
-        batch where this is a part of one, see :func:`delira_nca.rollout.batch_part.at_part`.
+        batch where this is a part of one, see :func:`delira_nca.rollout.job.at_part`.
     masks : the fire masks themselves, instead of a seed; a tensor's first entry belongs to step ``start``.
     segment : steps between two stored states. What lies between is computed again in the backward pass, with
         gradients bit-equal to those of the plain roll-out. ``None`` chooses by the budget; a number of at least

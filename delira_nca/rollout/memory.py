@@ -8,7 +8,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-__all__ = ["best_length", "least_bytes", "masks_at_once", "measure_saved_bytes", "segment_length"]
+__all__ = ["WINDOW_STEPS", "best_length", "least_bytes", "masks_at_once", "measure_saved_bytes", "segment_length"]
+
+WINDOW_STEPS = 4
+"""Steps between two looks for the box: more would widen it, fewer would look too often."""
 
 
 def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Tensor]) -> tuple[Tensor, int]:

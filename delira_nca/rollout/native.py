@@ -13,11 +13,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from delira_nca.rollout import native_library
+from delira_nca.rollout.cost import check_budget, check_padding, why_not_plain_cpu
 from delira_nca.rollout.job import Job
 from delira_nca.rollout.masks import fire_threshold
 from delira_nca.rollout.native_library import NativeLibrary
 from delira_nca.rollout.plain import PlainCell
-from delira_nca.rollout.support import check_budget, check_padding, why_not_plain_cpu
 from delira_nca.rollout.threads import THREAD_COUNT, max_threads
 
 __all__ = ["Native"]

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from delira_nca.errors import ConfigError
+from delira_nca.rollout.cost import check_padding, why_not_plain_cpu
 from delira_nca.rollout.job import Job
 from delira_nca.rollout.memory import best_length, least_bytes
 from delira_nca.rollout.plain import PlainCell
-from delira_nca.rollout.rows import Rows
+from delira_nca.rollout.sparse_kernels import Rows
 from delira_nca.rollout.sparse_step import Change, Stepper
-from delira_nca.rollout.support import check_padding, why_not_plain_cpu
 
 __all__ = ["Sparse"]
 

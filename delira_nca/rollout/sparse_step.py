@@ -19,9 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.rollout.job import Job
-from delira_nca.rollout.layers import Layers, tile_rows, tiles
 from delira_nca.rollout.plain import PlainCell
-from delira_nca.rollout.rows import Rows, living_rows, spread
+from delira_nca.rollout.sparse_kernels import Layers, Rows, living_rows, spread, tile_rows, tiles
 
 __all__ = ["Change", "Stepper"]
 

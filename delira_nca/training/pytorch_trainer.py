@@ -25,9 +25,8 @@ from delira_nca.io.resume import ResumePlan, plan_resume
 from delira_nca.io.run_lock import RunLock
 from delira_nca.losses.metric import is_metric
 from delira_nca.models.compiled import unwrapped
-from delira_nca.models.loss_terms import LossTerm
 from delira_nca.models.precision import Precision
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, LossTerm, declared_loss_names
 from delira_nca.rollout.backends import begin_run
 from delira_nca.seeding import derive_seed, isolated_rng, only_thread
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
@@ -90,7 +89,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     Attributes
     ----------
-    loss_terms : name to what joins the loss in training, put there by callbacks; :mod:`delira_nca.models.loss_terms`.
+    loss_terms : terms of the training loss by name, added by callbacks; see :mod:`delira_nca.models.pytorch_network`.
     current_batch : batch that the network gets, while an iteration computes it; empty otherwise.
     current_prediction, current_losses : prediction and losses of that batch, from the backward pass on; None and empty
         otherwise, and where the network has a closure of its own.

@@ -5,11 +5,8 @@ from typing import TYPE_CHECKING
 from delira_nca._lazy import lazy_names
 from delira_nca.visualization.colour import to_rgb
 from delira_nca.visualization.crop import crop_to_life
-from delira_nca.visualization.curves import save_curves
-from delira_nca.visualization.film import Cut, film_strip, save_film, save_picture
-from delira_nca.visualization.growth_film import save_growth_film
-from delira_nca.visualization.overlay import save_overlay
-from delira_nca.visualization.scatter import save_scatter
+from delira_nca.visualization.film import Cut, film_strip, save_film, save_growth_film, save_picture
+from delira_nca.visualization.plots import save_curves, save_overlay, save_scatter
 
 if TYPE_CHECKING:
     from delira_nca.visualization.preview import Preview

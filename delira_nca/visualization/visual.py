@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from delira_nca.checks import require_whole
 from delira_nca.errors import MissingDependencyError, ShapeError
-from delira_nca.models.prediction import Prediction
-from delira_nca.models.visual import Visual
+from delira_nca.models.prediction import Prediction, Visual
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

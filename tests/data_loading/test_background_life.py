@@ -15,7 +15,7 @@ import pytest
 
 from delira_nca.data_loading.background import BackgroundProc, WorkerDiedError
 from delira_nca.data_loading.background import TimeoutError as BackgroundTimeoutError
-from delira_nca.data_loading.debug import debug_mode
+from delira_nca.data_loading.show import debug_mode
 from delira_nca.errors import ConfigError, DeliraNCAError, UnknownNameError
 from delira_nca.seeding import derive_seed, isolated_rng
 

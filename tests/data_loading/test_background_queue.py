@@ -13,7 +13,7 @@ import pytest
 
 from delira_nca.data_loading.background import EmptyQueueError, SharedQ, WorkerDiedError
 from delira_nca.data_loading.background import TimeoutError as BackgroundTimeoutError
-from delira_nca.data_loading.debug import debug_mode
+from delira_nca.data_loading.show import debug_mode
 from delira_nca.errors import ConfigError, ShapeError
 
 pytestmark = [

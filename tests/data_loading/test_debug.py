@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from delira_nca.data_loading import DataManager, RandomSampler
-from delira_nca.data_loading.debug import DebugDisabled, DebugEnabled, debug_mode, is_debug
+from delira_nca.data_loading.show import DebugDisabled, DebugEnabled, debug_mode, is_debug
 
 
 def add_noise_and_pid(batch):

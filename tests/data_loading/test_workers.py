@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from delira_nca.data_loading import DataManager
-from delira_nca.data_loading.debug import debug_mode
 from delira_nca.data_loading.failures import WorkerError
+from delira_nca.data_loading.show import debug_mode
 from delira_nca.errors import ConfigError, DeliraNCAError
 
 

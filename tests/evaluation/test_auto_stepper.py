@@ -9,7 +9,7 @@ from delira_nca.evaluation import AutoStepper, quality_over_steps
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, GoalEmbedding, Perception
 from delira_nca.models.pyramid import PyramidNCA
-from delira_nca.rollout.batch_part import BatchPart, at_part
+from delira_nca.rollout.job import BatchPart, at_part
 
 
 class CountUp(nn.Module):

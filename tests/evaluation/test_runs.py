@@ -13,7 +13,7 @@ from delira_nca.models import (
     Model,
 )
 from delira_nca.models.pyramid import PyramidNCA
-from delira_nca.rollout.batch_part import BatchPart, at_part
+from delira_nca.rollout.job import BatchPart, at_part
 
 
 def automaton(randomise, **changes):

@@ -14,8 +14,8 @@ import torch
 
 from delira_nca.errors import ExportError
 from delira_nca.export import to_html
-from delira_nca.export.assemble import script
 from delira_nca.export.cell import describe_cell
+from delira_nca.export.html import script
 from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, build_model, presets
 from delira_nca.models.perception import PADDINGS, FullFilters, LearnedFilters
 from delira_nca.models.rule import _NONLINEARITIES

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import delira_nca.export
-from delira_nca.export.assemble import MODULES, assemble, script
+from delira_nca.export.html import MODULES, assemble, script
 
 LIVE = Path(delira_nca.export.__file__).with_name("live")
 

@@ -38,10 +38,8 @@ from delira_nca.models import (
 )
 from delira_nca.models.build import CLASSES
 from delira_nca.models.description import _PARTS
-from delira_nca.models.mixture import CHOICES
-from delira_nca.models.perception import PADDINGS
-from delira_nca.models.rule import _NONLINEARITIES
-from delira_nca.models.steerable import FRAMES
+from delira_nca.models.perception import FRAMES, PADDINGS
+from delira_nca.models.rule import _NONLINEARITIES, CHOICES
 from delira_nca.rollout import BACKENDS, using_backend
 
 pytestmark = pytest.mark.processor

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from delira_nca.export.assemble import MODULES, script
 from delira_nca.export.cell import describe_cell, pack
+from delira_nca.export.html import MODULES, script
 from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, presets
 from delira_nca.models.perception import LearnedFilters
 from delira_nca.rollout import fire_mask, rollout, step, trajectory, update_noise, using_backend

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from delira_nca.errors import ConfigError
-from delira_nca.export.snapshots import Snapshots
+from delira_nca.export.live_page import Snapshots
 
 
 def filled(num_epochs, most=20, **more):

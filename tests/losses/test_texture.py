@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError, ShapeError, UnknownNameError
 from delira_nca.losses import SlicedTransport
-from delira_nca.losses.texture_features import FilterBank
+from delira_nca.losses.texture import FilterBank
 
 
 def waves(channels=3, size=96):

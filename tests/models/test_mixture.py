@@ -4,7 +4,7 @@ import torch
 from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.models import BasicNCAModel, MixtureRule, MLPRule, Perception, build_model
 from delira_nca.rollout import rollout
-from delira_nca.rollout.batch_part import BatchPart, at_part
+from delira_nca.rollout.job import BatchPart, at_part
 from delira_nca.rollout.masks import cell_draws
 
 

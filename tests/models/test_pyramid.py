@@ -9,7 +9,7 @@ from delira_nca.models import BasicNCAModel, CascadeNCA, LearnedFilters, Model, 
 from delira_nca.models.build import build_model
 from delira_nca.models.pytorch_network import declared_loss_names
 from delira_nca.rollout import using_backend
-from delira_nca.rollout.batch_part import BatchPart, at_part
+from delira_nca.rollout.job import BatchPart, at_part
 
 
 def level(**changes):

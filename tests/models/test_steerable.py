@@ -5,7 +5,7 @@ import torch
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, SteerablePerception
-from delira_nca.models.steerable import FRAMES
+from delira_nca.models.perception import FRAMES
 
 
 def turned(x, angle_channel):

@@ -4,7 +4,7 @@ import torch
 from delira_nca.models import BasicNCAModel, pad_input, presets
 from delira_nca.rollout import set_backend
 from delira_nca.rollout.backends import BACKENDS
-from delira_nca.rollout.batch_part import BatchPart, at_part, current_part, first_sample
+from delira_nca.rollout.job import BatchPart, at_part, current_part, first_sample
 from delira_nca.rollout.masks import fire_mask, update_noise
 
 

@@ -20,9 +20,9 @@ from delira_nca.machine import usable_cores
 from delira_nca.models import AliveMask, BasicNCAModel, FullFilters, LearnedFilters, MLPRule, Perception
 from delira_nca.rollout import BACKENDS, native_library, rollout, trajectory, using_backend
 from delira_nca.rollout import threads as threads_module
+from delira_nca.rollout.cost import worst_step_bytes
 from delira_nca.rollout.memory import least_bytes
 from delira_nca.rollout.native_library import NativeLibrary
-from delira_nca.rollout.support import worst_step_bytes
 from delira_nca.rollout.threads import THREAD_COUNT
 
 WHY_NOT = BACKENDS["native"].unavailable()

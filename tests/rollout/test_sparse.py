@@ -17,8 +17,8 @@ from delira_nca.rollout import fire_mask, using_backend
 from delira_nca.rollout.eager import Reference
 from delira_nca.rollout.job import Job
 from delira_nca.rollout.memory import best_length, least_bytes
-from delira_nca.rollout.rows import Rows, spread
 from delira_nca.rollout.sparse import Sparse
+from delira_nca.rollout.sparse_kernels import Rows, spread
 
 SPARSE = Sparse()
 PADDINGS = ["zeros", "reflect", "replicate", "circular"]
@@ -185,8 +185,8 @@ def test_single_precision_is_close(changes):
 
 
 def test_more_cells_than_a_tile_holds_and_more_samples_than_one_look(monkeypatch):
-    monkeypatch.setattr("delira_nca.rollout.layers._TILE", 32)
-    monkeypatch.setattr("delira_nca.rollout.layers._GRAIN", 16)
+    monkeypatch.setattr("delira_nca.rollout.sparse_kernels._TILE", 32)
+    monkeypatch.setattr("delira_nca.rollout.sparse_kernels._GRAIN", 16)
     monkeypatch.setattr("delira_nca.rollout.sparse_step._VIEW_BYTES", 2 * 11 * 10 * 5 * 8)
     for alive in ALIVE.values():
         model = automaton(perception=PERCEPTIONS["learned with bias"], padding="circular", alive=alive)

@@ -6,7 +6,7 @@ from torch import nn
 
 from delira_nca.models import AliveMask, BasicNCAModel, FullFilters, LearnedFilters, MLPRule, Perception
 from delira_nca.rollout import rollout, using_backend
-from delira_nca.rollout.window import Window
+from delira_nca.rollout.eager import Window
 
 CHANNELS = 5
 

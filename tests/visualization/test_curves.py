@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from delira_nca.errors import ConfigError, MissingDependencyError, UnknownNameError
-from delira_nca.visualization import curves, save_curves
+from delira_nca.visualization import plots, save_curves
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def history():
 @pytest.fixture
 def drawn(monkeypatch):
     """Figures that were drawn, in order."""
-    figures, draw = [], curves._draw
+    figures, draw = [], plots._draw
 
     def keep(*args):
         figures.append(draw(*args))
         return figures[-1]
 
-    monkeypatch.setattr(curves, "_draw", keep)
+    monkeypatch.setattr(plots, "_draw", keep)
     return figures
 
 

@@ -5,8 +5,8 @@ from PIL import Image, features
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.visualization import Cut, film_strip, save_film, save_picture
+from delira_nca.visualization.colour import shared_palette
 from delira_nca.visualization.film import CUT_COLOUR
-from delira_nca.visualization.palette import shared_palette
 
 SUFFIXES = [".gif", ".png", *([".webp"] if features.check("webp") else [])]
 

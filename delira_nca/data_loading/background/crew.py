@@ -51,7 +51,7 @@ class Crew:
         if multiprocessing.current_process().daemon:
             raise ConfigError(
                 "this process is a worker of somebody else and may start no processes of its own; use n_proc=0, "
-                "or delira_nca.data_loading.debug.debug_mode()"
+                "or delira_nca.data_loading.show.debug_mode()"
             )
         birth = Birth(
             job=job if method == "fork" else _pickled(job, method),

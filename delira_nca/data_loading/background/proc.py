@@ -16,7 +16,7 @@ from delira_nca.data_loading.background.faults import TimeoutError  # noqa: A004
 from delira_nca.data_loading.background.layout import Flat, Layout
 from delira_nca.data_loading.background.worker import Job
 from delira_nca.data_loading.batches import require_integer
-from delira_nca.data_loading.debug import is_debug
+from delira_nca.data_loading.show import is_debug
 from delira_nca.data_loading.workers import start_method_of
 from delira_nca.errors import ConfigError, DeliraNCAError, require_choice
 
@@ -61,7 +61,7 @@ class BackgroundProc:
 
     Notes
     -----
-    In `delira_nca.data_loading.debug.debug_mode` no process is started, and the results are the same.
+    In `delira_nca.data_loading.show.debug_mode` no process is started, and the results are the same.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from delira_nca.data_loading.background.layout import Layout
 from delira_nca.data_loading.background.proc import as_seconds, make_job, method_of
 from delira_nca.data_loading.background.worker import Job
 from delira_nca.data_loading.batches import require_integer
-from delira_nca.data_loading.debug import is_debug
+from delira_nca.data_loading.show import is_debug
 
 __all__ = ["SharedQ"]
 

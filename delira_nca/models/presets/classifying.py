@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from delira_nca.models.input_mask import InputMask
+from delira_nca.models.masks import InputMask
 from delira_nca.models.perception import FullFilters, Perception
 from delira_nca.models.rule import MLPRule
 

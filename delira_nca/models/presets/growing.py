@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from delira_nca.models.alive import AliveMask
-from delira_nca.models.perception import Perception
+from delira_nca.models.masks import AliveMask
+from delira_nca.models.perception import Perception, SteerablePerception
 from delira_nca.models.rule import MLPRule
-from delira_nca.models.steerable import SteerablePerception
 
 __all__ = ["growing", "isotropic", "persistent", "regenerating", "steerable"]
 

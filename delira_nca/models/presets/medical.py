@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from delira_nca.models.basic_nca import BasicNCAModel
-from delira_nca.models.normed_rule import NormedRule
 from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
-from delira_nca.models.rule import MLPRule
+from delira_nca.models.rule import MLPRule, NormedRule
 
 __all__ = ["m3d_nca", "med_nca", "octree_nca"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from delira_nca.models.grouped import GroupedPerception
-from delira_nca.models.perception import Perception
+from delira_nca.models.perception import GroupedPerception, Perception
 from delira_nca.models.rule import LinearRule, MLPRule
 
 __all__ = ["micro_texture", "texture"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from delira_nca.models.alive import AliveMask
-from delira_nca.models.attention import AttentionRule
 from delira_nca.models.conditioning import GoalEmbedding
-from delira_nca.models.mixture import MixtureRule
+from delira_nca.models.masks import AliveMask
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.presets.growing import growing
-from delira_nca.models.rule import MLPRule
+from delira_nca.models.rule import AttentionRule, MixtureRule, MLPRule
 
 __all__ = ["attention", "conditional", "mixture"]
 

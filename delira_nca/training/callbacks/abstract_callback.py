@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from delira_nca.models.loss_terms import LossTerm
     from delira_nca.models.precision import Precision
-    from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+    from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, LossTerm
 
 __all__ = ["HOOKS", "AbstractCallback", "LambdaCallback", "Returned", "Trainer", "bind_run", "keyed", "rename_run"]
 

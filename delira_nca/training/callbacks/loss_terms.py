@@ -15,8 +15,8 @@ from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Tr
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from delira_nca.models.loss_terms import LossOf
-    from delira_nca.rollout.observer import Watched
+    from delira_nca.models.pytorch_network import LossOf
+    from delira_nca.rollout.job import Watched
 
 __all__ = ["ActivityLoss", "IntermediateSupervision", "LossTermCallback", "RolloutLoss", "StateGradientNormalization"]
 
@@ -24,7 +24,7 @@ __all__ = ["ActivityLoss", "IntermediateSupervision", "LossTermCallback", "Rollo
 class LossTermCallback(AbstractCallback):
     """A loss that joins those of every step of a training, under a name in the metrics.
 
-    It is a :class:`delira_nca.models.loss_terms.LossTerm`, which the trainer knows for the time of a training. In
+    It is a :class:`delira_nca.models.pytorch_network.LossTerm`, which the trainer knows for the time of a training. In
     validation there is none.
 
     Parameters

@@ -13,7 +13,7 @@ from torch import Tensor
 from delira_nca.checks import require_number, require_type, require_whole
 from delira_nca.errors import ConfigError, ShapeError, require_choice
 from delira_nca.losses import per_sample_mse
-from delira_nca.models.alive import AliveMask
+from delira_nca.models.masks import AliveMask
 from delira_nca.seeding import derive_seed
 from delira_nca.training.batches import batch_length
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Returned, Trainer

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from delira_nca import errors
 from delira_nca.errors import ConfigError, DistributedError
-from delira_nca.rollout.batch_part import BatchPart, at_part
+from delira_nca.rollout.job import BatchPart, at_part
 from delira_nca.training.batches import Batch, batch_length
 from delira_nca.training.distributed.context import AnyTrainer, ProcessContext
 from delira_nca.training.distributed.gradients import Gradients

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delira_nca.rollout.batch_part import BatchPart
+from delira_nca.rollout.job import BatchPart
 from delira_nca.training.distributed.group import Group
 from delira_nca.training.pool import Damage, Draw, SamplePool, damage_last
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from delira_nca.data_loading.batch_builder import BatchBuilder, BatchTask, apply, name_of
-from delira_nca.data_loading.data_manager import DataManager
+from delira_nca.data_loading.data_manager import DataManager, Settings
 from delira_nca.data_loading.loaders import SampleSource
-from delira_nca.data_loading.settings import Settings
 from delira_nca.data_loading.workers import BatchWorkers
 from delira_nca.errors import ConfigError
-from delira_nca.rollout.batch_part import BatchPart, at_part, current_part
+from delira_nca.rollout.job import BatchPart, at_part, current_part
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.batches import Batch, batch_length, batches_of, each
 

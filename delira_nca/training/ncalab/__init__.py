@@ -7,8 +7,7 @@ from delira_nca._lazy import lazy_names
 if TYPE_CHECKING:
     from delira_nca.models.basic_nca import BasicNCAModel
     from delira_nca.models.inputs import intepret_range_parameter, pad_input, unwrap
-    from delira_nca.models.prediction import Prediction
-    from delira_nca.models.visual import Visual
+    from delira_nca.models.prediction import Prediction, Visual
     from delira_nca.training.ncalab.history import TrainingHistory, TrainingStatus
     from delira_nca.training.ncalab.kfold import KFoldCrossValidationTrainer, SplitDefinition, TrainValRecord
     from delira_nca.training.ncalab.listeners import EarlyStopping
@@ -45,7 +44,7 @@ __getattr__, __dir__ = lazy_names(
         "TrainValRecord": "training.ncalab.kfold",
         "TrainingHistory": "training.ncalab.history",
         "TrainingStatus": "training.ncalab.history",
-        "Visual": "models.visual",
+        "Visual": "models.prediction",
         "intepret_range_parameter": "models.inputs",
         "pad_input": "models.inputs",
         "unwrap": "models.inputs",

@@ -12,7 +12,7 @@ from delira_nca.experiment.parameters import Parameters
 from delira_nca.experiment.plain_files import read_plain
 from delira_nca.losses import mse
 from delira_nca.models import Perception
-from delira_nca.models.alive import AliveMask
+from delira_nca.models.masks import AliveMask
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pytest
 
 from delira_nca.data_loading import DataManager, DictDataset
 from delira_nca.errors import ConfigError
-from delira_nca.rollout.batch_part import BatchPart
+from delira_nca.rollout.job import BatchPart
 from delira_nca.training.distributed import PerSample
 from delira_nca.training.distributed.shards import Shards, shard_of_batch
 

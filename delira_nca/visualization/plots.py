@@ -1,26 +1,46 @@
-"""How the numbers of a training went, as a figure."""
+"""Curves, several curves in one picture, and points."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from delira_nca.checks import is_number
-from delira_nca.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean
+from delira_nca.errors import ConfigError, MissingDependencyError, ShapeError, UnknownNameError, did_you_mean
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
-from delira_nca.visualization._files import suffix_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["save_curves"]
+__all__ = ["save_curves", "save_overlay", "save_scatter", "suffix_of"]
+
+
+def suffix_of(path: Path, known: Sequence[str]) -> str:
+    """Suffix of the path in lower case, which says the format.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is none of the known ones, which are listed.
+
+    Examples
+    --------
+    >>> suffix_of(Path("runs/dahlia/film.GIF"), [".gif", ".png"])
+    '.gif'
+    """
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        raise UnknownNameError(f"cannot write '{path}': unknown suffix {suffix!r}. {did_you_mean(suffix, known)}")
+    return suffix
+
 
 FloatArray = npt.NDArray[np.float64]
 COUNTERS = ("epoch", "step")
@@ -235,3 +255,160 @@ def _marked(y: FloatArray) -> list[int]:
         return list(range(len(y)))
     is_gap = np.concatenate([[True], np.isnan(y), [True]])
     return [int(place) for place in np.flatnonzero(~is_gap[1:-1] & is_gap[:-2] & is_gap[2:])]
+
+
+def save_overlay(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    path: str | os.PathLike[str],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+) -> None:
+    """Draw lines in one panel, with their names beside it.
+
+    Parameters
+    ----------
+    lines : name to (x, y); the first is drawn over the others. NaN breaks a line.
+    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    xlabel, ylabel : of the axes. Where all numbers are positive and spread over more than a decade, the vertical one is
+        logarithmic.
+    title : above the figure.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        If there is nothing to draw, or the suffix is unknown.
+    MissingDependencyError
+        Without matplotlib.
+    """
+    path = absolute(path)
+    suffix = suffix_of(path, list(METADATA))
+    points = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in lines.items() if len(x)}
+    finite = np.concatenate([y[np.isfinite(y)] for _, y in points.values()]) if points else np.empty(0)
+    if not finite.size:
+        raise ConfigError(f"there is nothing to draw of {', '.join(lines) or 'no runs'}")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib: pip install 'delira_nca[viz]'") from error
+    figure = Figure(
+        figsize=(7.2, 4.2), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1), facecolor="white"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, (name, (x, y)) in reversed(list(enumerate(points.items()))):
+        axes.plot(
+            x,
+            np.where(np.isfinite(y), y, np.nan),
+            color=COLOURS[place % len(COLOURS)],
+            linestyle=("-", "--", ":", "-.")[place // len(COLOURS) % 4],
+            linewidth=2.0 if place == 0 else 1.3,
+            marker="o" if len(x) <= 20 else "",
+            markersize=3.0,
+            label=name,
+        )
+    if finite.min() > 0 and finite.max() / finite.min() > 10:
+        axes.set_yscale("log")
+    axes.set_xlabel(xlabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
+    axes.set_ylabel(ylabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.tick_params(labelsize=8.5, labelcolor=INK, color="#b0b0b0", labelfontfamily=FONT)
+    figure.legend(
+        *(entries[::-1] for entries in axes.get_legend_handles_labels()),
+        loc="outside right upper",
+        frameon=False,
+        prop={"family": FONT, "size": 8.5},
+        labelcolor=INK,
+    )
+    if title:
+        axes.set_title(title, loc="left", fontsize=12, color=INK, family=FONT, parse_math=False)
+    with replaced(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], metadata=METADATA[suffix])
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def save_scatter(
+    groups: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    path: str | os.PathLike[str],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+) -> None:
+    """Draw points in one panel, each group with a colour and a marker of its own, and its name beside the panel.
+
+    Parameters
+    ----------
+    groups : name to (x, y); the first is drawn over the others. Points that are not finite are left out.
+    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    xlabel, ylabel : of the axes.
+    title : above the figure.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError
+        If there is nothing to draw, or the suffix is unknown.
+    ShapeError
+        If a group has not one y for each x.
+    MissingDependencyError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "cases.svg"
+    >>> save_scatter({"clean": ([0.1, 0.2], [0.9, 0.8]), "noise": ([0.7], [0.3])}, path, xlabel="NQM", ylabel="Dice")
+    >>> path.exists()
+    True
+    """
+    path = absolute(path)
+    suffix = suffix_of(path, list(METADATA))
+    points = {name: (np.asarray(x, float).ravel(), np.asarray(y, float).ravel()) for name, (x, y) in groups.items()}
+    for name, (x, y) in points.items():
+        if len(x) != len(y):
+            raise ShapeError(f"group {name!r} has {len(x)} numbers along the x axis and {len(y)} along the y axis")
+    if not any((np.isfinite(x) & np.isfinite(y)).any() for x, y in points.values()):
+        raise ConfigError(f"there is nothing to draw of {', '.join(points) or 'no groups'}")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib: pip install 'delira_nca[viz]'") from error
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(6.6, 4.2), dpi=150, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, (name, (x, y)) in enumerate(points.items()):
+        axes.plot(
+            x,
+            np.where(np.isfinite(x), y, np.nan),
+            linestyle="",
+            marker=MARKERS[place % len(MARKERS)],
+            color=COLOURS[place % len(COLOURS)],
+            markersize=4.0,
+            markeredgewidth=0.0,
+            alpha=0.75,
+            label=name,
+            zorder=3 + len(points) - place,
+        )
+    axes.set_xlabel(xlabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
+    axes.set_ylabel(ylabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8.5, labelcolor=INK, color="#b0b0b0", labelfontfamily=FONT)
+    figure.legend(loc="outside right upper", frameon=False, prop={"family": FONT, "size": 8.5}, labelcolor=INK)
+    if title:
+        axes.set_title(title, loc="left", fontsize=12, color=INK, family=FONT, parse_math=False)
+    with replaced(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], metadata=METADATA[suffix])

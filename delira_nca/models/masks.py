@@ -1,4 +1,4 @@
-"""Which cells live: those with enough of the alive channel in their neighbourhood."""
+"""Which cells are alive, and which get an input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from delira_nca.checks import plain_numbers
 
-__all__ = ["AliveMask"]
+__all__ = ["AliveMask", "InputMask"]
 
 _MAX_POOL = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}
 
@@ -57,3 +57,35 @@ class AliveMask:
             alpha = x[:, self.channel : self.channel + 1]
             mask: Tensor = _MAX_POOL[x.dim()](alpha, 3, 1, 1) > self.threshold
         return mask
+
+
+@plain_numbers
+@dataclass(frozen=True)
+class InputMask:
+    """A cell updates only where a channel of the input, which never changes, is above a threshold.
+
+    All others keep their state, in the first step as in the last. Unlike life this does not spread.
+
+    Parameters
+    ----------
+    channel : index of an image channel; the image channels are immutable.
+    threshold : strictly above it cells update.
+
+    Notes
+    -----
+    Randazzo et al. (2020), "Self-classifying MNIST Digits": cells of the paper do nothing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[[0.0, 0.1, 0.5]]])
+    >>> InputMask(channel=0, threshold=0.1)(x).tolist()
+    [[[False, False, True]]]
+    """
+
+    channel: int = 0
+    threshold: float = 0.1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) state to (B, 1, *spatial) bool."""
+        return x[:, self.channel : self.channel + 1].detach() > self.threshold

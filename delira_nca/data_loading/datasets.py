@@ -1,0 +1,381 @@
+"""Datasets of datasets: joined, cached, and loaded lazily."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca import seeding
+from delira_nca.checks import require_callable
+from delira_nca.data_loading.batches import Batch, IndicesLike, as_indices, located, normal_index
+from delira_nca.data_loading.dataset import AbstractDataset, DataLike, IterableDataset, as_dataset, reading
+from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
+from delira_nca.io.paths import absolute
+
+__all__ = [
+    "BaseCacheDataset",
+    "BaseExtendCacheDataset",
+    "BaseLazyDataset",
+    "CachedDataset",
+    "ConcatDataset",
+    "PathsLike",
+    "list_paths",
+]
+
+
+class ConcatDataset(AbstractDataset):
+    """The samples of one dataset after those of another; nothing is copied.
+
+    Parameters
+    ----------
+    *datasets : datasets, or what makes one (a dict of arrays, an iterable of dicts), or one list of them. All need
+        the same keys, and where they meet in a batch, the same shapes.
+
+    Raises
+    ------
+    ConfigError
+        If there are no datasets.
+
+    Examples
+    --------
+    >>> both = ConcatDataset({"x": [1, 2, 3]}, {"x": [40, 50]})
+    >>> len(both), both.take([4, 0, 3])["x"].tolist(), both.get_subset([2, 3]).take([1, 0])["x"].tolist()
+    (5, [50, 1, 40], [40, 3])
+    """
+
+    def __init__(self, *datasets: DataLike | Sequence[DataLike]) -> None:
+        parts: Sequence[Any] = datasets
+        if len(datasets) == 1 and isinstance(datasets[0], (list, tuple)):
+            parts = datasets[0]
+        if not parts:
+            raise ConfigError("there is nothing to concatenate: give at least one dataset")
+        self.datasets = tuple(as_dataset(part) for part in parts)
+        self.starts = np.cumsum([0, *map(len, self.datasets)])
+        self.is_deterministic = all(dataset.is_deterministic for dataset in self.datasets)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        part, number = self._place(index)
+        try:
+            return self.datasets[part][number]
+        except DeliraNCAError as error:
+            raise self._named(error, part) from error
+
+    def take(self, indices: IndicesLike) -> Batch:
+        """Take samples from each dataset in one go; see `AbstractDataset.take`.
+
+        Raises
+        ------
+        ConfigError
+            If two datasets that meet in the batch do not have the same keys.
+        ShapeError
+            If an entry has another shape in one of them than in the other.
+        """
+        numbers = as_indices(indices, len(self))
+        owners = np.searchsorted(self.starts, numbers, side="right") - 1
+        present = np.unique(owners).tolist()
+        batches = [self._take(part, numbers[owners == part]) for part in present]
+        order = np.argsort(owners, kind="stable")
+        firsts = {part: self._inner_name(numbers[owners == part][0]) for part in present}
+        return {key: _interleave(arrays, order) for key, arrays in _aligned(batches, firsts).items()}
+
+    def column(self, key: str) -> npt.NDArray[Any]:
+        """One entry of all samples, dataset after dataset; see `AbstractDataset.column`."""
+        columns = [{key: dataset.column(key)} for dataset in self.datasets]
+        firsts = {part: self._inner_name(start) for part, start in enumerate(self.starts[:-1])}
+        return np.concatenate(_aligned(columns, firsts)[key])
+
+    def name_of(self, index: int) -> str:
+        """Name of the sample in its own dataset, and which that is."""
+        part, number = self._place(index)
+        return f"{self.datasets[part].name_of(number)} of dataset {part}"
+
+    def _inner_name(self, index: np.int64) -> str:
+        """Name of the sample in its own dataset."""
+        part, number = self._place(int(index))
+        return self.datasets[part].name_of(number)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Which dataset a sample is in, and its number there."""
+        index = normal_index(index, len(self))
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return part, index - int(self.starts[part])
+
+    def _take(self, part: int, numbers: npt.NDArray[np.int64]) -> Batch:
+        try:
+            return self.datasets[part].take(numbers - self.starts[part])
+        except DeliraNCAError as error:
+            raise self._named(error, part) from error
+
+    def _named(self, error: DeliraNCAError, part: int) -> Exception:
+        start, stop = self.starts[part], self.starts[part + 1]
+        return located(error, f"dataset {part} of the concatenation (its samples {start} to {stop - 1})")
+
+
+def _aligned(batches: Sequence[Batch], names: Mapping[int, str]) -> dict[str, list[npt.NDArray[Any]]]:
+    """Arrays of datasets key by key, if they fit together; ``names`` are numbers of datasets to their first samples."""
+    first, (number, name) = batches[0], next(iter(names.items()))
+    for (owner, sample), batch in zip(names.items(), batches, strict=True):
+        if batch.keys() != first.keys():
+            raise ConfigError(
+                f"dataset {owner} of the concatenation has the keys {sorted(batch)}, "
+                f"but dataset {number} has {sorted(first)}; all need the same"
+            )
+        for key, array in batch.items():
+            if array.shape[1:] != first[key].shape[1:]:
+                raise ShapeError(
+                    f"cannot stack {key!r}: it has the shape {array.shape[1:]} in dataset {owner} of the concatenation "
+                    f"({sample}), but {first[key].shape[1:]} in dataset {number} ({name})"
+                )
+    return {key: [batch[key] for batch in batches] for key in first}
+
+
+def _interleave(arrays: list[npt.NDArray[Any]], order: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """Rows of the arrays, one array after the other, at the places ``order`` of a new one."""
+    if len(arrays) == 1:
+        return arrays[0]
+    rows = np.concatenate(arrays)
+    placed = np.empty_like(rows)
+    placed[order] = rows
+    return placed
+
+
+_JUNK = {"thumbs.db", "desktop.ini"}
+"""Files that Windows puts into folders of pictures."""
+
+PathsLike = str | os.PathLike[str] | Sequence[Any]
+
+
+class BaseLazyDataset(AbstractDataset):
+    """One sample for each path, loaded anew whenever it is asked for.
+
+    Parameters
+    ----------
+    data_path : a folder, of which every visible entry is a sample, in the order of their names; or a list of what
+        ``load_fn`` takes, paths for example. Paths of what exists are made absolute.
+    load_fn : ``load_fn(path, **load_kwargs)`` returns the sample, a dict of arrays. A `LoadSample` is one.
+    **load_kwargs : handed to ``load_fn``.
+
+    Attributes
+    ----------
+    paths : tuple
+        What each sample is loaded from.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such folder.
+    ConfigError
+        If there is nothing in it, or ``load_fn`` cannot be called.
+
+    Notes
+    -----
+    An error of ``load_fn`` keeps its type where that takes a message, and begins with the number of the sample and the
+    path. ``load_fn`` may draw from the global generators; if it does not, set ``is_deterministic`` to ``True`` on the
+    dataset, and loading is a bit faster.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> folder = getfixture("tmp_path")
+    >>> for number in range(3):
+    ...     np.save(folder / f"{number}.npy", np.full(2, number))
+    >>> dataset = BaseLazyDataset(folder, lambda path: {"x": np.load(path)})
+    >>> dataset.take([2, 0])["x"].tolist()
+    [[2, 2], [0, 0]]
+    """
+
+    def __init__(self, data_path: PathsLike, load_fn: Callable[..., Any], **load_kwargs: Any) -> None:
+        require_callable("load_fn", load_fn)
+        self.paths = list_paths(data_path)
+        self.load_fn = load_fn
+        self.load_kwargs = load_kwargs
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        number = normal_index(index, len(self))
+        try:
+            sample = self.load_fn(self.paths[number], **self.load_kwargs)
+        except Exception as error:
+            raise located(error, self.name_of(number)) from error
+        if not isinstance(sample, Mapping):
+            raise ConfigError(
+                f"{self.name_of(number)}: load_fn must return a dict of arrays, not a {type(sample).__name__}"
+            )
+        return sample
+
+    def name_of(self, index: int) -> str:
+        """Number and path of the sample."""
+        return f"sample {index} ({str(self.paths[index])!r})"
+
+
+def list_paths(data_path: PathsLike) -> tuple[Any, ...]:
+    """Entries of a folder, sorted by name and without hidden ones; or a list.
+
+    Left out are names that begin with a dot, and the files ``Thumbs.db`` and ``desktop.ini`` of Windows. In a list, a
+    path that exists is made absolute, also as a value of a mapping (see `LoadSample`); what is no such path stays.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such folder.
+    ConfigError
+        If there is nothing.
+    """
+    if not isinstance(data_path, (str, os.PathLike)):
+        paths = tuple(_located(path) for path in data_path)
+        if not paths:
+            raise ConfigError("a dataset needs at least one path, this list is empty")
+        return paths
+    folder = absolute(data_path)
+    if not folder.is_dir():
+        raise MissingFileError(
+            f"{os.fspath(folder)!r} is no folder; give the folder of the samples, or a list of their paths"
+        )
+    found = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _JUNK)
+    paths = tuple(sorted(found))
+    if not paths:
+        raise ConfigError(f"the folder {os.fspath(folder)!r} is empty: a dataset needs at least one sample")
+    return paths
+
+
+def _located(path: Any) -> Any:
+    """Entry of a list of paths that does not depend on the working directory; of the same type."""
+    if isinstance(path, Mapping):
+        return {key: _located(value) for key, value in path.items()}
+    if not isinstance(path, (str, os.PathLike)):
+        return path
+    if isinstance(path, os.PathLike):
+        return absolute(path)
+    try:
+        place = absolute(path)
+    except ConfigError:  # a text that can be no path is whatever load_fn takes
+        return path
+    return os.fspath(place) if place.exists() else path
+
+
+class CachedDataset(IterableDataset):
+    """All samples of another dataset, read now and kept in memory.
+
+    Workers that are forked share the memory; spawned ones get a copy each.
+
+    Parameters
+    ----------
+    dataset : where the samples are read from. Where reading is random, what is drawn now stays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> folder = getfixture("tmp_path")
+    >>> np.save(folder / "a.npy", np.arange(2))
+    >>> cached = CachedDataset(BaseLazyDataset(folder, lambda path: {"x": np.load(path)}))
+    >>> (folder / "a.npy").unlink()
+    >>> cached[0]["x"].tolist()
+    [0, 1]
+    """
+
+    def __init__(self, dataset: AbstractDataset) -> None:
+        self._names = [dataset.name_of(number) for number in range(len(dataset))]
+        with reading(dataset):
+            super().__init__(dataset)
+
+    def name_of(self, index: int) -> str:
+        """Name that the sample had where it was read."""
+        return self._names[index]
+
+
+class BaseCacheDataset(CachedDataset):
+    """One sample for each path, all loaded now and kept in memory.
+
+    Parameters
+    ----------
+    data_path, load_fn, **load_kwargs : see `BaseLazyDataset`.
+
+    Attributes
+    ----------
+    paths : tuple
+        What each sample was loaded from.
+
+    Raises
+    ------
+    MissingFileError, ConfigError
+        As `BaseLazyDataset`; also if the samples do not all have the same keys.
+    """
+
+    def __init__(self, data_path: PathsLike, load_fn: Callable[..., Any], **load_kwargs: Any) -> None:
+        lazy = BaseLazyDataset(data_path, load_fn, **load_kwargs)
+        self.paths = lazy.paths
+        super().__init__(lazy)
+
+
+class BaseExtendCacheDataset(IterableDataset):
+    """Several samples for each path, the slices of a volume for example, all loaded now and kept in memory.
+
+    Parameters
+    ----------
+    data_path, **load_kwargs : see `BaseLazyDataset`.
+    load_fn : ``load_fn(path, **load_kwargs)`` returns an iterable of samples, each a dict of arrays. It may give none.
+
+    Attributes
+    ----------
+    paths : tuple
+        What each sample was loaded from: as long as the dataset, and fit for the ``groups`` of a split.
+
+    Raises
+    ------
+    MissingFileError, ConfigError
+        As `BaseLazyDataset`; also if no path gives a sample, or one is not a dict with the keys of the first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> folder = getfixture("tmp_path")
+    >>> np.save(folder / "a.npy", np.arange(6).reshape(3, 2))
+    >>> dataset = BaseExtendCacheDataset(folder, lambda path: [{"x": row} for row in np.load(path)])
+    >>> len(dataset), dataset[2]["x"].tolist(), dataset.paths[2].name
+    (3, [4, 5], 'a.npy')
+    """
+
+    def __init__(self, data_path: PathsLike, load_fn: Callable[..., Any], **load_kwargs: Any) -> None:
+        require_callable("load_fn", load_fn)
+        samples: list[Mapping[str, Any]] = []
+        origins: list[Any] = []
+        with seeding.isolated_rng(0):
+            for path in list_paths(data_path):
+                found = _several(load_fn, path, load_kwargs)
+                samples += found
+                origins += [path] * len(found)
+        self.paths = tuple(origins)
+        super().__init__(samples)
+
+    def name_of(self, index: int) -> str:
+        """Number and path of the sample."""
+        return f"sample {index} (of {str(self.paths[index])!r})"
+
+
+def _several(load_fn: Callable[..., Any], path: Any, load_kwargs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Samples of one path."""
+    try:
+        loaded = load_fn(path, **load_kwargs)
+        is_several = isinstance(loaded, Iterable) and not isinstance(loaded, Mapping)
+        samples = list(loaded) if is_several else []
+    except Exception as error:
+        raise located(error, str(path)) from error
+    if not is_several:
+        what = "one sample" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+        raise ConfigError(
+            f"{path!s}: load_fn must return an iterable of samples, not {what}; "
+            "BaseCacheDataset is for one sample a path"
+        )
+    for position, sample in enumerate(samples):
+        if not isinstance(sample, Mapping):
+            raise ConfigError(f"{path!s}: sample {position} of it is a {type(sample).__name__}, not a dict of arrays")
+    return samples
