@@ -35,7 +35,7 @@ def drawn(callback, batch=None):
 
 def end(callback, data_dict, states):
     prediction = types.SimpleNamespace(output_image=states)
-    callback.at_iter_end(types.SimpleNamespace(), train=True, data_dict=data_dict, prediction=prediction)
+    callback.at_iter_end(types.SimpleNamespace(network=None), train=True, data_dict=data_dict, prediction=prediction)
 
 
 def constant(states, batch):
