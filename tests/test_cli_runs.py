@@ -5,11 +5,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from delira_nca.cli import main
 from delira_nca.experiment import Experiment, Run, RunResult
-from delira_nca.models import BasicNCAModel
+from delira_nca.models import BasicNCAModel, presets
+from delira_nca.training.ncalab import BasicNCATrainer
 
 VALUES = {
     "name": "flower",
@@ -226,3 +228,26 @@ def test_runs_and_folds_of_an_experiment_are_runs_like_any_other(tmp_path, monke
     assert "run-2" in capsys.readouterr().out
     assert main(["validate", "runs/tiny/run-2"]) == 2
     assert "were a dict in the memory of the process" in capsys.readouterr().err
+
+
+def test_a_run_of_the_ncalab_face_is_listed_shown_compared_and_exported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = BasicNCAModel(**presets.growing(training_timesteps=2, inference_timesteps=2))
+    loader = [(torch.rand(2, 16, 8, 8), torch.rand(2, 4, 8, 8))] * 2
+    for name in ("a", "b"):
+        BasicNCATrainer(model, tmp_path / "runs" / name, max_epochs=2).train(loader, loader)
+    assert main(["list"]) == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["a", "done", "2"],
+        ["b", "done", "2"],
+    ]
+    assert main(["show", "runs/a"]) == 0
+    shown = capsys.readouterr().out
+    assert '"optimizer": "adam"' in shown
+    assert "checkpoint_epoch_2.safetensors" in shown
+    assert main(["compare", "runs"]) == 0
+    assert "loss" in capsys.readouterr().out.splitlines()[0]
+    assert main(["export", "runs/a", "--html", "--out", "page.html"]) == 0
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+    assert main(["validate", "runs/a"]) == 2
+    assert "resumed in Python only" in capsys.readouterr().err

@@ -69,15 +69,10 @@ class RunResult:
         return cls(
             name=folder.name,
             folder=str(folder),
-            num_epochs=trainer.start_epoch - 1,
-            best_epoch=trainer.best.epoch,
-            best_score=trainer.best.score,
-            scores={k: float(v) for k, v in trainer.metrics_val.items()},
             test_scores={k: float(v) for k, v in (test_scores or {}).items()},
             seconds=seconds,
-            stop_reason=trainer.stop_reason,
-            computation=trainer.computation(),
             outcome=dict(outcome or {}),
+            **trainer.summary(),
         )
 
     def write(self) -> None:

@@ -481,6 +481,24 @@ class AbstractNetworkTrainer(ABC):
         """Back end, processor and instruction set of the training, as far as a subclass knows them."""
         return {}
 
+    def summary(self) -> dict[str, Any]:
+        """Plain values of a training that has ended, for ``result.json`` in the folder of its run.
+
+        Returns
+        -------
+        dict
+            ``num_epochs`` that are done, ``best_epoch`` and ``best_score`` (None where no score decides), the
+            ``scores`` of the last epoch, the ``stop_reason``, and the ``computation``: back end and processor.
+        """
+        return {
+            "num_epochs": self.start_epoch - 1,
+            "best_epoch": self.best.epoch,
+            "best_score": self.best.score,
+            "scores": {name: float(value) for name, value in self.metrics_val.items()},
+            "stop_reason": self.stop_reason,
+            "computation": self.computation(),
+        }
+
     def describe(self) -> str:
         """Text that tells which callbacks run at which hook, in order; a dash where nobody listens."""
         lines = [f"{type(self).__name__}, fold {self.fold}, next epoch {self.start_epoch}"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
-from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
+from delira_nca.errors import CheckpointError, ConfigError, RunLockedError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
 from delira_nca.io.manifest import Manifest
@@ -113,6 +113,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     """
 
     STATE_KEYS = AbstractNetworkTrainer.STATE_KEYS | {"save_freq", "criterions", "metrics"}
+
+    _lock: RunLock | None = None
+    """Lock of the folder of the checkpoints, while a training holds it."""
 
     def __init__(
         self,
@@ -509,7 +512,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         refuse = state.keys() & kwargs.keys()
         if refuse:
             raise ConfigError(f"{sorted(refuse)} are entries of every checkpoint: choose other names")
-        self.ranks.on_main(save_checkpoint, {**state, **kwargs}, file_name)
+        self.ranks.on_main(self._write_state, {**state, **kwargs}, file_name)
 
     @staticmethod
     def load_state(file_name: Path, **kwargs: Any) -> dict[str, Any]:
@@ -533,9 +536,20 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     @contextmanager
     def _claim_folder(self) -> Iterator[None]:
         """Hold the folder of the checkpoints, and the random generators of this process."""
-        lock = nullcontext() if self.save_path is None else self.ranks.holding(RunLock(self.save_path))
-        with only_thread(f"the training of run {self.run_id}"), lock:
-            yield
+        self._lock = None if self.save_path is None else RunLock(self.save_path)
+        holding = nullcontext() if self._lock is None else self.ranks.holding(self._lock)
+        with only_thread(f"the training of run {self.run_id}"), holding:
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def _write_state(self, state: Mapping[str, Any], file_name: str | Path) -> None:
+        """Write a checkpoint, unless another process has taken the folder meanwhile."""
+        lock = self._lock
+        if lock is not None and not lock.is_held and absolute(file_name).parent == lock.path.parent:
+            raise RunLockedError(f"{file_name} is not written: another process has taken the folder of this run")
+        save_checkpoint(state, file_name)
 
     def _resume(self, resume: Path) -> None:
         """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""

@@ -301,3 +301,10 @@ def test_a_state_with_the_former_names_of_the_counters_is_taken_up(run, nca, tmp
     trainer = PyTorchNetworkTrainer(nca(), None, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2})
     trainer.update_state(tmp_path / "former.safetensors")
     assert (trainer.start_epoch, trainer.batch_index, trainer.step) == (2, 1, state["step"])
+
+
+def test_nothing_is_written_into_a_folder_that_another_process_has_taken(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(RunLock, "is_held", False)  # as of a lease that was lost while the machine was suspended
+    with pytest.raises(RunLockedError, match="another process has taken the folder of this run"):
+        run(1)
+    assert not list((tmp_path / "run").glob("checkpoint*"))

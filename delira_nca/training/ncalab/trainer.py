@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +19,10 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from delira_nca.checks import plain_numbers, require_number, require_type, require_whole
 from delira_nca.errors import ConfigError, require_choice
+from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
+from delira_nca.io.run_folder import write_environment
+from delira_nca.logging import JSONLSink
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.prediction import Prediction
@@ -26,6 +32,7 @@ from delira_nca.models.tasks.task import Metrics
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.callbacks.optimization import GradientClipping, LRSchedulerCallback
 from delira_nca.training.callbacks.pool_update import BatchRepeat
+from delira_nca.training.callbacks.reporting import MetricLogger
 from delira_nca.training.ncalab.history import TrainingHistory
 from delira_nca.training.ncalab.listeners import (
     EarlyStopping,
@@ -168,9 +175,14 @@ class BasicNCATrainer:
 
     def info(self) -> str:
         """Table of the settings, in Markdown."""
+        rows = (f"| {key} | {value} |" for key, value in self.settings().items())
+        return "\n".join(["| setting | value |", "|---|---|", *rows])
+
+    def settings(self) -> dict[str, Any]:
+        """Settings by name."""
         optimizer = self.optimizer_method if self.optimizer is None else _name(self.optimizer)
         schedule = f"x {self.lr_gamma} per epoch" if self.lr_scheduler is None else _name(self.lr_scheduler)
-        rows = {
+        return {
             "model": type(self.nca).__name__,
             "trainable parameters": self.nca.num_trainable_parameters(),
             **_steps(self.nca),
@@ -185,7 +197,6 @@ class BasicNCATrainer:
             "pool": None if self.pool is None else f"n_seed={self.pool.n_seed}, capacity={self.pool.capacity}",
             "seed": self.seed,
         }
-        return "\n".join(["| setting | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
 
     def _rate(self) -> Any:
         if isinstance(self.optimizer, Optimizer):
@@ -299,9 +310,14 @@ class BasicNCATrainer:
         listeners = self._listeners(history, save_every, summary_writer, plot_function, earlystopping)
         train, valid = self._pairs(dataloader_train, "train"), self._pairs(dataloader_val, "valid")
         test = self._pairs(dataloader_test, "test")
-        self._run = self._make_run(self.nca, self.model_path, listeners, save_every, summary_writer)
+        run = self._run = self._make_run(self.nca, self.model_path, listeners, save_every, summary_writer)
+        if self.model_path is not None:
+            run.register_callback(MetricLogger(JSONLSink(self.model_path / "metrics.jsonl")))
+            self._write("config.json", {"task": {"score": key, "mode": mode}, "settings": self.settings()})
+            write_environment(self.model_path)
+        begin = time.perf_counter()
         try:
-            self._run.train(self.max_epochs, train, valid, key, mode, resume=resume)
+            run.train(self.max_epochs, train, valid, key, mode, resume=resume)
         finally:
             self._run = None
         if test is not None and history.best_model is not None:
@@ -309,7 +325,17 @@ class BasicNCATrainer:
             history.test_metrics = judge.evaluate(test.get_batchgen(1))
             if history.path is not None:
                 history.save()
+        if self.model_path is not None:
+            place = {"name": self.model_path.name, "folder": str(self.model_path)}
+            measured = {"test_scores": dict(history.test_metrics or {}), "seconds": time.perf_counter() - begin}
+            self._write("result.json", {**place, **run.summary(), **measured, "outcome": {}})
         return history
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write plain values into the folder of the run, as every run has them."""
+        if self.model_path is not None:
+            with replaced(self.model_path / name) as temporary:
+                temporary.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
 
     def _score(self) -> tuple[str, str]:
         metric = self.nca.validation_metric
@@ -443,7 +469,11 @@ class NCALabRun(PyTorchNetworkTrainer):
             values, prediction = super()._closure(data_dict, iter_num, train=False)
             if self.measure is not None:
                 measured = self.measure(prediction, data_dict["label"])
-                if shared := sorted(values.keys() & measured.keys()):
+                # the default metric of an automaton is its default loss: one number, of one name
+                equal = {
+                    n for n in measured if n in values and math.isclose(measured[n], float(values[n]), rel_tol=1e-4)
+                }
+                if shared := sorted((values.keys() & measured.keys()) - equal):
                     name = type(self.network).__name__
                     raise ConfigError(
                         f"{shared[0]!r} is the name of a loss and of a metric of {name}: choose two names"
