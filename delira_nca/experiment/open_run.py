@@ -101,7 +101,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run | ExperimentRun:
     name = config_of(folder).name
     if name == "config.json":
         raise ConfigError(
-            f"the run in {folder} was not made from a config that names its data: it can be listed, shown, compared and "
-            "exported, and resumed in Python only"
+            f"the run in {folder} was not made from a config that names its data: it can be listed, shown, compared "
+            "and exported, and resumed in Python only"
         )
     return Run.open(folder) if name == "config.yaml" else ExperimentRun(folder)
