@@ -15,6 +15,7 @@ from delira_nca.losses import RMSE, mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import EarlyStopping
+from delira_nca.training.pool import half
 
 
 def test_defaults_are_filled_in(values):
@@ -327,3 +328,14 @@ def test_numbers_of_numpy_are_plain_numbers(values):
     assert type(config.num_epochs) is type(config.seed) is int
     assert config.digest == RunConfig.from_dict({**values, "num_epochs": 2, "seed": 3, "trainer": {"lr": 1e-2}}).digest
     assert config.replace({"num_epochs": np.int64(4)}).num_epochs == 4
+
+
+def test_an_argument_that_is_a_name_or_a_function_keeps_its_name(values):
+    seed = {"class_path": "delira_nca.models.make_seed", "init_args": {"num_channels": 16, "shape": [8, 8]}}
+    pool = {"class_path": "delira_nca.training.SamplePool", "init_args": {"seed": seed, "capacity": 8}}
+    update = {"class_path": "delira_nca.training.callbacks.PoolUpdate", "init_args": {"pool": pool, "damage": "mixed"}}
+    config = RunConfig.from_dict({**values, "callbacks": [update]})
+    assert config.callbacks[0]["init_args"]["damage"] == "mixed"
+    assert config.build().callbacks[0].damage == "mixed"
+    update["init_args"]["damage"] = "delira_nca.training.pool.half"
+    assert RunConfig.from_dict({**values, "callbacks": [update]}).build().callbacks[0].damage is half
