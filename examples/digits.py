@@ -22,9 +22,9 @@ HELD_OUT = 360
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="three epochs")
+    parser.add_argument("--quick", action="store_true", help="two epochs")
     options = parser.parse_args()
-    epochs = 3 if options.quick else 100
+    epochs = 2 if options.quick else 100
     found = load_digits()
     images, labels = (found.images[:, None] / 16).astype(np.float32), found.target.astype(np.int64)
     train = {"data": images[:-HELD_OUT], "label": labels[:-HELD_OUT]}

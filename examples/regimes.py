@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny flower, and few epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/regimes"), help="folder of the runs")
     options = parser.parse_args()
-    size, padding, steps, epochs, iterations = (10, 4, (12, 17), 2, 4) if options.quick else (24, 12, (40, 56), 64, 50)
+    size, padding, steps, epochs, iterations = (8, 3, (6, 9), 1, 3) if options.quick else (24, 12, (40, 56), 64, 50)
     long = 4 * steps[1] if options.quick else 2000
     print(f"{'regime':>12}  seconds  error at {steps[1]}  after {long}  healed of 1  error after holes / before")
     for regime in ("growing", "persistent", "regenerating"):

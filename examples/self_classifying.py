@@ -64,9 +64,9 @@ def votes_against(states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two epochs each")
+    parser.add_argument("--quick", action="store_true", help="one epoch each")
     options = parser.parse_args()
-    epochs = 2 if options.quick else 150
+    epochs = 1 if options.quick else 150
     found = load_digits()
     images, labels = (found.images[:, None] / 16).astype(np.float32), found.target.astype(np.int64)
     data = {"data": images[:-HELD_OUT], "label": labels[:-HELD_OUT]}

@@ -16,7 +16,7 @@ from delira_nca.checks import (
     require_wholes,
 )
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.io import load_network, save_network
+from delira_nca.io import load_checkpoint, load_network, save_network
 from delira_nca.losses import mse
 from delira_nca.models import (
     AliveMask,
@@ -157,7 +157,7 @@ def test_a_trainer_takes_numpy_scalars(tmp_path):
             seed=number(3),
         )
         trainer.train(number(2), [batch], [batch], val_freq=number(2))
-        weights.append(torch.load(tmp_path / number.__name__ / "checkpoint_epoch_2.safetensors", weights_only=True))
+        weights.append(load_checkpoint(tmp_path / number.__name__ / "checkpoint_epoch_2.safetensors"))
     assert weights[0]["history"] == weights[1]["history"]
 
 

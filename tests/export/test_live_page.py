@@ -56,7 +56,7 @@ def test_an_interrupted_training_leaves_a_page_too(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"grid": (0, 6)}, ConfigError, "grid is"),
+        ({"grid": (0, 6)}, ConfigError, "grid must be"),
         ({"target": torch.zeros(3, 6, 6)}, ConfigError, r"target of this model is \(4, h, w\), not \(3, 6, 6\)"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from delira_nca.export import to_html
-from delira_nca.io import load_network, save_network
+from delira_nca.io import load_checkpoint, load_network, save_network
 from delira_nca.losses import mse
 from delira_nca.models import AbstractPyTorchNetwork, BasicNCAModel, Model, PyramidNCA
 from delira_nca.models.compiled import unwrapped
@@ -105,7 +105,7 @@ def test_a_compiled_network_is_trained_saved_and_resumed_with_and_without_compil
     build, compile_it = way
     plain = make(build(), None).train(3, batches())
     make(compile_it(build()), tmp_path).train(1, batches())
-    saved = torch.load(tmp_path / "checkpoint_epoch_1.safetensors", weights_only=True)
+    saved = load_checkpoint(tmp_path / "checkpoint_epoch_1.safetensors")
     assert list(saved["network"]) == list(build().state_dict())
     make(build(), tmp_path).train(2, batches(), resume="auto")
     resumed = make(compile_it(build()), tmp_path).train(3, batches(), resume="auto")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from delira_nca.io.process import is_alive
+from delira_nca.io.run_lock import is_locked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 ROOT = Path(__file__).parents[3]
@@ -84,4 +85,4 @@ def test_no_process_is_left_and_the_training_is_saved(launcher, number, to_all, 
         for left in processes_of(process.pid):
             os.kill(left, signal.SIGKILL)
     assert list(tmp_path.glob("checkpoints/checkpoint_epoch_1_iter_*.safetensors"))
-    assert not list(tmp_path.rglob("run.lock"))
+    assert not is_locked(tmp_path / "checkpoints")

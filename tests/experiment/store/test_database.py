@@ -125,7 +125,7 @@ def test_deleting_from_what_is_no_iteration_is_refused(database, bad):
 def test_only_records_are_recorded(database):
     with pytest.raises(ConfigError, match="must be of type TrainingIterationStats, not tuple"):
         database.add_training([(0, 0.5)])
-    with pytest.raises(ConfigError, match="are ValidationScores"):
+    with pytest.raises(ConfigError, match="must be of type ValidationScores, not list"):
         database.add_validation([0.5])
     assert not database.path.exists()
 

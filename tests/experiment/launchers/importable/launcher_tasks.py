@@ -46,7 +46,7 @@ def train(seed, folder=None, epochs=2, iterations=2, pause=0.0, dies_in=None, nu
     """Train a little, from the checkpoints in the folder on; the first time, get a signal within an epoch."""
     calls = 0 if folder is None else note(folder, "begun")
     if folder is not None:
-        found = sorted(path.name for path in Path(folder).glob("checkpoints/*.pt"))
+        found = sorted(path.name for path in Path(folder).glob("checkpoints/*.safetensors"))
         Path(folder, f"found-{calls}").write_text(" ".join(found))
 
     def at_iter_end(trainer, curr_epoch, iter_num, **_):
