@@ -183,7 +183,7 @@ class Manifest:
         except FileNotFoundError:
             return self._rebuilt()
         except (ValueError, KeyError, TypeError) as error:
-            _LOGGER.warning("%s is damaged, and made anew from the files that are there: %s", self.path, error)
+            _LOGGER.warning("%s is damaged and was rebuilt from the files of the folder: %s", self.path, error)
             return self._rebuilt()
         except OSError as error:
             raise CheckpointError(f"cannot read {self.path}: {error}") from error

@@ -50,7 +50,9 @@ def save_network(network: AbstractPyTorchNetwork, path: str | os.PathLike[str]) 
     network = unwrapped(network)
     description = describe_network(network)
     if description is None:
-        raise CheckpointError(f"{type(network).__name__} has arguments that are no plain values: save its state_dict()")
+        raise CheckpointError(
+            f"{type(network).__name__} has arguments that are not plain values: save its state_dict()"
+        )
     save_checkpoint({"model": description, "network": dict(network.state_dict())}, path)
 
 
