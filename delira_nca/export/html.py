@@ -152,7 +152,7 @@ def to_html(
 
     Notes
     -----
-    The page resembles that of Mordvintsev et al. (2020), which was written for a single model.
+    The page of Mordvintsev et al. (2020) was written by hand for their models; this function supports other models.
 
     Examples
     --------
