@@ -269,5 +269,5 @@ class LivePage(AbstractCallback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the snapshots of the epochs."""
-        if state:  # a checkpoint of an older version has none
+        if state:  # checkpoints of older versions have no snapshots
             self._snapshots.load_state_dict(state)

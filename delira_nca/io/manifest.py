@@ -58,7 +58,7 @@ class ManifestEntry:
             If the values are not a valid entry.
         """
         try:
-            entry = cls(**{key: value for key, value in values.items() if key != "sha256"})  # of version 0.1
+            entry = cls(**{key: value for key, value in values.items() if key != "sha256"})  # entry of version 0.1
         except (AttributeError, TypeError) as error:
             raise ConfigError(f"not an entry of a manifest: {values!r}") from error
         require_name(entry.name)

@@ -73,7 +73,7 @@ def working_in(directory: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         former = os.getcwd()
-    except FileNotFoundError:  # it was removed
+    except FileNotFoundError:  # the working directory was removed
         former = None
     if former == os.fspath(directory):
         yield

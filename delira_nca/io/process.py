@@ -28,7 +28,7 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process belongs to another user
         pass
     found = _stat(pid)
     return found is None or found[0] not in ("Z", "X", "x")
