@@ -1,4 +1,4 @@
-"""What an argument may be, and which arguments a function takes. Free of torch."""
+"""Checks of arguments and of signatures. Does not import torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 def accepted_keywords(function: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments that a function takes; all of them where it takes any.
+    """Return the keyword arguments that a function accepts; all of them if it has ``**kwargs``.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number: an ``int`` or an integer of NumPy, but no boolean.
+    """Whether a value is an integer of Python or NumPy; booleans are excluded.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a real number, of Python or NumPy, but no boolean.
+    """Whether a value is a real number of Python or NumPy; booleans are excluded.
 
     Examples
     --------
@@ -77,15 +77,20 @@ def is_number(value: object) -> TypeGuard[float]:
 def require_whole(
     name: str, value: Any, least: int | None = None, most: int | None = None, *, error: type[Exception] = ConfigError
 ) -> int:
-    """Refuse a value that is not a whole number within bounds; NumPy integers are accepted, booleans are not.
+    """Raise an error unless a value is an integer within bounds; NumPy integers are accepted, booleans are not.
 
     Parameters
     ----------
-    name : name of the argument, with which the message begins.
-    value : value of the argument.
-    least : lower bound, included; None for none.
-    most : upper bound, included; None for none.
-    error : class of the error.
+    name : str
+        Name of the argument, with which the message begins.
+    value : Any
+        Value of the argument.
+    least : int, optional
+        Lower bound, inclusive.
+    most : int, optional
+        Upper bound, inclusive.
+    error : type of Exception
+        Class of the error.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def require_whole(
     Raises
     ------
     ConfigError
-        Or ``error``, with the name, what is expected, and the value.
+        Or ``error``. The message has the name, the expected values and the value.
 
     Examples
     --------
@@ -117,16 +122,22 @@ def require_wholes(
     repeat: int | None = None,
     error: type[Exception] = ConfigError,
 ) -> tuple[int, ...]:
-    """Refuse a value that is not a sequence of at least one whole number.
+    """Raise an error unless a value is a sequence of one or more integers.
 
     Parameters
     ----------
-    name : name of the argument, with which the message begins.
-    values : value of the argument.
-    least : lower bound of each number, included; None for none.
-    count : length of the sequence; None for any.
-    repeat : length of the result for a single number; None to refuse one.
-    error : class of the error.
+    name : str
+        Name of the argument, with which the message begins.
+    values : Any
+        Value of the argument.
+    least : int, optional
+        Lower bound of each number, inclusive.
+    count : int, optional
+        Length of the sequence; any length by default.
+    repeat : int, optional
+        Length of the result for a single number. By default, a single number is an error.
+    error : type of Exception
+        Class of the error.
 
     Returns
     -------
@@ -136,7 +147,7 @@ def require_wholes(
     Raises
     ------
     ConfigError
-        Or ``error``, with the name, what is expected, and the value.
+        Or ``error``. The message has the name, the expected values and the value.
 
     Examples
     --------
@@ -167,25 +178,30 @@ def require_number(
     below: float | None = None,
     error: type[Exception] = ConfigError,
 ) -> float:
-    """Refuse a value that is not a finite real number within bounds; booleans are refused.
+    """Raise an error unless a value is a finite real number within bounds; booleans are an error.
 
     Parameters
     ----------
-    name : name of the argument, with which the message begins.
-    value : value of the argument.
-    least, most : bounds that are included; None for none.
-    above, below : bounds that are excluded; None for none.
-    error : class of the error.
+    name : str
+        Name of the argument, with which the message begins.
+    value : Any
+        Value of the argument.
+    least, most : float, optional
+        Bounds, inclusive.
+    above, below : float, optional
+        Bounds, exclusive.
+    error : type of Exception
+        Class of the error.
 
     Returns
     -------
     float
-        The value, as a number of Python.
+        The value as a Python number.
 
     Raises
     ------
     ConfigError
-        Or ``error``, with the name, what is expected, and the value.
+        Or ``error``. The message has the name, the expected values and the value.
 
     Examples
     --------
@@ -211,12 +227,12 @@ def _bounds(**bounds: float | None) -> str:
 
 
 def require_callable(name: str, value: Any, *, error: type[Exception] = ConfigError) -> None:
-    """Refuse a value that cannot be called.
+    """Raise an error unless a value is callable.
 
     Raises
     ------
     ConfigError
-        Or ``error``, with the name and the value.
+        Or ``error``. The message has the name and the value.
 
     Examples
     --------
@@ -229,12 +245,12 @@ def require_callable(name: str, value: Any, *, error: type[Exception] = ConfigEr
 
 
 def require_type(name: str, value: Any, *types: type, error: type[Exception] = ConfigError) -> None:
-    """Refuse a value that is not an instance of one of the types.
+    """Raise an error unless a value is an instance of one of the types.
 
     Raises
     ------
     ConfigError
-        Or ``error``, with the name, the types, and that of the value.
+        Or ``error``. The message has the name, the expected types and the type of the value.
 
     Examples
     --------
@@ -248,7 +264,7 @@ def require_type(name: str, value: Any, *types: type, error: type[Exception] = C
 
 
 def as_plain(value: Any) -> Any:
-    """Numpy scalars as Python numbers, within lists, tuples and dicts too; anything else as it is.
+    """Convert NumPy scalars to Python numbers, also inside lists, tuples and dicts; other values are kept.
 
     Examples
     --------
@@ -267,9 +283,10 @@ def as_plain(value: Any) -> Any:
 
 
 def plain_numbers(function: C) -> C:
-    """Decorator of a function or a class that is called with :func:`as_plain` arguments.
+    """Decorate a function or a class so that its arguments pass through :func:`as_plain`.
 
-    Sweeps over ``np.linspace`` and columns of tables give numpy scalars, which no description or checkpoint holds.
+    Sweeps over ``np.linspace`` and columns of tables yield NumPy scalars, which descriptions and checkpoints cannot
+    store.
 
     Examples
     --------

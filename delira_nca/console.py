@@ -1,4 +1,4 @@
-"""The log of the package in scripts that configure no logging. Free of torch."""
+"""Console output of the package's log where the user configures no logging. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from delira_nca.errors import require_choice
 __all__ = ["ENVIRONMENT_VARIABLE", "ConsoleHandler", "add_console_handler"]
 
 ENVIRONMENT_VARIABLE = "DELIRA_NCA_LOG_LEVEL"
-"""Environment variable with the least level that is shown; ``OFF`` shows nothing."""
+"""Environment variable with the lowest level that is shown; ``OFF`` hides all records."""
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "OFF": 100}
 
@@ -19,9 +19,9 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "
 class ConsoleHandler(logging.Handler):
     """Write records to standard error, unless the user has configured logging.
 
-    Records of level WARNING and above are written; those of the logger's own level and above, if it has one. A record
-    is left to other handlers if there are any on the logger ``"delira_nca"`` or on the root logger when it is emitted.
-    Open progress bars of tqdm are moved out of the way.
+    The threshold is the level of the logger ``"delira_nca"``, or WARNING if it has none. A record is skipped if the
+    logger ``"delira_nca"`` or the root logger has another handler when the record is emitted. Open tqdm progress bars
+    are kept intact.
 
     Examples
     --------
@@ -44,17 +44,17 @@ class ConsoleHandler(logging.Handler):
             else:
                 sys.stderr.write(text + "\n")
             sys.stderr.flush()
-        except (OSError, ValueError):  # standard error is closed: a record is no reason to end a training
+        except (OSError, ValueError):  # standard error is closed: a log record must not end a training
             return
 
 
 def add_console_handler() -> None:
-    """Add a :class:`ConsoleHandler` to the logger of the package, once, with the level of the environment variable.
+    """Add one :class:`ConsoleHandler` to the logger of the package and set its level from the environment variable.
 
     Raises
     ------
     UnknownNameError
-        If :data:`ENVIRONMENT_VARIABLE` holds no name of a level.
+        If :data:`ENVIRONMENT_VARIABLE` does not hold the name of a level.
     """
     logger = logging.getLogger("delira_nca")
     level = os.environ.get(ENVIRONMENT_VARIABLE, "").upper()

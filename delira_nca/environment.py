@@ -1,4 +1,4 @@
-"""What a roll-out runs on here: versions, processor, memory, back ends, and what keeps the fast ones away."""
+"""Report of the environment: versions, processor, memory, and which back ends can run."""
 
 from __future__ import annotations
 
@@ -27,23 +27,37 @@ _FOR_DEVELOPERS = {"dev", "docs", "test", "tests"}
 
 @dataclass(frozen=True)
 class Environment:
-    """What :func:`info` found. Its text is a short report.
+    """Result of :func:`info`. Its string is a short report.
 
     Attributes
     ----------
-    versions : of the package, Python, torch and numpy.
-    system, cpu : what runs them.
-    cores, threads : that this process may use, and that torch does.
-    gpus : names of those that torch sees.
-    memory_available, memory_total : bytes; None where they cannot be read.
-    backend : what :func:`delira_nca.set_backend` was given last.
-    backends : name to why it cannot run here; None where it runs. ``auto`` asks them in this order.
-    auto : back end that ``auto`` takes for a growing model on the CPU.
-    passed_over : name to why ``auto`` does not take it for that model, for those that stand before.
-    instruction_sets_built, instruction_sets_usable : of the native back end; what this CPU has, the fastest last.
-    instruction_set : that native uses; None where it does not run.
-    huge_pages : whether ``THP_MEM_ALLOC_ENABLE`` was set, so that torch takes its memory in huge pages.
-    extras : optional package to its version; None where it is not installed.
+    versions : mapping of str to str
+        Versions of the package, Python, torch and NumPy.
+    system, cpu : str
+        Operating system and processor.
+    cores, threads : int
+        Number of cores that this process may use, and number of torch's threads.
+    gpus : tuple of str
+        Names of the GPUs that torch finds.
+    memory_available, memory_total : int or None
+        Memory in bytes; None if it cannot be read.
+    backend : str
+        Last argument of :func:`delira_nca.set_backend`.
+    backends : mapping of str to str or None
+        Reason why each back end cannot run here, or None if it can. ``auto`` tries them in this order.
+    auto : str or None
+        Back end that ``auto`` chooses for a growing model on the CPU.
+    passed_over : mapping of str to str
+        Reason why ``auto`` skips each of the back ends before the chosen one for that model.
+    instruction_sets_built, instruction_sets_usable : tuple of str
+        Instruction sets of the native back end: those that were built, and those that this CPU supports, the fastest
+        last.
+    instruction_set : str or None
+        Instruction set that the native back end uses; None if it cannot run.
+    huge_pages : bool
+        Whether ``THP_MEM_ALLOC_ENABLE`` was set, so that torch allocates huge pages.
+    extras : mapping of str to str or None
+        Versions of the optional packages; None for a package that is not installed.
     """
 
     versions: Mapping[str, str]
@@ -65,7 +79,7 @@ class Environment:
     extras: Mapping[str, str | None]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return the fields as plain values, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -116,12 +130,12 @@ class Environment:
 
 
 def info() -> Environment:
-    """Report what this package runs on here. Put its text into a bug report.
+    """Report the environment of this package. Include the printed text in a bug report.
 
     Returns
     -------
     Environment
-        Print it, or read its fields.
+        Report with named fields; print it for a text.
 
     Examples
     --------
@@ -163,7 +177,7 @@ def info() -> Environment:
 
 
 def _reasons() -> dict[str, str | None]:
-    """Name of a back end to why it cannot train a growing model on the CPU, or None; in the order of ``auto``."""
+    """Reason why each back end cannot train a growing model on the CPU, or None; in the order of ``auto``."""
     with torch.random.fork_rng([]):
         model = BasicNCAModel(**presets.growing())
     job = Job(torch.zeros(1, model.num_channels, 8, 8), model, 1, (1,))
@@ -176,7 +190,7 @@ def _built() -> tuple[str, ...]:
 
 
 def _extras() -> dict[str, str | None]:
-    """Optional packages, as the installed package declares them, without those for its developers."""
+    """Optional packages that the installed package declares, without those for its developers."""
     try:
         declared = importlib.metadata.requires("delira_nca") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""Every error that the package raises on purpose.
+"""Exceptions of the package.
 
-An error says what was given, what was expected, and the nearest right name. Each class also derives from the
-built-in exception that a caller would guess, so ``except ValueError`` keeps working.
+An error message states the value that was given, what was expected, and the closest valid name. Each class also derives
+from the built-in exception that a caller would expect, so that ``except ValueError`` keeps working.
 """
 
 from __future__ import annotations
@@ -43,61 +43,61 @@ class DeliraNCAError(Exception):
 
 
 class ConfigError(DeliraNCAError, ValueError):
-    """An argument has a value that cannot work."""
+    """An argument has an invalid value."""
 
 
 class MissingFileError(ConfigError, FileNotFoundError):
-    """A file was named that is not there, or is not what it should be."""
+    """A file does not exist, or does not have the expected content."""
 
     __str__ = Exception.__str__  # OSError would look for an errno
 
 
 class UnwritableError(ConfigError, OSError):
-    """A file or folder cannot be made or written; the message has its path and the reason of the system."""
+    """A file or folder cannot be created or written; the message has its path and the reason of the system."""
 
     __str__ = Exception.__str__
 
 
 class MemoryBudgetError(ConfigError, MemoryError):
-    """What was asked for does not fit into memory, however it is computed."""
+    """The requested computation does not fit into memory in any available form."""
 
 
 class ExportError(ConfigError):
-    """A model cannot be written in the form that was asked for; the message names the part that does not fit."""
+    """A model cannot be exported to the requested format; the message names the unsupported part."""
 
 
 class ShapeError(ConfigError):
-    """A tensor has a shape or a number of channels that does not fit."""
+    """A tensor has an invalid shape or number of channels."""
 
 
 class UnknownNameError(ConfigError):
-    """A name was given that nothing is registered under."""
+    """A name is not one of the known names."""
 
 
 class ParameterKeyError(UnknownNameError, KeyError):
-    """A parameter that is not there, or is in several places (a ``KeyError`` in a plain dict)."""
+    """A parameter does not exist, or exists in several places (a ``KeyError`` in a plain dict)."""
 
     __str__ = Exception.__str__
 
 
 class UnknownKeywordError(ConfigError, TypeError):
-    """A keyword argument that nobody takes (a ``TypeError`` in plain Python)."""
+    """A keyword argument is unexpected (a ``TypeError`` in plain Python)."""
 
 
 class ScoreKeyError(UnknownNameError):
-    """Nobody computes the score that was asked for."""
+    """The requested score is not computed."""
 
 
 class ScoreModeError(ConfigError, AssertionError):
-    """The direction of a score is none of the known ones (an ``AssertionError`` in delira)."""
+    """The direction of a score is not one of the known ones (an ``AssertionError`` in delira)."""
 
 
 class CallbackError(DeliraNCAError, RuntimeError):
-    """A callback failed, or is not one."""
+    """A callback failed, or an object is not a callback."""
 
 
 class CallbackTypeError(CallbackError, TypeError, AssertionError):
-    """What was registered is not a callback (an ``AssertionError`` on delira's API page)."""
+    """A registered object is not a callback (an ``AssertionError`` on delira's API page)."""
 
 
 class StateKeyError(CallbackError, KeyError):
@@ -107,15 +107,15 @@ class StateKeyError(CallbackError, KeyError):
 
 
 class CheckpointError(DeliraNCAError, RuntimeError):
-    """A checkpoint cannot be written, read, or fitted to this trainer."""
+    """A checkpoint cannot be written, cannot be read, or does not match this trainer."""
 
 
 class DistributedError(DeliraNCAError, RuntimeError):
-    """A process of a training over several is lost or does something else than the others."""
+    """A process of a distributed training is lost, or differs from the others in what it does."""
 
 
 class RunLockedError(DeliraNCAError, RuntimeError):
-    """Another process writes to the folder of this run; the message says which, and on what machine."""
+    """Another process writes to the folder of this run; the message names the process and its machine."""
 
 
 class StoreError(DeliraNCAError, RuntimeError):
@@ -127,7 +127,7 @@ class NonFiniteError(DeliraNCAError, ArithmeticError):
 
 
 class MissingDependencyError(DeliraNCAError, ImportError):
-    """An optional package is needed; the message says which and how to get it."""
+    """An optional package is missing; the message names it and says how to install it."""
 
 
 _SYNONYMS = (
@@ -146,11 +146,11 @@ _SYNONYMS = (
     {"savefreq", "checkpointfreq"},
     {"savepath", "out", "output", "outputdir", "outdir", "root", "rootdir", "defaultrootdir"},
 )
-"""Names of one setting in this and other packages, in lower case and without separators."""
+"""Groups of names for the same setting in this and other packages, in lower case and without separators."""
 
 
 def _synonym(name: str, names: Iterable[str]) -> str | None:
-    """The known name, or the last part of a dotted one, that means the same as a name in another package."""
+    """Known name, dotted or not, that is a synonym of a name from another package; None if there is none."""
     plain = name.lower().replace("_", "").replace("-", "")
     group = next((group for group in _SYNONYMS if plain in group), {plain})
     for known in names:
@@ -160,17 +160,19 @@ def _synonym(name: str, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: object, available: Iterable[object]) -> str:
-    """End of an error message: the known names, and the one that was probably meant.
+    """Return the end of an error message, with the known names and a suggestion.
 
     Parameters
     ----------
-    name : the unknown name; anything that is not a string is shown, but gets no suggestion.
-    available : the known names.
+    name : object
+        Unknown name. A value that is not a string gets no suggestion.
+    available : iterable of object
+        Known names.
 
     Returns
     -------
     str
-        ``"Known: 'a', 'b'."``, followed by ``" Did you mean 'a'?"`` where a name is close.
+        ``"Known: 'a', 'b'."``, followed by ``" Did you mean 'a'?"`` if a name is close.
 
     Examples
     --------
@@ -184,7 +186,7 @@ def did_you_mean(name: object, available: Iterable[object]) -> str:
 
 
 def nearest_name(name: str, available: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The known name that was probably meant: one for the same setting, or one that is spelled alike; else None.
+    """Return the closest known name: a synonym or a name of similar spelling; None if there is none.
 
     Examples
     --------
@@ -199,12 +201,12 @@ def nearest_name(name: str, available: Iterable[str], cutoff: float = 0.5) -> st
 
 
 def require_choice(what: str, value: object, choices: Iterable[object]) -> None:
-    """Refuse a value that is none of the choices.
+    """Raise an error unless a value is one of the choices.
 
     Raises
     ------
     UnknownNameError
-        With the value, the choices and the nearest of them.
+        If the value is not one of the choices; with the value, the choices and the closest of them.
 
     Examples
     --------
@@ -218,12 +220,12 @@ def require_choice(what: str, value: object, choices: Iterable[object]) -> None:
 
 
 def refuse_unknown_keywords(owner: str, unknown: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse keyword arguments that nobody takes.
+    """Raise an error if there are unknown keyword arguments.
 
     Raises
     ------
     UnknownKeywordError
-        With the first of them, and the nearest name that is taken.
+        With the first of them and the closest known name.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The machine that a process runs on: its processor, and the memory that it can still have. Free of torch."""
+"""Processor and available memory of the machine. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def available_memory(*, swap: bool = False) -> int | None:
-    """Bytes that this process can still take before the system or its container runs out of memory.
+    """Return the number of bytes that this process can allocate before the system or its container is out of memory.
 
     Parameters
     ----------
-    swap : whether space on disk that the system may use as memory counts.
+    swap : bool
+        Whether swap space is included.
 
     Returns
     -------
     int or None
-        The smaller of what the system and the control groups of this process say; None where neither can be read.
-        Caches that are given back on demand count as available.
+        Minimum of the system's available memory and the remaining limits of this process's control groups; None if
+        neither can be read. Reclaimable caches count as available.
     """
     memory = _table(_PROC / "meminfo")
     free_swap = memory.get("SwapFree", 0) if swap else 0
@@ -34,13 +35,13 @@ def available_memory(*, swap: bool = False) -> int | None:
 
 
 def total_memory() -> int | None:
-    """Bytes of memory of the machine, or None where that cannot be read."""
+    """Return the memory of the machine in bytes, or None if it cannot be read."""
     total = _table(_PROC / "meminfo").get("MemTotal")
     return None if total is None else 1024 * total
 
 
 def cpu_name() -> str:
-    """Name of the processor as its maker gives it; its kind where that cannot be read."""
+    """Return the model name of the processor, or its architecture if the name cannot be read."""
     for line in _text(_PROC / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name" and value.strip():
@@ -49,7 +50,7 @@ def cpu_name() -> str:
 
 
 def cpu_features() -> frozenset[str] | None:
-    """Names of the processor's features as the system spells them, ``avx512_bf16`` for one; None where not known."""
+    """Return the processor's feature flags as the system spells them, such as ``avx512_bf16``; None if unknown."""
     for line in _text(_PROC / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):  # x86 and ARM
@@ -58,9 +59,9 @@ def cpu_features() -> frozenset[str] | None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those of its affinity, and of these as many as its control groups grant.
+    """Return the number of cores that this process may use, limited by its affinity and its control groups.
 
-    A quota of processor time that is no whole number of cores is rounded down, to at least 1.
+    A quota of processor time that is not a whole number of cores is rounded down, to at least 1.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [_quota(group) if is_new else _quota_old(group) for group, is_new in _groups("cpu")]
@@ -68,7 +69,7 @@ def usable_cores() -> int:
 
 
 def _quota(group: Path) -> float | None:
-    """Cores' worth of time that a control group may use; None where there is no limit."""
+    """CPU quota of a control group in cores; None if there is no limit."""
     limit, _, period = _text(group / "cpu.max").strip().partition(" ")
     return int(limit) / int(period) if limit.isdigit() and period.isdigit() else None
 
@@ -79,20 +80,20 @@ def _quota_old(group: Path) -> float | None:
 
 
 def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
-    """Folders of the control groups that this process is in, with all their parents; whether each is of version 2."""
+    """Yield the folders of this process's control groups and of their parents, each with whether it is version 2."""
     for line in _text(_PROC / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller not in controllers.split(",") and controllers != "":
             continue
         root = _CGROUPS / controller if controllers else _CGROUPS
         group = root / path.lstrip("/")
-        while group == root or root in group.parents:  # a limit of a parent holds for its children; a container sees
-            yield group, not controllers  # its own group as the root, whatever the path says
+        while group == root or root in group.parents:  # limits of parents apply to their children; a container
+            yield group, not controllers  # sees its own group as the root, regardless of the path
             group = group.parent
 
 
 def _limits(*, swap: bool) -> list[int]:
-    """What is left of the limit of each control group that this process is in, of versions 1 and 2."""
+    """Remaining bytes of the memory limit of each of this process's control groups, version 1 or 2."""
     left = [(_left_of if is_new else _left_of_old)(group, swap) for group, is_new in _groups("memory")]
     return [max(number, 0) for number in left if number is not None]
 
@@ -115,7 +116,7 @@ def _left_of_old(group: Path, swap: bool) -> int | None:
 
 
 def _reclaimable(group: Path, prefix: str) -> int:
-    """Bytes of files that were read or written, which are given up when memory is short."""
+    """Bytes of the page cache, which the system reclaims when memory is short."""
     table = _table(group / "memory.stat", separator=" ")
     return sum(table.get(f"{prefix}{name}", 0) for name in ("active_file", "inactive_file"))
 
@@ -133,6 +134,6 @@ def _number(path: Path) -> int | None:
 
 
 def _table(path: Path, separator: str = ":") -> dict[str, int]:
-    """Name and number of each line that has both."""
+    """Map names to numbers, for the lines that have both."""
     rows = (line.partition(separator) for line in _text(path).splitlines())
     return {name: int(value.split()[0]) for name, _, value in rows if value.split() and value.split()[0].isdigit()}

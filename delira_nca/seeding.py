@@ -1,8 +1,8 @@
-"""Randomness as a function of names and numbers, never of who ran first.
+"""Random generators that are functions of a seed and a key, independent of the order of execution.
 
-Whatever draws in this package asks here for a generator, or for a seed, keyed by what it is for:
-``(seed, "pool", draw)``, ``(seed, "augment", epoch, index)``. The same key gives the same numbers in any process, in
-any order, after any resume.
+All random numbers of the package come from a generator or a seed of this module, with a key for their purpose, such as
+``(seed, "pool", draw)`` or ``(seed, "augment", epoch, index)``. The same key gives the same numbers in every process,
+in every order, and after a resume.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ def _sequence(seed: int, keys: tuple[int | str, ...]) -> np.random.SeedSequence:
 
 
 def generator(seed: int, *keys: int | str) -> np.random.Generator:
-    """Generator for one purpose.
+    """Return a generator for one purpose.
 
     Parameters
     ----------
-    seed : the run's seed, at least 0.
-    keys : what the numbers are for: names and counters.
+    seed : int
+        Seed of the run, at least 0.
+    *keys : int or str
+        Names and counters that identify the purpose.
 
     Examples
     --------
@@ -47,7 +49,7 @@ def generator(seed: int, *keys: int | str) -> np.random.Generator:
 
 
 def derive_seed(seed: int, *keys: int | str) -> int:
-    """Seed of 32 bits for one purpose, to hand to something that takes only a number.
+    """Return a 32-bit seed for one purpose, for functions that accept only a number.
 
     Examples
     --------
@@ -59,12 +61,13 @@ def derive_seed(seed: int, *keys: int | str) -> int:
 
 @contextlib.contextmanager
 def isolated_rng(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, numpy and torch inside the block, and put them back after it.
+    """Seed the global generators of Python, NumPy and torch inside the block, and restore them afterwards.
 
-    Code that can only draw from the globals (batchgenerators' transforms, dropout) becomes a function of ``seed``,
-    and the user's own generators are left as they were. Torch's generators are touched only where torch is loaded.
+    Code that can only draw from the global generators (batchgenerators' transforms, dropout) becomes a function of
+    ``seed``, and the state of the user's generators is preserved. Torch's generators are seeded only if torch is
+    imported.
 
-    The globals belong to the process: one thread at a time is inside such a block, and others wait.
+    The global generators belong to the process: one thread at a time can be inside such a block, and others wait.
 
     Examples
     --------
@@ -88,19 +91,20 @@ def isolated_rng(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_thread(work: str) -> Iterator[None]:
-    """Refuse the same kind of work in another thread for the time of a block.
+    """Allow only one thread of the process inside such a block.
 
-    Trainings in two threads would draw from the same global generators, and end with other weights than each alone.
+    Trainings in two threads would draw from the same global generators, so that their weights would depend on each
+    other.
 
     Parameters
     ----------
     work : str
-        What is done, for the message to the other thread.
+        Description of the work, for the error message in the other thread.
 
     Raises
     ------
     ConfigError
-        If another thread is inside such a block, with its work and its name.
+        If another thread is inside such a block; with its work and its name.
 
     Examples
     --------
@@ -128,7 +132,7 @@ _owner: tuple[threading.Thread, str] | None = None
 
 
 def _forget_threads() -> None:
-    """Free what a thread holds that is not in this forked process."""
+    """Release, in a forked process, what a thread of the parent process holds."""
     global _turn, _owner
     _turn = threading.RLock()
     _owner = _owner if _owner is not None and _owner[0] is threading.current_thread() else None
@@ -140,8 +144,8 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def _isolated_numpy(seed: int) -> Iterator[None]:
-    # The user's bit generator is put aside as it is: reading and writing its state is slow. What numpy forgets when
-    # it changes generators is the second of a pair of normal numbers; where there is one, the state is written.
+    # The user's bit generator is exchanged as an object, since reading and writing its state is slow. The exchange
+    # loses the cached second number of a pair of normal numbers; only if there is one, the state is written back.
     state = np.random.get_state()
     users = get_bit_generator()
     spare = _SPARE.pop() if _SPARE else np.random.MT19937()
@@ -156,7 +160,7 @@ def _isolated_numpy(seed: int) -> Iterator[None]:
         _SPARE.append(spare)
 
 
-_SPARE: list[np.random.MT19937] = []  # making one takes longer than all the rest; what is in it does not matter
+_SPARE: list[np.random.MT19937] = []  # constructing one is the slowest part; its state is irrelevant
 
 
 @contextlib.contextmanager

@@ -1,17 +1,17 @@
-"""Brain: deep grey nuclei by pyramids of automata, and how well their doubt tells where they fail.
+"""Brain: segmentation of deep grey nuclei with pyramids of automata, and prediction of failures by NQM.
 
-Caudate, putamen, pallidum and thalamus of one brain. A pyramid is trained on the left hemisphere and tested on the
-right one, mirrored, which it has never seen: in ``2d`` Med-NCA on sagittal slices of 1 mm (every fourth is tested), in
-``3d`` M3D-NCA on the hemisphere in voxels of 2 mm. So that the test has failures, its images are also made worse: by
-noise, a bias field, blur, ghosts and a spike, in five strengths each. They are the package's own, written down before
-anything was trained and not changed; nothing like them but weak noise is in the training. The one setting that was
-changed after a look at the test is the number of epochs, which was doubled as the loss of the training still fell. Of
-each case, ten stochastic roll-outs give the quality metric NQM, which sees no label; the script prints it beside Dice,
-and the correlation of both. One brain, and many cases of few images: a demonstration, not a benchmark.
+The structures are caudate, putamen, pallidum and thalamus of one brain. A pyramid is trained on the left hemisphere and
+tested on the mirrored right one: with ``2d``, Med-NCA on sagittal slices of 1 mm (every fourth is tested); with ``3d``,
+M3D-NCA on the hemisphere in voxels of 2 mm. To obtain failures, the test images are also degraded by noise, a bias
+field, blur, ghosts and a spike, in five strengths each. These artefacts are the package's own and were fixed before any
+training; the training images contain only weak noise. The only setting that was changed after a look at the test is the
+number of epochs, which was doubled because the training loss was still falling. For each case, ten stochastic roll-outs
+give the quality metric NQM, which needs no label; the script prints it beside Dice, and the correlation of both. The
+cases come from one brain and few images: this is a demonstration, not a benchmark.
 
-Run ``python examples/brain.py --root PATH`` with the package file that holds the brain, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed balls, as does ``--quick`` without ``--root``.
-``--quick`` takes some ten seconds, the whole three minutes in 2D and five in 3D.
+Run ``python examples/brain.py --root PATH`` with the package file of the brain, or its folder (``delira-nca data list``
+names it). ``--data synthetic`` uses computed balls, as does ``--quick`` without ``--root``. ``--quick`` takes about ten
+seconds; the full example takes three minutes in 2D and five in 3D.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from delira_nca.visualization import save_scatter
 
 
 def hemispheres(data: str, root: str | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Image from 0 to 1 and mask of the left hemisphere and of the right one: (right to left, back to front, up)."""
+    """Image in [0, 1] and mask of the left and of the right hemisphere; axes (right to left, back to front, up)."""
     if data == "synthetic":
         found = sources.open("discs", num_samples=2, shape=(40, 64, 48), noise=0.05)
         return [
@@ -46,7 +46,7 @@ def hemispheres(data: str, root: str | None) -> list[tuple[np.ndarray, np.ndarra
 
 
 def cases(image: np.ndarray, mask: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 1, *spatial) images and masks: slices with enough of the nuclei, or the whole in half the resolution."""
+    """(N, 1, *spatial) images and masks: slices with enough nuclei, or the whole volume in half the resolution."""
     if mode == "2d":
         filled = mask.mean((1, 2)) >= 0.015
         return image[filled, None], mask[filled, None]
@@ -56,7 +56,7 @@ def cases(image: np.ndarray, mask: np.ndarray, mode: str) -> tuple[np.ndarray, n
 
 
 def shifted(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Samples shifted by up to an eighth of each axis, a little brighter or darker, with a little noise."""
+    """Shift samples by up to an eighth of each axis, scale their brightness slightly, and add weak noise."""
     image, mask = (np.empty_like(batch[name]) for name in ("data", "label"))
     for sample in range(len(image)):
         by = [int(np.random.randint(-(n // 8), n // 8 + 1)) for n in image.shape[2:]]
@@ -73,7 +73,7 @@ def shifted(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def build(mode: str, quick: bool) -> PyramidNCA:
-    """Med-NCA with fewer steps, or M3D-NCA of three levels without its normalisation, which no fast back end has."""
+    """Med-NCA with fewer steps, or three-level M3D-NCA without batch normalisation, which no fast back end supports."""
     if mode == "2d":
         return PyramidNCA(**presets.med_nca(steps=(8, 4) if quick else (24, 16), patch_size=None if quick else 32))
     steps = (6, 4) if quick else (12, 10, 10)
@@ -81,7 +81,7 @@ def build(mode: str, quick: bool) -> PyramidNCA:
 
 
 def train(mode: str, images: np.ndarray, masks: np.ndarray, quick: bool, out: Path) -> PyramidNCA:
-    """Pyramid with averaged weights, in evaluation mode."""
+    """Train a pyramid and return it with averaged weights, in evaluation mode."""
     epochs, iterations, batch = (2, 8, 2) if quick else (40, 60, 8 if mode == "2d" else 2)
     with isolated_rng(0):
         network = build(mode, quick)
@@ -114,12 +114,12 @@ def train(mode: str, images: np.ndarray, masks: np.ndarray, quick: bool, out: Pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few epochs and cases")
+    parser.add_argument("--quick", action="store_true", help="run few epochs and cases")
     parser.add_argument("--mode", choices=("2d", "3d", "both"), default="both")
     parser.add_argument(
-        "--data", choices=("brain", "synthetic"), help="brain (the default), or computed balls (the default of --quick)"
+        "--data", choices=("brain", "synthetic"), help="brain (default), or computed balls (default with --quick)"
     )
-    parser.add_argument("--root", help="package file of the brain, or folder with it")
+    parser.add_argument("--root", help="package file of the brain, or its folder")
     parser.add_argument("--out", type=Path, default=Path("runs/brain"), help="folder of the runs")
     options = parser.parse_args()
     if options.data is None:

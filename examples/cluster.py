@@ -1,10 +1,10 @@
-"""Many runs at once: two targets and four seeds, by every launcher that is installed, with equal results.
+"""Parallel runs of two targets and four seeds with every installed launcher, with equal results.
 
-Each run grows a small picture in a folder of its own, and goes on from its checkpoints if its process dies. One
-function says what a run is; which launcher calls it decides only where.
+Each run grows a small picture in its own folder, and resumes from its checkpoints if its process dies. One function
+defines a run; the launcher only determines where it is executed.
 
-Run ``python examples/cluster.py``; with ``--quick`` in about a minute; ``--launchers serial pool`` takes only these.
-The launchers ``ray`` and ``submitit`` need ``pip install 'delira_nca[ray,slurm]'``.
+Run ``python examples/cluster.py``; ``--quick`` takes about a minute. ``--launchers serial pool`` uses only these
+launchers. ``ray`` and ``submitit`` need ``pip install 'delira_nca[ray,slurm]'``.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from delira_nca.experiment.launchers import LAUNCHERS, launcher_by_name, values
 
 
 def grow_one(target: str, seed: int, folder: str, size: int, epochs: int) -> dict[str, float]:
-    """One run: begin it, or go on with it."""
+    """Start or resume one run."""
     out = Path(folder)
     if (out / "target.npy").is_file():
         result = resume_growing(out, progress=False)
@@ -50,7 +50,7 @@ def grow_one(target: str, seed: int, folder: str, size: int, epochs: int) -> dic
 
 
 def draw_disc(path: Path) -> None:
-    """Write a target of one's own: an orange disc with a blue bar across, transparent around it."""
+    """Write a custom target: an orange disc with a horizontal blue bar on a transparent background."""
     down, right = np.mgrid[-1:1:64j, -1:1:64j]
     pixels = np.zeros((64, 64, 4), np.uint8)
     pixels[np.hypot(down, right) < 0.95] = (240, 130, 20, 255)
@@ -65,7 +65,7 @@ def make_launcher(name: str, folder: Path) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny runs")
+    parser.add_argument("--quick", action="store_true", help="use tiny runs")
     parser.add_argument("--launchers", nargs="+", choices=LAUNCHERS, default=list(LAUNCHERS), metavar="NAME")
     arguments = parser.parse_args()
     size, epochs = (8, 2) if arguments.quick else (16, 8)

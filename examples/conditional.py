@@ -1,9 +1,9 @@
-"""Goals: one automaton grows a dahlia, a star or a ring out of the same cell, as it is told.
+"""Goals: one automaton grows a dahlia, a star or a ring from the same cell, selected by a goal.
 
-A goal is a number. A learned vector for each is added to hidden channels of living cells before they look around. The
-states of the pool are told another goal in most iterations; so cells that have grown also learn to turn into something
-else, which they do less well than to grow.
-``python examples/conditional.py`` takes about nine minutes, ``--quick`` some seconds.
+A goal is a number. A learned vector for each goal is added to hidden channels of living cells before perception. In
+most iterations, the states of the pool get another goal, so that grown pictures also learn to change into another one.
+The error after such a change is larger than after growth.
+``python examples/conditional.py`` takes about nine minutes, ``--quick`` a few seconds.
 """
 
 import argparse
@@ -26,7 +26,7 @@ GOALS = ("dahlia", "star", "ring")
 
 
 def targets(size: int, padding: int) -> np.ndarray:
-    """(3, 4, grid, grid) pictures, red, green, blue and alpha."""
+    """(3, 4, grid, grid) pictures with red, green, blue and alpha channels."""
     y, x = (np.mgrid[: 8 * size, : 8 * size] + 0.5) / (4 * size) - 1
     distance, angle = np.hypot(x, y), np.arctan2(x, -y)
     star = (distance < 0.68 + 0.3 * np.cos(5 * angle)) * np.array([0.95, 0.75, 0.1, 1.0]).reshape(4, 1, 1)
@@ -69,7 +69,7 @@ def train(pictures: np.ndarray, steps: tuple[int, int], epochs: int, iterations:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="tiny pictures, and few epochs")
+    parser.add_argument("--quick", action="store_true", help="use tiny pictures and few epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/conditional"), help="folder of the run")
     options = parser.parse_args()
     size, padding, steps, epochs, iterations = (10, 3, (8, 12), 2, 8) if options.quick else (16, 3, (24, 36), 40, 60)
@@ -83,7 +83,7 @@ def main() -> None:
 
     labels, seeds = torch.from_numpy(pictures), make_seed(network.num_channels, pictures.shape[2:]).repeat(3, 1, 1, 1)
     grown = network.record(seeds, horizon, goal=torch.arange(3), keep=[round(horizon * k / 7) for k in range(8)])
-    print(f"error after {horizon} steps, of what grew (row) against each picture (column)")
+    print(f"error after {horizon} steps of the grown picture (row) against each target (column)")
     print(f"{'goal':>8}" + "".join(f"{name:>10}" for name in GOALS))
     for row, name in enumerate(GOALS):
         errors = [float(mse(grown[-1].pred[row], label)) for label in labels]
@@ -92,7 +92,7 @@ def main() -> None:
     changed = network.record(
         grown[-1].output_image, horizon, goal=turned, keep=[round(horizon * k / 7) for k in range(8)]
     )
-    print(f"told another goal, {horizon} steps later")
+    print(f"error {horizon} steps after a change of the goal")
     for row, name in enumerate(GOALS):
         wanted = int(turned[row])
         errors = [float(mse(changed[-1].pred[row], labels[goal])) for goal in (row, wanted)]

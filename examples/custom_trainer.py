@@ -1,10 +1,10 @@
-"""A training routine and a callback of one's own.
+"""A custom training routine and a custom callback.
 
-The routine trains each batch for several roll-outs in a row, each from the states that the one before left behind, as
-Sudhakaran et al. (2022) do for goal-guided automata: without a pool, the automaton still learns to stay what it has
-become. The callback watches how much of the grid lives, and ends a training in which everything has died or overgrown.
+The routine trains several consecutive roll-outs on each batch, each from the final states of the previous one, as
+Sudhakaran et al. (2022) do for goal-guided automata. Without a pool, the automaton still learns to keep its picture.
+The callback measures the fraction of living cells, and stops the training if none or all of the cells live.
 
-Run ``python examples/custom_trainer.py``; with ``--quick`` in less than a minute.
+Run ``python examples/custom_trainer.py``; ``--quick`` takes less than a minute.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from delira_nca.training.callbacks import AbstractCallback, GradientNormalizatio
 
 
 class InARow(PyTorchNetworkTrainer):
-    """Train each batch ``num_rollouts`` times, from where it has come to."""
+    """Train ``num_rollouts`` consecutive roll-outs on each batch."""
 
     def __init__(self, *args: Any, num_rollouts: int = 2, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,18 +38,18 @@ class InARow(PyTorchNetworkTrainer):
 
 
 class WatchLife(AbstractCallback):
-    """Print how much of the grid lives after the roll-outs of an epoch; stop where it is nothing or everything."""
+    """Print the fraction of living cells after the roll-outs of an epoch, and stop if none or all of them live."""
 
     def __init__(self) -> None:
         self.living: list[float] = []
 
     def at_iter_end(self, trainer: Any, prediction: Any, train: bool) -> None:
-        """Measure the living cells."""
+        """Record the fraction of living cells."""
         if train:
             self.living.append(float(trainer.network.alive(prediction.output_image).float().mean()))
 
     def at_epoch_end(self, trainer: Any, curr_epoch: int, val_metrics: Mapping[str, float]) -> dict[str, Any] | None:
-        """Print, and decide."""
+        """Print the errors and the fraction, and decide whether to stop."""
         share = sum(self.living) / len(self.living)
         self.living.clear()
         errors = ", ".join(f"{name} {value:.4f}" for name, value in val_metrics.items())
@@ -61,7 +61,7 @@ class WatchLife(AbstractCallback):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few iterations on a small grid")
+    parser.add_argument("--quick", action="store_true", help="run a few iterations on a small grid")
     quick = parser.parse_args().quick
     size, grid, epochs, iterations, first, last = (
         (12, 24, 4, 6, (6, 10), (12, 20)) if quick else (24, 48, 16, 40, (12, 20), (32, 48))

@@ -1,8 +1,8 @@
-"""Depth: an automaton looks at one picture, and each cell tells how far away is what it sees.
+"""Depth: an automaton estimates the depth of each pixel from a single picture.
 
-The scenes are computed, so that their depth is known exactly; those of the test are others than those of the training.
-A cell sees its neighbours only: how far the wall is, the floor has to tell it from cell to cell.
-``python examples/depth.py`` takes about six minutes, ``--quick`` some seconds.
+The scenes are computed, so that their depth is known exactly. The test scenes differ from the training scenes. A cell
+perceives only its neighbours, so that information about the distance of the wall must travel along the floor.
+``python examples/depth.py`` takes about six minutes, ``--quick`` a few seconds.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from delira_nca.visualization import film_strip, save_picture
 
 
 def grey(maps: torch.Tensor) -> np.ndarray:
-    """(N, 1, H, W) from 0 to 1 to (N, H, W, 3) pixels, near ones bright."""
+    """Convert (N, 1, H, W) depths in [0, 1] to (N, H, W, 3) pixels; near pixels are bright."""
     pixels = (255 * (1 - maps.clamp(0, 1))).byte().numpy()
     return np.repeat(pixels[:, 0, ..., None], 3, 3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="small pictures, and few epochs")
+    parser.add_argument("--quick", action="store_true", help="use small pictures and few epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/depth"), help="folder of the run")
     options = parser.parse_args()
     size, number, epochs = (24, 48, 4) if options.quick else (48, 320, 50)

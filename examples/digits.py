@@ -1,7 +1,7 @@
-"""Digits: an automaton looks at a handwritten digit, and the mean over its cells tells what it has found.
+"""Digits: an automaton classifies handwritten digits by the mean over its cells.
 
-The 1 797 digits of scikit-learn, 8 x 8; the last 360 are never trained on, nor looked at before the end.
-``python examples/digits.py`` takes about two minutes, ``--quick`` some seconds.
+The data are the 1 797 digits of scikit-learn, 8 x 8 pixels. The last 360 are the test set, used only at the end.
+``python examples/digits.py`` takes about two minutes, ``--quick`` a few seconds.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Train one growing automaton over several processes, on one machine or on many.
+"""Distributed training of one growing automaton over several processes, on one machine or on several.
 
-Run ``python examples/distributed.py``: it starts itself through torchrun, two processes on this machine. Started by
-torchrun, it is one of the processes. Nothing in :func:`main` says so: it would train by itself, too, and come to the
-same weights up to rounding. With ``--quick`` it takes less than a minute.
+Run ``python examples/distributed.py``: the script starts itself with torchrun in two processes on this machine. Under
+torchrun, the script is one of the processes. :func:`main` does not depend on this: a single process reaches the same
+weights up to rounding. ``--quick`` takes less than a minute.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main(quick: bool) -> None:
     torch.manual_seed(0)
     target = sources.place(sources.dahlia(size), grid)
     seed = make_seed(16, (grid, grid))
-    data = DataManager(repeat({"data": seed, "label": target}, 8 * iterations), batch_size=8)  # of all processes
+    data = DataManager(repeat({"data": seed, "label": target}, 8 * iterations), batch_size=8)  # global batch
     pool = SamplePool(seed, capacity=256)
     trainer = PyTorchNetworkTrainer(
         BasicNCAModel(**presets.growing(training_timesteps=steps, inference_timesteps=steps[1])),
@@ -47,8 +47,8 @@ def main(quick: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few iterations on a small grid")
-    parser.add_argument("--processes", type=int, default=2, help="on this machine")
+    parser.add_argument("--quick", action="store_true", help="run a few iterations on a small grid")
+    parser.add_argument("--processes", type=int, default=2, help="number of processes on this machine")
     arguments = parser.parse_args()
     if "RANK" in os.environ:
         main(arguments.quick)

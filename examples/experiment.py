@@ -1,11 +1,11 @@
-"""Three folds of a tiny automaton that finds nuclei: trained, killed in the middle, gone on with, tested, compared.
+"""Cross-validation with three folds of a tiny automaton that segments nuclei, killed midway, resumed and tested.
 
-A picture of 512 x 512 pixels is cut into patches; those of one place are all in the same fold. The automaton's channels
-are the image, which stays, hidden ones, and the mask that it writes.
+A picture of 512 x 512 pixels is cut into patches; adjacent patches are in the same fold. The channels of the automaton
+are the fixed image, hidden channels and the output mask.
 
-Run ``python examples/experiment.py --root PATH`` with the package file that holds the picture, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed discs, as does ``--quick`` without
-``--root``. With ``--quick`` it takes less than a minute.
+Run ``python examples/experiment.py --root PATH`` with the package file of the picture, or its folder (``delira-nca data
+list`` names it). ``--data synthetic`` uses computed discs, as does ``--quick`` without ``--root``. ``--quick`` takes
+less than a minute.
 """
 
 import argparse
@@ -31,14 +31,14 @@ METRICS = {"dice": dice_score}
 
 
 def cut(pictures: np.ndarray, size: int) -> np.ndarray:
-    """(N, 1, H, W) pictures to (N * n, 1, size, size) squares."""
+    """Cut (N, 1, H, W) pictures into (N * n, 1, size, size) squares."""
     height, width = pictures.shape[2] // size, pictures.shape[3] // size
     squares = pictures[:, :, : height * size, : width * size].reshape(-1, 1, height, size, width, size)
     return squares.transpose(0, 2, 4, 1, 3, 5).reshape(-1, 1, size, size)
 
 
 def patches(data: str, root: str | None) -> DictDataset:
-    """Patches with their masks, and the place that each is from."""
+    """Patches with their masks and the number of the place of each."""
     if data == "synthetic":
         found = sources.open("discs", num_samples=16, shape=(PLACE, PLACE), noise=0.2)
         pictures, masks = found["data"], found["label"]
@@ -52,14 +52,14 @@ def patches(data: str, root: str | None) -> DictDataset:
 
 
 def augment(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turn a batch by a right angle, and mirror it, by chance."""
+    """Rotate a batch randomly by a multiple of 90 degrees and mirror it randomly."""
     turns, mirrored = np.random.randint(4), np.random.randint(2)
     turned = {name: np.rot90(batch[name], turns, (2, 3)) for name in ("data", "label")}
     return {name: np.ascontiguousarray(array[..., :: 1 - 2 * mirrored]) for name, array in turned.items()}
 
 
 def experiment(options: argparse.Namespace) -> Experiment:
-    """Experiment as the options say."""
+    """Create the experiment from the options."""
     num_epochs = 4 if options.quick else 30
     config = Parameters(
         fixed_params={
@@ -101,14 +101,14 @@ def cross_validate(options: argparse.Namespace, resume: str) -> KFoldResult:
 
 
 def train_and_be_killed(options: argparse.Namespace) -> None:
-    """Start the folds in a process of their own, and kill it while it works on the second."""
+    """Start the cross-validation in another process, and kill it during the second fold."""
     folds = Path(options.out) / options.data
     before = set(folds.glob("kfold*"))
     process = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--only-train"])
     while process.poll() is None:
         new = set(folds.glob("kfold*")) - before
         if any(list(folder.glob("fold_1/checkpoints/checkpoint_epoch_2.safetensors")) for folder in new):
-            process.kill()  # SIGKILL: it cannot save anything any more
+            process.kill()  # SIGKILL: the process cannot save anything
             break
         time.sleep(0.01)
     if process.wait() == 0:
@@ -117,7 +117,7 @@ def train_and_be_killed(options: argparse.Namespace) -> None:
 
 
 def dice_of_threshold(data: DictDataset) -> float:
-    """What the best single threshold on brightness reaches, if one knew it."""
+    """Dice score of the best global brightness threshold, chosen with the masks."""
     images, masks = data.arrays["data"], data.arrays["label"] > 0
 
     def dice(inside: np.ndarray) -> float:
@@ -128,7 +128,7 @@ def dice_of_threshold(data: DictDataset) -> float:
 
 
 def draw(data: DictDataset, result: KFoldResult, path: Path, columns: int = 8) -> None:
-    """Patches of the first fold, what was predicted, and what it should be, below one another."""
+    """Draw rows of patches of the first fold, their predictions and their masks."""
     fold = result.folds[0]
     shown = data.take(fold.indices[:columns])
     mask = np.asarray(fold.predictions)[:columns] > 0
@@ -140,13 +140,13 @@ def draw(data: DictDataset, result: KFoldResult, path: Path, columns: int = 8) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller automaton and fewer epochs")
+    parser.add_argument("--quick", action="store_true", help="use a smaller automaton and fewer epochs")
     parser.add_argument(
         "--data",
         choices=("nuclei", "synthetic"),
-        help="nuclei (the default), or computed discs (the default of --quick)",
+        help="nuclei (default), or computed discs (default with --quick)",
     )
-    parser.add_argument("--root", help="package file of the nuclei, or folder with it")
+    parser.add_argument("--root", help="package file of the nuclei, or its folder")
     parser.add_argument("--out", default="runs", help="folder of the experiment")
     parser.add_argument("--only-train", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -167,7 +167,7 @@ def main() -> None:
     fold = result.folds[0]
     again = Experiment.load(fold.folder)
     _, scores = again.test(fold.folder, data.get_subset(fold.indices), METRICS)
-    print(f"fold 0 once more, out of its files: {scores['dice']:.4f}")
+    print(f"fold 0, tested again from its files: {scores['dice']:.4f}")
     print(f"the best threshold on brightness: {dice_of_threshold(data):.4f}")
     picture = result.folder / "predictions.png"
     draw(data, result, picture)

@@ -1,6 +1,6 @@
-"""Grow a dahlia from one cell: the lines of the README.
+"""Growth of a dahlia from one cell, with the code of the README.
 
-Run ``python examples/grow.py``; with ``--quick`` it only shows that everything works, in less than a minute.
+Run ``python examples/grow.py``; ``--quick`` only tests the installation, in less than a minute.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from delira_nca.training.callbacks import GradientNormalization, LRSchedulerCall
 from delira_nca.visualization import save_film, to_rgb
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--quick", action="store_true", help="a few iterations on a small grid")
+parser.add_argument("--quick", action="store_true", help="run a few iterations on a small grid")
 quick = parser.parse_args().quick
 
 torch.manual_seed(0)

@@ -1,10 +1,10 @@
-"""Nuclei: an automaton is trained on small patches of the left half of a picture, and finds those of the right half.
+"""Nuclei: an automaton is trained on small patches of the left half of a picture and segments the right half.
 
-Nothing in an automaton knows the size of its grid: what was trained on 64 x 64 cells runs on 512 x 256.
+An automaton does not depend on the size of its grid: trained on 64 x 64 cells, it runs on 512 x 256 cells.
 
-Run ``python examples/nuclei.py --root PATH`` with the package file that holds the picture, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed discs, as does ``--quick`` without
-``--root``. ``--quick`` takes some ten seconds, the whole three and a half minutes.
+Run ``python examples/nuclei.py --root PATH`` with the package file of the picture, or its folder (``delira-nca data
+list`` names it). ``--data synthetic`` uses computed discs, as does ``--quick`` without ``--root``. ``--quick`` takes
+about ten seconds, the full example three and a half minutes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PATCH = 64
 
 
 def picture(data: str, root: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Picture (1, H, W) from 0 to 1, and the mask of its nuclei."""
+    """(1, H, W) picture in [0, 1] and the mask of its nuclei."""
     if data == "synthetic":
         found = sources.open("discs", num_samples=1, shape=(256, 256), noise=0.2)
         image, mask = found["data"][0], found["label"][0]
@@ -39,7 +39,7 @@ def picture(data: str, root: str | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def crop(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Cut a patch anywhere out of each sample, turned and mirrored by chance."""
+    """Crop a random patch from each sample, randomly rotated and mirrored."""
     image, mask = batch["data"], batch["label"]
     images, masks = [], []
     for sample in range(len(image)):
@@ -53,13 +53,13 @@ def crop(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller automaton, and fewer epochs")
+    parser.add_argument("--quick", action="store_true", help="use a smaller automaton and fewer epochs")
     parser.add_argument(
         "--data",
         choices=("nuclei", "synthetic"),
-        help="nuclei (the default), or computed discs (the default of --quick)",
+        help="nuclei (default), or computed discs (default with --quick)",
     )
-    parser.add_argument("--root", help="package file of the picture, or folder with it")
+    parser.add_argument("--root", help="package file of the picture, or its folder")
     parser.add_argument("--out", type=Path, default=Path("runs/nuclei-halves"), help="folder of the run")
     options = parser.parse_args()
     if options.data is None:

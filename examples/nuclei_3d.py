@@ -1,11 +1,11 @@
-"""Nuclei in 3D: an automaton of volumes is trained on small boxes of one half, and finds the nuclei of the other half.
+"""Nuclei in 3D: an automaton is trained on small boxes of one half of a volume and segments the other half.
 
-The same cell in three dimensions: ``dims=3`` is all that changes. The half that is tested was never seen: boxes end
-where it begins. It is predicted at once, and again in tiles that see no more than the steps can reach: both are equal.
+The model differs from the two-dimensional one only in ``dims=3``. The boxes do not overlap the test half. The test half
+is predicted at once, and again in tiles with a margin as wide as the reach of the steps; both predictions are equal.
 
-Run ``python examples/nuclei_3d.py --root PATH`` with the package file that holds the volume, or its folder
-(``delira-nca data list`` names it); ``--data synthetic`` takes computed blobs, as does ``--quick`` without
-``--root``. ``--quick`` takes some ten seconds, the whole two and a half minutes.
+Run ``python examples/nuclei_3d.py --root PATH`` with the package file of the volume, or its folder (``delira-nca data
+list`` names it). ``--data synthetic`` uses computed blobs, as does ``--quick`` without ``--root``. ``--quick`` takes
+about ten seconds, the full example two and a half minutes.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BOX = (16, 20, 20)
 
 
 def volume(data: str, root: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Volume (1, D, H, W) from 0 to 1, and the mask of its nuclei."""
+    """(1, D, H, W) volume in [0, 1] and the mask of its nuclei."""
     if data == "synthetic":
         found = sources.open("blobs", num_samples=1, shape=(24, 32, 48), noise=0.2)
         image, mask = found["data"][0], found["label"][0]
@@ -39,7 +39,7 @@ def volume(data: str, root: str | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def crop(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Cut a box anywhere out of each sample, mirrored by chance along each axis, and turned within the slices."""
+    """Crop a random box from each sample, randomly mirrored along each axis and rotated within the slices."""
     image, mask = batch["data"], batch["label"]
     images, masks = [], []
     for sample in range(len(image)):
@@ -54,13 +54,13 @@ def crop(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller automaton, and fewer epochs")
+    parser.add_argument("--quick", action="store_true", help="use a smaller automaton and fewer epochs")
     parser.add_argument(
         "--data",
         choices=("nuclei", "synthetic"),
-        help="nuclei (the default), or computed blobs (the default of --quick)",
+        help="nuclei (default), or computed blobs (default with --quick)",
     )
-    parser.add_argument("--root", help="package file of the volume, or folder with it")
+    parser.add_argument("--root", help="package file of the volume, or its folder")
     parser.add_argument("--out", type=Path, default=Path("runs/nuclei-3d"), help="folder of the run")
     options = parser.parse_args()
     if options.data is None:

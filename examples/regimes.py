@@ -1,8 +1,8 @@
-"""Regimes: the same automaton, trained to grow a flower, to keep it, or to heal it.
+"""Regimes: the same automaton, trained to grow a flower, to keep it, or to regenerate it.
 
-The three of Mordvintsev et al. (2020): without a pool; with one; with one whose states get holes. Each is then left
-alone for 2 000 steps; and it loses eight different parts, and has as many steps as it took to grow to heal each.
-``python examples/regimes.py`` takes about eleven minutes, ``--quick`` some seconds.
+The regimes are those of Mordvintsev et al. (2020): without a pool, with a pool, and with a pool of damaged states. Each
+automaton then runs for 2 000 steps, and regenerates from eight kinds of damage, each for the number of steps of growth.
+``python examples/regimes.py`` takes about eleven minutes, ``--quick`` a few seconds.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from delira_nca.experiment import GrowConfig, grow
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tiny flower, and few epochs")
+    parser.add_argument("--quick", action="store_true", help="use a tiny flower and few epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/regimes"), help="folder of the runs")
     options = parser.parse_args()
     size, padding, steps, epochs, iterations = (8, 3, (6, 9), 1, 3) if options.quick else (24, 12, (40, 56), 64, 50)

@@ -1,8 +1,8 @@
-"""Self-classifying digits: every cell of a digit says which digit it is part of, and they have to agree.
+"""Self-classifying digits: each cell of a digit classifies the whole digit, and the cells must agree.
 
-Two automata are trained for the same time on the digits of scikit-learn: one starts anew with every batch; the other
-has a pool, where states go on, some with another digit. Then both are asked at the horizon of the training and at three
-and ten times that. ``python examples/self_classifying.py`` takes about six minutes, ``--quick`` some seconds.
+Two automata are trained for the same number of epochs on the digits of scikit-learn: one from new states in each batch,
+the other from states of a pool, some with another digit. Both are then evaluated at the horizon of the training and at
+three and ten times that. ``python examples/self_classifying.py`` takes about six minutes, ``--quick`` a few seconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ HELD_OUT, HORIZON = 360, 16
 
 
 def train(data: dict[str, np.ndarray], epochs: int, *, has_pool: bool) -> tuple[SelfClassificationNCAModel, float]:
-    """Train an automaton, and say how many seconds that took."""
+    """Train an automaton; return it and the duration in seconds."""
     with isolated_rng(0):
         network = SelfClassificationNCAModel(
             num_hidden_channels=14,
@@ -56,7 +56,7 @@ def train(data: dict[str, np.ndarray], epochs: int, *, has_pool: bool) -> tuple[
 
 
 def votes_against(states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(B,) share of a digit's cells that say another one."""
+    """(B,) fraction of a digit's living cells that vote for another digit."""
     living = states[:, 0] > 0.1
     wrong = states[:, -10:].argmax(1) != batch["label"].view(-1, 1, 1)
     return (wrong & living).flatten(1).sum(1) / living.flatten(1).sum(1).clamp(min=1)

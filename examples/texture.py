@@ -1,9 +1,9 @@
-"""Texture: an automaton that starts from nothing becomes a wall of bricks, on a grid without borders.
+"""Texture: an automaton generates a brick texture from an empty state, on a periodic grid.
 
-What is compared are the answers of fixed random filters, sorted along random lines; no trained network is needed.
+The loss compares the responses of fixed random filters, sorted along random lines; it needs no pretrained network.
 Run ``python examples/texture.py --root PATH`` with the package file of scikit-image, or its folder (``delira-nca data
-list`` names it); ``--data waves`` takes a computed pattern, as does ``--quick`` without ``--root``.
-``--quick`` takes some seconds.
+list`` names it). ``--data waves`` uses a computed pattern, as does ``--quick`` without ``--root``.
+``--quick`` takes a few seconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from delira_nca.visualization import save_picture
 
 
 def texture(data: str, root: str | None, size: int) -> np.ndarray:
-    """(3, size, size) target from 0 to 1."""
+    """(3, size, size) target in [0, 1]."""
     if data == "waves":
         y, x = np.mgrid[:size, :size] * 2 * np.pi / 16
         return np.stack([0.5 + 0.4 * np.sin(x), 0.5 + 0.4 * np.sin(x + y), 0.5 + 0.4 * np.cos(y)]).astype(np.float32)
@@ -35,13 +35,13 @@ def texture(data: str, root: str | None, size: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a small grid, and few iterations")
+    parser.add_argument("--quick", action="store_true", help="use a small grid and few iterations")
     parser.add_argument(
         "--data",
         choices=("brick", "grass", "gravel", "waves"),
-        help="brick (the default), another texture, or a computed pattern of waves (the default of --quick)",
+        help="brick (default), another texture, or a computed pattern of waves (default with --quick)",
     )
-    parser.add_argument("--root", help="package file of the picture, or folder with it")
+    parser.add_argument("--root", help="package file of the picture, or its folder")
     parser.add_argument("--out", type=Path, default=Path("runs/texture"), help="folder of the run")
     options = parser.parse_args()
     if options.data is None:

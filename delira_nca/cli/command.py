@@ -1,4 +1,4 @@
-"""The command ``delira-nca``. Each command only reads its arguments and calls the function that does the work."""
+"""Command ``delira-nca``. Each subcommand parses its arguments and calls a function of the package."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit status.
+    """Run a command and return its exit status.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments; those of the process by default. Without any, the help is printed.
+        Arguments; those of the process by default. If there are none, the help is printed.
 
     Returns
     -------
     int
-        0; 2, with one line on standard error, for what cannot work: arguments, files, folders, a full disk; 130 after
-        Ctrl+C; 141 if the reader of the output has closed it.
+        0 on success; 2, with one line on standard error, for errors of arguments, files, folders or disk space; 130
+        after Ctrl+C; 141 if the reader has closed the output.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeliraNCAError as error:
         return _failed(str(error))
     except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # nothing is written to it at the end of the process
+        with contextlib.suppress(OSError, ValueError):  # Python's flush at exit must not fail
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:

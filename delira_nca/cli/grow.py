@@ -1,4 +1,4 @@
-"""``delira-nca grow``: a picture from one cell."""
+"""Command ``delira-nca grow``, which trains an automaton to grow a picture from one cell."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ def add_grow(commands: Commands) -> None:
             argument("--emoji", metavar="CHARACTER", help="emoji, from a colour-emoji font of the system"),
         ],
         argument("--quality", metavar="NAME", help="draft, good (the default) or fine"),
-        argument("--size", type=int, help="cells along the longer side of the picture"),
-        argument("--padding", type=int, help="empty cells on each side of it"),
-        argument("--steps", type=int, nargs=2, metavar=("LOW", "HIGH"), help="steps of a roll-out in training"),
-        argument("--fire-rate", type=float, help="probability that a cell takes its update in a step (default: 1)"),
+        argument("--size", type=int, help="number of cells along the longer side of the picture"),
+        argument("--padding", type=int, help="number of empty cells on each side of the picture"),
+        argument("--steps", type=int, nargs=2, metavar=("LOW", "HIGH"), help="number of steps of a training roll-out"),
+        argument("--fire-rate", type=float, help="probability that a cell is updated in a step (default: 1)"),
         argument("--regime", help="growing, persistent or regenerating (the default)"),
         argument("--epochs", type=int, help="number of epochs"),
-        argument("--iterations", type=int, help="iterations of an epoch"),
-        argument("--batch-size", type=int, help="states in one iteration"),
-        argument("--pool-size", type=int, help="states in the pool"),
+        argument("--iterations", type=int, help="number of iterations per epoch"),
+        argument("--batch-size", type=int, help="number of states per iteration"),
+        argument("--pool-size", type=int, help="number of states in the pool"),
         argument("--state-noise", type=float, help="noise on the states from the pool (default: 0.03)"),
         argument("--learning-rate", type=float, help="highest learning rate of Adam"),
+        argument("--save-seconds", type=float, help="seconds between checkpoints (default: 30); the 2 newest are kept"),
         argument(
-            "--save-seconds", type=float, help="seconds between two checkpoints (default: 30); the 2 newest are kept"
+            "--out",
+            metavar="DIR",
+            help="folder of the run (default: the first free of runs/<name>, runs/<name>-2, ...)",
         ),
-        argument("--out", metavar="DIR", help="folder of the run (default: runs/<name>, or the next free)"),
         argument("--seed", type=int, help="seed of all random numbers"),
         argument("--device", help="auto, cpu, cuda, cuda:1, ..."),
-        argument("--precision", help="of matrix products in training: float32, bfloat16 or auto"),
+        argument("--precision", help="precision of matrix products in training: float32, bfloat16 or auto"),
     )
 
 
 def _grow(arguments: argparse.Namespace) -> None:
     """Train an automaton to grow a picture from one cell.
 
-    It leaves a page in which the picture lives, a film, curves and checkpoints. What is not given is as the quality
-    has it.
+    Write a live page, a film, curves and checkpoints. Options that are not given have the values of the quality.
     """
     from delira_nca.experiment import GrowConfig, grow
 

@@ -1,4 +1,4 @@
-"""Arguments of a command line that know which option was probably meant."""
+"""Argument parser that suggests the closest option for a misspelled one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Argument = tuple[tuple[str, ...], dict[str, Any]]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that knows which option was probably meant."""
+    """Argument parser that suggests the closest option or choice."""
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        """Arguments of a command; what it does not know goes into its ``overrides``, or is refused."""
+        """Parse arguments. Unknown ones go into ``overrides`` if the command has them, and are an error otherwise."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown and hasattr(parsed, "overrides"):
             parsed.overrides = unknown
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        """Print the message, with the choice that was probably meant, and leave with status 2."""
+        """Print the message with a suggested choice and exit with status 2."""
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if wrong is not None:
             close = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
@@ -48,9 +48,10 @@ else:
 
 
 def argument(*flags: str, **options: Any) -> Argument:
-    """Argument of :func:`add_command`, with the parameters of :meth:`argparse.ArgumentParser.add_argument`.
+    """Return an argument for :func:`add_command`, from parameters of :meth:`argparse.ArgumentParser.add_argument`.
 
-    Only a flag has a default, False: a function that is called with what was given has the others.
+    Only flags have a default, which is False. Other arguments are absent unless given, so that the defaults of the
+    called function apply.
     """
     return flags, {"default": False if options.get("action") == "store_true" else argparse.SUPPRESS, **options}
 
@@ -70,13 +71,13 @@ def add_command(
     commands : Commands
         Commands of a parser.
     name, short : str
-        Name of the command, and its line in the list of all commands.
+        Name of the command, and its description in the list of commands.
     run : callable
-        Function of the parsed arguments that does the work; its docstring is the help of the command.
+        Function that takes the parsed arguments and runs the command; its docstring is the help of the command.
     *arguments : Argument or list of Argument
-        Arguments; a list holds those that exclude each other.
+        Arguments; a list forms a mutually exclusive group.
     **defaults
-        Values of the parsed arguments that no argument gives. A command with ``overrides`` takes values of a config.
+        Default values of the parsed arguments. With ``overrides``, the command accepts values of a config.
     """
     parser = commands.add_parser(name, help=short, description=run.__doc__, allow_abbrev=False)
     for each in arguments:
@@ -87,25 +88,25 @@ def add_command(
 
 
 def given(arguments: argparse.Namespace, *others: str) -> dict[str, Any]:
-    """What was given to a command, without what has one of the other names, as arguments of a function."""
+    """Return the given arguments of a command as keyword arguments, without the names in ``others``."""
     hidden = {"command", "action", "run", "options", "overrides", *others}
     return {name: value for name, value in vars(arguments).items() if name not in hidden}
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns, the first being the head."""
+    """Print rows as aligned columns; the first row is the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def refuse_options_as_overrides(overrides: Sequence[str], options: Sequence[str]) -> None:
-    """Refuse a misspelled option of a command among the values of a config that are set by name.
+    """Raise an error if an override of a config is a misspelled option of the command.
 
     Raises
     ------
     UnknownKeywordError
-        With the option that was probably meant.
+        With the closest option.
     """
     from delira_nca.experiment import RunConfig
 

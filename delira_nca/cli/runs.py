@@ -1,4 +1,4 @@
-"""``delira-nca train, resume, validate, predict, list, show, compare, sweep``: runs of a config."""
+"""Commands ``delira-nca train, resume, validate, predict, list, show, compare, sweep`` for runs of a config."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ def add_runs(commands: Commands) -> None:
     add = partial(add_command, commands)
     config = argument("config", metavar="FILE", help="YAML or JSON")
     root = argument("--root", metavar="DIR", help="folder of all runs (default: runs)")
-    how = "never (the default: a run of this name is refused), or auto (it is resumed)"
+    how = "never (the default: an existing run of this name is an error), or auto (it is resumed)"
     resume = argument("--resume", metavar="HOW", help=how)
     quiet = argument("--quiet", action="store_true", help="show no progress")
-    printed = "print the whole config, and do nothing"
+    printed = "print the whole config and exit"
     print_config = argument("--print_config", "--print-config", action="store_true", help=printed)
-    short = "train the run that a file describes"
+    short = "train the run of a config file"
     add("train", short, _train, config, root, resume, quiet, print_config, overrides=[])
     run = argument("folder", metavar="RUN", help="folder of the run")
-    add("resume", "finish a run that was ended before its last epoch", _resume, run, quiet)
+    add("resume", "resume a run that ended before its last epoch", _resume, run, quiet)
     checkpoint = argument("--checkpoint", metavar="NAME", help="best, latest, or a file of the run (default: best)")
-    part = argument("--part", help="of the samples: train, valid or test (default: valid)")
-    add("validate", "measure a trained network", _validate, run, checkpoint, part)
-    part = argument("--part", help="of the samples: train, valid or test (default: test)")
-    out = argument("--out", metavar="FILE", help=".npy or .npz (default: predictions.npy in the run's folder)")
-    add("predict", "write what a trained network predicts", _predict, run, checkpoint, part, out)
+    part = argument("--part", help="part of the samples: train, valid or test (default: valid)")
+    add("validate", "evaluate a trained network", _validate, run, checkpoint, part)
+    part = argument("--part", help="part of the samples: train, valid or test (default: test)")
+    out = argument("--out", metavar="FILE", help=".npy or .npz file (default: predictions.npy in the run's folder)")
+    add("predict", "write the predictions of a trained network", _predict, run, checkpoint, part, out)
     place = argument("root", metavar="DIR", nargs="?", default="runs", help="folder of all runs (default: %(default)s)")
-    add("list", "all runs, and how far they are", _list, place)
-    add("show", "one run: config, scores, files", _show, run)
+    add("list", "list all runs and their progress", _list, place)
+    add("show", "show the config, scores and files of a run", _show, run)
     folders = argument(
-        "folders", metavar="RUN", nargs="+", help="folders of runs beside each other, or one of all runs"
+        "folders", metavar="RUN", nargs="+", help="folders of runs with a common parent, or the folder of all runs"
     )
-    plot = argument("--plot", metavar="FILE", default=None, help="draw the score of each run over its epochs")
-    add("compare", "several runs side by side, the best first", _compare, folders, plot)
+    plot = argument("--plot", metavar="FILE", default=None, help="plot the score of each run over its epochs")
+    add("compare", "compare several runs, the best first", _compare, folders, plot)
     add(
         "sweep",
-        "many runs of a config with some values set otherwise",
+        "run a config with several values",
         _sweep,
         config,
         root,
@@ -56,7 +56,9 @@ def add_runs(commands: Commands) -> None:
         argument("--num-trials", type=int, metavar="N", help="number of runs of a random or Optuna search"),
         argument("--sweep-seed", dest="seed", type=int, metavar="N", help="seed of a search (default: 0)"),
         argument("--launcher", default=None, help="serial, pool, ray or submitit (default: serial)"),
-        argument("--num-workers", type=int, metavar="N", default=None, help="runs at the same time, with pool and ray"),
+        argument(
+            "--num-workers", type=int, metavar="N", default=None, help="number of concurrent runs, with pool and ray"
+        ),
         plot,
         overrides=[],
     )
@@ -65,8 +67,8 @@ def add_runs(commands: Commands) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     """Train the run of a config.
 
-    Any of its values can be set otherwise by dotted name, after the file: --trainer.lr 1e-3 --data.batch_size=8. The
-    objects that a config names are imported and built: a config of somebody else can run code.
+    Values can be overridden by dotted name, after the file: --trainer.lr 1e-3 --data.batch_size=8. The objects that a
+    config names are imported and built: a config from another person can execute code.
     """
     from delira_nca.experiment import Run, RunConfig
     from delira_nca.experiment.config import parse_overrides
@@ -94,9 +96,9 @@ def _train_run(run: Run | ExperimentRun, *, progress: bool) -> None:
 
 
 def _resume(arguments: argparse.Namespace) -> None:
-    """Resume a run from its newest sound checkpoint, bit for bit as if it had not been stopped.
+    """Resume a run from its newest valid checkpoint, with the same bits as an uninterrupted run.
 
-    The objects that its config names are imported and built: a run of somebody else can run code.
+    The objects that its config names are imported and built: a run from another person can execute code.
     """
     from delira_nca.experiment import Run, resume_growing
     from delira_nca.experiment.growing import is_growing
@@ -112,9 +114,9 @@ def _resume(arguments: argparse.Namespace) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> None:
-    """Print losses and metrics of a checkpoint, as JSON.
+    """Print the losses and metrics of a checkpoint as JSON.
 
-    The objects that its config names are imported and built: a run of somebody else can run code.
+    The objects that its config names are imported and built: a run from another person can execute code.
     """
     from delira_nca.experiment.open_run import open_run
 
@@ -122,10 +124,10 @@ def _validate(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    """Write predictions to a .npy file, or to a .npz file where samples differ in shape or there are several outputs.
+    """Write predictions to a .npy file, or to a .npz file if samples differ in shape or there are several outputs.
 
-    The ending decides; others are refused. The objects that its config names are imported and built: a run of somebody
-    else can run code.
+    The extension of the file selects the format. The objects that its config names are imported and built: a run from
+    another person can execute code.
     """
     from delira_nca.experiment.open_run import open_run
 
@@ -180,7 +182,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    """Compare runs by the score that decides, with those values of their configs that differ."""
+    """Compare runs by their score, with the values in which their configs differ."""
     from delira_nca.errors import ConfigError
     from delira_nca.experiment import compare_runs
     from delira_nca.experiment.store import CONFIG_FILES
@@ -199,11 +201,11 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    """Run a config with many values, and compare the runs.
+    """Run a config with several values and compare the runs.
 
-    Values are given by dotted name: a list is tried, --trainer.lr '[1e-3, 3e-3]', as is a range, --trainer.lr '{low:
-    1e-4, high: 1e-2, log: true}'; a single value is set in all runs, --num_epochs 5. The same command resumes a sweep
-    that was ended.
+    Values are given by dotted name. A list is tried, --trainer.lr '[1e-3, 3e-3]', as is a range, --trainer.lr '{low:
+    1e-4, high: 1e-2, log: true}'; a single value is set in all runs, --num_epochs 5. The same command resumes an
+    interrupted sweep.
     """
     from delira_nca.errors import ConfigError
     from delira_nca.experiment import RunConfig, sweep

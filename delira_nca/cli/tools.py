@@ -1,4 +1,4 @@
-"""``delira-nca data, export, info``: sources of data, pages of trained automata, and what runs here."""
+"""Commands ``delira-nca data, export, info`` for data sources, exported pages and the environment."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ROOT_ARGUMENT = re.compile(r"open\('\w+', root=(PATH)\)|root=('[^']*')")
 
 def add_tools(commands: Commands) -> None:
     """Add the commands."""
-    data = commands.add_parser("data", help="list and check the sources of data", allow_abbrev=False)
+    data = commands.add_parser("data", help="list and check data sources", allow_abbrev=False)
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
-    add_command(actions, "list", "all sources, and whether their files are here", _list_data)
-    place = "package file, or folder with it or with its content (default: what is installed)"
+    add_command(actions, "list", "list all sources and whether their files are available", _list_data)
+    place = "package file, or folder that contains it or its content (default: the installed package)"
     add_command(
         actions,
         "check",
-        "open and verify one source",
+        "open and verify a source",
         _check_data,
         argument("name", metavar="NAME", help="as 'delira-nca data list' shows it"),
         argument("--root", metavar="PATH", help=place),
@@ -32,17 +32,17 @@ def add_tools(commands: Commands) -> None:
     add_command(
         commands,
         "export",
-        "write a trained automaton in a form that others can use",
+        "export a trained automaton",
         _export,
         argument("source", metavar="RUN", help="folder of a run, or a checkpoint"),
-        argument("--html", action="store_true", required=True, help="a page that opens in any browser"),
-        argument("--out", metavar="FILE", help="of the page (default: live.html in the run's folder)"),
-        argument("--title", help="of the page (default: name of the run)"),
-        argument("--grid", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="cells of the dish"),
+        argument("--html", action="store_true", required=True, help="write a page that opens in any browser"),
+        argument("--out", metavar="FILE", help="file of the page (default: live.html in the run's folder)"),
+        argument("--title", help="title of the page (default: name of the run)"),
+        argument("--grid", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size of the grid in cells"),
         argument("--weights", help="float32, or float16 for a smaller page"),
     )
-    as_json = argument("--json", action="store_true", help="print it for programs")
-    add_command(commands, "info", "what runs here: versions, memory, back ends", _info, as_json)
+    as_json = argument("--json", action="store_true", help="print JSON")
+    add_command(commands, "info", "show versions, memory and back ends", _info, as_json)
 
 
 def _list_data(arguments: argparse.Namespace) -> None:
@@ -57,12 +57,12 @@ def _list_data(arguments: argparse.Namespace) -> None:
 
 
 def _check_data(arguments: argparse.Namespace) -> None:
-    """Open a source, verify the sha256 of its files, and print what is in it. Nothing is downloaded."""
+    """Open a source, verify the SHA-256 of its files and print its content. Nothing is downloaded."""
     from delira_nca.data_loading import sources
 
     try:
         opened = sources.check(**given(arguments))
-    except DeliraNCAError as error:  # it names the argument of a function, not the option of this command
+    except DeliraNCAError as error:  # the message names the function's argument, not this command's option
         told = _ROOT_ARGUMENT.sub(lambda found: f"--root {found[1] or found[2]}", str(error))
         raise DeliraNCAError(told) from None
     source = opened.source
@@ -83,14 +83,14 @@ def _check_data(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    """Write the best network of a run, or of one checkpoint, as a page in which it lives."""
+    """Write the best network of a run, or the network of a checkpoint, as a live page."""
     from delira_nca.experiment import export_html
 
     print(shown(export_html(**given(arguments, "html"))))
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    """Print what roll-outs run on here, and what keeps the fast back ends away."""
+    """Print versions, processor, memory and the back ends that can run, with reasons for those that cannot."""
     from delira_nca.environment import info
 
     found = info()

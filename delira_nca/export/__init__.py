@@ -1,4 +1,4 @@
-"""Trained automata in forms that others can use. Names load on use."""
+"""Export of trained automata. Names are imported on first use."""
 
 from delira_nca._lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""An automaton as JSON: what the engines of the live page read."""
+"""JSON description of an automaton, for the engines of the live page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["WEIGHTS", "WEIGHT_NAMES", "describe_cell", "pack"]
 
 WEIGHTS = {"float32": "<f4", "float16": "<f2"}
 WEIGHT_NAMES = ("filters", "filterBias", "full", "fullBias", "layers")
-"""Entries of :func:`describe_cell` that a training may change."""
+"""Entries of :func:`describe_cell` that change during training."""
 
 
 def pack(tensor: Tensor, weights: str = "float32") -> dict[str, Any]:
-    """Shape, type, and base64 of the numbers.
+    """Return the shape, type and base64-encoded values of a tensor.
 
     Examples
     --------
@@ -34,22 +34,25 @@ def pack(tensor: Tensor, weights: str = "float32") -> dict[str, Any]:
 
 
 def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, Any]:
-    """Everything that a step of a two-dimensional automaton needs.
+    """Describe the step of a two-dimensional automaton.
 
     Parameters
     ----------
-    model : any model whose parts are the package's own.
-    weights : ``"float32"``, or ``"float16"`` for half the bytes.
+    model : BasicNCAModel
+        Model without user-defined parts.
+    weights : {"float32", "float16"}
+        Type of the stored weights; ``"float16"`` halves the size.
 
     Returns
     -------
-    dict of plain values, in the words of :class:`delira_nca.rollout.plain.PlainCell`
+    dict
+        Plain values, with the terms of :class:`delira_nca.rollout.plain.PlainCell`.
 
     Raises
     ------
     ExportError
-        For what an engine cannot compute (a part of the user's own, a head, one or three dimensions), and for weights
-        that are not finite. The message names it.
+        If the engines of the page do not support a part of the model (a user-defined part, a head, one or three
+        dimensions), or if weights are not finite. The message names the part.
     """
     require_choice("type of the weights", weights, WEIGHTS)
     model = unwrapped(model)
@@ -80,7 +83,7 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
         "channels": cell.num_channels,
         "fixed": cell.num_fixed_channels,
         "padding": cell.padding,
-        "filters": pack(cell.filters),  # exact: their sums have to cancel
+        "filters": pack(cell.filters),  # float32: the coefficients of a filter must cancel exactly
         "filterBias": packed(cell.filter_bias),
         "full": packed(cell.full),
         "fullBias": packed(cell.full_bias),
@@ -103,7 +106,7 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
 
 
 def _gradients(perception: torch.nn.Module) -> list[list[int]]:
-    """Numbers of the depth-wise filters that are the two gradients of a Sobel filter."""
+    """Indices of the pairs of depth-wise filters that are the two gradients of a Sobel filter."""
     pairs, number = [], 0
     for spec in perception.filters if isinstance(perception, Perception) else ():
         if spec == "sobel":

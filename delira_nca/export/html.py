@@ -1,4 +1,4 @@
-"""A live page in one file."""
+"""Export of a model as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ MODULES = (
     "app",
     "main",
 )
-"""Each imports only from those before it."""
+"""JavaScript modules, each of which imports only from earlier ones."""
 
 _SCRIPTS_BESIDE = " 'self' file:"
-"""What the policy of a page allows besides while it is trained: the script that holds newer weights."""
+"""Additional script sources in the content security policy during training, for the script with newer weights."""
 
 _IMPORT = re.compile(r"^import\s[^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|class|function)\b)", re.MULTILINE)
 
 
 def assemble(page: Mapping[str, Any]) -> str:
-    """HTML of a page from its data, which hold at least a title.
+    """Return the HTML of a page from its data, which have at least a title.
 
-    A page of a training that still runs may load scripts that lie beside it; any other may load nothing.
+    During training, the page may load scripts from its own folder; afterwards it may not load anything.
     """
     data = json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     filled = {
@@ -68,7 +68,7 @@ def assemble(page: Mapping[str, Any]) -> str:
 
 
 def script(modules: tuple[str, ...]) -> str:
-    """The modules as one, without the lines by which they import each other."""
+    """Concatenate modules without their import lines and ``export`` keywords."""
     return "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(f"{module}.js"))) for module in modules)
 
 
@@ -95,49 +95,64 @@ def to_html(
     weights: str = "float32",
     random_seed: int = 0,
 ) -> Path:
-    """Write a model as a page that opens in any browser, without a network.
+    """Write a model as a page that opens in any browser, without a network connection.
 
-    The page runs the automaton in WebGL2, or in JavaScript where that is faster or WebGL2 is not there.
+    The page runs the automaton in WebGL2, or in JavaScript if that is faster or WebGL2 is not available.
 
     Parameters
     ----------
-    model : two-dimensional, of the package's own parts.
-    path : of the file to write; its folder is made if need be.
-    title : of the page.
-    grid : (height, width) in cells; that of the target or the image by default, else 64 by 64.
-    seed : (C, h, w) state to begin with; a smaller one is put into the middle, and where a person clicks. One living
-        cell by default where pictures grow, nothing where the model looks at a picture.
-    target : (c, h, w) picture that was to grow, so that the page can show how far it is from it; for several goals,
-        one by the name of each.
-    goals : for a model whose fixed channels say what to grow: name to the value of each fixed channel.
-    image : (fixed channels, h, w) picture to begin with, as the model takes it.
-    classes : names of the output channels, for a model in which every cell votes for one of them.
-    task : ``"grow"``, ``"segment"`` or ``"classify"``; by default, a model with classes classifies, one with fixed
-        channels and no goals segments, and any other grows.
-    normalize : (mean, std) of each fixed channel: what a picture that is opened in the page, of values from 0 to 1,
-        becomes is ``(value - mean) / std``.
-    steps : horizon of the training, which the page marks; the upper end of ``model.training_timesteps`` by default.
-    figures : name to value, shown below the picture.
-    explanation : up to three lines on what is seen, instead of those of the task.
-    weights : ``"float32"``, or ``"float16"`` for a page of half the size that is a little off.
-    random_seed : of the fire masks.
+    model : BasicNCAModel
+        Two-dimensional model without user-defined parts.
+    path : str or path-like
+        File to write. Its folder is created if it does not exist.
+    title : str
+        Title of the page.
+    grid : (int, int), optional
+        Height and width in cells; those of the target or the image by default, or else 64 by 64.
+    seed : Tensor, optional
+        Initial state of shape (C, h, w). A state smaller than the grid is placed at the centre, and at each click. The
+        default is one living cell if the task is ``"grow"``, and an empty state otherwise.
+    target : Tensor or mapping of str to Tensor, optional
+        Target picture of shape (c, h, w), from which the page shows the error; with several goals, one for each name.
+    goals : mapping of str to sequence of float, optional
+        Values of the fixed channels for each goal, for a model in which they select what grows.
+    image : Tensor, optional
+        Initial picture of shape (fixed channels, h, w), preprocessed as input of the model.
+    classes : sequence of str, optional
+        Names of the output channels, for a model in which each cell votes for a class.
+    task : {"grow", "segment", "classify"}, optional
+        Task of the model. The default is ``"classify"`` with ``classes``, ``"segment"`` with fixed channels and no
+        goals, and ``"grow"`` otherwise.
+    normalize : (sequence of float, sequence of float), optional
+        Mean and standard deviation of each fixed channel. Values from 0 to 1 of a picture that is opened in the page
+        become ``(value - mean) / std``.
+    steps : int, optional
+        Horizon of the training, marked in the page; the upper end of ``model.training_timesteps`` by default.
+    figures : mapping of str to object, optional
+        Names and values to show below the picture.
+    explanation : sequence of str, optional
+        One to three lines that replace the explanation of the task.
+    weights : {"float32", "float16"}
+        Type of the stored weights; ``"float16"`` halves the size of the page and rounds the weights.
+    random_seed : int
+        Seed of the fire masks.
 
     Returns
     -------
     Path
-        The file that was written.
+        Path of the file.
 
     Raises
     ------
     ExportError
-        If the model has a part that no engine of the page computes, weights that are not finite, or the file cannot be
-        written. The former file is as it was then.
+        If the engines of the page do not support a part of the model, if weights are not finite, or if the file cannot
+        be written. An existing file is unchanged then.
     ConfigError, ShapeError, UnknownNameError
-        For options that do not fit the model or each other.
+        If options do not fit the model or each other.
 
     Notes
     -----
-    The page of Mordvintsev et al. (2020) was made by hand; this one comes out of any model.
+    The page of Mordvintsev et al. (2020) was written by hand for their models; this function supports other models.
 
     Examples
     --------
@@ -168,12 +183,12 @@ def to_html(
 
 
 def write_text(text: str, path: Path) -> Path:
-    """Write a page, or a script beside it, whole or not at all.
+    """Write a page or its script atomically.
 
     Raises
     ------
     ExportError
-        If it cannot be written.
+        If the file cannot be written.
     """
     try:
         with replaced(path) as temporary:

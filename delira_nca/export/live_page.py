@@ -1,4 +1,4 @@
-"""The callback that keeps a live page of a training, from its beginning to its end."""
+"""Callback that writes a live page during training."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from delira_nca.training.scores import describe_metrics
 
 __all__ = ["LivePage", "Snapshots"]
 
-_MOST_CHARACTERS = 700_000  # of all snapshots together, so that a page stays below a megabyte
-_DENSITY = 0.6  # exponent of the epoch in which snapshots are evenly spaced: below 1, early epochs are denser
+_MOST_CHARACTERS = 700_000  # limit for all snapshots together, so that a page stays below a megabyte
+_DENSITY = 0.6  # snapshots are evenly spaced in this power of the epoch: below 1, early epochs are denser
 
 
 class Snapshots:
-    """Snapshots of epochs, of which the most redundant is dropped whenever there are too many.
+    """Limited number of snapshots of epochs; above the limit, the most redundant snapshot is dropped.
 
     Parameters
     ----------
     most : int
-        Number of snapshots that are kept. Fewer are where all would take more than 700 kB as JSON.
+        Maximum number of snapshots. Fewer are kept if they would take more than 700 kB as JSON.
 
     Raises
     ------
@@ -58,12 +58,12 @@ class Snapshots:
         self.kept: list[dict[str, Any]] = []
 
     def add(self, snapshot: Mapping[str, Any]) -> None:
-        """Add a snapshot of the next epoch, plain values with an ``"epoch"``.
+        """Add a snapshot of the next epoch, a mapping of plain values with the key ``"epoch"``.
 
-        One of the same or a later epoch, from before a run was resumed from an older checkpoint, is replaced.
+        Snapshots of the same or later epochs, which exist after a resume from an older checkpoint, are removed.
         """
         most = min(self.most, _MOST_CHARACTERS // len(json.dumps(snapshot)))
-        if most < 2:  # the first and the last make a slider
+        if most < 2:  # a slider needs the first and the last
             self.kept = []
             return
         self.kept = [kept for kept in self.kept if kept["epoch"] < snapshot["epoch"]] + [dict(snapshot)]
@@ -71,16 +71,16 @@ class Snapshots:
             del self.kept[self._most_redundant()]
 
     def _most_redundant(self) -> int:
-        """Index of the snapshot, neither first nor last, that leaves the smallest gap."""
+        """Index of the inner snapshot that leaves the smallest gap if removed."""
         places = [kept["epoch"] ** _DENSITY for kept in self.kept]
         return min(range(1, len(places) - 1), key=lambda k: places[k + 1] - places[k - 1])
 
     def state_dict(self) -> dict[str, Any]:
-        """Snapshots that are kept."""
+        """Return the snapshots."""
         return {"kept": list(self.kept)}
 
     def load_state_dict(self, state: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-        """Take up a state."""
+        """Load the snapshots."""
         self.kept = list(state["kept"])
 
 
@@ -90,39 +90,40 @@ Figures = Mapping[str, object] | Callable[[Any], Mapping[str, object]]
 
 
 class LivePage(AbstractCallback):
-    """Write a live page when a training begins, renew it while it runs, and finish it at the end.
+    """Write a live page at the beginning of the training, update it during training, and complete it at the end.
 
-    A page that is open takes the newer weights by itself and keeps what lives in its dish. It reads them from a script
-    beside the page, ``live.weights.js`` for ``live.html``, since a page from the disk may load nothing else. At the
-    end, also of a training that was interrupted, the page holds the best network and a slider over the epochs, and
-    needs no other file.
+    An open page loads newer weights automatically and keeps its current state. It reads them from a script in the same
+    folder, ``live.weights.js`` for ``live.html``, since a browser allows a page from the disk to load only scripts. At
+    the end, also of an interrupted training, the page contains the best network and a slider over the epochs, and needs
+    no other file.
 
     Parameters
     ----------
-    path : path
-        Where to write the page.
+    path : str or path-like
+        File of the page.
     every : float
-        Seconds between two renewals, at least. They happen at the ends of epochs.
+        Minimum number of seconds between updates, which take place at the ends of epochs.
     share : float
-        Largest share of the time that renewing may take; a slow machine renews less often.
+        Maximum fraction of the time that updates may take; a slow machine updates less often.
     snapshots : int
-        Largest number of epochs on the slider. They are spread over the training, denser at its beginning, and are
-        part of a checkpoint. Fewer are kept of a large network, so that all take less than a megabyte; 0 keeps none.
-    keys : names or mapping of name to label, optional
-        Metrics to show; the score that decides which epoch is best by default, else the loss.
+        Maximum number of epochs on the slider, or 0 for no slider. The epochs are spread over the training, denser at
+        its beginning, and are stored in checkpoints. For a large network fewer are kept, so that the page stays below
+        a megabyte.
+    keys : iterable of str or mapping of str to str, optional
+        Metrics to show, with optional labels. The default is the score that selects the best epoch, or else the loss.
     log10 : bool
         Whether to show the decimal logarithms of the metrics.
-    figures : mapping, or callable that takes the trainer and returns one, optional
-        As for :func:`to_html`.
+    figures : mapping or callable, optional
+        Names and values to show, as in :func:`to_html`, or a function of the trainer that returns them.
     **options
-        As for :func:`to_html`.
+        Options of :func:`to_html`.
 
     Raises
     ------
     ConfigError, UnknownKeywordError
-        For numbers out of range and unknown options.
+        If a number is out of range or an option is unknown.
     ExportError, ConfigError
-        When the training begins, if the network cannot live on a page or the options do not fit it.
+        At the beginning of the training, if the page does not support the network or the options do not fit it.
 
     Examples
     --------
@@ -138,7 +139,7 @@ class LivePage(AbstractCallback):
     ['live.html', 'live.weights.js']
     """
 
-    rolls_back = False  # what the network was at the end of an epoch stays
+    rolls_back = False  # the snapshots of completed epochs remain valid after a rollback
     runs_everywhere = False
 
     def __init__(
@@ -165,20 +166,20 @@ class LivePage(AbstractCallback):
 
     @property
     def news_path(self) -> Path:
-        """Path of the script that tells an open page of newer weights."""
+        """Path of the script with newer weights for an open page."""
         return self.path.with_suffix(".weights.js")
 
     def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
-        """Write the page before the first epoch, so that a network that it cannot show is an error before the work."""
+        """Write the page before the first epoch, so that an unsupported network is an error before the training."""
         self._num_epochs = num_epochs
         self._page = self._describe(trainer, validated_network(trainer))
         with self._pace.job():
             self._renew(trainer, self._page["cell"])
 
     def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
-        """Renew the page where it is time, and keep a snapshot of the epoch.
+        """Update the page if it is due, and add a snapshot of the epoch.
 
-        What goes wrong here is logged: weights that are not finite, a full disk. It does not end a training.
+        Errors, such as weights that are not finite or a full disk, are logged and do not stop the training.
         """
         network = validated_network(trainer)
         try:
@@ -193,17 +194,20 @@ class LivePage(AbstractCallback):
             _LOGGER.warning("the live page was not renewed after epoch %d: %s", curr_epoch, error)
 
     def at_training_end(self, trainer: Any, **event: Any) -> None:
-        """Finish the page."""
+        """Write the final page."""
         self.finish(trainer, self.figures(trainer) if callable(self.figures) else self.figures)
 
     def finish(self, trainer: Any, figures: Mapping[str, object] | None = None) -> None:
-        """Write the page of the best network with a slider over the epochs, again where its figures are known late.
+        """Write the page of the best network with a slider over the epochs.
+
+        It can be called again when more figures are known.
 
         Parameters
         ----------
-        trainer : trainer whose training has ended
+        trainer : trainer
+            Trainer after its training.
         figures : mapping, optional
-            As for :func:`to_html`.
+            Names and values to show, as in :func:`to_html`.
 
         Raises
         ------
@@ -245,11 +249,11 @@ class LivePage(AbstractCallback):
         }
 
     def _tell(self, news: Mapping[str, Any]) -> None:
-        """Write the script that an open page loads again and again."""
+        """Write the script that an open page loads periodically."""
         write_text(f"globalThis.live?.training?.hear({json.dumps(news, allow_nan=False)});\n", self.news_path)
 
     def _score(self, trainer: Any, epoch: int) -> str:
-        """Metrics of an epoch as the page shows them; empty before the first one."""
+        """Text of an epoch's metrics; empty before the first epoch."""
         metrics: Mapping[str, float] = next(
             (entry for entry in reversed(trainer.history) if entry["epoch"] == epoch), {}
         )
@@ -260,10 +264,10 @@ class LivePage(AbstractCallback):
         return ", ".join(describe_metrics(metrics, keys, log10=self.log10))
 
     def state_dict(self) -> dict[str, Any]:
-        """Snapshots of the epochs so far."""
+        """Return the snapshots of the epochs."""
         return self._snapshots.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
-        if state:  # a checkpoint of an older version has none
+        """Load the snapshots of the epochs."""
+        if state:  # checkpoints of older versions have no snapshots
             self._snapshots.load_state_dict(state)

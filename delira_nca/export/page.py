@@ -1,4 +1,4 @@
-"""Content of a live page."""
+"""Data of a live page."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from delira_nca.models import BasicNCAModel, make_seed
 
 __all__ = ["LARGEST_GRID", "TASKS", "as_tensor", "describe_page", "numbers"]
 
-_LARGEST = 65504.0  # that half precision holds
+_LARGEST = 65504.0  # largest finite number of half precision
 
 
 def as_tensor(what: str, given: Any) -> Any:
-    """Float tensor of a tensor or an array; None stays None.
+    """Convert a tensor or an array to a float32 tensor on the CPU; None is returned unchanged.
 
     Raises
     ------
     ConfigError
-        If it is something else, or holds NaN or numbers that half precision cannot hold.
+        If the value is not a tensor or an array, or has elements that are not finite in half precision.
     """
     if given is None:
         return None
@@ -42,12 +42,12 @@ def as_tensor(what: str, given: Any) -> Any:
 
 
 def numbers(what: str, given: Any) -> list[float]:
-    """Finite numbers out of a sequence, an array or a tensor.
+    """Convert a sequence, an array or a tensor to a list of finite floats.
 
     Raises
     ------
     ConfigError
-        If they are not.
+        If an element is not a finite number.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def numbers(what: str, given: Any) -> list[float]:
 
 TASKS = ("grow", "segment", "classify")
 LARGEST_GRID = 2048
-"""Cells along an edge that every WebGL2 can hold."""
+"""Maximum number of cells along an edge, the texture size that every WebGL2 supports."""
 
 _EXPLANATIONS = {
     "grow": (
@@ -104,7 +104,7 @@ def describe_page(
     weights: str,
     random_seed: int,
 ) -> dict[str, Any]:
-    """Check the options of :func:`delira_nca.export.to_html` against the model and each other, and write them down."""
+    """Validate the options of :func:`delira_nca.export.to_html` and return the data of the page as plain values."""
     cell = describe_cell(model, weights)
     seed, image = as_tensor("the seed", seed), as_tensor("the image", image)
     if isinstance(target, Mapping):
@@ -195,7 +195,7 @@ def _channel_names(model: BasicNCAModel, task: str, classes: Sequence[str] | Non
 
 
 def _picture(model: BasicNCAModel, task: str) -> dict[str, int]:
-    """Where in the state the picture is that a person looks at."""
+    """First channel and number of channels of the visible picture in the state."""
     if task == "grow" and model.num_fixed_channels:
         count = model.num_output_channels or model.num_hidden_channels
         first = (
@@ -222,7 +222,7 @@ def _seed(model: BasicNCAModel, task: str, seed: Tensor | None, shape: tuple[int
 
 
 def _trimmed(seed: Tensor) -> Tensor:
-    """The smallest odd-sized part around the middle cell that holds all that is not zero."""
+    """Smallest odd-sized block around the centre cell that contains all nonzero cells."""
     height, width = seed.shape[1:]
     row, column = height // 2, width // 2
     lived = seed.ne(0).any(0).nonzero()

@@ -1,4 +1,4 @@
-"""Files that survive a kill."""
+"""Checkpoints, locks and files that stay intact when a process is killed."""
 
 from delira_nca._lazy import lazy_names
 

@@ -1,7 +1,7 @@
-"""Checkpoints: one file of tensors and plain Python, written whole, read without executing anything.
+"""Checkpoint files of tensors and plain Python values, written atomically and read without executing code.
 
-The file is in the format of `safetensors <https://github.com/huggingface/safetensors>`_: a JSON header and the bytes of
-each tensor. The header's metadata holds the structure of the state, and a checksum of the whole file.
+The file has the format of `safetensors <https://github.com/huggingface/safetensors>`_: a JSON header and the bytes of
+each tensor. The metadata of the header contains the structure of the state and a checksum of the file.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ __all__ = ["checkpoint_bytes", "is_plain", "load_checkpoint", "save_checkpoint",
 _KEY = "delira_nca"
 _ZEROS = "0" * 64
 _HEAD = b'{"__metadata__":{"delira_nca":"{\\"format\\": 2, \\"sha256\\": \\"'
-"""Beginning of the header, which stands after its length in 8 bytes. The checksum in hexadecimal digits follows."""
+"""Beginning of the header. The length of the header in 8 bytes precedes it; the checksum in hexadecimal follows."""
 _SUM = slice(8 + len(_HEAD), 8 + len(_HEAD) + len(_ZEROS))
 _CHUNK = 1 << 20
 _MOST_TEXT = 40_000_000
-"""Characters of the structure. A header of safetensors has at most 100 MB, in which each quotation mark takes two."""
+"""Maximum number of characters of the structure: a safetensors header has at most 100 MB, and escaping each quotation
+mark doubles it."""
 _ARCHIVE = b"PK\x03\x04"
-"""Beginning of a file of torch.save, such as the checkpoints of version 0.1."""
+"""First bytes of a file of torch.save, such as the checkpoints of version 0.1."""
 _FACTORIES: dict[str, Any] = {
     "None": None,
     **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
 }
-"""Factories of a defaultdict that a file can name."""
+"""Default factories of a defaultdict that a file can store."""
 _MAPPINGS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 _SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "Size": torch.Size}
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a state to a file.
+    """Write a state to a checkpoint file.
 
-    The file is written beside its place, flushed to the disk, read back and compared, and only then put in place. A
-    kill, a full disk or a faulty one leaves the former file as it was. ``safetensors`` opens the file as well; the
-    names of its tensors are their places in the state, such as ``network.rule.0.weight``.
+    The state is written to a temporary file, flushed to the disk, read back and compared; then the temporary file
+    replaces ``path``. After a kill, a full disk or a faulty disk, an existing file is unchanged. ``safetensors`` can
+    open the file; the names of its tensors are their paths in the state, such as ``network.rule.0.weight``.
 
     Parameters
     ----------
@@ -63,13 +64,13 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
         a Counter, a torch.Size and a defaultdict of a plain type keep their type. NumPy scalars become Python numbers,
         arrays become tensors, and tensors are copied to the CPU.
     path : str or path-like
-        File to write. Its folder is made if it does not exist. ``.safetensors`` is the usual extension.
+        File to write. Its folder is created if it does not exist. The usual extension is ``.safetensors``.
 
     Raises
     ------
     CheckpointError
-        If a value is of another type (the message names its place), the disk has not enough space, the file cannot be
-        written, or the disk returns other bytes than were written.
+        If a value has another type (the message has its path in the state), the disk has too little space, the file
+        cannot be written, or the bytes that are read back differ.
 
     Examples
     --------
@@ -79,7 +80,7 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     {'epoch': 3, 'weights': tensor([1., 1.])}
     """
     path = absolute(path)
-    # in memory: save_file would write to a temporary file of its own, which a kill leaves under a name not known here
+    # serialized in memory: save_file creates a temporary file with an unknown name, which a kill would leave behind
     content = memoryview(_serialized(state))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,25 +99,27 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what :func:`save_checkpoint` wrote, onto the CPU. Nothing in the file is executed.
+    """Read a file of :func:`save_checkpoint` onto the CPU. No code in the file is executed.
 
-    The checksum is compared first. Files of ``torch.save``, such as the checkpoints of version 0.1, are read as well,
-    as far as they hold tensors and plain Python only. A file that declares more bytes than it has is refused before
-    any memory is allocated for it.
+    The checksum is verified first. Files of ``torch.save``, such as the checkpoints of version 0.1, can be read if they
+    contain only tensors and plain Python values. A file that declares more bytes than it has is rejected before memory
+    is allocated.
 
     Parameters
     ----------
     path : str or path-like
+        File to read.
 
     Returns
     -------
     dict
+        The state.
 
     Raises
     ------
     CheckpointError
-        If there is no such file, or it is empty, cut short, damaged or not a checkpoint, declares more bytes than it
-        has, or holds anything but tensors and plain Python.
+        If the file does not exist, is empty, truncated, damaged or not a checkpoint, declares more bytes than it has,
+        or contains values other than tensors and plain Python.
     """
     path = absolute(path)
     with _opened(path) as file:
@@ -132,12 +135,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def verify_checkpoint(path: str | os.PathLike[str]) -> None:
-    """Compare a file with the checksum that it carries. A file of ``torch.save`` is read instead.
+    """Verify the checksum of a checkpoint file. A file of ``torch.save`` is read completely instead.
 
     Raises
     ------
     CheckpointError
-        If there is no such file, or it is empty, cut short, damaged or not a checkpoint.
+        If the file does not exist, or is empty, truncated, damaged or not a checkpoint.
 
     Examples
     --------
@@ -158,12 +161,14 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> None:
 
 
 def checkpoint_bytes(state: Mapping[str, Any]) -> int:
-    """Exact size of the file that :func:`save_checkpoint` would write. Takes two copies of the state in memory.
+    """Return the exact size in bytes of the file that :func:`save_checkpoint` would write.
+
+    The computation needs memory for two copies of the state.
 
     Raises
     ------
     CheckpointError
-        If a value is one that a checkpoint cannot hold.
+        If a checkpoint cannot store a value.
 
     Examples
     --------
@@ -176,7 +181,7 @@ def checkpoint_bytes(state: Mapping[str, Any]) -> int:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a checkpoint can hold a value.
+    """Whether a checkpoint can store a value.
 
     Examples
     --------
@@ -192,7 +197,7 @@ def is_plain(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open for reading: the checks and the use see one file, whatever replaces it meanwhile."""
+    """Open a file once for checks and reading, so that both see the same file if it is replaced meanwhile."""
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
@@ -203,7 +208,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _check(file: IO[bytes]) -> None:
-    """Compare the length and the checksum of a file with those that it declares."""
+    """Verify the declared length and checksum of a file."""
     actual = file.seek(0, os.SEEK_END)
     if actual == 0:
         raise DamagedFileError("it is empty")
@@ -220,7 +225,7 @@ def _check(file: IO[bytes]) -> None:
 
 
 def _damage(header: bytes, actual: int) -> str:
-    """What is wrong with a file whose checksum differs, from its header, which may be wrong itself."""
+    """Describe the damage of a file with a wrong checksum. The header may be damaged as well."""
     try:
         tensors = [value for key, value in json.loads(header).items() if key != "__metadata__"]
         total = 8 + len(header) + max([int(tensor["data_offsets"][1]) for tensor in tensors], default=0)
@@ -232,7 +237,7 @@ def _damage(header: bytes, actual: int) -> str:
 
 
 def _digest(file: IO[bytes]) -> str:
-    """Checksum of a file, with zeros in the place of the checksum."""
+    """Checksum of a file in which the stored checksum is replaced by zeros."""
     file.seek(0)
     result = hashlib.sha256(file.read(_SUM.start) + _ZEROS.encode())
     file.seek(_SUM.stop)
@@ -242,14 +247,14 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _drop_from_cache(descriptor: int) -> None:
-    """Ask the system to read a file from the disk next time, where it can be asked."""
+    """Drop a file from the page cache where supported, so that the next read comes from the disk."""
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _serialized(state: Mapping[str, Any]) -> bytes:
-    """Content of the file of a state, with zeros in the place of the checksum."""
+    """Content of a state's file, with zeros in place of the checksum."""
     tensors: dict[str, Tensor] = {}
     tree = _encode(state, "state", tensors)
     text = json.dumps({"format": 2, "sha256": _ZEROS, "state": tree})
@@ -258,7 +263,7 @@ def _serialized(state: Mapping[str, Any]) -> bytes:
             f"the state has {len(text)} bytes beside its tensors, a checkpoint holds {_MOST_TEXT}: put long lists into "
             "arrays"
         )
-    # One key only: safetensors writes several in any order, and the same state has to give the same bytes.
+    # a single key: safetensors writes several in arbitrary order, and equal states must give equal bytes
     return safetensors.torch.save(tensors, {_KEY: text})
 
 
@@ -273,7 +278,7 @@ def _decoded(content: bytes) -> Any:
 
 
 def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """Value in terms of JSON. What JSON does not know becomes a list of the name of its type and its content."""
+    """Convert a value to JSON types. A value of another type becomes a list of the type's name and the content."""
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         try:
             value = torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
@@ -324,7 +329,7 @@ def _encode_tensor(tensor: Tensor, where: str, tensors: dict[str, Tensor]) -> An
         return ["sparse", *parts, list(tensor.shape), tensor.is_coalesced()]
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise CheckpointError(f"{where} is a tensor of {tensor.layout}, {tensor.dtype}, which a checkpoint cannot hold")
-    if tensor.is_complex():  # not all versions of safetensors know it
+    if tensor.is_complex():  # not supported by all versions of safetensors
         return ["complex tensor", _encode_tensor(torch.view_as_real(tensor), where, tensors)]
     name = where.partition("[")[2].replace("][", ".").replace("'", "").replace("]", "") or "value"
     while name in tensors or name == "__metadata__":

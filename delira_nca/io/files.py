@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the space that they need."""
+"""Atomic replacement of files, removal of temporary files, and checks of disk space."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _DAY = 24 * 60 * 60.0
 
 @contextlib.contextmanager
 def writable(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an error of the system within the block into one that names the path that was to be written.
+    """Convert an ``OSError`` inside the block into an error that names the path.
 
     Raises
     ------
     UnwritableError
-        With the path and the reason: no permission, a file in the place of a folder, a read-only or full disk.
+        With the path and the reason: missing permission, a file in place of a folder, a read-only or full disk.
     """
     try:
         yield
@@ -39,12 +39,12 @@ def writable(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Make a folder, and those above it, unless it is there.
+    """Create a folder and its parents if they do not exist, and return its absolute path.
 
     Raises
     ------
     UnwritableError
-        If it cannot be made.
+        If the folder cannot be created.
 
     Examples
     --------
@@ -66,15 +66,23 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
-    """Path of a temporary file that replaces ``path`` if the block ends well, and is removed if not.
+    """Write a file atomically.
 
-    The temporary file lies in the folder of ``path``, which is made if need be, so that the replacement is one
-    operation of the file system: a kill at any moment leaves the former file or the new one.
+    The block writes to a temporary file, which replaces ``path`` if the block succeeds and is removed otherwise. The
+    temporary file is in the folder of ``path``, which is created if it does not exist, so that the replacement is one
+    operation of the file system: a kill at any moment leaves either the old or the new file.
 
     Parameters
     ----------
-    path : of the file to write.
-    durable : whether to wait until the disk has it, so that a power cut leaves one of the two as well.
+    path : str or path-like
+        File to write.
+    durable : bool
+        Whether to wait until the file is on the disk, so that the same holds for a power cut.
+
+    Yields
+    ------
+    Path
+        Path of the temporary file.
 
     Examples
     --------
@@ -88,7 +96,7 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp")
     try:
-        # made here, and only if it is new: a link that somebody has put in its place is not followed
+        # O_EXCL fails on an existing name, so that a symbolic link planted there is not followed
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         if durable:
@@ -97,7 +105,7 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
         if durable:
             sync(path.parent)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk does not say which file it refused
+        if error.errno is not None and error.filename is None:  # the error of a full disk has no file name
             error.filename = os.fspath(path)
         raise
     finally:
@@ -105,7 +113,7 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or, where the system can, the entries of a folder."""
+    """Flush a file, or the entries of a folder where the system supports it, to the disk."""
     if path.is_dir() and os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -116,16 +124,16 @@ def sync(path: Path) -> None:
 
 
 def sweep(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """Remove the temporary files of :func:`replaced` that a killed process has left in a folder.
+    """Remove the temporary files of :func:`replaced` that killed processes have left in a folder.
 
-    A file is one of these if its process is gone, began after the file was written, or wrote it more than a day ago.
-    Processes of other machines are not seen: where several share the folder, hold a
+    A temporary file is removed if its process has ended, if the process started after the file was written, or if the
+    file is older than a day. Processes of other machines are not detected: if several machines share the folder, hold a
     :class:`~delira_nca.io.run_lock.RunLock` on it.
 
     Returns
     -------
-    tuple of paths, sorted
-        What was removed. What cannot be removed stays, and is not in it.
+    tuple of Path
+        Removed files, sorted. Files that cannot be removed are skipped.
 
     Examples
     --------
@@ -139,7 +147,7 @@ def sweep(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         found = _TEMPORARY.fullmatch(path.name)
-        with contextlib.suppress(OSError):  # another process was faster, or the file is somebody else's
+        with contextlib.suppress(OSError):  # another process removed it first, or it belongs to another user
             if found is not None and not path.is_dir() and _is_left(path, int(found[1])):
                 path.unlink()
                 removed.append(path)
@@ -151,24 +159,26 @@ def _is_left(path: Path, pid: int) -> bool:
     if time.time() - written > _DAY or not is_alive(pid):
         return True
     began = start_time(pid)
-    return began is not None and written < began - 2.0  # of that pid, but of an earlier process
+    return began is not None and written < began - 2.0  # an earlier process with the same pid
 
 
 def require_disk_space(folder: str | os.PathLike[str], num_bytes: int) -> None:
-    """Refuse to begin to write what the disk has no space for.
+    """Raise an error if the disk has too little free space.
 
-    Nothing is promised by passing: others write too, and a quota may be lower than the free space. Where the system
-    does not know how much is free, everything passes.
+    Success is not a guarantee: other processes write as well, and a quota may be lower than the free space. If the free
+    space is unknown, no error is raised.
 
     Parameters
     ----------
-    folder : to write to. If it is not there yet, the nearest folder above it is asked.
-    num_bytes : to write.
+    folder : str or path-like
+        Folder to write to. If it does not exist, its nearest existing parent is checked.
+    num_bytes : int
+        Number of bytes to write.
 
     Raises
     ------
     CheckpointError
-        With what is needed and what is free.
+        With the required and the free number of bytes.
 
     Examples
     --------

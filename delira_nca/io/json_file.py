@@ -1,4 +1,4 @@
-"""JSON as users write it, with any editor."""
+"""Parser of JSON files that users write."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ __all__ = ["parse_json", "without_doubles"]
 
 
 def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
-    r"""Value of a JSON text in UTF-8 or, with a byte order mark, in UTF-16 or UTF-32.
+    r"""Parse a JSON text in UTF-8 or, with a byte order mark, in UTF-16 or UTF-32.
 
     Parameters
     ----------
     content : bytes
+        Content of the file.
     path : str or path-like
-        File that it is from, for messages.
+        Path of the file, for error messages.
 
     Raises
     ------
     MissingFileError
-        If it is not valid JSON, or in another encoding.
+        If the text is not valid JSON or has another encoding.
     ConfigError
-        If a name stands twice in an object.
+        If an object has a duplicate name.
 
     Examples
     --------
@@ -45,12 +46,12 @@ def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
 
 
 def without_doubles(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Dict of pairs.
+    """Return a dict of the pairs.
 
     Raises
     ------
     ConfigError
-        If a name stands there twice, of which the first would be lost.
+        If a name is duplicated: the dict would lose the first value.
     """
     pairs = list(pairs)
     for key, count in Counter(key for key, _ in pairs).items():

@@ -1,4 +1,4 @@
-"""The list of a folder's checkpoints: how large each is, of which epoch, and which run wrote it. Free of torch."""
+"""Manifest of a folder's checkpoints, with size, epoch and run of each. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from delira_nca.io.paths import absolute
 __all__ = ["Manifest", "ManifestEntry", "checkpoints_in", "require_name", "state_position"]
 
 _PATTERNS = ("checkpoint*.safetensors", "checkpoint*.pt")
-"""Names of checkpoints; version 0.1 wrote the second kind."""
+"""File name patterns of checkpoints; the second one is that of version 0.1."""
 _FORMAT = 1
 _LOGGER = logging.getLogger("delira_nca")
 
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """Facts about a checkpoint.
+    """Entry of a checkpoint.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class ManifestEntry:
     size : int
         Bytes of the file.
     epoch, iteration : int or None
-        Epochs and iterations done; None for a file that was found, not added, and cannot be read.
+        Number of completed epochs and iterations; None for an unreadable file that was found in the folder.
     run_id : str or None
-        Run that wrote it; None if unknown.
+        Run that wrote the file; None if unknown.
     time : str
-        Time at which it was added, in ISO 8601.
+        Time at which the file was added, in ISO 8601.
     """
 
     name: str
@@ -50,15 +50,15 @@ class ManifestEntry:
 
     @classmethod
     def from_dict(cls, values: Any) -> ManifestEntry:
-        """Entry out of a file.
+        """Create an entry from values of a manifest.
 
         Raises
         ------
         ConfigError
-            If it is not one.
+            If the values are not a valid entry.
         """
         try:
-            entry = cls(**{key: value for key, value in values.items() if key != "sha256"})  # of version 0.1
+            entry = cls(**{key: value for key, value in values.items() if key != "sha256"})  # entry of version 0.1
         except (AttributeError, TypeError) as error:
             raise ConfigError(f"not an entry of a manifest: {values!r}") from error
         require_name(entry.name)
@@ -70,16 +70,18 @@ class ManifestEntry:
 
 
 class Manifest:
-    """The file ``manifest.json`` in a folder of checkpoints.
+    """File ``manifest.json`` in a folder of checkpoints.
 
-    It is read anew by each call, and replaced in one piece. One process writes it at a time: hold a
-    :class:`~delira_nca.io.run_lock.RunLock`. Where it is missing or damaged, it is made from the files that are there;
-    of which run they are is unknown then, and they are never removed.
+    Each call reads the file, and each change replaces it atomically. Only one process may write at a time: hold a
+    :class:`~delira_nca.io.run_lock.RunLock`. If the file is missing or damaged, it is rebuilt from the checkpoints of
+    the folder. The runs of these checkpoints are then unknown, and the checkpoints are never removed.
 
     Parameters
     ----------
-    folder : of the checkpoints.
-    run_id : of this run. A run that is resumed keeps it, so that it goes on to remove what it wrote before.
+    folder : str or path-like
+        Folder of the checkpoints.
+    run_id : str
+        Identifier of this run. A resumed run keeps it and can remove its earlier checkpoints.
 
     Examples
     --------
@@ -99,7 +101,7 @@ class Manifest:
         self.path = self.folder / "manifest.json"
 
     def entries(self) -> tuple[ManifestEntry, ...]:
-        """All checkpoints that are listed and there, the oldest first.
+        """Return the entries with an existing file, the oldest first.
 
         Raises
         ------
@@ -109,21 +111,28 @@ class Manifest:
         return tuple(e for e in self._read() if (self.folder / e.name).is_file())
 
     def mine(self) -> tuple[ManifestEntry, ...]:
-        """Those that this run has written."""
+        """Return the entries of this run."""
         return tuple(e for e in self.entries() if e.run_id == self.run_id)
 
     def add(self, path: str | os.PathLike[str], *, epoch: int, iteration: int = 0) -> ManifestEntry:
-        """List a checkpoint that this run has just written. A former entry of its name is replaced.
+        """Add a checkpoint that this run has written. An existing entry of the same name is replaced.
 
         Parameters
         ----------
-        path : of the file, which lies in the folder; or its name.
-        epoch, iteration : where the run was.
+        path : str or path-like
+            Path of the file in the folder, or its name.
+        epoch, iteration : int
+            Number of completed epochs and iterations.
+
+        Returns
+        -------
+        ManifestEntry
+            The new entry.
 
         Raises
         ------
         ConfigError
-            If the file lies elsewhere, or a number is negative.
+            If the file is in another folder, or a number is negative.
         CheckpointError
             If the file or the manifest cannot be read or written.
         """
@@ -141,19 +150,19 @@ class Manifest:
         return entry
 
     def remove(self, name: str) -> bool:
-        """Delete a checkpoint if this run wrote it, and it is as large as when it did.
+        """Delete a checkpoint if this run wrote it and its size is unchanged.
 
         Returns
         -------
         bool
-            Whether it was deleted.
+            Whether the file was deleted.
 
         Raises
         ------
         ConfigError
             If the name is a path.
         CheckpointError
-            If the file cannot be deleted, or the manifest not be written.
+            If the file cannot be deleted or the manifest cannot be written.
         """
         require_name(name)
         entries = self._read()
@@ -183,7 +192,7 @@ class Manifest:
         except FileNotFoundError:
             return self._rebuilt()
         except (ValueError, KeyError, TypeError) as error:
-            _LOGGER.warning("%s is damaged, and made anew from the files that are there: %s", self.path, error)
+            _LOGGER.warning("%s is damaged and was rebuilt from the files of the folder: %s", self.path, error)
             return self._rebuilt()
         except OSError as error:
             raise CheckpointError(f"cannot read {self.path}: {error}") from error
@@ -205,7 +214,7 @@ class Manifest:
 
 
 def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """Files of a folder that are checkpoints by their names, sorted by name.
+    """Return the files of a folder with names of checkpoints, sorted by name.
 
     Examples
     --------
@@ -220,12 +229,12 @@ def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def require_name(name: Any) -> None:
-    """Refuse what is not the plain name of a file.
+    """Raise an error unless a value is a file name without a path.
 
     Raises
     ------
     ConfigError
-        If it is empty, a path, or not a string.
+        If the value is empty, a path, or not a string.
 
     Examples
     --------
@@ -238,12 +247,12 @@ def require_name(name: Any) -> None:
 
 
 def state_position(state: Any) -> tuple[int, int]:
-    """Epoch and iteration of a run's state; the iteration is 0 where it has none.
+    """Return the epoch and iteration of a run's state; the iteration is 0 if the state has none.
 
     Raises
     ------
     CheckpointError
-        If it has no epoch.
+        If the state has no valid epoch.
 
     Examples
     --------
@@ -259,7 +268,7 @@ def state_position(state: Any) -> tuple[int, int]:
 
 
 def _position(path: Path) -> tuple[int | None, int | None]:
-    from delira_nca.io.checkpoint import load_checkpoint  # needs torch, which a manifest in order does without
+    from delira_nca.io.checkpoint import load_checkpoint  # imports torch, which an intact manifest does not need
 
     try:
         return state_position(load_checkpoint(path))

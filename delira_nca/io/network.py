@@ -1,4 +1,4 @@
-"""A trained automaton in a file of its own, or out of the checkpoint of a run: description and weights."""
+"""Saving and loading of models with their descriptions, from separate files or checkpoints of runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["describe_network", "load_network", "save_network"]
 
 
 def describe_network(network: Any) -> dict[str, Any] | None:
-    """Class path and arguments of a model; None of a network that cannot be described by plain values."""
+    """Return the class path and arguments of a model; None if they are not plain values."""
     network = unwrapped(network)
     if not callable(getattr(network, "to_dict", None)):
         return None
@@ -32,12 +32,12 @@ def describe_network(network: Any) -> dict[str, Any] | None:
 
 
 def save_network(network: AbstractPyTorchNetwork, path: str | os.PathLike[str]) -> None:
-    """Write a model with its weights, for :func:`load_network`.
+    """Save the description and weights of a model, for :func:`load_network`.
 
     Raises
     ------
     CheckpointError
-        If it cannot be described by plain values, or the file cannot be written.
+        If the model cannot be described by plain values, or the file cannot be written.
 
     Examples
     --------
@@ -50,30 +50,37 @@ def save_network(network: AbstractPyTorchNetwork, path: str | os.PathLike[str]) 
     network = unwrapped(network)
     description = describe_network(network)
     if description is None:
-        raise CheckpointError(f"{type(network).__name__} has arguments that are no plain values: save its state_dict()")
+        raise CheckpointError(
+            f"{type(network).__name__} has arguments that are not plain values: save its state_dict()"
+        )
     save_checkpoint({"model": description, "network": dict(network.state_dict())}, path)
 
 
 def load_network(
     path: str | os.PathLike[str], cls: type[Any] = BasicNCAModel, *, best: bool = True, **modules: Any
 ) -> Any:
-    """Model out of a file of :func:`save_network` or a checkpoint of a run, ready to predict. Nothing is executed.
+    """Load a model from a file of :func:`save_network` or a checkpoint of a run. No code in the file is executed.
 
     Parameters
     ----------
-    path : of the file.
-    cls : class of the model, where it is one of the user's own; those of the package are known by their names.
-    best : whether to take the weights of the run's best epoch, where a score decided one, and not those of the last.
-    **modules : perception, rule or head, where they are modules of the user's own.
+    path : str or path-like
+        File to read.
+    cls : type
+        Class of the model. It is required only for user-defined classes.
+    best : bool
+        Whether to load the weights of the best epoch, if the run has one, instead of those of the last epoch.
+    **modules : torch.nn.Module
+        Perception, rule or head, if the model has user-defined ones.
 
     Returns
     -------
-    The model, of the class that the file names and with weights of the dtype that was saved.
+    AbstractPyTorchNetwork
+        Model in evaluation mode, with the class and the dtype of the file.
 
     Raises
     ------
     CheckpointError
-        If the file is not a readable checkpoint, does not describe its model, or is of another class.
+        If the file is not a readable checkpoint, does not describe its model, or has a model of another class.
     """
     state = load_checkpoint(path)
     described: Mapping[str, Any] | None = state.get("model")
@@ -93,7 +100,7 @@ def load_network(
     elif described["class"] != wanted:
         raise CheckpointError(f"{absolute(path)} is of a {described['class']}, not a {wanted}: pass cls=...")
     try:
-        if not modules:  # a description of a huge model is refused before its memory is allocated
+        if not modules:  # compare shapes on the meta device, before memory for a huge model is allocated
             with torch.device("meta"):
                 _require_same_shapes(cls.from_dict(described["arguments"]), weights)
         network = cls.from_dict(described["arguments"], **modules)

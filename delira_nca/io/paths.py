@@ -1,4 +1,4 @@
-"""Paths as a user writes them. Free of torch."""
+"""Conversion of paths that a user gives. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["absolute", "shown", "working_in"]
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """Absolute path, with ``~`` expanded: to be called once, where a path comes in.
+    """Return the absolute path, with ``~`` expanded.
 
-    A later change of the working directory does not change the path.
+    Call it once, where a path enters the package: a later change of the working directory does not affect the result.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ConfigError
-        If it is not a path, is empty or contains a null character, or its ``~user`` is unknown.
+        If the value is not a path, is empty, contains a null character, or has an unknown ``~user``.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Path for the terminal: relative where it lies in the working directory.
+    """Return a path for display, relative if it is inside the working directory.
 
     Examples
     --------
@@ -55,14 +55,14 @@ def shown(path: str | os.PathLike[str]) -> str:
     path = os.fspath(path)
     try:
         relative = os.path.relpath(path)
-    except (OSError, ValueError):  # the working directory is gone; another drive
+    except (OSError, ValueError):  # the working directory was removed, or the path is on another drive
         return path
     return path if relative.startswith(os.pardir) else relative
 
 
 @contextlib.contextmanager
 def working_in(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Change the working directory of the process within the block, and change it back afterwards.
+    """Change the working directory of the process inside the block, and restore it afterwards.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def working_in(directory: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         former = os.getcwd()
-    except FileNotFoundError:  # it was removed
+    except FileNotFoundError:  # the working directory was removed
         former = None
     if former == os.fspath(directory):
         yield

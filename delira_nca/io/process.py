@@ -1,4 +1,4 @@
-"""Whether a process is alive, and whether it is still the same one. Free of torch."""
+"""Checks whether a process is alive and whether its pid was reused. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROC = Path("/proc")
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine runs. One that has ended, and that nobody has waited for yet, does not.
+    """Whether a process of this machine is running; a zombie, which has ended but was not waited for, is not.
 
     Examples
     --------
@@ -28,14 +28,14 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process belongs to another user
         pass
     found = _stat(pid)
     return found is None or found[0] not in ("Z", "X", "x")
 
 
 def birth(pid: int) -> str | None:
-    """Something that tells a process from a later one of the same pid; None where the system does not tell.
+    """Return a string that distinguishes a process from a later one with the same pid; None if unknown.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def birth(pid: int) -> str | None:
 
 
 def start_time(pid: int) -> float | None:
-    """Seconds since 1970 at which a process began, give or take one; None where the system does not tell.
+    """Return the start time of a process in seconds since 1970, accurate to one second; None if unknown.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def start_time(pid: int) -> float | None:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/<pid>/stat after the name, which may hold blanks and brackets itself: state first."""
+    """Fields of /proc/<pid>/stat after the name, beginning with the state. The name may contain spaces and brackets."""
     try:
         fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -82,7 +82,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _is_alive_on_windows(pid: int) -> bool:
-    """There, os.kill(pid, 0) would end the process."""
+    """Windows variant of :func:`is_alive`: os.kill(pid, 0) would terminate the process there."""
     if sys.platform != "win32":
         return True
     import ctypes
@@ -90,7 +90,7 @@ def _is_alive_on_windows(pid: int) -> bool:
     kernel = ctypes.windll.kernel32
     handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
     if not handle:
-        return bool(kernel.GetLastError() == 5)  # ERROR_ACCESS_DENIED: it is there
+        return bool(kernel.GetLastError() == 5)  # ERROR_ACCESS_DENIED: the process exists
     code = ctypes.c_ulong()
     known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
     kernel.CloseHandle(handle)

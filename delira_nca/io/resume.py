@@ -1,4 +1,4 @@
-"""Where a run begins: afresh, or after the newest checkpoint that is whole. Free of torch."""
+"""Choice of the checkpoint from which a run resumes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ _Load = Callable[[Path], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """What a run will begin with. Its text is a short report.
+    """Starting point of a run. Its string is a short report.
 
     Attributes
     ----------
-    action : ``"start"`` or ``"resume"``.
-    path : of the checkpoint to resume from; None to start.
-    epoch, iteration : that the checkpoint says of itself; 0 to start.
-    skipped : checkpoints that are there and are not taken, each with the reason; the newest first.
+    action : {"start", "resume"}
+        Whether the run starts from the beginning or resumes.
+    path : Path or None
+        Checkpoint to resume from; None to start.
+    epoch, iteration : int
+        Position that is stored in the checkpoint; 0 to start.
+    skipped : tuple of (Path, str)
+        Checkpoints that are not used, the newest first, each with the reason.
     """
 
     action: Literal["start", "resume"]
@@ -53,24 +57,33 @@ class ResumePlan:
 def plan_resume(
     resume: str | os.PathLike[str], folder: str | os.PathLike[str] | None, load: _Load | None = None
 ) -> ResumePlan:
-    """Decide where a run begins. Nothing is changed.
+    """Choose the starting point of a run. No file is changed.
 
     Parameters
     ----------
-    resume : ``"never"`` starts, whatever is there. ``"auto"`` takes the newest checkpoint of the folder that is whole,
-        and starts where there is none at all. A path takes that file, or the newest whole one of that folder. Where
-        several runs have written to the folder, the one that wrote last is resumed.
-    folder : of this run's checkpoints; None if it writes none.
-    load : reads a checkpoint, or raises CheckpointError; :func:`~delira_nca.io.checkpoint.load_checkpoint` by default.
+    resume : {"never", "auto"} or path-like
+        ``"never"`` starts from the beginning. ``"auto"`` resumes from the newest valid checkpoint of the folder, and
+        starts if there is no checkpoint. A path is a checkpoint, or a folder with checkpoints, of which the newest
+        valid one is used. If several runs have written to the folder, the run that wrote last is resumed.
+    folder : path-like or None
+        Folder of this run's checkpoints; None if the run writes none.
+    load : callable, optional
+        Function that reads a checkpoint or raises CheckpointError;
+        :func:`~delira_nca.io.checkpoint.load_checkpoint` by default.
+
+    Returns
+    -------
+    ResumePlan
+        The starting point.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, or there are checkpoints and none of them can; or the named folder has none.
+        If the given file cannot be read, if none of the checkpoints can be read, or if the given folder has none.
     MissingFileError
-        If the path is not there; with the nearest name that is.
+        If the path does not exist; with the closest existing name.
     ConfigError
-        If ``resume`` is none of these, or ``"auto"`` without a folder.
+        If ``resume`` is not one of these, or is ``"auto"`` without a folder.
 
     Examples
     --------
@@ -124,12 +137,12 @@ def _from_file(path: Path, load: _Load) -> ResumePlan:
 
 
 def _newest(folder: Path, load: _Load) -> ResumePlan | None:
-    """Plan to resume from the newest checkpoint that loads; None if the folder has none.
+    """Plan to resume from the newest readable checkpoint; None if the folder has no checkpoint.
 
     Raises
     ------
     CheckpointError
-        If it has some, and none of them loads.
+        If the folder has checkpoints, but none is readable.
     """
     paths = _checkpoints(folder)
     if not paths:
@@ -157,7 +170,7 @@ def _newest(folder: Path, load: _Load) -> ResumePlan | None:
         if entry is not None and entry.epoch is not None and path.stat().st_size == entry.size:
             ranks[path], runs[path] = (entry.epoch, entry.iteration or 0), entry.run_id
             written[path] = (listed_at, place)
-        else:  # a file that was written right before a kill is not in the list yet
+        else:  # a file that was written just before a kill is not in the manifest yet
             read(path)
             written[path] = (path.stat().st_mtime, place)
     known = [path for path in paths if runs.get(path) is not None]
@@ -171,7 +184,7 @@ def _newest(folder: Path, load: _Load) -> ResumePlan | None:
                 {**damaged, **older}.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True
             )
             return ResumePlan("resume", newest, *ranks[newest], skipped=tuple(skipped))
-        read(newest)  # what it says of itself counts, whatever the list says
+        read(newest)  # the position in the file takes precedence over the manifest
     reasons = "\n".join(f"  {path}: {reason}" for path, reason in {**damaged, **older}.items())
     which = "of the newest run " if older else ""
     raise CheckpointError(
@@ -186,18 +199,18 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _load_checkpoint(path: Path) -> Mapping[str, Any]:
-    from delira_nca.io.checkpoint import load_checkpoint  # needs torch, which a plan to start does without
+    from delira_nca.io.checkpoint import load_checkpoint  # imports torch, which a plan to start does not need
 
     return load_checkpoint(path)
 
 
 def _reason(error: CheckpointError, path: Path) -> str:
-    """Message of an error without the name of the file, which stands before it anyway."""
+    """Message of an error without the file name, which the caller adds."""
     return str(error).removeprefix(f"{path} is not a readable checkpoint: ").removeprefix(f"{path} ")
 
 
 def _nearest(path: Path, given: str | os.PathLike[str]) -> str:
-    """End of a message: the entry of the same folder, or the word, that was probably meant."""
+    """End of an error message that suggests the closest entry of the same folder, or ``auto`` or ``never``."""
     names = ["auto", "never"] if os.fspath(given) == path.name else []
     if path.parent.is_dir():
         names += [

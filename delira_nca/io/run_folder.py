@@ -1,4 +1,4 @@
-"""The folder of a run: made so that no two runs get the same one, and saying what made it. Free of torch."""
+"""Creation of run folders and of their ``environment.json``. Does not import torch."""
 
 from __future__ import annotations
 
@@ -34,21 +34,23 @@ __all__ = [
 
 
 def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
-    """Make a new folder: the first of ``name``, ``name-2``, ``name-3``, ... that is not there yet.
+    """Create a new folder with the first free name of ``name``, ``name-2``, ``name-3``, ...
 
-    Two processes that ask at the same moment get two folders.
+    Concurrent calls create different folders.
 
     Parameters
     ----------
-    parent : folder to make it in, which is made if need be.
-    name : of the folder, one without a path.
+    parent : str or path-like
+        Parent folder. It is created if it does not exist.
+    name : str
+        Name of the folder, without a path.
 
     Raises
     ------
     ConfigError
-        If the name is no word that can name a folder.
+        If the name is not valid for a folder.
     UnwritableError
-        If a folder cannot be made.
+        If a folder cannot be created.
 
     Examples
     --------
@@ -72,12 +74,13 @@ def claim_folder(parent: str | os.PathLike[str], name: str) -> Path:
 
 
 def require_folder_name(name: object, what: str = "a run is named by") -> None:
-    """Refuse a name that no folder of a run can have.
+    """Raise an error unless a name is valid for a run folder.
 
     Raises
     ------
     ConfigError
-        If it is not a word, begins with a dot, or is longer than 200 bytes, which leaves room for temporary names.
+        If the name is empty, contains a slash, begins with a dot, or is longer than 200 bytes. The limit leaves room
+        for the names of temporary files.
 
     Examples
     --------
@@ -92,21 +95,21 @@ def require_folder_name(name: object, what: str = "a run is named by") -> None:
 
 
 def write_environment(folder: str | os.PathLike[str], **facts: Any) -> Path:
-    """Write ``environment.json``: versions, processor, platform, command line, host and time of this process.
+    """Write ``environment.json`` with versions, processor, platform, command line, host and time of this process.
 
-    Environment variables are not written, since they hold keys and passwords. A former file is replaced.
+    Environment variables are not written, since they can contain keys and passwords. An existing file is replaced.
 
     Parameters
     ----------
-    folder : path
+    folder : str or path-like
         Folder of the file.
     **facts : plain values
-        More entries of the file, such as back end and instruction set.
+        Additional entries of the file, such as back end and instruction set.
 
     Returns
     -------
     Path
-        Of the file.
+        Path of the file.
 
     Examples
     --------
@@ -137,16 +140,16 @@ def write_environment(folder: str | os.PathLike[str], **facts: Any) -> Path:
 
 @contextlib.contextmanager
 def kept_if_trained(folder: Path, has_trained: Callable[[], bool], *, is_new: bool = True) -> Iterator[None]:
-    """Remove what a run wrote into its folder within the block if it fails before it has trained.
+    """Remove the files that a run wrote inside the block if it fails before any training.
 
     Parameters
     ----------
     folder : Path
         Folder of the run.
     has_trained : callable
-        Function that says whether anything was trained.
+        Function that returns whether the run has trained.
     is_new : bool
-        Whether the folder was made for this run: it is removed as well.
+        Whether the folder was created for this run and is removed as well.
     """
     there = set(folder.iterdir())
     try:
@@ -162,7 +165,7 @@ def kept_if_trained(folder: Path, has_trained: Callable[[], bool], *, is_new: bo
 
 
 def is_abandoned(folder: str | os.PathLike[str]) -> bool:
-    """Whether the process that began a run in a folder has ended without a checkpoint."""
+    """Whether the process that started a run in a folder has ended without writing a checkpoint."""
     checkpoints = absolute(folder) / "checkpoints"
     if not (checkpoints.parent / "environment.json").is_file() or was_made_by_living_process(folder):
         return False
@@ -193,7 +196,7 @@ def was_made_by_living_process(folder: str | os.PathLike[str]) -> bool:
 
 
 def _version_of(package: str) -> str | None:
-    """Of what is imported, else of what is installed."""
+    """Version of the imported package, or else of the installed one."""
     loaded = getattr(sys.modules.get(package), "__version__", None)
     if loaded is not None:
         return str(loaded)

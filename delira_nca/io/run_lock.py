@@ -1,4 +1,4 @@
-"""One writer per folder: a lock that the system frees when its process ends. Free of torch."""
+"""Lock that allows one writing process per run folder. Does not import torch."""
 
 from __future__ import annotations
 
@@ -23,37 +23,36 @@ from delira_nca.io.paths import absolute
 __all__ = ["RunLock", "is_locked"]
 
 _WAIT = 0.3
-"""Seconds to wait for a lock: :func:`is_locked` holds it for a moment."""
+"""Seconds to wait for a lock, since :func:`is_locked` in another process holds it briefly."""
 _LEASE = 30.0
-"""Seconds without a heartbeat after which a lease is free."""
+"""Seconds without a heartbeat after which a lease expires."""
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
-"""What file systems without locks answer."""
+"""Error numbers of file systems without locks."""
 _LOGGER = logging.getLogger("delira_nca")
 
 
 class RunLock:
-    """Hold the folder of a run, so that no second process writes to it.
+    """Lock the folder of a run against writing by other processes.
 
-    The lock is one of the system (``flock``) on the file ``run.lock``: it is free as soon as its process has ended,
-    however it ended and on whatever machine it ran. The file names the process and stays. A forked process does not
-    hold the lock of its parent, and does not release it.
+    The lock is an operating system lock (``flock``) on the file ``run.lock``. The system releases it when the process
+    ends, in any way and on any machine. The file contains the pid and host of the process and is not deleted. A forked
+    process neither holds nor releases the lock of its parent.
 
-    Some network file systems have no locks. There the lock is a lease, the file ``run.lease``: the process that holds
-    it touches the file every 10 seconds, and another process takes it after it has watched the file for 30 seconds
-    without a change. Clocks are not compared. A process that was suspended for longer than that loses the lease;
-    :attr:`is_held` is False then.
+    On network file systems without locks, the lock is a lease, the file ``run.lease``. The holder touches the file
+    every 10 seconds; another process takes the lease if the file has not changed for 30 seconds. Clocks are not
+    compared. A process that is suspended for longer than that loses the lease, and :attr:`is_held` becomes False.
 
     Parameters
     ----------
     folder : str or path-like
-        Folder of the run. It is made if it does not exist.
+        Folder of the run. It is created if it does not exist.
 
     Raises
     ------
     RunLockedError
-        On entering, if another process holds the folder, or this one does already; with its number and machine.
+        On entering, if another process or this one already holds the lock; with its pid and host.
     UnwritableError
-        On entering, if the folder cannot be made or written.
+        On entering, if the folder cannot be created or written.
 
     Examples
     --------
@@ -70,7 +69,7 @@ class RunLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process holds the folder through this object."""
+        """Whether this process holds the lock through this object."""
         lock = self._lock
         is_lost = isinstance(lock, filelock.SoftFileLease) and lock.compromise is not None
         return lock is not None and lock.is_locked and not is_lost
@@ -81,7 +80,7 @@ class RunLock:
         make_folder(self.path.parent)
         with writable(self.path):
             if self.path.is_symlink():
-                self.path.unlink()  # it is not a file of ours, and what it points to must not be written
+                self.path.unlink()  # not created by this package; its target must not be written
             try:
                 self._lock = _acquired(self.path)
             except filelock.Timeout:
@@ -97,7 +96,7 @@ class RunLock:
 
 
 def is_locked(folder: str | os.PathLike[str]) -> bool:
-    """Whether a process holds the folder of a run. Nothing is written.
+    """Whether a process holds the lock of a run folder. Nothing is written.
 
     Examples
     --------
@@ -117,7 +116,7 @@ def is_locked(folder: str | os.PathLike[str]) -> bool:
         lock.acquire(blocking=False)
     except filelock.Timeout:
         return True
-    except OSError:  # there are no locks, or the file is another user's
+    except OSError:  # the file system has no locks, or the file belongs to another user
         with contextlib.suppress(OSError):
             return abs(time.time() - lease.stat().st_mtime) < 2 * _LEASE
         return False
@@ -126,7 +125,7 @@ def is_locked(folder: str | os.PathLike[str]) -> bool:
 
 
 def _lease_of(path: os.PathLike[str]) -> Path:
-    """File of a lease, of its own: the attempt to lock the first one has created it."""
+    """Path of the lease file. It differs from the lock file, which the failed attempt to lock has created."""
     return Path(path).with_name("run.lease")
 
 
@@ -154,7 +153,7 @@ def _acquired(path: os.PathLike[str]) -> filelock.BaseFileLock:
 
 
 def _sign(descriptor: int) -> None:
-    """Write into the lock file which process holds it."""
+    """Write pid, host and time of this process into the lock file."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     content = {"pid": os.getpid(), "host": socket.gethostname(), "time": now}
     os.ftruncate(descriptor, 0)

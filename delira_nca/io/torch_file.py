@@ -1,8 +1,8 @@
-"""Files of ``torch.save``, such as the checkpoints of version 0.1, read without executing anything.
+"""Safe reader for files of ``torch.save``, such as the checkpoints of version 0.1.
 
-``torch.load(weights_only=True)`` executes nothing either, but it lets a file call functions that allocate memory, and
-it does not compare the sizes that a file declares with its contents. Here only tensors and plain Python are built, and
-each tensor has to fit into the bytes that the file holds for it.
+Like ``torch.load(weights_only=True)``, the reader executes no code of the file. Unlike it, the reader builds only
+tensors and plain Python values, and checks each declared size against the content of the file before it allocates
+memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch import Tensor
 __all__ = ["DamagedFileError", "read_torch_file"]
 
 _SEAL = re.compile(rb"delira_nca checkpoint 1: (\d{14}) bytes before this, sha256 ([0-9a-f]{64})\n")
-"""The comment at the end of an archive that version 0.1 wrote."""
+"""Comment with the checksum, at the end of archives of version 0.1."""
 _OPCODES = """
     APPEND APPENDS BINFLOAT BINGET BININT BININT1 BININT2 BINPERSID BINPUT BINUNICODE BUILD EMPTY_DICT EMPTY_LIST
     EMPTY_TUPLE GLOBAL LONG1 LONG_BINGET LONG_BINPUT MARK NEWFALSE NEWTRUE NONE PROTO REDUCE SETITEM SETITEMS STOP TUPLE
     TUPLE1 TUPLE2 TUPLE3
 """
-"""What torch writes, of the language of pickles. Some other opcodes allocate as many bytes as the file asks for."""
+"""Pickle opcodes that torch writes. Some of the others allocate as many bytes as the file requests."""
 _STORAGES = {
     "torch.storage.UntypedStorage": torch.uint8,
     **{
@@ -46,26 +46,26 @@ _FACTORIES = {"None": None, **{kind.__name__: kind for kind in (bool, dict, floa
 
 
 class DamagedFileError(Exception):
-    """Reason why a file cannot be used; the end of a sentence that begins with its name."""
+    """A file cannot be used. The message is a clause that follows the file's name."""
 
 
 def read_torch_file(content: bytes) -> Any:
-    """Value of a file of ``torch.save``.
+    """Read the value in a file of ``torch.save``.
 
     Parameters
     ----------
     content : bytes
-        Whole content of the file.
+        Content of the file.
 
     Returns
     -------
     Any
-        Tensors on the CPU, in nested dicts, lists and tuples with numbers, strings, booleans and None.
+        Nested dicts, lists and tuples of CPU tensors, numbers, strings, booleans and None.
 
     Raises
     ------
     DamagedFileError
-        If it is not such a file, is damaged, declares more bytes than it has, or holds anything else.
+        If the file is not from ``torch.save``, is damaged, declares more bytes than it has, or holds other values.
 
     Examples
     --------
@@ -93,14 +93,14 @@ def read_torch_file(content: bytes) -> Any:
         raise
     except KeyError as error:
         raise DamagedFileError(f"it is not a file of torch.save: it has no {error}") from error
-    except Exception as error:  # of any kind, from bytes that are not a pickle
+    except Exception as error:  # damaged bytes of a pickle can raise any exception
         raise DamagedFileError(f"it is cut short or damaged: {type(error).__name__}: {error}") from error
 
 
 def _restored(value: Any, known: dict[int, Any]) -> Any:
-    """Value with the types that version 0.1 wrote as dicts with a special key.
+    """Restore the types that version 0.1 stored as dicts with a special key.
 
-    A file can refer to one object many times, in several levels: each object is restored once.
+    Nested references to one object could make the work exponential, so each object is restored once.
     """
     if not isinstance(value, dict | list | tuple):
         return value
@@ -126,7 +126,7 @@ def _restored_container(value: Any, known: dict[int, Any]) -> Any:
 
 
 class _Reader(pickle._Unpickler):
-    """Reader of pickles that builds tensors and plain Python only. The C reader allocates what a file asks for."""
+    """Unpickler in Python that builds only tensors and plain values. The C unpickler allocates what a file requests."""
 
     def __init__(self, data: dict[str, bytes]) -> None:
         super().__init__(io.BytesIO(data["data.pkl"]), encoding="utf-8")
@@ -134,7 +134,7 @@ class _Reader(pickle._Unpickler):
         self._storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Function that builds what a pickle names, or the dtype of that name."""
+        """Return the builder, storage dtype or dtype for a global name of the pickle."""
         full = f"{module}.{name}"
         if (build := _BUILDERS.get(full)) is not None:
             return build
@@ -146,7 +146,7 @@ class _Reader(pickle._Unpickler):
         return _STORAGES[full]
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """Numbers of a storage, as a flat tensor."""
+        """Return the content of a storage as a flat tensor."""
         kind, dtype, key, _, numel = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or type(numel) is not int or numel < 0:
             raise DamagedFileError(f"it holds a reference {kind!r} that torch never writes")
@@ -160,7 +160,7 @@ class _Reader(pickle._Unpickler):
 
 
 def _build(reader: Any) -> None:
-    """Take attributes off the stack. The OrderedDict of a state dict has some; they change nothing here."""
+    """Discard attributes from the stack. The OrderedDict of a state dict has some, which are not needed."""
     reader.stack.pop()
     if not isinstance(reader.stack[-1], OrderedDict):
         raise DamagedFileError("it sets attributes, which a checkpoint has none of")

@@ -1,4 +1,4 @@
-"""Where numbers go: sinks for scalars, pictures and configs; one protocol, no global registry."""
+"""Sinks that record scalars, images and configs of runs."""
 
 from delira_nca.logging.event_file import TensorboardXSink
 from delira_nca.logging.protocol import MetricSink

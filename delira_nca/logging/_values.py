@@ -1,4 +1,4 @@
-"""What may be recorded: checked and turned into plain Python before any file is touched."""
+"""Checks of recorded values and their conversion to plain Python, before a file is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["as_floats", "as_image", "as_json", "as_step"]
 
 
 def as_floats(values: Mapping[str, Any]) -> dict[str, float]:
-    """Plain floats of everything that ``float()`` takes; a ConfigError names what cannot be recorded.
+    """Convert values to floats; raise a ConfigError that names the key of a value that is not one number.
 
     >>> as_floats({"loss": np.float32(0.5), "cells": np.array([3])})
     {'loss': 0.5, 'cells': 3.0}
@@ -35,7 +35,7 @@ def as_floats(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def as_step(step: Any, *, least: int = 0) -> int:
-    """Plain integer of a step; a ConfigError if it is not an integer, or smaller than ``least``."""
+    """Convert a step to an integer; raise a ConfigError if it is not an integer or is less than ``least``."""
     try:
         number = operator.index(step)
     except TypeError:
@@ -46,7 +46,7 @@ def as_step(step: Any, *, least: int = 0) -> int:
 
 
 def as_image(image: Any) -> npt.NDArray[np.uint8]:
-    """Array of a picture (H, W, 3) uint8, given as array or tensor; whether floats end at 1 or 255 is not guessed."""
+    """Convert a (H, W, 3) uint8 array or tensor to an array. Floats are an error, since their range is ambiguous."""
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     if array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
         raise ShapeError(f"a picture has the shape (H, W, 3), not {array.shape}")
@@ -56,5 +56,5 @@ def as_image(image: Any) -> npt.NDArray[np.uint8]:
 
 
 def as_json(values: Mapping[str, Any]) -> str:
-    """Readable JSON text of a config, in its order; what JSON does not know becomes its ``str()``."""
+    """Convert a config to indented JSON in its order; values of other types are converted by ``str()``."""
     return json.dumps({str(key): value for key, value in values.items()}, indent=2, default=str)

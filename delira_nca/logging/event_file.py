@@ -1,4 +1,4 @@
-"""Numbers, pictures and configs for TensorBoard."""
+"""Sink for TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["TensorboardXSink"]
 
 
 class TensorboardXSink:
-    """Writes event files that TensorBoard shows, by tensorboardX.
+    """Sink that writes TensorBoard event files with tensorboardX.
 
     Parameters
     ----------
     folder : str or Path
-        Folder of the event files, one per opening; made by the first write.
+        Folder of the event files. It is created by the first write; each opening adds a file.
     group : str, optional
-        Group of scalars that name none. ``"loss"`` gets the tag ``train/loss``, ``"val_loss"`` gets ``val/loss``; a
-        name with a slash in it is the tag.
+        Group of scalars with a name without a slash: ``"loss"`` has the tag ``train/loss`` and ``"val_loss"`` the tag
+        ``val/loss``. A name with a slash is used as the tag.
 
     Notes
     -----
-    The records go to tensorboardX's ``EventsWriter`` directly. Its ``SummaryWriter`` puts a queue and a thread before
-    that: a killed process loses what is queued, and on a full disk the thread dies and the training waits forever.
+    Records are written by tensorboardX's ``EventsWriter``. Its ``SummaryWriter`` adds a queue and a thread: a killed
+    process loses the queued records, and on a full disk the thread dies and the training waits forever.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class TensorboardXSink:
         Raises
         ------
         ConfigError
-            Naming the key whose value is not one number. Nothing is written then.
+            If a value is not one number; with its key. Nothing is written.
         """
         step, floats = as_step(step), as_floats(values)
         from tensorboardX.proto.summary_pb2 import Summary
@@ -64,7 +64,7 @@ class TensorboardXSink:
         self._write(step, Summary(value=items))
 
     def images(self, name: str, image: npt.ArrayLike, step: int) -> None:
-        """Record the (H, W, 3) uint8 picture, losslessly."""
+        """Record a (H, W, 3) uint8 image as PNG."""
         step, array = as_step(step), as_image(image)
         from tensorboardX import summary
 
@@ -77,17 +77,17 @@ class TensorboardXSink:
         self._write(0, summary.text("config", f"```json\n{as_json(values)}\n```"))
 
     def truncate(self, step: int, epochs: int | None = None) -> None:
-        """Make TensorBoard forget later steps: the next file starts with the order to purge them.
+        """Discard later steps: the next event file begins with an event that makes TensorBoard purge them.
 
-        The older files stay as they are. An epoch beyond ``epochs`` at the step itself cannot be forgotten; it is
-        recorded again with the same values. After ``truncate(-1)`` the config is forgotten, too.
+        Earlier files are not changed. An epoch beyond ``epochs`` that was recorded at ``step`` itself cannot be
+        discarded; it is recorded again with the same values. ``truncate(-1)`` also discards the config.
         """
         first = as_step(step, least=-1) + 1
         self._purge_step = first if self._purge_step is None else min(first, self._purge_step)
         self.close()
 
     def close(self) -> None:
-        """Close the event file; a later record starts another."""
+        """Close the event file. A later record opens a new one."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -106,7 +106,7 @@ class TensorboardXSink:
 
         with writable(self.folder):
             if self._writer is None:
-                # files of one second have names of their own, in the order in which TensorBoard is to read them
+                # distinct names for files of one second, sorted in the order in which TensorBoard must read them
                 suffix = f".{time.time_ns()}.{os.getpid()}"
                 self._writer = EventsWriter(os.fspath(make_folder(self.folder) / "events"), suffix)
                 if self._purge_step is not None:

@@ -1,4 +1,4 @@
-"""The one protocol that everything that records numbers follows."""
+"""Protocol of sinks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ __all__ = ["MetricSink"]
 
 @runtime_checkable
 class MetricSink(Protocol):
-    """A place where the numbers, pictures and the config of a run go.
+    """Recorder of the scalars, images and config of a run.
 
-    A sink opens nothing before its first write, is written through at every call (what was recorded survives
-    a kill of the process), can be pickled and deep-copied at any time, and may be written to after
-    ``close()``.
+    A sink opens no file before its first write, and flushes every call, so that records survive a kill of the process.
+    It can be pickled and deep-copied at any time, and can be written to after ``close()``.
 
     Examples
     --------
-    A sink of one's own needs no base class:
+    A user-defined sink needs no base class:
 
     >>> class Printer:
     ...     def scalars(self, values, step):
@@ -34,33 +33,39 @@ class MetricSink(Protocol):
     """
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Record numbers of one step.
+        """Record the scalars of a step.
 
         Parameters
         ----------
-        values : name -> anything that ``float()`` takes, so also a tensor or an array of one element.
-        step : epoch or iteration, at least 0. Steps need not be consecutive, nor ascending.
+        values : mapping of str to float
+            Values by name. A value can be anything that ``float()`` accepts, such as a tensor or an array of one
+            element.
+        step : int
+            Epoch or iteration, at least 0. Steps need not be consecutive or ascending.
         """
 
     def images(self, name: str, image: npt.ArrayLike, step: int) -> None:
-        """Record one picture.
+        """Record an image.
 
         Parameters
         ----------
-        name : what is shown; may have groups, as in ``"val/worst"``.
-        image : (H, W, 3) uint8 array or tensor.
-        step : epoch or iteration, at least 0.
+        name : str
+            Name of the image, with optional groups, as in ``"val/worst"``.
+        image : array or tensor
+            (H, W, 3) uint8 image.
+        step : int
+            Epoch or iteration, at least 0.
         """
 
     def config(self, values: Mapping[str, Any]) -> None:
-        """Record what the run was asked to do; what JSON does not know is written as its ``str()``."""
+        """Record the config of the run. Values that JSON does not support are converted by ``str()``."""
 
     def truncate(self, step: int, epochs: int | None = None) -> None:
-        """Forget scalars and pictures of later steps than ``step``, before a resumed run records them anew.
+        """Discard scalars and images of steps after ``step``, before a resumed run records them again.
 
-        ``truncate(-1)`` forgets them all. The config stays. Where a run goes on within an epoch, ``epochs`` are done:
-        records of an ``"epoch"`` beyond that are forgotten, too.
+        ``truncate(-1)`` discards all of them. The config is kept. If a run resumes within an epoch, ``epochs`` is the
+        number of completed epochs, and records of a later ``"epoch"`` are discarded as well.
         """
 
     def close(self) -> None:
-        """Let go of open files. Calling it twice is fine; a later write opens them again."""
+        """Close open files. It can be called repeatedly; a later write opens the files again."""

@@ -1,4 +1,4 @@
-"""Numbers as text: one JSON object a line, or a table that a spreadsheet opens."""
+"""Sinks that write text files: JSON lines and CSV tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Record = dict[str, float]
 
 
 class _TextSink:
-    """Append records to one file; pictures and the config are written beside it."""
+    """Append records to a file; images and the config are written to the same folder."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = absolute(path)
@@ -37,13 +37,12 @@ class _TextSink:
         self._handle: BinaryIO | None = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Append one record, and hand it to the operating system.
+        """Append a record and flush it to the operating system.
 
         Raises
         ------
         ConfigError
-            Naming the key whose value is not one number, or if the file holds something else than records.
-            Nothing is written then.
+            If a value is not one number, with its key, or if the file does not contain records. Nothing is written.
         UnwritableError
             If the file cannot be written.
         """
@@ -56,7 +55,7 @@ class _TextSink:
             self._handle.flush()
 
     def images(self, name: str, image: npt.ArrayLike, step: int) -> None:
-        """Write the (H, W, 3) uint8 picture to ``<stem>.images/<name>/<step>.png`` beside the file."""
+        """Write a (H, W, 3) uint8 image to ``<stem>.images/<name>/<step>.png`` in the folder of the file."""
         from PIL import Image
 
         picture, number = as_image(image), as_step(step)
@@ -65,19 +64,19 @@ class _TextSink:
             Image.fromarray(picture).save(temporary, format="PNG")
 
     def config(self, values: Mapping[str, Any]) -> None:
-        """Write the config to ``<stem>.config.json`` beside the file, in place of an earlier one."""
+        """Write the config to ``<stem>.config.json`` in the folder of the file. An existing config is replaced."""
         with replaced(self.path.with_name(f"{self.path.stem}.config.json")) as temporary:
             temporary.write_text(as_json(values) + "\n", encoding="utf-8")
 
     def truncate(self, step: int, epochs: int | None = None) -> None:
-        """Remove the records and pictures of later steps, and the records of an epoch beyond ``epochs``.
+        """Remove the records and images of later steps, and the records of epochs beyond ``epochs``.
 
-        A kill leaves the old file or the new one.
+        The file is replaced atomically.
 
         Raises
         ------
         ConfigError
-            If the file holds something else than records.
+            If the file does not contain records.
         """
         step, last = as_step(step, least=-1), math.inf if epochs is None else epochs
         for picture in self._images.rglob("*.png"):
@@ -92,7 +91,7 @@ class _TextSink:
             _LOGGER.warning("%d records of later steps than %d are removed from %s", dropped, step, self.path)
 
     def close(self) -> None:
-        """Close the file; a later record opens it again."""
+        """Close the file. A later record opens it again."""
         if self._handle is not None:
             self._handle.close()
             self._handle = None
@@ -105,7 +104,7 @@ class _TextSink:
         return self.path.with_name(f"{self.path.stem}.images")
 
     def _rewrite(self, records: list[Record], *coming: Record) -> None:
-        """Leave these records in the file, without what a kill has torn, ready for the coming one."""
+        """Write these records without an incomplete last one, with the names of the coming record in the header."""
         self.close()
         self._names = list(dict.fromkeys(["step", *(name for record in [*records, *coming] for name in record)]))
         data = self._header() + self._rows(records)
@@ -114,7 +113,7 @@ class _TextSink:
                 temporary.write_bytes(data)
 
     def _fits(self, record: Record) -> bool:
-        """Whether a record can be appended as it is."""
+        """Whether a record can be appended without rewriting the file."""
         return True
 
     def _header(self) -> bytes:
@@ -128,17 +127,17 @@ class _TextSink:
 
 
 class JSONLSink(_TextSink):
-    """Appends ``{"step": 3, "loss": 0.25}`` to a text file, one line a record, flushed with each.
+    """Sink that appends each record, such as ``{"step": 3, "loss": 0.25}``, as a line to a text file.
 
-    Every line is valid JSON: what is not finite is written as the string ``"NaN"``, ``"Infinity"`` or
-    ``"-Infinity"``, which `read_jsonl` restores. What a line cannot hold is written beside the file: the config to
-    ``<stem>.config.json``, pictures to ``<stem>.images/<name>/<step>.png``. An existing file is continued; a last
-    line that a kill tore is cut off.
+    Every line is valid JSON: values that are not finite are written as the strings ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``, which `read_jsonl` restores. In the same folder, the config is written to ``<stem>.config.json``
+    and images to ``<stem>.images/<name>/<step>.png``. Records are appended to an existing file; an incomplete last
+    line, which a kill can leave, is removed.
 
     Parameters
     ----------
     path : str or Path
-        File to write; its folder is made by the first write.
+        File to write. Its folder is created by the first write.
 
     Examples
     --------
@@ -164,16 +163,16 @@ class JSONLSink(_TextSink):
 
 
 class CSVSink(_TextSink):
-    """Appends a row per record to a table whose header is the union of all names recorded so far.
+    """Sink that appends each record as a row to a CSV table. The header is the union of all recorded names.
 
-    A name that comes later adds a column: the table is written anew, in one piece. A cell is empty where
-    nothing was recorded; ``nan``, ``inf`` and ``-inf`` were recorded. Config and pictures are written beside the
-    file, as with `JSONLSink`. An existing file is continued; a last row that a kill tore is cut off.
+    A new name adds a column: the table is rewritten atomically. A cell is empty if the record has no such name; values
+    that are not finite are ``nan``, ``inf`` and ``-inf``. The config and images are written as by `JSONLSink`. Records
+    are appended to an existing file; an incomplete last row, which a kill can leave, is removed.
 
     Parameters
     ----------
     path : str or Path
-        File to write; its folder is made by the first write.
+        File to write. Its folder is created by the first write.
 
     Examples
     --------
@@ -205,12 +204,12 @@ class CSVSink(_TextSink):
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, float]]:
-    """Read the records of a file that a `JSONLSink` wrote, while it is written or after a kill.
+    """Read the records of a `JSONLSink` file. The file can be open for writing or left by a killed process.
 
     Parameters
     ----------
     path : str or Path
-        File to read; it is not changed. A last line that is torn is left out.
+        File to read. It is not changed; an incomplete last line is skipped.
 
     Returns
     -------
@@ -220,11 +219,11 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     Raises
     ------
     ConfigError
-        If a line before the last is not a record, with its number.
+        If a line before the last is not a record; with the number of the line.
     """
     path = absolute(path)
     *lines, last = path.read_bytes().split(b"\n")
-    if _is_json(last):  # it lacks only its newline
+    if _is_json(last):  # only its newline is missing
         lines.append(last)
     records = []
     for number, line in enumerate(lines, 1):
@@ -238,26 +237,26 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, float]]:
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
-    """Read the records of a file that a `CSVSink` wrote, while it is written or after a kill.
+    """Read the records of a `CSVSink` file. The file can be open for writing or left by a killed process.
 
     Parameters
     ----------
     path : str or Path
-        File to read; it is not changed. A last row that is torn is left out.
+        File to read. It is not changed; an incomplete last row is skipped.
 
     Returns
     -------
     list of dict
-        ``{"step": int, name: float}`` in the order of writing; a name is missing where its cell is empty.
+        ``{"step": int, name: float}`` in the order of writing, without the names of empty cells.
 
     Raises
     ------
     ConfigError
-        If the file is not a table of a sink.
+        If the file is not a table of a `CSVSink`.
     """
     path = absolute(path)
     data = path.read_bytes()
-    # the front of a number looks like a number: only a newline ends a row
+    # a truncated number still parses as a number, so only a newline completes a row
     rows = list(csv.reader(io.StringIO(data[: data.rfind(b"\n") + 1].decode(), newline="")))
     header = rows[0] if rows else []
     if data and header[:1] != ["step"]:
@@ -281,6 +280,6 @@ def _is_json(line: bytes) -> bool:
 
 
 def _as_file_name(part: str) -> str:
-    """Different names stay different, and none leads out of the folder."""
+    """Quote a name injectively, such that the path stays inside the folder."""
     name = quote(part, safe=" ") or "%"
     return "%2E" + name[1:] if name.startswith(".") else name

@@ -192,7 +192,7 @@ def test_a_missing_or_damaged_manifest_is_made_anew_and_nothing_in_it_is_deleted
         manifest.path.write_text(content)
     with caplog.at_level(logging.WARNING, logger="delira_nca"):
         entries = {entry.name: entry for entry in manifest.entries()}
-    assert ("is damaged, and made anew" in caplog.text) is (content is not None)
+    assert ("is damaged and was rebuilt" in caplog.text) is (content is not None)
     assert set(entries) == {path.name, bad.name}
     found = entries[path.name]
     assert found.size == path.stat().st_size

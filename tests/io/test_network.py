@@ -91,5 +91,5 @@ def test_a_network_with_arguments_that_are_no_plain_values_is_not_described(tmp_
 
     assert describe_network(Odd(**presets.growing())) is None
     assert describe_network(nn.Linear(1, 1)) is None
-    with pytest.raises(CheckpointError, match="Odd has arguments that are no plain values"):
+    with pytest.raises(CheckpointError, match="Odd has arguments that are not plain values"):
         save_network(Odd(**presets.growing()), tmp_path / "odd.pt")
