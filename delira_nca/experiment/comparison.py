@@ -94,11 +94,16 @@ class Comparison:
     def __str__(self) -> str:
         rows = self.rows()
         names = list(dict.fromkeys(name for row in rows for name in row))
+        varied = list(self.runs[0].values)
+        by_depth = sorted(varied, key=lambda name: name.count("."))  # what stands at the top of a config says most
+        hidden = by_depth[_COLUMNS:]
+        names = [name for name in names if name not in hidden]
         cells = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        return "\n".join(
-            "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in cells
-        )
+        lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+        if hidden:
+            lines.append(f"{len(hidden)} more values of the configs differ, among them {hidden[0]}")
+        return "\n".join(lines)
 
     def save_plot(self, path: str | os.PathLike[str], key: str | None = None) -> Path:
         """Draw a score of every run over its epochs.
@@ -124,6 +129,10 @@ class Comparison:
             raise ConfigError(f"no run has the score {key!r}")
         save_overlay(lines, path, xlabel="epoch", ylabel=str(key))
         return absolute(path)
+
+
+_COLUMNS = 6
+"""Number of differing values that a table shows; runs of different kinds differ in many more."""
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from delira_nca.errors import ConfigError, MissingFileError
-from delira_nca.experiment import Run, RunConfig, compare_runs, summarise
+from delira_nca.experiment import Comparison, Run, RunConfig, RunSummary, compare_runs, summarise
 from delira_nca.io.run_lock import RunLock
 
 
@@ -65,3 +67,12 @@ def test_what_cannot_be_compared_is_refused(runs, run_values, tmp_path):
     Run.create(RunConfig.from_dict({**run_values, "name": "other", "task": {"score": None}}), tmp_path)
     with pytest.raises(ConfigError, match="different scores"):
         compare_runs(tmp_path)
+
+
+def test_a_table_of_runs_of_different_kinds_shows_a_few_of_the_values_that_differ():
+    values = {"deep.in.it": 1} | {f"value_{number}": number for number in range(19)}
+    summaries = [RunSummary(name, Path(name), "done", values, 0.5, 1, {}, []) for name in "ab"]
+    lines = str(Comparison(tuple(summaries), "mse")).splitlines()
+    assert "value_5" in lines[0]
+    assert "value_6" not in lines[0]
+    assert lines[-1] == "14 more values of the configs differ, among them value_6"
