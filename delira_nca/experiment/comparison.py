@@ -29,12 +29,18 @@ class RunSummary:
 
     Attributes
     ----------
-    name, folder : of the run.
-    state : ``"done"``, ``"running"``, ``"stopped"`` (at its own wish, early) or ``"ended"`` (killed, or failed).
-    values : of the config, by dotted name: those that are not the same in all compared runs.
-    best_score, best_epoch : by the score that decides; None if there is none yet.
-    scores : of the last epoch.
-    history : one dict an epoch, with ``"epoch"``.
+    name, folder : str and str or path
+        Of the run.
+    state : str
+        ``"done"``, ``"running"``, ``"stopped"`` (at its own wish, early) or ``"ended"`` (killed, or failed).
+    values : dict
+        Of the config, by dotted name: those that are not the same in all compared runs.
+    best_score, best_epoch : float, optional and int, optional
+        By the score that decides; None if there is none yet.
+    scores : dict of str to float
+        Of the last epoch.
+    history : list of dict of str to float
+        One dict an epoch, with ``"epoch"``.
     """
 
     name: str
@@ -53,8 +59,10 @@ class Comparison:
 
     Attributes
     ----------
-    runs : one summary each.
-    score : name of the score that decides.
+    runs : tuple of RunSummary
+        One summary each.
+    score : str, optional
+        Name of the score that decides.
     """
 
     runs: tuple[RunSummary, ...]
@@ -105,8 +113,10 @@ class Comparison:
 
         Parameters
         ----------
-        path : of the picture.
-        key : of the score; the one that decides by default, of validation where there is one.
+        path : str or path
+            Of the picture.
+        key : str, optional
+            Of the score; the one that decides by default, of validation where there is one.
 
         Raises
         ------
@@ -166,9 +176,12 @@ def compare_runs(
 
     Parameters
     ----------
-    root : folder of all runs.
-    names : of the runs; all by default.
-    failed : name to config of runs among them that failed before they trained, and left no folder.
+    root : str or path
+        Folder of all runs.
+    names : sequence of str, optional
+        Of the runs; all by default.
+    failed : mapping of str to mapping, optional
+        Name to config of runs among them that failed before they trained, and left no folder.
 
     Raises
     ------

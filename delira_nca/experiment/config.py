@@ -55,12 +55,18 @@ class TaskSection:
 
     Parameters
     ----------
-    criterions : name to loss; their sum is minimised. Empty: the network's own.
-    metrics : name to what is measured besides.
-    metric_keys : name of a criterion or metric to the names of what it is called with.
-    score : decides which epoch is best; of validation where there is one. None: the last epoch is.
-    mode : ``"lowest"`` or ``"highest"``: which way the score is better.
-    directions : name to the same, for the other metrics. Of a loss, lower is better.
+    criterions : dict of str to callable
+        Name to loss; their sum is minimised. Empty: the network's own.
+    metrics : dict of str to callable
+        Name to what is measured besides.
+    metric_keys : dict
+        Name of a criterion or metric to the names of what it is called with.
+    score : str, optional
+        Decides which epoch is best; of validation where there is one. None: the last epoch is.
+    mode : str
+        ``"lowest"`` or ``"highest"``: which way the score is better.
+    directions : dict of str to str
+        Name to the same, for the other metrics. Of a loss, lower is better.
     """
 
     criterions: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -77,20 +83,33 @@ class DataSection:
 
     Parameters
     ----------
-    train : the samples; if ``num_splits`` is set, of all folds.
-    valid, test : samples to validate and test on.
-    val_split : take such a share of the training samples, or so many, to validate on. 0: none.
-    num_splits, fold : divide the training samples into so many folds, and test on the one with this number, from 0.
-    split_type : ``"random"``, ``"stratified"`` or ``"grouped"``, for both divisions.
-    label_key, group_key : entry of a sample that holds its class, or its group. A stratified division with
+    train : AbstractDataset
+        The samples; if ``num_splits`` is set, of all folds.
+    valid, test : AbstractDataset, optional
+        Samples to validate and test on.
+    val_split : float
+        Take such a share of the training samples, or so many, to validate on. 0: none.
+    num_splits, fold : int
+        Divide the training samples into so many folds, and test on the one with this number, from 0.
+    split_type : str
+        ``"random"``, ``"stratified"`` or ``"grouped"``, for both divisions.
+    label_key, group_key : str
+        Entry of a sample that holds its class, or its group. A stratified division with
         ``group_key`` keeps groups together; a random one refuses it.
-    split_seed : of the divisions, so that runs of other seeds have the same folds.
-    batch_size : samples in a batch of training.
-    val_batch_size : samples in a batch of validation and test; ``batch_size`` by default.
-    num_workers : processes that build the batches.
-    transforms : what changes a batch of training.
-    sampler_cls : orders the samples of training.
-    drop_last : whether an incomplete last batch of training is left out.
+    split_seed : int
+        Of the divisions, so that runs of other seeds have the same folds.
+    batch_size : int
+        Samples in a batch of training.
+    val_batch_size : int, optional
+        Samples in a batch of validation and test; ``batch_size`` by default.
+    num_workers : int
+        Processes that build the batches.
+    transforms : callable, optional
+        What changes a batch of training.
+    sampler_cls : type of AbstractSampler
+        Orders the samples of training.
+    drop_last : bool
+        Whether an incomplete last batch of training is left out.
     """
 
     train: AbstractDataset
@@ -117,19 +136,28 @@ class TrainerSection:
 
     Parameters
     ----------
-    trainer_cls : the training routine.
+    trainer_cls : type of PyTorchNetworkTrainer
+        The training routine.
     optimizer_cls, lr, optimizer_params : its optimizer, learning rate, and further arguments.
-    lr_scheduler_cls, lr_scheduler_params : a scheduler of torch, stepped once an epoch, or a callback class.
-    save_freq : number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none.
-    save_iterations : number of iterations between two further checkpoints; 0 for none.
-    save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
+    lr_scheduler_cls, lr_scheduler_params : type, optional and dict
+        A scheduler of torch, stepped once an epoch, or a callback class.
+    save_freq : int
+        Number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none.
+    save_iterations : int
+        Number of iterations between two further checkpoints; 0 for none.
+    save_seconds : float or str, optional
+        Time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
         ones are saved within. None: ``save_freq`` alone decides.
-    keep : number of the newest checkpoints that are kept, besides that of the best epoch; 0 keeps all.
+    keep : int
+        Number of the newest checkpoints that are kept, besides that of the best epoch; 0 keeps all.
     save_best : bool
         Whether to write a checkpoint of the best epoch, too. Its weights are in every checkpoint.
-    mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
-    device : ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
-    options : further arguments of ``trainer_cls``.
+    mixed_precision, mixed_precision_kwargs : bool and dict, optional
+        See :class:`delira_nca.models.precision.Precision`.
+    device : str
+        ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
+    options : dict
+        Further arguments of ``trainer_cls``.
     """
 
     trainer_cls: type[PyTorchNetworkTrainer] = PyTorchNetworkTrainer
@@ -274,20 +302,32 @@ class RunConfig:
 
     Parameters
     ----------
-    name : of the run, a word.
-    model : an :class:`~delira_nca.models.AbstractPyTorchNetwork`.
-    data : entries of :class:`DataSection`.
-    task : entries of :class:`TaskSection`.
-    trainer : entries of :class:`TrainerSection`.
-    callbacks : in the order of their registration.
-    start : entries of :class:`StartConfig`: weights of another run to begin with.
-    seed : of the weights and of everything random.
-    repetition : number of the run among those that differ in nothing else; it changes the seed.
-    num_epochs, num_iterations : one of them: how long it is trained.
-    validation_interval : number of epochs from one validation to the next, 1 by default. With ``num_iterations``, the
+    name : str
+        Of the run, a word.
+    model : Values
+        An :class:`~delira_nca.models.AbstractPyTorchNetwork`.
+    data : Values
+        Entries of :class:`DataSection`.
+    task : Values
+        Entries of :class:`TaskSection`.
+    trainer : Values
+        Entries of :class:`TrainerSection`.
+    callbacks : sequence of Values
+        In the order of their registration.
+    start : Values, optional
+        Entries of :class:`StartConfig`: weights of another run to begin with.
+    seed : int
+        Of the weights and of everything random.
+    repetition : int
+        Number of the run among those that differ in nothing else; it changes the seed.
+    num_epochs, num_iterations : int, optional
+        One of them: how long it is trained.
+    validation_interval : int, optional
+        Number of epochs from one validation to the next, 1 by default. With ``num_iterations``, the
         number of iterations from one validation and checkpoint to the next, which then make up an epoch: by default
         1000, or the largest smaller number that divides ``num_iterations``.
-    directory : folder that relative paths in the config are relative to; the working directory by default. It belongs
+    directory : str or path
+        Folder that relative paths in the config are relative to; the working directory by default. It belongs
         to this machine and is not part of the description: neither its file nor its digest has it.
 
     Raises
@@ -661,8 +701,10 @@ def divide(section: DataSection, num_drawn: int | None) -> Samples:
 
     Parameters
     ----------
-    section : of the config, built.
-    num_drawn : samples that an epoch of training draws; None takes each once.
+    section : DataSection
+        Of the config, built.
+    num_drawn : int, optional
+        Samples that an epoch of training draws; None takes each once.
 
     Raises
     ------

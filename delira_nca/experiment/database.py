@@ -54,8 +54,10 @@ class SQLiteFile:
 
     Parameters
     ----------
-    path : of the file; it is made by the first transaction that writes.
-    busy_seconds : how long to wait for others.
+    path : str or path
+        Of the file; it is made by the first transaction that writes.
+    busy_seconds : float
+        How long to wait for others.
 
     Notes
     -----
@@ -243,8 +245,10 @@ class StatsDatabase:
 
     Parameters
     ----------
-    path : of the file; the first call that writes makes it.
-    busy_seconds : how long to wait for other processes.
+    path : str or path
+        Of the file; the first call that writes makes it.
+    busy_seconds : float
+        How long to wait for other processes.
 
     Examples
     --------
@@ -319,8 +323,10 @@ class StatsDatabase:
 
         Parameters
         ----------
-        scores : with their parameters, datasets and criteria; without rows, these alone are written.
-        weights : criterion to the name of the file that holds the weights of the last of these validations, which is
+        scores : ValidationScores
+            With their parameters, datasets and criteria; without rows, these alone are written.
+        weights : mapping of str to str, optional
+            Criterion to the name of the file that holds the weights of the last of these validations, which is
             the best by it. Of each criterion, the two newest names are kept.
 
         Returns
@@ -365,8 +371,10 @@ class StatsDatabase:
 
         Parameters
         ----------
-        iteration : of the training records.
-        validation : of the validations, where they are cut off at another one.
+        iteration : int
+            Of the training records.
+        validation : int, optional
+            Of the validations, where they are cut off at another one.
 
         Returns
         -------

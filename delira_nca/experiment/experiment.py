@@ -89,27 +89,39 @@ class Experiment:
 
     Parameters
     ----------
-    config : :class:`Parameters`, ``{"model": {...}, "training": {...}}``, or the path of a file. Those of the model are
+    config : Parameters or mapping or str or path
+        :class:`Parameters`, ``{"model": {...}, "training": {...}}``, or the path of a file. Those of the model are
         arguments of ``model_cls``, those of the training are arguments of the trainer, ``num_epochs`` and
         ``batch_size``. It is copied, and no method changes it.
-    model_cls : class of the network. Where it has ``from_dict``, that makes it, so that a file can describe all of it.
-    name : of the folder of its runs; the name of the class by default.
-    save_path : folder that this one is in; ``runs`` by default.
-    val_score_key : score that decides which epoch is best; None: the last one is.
-    val_score_mode : ``"lowest"`` or ``"highest"``: which way the score is better.
-    optim_builder : called with network, class and parameters; gives the optimizers.
-    checkpoint_freq : number of epochs between two checkpoints. The 2 newest and that of the best epoch are kept; give
+    model_cls : type
+        Class of the network. Where it has ``from_dict``, that makes it, so that a file can describe all of it.
+    name : str, optional
+        Of the folder of its runs; the name of the class by default.
+    save_path : str or path, optional
+        Folder that this one is in; ``runs`` by default.
+    val_score_key : str, optional
+        Score that decides which epoch is best; None: the last one is.
+    val_score_mode : str
+        ``"lowest"`` or ``"highest"``: which way the score is better.
+    optim_builder : callable
+        Called with network, class and parameters; gives the optimizers.
+    checkpoint_freq : int
+        Number of epochs between two checkpoints. The 2 newest and that of the best epoch are kept; give
         ``callbacks=[functools.partial(Checkpoint, last=0)]`` to keep all.
-    trainer_cls : trainer, or one derived from it.
-    predictor_cls : :class:`Predictor`, or one derived from it, for tests.
-    checkpoint_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved,
+    trainer_cls : type of AbstractNetworkTrainer
+        Trainer, or one derived from it.
+    predictor_cls : type of Predictor, optional
+        :class:`Predictor`, or one derived from it, for tests.
+    checkpoint_seconds : float or str, optional
+        Time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved,
         longer ones are saved within.
     **trainer_kwargs : arguments of the trainer that are not in the config. Each run gets copies; callbacks may also be
         classes, or partials of them, which each run makes anew.
 
     Attributes
     ----------
-    last_run : :class:`TrainedRun` of the last :meth:`run` or :meth:`resume`; None before the first.
+    last_run : TrainedRun, optional
+        :class:`TrainedRun` of the last :meth:`run` or :meth:`resume`; None before the first.
 
     Raises
     ------
@@ -190,9 +202,12 @@ class Experiment:
 
         Parameters
         ----------
-        config : values that take the place of those of the experiment, for this time.
-        save_path : folder of the checkpoints; None writes none.
-        fold : number of the fold.
+        config : object
+            Values that take the place of those of the experiment, for this time.
+        save_path : str or path, optional
+            Folder of the checkpoints; None writes none.
+        fold : int
+            Number of the fold.
 
         Returns
         -------
@@ -267,11 +282,14 @@ class Experiment:
 
         Parameters
         ----------
-        train, val : data managers, datasets, dicts of arrays, or what names them
+        train, val : object
+            Data managers, datasets, dicts of arrays, or what names them
             See :func:`~delira_nca.experiment.experiment_settings.open_data`. A data manager with the config's
             ``batch_size`` is made of anything else.
-        config : values that take the place of those of the experiment, for this run.
-        num_epochs : of the config by default.
+        config : object
+            Values that take the place of those of the experiment, for this run.
+        num_epochs : int, optional
+            Of the config by default.
         resume : ``"never"``; ``"auto"``, to go on with the newest run of the same settings, or to begin one where there
             is none; or the folder of a run.
 
@@ -304,9 +322,12 @@ class Experiment:
 
         Parameters
         ----------
-        run_folder : of the run.
-        train, val, config : as it was begun with.
-        num_epochs : what the run was begun with by default; more extend it.
+        run_folder : str or path
+            Of the run.
+        train, val, config : object
+            As it was begun with.
+        num_epochs : int, optional
+            What the run was begun with by default; more extend it.
 
         Raises
         ------
@@ -413,15 +434,21 @@ class Experiment:
 
         Parameters
         ----------
-        network : to test; or the folder of a run, whose best network is taken.
-        data : as of :meth:`run`.
-        metrics : name to a callable, or its import path. It is called with batches of one sample, so that its mean is
+        network : object
+            To test; or the folder of a run, whose best network is taken.
+        data : object
+            As of :meth:`run`.
+        metrics : mapping
+            Name to a callable, or its import path. It is called with batches of one sample, so that its mean is
             one over samples however they are batched. A metric with update, compute and reset is computed of all
             samples.
-        metric_keys : name of a metric to the names of what it is called with; by default those of the training, for a
+        metric_keys : mapping, optional
+            Name of a metric to the names of what it is called with; by default those of the training, for a
             metric that has the name of a criterion or metric there, else ``("pred", "label")``.
-        test_kwargs : settings of the data manager.
-        per_sample : whether to return a value for each sample instead of means.
+        test_kwargs : mapping, optional
+            Settings of the data manager.
+        per_sample : bool
+            Whether to return a value for each sample instead of means.
 
         Returns
         -------
@@ -467,8 +494,10 @@ class Experiment:
 
         Parameters
         ----------
-        run_folder : of the run.
-        best : whether to take the weights of the best epoch, where a score decided one, and not those of the last.
+        run_folder : str or path
+            Of the run.
+        best : bool
+            Whether to take the weights of the best epoch, where a score decided one, and not those of the last.
 
         Raises
         ------

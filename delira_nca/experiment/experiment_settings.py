@@ -51,7 +51,8 @@ def open_data(data: Any) -> DataManager | AbstractDataset | Any:
 
     Parameters
     ----------
-    data : a data manager (anything with ``get_batchgen``) stays itself; a dataset, a dict of arrays or an iterable of
+    data : object
+        A data manager (anything with ``get_batchgen``) stays itself; a dataset, a dict of arrays or an iterable of
         samples makes a dataset; the path of an ``.npz`` file is a dict of arrays, the path of a folder with a
         ``dataset.json`` one in nnU-Net's layout; a class, a function or a ``functools.partial`` is called without
         arguments and returns one of these.
@@ -129,12 +130,17 @@ def as_manager(
 
     Parameters
     ----------
-    data : a data manager stays itself; where settings are to change, a copy of it. Of a dataset, samples are shuffled
+    data : object
+        A data manager stays itself; where settings are to change, a copy of it. Of a dataset, samples are shuffled
         for training, and come in order otherwise.
-    batch_size : of a manager that is made of a dataset.
-    seed : of its shuffling and augmentation.
-    train : what it is for.
-    settings : to change, as for ``DataManager.update_state_from_dict``.
+    batch_size : int, optional
+        Of a manager that is made of a dataset.
+    seed : int
+        Of its shuffling and augmentation.
+    train : bool
+        What it is for.
+    settings : mapping, optional
+        To change, as for ``DataManager.update_state_from_dict``.
 
     Raises
     ------
@@ -214,7 +220,8 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Parameters
     ----------
-    path : of the file, or of the folder that it is in.
+    path : str or path
+        Of the file, or of the folder that it is in.
 
     Raises
     ------
@@ -322,9 +329,11 @@ def trainer_arguments(training: Mapping[str, Any], trainer_kwargs: Mapping[str, 
 
     Parameters
     ----------
-    training : of the config, without what is the experiment's own. An optimizer or a scheduler may be named
+    training : mapping
+        Of the config, without what is the experiment's own. An optimizer or a scheduler may be named
         (``"Adam"``, or an import path), as may criterions and metrics; callbacks may be classes or partials.
-    trainer_kwargs : of the experiment; likewise.
+    trainer_kwargs : mapping
+        Of the experiment; likewise.
 
     Raises
     ------

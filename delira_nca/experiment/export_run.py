@@ -31,11 +31,16 @@ def export_html(
 
     Parameters
     ----------
-    source : folder of a run, or a checkpoint.
-    out : of the page; ``live.html`` in the folder of the run, or beside the checkpoint, by default.
-    title : of the page; the name of the run by default.
-    grid : (height, width) in cells; that of the training by default.
-    weights : ``"float32"`` or ``"float16"``.
+    source : str or path
+        Folder of a run, or a checkpoint.
+    out : str or path, optional
+        Of the page; ``live.html`` in the folder of the run, or beside the checkpoint, by default.
+    title : str, optional
+        Of the page; the name of the run by default.
+    grid : tuple, optional
+        (height, width) in cells; that of the training by default.
+    weights : str
+        ``"float32"`` or ``"float16"``.
 
     Raises
     ------

@@ -64,11 +64,14 @@ class FoldPlan:
     Parameters
     ----------
     num_splits, shuffle, random_seed, split_type : see :func:`delira_nca.data_loading.splits.kfold_indices`.
-    val_split : share, or number, of a fold's training samples (of groups, in a grouped split) to validate on; None or 0
+    val_split : float or int, optional
+        Share, or number, of a fold's training samples (of groups, in a grouped split) to validate on; None or 0
         for none.
-    label_key, group_key : entry of a sample that holds its class, for a stratified split, or its group, for a grouped
+    label_key, group_key : str
+        Entry of a sample that holds its class, for a stratified split, or its group, for a grouped
         one, or a stratified one that keeps groups together.
-    splits_file : folds by names instead, see :func:`delira_nca.data_loading.readers.splits_file.read_splits`; the
+    splits_file : str or path, optional
+        Folds by names instead, see :func:`delira_nca.data_loading.readers.splits_file.read_splits`; the
         number of folds is then the file's, and the split type that of the validation part only.
 
     Raises
@@ -150,12 +153,18 @@ class FoldResult:
 
     Attributes
     ----------
-    fold : its number, from 0.
-    folder : of its run, for ``Experiment.load_network`` for example.
-    indices : numbers of the samples that it was tested on.
-    metrics : means over these samples, by name.
-    per_sample : one value for each of them, by name.
-    best_epoch, best_score : by the score that decides; None where none does.
+    fold : int
+        Its number, from 0.
+    folder : str or path
+        Of its run, for ``Experiment.load_network`` for example.
+    indices : tuple of int
+        Numbers of the samples that it was tested on.
+    metrics : mapping of str to float
+        Means over these samples, by name.
+    per_sample : mapping
+        One value for each of them, by name.
+    best_epoch, best_score : int, optional and float, optional
+        By the score that decides; None where none does.
     """
 
     fold: int
@@ -202,8 +211,10 @@ class KFoldResult:
 
     Attributes
     ----------
-    folder : of the folders of the folds.
-    folds : in order.
+    folder : str or path
+        Of the folders of the folds.
+    folds : tuple of FoldResult
+        In order.
     """
 
     folder: Path
@@ -324,12 +335,18 @@ class FoldJob:
 
     Parameters
     ----------
-    experiment : to run in each.
-    data : opened, see :func:`delira_nca.experiment.experiment_settings.open_data`.
-    metrics : of the test.
-    num_epochs : of each training.
-    train_kwargs, test_kwargs : settings of the data managers for training, and for validation and test.
-    metric_keys : name of a metric of the test to the names of its arguments.
+    experiment : object
+        To run in each.
+    data : object
+        Opened, see :func:`delira_nca.experiment.experiment_settings.open_data`.
+    metrics : mapping
+        Of the test.
+    num_epochs : int
+        Of each training.
+    train_kwargs, test_kwargs : mapping
+        Settings of the data managers for training, and for validation and test.
+    metric_keys : mapping
+        Name of a metric of the test to the names of its arguments.
     """
 
     experiment: Any
@@ -371,19 +388,27 @@ def kfold(
 
     Parameters
     ----------
-    experiment : to run in each fold.
-    data : a data manager, of which each part is a subset with the same settings; or a dataset, a dict of arrays, or
+    experiment : object
+        To run in each fold.
+    data : object
+        A data manager, of which each part is a subset with the same settings; or a dataset, a dict of arrays, or
         what names them, see :func:`delira_nca.experiment.experiment_settings.open_data`.
-    metrics : of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
-    plan : how the samples are divided.
-    num_epochs : of each training; of the config by default.
-    train_kwargs, test_kwargs : settings to change in the data managers for training, and in those for validation and
+    metrics : mapping
+        Of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
+    plan : FoldPlan
+        How the samples are divided.
+    num_epochs : int, optional
+        Of each training; of the config by default.
+    train_kwargs, test_kwargs : mapping, optional
+        Settings to change in the data managers for training, and in those for validation and
         test, as for ``DataManager.update_state_from_dict``: ``{"transforms": augment}`` and ``{"transforms": None}``.
         Validation and test take each sample once and in order, whatever the data manager does.
-    launcher : has ``run(function, tasks, retries=1)``, which calls the function with each task's keyword arguments
+    launcher : object
+        Has ``run(function, tasks, retries=1)``, which calls the function with each task's keyword arguments
         somewhere and returns outcomes with ``value`` and ``error``; see :mod:`delira_nca.experiment.launchers`. None:
         one fold after another, here. Experiment, metrics and data must have names then, which other processes can find.
-    metric_keys : of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
+    metric_keys : mapping, optional
+        Of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
     resume : ``"never"`` begins, in a new folder; ``"auto"`` goes on with the newest cross-validation of the same
         settings and splits, or begins; the folder of one goes on with that. Folds that are done are not done again.
 
@@ -430,10 +455,14 @@ def run_fold(folder: str, fold: int, split: Split, job: FoldJob | None = None) -
 
     Parameters
     ----------
-    folder : of the cross-validation.
-    fold : its number.
-    split : numbers of the samples that it trains on, validates on, and is tested on.
-    job : what all folds have in common; None reads it from the folder.
+    folder : str
+        Of the cross-validation.
+    fold : int
+        Its number.
+    split : Split
+        Numbers of the samples that it trains on, validates on, and is tested on.
+    job : FoldJob, optional
+        What all folds have in common; None reads it from the folder.
 
     Returns
     -------

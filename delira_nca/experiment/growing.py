@@ -83,8 +83,10 @@ class Regime:
 
     Parameters
     ----------
-    pool : whether states live on from iteration to iteration, so that the pattern learns to stay.
-    damaged : how many states of eight get a hole, so that it learns to heal.
+    pool : bool
+        Whether states live on from iteration to iteration, so that the pattern learns to stay.
+    damaged : int
+        How many states of eight get a hole, so that it learns to heal.
     """
 
     pool: bool
@@ -180,7 +182,8 @@ class GrowConfig:
 
         Parameters
         ----------
-        quality : {"draft", "good", "fine"}
+        quality : str
+            {"draft", "good", "fine"}
             Name of the quality.
         **changes
             Settings to choose otherwise.

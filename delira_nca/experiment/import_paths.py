@@ -26,9 +26,12 @@ def encode(value: Any, where: str = "value", *, strict: bool = True) -> Any:
 
     Parameters
     ----------
-    value : to write.
-    where : what messages call it.
-    strict : whether to refuse what has no import path; it is written as a remark otherwise, which cannot be read.
+    value : object
+        To write.
+    where : str
+        What messages call it.
+    strict : bool
+        Whether to refuse what has no import path; it is written as a remark otherwise, which cannot be read.
 
     Raises
     ------
@@ -113,9 +116,12 @@ def import_object(path: str, where: str = "value", base: type | tuple[type, ...]
 
     Parameters
     ----------
-    path : ``"package.module.Name"``.
-    where : what messages call it.
-    base : class that it must be derived from.
+    path : str
+        ``"package.module.Name"``.
+    where : str
+        What messages call it.
+    base : type or tuple of type, optional
+        Class that it must be derived from.
 
     Raises
     ------

@@ -103,8 +103,10 @@ class Section(MutableMapping[str, Any]):
 
         Parameters
         ----------
-        key : a name, or the dotted end of one.
-        default : what to return where nothing has the name.
+        key : str
+            A name, or the dotted end of one.
+        default : object
+            What to return where nothing has the name.
 
         Raises
         ------
@@ -129,8 +131,10 @@ class Section(MutableMapping[str, Any]):
 
         Parameters
         ----------
-        other : a section, or a mapping; its names may be dotted. A mapping joins the one of the same name.
-        overwrite : whether a value may take the place of another.
+        other : object
+            A section, or a mapping; its names may be dotted. A mapping joins the one of the same name.
+        overwrite : bool
+            Whether a value may take the place of another.
 
         Returns
         -------
@@ -249,7 +253,8 @@ class Parameters(Section):
 
     Parameters
     ----------
-    fixed_params, variable_params : ``{"model": {...}, "training": {...}}``; copied, not kept.
+    fixed_params, variable_params : mapping, optional
+        ``{"model": {...}, "training": {...}}``; copied, not kept.
 
     Raises
     ------
@@ -367,7 +372,8 @@ class Parameters(Section):
 
         Parameters
         ----------
-        config : parameters, the path of a file, or a mapping; its names may be dotted, and those that begin with
+        config : object
+            Parameters, the path of a file, or a mapping; its names may be dotted, and those that begin with
             neither ``fixed`` nor ``variable`` are fixed ones. None changes nothing.
 
         Raises

@@ -26,10 +26,14 @@ class Predictor:
 
     Parameters
     ----------
-    network : in evaluation mode while it predicts; its weights are not changed.
-    metrics : name to callable, called with tensors of a batch of one; or to a metric with update, compute and reset.
-    metric_keys : name of a metric to the names of what it is called with; ``("pred", "label")`` by default.
-    seed : of what is random in the prediction.
+    network : AbstractPyTorchNetwork
+        In evaluation mode while it predicts; its weights are not changed.
+    metrics : mapping of str to callable, optional
+        Name to callable, called with tensors of a batch of one; or to a metric with update, compute and reset.
+    metric_keys : mapping, optional
+        Name of a metric to the names of what it is called with; ``("pred", "label")`` by default.
+    seed : int
+        Of what is random in the prediction.
 
     Attributes
     ----------
@@ -55,8 +59,10 @@ class Predictor:
 
         Parameters
         ----------
-        batch : tensors by name, on the network's device.
-        number : of the batch; what is random is a function of it.
+        batch : mapping
+            Tensors by name, on the network's device.
+        number : int
+            Of the batch; what is random is a function of it.
 
         Returns
         -------

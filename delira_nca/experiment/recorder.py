@@ -43,14 +43,21 @@ class StatsRecorder(AbstractCallback):
 
     Parameters
     ----------
-    run : where to.
-    criteria : directions and bounds of scores, and whether their best weights are kept.
-    mode : ``"highest"`` or ``"lowest"``: which way a metric is better that nothing else tells it of; see the notes.
-    loss : name of the value that is the loss of an iteration; the others are recorded under their names. A training
+    run : StoredRun
+        Where to.
+    criteria : iterable of Criterion
+        Directions and bounds of scores, and whether their best weights are kept.
+    mode : str, optional
+        ``"highest"`` or ``"lowest"``: which way a metric is better that nothing else tells it of; see the notes.
+    loss : str
+        Name of the value that is the loss of an iteration; the others are recorded under their names. A training
         step that gives no ``"loss"`` is recorded with the sum of its criterions.
-    dataset : name under which validations are recorded.
-    seconds : time between two writings.
-    keep_best : whether to keep weights at all, in ``best/`` of the run's folder.
+    dataset : str
+        Name under which validations are recorded.
+    seconds : float
+        Time between two writings.
+    keep_best : bool
+        Whether to keep weights at all, in ``best/`` of the run's folder.
 
     Raises
     ------

@@ -46,8 +46,10 @@ class Run(AbstractTrainedRun):
 
     Parameters
     ----------
-    config : of the run.
-    stored : its folder and its numbers.
+    config : RunConfig
+        Of the run.
+    stored : StoredRun
+        Its folder and its numbers.
 
     Examples
     --------
@@ -81,7 +83,8 @@ class Run(AbstractTrainedRun):
             Config of the run. A run that is resumed keeps the directory that its relative paths were relative to.
         root : str or Path
             Folder of all runs.
-        resume : {"never", "auto"}
+        resume : str
+            {"never", "auto"}
             Whether to refuse a run of this name that is there, or to resume it if its config is the same.
 
         Raises
@@ -122,9 +125,12 @@ class Run(AbstractTrainedRun):
 
         Parameters
         ----------
-        resume : ``"auto"``, ``"never"``, or the path of a checkpoint.
-        progress : whether to show how far it is.
-        callbacks : registered after those of the config.
+        resume : str
+            ``"auto"``, ``"never"``, or the path of a checkpoint.
+        progress : bool
+            Whether to show how far it is.
+        callbacks : sequence
+            Registered after those of the config.
 
         Returns
         -------
@@ -374,11 +380,16 @@ def run_from_config(
 
     Parameters
     ----------
-    config : a config, its values, or its file.
-    root : folder of all runs.
-    resume : ``"auto"`` goes on with a run that is there; ``"never"`` refuses it.
-    progress : whether to show how far it is.
-    directory : folder that relative paths in values or a file are relative to.
+    config : RunConfig or mapping or str or path
+        A config, its values, or its file.
+    root : str or path
+        Folder of all runs.
+    resume : str
+        ``"auto"`` goes on with a run that is there; ``"never"`` refuses it.
+    progress : bool
+        Whether to show how far it is.
+    directory : str or path
+        Folder that relative paths in values or a file are relative to.
 
     Returns
     -------

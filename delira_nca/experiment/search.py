@@ -32,9 +32,12 @@ class Range:
 
     Parameters
     ----------
-    low, high : finite, ``low < high``.
-    log : whether the logarithm is drawn evenly; ``low`` is greater than 0 then.
-    is_integer : whether whole numbers are drawn.
+    low, high : float
+        Finite, ``low < high``.
+    log : bool
+        Whether the logarithm is drawn evenly; ``low`` is greater than 0 then.
+    is_integer : bool
+        Whether whole numbers are drawn.
 
     Raises
     ------
@@ -161,15 +164,21 @@ def sweep(
 
     Parameters
     ----------
-    config : what all runs share; its ``task.score`` decides which is best.
-    space : values to try by dotted name: a list, or a :class:`Range` (also as its arguments in a dict).
-    root : folder of all runs.
+    config : RunConfig
+        What all runs share; its ``task.score`` decides which is best.
+    space : mapping
+        Values to try by dotted name: a list, or a :class:`Range` (also as its arguments in a dict).
+    root : str or path
+        Folder of all runs.
     method : ``"grid"`` tries every combination; ``"random"`` draws ``num_trials`` of them; ``"optuna"`` lets Optuna's
         TPE sampler choose ``num_trials``, one after the other, and ends runs early whose score is worse than the median
         of the others at the same epoch.
-    num_trials : how many, for the methods that search.
-    seed : of the search.
-    launcher : runs them; one after the other in this process by default.
+    num_trials : int, optional
+        How many, for the methods that search.
+    seed : int
+        Of the search.
+    launcher : Launcher, optional
+        Runs them; one after the other in this process by default.
 
     Returns
     -------

@@ -39,8 +39,10 @@ def find_weights(run: str, checkpoint: str | int, root: str | os.PathLike[str]) 
 
     Parameters
     ----------
-    run, checkpoint : see :class:`~delira_nca.experiment.start.StartConfig`.
-    root : folder of runs that ``run`` is a name in.
+    run, checkpoint : str and str or int
+        See :class:`~delira_nca.experiment.start.StartConfig`.
+    root : str or path
+        Folder of runs that ``run`` is a name in.
 
     Returns
     -------
@@ -186,16 +188,20 @@ class StartConfig:
 
     Parameters
     ----------
-    run : name of a run in the folder of runs; or the path of a run, of a folder of checkpoints, or of one checkpoint.
+    run : str
+        Name of a run in the folder of runs; or the path of a run, of a folder of checkpoints, or of one checkpoint.
     checkpoint : ``"latest"``: the newest that is whole. ``"best"``: the weights of the epoch that the run's own score
         decided for. ``"best:<criterion>"``: those with the best value of a criterion. A number: those after so many
         epochs; ``"iteration:<number>"``: after so many iterations.
     match : ``"strict"`` refuses any difference between the two networks; ``"shape"`` loads the tensors whose name and
         shape fit, and leaves the others as they are.
-    head_map : rows of the head in this network to rows of the head in the other run, by number or by label; see the
+    head_map : dict of int to int or dict of str to str, optional
+        Rows of the head in this network to rows of the head in the other run, by number or by label; see the
         notes. None: the head is loaded like any other part.
-    head : names of the tensors of the head, or of modules that hold them.
-    labels, source_labels : what the rows of the head mean, here and in the other run, in order; only for a ``head_map``
+    head : str or tuple of str
+        Names of the tensors of the head, or of modules that hold them.
+    labels, source_labels : tuple of str
+        What the rows of the head mean, here and in the other run, in order; only for a ``head_map``
         of labels.
 
     Raises
@@ -306,12 +312,18 @@ class LoadReport:
 
     Attributes
     ----------
-    loaded : tensors that are now those of the other run.
-    missing : tensors that only this network has; they are as they were.
-    unexpected : tensors that only the other run has.
-    mismatched : (name, shape in the other run, shape here) of tensors that do not fit; they are as they were.
-    source : which weights of which file.
-    mapped : tensors of the head, of which some rows are now those of the other run.
+    loaded : tuple of str
+        Tensors that are now those of the other run.
+    missing : tuple of str
+        Tensors that only this network has; they are as they were.
+    unexpected : tuple of str
+        Tensors that only the other run has.
+    mismatched : _Shapes
+        (name, shape in the other run, shape here) of tensors that do not fit; they are as they were.
+    source : str
+        Which weights of which file.
+    mapped : tuple of str
+        Tensors of the head, of which some rows are now those of the other run.
     """
 
     loaded: tuple[str, ...]
@@ -335,9 +347,12 @@ def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[
 
     Parameters
     ----------
-    network : to begin with; its parameters and buffers are changed in place.
-    config : says whose weights, and how they are to fit.
-    root : folder of runs that ``config.run`` is a name in.
+    network : nn.Module
+        To begin with; its parameters and buffers are changed in place.
+    config : StartConfig
+        Says whose weights, and how they are to fit.
+    root : str or path
+        Folder of runs that ``config.run`` is a name in.
 
     Returns
     -------

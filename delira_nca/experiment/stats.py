@@ -123,10 +123,14 @@ class Criterion:
 
     Parameters
     ----------
-    name : of the score.
-    higher_is_better : its direction.
-    bounds : lowest and highest value that it can have.
-    store_best : whether the best result by this score is to be kept.
+    name : str
+        Of the score.
+    higher_is_better : bool
+        Its direction.
+    bounds : tuple
+        Lowest and highest value that it can have.
+    store_best : bool
+        Whether the best result by this score is to be kept.
 
     Raises
     ------
@@ -164,7 +168,8 @@ class EvaluationScores:
 
     Parameters
     ----------
-    criteria : one or more, each of another name.
+    criteria : iterable of Criterion
+        One or more, each of another name.
 
     Raises
     ------
@@ -347,9 +352,12 @@ def best_along(
 
     Parameters
     ----------
-    data : scores with a coordinate ``criteria``, along a dimension or for the whole array.
-    dim : dimension to go along; any but ``criteria``.
-    evaluation_scores : knows the directions.
+    data : xarray.DataArray
+        Scores with a coordinate ``criteria``, along a dimension or for the whole array.
+    dim : str
+        Dimension to go along; any but ``criteria``.
+    evaluation_scores : EvaluationScores
+        Knows the directions.
 
     Returns
     -------
@@ -444,10 +452,14 @@ class TrainingIterationStats:
 
     Parameters
     ----------
-    iteration : its number, from 0.
-    loss : what was minimised; a number, or a tensor of one element.
-    time : seconds that it took; NaN if nobody measured.
-    values : further losses and metrics by name.
+    iteration : int
+        Its number, from 0.
+    loss : float
+        What was minimised; a number, or a tensor of one element.
+    time : float
+        Seconds that it took; NaN if nobody measured.
+    values : mapping of str to float
+        Further losses and metrics by name.
 
     Raises
     ------
@@ -492,7 +504,8 @@ class TrainingStats:
 
     Parameters
     ----------
-    iteration_stats : to begin with, in ascending order; kept as a list.
+    iteration_stats : iterable of TrainingIterationStats
+        To begin with, in ascending order; kept as a list.
 
     Raises
     ------
@@ -528,8 +541,10 @@ class TrainingStats:
 
         Parameters
         ----------
-        iteration_stats : of an iteration after all that are there.
-        on_conflict : what happens to one that is not after them: ``"error"``, or ``"rewind"``, which first deletes
+        iteration_stats : TrainingIterationStats
+            Of an iteration after all that are there.
+        on_conflict : str
+            What happens to one that is not after them: ``"error"``, or ``"rewind"``, which first deletes
             the iterations from this one on, and no others.
 
         Raises
@@ -622,8 +637,10 @@ class SyncPlan(NamedTuple):
 
     Parameters
     ----------
-    replace : whether what is stored is to be deleted first.
-    from_iteration : first iteration that is to be written.
+    replace : bool
+        Whether what is stored is to be deleted first.
+    from_iteration : int
+        First iteration that is to be written.
     """
 
     replace: bool
@@ -636,8 +653,10 @@ class ValidationIterationScores:
 
     Parameters
     ----------
-    iteration : of the training that they belong to.
-    scores : ``scores[dataset][parameter][criterion]``, lists, an array or a tensor; kept as lists of floats.
+    iteration : int
+        Of the training that they belong to.
+    scores : list of list of list of float
+        ``scores[dataset][parameter][criterion]``, lists, an array or a tensor; kept as lists of floats.
 
     Raises
     ------
@@ -689,10 +708,14 @@ class ValidationScores:
 
     Parameters
     ----------
-    parameters : mappings of plain values, such as ``{"threshold": 0.5, "steps": 64}``, or identifiers.
-    datasets : names.
-    evaluation_scores : the criteria, with their directions.
-    scores : to begin with, in ascending order of their iterations; kept as a list.
+    parameters : iterable of Parameters
+        Mappings of plain values, such as ``{"threshold": 0.5, "steps": 64}``, or identifiers.
+    datasets : iterable of str
+        Names.
+    evaluation_scores : EvaluationScores
+        The criteria, with their directions.
+    scores : iterable of ValidationIterationScores
+        To begin with, in ascending order of their iterations; kept as a list.
 
     Raises
     ------
@@ -758,7 +781,8 @@ class ValidationScores:
 
         Parameters
         ----------
-        iteration_scores : of an iteration after all that are there; gaps are allowed.
+        iteration_scores : ValidationIterationScores
+            Of an iteration after all that are there; gaps are allowed.
 
         Raises
         ------
@@ -803,7 +827,8 @@ class ValidationScores:
 
         Parameters
         ----------
-        existing_iteration_scores : what is stored, in any order.
+        existing_iteration_scores : iterable of ValidationIterationScores
+            What is stored, in any order.
 
         Returns
         -------
@@ -880,8 +905,10 @@ class ValidationScores:
 
         Parameters
         ----------
-        data : of :meth:`to_xarray`, or what was selected or averaged from it; one criterion may have been selected.
-        dim : dimension to go along; any but ``criteria``.
+        data : xarray.DataArray
+            Of :meth:`to_xarray`, or what was selected or averaged from it; one criterion may have been selected.
+        dim : str
+            Dimension to go along; any but ``criteria``.
 
         Returns
         -------

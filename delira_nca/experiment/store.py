@@ -45,11 +45,16 @@ class BestResult:
 
     Attributes
     ----------
-    criterion : its name.
-    value : mean over the data sets, of the parameters that give the best one.
-    iteration : the last one that was done before the validation.
-    parameters : those that gave it; see :class:`~delira_nca.experiment.stats.ValidationScores`.
-    checkpoint : file of the weights that were validated; None if it was not kept.
+    criterion : str
+        Its name.
+    value : float
+        Mean over the data sets, of the parameters that give the best one.
+    iteration : int
+        The last one that was done before the validation.
+    parameters : object
+        Those that gave it; see :class:`~delira_nca.experiment.stats.ValidationScores`.
+    checkpoint : str or path, optional
+        File of the weights that were validated; None if it was not kept.
     """
 
     criterion: str
@@ -68,7 +73,8 @@ class StoredRun:
 
     Parameters
     ----------
-    folder : of the run.
+    folder : str or path
+        Of the run.
 
     Examples
     --------
@@ -197,8 +203,10 @@ class StoredRun:
 
         Parameters
         ----------
-        criterion : its name.
-        dataset : of which data set alone; the mean over all by default.
+        criterion : str
+            Its name.
+        dataset : str, optional
+            Of which data set alone; the mean over all by default.
 
         Returns
         -------
@@ -248,7 +256,8 @@ class RunStore:
 
     Parameters
     ----------
-    root : folder; made by the first run.
+    root : str or path
+        Folder; made by the first run.
 
     Examples
     --------
@@ -281,10 +290,13 @@ class RunStore:
 
         Parameters
         ----------
-        name : a word, which names the folder.
-        config : what the run is asked to do, written to ``config.json``: a mapping of plain values, a dataclass, or
+        name : str
+            A word, which names the folder.
+        config : object
+            What the run is asked to do, written to ``config.json``: a mapping of plain values, a dataclass, or
             anything with a ``to_dict``. None writes none.
-        exist : ``"error"`` refuses a run that is there; ``"resume"`` takes it, if its config is the same.
+        exist : str
+            ``"error"`` refuses a run that is there; ``"resume"`` takes it, if its config is the same.
 
         Raises
         ------

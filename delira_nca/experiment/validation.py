@@ -34,9 +34,12 @@ def check_part(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
 
     Parameters
     ----------
-    name : dotted, for the messages.
-    hint : a type; of a dataclass, every field is checked.
-    value : plain values; objects stand as ``{"class_path": ..., "init_args": {...}}``.
+    name : str
+        Dotted, for the messages.
+    hint : object
+        A type; of a dataclass, every field is checked.
+    value : object
+        Plain values; objects stand as ``{"class_path": ..., "init_args": {...}}``.
 
     Returns
     -------

@@ -37,23 +37,33 @@ class AbstractNetworkTrainer(ABC):
 
     Parameters
     ----------
-    fold : number of the current fold, from 0.
-    callbacks : registered in this order.
+    fold : int
+        Number of the current fold, from 0.
+    callbacks : sequence
+        Registered in this order.
 
     Attributes
     ----------
-    STATE_KEYS : what a callback may change by returning it from a hook.
-    history : list of dict, one per epoch: ``{"epoch": 1, "loss": ..., "val_loss": ...}``.
-    metrics_val : metrics of the last epoch.
+    STATE_KEYS : frozenset of str
+        What a callback may change by returning it from a hook.
+    history : list of dict
+        List of dict, one per epoch: ``{"epoch": 1, "loss": ..., "val_loss": ...}``.
+    metrics_val : dict of str to float
+        Metrics of the last epoch.
     best : the :class:`BestScore` of this run.
-    start_epoch : number of the next epoch, from 1.
-    batch_index : number of batches of the current epoch that are done: the position in its data. A routine may take
+    start_epoch : int
+        Number of the next epoch, from 1.
+    batch_index : int
+        Number of batches of the current epoch that are done: the position in its data. A routine may take
         any number of steps with a batch.
-    step : number of training steps of the run that are done, each a call of the training step with its optimizers.
+    step : int
+        Number of training steps of the run that are done, each a call of the training step with its optimizers.
     run_id : identifier of the run, which a resumed run keeps.
     ranks : what this process knows of the others that train with it; see :mod:`delira_nca.training.distributed`.
-    is_between_steps : whether no batch is being worked on, so that a state that is saved now can be resumed.
-    on_requeue : called after SIGUSR1 has ended a training and everything is saved;
+    is_between_steps : bool
+        Whether no batch is being worked on, so that a state that is saved now can be resumed.
+    on_requeue : callable, optional
+        Called after SIGUSR1 has ended a training and everything is saved;
         :func:`delira_nca.training.interruption.requeue_on_slurm` puts the job of Slurm into the queue again.
     """
 
@@ -109,14 +119,20 @@ class AbstractNetworkTrainer(ABC):
 
         Parameters
         ----------
-        num_epochs : number of the last epoch. A run that has done 3, here or before a resume, does 3 more for 6.
-        datamgr_train, datamgr_valid : a data manager, or any iterable of batches.
-        val_score_key : score that decides which epoch is best: of validation where there is one, else of training.
-        val_score_mode : ``"highest"`` or ``"lowest"``: which way is better.
-        val_freq : validate every so many epochs; as set in the trainer by default.
+        num_epochs : int
+            Number of the last epoch. A run that has done 3, here or before a resume, does 3 more for 6.
+        datamgr_train, datamgr_valid : object
+            A data manager, or any iterable of batches.
+        val_score_key : str, optional
+            Score that decides which epoch is best: of validation where there is one, else of training.
+        val_score_mode : str
+            ``"highest"`` or ``"lowest"``: which way is better.
+        val_freq : int, optional
+            Validate every so many epochs; as set in the trainer by default.
         resume : ``"never"``; ``"auto"``, to go on from the newest sound checkpoint in the trainer's folder, or to begin
             where there is none; or the path of a checkpoint or of a folder with some.
-        on_interrupt : after the first Ctrl+C ``"raise"`` a KeyboardInterrupt, or ``"return"`` as after a normal end.
+        on_interrupt : str
+            After the first Ctrl+C ``"raise"`` a KeyboardInterrupt, or ``"return"`` as after a normal end.
 
         Returns
         -------

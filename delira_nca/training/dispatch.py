@@ -27,8 +27,10 @@ class CallbackTable:
 
         Parameters
         ----------
-        callback : to register.
-        listens : whether it is called; its state is kept in any case.
+        callback : object
+            To register.
+        listens : bool
+            Whether it is called; its state is kept in any case.
 
         Raises
         ------

@@ -44,15 +44,20 @@ class Interruption:
 
     Parameters
     ----------
-    stop : called with the name of the signal; must not do more than note it.
-    policy : after Ctrl+C, ``"raise"`` a KeyboardInterrupt when everything is saved, or ``"return"`` as if the
+    stop : callable
+        Called with the name of the signal; must not do more than note it.
+    policy : str
+        After Ctrl+C, ``"raise"`` a KeyboardInterrupt when everything is saved, or ``"return"`` as if the
         training were done.
-    requeue : called when the block ends, if the signal was SIGUSR1.
+    requeue : callable, optional
+        Called when the block ends, if the signal was SIGUSR1.
 
     Attributes
     ----------
-    received : name of the signal, None if none came.
-    has_concluded : whether :meth:`conclude` has raised it.
+    received : str, optional
+        Name of the signal, None if none came.
+    has_concluded : bool
+        Whether :meth:`conclude` has raised it.
 
     Raises
     ------

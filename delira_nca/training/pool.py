@@ -39,10 +39,14 @@ class Draw:
 
     Attributes
     ----------
-    indices : (B,) int64, the slots, each at most once.
-    states : (B, C, *spatial), with seeds and damage put in.
-    losses : (B,) losses by which they were ranked, before seeds and damage; inf for a slot that never trained.
-    slots : name to (B, ...) tensor, aligned with the states.
+    indices : Tensor
+        (B,) int64, the slots, each at most once.
+    states : Tensor
+        (B, C, *spatial), with seeds and damage put in.
+    losses : Tensor
+        (B,) losses by which they were ranked, before seeds and damage; inf for a slot that never trained.
+    slots : dict of str to Tensor
+        Name to (B, ...) tensor, aligned with the states.
     """
 
     indices: Tensor
@@ -56,10 +60,14 @@ class SamplePool:
 
     Parameters
     ----------
-    seed : (C, *spatial) state that every slot begins with, and that replaces the worst of each draw.
-    capacity : number of slots.
-    slots : name to (capacity, ...) tensor that stays aligned with the states: a label, a goal.
-    rng_seed : what is drawn is a function of this number and of how often was drawn before.
+    seed : Tensor
+        (C, *spatial) state that every slot begins with, and that replaces the worst of each draw.
+    capacity : int
+        Number of slots.
+    slots : mapping of str to Tensor, optional
+        Name to (capacity, ...) tensor that stays aligned with the states: a label, a goal.
+    rng_seed : int
+        What is drawn is a function of this number and of how often was drawn before.
 
     Raises
     ------
@@ -145,11 +153,16 @@ class SamplePool:
 
         Parameters
         ----------
-        batch_size : number of states.
-        losses : (capacity,) to rank by, instead of those that were committed.
-        num_seeds : so many with the highest losses are replaced by the seed.
-        num_damaged : so many with the lowest losses get a hole; never one that was replaced.
-        damage : shape of the holes.
+        batch_size : int
+            Number of states.
+        losses : Tensor, optional
+            (capacity,) to rank by, instead of those that were committed.
+        num_seeds : int
+            So many with the highest losses are replaced by the seed.
+        num_damaged : int
+            So many with the lowest losses get a hole; never one that was replaced.
+        damage : callable or str
+            Shape of the holes.
 
         Raises
         ------
@@ -197,11 +210,16 @@ class SamplePool:
 
         Parameters
         ----------
-        indices : (B,) from the draw.
-        states : (B, C, *spatial), detached here.
-        losses : (B,) by which they will be ranked; unknown ones rank as the worst.
-        slots : name to (B, ...), where these have changed.
-        reseed : (B,) bool, True for slots that get the seed instead, and rank as those that never trained.
+        indices : Tensor
+            (B,) from the draw.
+        states : Tensor
+            (B, C, *spatial), detached here.
+        losses : Tensor, optional
+            (B,) by which they will be ranked; unknown ones rank as the worst.
+        slots : mapping of str to Tensor, optional
+            Name to (B, ...), where these have changed.
+        reseed : Tensor, optional
+            (B,) bool, True for slots that get the seed instead, and rank as those that never trained.
 
         Raises
         ------
@@ -325,9 +343,12 @@ def apply_damage(state: Tensor, damage: Damage | str, rng: np.random.Generator) 
 
     Parameters
     ----------
-    state : (C, *spatial) tensor.
-    damage : shape of the hole, or the name of one: disc, half, rectangle, mixed.
-    rng : to draw it from.
+    state : Tensor
+        (C, *spatial) tensor.
+    damage : callable or str
+        Shape of the hole, or the name of one: disc, half, rectangle, mixed.
+    rng : numpy.random.Generator
+        To draw it from.
 
     Raises
     ------
@@ -354,10 +375,14 @@ def damage_last(
 
     Parameters
     ----------
-    states : (B, C, *spatial) states.
-    count : number of states that get a hole.
-    damage, rng : shape of the holes, and generator that they are drawn from.
-    first, total : place of ``states`` in a batch of ``total`` that several processes share. Holes of all are drawn.
+    states : Tensor
+        (B, C, *spatial) states.
+    count : int
+        Number of states that get a hole.
+    damage, rng : callable or str and numpy.random.Generator
+        Shape of the holes, and generator that they are drawn from.
+    first, total : int
+        Place of ``states`` in a batch of ``total`` that several processes share. Holes of all are drawn.
     """
     total = len(states) if total is None else total
     for place in range(total - count - first, total - first):

@@ -64,34 +64,54 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     Parameters
     ----------
-    network : to train, with its ``closure`` and ``prepare_batch``. It is trained in place. A network that
+    network : AbstractPyTorchNetwork
+        To train, with its ``closure`` and ``prepare_batch``. It is trained in place. A network that
         ``torch.compile`` has wrapped is saved under the names of its own weights.
-    save_path : folder of the checkpoints; None writes none.
-    criterions : name to callable; their sum, ``"loss"``, is minimised. None or empty: the network's own ``loss``.
-    optimizer_cls, optimizer_params : class and keyword arguments of the optimizer.
-    metrics : name to callable; measured, not minimised.
-    lr_scheduler_cls, lr_scheduler_params : a torch scheduler, stepped once per epoch, or a callback class.
-    gpu_ids : ``[]`` for the CPU, ``[n]`` for one GPU.
-    save_freq : number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none. The 2 newest
+    save_path : str or path, optional
+        Folder of the checkpoints; None writes none.
+    criterions : mapping of str to callable, optional
+        Name to callable; their sum, ``"loss"``, is minimised. None or empty: the network's own ``loss``.
+    optimizer_cls, optimizer_params : type of Optimizer and mapping, optional
+        Class and keyword arguments of the optimizer.
+    metrics : mapping of str to callable, optional
+        Name to callable; measured, not minimised.
+    lr_scheduler_cls, lr_scheduler_params : type, optional and mapping, optional
+        A torch scheduler, stepped once per epoch, or a callback class.
+    gpu_ids : sequence of int
+        ``[]`` for the CPU, ``[n]`` for one GPU.
+    save_freq : int
+        Number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none. The 2 newest
         and that of the best epoch are kept; register a ``Checkpoint`` to keep others.
-    optim_fn : called with network, class and parameters; gives the optimizers by name.
-    fold : number of the fold.
-    callbacks : registered in this order, before the scheduler's and the checkpoint's.
-    start_epoch : number of the first epoch.
-    mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
-    metric_keys : name of a criterion or metric to the names of what it is called with, among the entries of the batch
+    optim_fn : callable
+        Called with network, class and parameters; gives the optimizers by name.
+    fold : int
+        Number of the fold.
+    callbacks : sequence
+        Registered in this order, before the scheduler's and the checkpoint's.
+    start_epoch : int
+        Number of the first epoch.
+    mixed_precision, mixed_precision_kwargs : bool and mapping, optional
+        See :class:`delira_nca.models.precision.Precision`.
+    metric_keys : mapping, optional
+        Name of a criterion or metric to the names of what it is called with, among the entries of the batch
         and the parts of the prediction; ``("pred", "label")`` by default.
-    val_freq : validate every so many epochs.
-    save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
+    val_freq : int
+        Validate every so many epochs.
+    save_seconds : float or str, optional
+        Time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
         ones are saved within.
-    device : instead of ``gpu_ids``; ``"auto"`` takes a GPU where there is one.
-    seed : of everything random in the training: steps, fire masks, dropout.
+    device : str or torch.device, optional
+        Instead of ``gpu_ids``; ``"auto"`` takes a GPU where there is one.
+    seed : int
+        Of everything random in the training: steps, fire masks, dropout.
 
     Attributes
     ----------
     loss_terms : terms of the training loss by name, added by callbacks; see :mod:`delira_nca.models.pytorch_network`.
-    current_batch : batch that the network gets, while an iteration computes it; empty otherwise.
-    current_prediction, current_losses : prediction and losses of that batch, from the backward pass on; None and empty
+    current_batch : mapping
+        Batch that the network gets, while an iteration computes it; empty otherwise.
+    current_prediction, current_losses : object and mapping of str to Tensor
+        Prediction and losses of that batch, from the backward pass on; None and empty
         otherwise, and where the network has a closure of its own.
 
     Raises
@@ -358,10 +378,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
         Parameters
         ----------
-        batchgen : batches.
-        batch_size : number of samples of a batch, instead of that of ``batchgen``; the last batch holds the rest.
-        batchsize : other name of ``batch_size``, as in delira.
-        share : whether all processes of a training over several call this, each predicts a part of each batch, and all
+        batchgen : iterable of mapping
+            Batches.
+        batch_size : int, optional
+            Number of samples of a batch, instead of that of ``batchgen``; the last batch holds the rest.
+        batchsize : int, optional
+            Other name of ``batch_size``, as in delira.
+        share : bool
+            Whether all processes of a training over several call this, each predicts a part of each batch, and all
             get the whole. Otherwise each predicts what it is given.
 
         Returns
@@ -497,8 +521,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
         Parameters
         ----------
-        file_name : of the file.
-        epoch : number of the last epoch that is done; what the trainer knows by default.
+        file_name : str or path
+            Of the file.
+        epoch : int, optional
+            Number of the last epoch that is done; what the trainer knows by default.
         **kwargs : more entries of the file, tensors and plain Python.
 
         Raises

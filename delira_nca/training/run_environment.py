@@ -101,8 +101,10 @@ def choose_device(gpu_ids: Sequence[int] = (), device: str | torch.device | None
 
     Parameters
     ----------
-    gpu_ids : ``[n]`` for one GPU.
-    device : instead; ``"auto"`` takes a GPU where there is one. The CPU where neither is given.
+    gpu_ids : sequence of int
+        ``[n]`` for one GPU.
+    device : str or torch.device, optional
+        Instead; ``"auto"`` takes a GPU where there is one. The CPU where neither is given.
 
     Raises
     ------

@@ -41,10 +41,14 @@ def is_better(old: float | None, new: float, mode: str, min_delta: float = 0.0) 
 
     Parameters
     ----------
-    old : best score so far, None if there is none.
-    new : a tie and a NaN are not better.
-    mode : highest or max, lowest or min.
-    min_delta : by how much more than this it must be better.
+    old : float, optional
+        Best score so far, None if there is none.
+    new : float
+        A tie and a NaN are not better.
+    mode : str
+        Highest or max, lowest or min.
+    min_delta : float
+        By how much more than this it must be better.
 
     Examples
     --------
@@ -64,8 +68,10 @@ def find_score_key(key: str, names: Iterable[str]) -> str:
 
     Parameters
     ----------
-    key : ``"dice"`` or ``"val_dice"``.
-    names : of all scores; those of validation begin with ``val_``.
+    key : str
+        ``"dice"`` or ``"val_dice"``.
+    names : iterable of str
+        Of all scores; those of validation begin with ``val_``.
 
     Raises
     ------
@@ -136,8 +142,10 @@ def describe_metrics(
     Parameters
     ----------
     metrics : mapping of name to value
-    keys : names to show, or a mapping of name to label. All by default; missing ones are left out.
-    log10 : show the decimal logarithm. Values that have none are shown as they are.
+    keys : iterable of str or mapping of str to str, optional
+        Names to show, or a mapping of name to label. All by default; missing ones are left out.
+    log10 : bool
+        Show the decimal logarithm. Values that have none are shown as they are.
 
     Examples
     --------
@@ -159,8 +167,10 @@ class BestScore:
 
     Parameters
     ----------
-    key : of the score, see :func:`find_score_key`; None if no score decides.
-    mode : highest or lowest.
+    key : str, optional
+        Of the score, see :func:`find_score_key`; None if no score decides.
+    mode : str
+        Highest or lowest.
 
     Raises
     ------
@@ -187,7 +197,8 @@ class BestScore:
 
         Parameters
         ----------
-        validated : False in an epoch without the validation that the other epochs have: it cannot be the best.
+        validated : bool
+            False in an epoch without the validation that the other epochs have: it cannot be the best.
 
         Raises
         ------

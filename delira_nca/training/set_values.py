@@ -137,7 +137,8 @@ class SampleMean:
 
     Parameters
     ----------
-    state : from :meth:`state_dict`, to go on from.
+    state : mapping, optional
+        From :meth:`state_dict`, to go on from.
 
     Notes
     -----
@@ -279,12 +280,18 @@ def predict_batches(
 
     Parameters
     ----------
-    evaluate : batch and its number to (values of losses and metrics, prediction as arrays).
-    batches : of the data manager.
-    batch_size : number of samples of a batch instead of those of ``batches``.
-    ranks : processes that predict a part of each batch each; all of them get the whole.
-    values : losses and metrics that ``evaluate`` takes part in; means over samples by default.
-    targets : names of the entries of a batch that are returned as labels.
+    evaluate : callable
+        Batch and its number to (values of losses and metrics, prediction as arrays).
+    batches : iterable of mapping of str to array
+        Of the data manager.
+    batch_size : int, optional
+        Number of samples of a batch instead of those of ``batches``.
+    ranks : ProcessContext
+        Processes that predict a part of each batch each; all of them get the whole.
+    values : SetValues, optional
+        Losses and metrics that ``evaluate`` takes part in; means over samples by default.
+    targets : sequence of str
+        Names of the entries of a batch that are returned as labels.
 
     Returns
     -------

@@ -77,10 +77,14 @@ def pack(
 
     Parameters
     ----------
-    function : to call.
-    tasks : keyword arguments of each call.
-    threads : that each may use.
-    dumps : what pickles; that of cloudpickle takes functions of a script along.
+    function : callable
+        To call.
+    tasks : sequence of mapping
+        Keyword arguments of each call.
+    threads : int
+        That each may use.
+    dumps : Dumps
+        What pickles; that of cloudpickle takes functions of a script along.
 
     Raises
     ------

@@ -45,7 +45,8 @@ class EngineLauncher(abc.ABC):
 
     Parameters
     ----------
-    threads : that torch uses in each task. Results do not depend on the launcher where this is the same.
+    threads : int
+        That torch uses in each task. Results do not depend on the launcher where this is the same.
     """
 
     def __init__(self, threads: int = 1) -> None:

@@ -20,7 +20,8 @@ class LaunchError(DeliraNCAError, RuntimeError):
 
     Attributes
     ----------
-    failed : the outcomes of the tasks that failed; empty where the launcher itself did.
+    failed : iterable of Outcome
+        The outcomes of the tasks that failed; empty where the launcher itself did.
     """
 
     def __init__(self, message: str, failed: Iterable[Outcome] = ()) -> None:
@@ -38,12 +39,17 @@ class Outcome:
 
     Attributes
     ----------
-    task : its arguments.
-    value : what the function returned; None if it failed.
-    error : what the function raised, with the traceback of its process as the cause; :class:`ProcessDiedError` if that
+    task : mapping
+        Its arguments.
+    value : object
+        What the function returned; None if it failed.
+    error : Exception, optional
+        What the function raised, with the traceback of its process as the cause; :class:`ProcessDiedError` if that
         process ended without a result; None if all went well.
-    attempts : how often the task was begun.
-    seconds : wall time of the last attempt.
+    attempts : int
+        How often the task was begun.
+    seconds : float
+        Wall time of the last attempt.
     """
 
     task: Mapping[str, Any]
@@ -74,11 +80,15 @@ class Launcher(Protocol):
 
         Parameters
         ----------
-        function : one that other processes can import: defined at the top of a module, or of the script itself.
+        function : callable
+            One that other processes can import: defined at the top of a module, or of the script itself.
             After its process died it is called again with the same arguments, and should go on from what it has saved.
-        tasks : the keyword arguments of each call: plain values.
-        retries : how often more a task is begun whose process died.
-        retry_exceptions : classes of exceptions after which it is begun again as well. By default an exception is
+        tasks : iterable of mapping
+            The keyword arguments of each call: plain values.
+        retries : int
+            How often more a task is begun whose process died.
+        retry_exceptions : type of Exception or tuple of type of Exception
+            Classes of exceptions after which it is begun again as well. By default an exception is
             final: what raised it would do so again.
 
         Returns

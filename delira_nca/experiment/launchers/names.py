@@ -25,7 +25,8 @@ def launcher_by_name(name: str, **options: Any) -> Launcher:
 
     Parameters
     ----------
-    name : serial, pool, ray or submitit.
+    name : str
+        Serial, pool, ray or submitit.
     options : arguments of its class.
 
     Raises

@@ -27,8 +27,10 @@ def work(connection: Connection, patience: int) -> None:
 
     Parameters
     ----------
-    connection : to the parent: jobs come in; an empty message to say hello, and reports, go out.
-    patience : seconds from SIGTERM to the end, where the parent is gone and cannot see to it.
+    connection : Connection
+        To the parent: jobs come in; an empty message to say hello, and reports, go out.
+    patience : int
+        Seconds from SIGTERM to the end, where the parent is gone and cannot see to it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(patience,), daemon=True).start()
@@ -91,8 +93,10 @@ def end(workers: Iterable[tuple[Any, Connection]], patience: int | None) -> None
 
     Parameters
     ----------
-    workers : each process, and the connection to it.
-    patience : seconds from SIGTERM to SIGKILL; None to let them end by themselves, which they do if they are idle.
+    workers : iterable of tuple
+        Each process, and the connection to it.
+    patience : int, optional
+        Seconds from SIGTERM to SIGKILL; None to let them end by themselves, which they do if they are idle.
     """
     workers = list(workers)
     processes = [process for process, _ in workers]

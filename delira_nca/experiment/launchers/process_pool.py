@@ -29,9 +29,12 @@ class ProcessPoolLauncher(EngineLauncher):
 
     Parameters
     ----------
-    num_workers : processes at a time; by default the usable cores divided by ``threads``.
-    threads : that torch uses in each task.
-    patience : seconds that a training has to save what it has, when it is told to end, before its process is killed.
+    num_workers : int, optional
+        Processes at a time; by default the usable cores divided by ``threads``.
+    threads : int
+        That torch uses in each task.
+    patience : int
+        Seconds that a training has to save what it has, when it is told to end, before its process is killed.
 
     Raises
     ------

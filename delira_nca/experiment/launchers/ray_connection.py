@@ -24,9 +24,12 @@ def connection(address: str | None, num_workers: int, needs: Mapping[str, Any]) 
 
     Parameters
     ----------
-    address : of a cluster; None for RAY_ADDRESS, or to start Ray here.
-    num_workers : tasks at a time, where it starts here.
-    needs : what each task takes, in the words of ``ray.remote``.
+    address : str, optional
+        Of a cluster; None for RAY_ADDRESS, or to start Ray here.
+    num_workers : int
+        Tasks at a time, where it starts here.
+    needs : mapping
+        What each task takes, in the words of ``ray.remote``.
 
     Raises
     ------

@@ -33,9 +33,12 @@ class RayLauncher(EngineLauncher):
 
     Parameters
     ----------
-    num_workers : tasks at a time; by default as many as there is room for.
-    threads : that torch uses in each task: Ray reserves as many processors.
-    address : of a running cluster; ``"auto"`` for one that this machine is part of.
+    num_workers : int, optional
+        Tasks at a time; by default as many as there is room for.
+    threads : int
+        That torch uses in each task: Ray reserves as many processors.
+    address : str, optional
+        Of a running cluster; ``"auto"`` for one that this machine is part of.
     num_gpus, memory, resources : what Ray reserves for each task: GPUs, of which 0.25 lets four tasks share one; bytes;
         and amounts of what one has named oneself.
 

@@ -24,7 +24,8 @@ class SubmittedJob:
 
     Parameters
     ----------
-    job : what to do.
+    job : Job
+        What to do.
     """
 
     def __init__(self, job: Job) -> None:

@@ -36,12 +36,16 @@ class SubmititLauncher(EngineLauncher):
 
     Parameters
     ----------
-    folder : of the jobs' arguments, results and logs; on a cluster one that all its machines see. It is not tidied up.
+    folder : str or path
+        Of the jobs' arguments, results and logs; on a cluster one that all its machines see. It is not tidied up.
     cluster : ``"slurm"``; ``"local"`` for a process per task on this machine; ``"debug"`` for none; by default Slurm
         where there is one.
-    threads : that torch uses in each task, and processors per job.
-    num_workers : jobs at a time; by default what fits this machine, or what Slurm allows.
-    timeout_min : minutes that a job may take.
+    threads : int
+        That torch uses in each task, and processors per job.
+    num_workers : int, optional
+        Jobs at a time; by default what fits this machine, or what Slurm allows.
+    timeout_min : int
+        Minutes that a job may take.
     parameters : further ones of submitit, by its own names: ``mem_gb=8``, ``gpus_per_node=1``,
         ``slurm_partition="long"``, ...
 

@@ -30,15 +30,21 @@ class LongRunSelection(AbstractCallback):
 
     Parameters
     ----------
-    batch : ``"data"`` to begin with, and what the criterions need besides, such as ``"label"``.
-    factor : length of the roll-out, as a multiple of the longest of training.
-    every : epochs between two looks; the last epoch of a training is looked at in any case.
-    seed : of the fire masks.
+    batch : mapping
+        ``"data"`` to begin with, and what the criterions need besides, such as ``"label"``.
+    factor : float
+        Length of the roll-out, as a multiple of the longest of training.
+    every : int
+        Epochs between two looks; the last epoch of a training is looked at in any case.
+    seed : int
+        Of the fire masks.
 
     Attributes
     ----------
-    losses : dict of epoch to loss.
-    best_epoch, best_loss : of the best look, None before the first. A loss that is not finite is never the best.
+    losses : dict of int to float
+        Dict of epoch to loss.
+    best_epoch, best_loss : int, optional and float, optional
+        Of the best look, None before the first. A loss that is not finite is never the best.
 
     Raises
     ------

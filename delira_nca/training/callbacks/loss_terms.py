@@ -29,8 +29,10 @@ class LossTermCallback(AbstractCallback):
 
     Parameters
     ----------
-    name : of the loss among the metrics.
-    weight : factor of the loss.
+    name : str
+        Of the loss among the metrics.
+    weight : float
+        Factor of the loss.
 
     Raises
     ------
@@ -84,10 +86,13 @@ class IntermediateSupervision(LossTermCallback):
 
     Parameters
     ----------
-    at : numbers of steps, from 1, or parts of the roll-out's length, above 0 and below 1. A number of steps that a
+    at : sequence
+        Numbers of steps, from 1, or parts of the roll-out's length, above 0 and below 1. A number of steps that a
         roll-out does not reach does not count in it.
-    weights : one for each, or one number for all.
-    name : of the loss among the metrics.
+    weights : float or sequence of float
+        One for each, or one number for all.
+    name : str
+        Of the loss among the metrics.
 
     Raises
     ------
@@ -149,10 +154,14 @@ class RolloutLoss(LossTermCallback):
 
     Parameters
     ----------
-    function : from a (B, C, *spatial) state to a () tensor.
-    name : of the loss among the metrics.
-    weight : factor of the mean.
-    num_steps : so many states of each roll-out, drawn anew in each iteration without replacement, are looked at; None
+    function : callable
+        From a (B, C, *spatial) state to a () tensor.
+    name : str
+        Of the loss among the metrics.
+    weight : float
+        Factor of the mean.
+    num_steps : int, optional
+        So many states of each roll-out, drawn anew in each iteration without replacement, are looked at; None
         for all of them. The mean over drawn ones is an unbiased estimate, and costs only their memory.
 
     Raises
@@ -196,10 +205,13 @@ class ActivityLoss(LossTermCallback):
 
     Parameters
     ----------
-    weight : factor of the mean; isotropic automata were trained with 10.
-    num_steps : so many steps of each roll-out, drawn anew in each iteration, are looked at; None for all of them. Each
+    weight : float
+        Factor of the mean; isotropic automata were trained with 10.
+    num_steps : int, optional
+        So many steps of each roll-out, drawn anew in each iteration, are looked at; None for all of them. Each
         costs the memory of two states.
-    name : of the loss among the metrics.
+    name : str
+        Of the loss among the metrics.
 
     Raises
     ------
@@ -261,7 +273,8 @@ class StateGradientNormalization(LossTermCallback):
 
     Parameters
     ----------
-    eps : least norm that is divided by.
+    eps : float
+        Least norm that is divided by.
 
     Raises
     ------

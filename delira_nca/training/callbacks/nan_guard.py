@@ -34,16 +34,22 @@ class NaNGuard(GradientCallback):
 
     Parameters
     ----------
-    policy : ``"raise"``, ``"skip"`` or ``"rollback"``; see the notes.
-    every : iterations between two snapshots; also, how many finite ones in a row make rollbacks forgotten, and after
+    policy : str
+        ``"raise"``, ``"skip"`` or ``"rollback"``; see the notes.
+    every : int
+        Iterations between two snapshots; also, how many finite ones in a row make rollbacks forgotten, and after
         how many bad ones in a row ``"skip"`` gives up.
-    lr_factor : what learning rates are multiplied by at each rollback.
-    max_rollbacks : so many may follow one another with less than ``every`` finite iterations between them.
+    lr_factor : float
+        What learning rates are multiplied by at each rollback.
+    max_rollbacks : int
+        So many may follow one another with less than ``every`` finite iterations between them.
 
     Attributes
     ----------
-    num_events : iterations of training, validations and epochs with something that was not finite and not raised.
-    num_rollbacks : how often the run went back.
+    num_events : int
+        Iterations of training, validations and epochs with something that was not finite and not raised.
+    num_rollbacks : int
+        How often the run went back.
 
     Raises
     ------

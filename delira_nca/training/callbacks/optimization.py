@@ -36,10 +36,14 @@ class WeightAverage(AbstractCallback):
 
     Parameters
     ----------
-    decay : of the exponential average; None for the plain mean of all.
-    every : ``"iteration"`` or ``"epoch"``: how often the weights are taken in.
-    start_epoch : the first epoch that is taken in.
-    validate : whether validation sees the averaged weights.
+    decay : float, optional
+        Of the exponential average; None for the plain mean of all.
+    every : str
+        ``"iteration"`` or ``"epoch"``: how often the weights are taken in.
+    start_epoch : int
+        The first epoch that is taken in.
+    validate : bool
+        Whether validation sees the averaged weights.
 
     Raises
     ------
@@ -154,10 +158,14 @@ class LRSchedulerCallback(AbstractCallback):
 
     Parameters
     ----------
-    scheduler_cls : class, or function of the optimizer, from ``torch.optim.lr_scheduler``.
-    params : its keyword arguments.
-    every : ``"epoch"`` or ``"iteration"``: how often it steps.
-    monitor_key : score that it is stepped with, in epochs that measure it. ``ReduceLROnPlateau`` follows the score
+    scheduler_cls : object
+        Class, or function of the optimizer, from ``torch.optim.lr_scheduler``.
+    params : mapping, optional
+        Its keyword arguments.
+    every : str
+        ``"epoch"`` or ``"iteration"``: how often it steps.
+    monitor_key : str, optional
+        Score that it is stepped with, in epochs that measure it. ``ReduceLROnPlateau`` follows the score
         that decides which epoch is best, in its direction, where nothing is said.
 
     Raises
@@ -312,7 +320,8 @@ class GradientNormalization(GradientCallback):
 
     Parameters
     ----------
-    eps : added to the norm; a gradient that is zero stays zero.
+    eps : float
+        Added to the norm; a gradient that is zero stays zero.
 
     Notes
     -----
@@ -338,8 +347,10 @@ class GradientClipping(GradientCallback):
 
     Parameters
     ----------
-    max_norm : largest allowed norm over all tensors together.
-    norm_type : of the norm, 2 by default.
+    max_norm : float
+        Largest allowed norm over all tensors together.
+    norm_type : float
+        Of the norm, 2 by default.
     """
 
     def __init__(self, max_norm: float = 1.0, norm_type: float = 2.0) -> None:

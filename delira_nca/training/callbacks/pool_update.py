@@ -31,8 +31,10 @@ def image_error(states: Tensor, batch: Mapping[str, Any]) -> Tensor:
 
     Parameters
     ----------
-    states : (B, C, *spatial).
-    batch : with a ``"label"`` of (B, c, *spatial).
+    states : Tensor
+        (B, C, *spatial).
+    batch : mapping
+        With a ``"label"`` of (B, c, *spatial).
 
     Returns
     -------
@@ -47,8 +49,10 @@ def has_exploded(states: Tensor, limit: float | None = None) -> Tensor:
 
     Parameters
     ----------
-    states : (B, C, *spatial).
-    limit : of the absolute value; None for any finite one.
+    states : Tensor
+        (B, C, *spatial).
+    limit : float, optional
+        Of the absolute value; None for any finite one.
 
     Returns
     -------
@@ -70,8 +74,10 @@ def has_died(states: Tensor, alive: AliveMask | None = None) -> Tensor:
 
     Parameters
     ----------
-    states : (B, C, *spatial).
-    alive : the automaton's alive mask. Where it asks before the update, a state is dead if its alive channel is
+    states : Tensor
+        (B, C, *spatial).
+    alive : AliveMask, optional
+        The automaton's alive mask. Where it asks before the update, a state is dead if its alive channel is
         nowhere above the threshold; else, and without a mask, if it is zero in all channels.
 
     Returns
@@ -100,24 +106,35 @@ class PoolUpdate(AbstractCallback):
 
     Parameters
     ----------
-    pool : the pool.
-    key : entry of the batch that holds the states.
-    num_seeds : so many of each batch, the worst, begin anew from the seed.
-    num_damaged : so many of each batch, the best, get a hole.
-    damage : shape of the holes: disc, half, rectangle, mixed (any of these), or a function.
-    seed_every, damage_every : so many iterations lie between two that begin states anew, or damage some; the first one
+    pool : SamplePool
+        The pool.
+    key : str
+        Entry of the batch that holds the states.
+    num_seeds : int
+        So many of each batch, the worst, begin anew from the seed.
+    num_damaged : int
+        So many of each batch, the best, get a hole.
+    damage : str or callable
+        Shape of the holes: disc, half, rectangle, mixed (any of these), or a function.
+    seed_every, damage_every : int
+        So many iterations lie between two that begin states anew, or damage some; the first one
         of a run does both.
-    noise : standard deviation of normal noise that is added to the living cells of the states that were drawn, but not
+    noise : float
+        Standard deviation of normal noise that is added to the living cells of the states that were drawn, but not
         to seeds. It makes the pattern an attractor; see the notes.
-    score : ``(states, batch) -> (B,)`` losses by which samples are ranked; the image error by default.
-    reseed_dead : whether a state without a living cell (:func:`has_died`) begins anew. Where the seed itself has none,
+    score : Score
+        ``(states, batch) -> (B,)`` losses by which samples are ranked; the image error by default.
+    reseed_dead : bool
+        Whether a state without a living cell (:func:`has_died`) begins anew. Where the seed itself has none,
         as that of a texture, nothing counts as dead.
-    explode_above : a state with a larger absolute value begins anew; None for no limit. One that is not finite always
+    explode_above : float, optional
+        A state with a larger absolute value begins anew; None for no limit. One that is not finite always
         does (:func:`has_exploded`).
 
     Attributes
     ----------
-    num_dead, num_exploded : so many states have begun anew since the run began; they are logged at an epoch's end.
+    num_dead, num_exploded : int
+        So many states have begun anew since the run began; they are logged at an epoch's end.
 
     Raises
     ------
@@ -288,15 +305,22 @@ class PoolMutation(PoolUpdate):
 
     Parameters
     ----------
-    pool : its seed is a state of zeros, its slots hold the entries of the batch that belong to an image, such as
+    pool : SamplePool
+        Its seed is a state of zeros, its slots hold the entries of the batch that belong to an image, such as
         ``{"label": torch.zeros(capacity, ...)}``.
-    num_image_channels : the first channels of a state, which are the image.
-    key : entry of the batch that holds images (B, num_image_channels, *spatial), or states that begin with them.
-    fresh, mutated : parts of a batch, from 0 to 1.
-    alive : from images (B, c, *spatial) to the (B, 1, *spatial) bool mask of their cells; by default those whose first
+    num_image_channels : int
+        The first channels of a state, which are the image.
+    key : str
+        Entry of the batch that holds images (B, num_image_channels, *spatial), or states that begin with them.
+    fresh, mutated : float
+        Parts of a batch, from 0 to 1.
+    alive : Alive, optional
+        From images (B, c, *spatial) to the (B, 1, *spatial) bool mask of their cells; by default those whose first
         channel is above ``alive_above``.
-    alive_above : see ``alive``.
-    score, explode_above : as of :class:`PoolUpdate`.
+    alive_above : float
+        See ``alive``.
+    score, explode_above : Score and float, optional
+        As of :class:`PoolUpdate`.
 
     Raises
     ------
@@ -401,7 +425,8 @@ class BatchRepeat(AbstractCallback):
 
     Parameters
     ----------
-    n : copies of each sample; 1 leaves the batch as it is.
+    n : int
+        Copies of each sample; 1 leaves the batch as it is.
 
     Raises
     ------

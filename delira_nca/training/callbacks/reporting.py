@@ -33,7 +33,7 @@ class ProgressBar(AbstractCallback):
 
     Parameters
     ----------
-    keys : names or mapping of name to label, optional
+    keys : iterable of str or mapping of str to str, optional
         Metrics to show; all that an epoch has by default, as far as they fit.
     log10 : bool
         Whether to show the decimal logarithms of the metrics.
@@ -221,8 +221,10 @@ class MetricLogger(AbstractCallback):
     Parameters
     ----------
     *sinks : see :mod:`delira_nca.logging`.
-    every : log the losses and metrics of every so many iterations as well, as ``iter_...``; 0 for epochs only.
-    config : plain description of the run, written once at its beginning.
+    every : int
+        Log the losses and metrics of every so many iterations as well, as ``iter_...``; 0 for epochs only.
+    config : mapping, optional
+        Plain description of the run, written once at its beginning.
 
     Notes
     -----

@@ -21,8 +21,10 @@ class StepSampler(AbstractCallback):
 
     Parameters
     ----------
-    low, high : drawn from ``low`` to ``high - 1``.
-    rng_seed : the sequence is a function of this number and of how often was drawn before.
+    low, high : int
+        Drawn from ``low`` to ``high - 1``.
+    rng_seed : int
+        The sequence is a function of this number and of how often was drawn before.
 
     Raises
     ------
@@ -108,10 +110,14 @@ class StepCurriculum(AbstractCallback):
 
     Parameters
     ----------
-    first : range ``(low, high)`` of steps in the first epoch; drawn below ``high``.
-    last : range from epoch ``epochs`` on.
-    hold : epochs that stay at ``first``.
-    epochs : the epoch in which ``last`` is reached; both ends of the range grow linearly until then.
+    first : Range
+        Range ``(low, high)`` of steps in the first epoch; drawn below ``high``.
+    last : Range
+        Range from epoch ``epochs`` on.
+    hold : int
+        Epochs that stay at ``first``.
+    epochs : int
+        The epoch in which ``last`` is reached; both ends of the range grow linearly until then.
 
     Raises
     ------

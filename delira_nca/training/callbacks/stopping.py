@@ -82,12 +82,15 @@ class TimeLimit(AbstractCallback):
 
     Parameters
     ----------
-    limit : time that the run may take in all: seconds, ``"2h30m"`` or a ``timedelta``. What it has taken before a
+    limit : float or str
+        Time that the run may take in all: seconds, ``"2h30m"`` or a ``timedelta``. What it has taken before a
         resume counts; time between two trainings does not.
-    margin : so much of the limit is kept for what comes after, such as a slow disk; written as the limit.
+    margin : float or str
+        So much of the limit is kept for what comes after, such as a slow disk; written as the limit.
     every : ``"epoch"``: begin no epoch that would not be done in time. ``"iteration"``: use the time up, and stop in
         the middle of an epoch.
-    clock : function that gives seconds.
+    clock : callable
+        Function that gives seconds.
 
     Raises
     ------
@@ -210,11 +213,16 @@ class EarlyStopping(AbstractCallback):
 
     Parameters
     ----------
-    monitor_key : the score; that of validation where there is one.
-    min_delta : by more than so much it must be better than the best.
-    patience : number of epochs in a row without a better score that end the training; 0 is taken as 1.
-    mode : ``"min"`` (``"lowest"``) or ``"max"`` (``"highest"``): which way is better.
-    check_finite : whether a score that is NaN or infinite ends the training at once. Otherwise a NaN counts as no
+    monitor_key : str
+        The score; that of validation where there is one.
+    min_delta : float
+        By more than so much it must be better than the best.
+    patience : int
+        Number of epochs in a row without a better score that end the training; 0 is taken as 1.
+    mode : str
+        ``"min"`` (``"lowest"``) or ``"max"`` (``"highest"``): which way is better.
+    check_finite : bool
+        Whether a score that is NaN or infinite ends the training at once. Otherwise a NaN counts as no
         better than any score, and an infinite score as the number that it is.
 
     Raises

@@ -51,14 +51,17 @@ class Watchdog(AbstractCallback):
 
     Parameters
     ----------
-    seconds : how long to wait, also as ``"5m"``; longer than the slowest iteration and than saving a file.
+    seconds : float or str
+        How long to wait, also as ``"5m"``; longer than the slowest iteration and than saving a file.
     action : ``"dump"`` writes the stacks and goes on waiting; ``"exit"`` then ends the process at once with exit code
         124: no ``finally``, no checkpoint, no ``at_training_end``. A scheduler that starts it anew resumes.
-    folder : of the file, which is appended to; the trainer's ``save_path`` by default, and no file without either.
+    folder : str or path, optional
+        Of the file, which is appended to; the trainer's ``save_path`` by default, and no file without either.
 
     Attributes
     ----------
-    num_hangs : how often it has written.
+    num_hangs : int
+        How often it has written.
 
     Raises
     ------

@@ -45,7 +45,8 @@ class ProcessContext:
     rank, size : number of this process, from 0, and of all.
     is_main : whether this is the process that writes.
     is_alone : whether there is no other.
-    stream : what is added to the names of random streams that differ from process to process.
+    stream : tuple of int or str
+        What is added to the names of random streams that differ from process to process.
 
     Examples
     --------

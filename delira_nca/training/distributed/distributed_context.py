@@ -32,8 +32,10 @@ class DistributedContext(ProcessContext):
 
     Parameters
     ----------
-    group : to talk to the others.
-    find_unused_parameters : see :func:`delira_nca.training.distributed.init`.
+    group : Group
+        To talk to the others.
+    find_unused_parameters : bool, optional
+        See :func:`delira_nca.training.distributed.init`.
     """
 
     is_alone = False

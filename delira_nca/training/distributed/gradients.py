@@ -46,9 +46,11 @@ class Gradients:
 
     Parameters
     ----------
-    group : of the processes.
+    group : Group
+        Of the processes.
     network, optimizers, precision : of the trainer.
-    find_unused_parameters : None for as the first step shows.
+    find_unused_parameters : bool, optional
+        None for as the first step shows.
 
     Raises
     ------

@@ -36,9 +36,12 @@ class Group:
 
     Parameters
     ----------
-    rank, size : number of this process, and of all.
-    local_rank, local_size : the same on this machine.
-    life : see :class:`~delira_nca.training.distributed.group.Liveness`.
+    rank, size : int
+        Number of this process, and of all.
+    local_rank, local_size : int
+        The same on this machine.
+    life : Liveness
+        See :class:`~delira_nca.training.distributed.group.Liveness`.
 
     Raises
     ------
@@ -80,8 +83,10 @@ class Group:
 
         Parameters
         ----------
-        rows : (sum of ``sent``, ...) on the CPU, those for rank 0 first.
-        sent, received : so many go to, and come from, each process.
+        rows : Tensor
+            (sum of ``sent``, ...) on the CPU, those for rank 0 first.
+        sent, received : sequence of int
+            So many go to, and come from, each process.
         """
         out = rows.new_empty(sum(received), *rows.shape[1:])
         self._finish(dist.all_to_all_single, out, rows.contiguous(), list(received), list(sent))
@@ -170,14 +175,18 @@ class Liveness:
 
     Parameters
     ----------
-    store : of torch's rendezvous, a connection of the thread's own, with ``set``, ``get`` and ``check``.
-    rank, size : number of this process, and of all.
-    timeout : seconds of silence after which a process counts as lost; and after which this process ends itself if it
+    store : object
+        Of torch's rendezvous, a connection of the thread's own, with ``set``, ``get`` and ``check``.
+    rank, size : int
+        Number of this process, and of all.
+    timeout : float
+        Seconds of silence after which a process counts as lost; and after which this process ends itself if it
         does not come back from waiting for the lost one.
 
     Attributes
     ----------
-    failure : what has happened, None as long as all is well.
+    failure : str, optional
+        What has happened, None as long as all is well.
     """
 
     def __init__(self, store: Any, rank: int, size: int, timeout: float) -> None:

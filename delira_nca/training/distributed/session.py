@@ -56,7 +56,8 @@ def init_from_environment(*, timeout: float = 20.0) -> ProcessContext:
 
     Parameters
     ----------
-    timeout : see :func:`init`.
+    timeout : float
+        See :func:`init`.
 
     Returns
     -------
@@ -79,10 +80,13 @@ def init(
 
     Parameters
     ----------
-    backend : of torch: ``"gloo"`` for tensors on the CPU, ``"nccl"`` for those on GPUs, or both,
+    backend : str, optional
+        Of torch: ``"gloo"`` for tensors on the CPU, ``"nccl"`` for those on GPUs, or both,
         ``"cpu:gloo,cuda:nccl"``: the default where there is a GPU. A group that the script has made is taken as it is.
-    timeout : seconds without a sign of life after which a process counts as lost.
-    find_unused_parameters : whether some weights take part in some iterations only, so that this has to be looked for
+    timeout : float
+        Seconds without a sign of life after which a process counts as lost.
+    find_unused_parameters : bool, optional
+        Whether some weights take part in some iterations only, so that this has to be looked for
         in each; by default, if some had no part in the first one.
 
     Raises
@@ -268,7 +272,8 @@ class WholeBatch:
 
     Parameters
     ----------
-    metric : called with (B, ...) tensors; what has no samples in front is handed on as it is.
+    metric : callable
+        Called with (B, ...) tensors; what has no samples in front is handed on as it is.
 
     Raises
     ------

@@ -23,8 +23,10 @@ class ShardedPool:
 
     Parameters
     ----------
-    pool : pool to divide. It keeps the states of this process.
-    group : processes that train together.
+    pool : SamplePool
+        Pool to divide. It keeps the states of this process.
+    group : Group
+        Processes that train together.
     """
 
     def __init__(self, pool: SamplePool, group: Group) -> None:

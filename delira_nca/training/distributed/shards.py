@@ -26,8 +26,10 @@ class BatchShard(dict[str, Any]):
 
     Parameters
     ----------
-    entries : by name.
-    part : which samples of the whole they are.
+    entries : mapping of str to array
+        By name.
+    part : BatchPart
+        Which samples of the whole they are.
     """
 
     def __init__(self, entries: Batch, part: BatchPart) -> None:
@@ -59,7 +61,8 @@ class Shards:
 
     Parameters
     ----------
-    rank, size : number of this process, and of all.
+    rank, size : int
+        Number of this process, and of all.
     """
 
     def __init__(self, rank: int, size: int) -> None:
@@ -149,7 +152,8 @@ class PerSample:
 
     Parameters
     ----------
-    transform : as the data manager takes it; it is called with batches of one sample.
+    transform : callable
+        As the data manager takes it; it is called with batches of one sample.
 
     Raises
     ------

@@ -43,20 +43,29 @@ class TrainingHistory:
 
     Parameters
     ----------
-    path : folder of ``history.json``, ``last_model.pth`` and ``best_model.pth``; None to keep it in memory only.
-    metrics : of the last validation.
-    current_epoch : the last epoch that is done, from 1; 0 before the first.
-    current_model : the model that is trained.
+    path : str or path, optional
+        Folder of ``history.json``, ``last_model.pth`` and ``best_model.pth``; None to keep it in memory only.
+    metrics : mapping of str to float
+        Of the last validation.
+    current_epoch : int
+        The last epoch that is done, from 1; 0 before the first.
+    current_model : Automaton
+        The model that is trained.
     best_accuracy, best_epoch, best_model : of the best epoch; the first epoch is the best until a better one comes,
         also where its accuracy is 0.
-    verbose : whether a better accuracy is logged as news, and not as detail.
-    mode : ``"highest"`` or ``"lowest"``: which way an accuracy is better.
+    verbose : bool
+        Whether a better accuracy is logged as news, and not as detail.
+    mode : str
+        ``"highest"`` or ``"lowest"``: which way an accuracy is better.
 
     Attributes
     ----------
-    loss : list of the mean training loss of each epoch.
-    epochs : list of dict, all metrics of each epoch.
-    test_metrics : of the best model on the test data, where there were some.
+    loss : list of float
+        List of the mean training loss of each epoch.
+    epochs : list of dict
+        List of dict, all metrics of each epoch.
+    test_metrics : dict of str to float
+        Of the best model on the test data, where there were some.
     status : :class:`TrainingStatus`.
     created_timestamp, modified_timestamp : ISO 8601, UTC.
 
@@ -100,10 +109,14 @@ class TrainingHistory:
 
         Parameters
         ----------
-        epoch : its number, from 1.
-        model : as it is now; a copy of it is kept where it is the best.
-        accuracy : by which models are compared.
-        overwrite : whether it is the best in any case.
+        epoch : int
+            Its number, from 1.
+        model : Automaton
+            As it is now; a copy of it is kept where it is the best.
+        accuracy : float
+            By which models are compared.
+        overwrite : bool
+            Whether it is the best in any case.
         """
         former = None if self.best_model is None else self.best_accuracy
         self.current_epoch, self.current_model, self.status = epoch, model, TrainingStatus.STATUS_RUNNING
@@ -150,8 +163,10 @@ class TrainingHistory:
 
         Parameters
         ----------
-        state : of a training with NCALab too, where the entries that it lacks are empty.
-        current_model, best_model : the models it belongs to.
+        state : mapping
+            Of a training with NCALab too, where the entries that it lacks are empty.
+        current_model, best_model : Automaton
+            The models it belongs to.
 
         Raises
         ------
@@ -204,8 +219,10 @@ class TrainingHistory:
 
         Parameters
         ----------
-        path : folder of the files.
-        model : of the kind that was trained; its copies get the weights, it keeps its own.
+        path : str or path
+            Folder of the files.
+        model : Automaton
+            Of the kind that was trained; its copies get the weights, it keeps its own.
 
         Raises
         ------

@@ -27,7 +27,8 @@ class TrainValRecord:
 
     Parameters
     ----------
-    train, val : file names, in no common one.
+    train, val : list of str
+        File names, in no common one.
 
     Raises
     ------
@@ -53,10 +54,14 @@ class TrainValRecord:
 
         Parameters
         ----------
-        DatasetType : called with ``(path, names, transform)``.
-        path : of the data; empty for data sets that read no files.
-        transform : handed to the data sets.
-        batch_sizes : ``{"train": 8, "val": 8}`` where nothing is said.
+        DatasetType : object
+            Called with ``(path, names, transform)``.
+        path : str or path
+            Of the data; empty for data sets that read no files.
+        transform : object
+            Handed to the data sets.
+        batch_sizes : mapping of str to int, optional
+            ``{"train": 8, "val": 8}`` where nothing is said.
 
         Returns
         -------
@@ -80,8 +85,10 @@ class SplitDefinition:
 
     Attributes
     ----------
-    folds : list of :class:`TrainValRecord`.
-    dataloader_test : loader of test data for the best model of each fold, or None.
+    folds : list of TrainValRecord
+        List of :class:`TrainValRecord`.
+    dataloader_test : object
+        Loader of test data for the best model of each fold, or None.
     """
 
     def __init__(self) -> None:
@@ -145,15 +152,18 @@ class KFoldCrossValidationTrainer:
 
     Parameters
     ----------
-    trainer : whose settings, and whose model as it is now, every fold begins with.
-    split : the folds.
+    trainer : BasicNCATrainer
+        Whose settings, and whose model as it is now, every fold begins with.
+    split : SplitDefinition
+        The folds.
 
     Attributes
     ----------
     model_prototype : the weights that every fold begins with.
     model_name : of the folders: ``<model_name>_fold00`` beside the trainer's ``model_path``; its last part, without
         the ending of a file of weights.
-    trainers : of the folds that have been trained, each with a model of its own.
+    trainers : list of BasicNCATrainer
+        Of the folds that have been trained, each with a model of its own.
 
     Raises
     ------
@@ -187,7 +197,8 @@ class KFoldCrossValidationTrainer:
         ----------
         DatasetType, datapath, transform, batch_sizes : see :meth:`TrainValRecord.dataloaders`.
         save_every, plot_function, resume : see :meth:`BasicNCATrainer.train`.
-        summary_writers : one for each fold.
+        summary_writers : sequence, optional
+            One for each fold.
 
         Returns
         -------

@@ -36,7 +36,8 @@ class PoolOfSeeds(AbstractCallback):
 
     Parameters
     ----------
-    pool : of states whose seeds, and whose labels, are all alike.
+    pool : Pool
+        Of states whose seeds, and whose labels, are all alike.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -81,7 +82,8 @@ class SchedulerCallback(AbstractCallback):
 
     Parameters
     ----------
-    scheduler : of torch.
+    scheduler : object
+        Of torch.
     """
 
     rolls_back = False
@@ -119,7 +121,8 @@ class EarlyStoppingCallback(AbstractCallback):
 
     Parameters
     ----------
-    stopping : the object, stepped with the score that decides; with its negative where the lowest is the best.
+    stopping : EarlyStopping
+        The object, stepped with the score that decides; with its negative where the lowest is the best.
     """
 
     rolls_back = False
@@ -150,8 +153,10 @@ class HistoryCallback(AbstractCallback):
 
     Parameters
     ----------
-    history : to fill.
-    every : epochs between two saves.
+    history : TrainingHistory
+        To fill.
+    every : int
+        Epochs between two saves.
     """
 
     rolls_back = False
@@ -220,9 +225,12 @@ class WriterOfEvents(AbstractCallback):
 
     Parameters
     ----------
-    writer : with ``add_scalar``, ``add_text`` and ``add_figure``.
-    info : text.
-    plot : object with ``show(model, image, prediction, label)``, or None.
+    writer : object
+        With ``add_scalar``, ``add_text`` and ``add_figure``.
+    info : str
+        Text.
+    plot : object
+        Object with ``show(model, image, prediction, label)``, or None.
     """
 
     runs_everywhere = False
@@ -279,13 +287,17 @@ class EarlyStopping:
 
     Parameters
     ----------
-    patience : so many epochs without a better accuracy end the training.
-    min_delta : by at least so much it must be better than the best.
+    patience : int
+        So many epochs without a better accuracy end the training.
+    min_delta : float
+        By at least so much it must be better than the best.
 
     Attributes
     ----------
-    best_accuracy : the best so far. The first one is the best, also where it is 0 or below.
-    counter : epochs since then.
+    best_accuracy : float
+        The best so far. The first one is the best, also where it is 0 or below.
+    counter : int
+        Epochs since then.
 
     Raises
     ------

@@ -25,11 +25,16 @@ class PairBatches:
 
     Parameters
     ----------
-    loader : yields pairs, or dicts with ``"data"`` and ``"label"``, which are passed on.
-    label_layout : see :data:`LABEL_LAYOUTS`. It is never guessed from the number of axes.
-    seed : of what is random in it.
-    stream : name of the random stream.
-    every_epoch_anew : whether an epoch differs from the one before; validation always sees the same.
+    loader : iterable
+        Yields pairs, or dicts with ``"data"`` and ``"label"``, which are passed on.
+    label_layout : str
+        See :data:`LABEL_LAYOUTS`. It is never guessed from the number of axes.
+    seed : int
+        Of what is random in it.
+    stream : str
+        Name of the random stream.
+    every_epoch_anew : bool
+        Whether an epoch differs from the one before; validation always sees the same.
 
     Raises
     ------

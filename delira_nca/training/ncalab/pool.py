@@ -21,11 +21,16 @@ class Pool:
 
     Parameters
     ----------
-    n_seed : so many of each batch are seeds.
-    damage : whether samples are damaged.
-    p_damage : probability that a sample that is no seed is damaged.
-    capacity : number of states kept; NCALab keeps only the batch before.
-    rng_seed : see :class:`~delira_nca.training.SamplePool`.
+    n_seed : int
+        So many of each batch are seeds.
+    damage : bool
+        Whether samples are damaged.
+    p_damage : float
+        Probability that a sample that is no seed is damaged.
+    capacity : int
+        Number of states kept; NCALab keeps only the batch before.
+    rng_seed : int
+        See :class:`~delira_nca.training.SamplePool`.
 
     Raises
     ------
@@ -63,7 +68,8 @@ class Pool:
 
         Parameters
         ----------
-        seed : (B, C, *spatial) seeds, all alike; the first fills the pool at the first call.
+        seed : Tensor
+            (B, C, *spatial) seeds, all alike; the first fills the pool at the first call.
 
         Raises
         ------
@@ -90,8 +96,10 @@ class Pool:
 
         Parameters
         ----------
-        batch : (B, C, *spatial).
-        losses : (B,), so that the worst are replaced by the seed; without them the draw's order, a random one, decides.
+        batch : Tensor
+            (B, C, *spatial).
+        losses : Tensor, optional
+            (B,), so that the worst are replaced by the seed; without them the draw's order, a random one, decides.
 
         Raises
         ------

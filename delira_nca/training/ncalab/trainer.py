@@ -66,27 +66,44 @@ class BasicNCATrainer:
 
     Parameters
     ----------
-    nca : automaton, or pyramid such as a ``CascadeNCA``, to train, in place. What is minimised is the ``"total"`` of
+    nca : Automaton
+        Automaton, or pyramid such as a ``CascadeNCA``, to train, in place. What is minimised is the ``"total"`` of
         its ``loss``. What ``torch.compile`` has made of one is trained and saved under its own names; roll-outs
         have back ends of their own and are not compiled.
-    model_path : folder of the history, the models and the checkpoints; None to write nothing.
-    gradient_clipping : whether the norm of all gradients together is limited to 1.
-    lr : learning rate, 16e-4 where nothing is said.
-    lr_gamma : factor of the learning rate after each epoch, where no ``lr_scheduler`` is given; 1 for a constant rate.
-    adam_betas : of Adam and AdamW.
-    batch_repeat : each sample of a batch is there so many times.
-    max_epochs : epochs of one training.
-    optimizer_method : adam, adamw or sgd.
-    pool : of states, for a data set of one seed and one label.
-    optimizer : instead of ``lr``, ``adam_betas`` and ``optimizer_method``: over weights of ``nca``, or a function of
+    model_path : str or path, optional
+        Folder of the history, the models and the checkpoints; None to write nothing.
+    gradient_clipping : bool
+        Whether the norm of all gradients together is limited to 1.
+    lr : float, optional
+        Learning rate, 16e-4 where nothing is said.
+    lr_gamma : float
+        Factor of the learning rate after each epoch, where no ``lr_scheduler`` is given; 1 for a constant rate.
+    adam_betas : tuple
+        Of Adam and AdamW.
+    batch_repeat : int
+        Each sample of a batch is there so many times.
+    max_epochs : int
+        Epochs of one training.
+    optimizer_method : str
+        Adam, adamw or sgd.
+    pool : Pool, optional
+        Of states, for a data set of one seed and one label.
+    optimizer : Optimizer or callable, optional
+        Instead of ``lr``, ``adam_betas`` and ``optimizer_method``: over weights of ``nca``, or a function of
         weights that makes one.
-    lr_scheduler : over that optimizer, or a function of an optimizer that makes one; stepped once per epoch.
-    label_layout : how the loaders lay out labels: channels_first, channels_last, or no_channel.
-    validation_mode : highest or lowest: which way the model's ``validation_metric`` is better. As the model says by
+    lr_scheduler : object
+        Over that optimizer, or a function of an optimizer that makes one; stepped once per epoch.
+    label_layout : str
+        How the loaders lay out labels: channels_first, channels_last, or no_channel.
+    validation_mode : str, optional
+        Highest or lowest: which way the model's ``validation_metric`` is better. As the model says by
         default, and highest where it says nothing.
-    callbacks : of the package, beside what the arguments ask for.
-    device : to train on; where the model is by default.
-    seed : of everything random in the training.
+    callbacks : sequence
+        Of the package, beside what the arguments ask for.
+    device : str or torch.device, optional
+        To train on; where the model is by default.
+    seed : int
+        Of everything random in the training.
 
     Raises
     ------
@@ -221,11 +238,16 @@ class BasicNCATrainer:
 
         Parameters
         ----------
-        x : (B, C, *spatial) images or states, repeated and out of the pool as the arguments say.
-        y : labels.
-        optimizer : over the weights.
-        total_batch_iterations : number of the iteration in the run, from 0; its randomness is a function of it.
-        summary_writer : gets ``Loss/train_<name>``.
+        x : Tensor
+            (B, C, *spatial) images or states, repeated and out of the pool as the arguments say.
+        y : Tensor
+            Labels.
+        optimizer : Optimizer
+            Over the weights.
+        total_batch_iterations : int
+            Number of the iteration in the run, from 0; its randomness is a function of it.
+        summary_writer : object
+            Gets ``Loss/train_<name>``.
 
         Returns
         -------
@@ -282,12 +304,17 @@ class BasicNCATrainer:
 
         Parameters
         ----------
-        dataloader_train, dataloader_val, dataloader_test : of (x, y) pairs. Images are (B, c, *spatial); labels as
+        dataloader_train, dataloader_val, dataloader_test : Loader
+            Of (x, y) pairs. Images are (B, c, *spatial); labels as
             ``label_layout`` says. The test data are measured once, with the best model.
-        save_every : epochs between two saves, 1 where nothing is said. The last epoch is saved in any case.
-        summary_writer : of TensorBoard, or anything with ``add_scalar``, ``add_text`` and ``add_figure``.
-        plot_function : with ``show``; the model's own by default. It draws for the writer.
-        earlystopping : stepped once per epoch with what the best model is chosen by.
+        save_every : int, optional
+            Epochs between two saves, 1 where nothing is said. The last epoch is saved in any case.
+        summary_writer : object
+            Of TensorBoard, or anything with ``add_scalar``, ``add_text`` and ``add_figure``.
+        plot_function : object
+            With ``show``; the model's own by default. It draws for the writer.
+        earlystopping : EarlyStopping, optional
+            Stepped once per epoch with what the best model is chosen by.
         resume : ``"auto"`` goes on from the newest checkpoint in ``model_path``; see
             :meth:`~delira_nca.training.AbstractNetworkTrainer.train`.
 
@@ -402,8 +429,10 @@ class BasicNCATrainer:
 
         Parameters
         ----------
-        nca : to copy: this trainer's own, or one like it that has not been trained.
-        model_path : of the copy.
+        nca : Automaton
+            To copy: this trainer's own, or one like it that has not been trained.
+        model_path : str or path, optional
+            Of the copy.
         """
         fold = copy.copy(self)
         memo: dict[int, Any] = {}
@@ -449,9 +478,12 @@ class NCALabRun(PyTorchNetworkTrainer):
 
     Parameters
     ----------
-    step : called once per iteration of training.
-    writer : handed to the step.
-    network : to train; its ``metrics`` measure validations.
+    step : TrainStep
+        Called once per iteration of training.
+    writer : object
+        Handed to the step.
+    network : object
+        To train; its ``metrics`` measure validations.
     *args, **kwargs : those of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
     """
 
