@@ -336,8 +336,10 @@ class FoldJob:
     Parameters
     ----------
     experiment : object
+        Object
         To run in each.
     data : object
+        Object
         Opened, see :func:`delira_nca.experiment.experiment_settings.open_data`.
     metrics : mapping
         Of the test.
@@ -389,8 +391,10 @@ def kfold(
     Parameters
     ----------
     experiment : object
+        Object
         To run in each fold.
     data : object
+        Object
         A data manager, of which each part is a subset with the same settings; or a dataset, a dict of arrays, or
         what names them, see :func:`delira_nca.experiment.experiment_settings.open_data`.
     metrics : mapping
@@ -404,12 +408,14 @@ def kfold(
         test, as for ``DataManager.update_state_from_dict``: ``{"transforms": augment}`` and ``{"transforms": None}``.
         Validation and test take each sample once and in order, whatever the data manager does.
     launcher : object
+        Object
         Has ``run(function, tasks, retries=1)``, which calls the function with each task's keyword arguments
         somewhere and returns outcomes with ``value`` and ``error``; see :mod:`delira_nca.experiment.launchers`. None:
         one fold after another, here. Experiment, metrics and data must have names then, which other processes can find.
     metric_keys : mapping, optional
         Of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
-    resume : ``"never"`` begins, in a new folder; ``"auto"`` goes on with the newest cross-validation of the same
+    resume : str or path
+        ``"never"`` begins, in a new folder; ``"auto"`` goes on with the newest cross-validation of the same
         settings and splits, or begins; the folder of one goes on with that. Folds that are done are not done again.
 
     Raises

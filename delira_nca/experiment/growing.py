@@ -428,7 +428,8 @@ def expected_seconds(
     ----------
     network : BasicNCAModel
         Network to train; a copy with random weights is timed.
-    target : (4, H, W) tensor
+    target : Tensor
+        (4, H, W) tensor
         Picture to grow.
     batch_size, iterations : int
         Number of states in an iteration, and of iterations in an epoch.

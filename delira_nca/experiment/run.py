@@ -381,6 +381,7 @@ def run_from_config(
     Parameters
     ----------
     config : RunConfig or mapping or str or path
+        RunConfig or mapping or str or path
         A config, its values, or its file.
     root : str or path
         Folder of all runs.

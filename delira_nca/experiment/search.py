@@ -170,7 +170,8 @@ def sweep(
         Values to try by dotted name: a list, or a :class:`Range` (also as its arguments in a dict).
     root : str or path
         Folder of all runs.
-    method : ``"grid"`` tries every combination; ``"random"`` draws ``num_trials`` of them; ``"optuna"`` lets Optuna's
+    method : str
+        ``"grid"`` tries every combination; ``"random"`` draws ``num_trials`` of them; ``"optuna"`` lets Optuna's
         TPE sampler choose ``num_trials``, one after the other, and ends runs early whose score is worse than the median
         of the others at the same epoch.
     num_trials : int, optional

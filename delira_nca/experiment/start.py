@@ -190,10 +190,12 @@ class StartConfig:
     ----------
     run : str
         Name of a run in the folder of runs; or the path of a run, of a folder of checkpoints, or of one checkpoint.
-    checkpoint : ``"latest"``: the newest that is whole. ``"best"``: the weights of the epoch that the run's own score
+    checkpoint : str or int
+        ``"latest"``: the newest that is whole. ``"best"``: the weights of the epoch that the run's own score
         decided for. ``"best:<criterion>"``: those with the best value of a criterion. A number: those after so many
         epochs; ``"iteration:<number>"``: after so many iterations.
-    match : ``"strict"`` refuses any difference between the two networks; ``"shape"`` loads the tensors whose name and
+    match : str
+        ``"strict"`` refuses any difference between the two networks; ``"shape"`` loads the tensors whose name and
         shape fit, and leaves the others as they are.
     head_map : dict of int to int or dict of str to str, optional
         Rows of the head in this network to rows of the head in the other run, by number or by label; see the
@@ -319,6 +321,7 @@ class LoadReport:
     unexpected : tuple of str
         Tensors that only the other run has.
     mismatched : _Shapes
+        _Shapes
         (name, shape in the other run, shape here) of tensors that do not fit; they are as they were.
     source : str
         Which weights of which file.

@@ -38,7 +38,8 @@ class SubmititLauncher(EngineLauncher):
     ----------
     folder : str or path
         Of the jobs' arguments, results and logs; on a cluster one that all its machines see. It is not tidied up.
-    cluster : ``"slurm"``; ``"local"`` for a process per task on this machine; ``"debug"`` for none; by default Slurm
+    cluster : str, optional
+        ``"slurm"``; ``"local"`` for a process per task on this machine; ``"debug"`` for none; by default Slurm
         where there is one.
     threads : int
         That torch uses in each task, and processors per job.

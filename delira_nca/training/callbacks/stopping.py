@@ -87,7 +87,8 @@ class TimeLimit(AbstractCallback):
         resume counts; time between two trainings does not.
     margin : float or str
         So much of the limit is kept for what comes after, such as a slow disk; written as the limit.
-    every : ``"epoch"``: begin no epoch that would not be done in time. ``"iteration"``: use the time up, and stop in
+    every : str
+        ``"epoch"``: begin no epoch that would not be done in time. ``"iteration"``: use the time up, and stop in
         the middle of an epoch.
     clock : callable
         Function that gives seconds.

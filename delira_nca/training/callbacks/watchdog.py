@@ -53,7 +53,8 @@ class Watchdog(AbstractCallback):
     ----------
     seconds : float or str
         How long to wait, also as ``"5m"``; longer than the slowest iteration and than saving a file.
-    action : ``"dump"`` writes the stacks and goes on waiting; ``"exit"`` then ends the process at once with exit code
+    action : str
+        ``"dump"`` writes the stacks and goes on waiting; ``"exit"`` then ends the process at once with exit code
         124: no ``finally``, no checkpoint, no ``at_training_end``. A scheduler that starts it anew resumes.
     folder : str or path, optional
         Of the file, which is appended to; the trainer's ``save_path`` by default, and no file without either.
