@@ -107,7 +107,6 @@ class DataSection:
     transforms : callable, optional
         What changes a batch of training.
     sampler_cls : type of AbstractSampler
-        Type of AbstractSampler
         Orders the samples of training.
     drop_last : bool
         Whether an incomplete last batch of training is left out.
@@ -138,11 +137,9 @@ class TrainerSection:
     Parameters
     ----------
     trainer_cls : type of PyTorchNetworkTrainer
-        Type of PyTorchNetworkTrainer
         The training routine.
     optimizer_cls, lr, optimizer_params : its optimizer, learning rate, and further arguments.
     lr_scheduler_cls, lr_scheduler_params : type, optional and dict
-        Type, optional and dict
         A scheduler of torch, stepped once an epoch, or a callback class.
     save_freq : int
         Number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none.

@@ -89,13 +89,11 @@ class Experiment:
 
     Parameters
     ----------
-    config : Parameters or mapping or Path_
-        Parameters or mapping or str or path
+    config : Parameters or mapping or str or path
         :class:`Parameters`, ``{"model": {...}, "training": {...}}``, or the path of a file. Those of the model are
         arguments of ``model_cls``, those of the training are arguments of the trainer, ``num_epochs`` and
         ``batch_size``. It is copied, and no method changes it.
     model_cls : type
-        Type
         Class of the network. Where it has ``from_dict``, that makes it, so that a file can describe all of it.
     name : str, optional
         Of the folder of its runs; the name of the class by default.
@@ -111,10 +109,8 @@ class Experiment:
         Number of epochs between two checkpoints. The 2 newest and that of the best epoch are kept; give
         ``callbacks=[functools.partial(Checkpoint, last=0)]`` to keep all.
     trainer_cls : type of AbstractNetworkTrainer
-        Type of AbstractNetworkTrainer
         Trainer, or one derived from it.
     predictor_cls : type of Predictor, optional
-        Type of Predictor, optional
         :class:`Predictor`, or one derived from it, for tests.
     checkpoint_seconds : float or str, optional
         Time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved,
@@ -207,7 +203,6 @@ class Experiment:
         Parameters
         ----------
         config : object
-            Object
             Values that take the place of those of the experiment, for this time.
         save_path : str or path, optional
             Folder of the checkpoints; None writes none.
@@ -288,16 +283,14 @@ class Experiment:
         Parameters
         ----------
         train, val : object
-            Object
             Data managers, datasets, dicts of arrays, or what names them
             See :func:`~delira_nca.experiment.experiment_settings.open_data`. A data manager with the config's
             ``batch_size`` is made of anything else.
         config : object
-            Object
             Values that take the place of those of the experiment, for this run.
         num_epochs : int, optional
             Of the config by default.
-        resume : Path_
+        resume : str or path
             ``"never"``; ``"auto"``, to go on with the newest run of the same settings, or to begin one where there
             is none; or the folder of a run.
 
@@ -333,7 +326,6 @@ class Experiment:
         run_folder : str or path
             Of the run.
         train, val, config : object
-            Object
             As it was begun with.
         num_epochs : int, optional
             What the run was begun with by default; more extend it.
@@ -444,10 +436,8 @@ class Experiment:
         Parameters
         ----------
         network : object
-            Object
             To test; or the folder of a run, whose best network is taken.
         data : object
-            Object
             As of :meth:`run`.
         metrics : mapping
             Name to a callable, or its import path. It is called with batches of one sample, so that its mean is

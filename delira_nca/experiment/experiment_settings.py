@@ -52,7 +52,6 @@ def open_data(data: Any) -> DataManager | AbstractDataset | Any:
     Parameters
     ----------
     data : object
-        Object
         A data manager (anything with ``get_batchgen``) stays itself; a dataset, a dict of arrays or an iterable of
         samples makes a dataset; the path of an ``.npz`` file is a dict of arrays, the path of a folder with a
         ``dataset.json`` one in nnU-Net's layout; a class, a function or a ``functools.partial`` is called without
@@ -132,7 +131,6 @@ def as_manager(
     Parameters
     ----------
     data : object
-        Object
         A data manager stays itself; where settings are to change, a copy of it. Of a dataset, samples are shuffled
         for training, and come in order otherwise.
     batch_size : int, optional

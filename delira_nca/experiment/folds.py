@@ -336,10 +336,8 @@ class FoldJob:
     Parameters
     ----------
     experiment : object
-        Object
         To run in each.
     data : object
-        Object
         Opened, see :func:`delira_nca.experiment.experiment_settings.open_data`.
     metrics : mapping
         Of the test.
@@ -391,10 +389,8 @@ def kfold(
     Parameters
     ----------
     experiment : object
-        Object
         To run in each fold.
     data : object
-        Object
         A data manager, of which each part is a subset with the same settings; or a dataset, a dict of arrays, or
         what names them, see :func:`delira_nca.experiment.experiment_settings.open_data`.
     metrics : mapping
@@ -408,7 +404,6 @@ def kfold(
         test, as for ``DataManager.update_state_from_dict``: ``{"transforms": augment}`` and ``{"transforms": None}``.
         Validation and test take each sample once and in order, whatever the data manager does.
     launcher : object
-        Object
         Has ``run(function, tasks, retries=1)``, which calls the function with each task's keyword arguments
         somewhere and returns outcomes with ``value`` and ``error``; see :mod:`delira_nca.experiment.launchers`. None:
         one fold after another, here. Experiment, metrics and data must have names then, which other processes can find.

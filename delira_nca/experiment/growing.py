@@ -182,8 +182,7 @@ class GrowConfig:
 
         Parameters
         ----------
-        quality : str
-            {"draft", "good", "fine"}
+        quality : {"draft", "good", "fine"}
             Name of the quality.
         **changes
             Settings to choose otherwise.
@@ -428,8 +427,7 @@ def expected_seconds(
     ----------
     network : BasicNCAModel
         Network to train; a copy with random weights is timed.
-    target : Tensor
-        (4, H, W) tensor
+    target : (4, H, W) tensor
         Picture to grow.
     batch_size, iterations : int
         Number of states in an iteration, and of iterations in an epoch.

@@ -27,7 +27,6 @@ def encode(value: Any, where: str = "value", *, strict: bool = True) -> Any:
     Parameters
     ----------
     value : object
-        Object
         To write.
     where : str
         What messages call it.
@@ -122,7 +121,6 @@ def import_object(path: str, where: str = "value", base: type | tuple[type, ...]
     where : str
         What messages call it.
     base : type or tuple of type, optional
-        Type or tuple of type, optional
         Class that it must be derived from.
 
     Raises

@@ -106,7 +106,6 @@ class Section(MutableMapping[str, Any]):
         key : str
             A name, or the dotted end of one.
         default : object
-            Object
             What to return where nothing has the name.
 
         Raises
@@ -133,7 +132,6 @@ class Section(MutableMapping[str, Any]):
         Parameters
         ----------
         other : object
-            Object
             A section, or a mapping; its names may be dotted. A mapping joins the one of the same name.
         overwrite : bool
             Whether a value may take the place of another.
@@ -375,7 +373,6 @@ class Parameters(Section):
         Parameters
         ----------
         config : object
-            Object
             Parameters, the path of a file, or a mapping; its names may be dotted, and those that begin with
             neither ``fixed`` nor ``variable`` are fixed ones. None changes nothing.
 

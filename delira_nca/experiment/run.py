@@ -83,8 +83,7 @@ class Run(AbstractTrainedRun):
             Config of the run. A run that is resumed keeps the directory that its relative paths were relative to.
         root : str or Path
             Folder of all runs.
-        resume : str
-            {"never", "auto"}
+        resume : {"never", "auto"}
             Whether to refuse a run of this name that is there, or to resume it if its config is the same.
 
         Raises
@@ -381,7 +380,6 @@ def run_from_config(
     Parameters
     ----------
     config : RunConfig or mapping or str or path
-        RunConfig or mapping or str or path
         A config, its values, or its file.
     root : str or path
         Folder of all runs.

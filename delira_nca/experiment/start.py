@@ -320,8 +320,7 @@ class LoadReport:
         Tensors that only this network has; they are as they were.
     unexpected : tuple of str
         Tensors that only the other run has.
-    mismatched : _Shapes
-        _Shapes
+    mismatched : tuple
         (name, shape in the other run, shape here) of tensors that do not fit; they are as they were.
     source : str
         Which weights of which file.

@@ -353,7 +353,6 @@ def best_along(
     Parameters
     ----------
     data : xarray.DataArray
-        Xarray.DataArray
         Scores with a coordinate ``criteria``, along a dimension or for the whole array.
     dim : str
         Dimension to go along; any but ``criteria``.
@@ -907,7 +906,6 @@ class ValidationScores:
         Parameters
         ----------
         data : xarray.DataArray
-            Xarray.DataArray
             Of :meth:`to_xarray`, or what was selected or averaged from it; one criterion may have been selected.
         dim : str
             Dimension to go along; any but ``criteria``.

@@ -52,7 +52,6 @@ class BestResult:
     iteration : int
         The last one that was done before the validation.
     parameters : object
-        Object
         Those that gave it; see :class:`~delira_nca.experiment.stats.ValidationScores`.
     checkpoint : str or path, optional
         File of the weights that were validated; None if it was not kept.
@@ -294,7 +293,6 @@ class RunStore:
         name : str
             A word, which names the folder.
         config : object
-            Object
             What the run is asked to do, written to ``config.json``: a mapping of plain values, a dataclass, or
             anything with a ``to_dict``. None writes none.
         exist : str

@@ -37,10 +37,8 @@ def check_part(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
     name : str
         Dotted, for the messages.
     hint : object
-        Object
         A type; of a dataclass, every field is checked.
     value : object
-        Object
         Plain values; objects stand as ``{"class_path": ..., "init_args": {...}}``.
 
     Returns

@@ -47,7 +47,6 @@ class AbstractNetworkTrainer(ABC):
     Attributes
     ----------
     STATE_KEYS : frozenset of str
-        Frozenset of str
         Names of the state that a hook of a callback may change by returning it.
     history : list of dict
         One dict per epoch: ``{"epoch": 1, "loss": ..., "val_loss": ...}``.
@@ -128,7 +127,6 @@ class AbstractNetworkTrainer(ABC):
         num_epochs : int
             Number of the last epoch. For 6, a run that has finished 3 epochs, here or before a resume, trains 3 more.
         datamgr_train, datamgr_valid : object
-            Object
             Training and validation data: a data manager, or any iterable of batches.
         val_score_key : str, optional
             Score that selects the best epoch: of validation if there are validation data, otherwise of training.
@@ -138,7 +136,7 @@ class AbstractNetworkTrainer(ABC):
             Validate in every n-th epoch; the value of the trainer by default.
         resume : str or path
             ``"never"``; ``"auto"`` to resume from the newest intact checkpoint in the trainer's folder, or to start if
-        there is none; or the path of a checkpoint or of a folder of checkpoints.
+            there is none; or the path of a checkpoint or of a folder of checkpoints.
         on_interrupt : str
             Reaction to the first Ctrl+C: ``"raise"`` a KeyboardInterrupt, or ``"return"`` as after a normal end.
 

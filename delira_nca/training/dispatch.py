@@ -28,7 +28,6 @@ class CallbackTable:
         Parameters
         ----------
         callback : object
-            Object
             To register.
         listens : bool
             Whether it is called; its state is kept in any case.

@@ -72,12 +72,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     criterions : mapping of str to callable, optional
         Loss functions by name; their sum, ``"loss"``, is minimised. If None or empty, the network's own ``loss`` is.
     optimizer_cls, optimizer_params : type of Optimizer and mapping, optional
-        Type of Optimizer and mapping, optional
         Class and keyword arguments of the optimizer.
     metrics : mapping of str to callable, optional
         Functions by name that are measured, not minimised.
     lr_scheduler_cls, lr_scheduler_params : type, optional and mapping, optional
-        Type, optional and mapping, optional
         Class and keyword arguments of a torch scheduler, which is stepped once per epoch, or of a callback.
     gpu_ids : sequence of int
         Indices of the GPUs: ``[]`` for the CPU, ``[n]`` for one GPU.
@@ -114,7 +112,6 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     current_batch : mapping
         Batch of the iteration that is being computed; empty otherwise.
     current_prediction, current_losses : object and mapping of str to Tensor
-        Object and mapping of str to Tensor
         Prediction and losses of that batch, available from the backward pass on. None and empty otherwise, and for a
         network with its own closure.
 

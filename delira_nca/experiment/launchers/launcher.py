@@ -42,7 +42,6 @@ class Outcome:
     task : mapping
         Its arguments.
     value : object
-        Object
         What the function returned; None if it failed.
     error : Exception, optional
         What the function raised, with the traceback of its process as the cause; :class:`ProcessDiedError` if that
@@ -89,7 +88,6 @@ class Launcher(Protocol):
         retries : int
             How often more a task is begun whose process died.
         retry_exceptions : type of Exception or tuple of type of Exception
-            Type of Exception or tuple of type of Exception
             Classes of exceptions after which it is begun again as well. By default an exception is
             final: what raised it would do so again.
 

@@ -53,8 +53,7 @@ class Checkpoint(AbstractCallback):
         Number of further files to keep, those of the epochs with the best ``monitor_key``.
     monitor_key, mode : str
         Score for ``top_k``, and which way is better: ``"min"`` or ``"max"``.
-    on_error : str
-        {"raise", "warn"}
+    on_error : {"raise", "warn"}
         Reaction to a file that cannot be written. The former files stay as they were.
     clock : callable
         Function that returns seconds.

@@ -159,7 +159,6 @@ class LRSchedulerCallback(AbstractCallback):
     Parameters
     ----------
     scheduler_cls : object
-        Object
         Class, or function of the optimizer, from ``torch.optim.lr_scheduler``.
     params : mapping, optional
         Its keyword arguments.

@@ -320,7 +320,6 @@ class PoolMutation(PoolUpdate):
     alive_above : float
         See ``alive``.
     score, explode_above : Score and float, optional
-        Score and float, optional
         As of :class:`PoolUpdate`.
 
     Raises

@@ -42,8 +42,7 @@ class ProgressBar(AbstractCallback):
     expected_seconds : sequence of float, optional
         Expected seconds of each epoch, for a training whose epochs take different times. The time that is left is shown
         from the start, and corrected by the time that epochs have taken.
-    stream : TextIO, optional
-        Text file, optional
+    stream : text file, optional
         Stream to write to; standard error by default. It needs a ``write`` method only. Characters that its encoding
         lacks are replaced. Nothing is shown where there is no stream, or it cannot be written to.
 

@@ -176,7 +176,6 @@ class Liveness:
     Parameters
     ----------
     store : object
-        Object
         Of torch's rendezvous, a connection of the thread's own, with ``set``, ``get`` and ``check``.
     rank, size : int
         Number of this process, and of all.

@@ -55,12 +55,10 @@ class TrainValRecord:
         Parameters
         ----------
         DatasetType : object
-            Object
             Called with ``(path, names, transform)``.
         path : str or path
             Of the data; empty for data sets that read no files.
         transform : object
-            Object
             Handed to the data sets.
         batch_sizes : mapping of str to int, optional
             ``{"train": 8, "val": 8}`` where nothing is said.
@@ -90,7 +88,6 @@ class SplitDefinition:
     folds : list of TrainValRecord
         List of :class:`TrainValRecord`.
     dataloader_test : object
-        Object
         Loader of test data for the best model of each fold, or None.
     """
 

@@ -83,7 +83,6 @@ class SchedulerCallback(AbstractCallback):
     Parameters
     ----------
     scheduler : object
-        Object
         Of torch.
     """
 
@@ -227,12 +226,10 @@ class WriterOfEvents(AbstractCallback):
     Parameters
     ----------
     writer : object
-        Object
         With ``add_scalar``, ``add_text`` and ``add_figure``.
     info : str
         Text.
     plot : object
-        Object
         Object with ``show(model, image, prediction, label)``, or None.
     """
 

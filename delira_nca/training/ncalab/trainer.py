@@ -89,11 +89,9 @@ class BasicNCATrainer:
     pool : Pool, optional
         Of states, for a data set of one seed and one label.
     optimizer : Optimizer or callable, optional
-        Optimizer or callable, optional
         Instead of ``lr``, ``adam_betas`` and ``optimizer_method``: over weights of ``nca``, or a function of
         weights that makes one.
     lr_scheduler : object
-        Object
         Over that optimizer, or a function of an optimizer that makes one; stepped once per epoch.
     label_layout : str
         How the loaders lay out labels: channels_first, channels_last, or no_channel.
@@ -249,7 +247,6 @@ class BasicNCATrainer:
         total_batch_iterations : int
             Number of the iteration in the run, from 0; its randomness is a function of it.
         summary_writer : object
-            Object
             Gets ``Loss/train_<name>``.
 
         Returns
@@ -313,10 +310,8 @@ class BasicNCATrainer:
         save_every : int, optional
             Epochs between two saves, 1 where nothing is said. The last epoch is saved in any case.
         summary_writer : object
-            Object
             Of TensorBoard, or anything with ``add_scalar``, ``add_text`` and ``add_figure``.
         plot_function : object
-            Object
             With ``show``; the model's own by default. It draws for the writer.
         earlystopping : EarlyStopping, optional
             Stepped once per epoch with what the best model is chosen by.
@@ -487,10 +482,8 @@ class NCALabRun(PyTorchNetworkTrainer):
     step : TrainStep
         Called once per iteration of training.
     writer : object
-        Object
         Handed to the step.
     network : object
-        Object
         To train; its ``metrics`` measure validations.
     *args, **kwargs : those of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
     """
