@@ -1,4 +1,4 @@
-"""Context of one of several processes that train together."""
+"""Context of a rank in a distributed training."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ T = TypeVar("T")
 
 
 class DistributedContext(ProcessContext):
-    """Context of one of several processes, of which each computes a part of every batch.
+    """Context of a rank that computes a part of every batch.
 
     Parameters
     ----------
     group : Group
-        To talk to the others.
+        Process group for the communication.
     find_unused_parameters : bool, optional
         See :func:`delira_nca.training.distributed.init`.
     """
