@@ -194,7 +194,7 @@ def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
 
 
 def as_arrays(prediction: Any) -> Any:
-    """Convert the output of a network to an array, or a dict of arrays by name. An attribute ``pred`` is used if present.
+    """Convert the output of a network to an array or a dict of arrays. An attribute ``pred`` is used if present.
 
     Outputs in a tuple or a list are named ``"0"``, ``"1"``, ..., since a list of arrays represents samples. Those of a
     dict, a named tuple or a dataclass keep their names; None is skipped.

@@ -1,4 +1,4 @@
-"""Splits of a data set into folds, as files of nnU-Net say them, and one training for each."""
+"""Cross-validation with splits in the format of nnU-Net."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class TrainValRecord:
     Parameters
     ----------
     train, val : list of str
-        File names, in no common one.
+        File names of training and validation, without common ones.
 
     Raises
     ------
     ConfigError
-        If a name is in both.
+        If a name is in both lists.
     """
 
     train: list[str]
@@ -50,23 +50,23 @@ class TrainValRecord:
         transform: Any = None,
         batch_sizes: Mapping[str, int] | None = None,
     ) -> tuple[Any, Any]:
-        """Loaders of the fold.
+        """Create the loaders of the fold.
 
         Parameters
         ----------
         DatasetType : object
-            Called with ``(path, names, transform)``.
+            Class of the data set, which is called with ``(path, names, transform)``.
         path : str or path
-            Of the data; empty for data sets that read no files.
+            Folder of the data; empty for data sets that read no files.
         transform : object
-            Handed to the data sets.
+            Transform for the data sets.
         batch_sizes : mapping of str to int, optional
-            ``{"train": 8, "val": 8}`` where nothing is said.
+            Batch sizes, ``{"train": 8, "val": 8}`` by default.
 
         Returns
         -------
         tuple of (training loader, validation loader)
-            The former is shuffled; the latter holds every sample once, in order.
+            The training loader is shuffled; the validation loader yields every sample once, in order.
         """
         from torch.utils.data import DataLoader
 
@@ -86,9 +86,9 @@ class SplitDefinition:
     Attributes
     ----------
     folds : list of TrainValRecord
-        List of :class:`TrainValRecord`.
+        Samples of each fold.
     dataloader_test : object
-        Loader of test data for the best model of each fold, or None.
+        Loader of test data on which the best model of each fold is evaluated, or None.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class SplitDefinition:
         Raises
         ------
         MissingFileError, ConfigError
-            If there is no such file, or it holds anything else.
+            If the file does not exist, or has another content.
 
         Examples
         --------
@@ -144,31 +144,33 @@ def _record(path: Path, number: int, record: Any) -> TrainValRecord:
 def _name_of(path: Path) -> str:
     return (
         path.stem if path.suffix in (".pt", ".pth", ".safetensors") else path.name
-    )  # what follows another dot is part of a name
+    )  # any other suffix is part of the name
 
 
 class KFoldCrossValidationTrainer:
-    """Train a model once for each fold, always from the same weights.
+    """Train a model once per fold, always from the same initial weights.
 
     Parameters
     ----------
     trainer : BasicNCATrainer
-        Whose settings, and whose model as it is now, every fold begins with.
+        Trainer with the settings and the initial model of every fold.
     split : SplitDefinition
-        The folds.
+        Folds.
 
     Attributes
     ----------
-    model_prototype : the weights that every fold begins with.
-    model_name : of the folders: ``<model_name>_fold00`` beside the trainer's ``model_path``; its last part, without
-        the ending of a file of weights.
+    model_prototype : Automaton
+        Model with the initial weights of every fold.
+    model_name : str, optional
+        Prefix of the folders ``<model_name>_fold00`` next to the trainer's ``model_path``: its last part, without the
+        suffix of a weights file.
     trainers : list of BasicNCATrainer
-        Of the folds that have been trained, each with a model of its own.
+        Trainers of the finished folds, each with its own model.
 
     Raises
     ------
     ConfigError
-        Without a fold.
+        If the split has no folds.
     """
 
     def __init__(self, trainer: BasicNCATrainer, split: SplitDefinition) -> None:
@@ -195,14 +197,17 @@ class KFoldCrossValidationTrainer:
 
         Parameters
         ----------
-        DatasetType, datapath, transform, batch_sizes : see :meth:`TrainValRecord.dataloaders`.
-        save_every, plot_function, resume : see :meth:`BasicNCATrainer.train`.
+        DatasetType, datapath, transform, batch_sizes
+            See :meth:`TrainValRecord.dataloaders`.
+        save_every, plot_function, resume
+            See :meth:`BasicNCATrainer.train`.
         summary_writers : sequence, optional
-            One for each fold.
+            One writer per fold.
 
         Returns
         -------
-        list of TrainingHistory, one for each fold
+        list of TrainingHistory
+            Histories of the folds.
         """
         if summary_writers is not None and len(summary_writers) != len(self.split):
             raise ConfigError(f"{len(self.split)} folds have {len(summary_writers)} summary_writers")

@@ -1,4 +1,4 @@
-"""NCALab's trainer: its names and arguments, over the package's own trainer and callbacks."""
+"""NCALab's trainer: its names and arguments, based on the trainer and callbacks of this package."""
 
 from __future__ import annotations
 
@@ -67,52 +67,52 @@ class BasicNCATrainer:
     Parameters
     ----------
     nca : Automaton
-        Automaton, or pyramid such as a ``CascadeNCA``, to train, in place. What is minimised is the ``"total"`` of
-        its ``loss``. What ``torch.compile`` has made of one is trained and saved under its own names; roll-outs
-        have back ends of their own and are not compiled.
+        Automaton, or pyramid such as a ``CascadeNCA``, which is trained in place to minimise the ``"total"`` of its
+        ``loss``. A model wrapped by ``torch.compile`` is unwrapped: roll-outs have their own back ends and are not
+        compiled.
     model_path : str or path, optional
-        Folder of the history, the models and the checkpoints; None to write nothing.
+        Folder of the history, the models and the checkpoints; nothing is written if None.
     gradient_clipping : bool
-        Whether the norm of all gradients together is limited to 1.
+        Whether to clip the common norm of all gradients to 1.
     lr : float, optional
-        Learning rate, 16e-4 where nothing is said.
+        Learning rate, 16e-4 by default.
     lr_gamma : float
-        Factor of the learning rate after each epoch, where no ``lr_scheduler`` is given; 1 for a constant rate.
+        Factor of the learning rate per epoch, if ``lr_scheduler`` is not given; 1 for a constant rate.
     adam_betas : tuple
-        Of Adam and AdamW.
+        Betas of Adam and AdamW.
     batch_repeat : int
-        Each sample of a batch is there so many times.
+        Number of copies of each sample in a batch.
     max_epochs : int
-        Epochs of one training.
+        Number of epochs.
     optimizer_method : str
-        Adam, adamw or sgd.
+        Name of the optimizer: adam, adamw or sgd.
     pool : Pool, optional
-        Of states, for a data set of one seed and one label.
+        Pool of states, for a data set with one seed and one label.
     optimizer : Optimizer or callable, optional
-        Instead of ``lr``, ``adam_betas`` and ``optimizer_method``: over weights of ``nca``, or a function of
-        weights that makes one.
+        Optimizer of weights of ``nca``, or a function of weights that returns one, instead of ``lr``, ``adam_betas``
+        and ``optimizer_method``.
     lr_scheduler : object
-        Over that optimizer, or a function of an optimizer that makes one; stepped once per epoch.
+        Scheduler of that optimizer, or a function of an optimizer that returns one; it is stepped once per epoch.
     label_layout : str
-        How the loaders lay out labels: channels_first, channels_last, or no_channel.
+        Layout of the labels in the loaders: channels_first, channels_last, or no_channel.
     validation_mode : str, optional
-        Highest or lowest: which way the model's ``validation_metric`` is better. As the model says by
-        default, and highest where it says nothing.
+        Whether the highest or the lowest ``validation_metric`` of the model is the best. The mode of the model by
+        default, or highest if it has none.
     callbacks : sequence
-        Of the package, beside what the arguments ask for.
+        Callbacks of the package, in addition to those of the arguments.
     device : str or torch.device, optional
-        To train on; where the model is by default.
+        Device of the training; that of the model by default.
     seed : int
-        Of everything random in the training.
+        Seed of all random numbers of the training.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        Before anything is done: for arguments that cannot work, or that say a thing twice.
+        For unsuitable arguments, or arguments that exclude each other.
 
     Notes
     -----
-    Each call of :meth:`train` is a run of its own, with a fresh optimizer where none was given.
+    Each call of :meth:`train` is a separate run, with a new optimizer unless one was given.
 
     Examples
     --------
@@ -221,7 +221,7 @@ class BasicNCATrainer:
         return "the optimizer's" if self.optimizer is not None else DEFAULT_LR if self.lr is None else self.lr
 
     def _make_optimizer(self, network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
-        """Optimizer of a run: the one that was given, or a fresh one over all weights that are trained."""
+        """Optimizer of a run: the given one, or a new one for all weights that require gradients."""
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer
         weights = [p for p in network.parameters() if p.requires_grad]
@@ -234,20 +234,20 @@ class BasicNCATrainer:
     def _train_iteration(
         self, x: Tensor, y: Tensor, optimizer: Optimizer, total_batch_iterations: int, summary_writer: Any = None
     ) -> tuple[Prediction, dict[str, Tensor]]:
-        """Take one step of training; override it for a step of another kind.
+        """Run one training step. Override it for a custom step.
 
         Parameters
         ----------
         x : Tensor
-            (B, C, *spatial) images or states, repeated and out of the pool as the arguments say.
+            Images or states (B, C, *spatial), repeated or drawn from the pool according to the arguments.
         y : Tensor
             Labels.
         optimizer : Optimizer
-            Over the weights.
+            Optimizer of the weights.
         total_batch_iterations : int
-            Number of the iteration in the run, from 0; its randomness is a function of it.
+            Number of the iteration in the run, from 0, from which its random numbers are derived.
         summary_writer : object
-            Gets ``Loss/train_<name>``.
+            Writer of ``Loss/train_<name>``.
 
         Returns
         -------
@@ -276,7 +276,7 @@ class BasicNCATrainer:
 
     @contextmanager
     def _clipping(self, optimizer: Optimizer) -> Iterator[None]:
-        """Clip gradients where nobody else does, in a step outside of a training."""
+        """Clip gradients in a step outside of a training, in which no callback does."""
 
         def clip(stepped: Optimizer, args: Any, kwargs: Any) -> None:
             nn.utils.clip_grad_norm_([p for group in stepped.param_groups for p in group["params"]], 1.0)
@@ -300,35 +300,35 @@ class BasicNCATrainer:
         *,
         resume: str | os.PathLike[str] = "never",
     ) -> TrainingHistory:
-        """Train for ``max_epochs`` epochs, and keep the best model of validation.
+        """Train for ``max_epochs`` epochs, and keep the model with the best validation score.
 
         Parameters
         ----------
         dataloader_train, dataloader_val, dataloader_test : Loader
-            Of (x, y) pairs. Images are (B, c, *spatial); labels as
-            ``label_layout`` says. The test data are measured once, with the best model.
+            Loaders of (x, y) pairs. Images are (B, c, *spatial); the layout of labels is ``label_layout``. The best
+            model is evaluated once on the test data.
         save_every : int, optional
-            Epochs between two saves, 1 where nothing is said. The last epoch is saved in any case.
+            Number of epochs between two saves, 1 by default. The last epoch is always saved.
         summary_writer : object
-            Of TensorBoard, or anything with ``add_scalar``, ``add_text`` and ``add_figure``.
+            TensorBoard writer, or an object with ``add_scalar``, ``add_text`` and ``add_figure``.
         plot_function : object
-            With ``show``; the model's own by default. It draws for the writer.
+            Object with a method ``show`` that draws figures for the writer; that of the model by default.
         earlystopping : EarlyStopping, optional
-            Stepped once per epoch with what the best model is chosen by.
+            Early stopping, which is stepped once per epoch with the score that selects the best model.
         resume : str or path
-            ``"auto"`` goes on from the newest checkpoint in ``model_path``; see
+            ``"auto"`` resumes from the newest checkpoint in ``model_path``; see
             :meth:`~delira_nca.training.AbstractNetworkTrainer.train`.
 
         Returns
         -------
         TrainingHistory
-            ``best_model`` is that of the best epoch by ``nca.validation_metric``, or by the lowest loss of validation
-            where the model names none; without validation it is the last.
+            Its ``best_model`` is that of the epoch with the best ``nca.validation_metric``, or with the lowest
+            validation loss if the model has none; without validation, that of the last epoch.
 
         Raises
         ------
         ConfigError
-            Before the first batch, for early stopping without validation, or arguments that cannot work.
+            Before the first batch, for early stopping without validation, or unsuitable arguments.
         """
         if earlystopping is not None and dataloader_val is None:
             raise ConfigError("earlystopping follows a score of validation: give dataloader_val")
@@ -360,7 +360,7 @@ class BasicNCATrainer:
         return history
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write plain values into the folder of the run, as every run has them."""
+        """Write plain values to a file in the folder of the run."""
         if self.model_path is not None:
             with replaced(self.model_path / name) as temporary:
                 temporary.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
@@ -426,19 +426,19 @@ class BasicNCATrainer:
         return run
 
     def for_fold(self, nca: Automaton, model_path: Path | None) -> BasicNCATrainer:
-        """Trainer like this one for a copy of a model, whose optimizer, scheduler and pool are the copy's own.
+        """Copy this trainer, including optimizer, scheduler and pool, for a copy of a model.
 
         Parameters
         ----------
         nca : Automaton
-            To copy: this trainer's own, or one like it that has not been trained.
+            Model to copy: that of this trainer, or an untrained one of the same architecture.
         model_path : str or path, optional
-            Of the copy.
+            Folder of the copy.
         """
         fold = copy.copy(self)
         memo: dict[int, Any] = {}
         fold.nca = copy.deepcopy(nca, memo)
-        if nca is not self.nca:  # what holds weights of the trainer's model is to hold those of the copy
+        if nca is not self.nca:  # let copied references to weights of the trainer's model refer to those of the copy
             for ours, theirs in zip(self.nca.parameters(), fold.nca.parameters(), strict=True):
                 memo[id(ours)] = theirs
         fold.optimizer, fold.lr_scheduler, fold.pool, fold.callbacks = copy.deepcopy(
@@ -449,12 +449,12 @@ class BasicNCATrainer:
 
 
 def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
-    """Optimizer of a run that only measures."""
+    """Optimizer of a run that only evaluates."""
     return torch.optim.SGD(list(network.parameters()), lr=0.0)
 
 
 def _unwrapped(nca: Any) -> Automaton:
-    """Automaton or pyramid, taken out of what ``torch.compile`` made of it."""
+    """Automaton or pyramid, without the wrapper of ``torch.compile``."""
     made: Automaton = unwrapped(nca)
     require_type("nca", made, BasicNCAModel, PyramidNCA)
     return made
@@ -471,38 +471,39 @@ def _name(thing: Any) -> str:
 
 
 TrainStep = Callable[[Tensor, Tensor, Any, int, Any], tuple[Any, dict[str, Tensor]]]
-"""From images, labels, optimizer, number of the iteration and writer to prediction and losses."""
+"""Function of images, labels, optimizer, number of the iteration and writer that returns prediction and losses."""
 
 
 class NCALabRun(PyTorchNetworkTrainer):
-    """A training whose step is a function of the user's, and which measures with the network's own metrics.
+    """Trainer with a custom step function that evaluates the network's own metrics.
 
     Parameters
     ----------
     step : TrainStep
-        Called once per iteration of training.
+        Function that is called once per training iteration.
     writer : object
-        Handed to the step.
+        Writer for the step.
     network : object
-        To train; its ``metrics`` measure validations.
-    *args, **kwargs : those of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
+        Network to train. Its ``metrics`` are used in validation.
+    *args, **kwargs
+        Arguments of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
     """
 
     def __init__(self, network: Any, *args: Any, step: TrainStep, writer: Any = None, **kwargs: Any) -> None:
         own = getattr(network, "metrics", None)
-        # a method measures batch by batch, functions by name measure the whole set
+        # a method measures single batches, functions by name measure the whole set
         if isinstance(own, Metrics):
             kwargs["metrics"], own = dict(own), None
         super().__init__(network, *args, **kwargs)
         self.train_step, self.writer, self.measure = step, writer, own
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
-        """Take the step of training, or predict and measure."""
+        """Run the training step, or predict and evaluate."""
         if not train:
             values, prediction = super()._closure(data_dict, iter_num, train=False)
             if self.measure is not None:
                 measured = self.measure(prediction, data_dict["label"])
-                # the default metric of an automaton is its default loss: one number, of one name
+                # the default metric of an automaton is its default loss, with the same name
                 equal = {
                     n for n in measured if n in values and math.isclose(measured[n], float(values[n]), rel_tol=1e-4)
                 }
@@ -523,11 +524,11 @@ class NCALabRun(PyTorchNetworkTrainer):
         return {**values, "loss": losses["total"].detach()}, prediction.detach()
 
     def evaluate(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Means over samples of losses and metrics, without a training."""
+        """Evaluate losses and metrics as means over samples, without training."""
         return self._validate_single_epoch(batches, self.start_epoch)
 
     def _score_names(self, *, validated: bool) -> list[str] | None:
-        """Names of losses, and of metrics where the network has them as a dict; None where it does not say them."""
+        """Names of losses, and of metrics if they are a dict, or None if unknown."""
         losses, metrics = declared_loss_names(self.network), getattr(self.network, "metrics", {})
         if losses is None or not isinstance(metrics, Mapping):
             return None
