@@ -115,7 +115,6 @@ class FoldPlan:
         ------
         ConfigError, UnknownNameError
             If the samples cannot be split.
-
         """
         values: dict[str, Any] = {}
         if self.split_type == "stratified":

@@ -219,7 +219,6 @@ class StoredRun:
             For a criterion or a data set that is not recorded.
         ConfigError
             If there are no validations.
-
         """
         scores = self.validation_scores()
         if scores is None:
