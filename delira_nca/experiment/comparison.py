@@ -35,7 +35,7 @@ class RunSummary:
         ``"done"``, ``"running"``, ``"stopped"`` (early, by a callback) or ``"ended"`` (killed or failed).
     values : dict
         Values of the config that differ between the compared runs, by dotted name.
-    best_score, best_epoch : float, optional and int, optional
+    best_score, best_epoch : float and int, optional
         Best score and its epoch; None if there is no score yet.
     scores : dict of str to float
         Scores of the last epoch.

@@ -305,17 +305,17 @@ class RunConfig:
     ----------
     name : str
         Name of the run, a single word.
-    model : Values
+    model : mapping
         Network, an :class:`~delira_nca.models.AbstractPyTorchNetwork`.
-    data : Values
+    data : mapping
         Entries of :class:`DataSection`.
-    task : Values
+    task : mapping
         Entries of :class:`TaskSection`.
-    trainer : Values
+    trainer : mapping
         Entries of :class:`TrainerSection`.
-    callbacks : sequence of Values
+    callbacks : sequence of mapping
         Callbacks in the order of registration.
-    start : Values, optional
+    start : mapping, optional
         Entries of :class:`StartConfig`: initial weights from another run.
     seed : int
         Seed of the initial weights and of all random numbers.

@@ -315,7 +315,7 @@ RESERVED = {
     "save_freq": "it is called checkpoint_freq here",
     "save_seconds": "it is called checkpoint_seconds here",
     "fold": "kfold numbers the folds",
-    "start_epoch": "a run goes on with resume",
+    "start_epoch": "a run is resumed with resume",
 }
 """Arguments of a trainer that an experiment sets itself, and their replacements."""
 

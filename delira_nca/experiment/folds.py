@@ -165,7 +165,7 @@ class FoldResult:
         Means over the test samples, by name.
     per_sample : mapping
         Values of each test sample, by name.
-    best_epoch, best_score : int, optional and float, optional
+    best_epoch, best_score : int and float, optional
         Best epoch and its score; None if no score is given.
     """
 

@@ -68,8 +68,8 @@ class AbstractNetworkTrainer(ABC):
     is_between_steps : bool
         Whether no batch is in progress, so that a state saved now can be resumed.
     on_requeue : callable, optional
-        Called after SIGUSR1 has ended a training and everything is saved;
-        :func:`delira_nca.training.interruption.requeue_on_slurm` puts the job of Slurm into the queue again.
+        Function that is called after SIGUSR1 has ended a training and its state is saved;
+        :func:`delira_nca.training.interruption.requeue_on_slurm` requeues the Slurm job.
     """
 
     STATE_KEYS: frozenset[str] = frozenset({"stop_training", "stop_now", "stop_reason", "val_freq", "extra"})
@@ -277,7 +277,7 @@ class AbstractNetworkTrainer(ABC):
     def _stop_for_signal(self, name: str) -> None:
         self.stop(f"signal {name}", now=True)
 
-    # What a subclass fills in -------------------------------------------------------------------------------------
+    # Methods for subclasses ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def _setup(self, *args: Any, **kwargs: Any) -> None:

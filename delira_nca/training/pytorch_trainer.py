@@ -75,7 +75,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         Class and keyword arguments of the optimizer.
     metrics : mapping of str to callable, optional
         Functions by name that are measured, not minimised.
-    lr_scheduler_cls, lr_scheduler_params : type, optional and mapping, optional
+    lr_scheduler_cls, lr_scheduler_params : type and mapping, optional
         Class and keyword arguments of a torch scheduler, which is stepped once per epoch, or of a callback.
     gpu_ids : sequence of int
         Indices of the GPUs: ``[]`` for the CPU, ``[n]`` for one GPU.
@@ -590,7 +590,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         state = self.load_state(plan.path)
         self._update_state(state)
         if changed := changes(state.get("circumstances", {}), run_environment(self)):
-            _LOGGER.warning("the run may not go on bit for bit: %s", "; ".join(changed))
+            _LOGGER.warning("the run may not continue bit for bit: %s", "; ".join(changed))
         if self.save_path is not None and plan.path.parent.resolve() == self.save_path.resolve():
             manifest = Manifest(self.save_path, self.run_id)
             self.ranks.on_main(manifest.add, plan.path, epoch=plan.epoch, iteration=plan.iteration)

@@ -81,7 +81,7 @@ def pack(
         Keyword arguments of each call.
     threads : int
         Number of threads of each task.
-        dumps : Dumps
+        dumps : callable
             Function that pickles; that of cloudpickle includes functions of a script.
 
     Raises

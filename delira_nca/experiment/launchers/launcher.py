@@ -87,7 +87,7 @@ class Launcher(Protocol):
             Keyword arguments of each call: plain values.
         retries : int
             Maximum number of further attempts after the process of a task has died.
-        retry_exceptions : type of Exception or tuple of type of Exception
+        retry_exceptions : exception class or tuple of them
             Classes of exceptions after which a task is also retried. By default, exceptions are final, since they are
             expected to recur.
 

@@ -43,7 +43,7 @@ class LongRunSelection(AbstractCallback):
     ----------
     losses : dict of int to float
         Loss by epoch.
-    best_epoch, best_loss : int, optional and float, optional
+    best_epoch, best_loss : int and float, optional
         Epoch and loss of the best evaluation, or None before the first one. A loss that is not finite is never the
         best.
 

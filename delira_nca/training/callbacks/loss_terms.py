@@ -92,7 +92,7 @@ class IntermediateSupervision(LossTermCallback):
     weights : float or sequence of float
         Weight of each step, or one weight for all.
     name : str
-        Of the loss among the metrics.
+        Name of the loss in the metrics.
 
     Raises
     ------
@@ -157,7 +157,7 @@ class RolloutLoss(LossTermCallback):
     function : callable
         Function from a state (B, C, *spatial) to a scalar tensor.
     name : str
-        Of the loss among the metrics.
+        Name of the loss in the metrics.
     weight : float
         Factor of the mean.
         num_steps : int, optional
@@ -211,7 +211,7 @@ class ActivityLoss(LossTermCallback):
         Number of steps per roll-out, drawn in each iteration; None for all of them. Each step needs the memory of two
         states.
     name : str
-        Of the loss among the metrics.
+        Name of the loss in the metrics.
 
     Raises
     ------

@@ -201,7 +201,7 @@ class NaNGuard(GradientCallback):
             self._snapshot = None
         self._explained = set()
 
-    # What is done -------------------------------------------------------------------------------------------------
+    # Reactions ----------------------------------------------------------------------------------------------------
 
     def _handle(self, trainer: Trainer, what: str, where: str, phase: str) -> None:
         """Apply the policy to a value that is not finite; outside of training once per epoch."""
@@ -256,7 +256,7 @@ class NaNGuard(GradientCallback):
             _LOGGER.warning("%s; back to the last snapshot, learning rates times %g (rollback %d of %d)", *told)
         self._pending = self._event = ""
 
-    # What is found ------------------------------------------------------------------------------------------------
+    # Checks -------------------------------------------------------------------------------------------------------
 
     def _all_finite(self, trainer: Trainer, parameters: list[nn.Parameter]) -> bool:
         """Whether input, losses, states and gradients are finite, with a single synchronisation before the step.

@@ -121,7 +121,7 @@ class PoolUpdate(AbstractCallback):
     noise : float
         Standard deviation of normal noise that is added to the living cells of drawn states, except seeds. It makes the
         pattern an attractor; see the notes.
-    score : Score
+    score : callable
         Function ``(states, batch) -> (B,)`` of the losses by which samples are ranked; the image error by default.
     reseed_dead : bool
         Whether states without living cells (:func:`has_died`) are reset to the seed. If the seed itself has none, such
@@ -314,12 +314,12 @@ class PoolMutation(PoolUpdate):
         Name of the entry of the batch with images (B, num_image_channels, *spatial), or states that start with them.
     fresh, mutated : float
         Fractions of a batch, from 0 to 1, that are reset, and that get a new image.
-    alive : Alive, optional
+    alive : callable, optional
         Function from images (B, c, *spatial) to a bool mask (B, 1, *spatial) of their living cells; by default, cells
         with a first channel above ``alive_above``.
     alive_above : float
         Threshold of the first channel, see ``alive``.
-    score, explode_above : Score and float, optional
+    score, explode_above : callable and float, optional
         Same as for :class:`PoolUpdate`.
 
     Raises

@@ -304,7 +304,7 @@ class BasicNCATrainer:
 
         Parameters
         ----------
-        dataloader_train, dataloader_val, dataloader_test : Loader
+        dataloader_train, dataloader_val, dataloader_test : iterable
             Loaders of (x, y) pairs. Images are (B, c, *spatial); the layout of labels is ``label_layout``. The best
             model is evaluated once on the test data.
         save_every : int, optional
@@ -479,7 +479,7 @@ class NCALabRun(PyTorchNetworkTrainer):
 
     Parameters
     ----------
-    step : TrainStep
+    step : callable
         Function that is called once per training iteration.
     writer : object
         Writer for the step.
