@@ -39,7 +39,7 @@ class RunSummary:
         Best score and its epoch; None if there is no score yet.
     scores : dict of str to float
         Scores of the last epoch.
-        history : list of dict of str to float
+    history : list of dict of str to float
         One dict per epoch, with ``"epoch"``.
     """
 
@@ -115,15 +115,15 @@ class Comparison:
         ----------
         path : str or path
             Path of the image file.
-            key : str, optional
-                Name of the score; by default that of the comparison, of validation if there is one.
+        key : str, optional
+            Name of the score; by default that of the comparison, of validation if there is one.
 
         Raises
         ------
         ConfigError
             If no run has the score.
-            MissingDependencyError
-                If matplotlib is not installed.
+        MissingDependencyError
+            If matplotlib is not installed.
         """
         from delira_nca.visualization import save_overlay
 

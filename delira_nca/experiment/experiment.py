@@ -60,7 +60,7 @@ class TrainedRun:
     ----------
     network : torch.nn.Module
         Network of the best epoch, or of the last one if no score is given.
-        folder : Path
+    folder : Path
         Folder of the run.
     history : tuple of dict
         Scores of each epoch.
@@ -500,7 +500,7 @@ class Experiment:
         ----------
         run_folder : str or path
             Folder of the run.
-            best : bool
+        best : bool
             Whether to load the weights of the best epoch, if a score was given, instead of those of the last epoch.
 
         Raises

@@ -215,8 +215,8 @@ class KFoldResult:
     ----------
     folder : str or path
         Parent folder of the folds.
-        folds : tuple of FoldResult
-            Results in the order of the folds.
+    folds : tuple of FoldResult
+        Results in the order of the folds.
     """
 
     folder: Path
@@ -411,7 +411,7 @@ def kfold(
         metrics and data must then be importable or paths. If None, folds run one after another in this process.
     metric_keys : mapping, optional
         See :meth:`~delira_nca.experiment.experiment.Experiment.test`.
-        resume : str or path
+    resume : str or path
         ``"never"`` to start in a new folder; ``"auto"`` to resume the newest cross-validation with the same settings
         and splits, or to start one; or the folder of a cross-validation to resume. Finished folds are not repeated.
 

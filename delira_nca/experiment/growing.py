@@ -342,7 +342,7 @@ def growing_network(steps: tuple[int, int] = (28, 40), fire_rate: float = 1.0, *
         Roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; others take ``steps[1]`` steps.
     fire_rate : float
         Probability that a cell is updated in a step.
-        **changes
+    **changes
         Arguments of the model to change.
     """
     # scaled so that gradients and the Laplacian are as large as the state itself
@@ -494,7 +494,7 @@ class GrowthPage(LivePage):
         Title of the page.
     target : str
         File for :func:`~delira_nca.experiment.growing.load_target_array`.
-        folder : str
+    folder : str
         Folder of the page, the film and the curves.
     seed : int
         Seed of the measured roll-outs.

@@ -30,7 +30,7 @@ def encode(value: Any, where: str = "value", *, strict: bool = True) -> Any:
         Value to write.
     where : str
         Name of the value in error messages.
-        strict : bool
+    strict : bool
         Whether to raise an error for values without an import path; otherwise they are written as a remark, which
         cannot be decoded.
 
@@ -119,8 +119,8 @@ def import_object(path: str, where: str = "value", base: type | tuple[type, ...]
     ----------
     path : str
         Import path, such as ``"package.module.Name"``.
-        where : str
-            Name of the value in error messages.
+    where : str
+        Name of the value in error messages.
     base : type or tuple of type, optional
         Required base class.
 

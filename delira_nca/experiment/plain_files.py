@@ -48,8 +48,8 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     MissingFileError
         If the file does not exist.
-        ConfigError
-            If it is not readable, not a mapping, or contains a name twice.
+    ConfigError
+        If it is not readable, not a mapping, or contains a name twice.
     """
     path = absolute(path)
     try:

@@ -62,8 +62,8 @@ class Predictor:
         ----------
         batch : mapping
             Tensors by name, on the device of the network.
-            number : int
-                Number of the batch, from which random numbers are derived.
+        number : int
+            Number of the batch, from which random numbers are derived.
 
         Returns
         -------

@@ -128,7 +128,7 @@ class Run(AbstractTrainedRun):
             ``"auto"``, ``"never"``, or the path of a checkpoint.
         progress : bool
             Whether to show the progress.
-            callbacks : sequence
+        callbacks : sequence
             Callbacks that are registered after those of the config.
 
         Returns

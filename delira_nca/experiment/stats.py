@@ -357,8 +357,8 @@ def best_along(
         Scores with a coordinate ``criteria``, along a dimension or for the whole array.
     dim : str
         Dimension to search; any except ``criteria``.
-        evaluation_scores : EvaluationScores
-            Criteria with their directions.
+    evaluation_scores : EvaluationScores
+        Criteria with their directions.
 
     Returns
     -------

@@ -337,7 +337,7 @@ class RunStore:
         ------
         MissingFileError
             If there is no run of this name.
-            RunLockedError
+        RunLockedError
             If a process is training in its folder or a subfolder.
         ConfigError
             If its folder is a symbolic link.

@@ -43,8 +43,8 @@ def is_better(old: float | None, new: float, mode: str, min_delta: float = 0.0) 
     ----------
     old : float, optional
         Best score so far, or None.
-        new : float
-            New score. A tie or a NaN is not better.
+    new : float
+        New score. A tie or a NaN is not better.
     mode : str
         Mode: highest or max, lowest or min.
     min_delta : float
@@ -141,7 +141,8 @@ def describe_metrics(
 
     Parameters
     ----------
-    metrics : mapping of name to value
+    metrics : mapping of str to float
+        Values of the epoch by name.
     keys : iterable of str or mapping of str to str, optional
         Names to show, or a mapping of name to label; all by default. Missing metrics are skipped.
     log10 : bool

@@ -77,12 +77,12 @@ def pack(
     ----------
     function : callable
         Function to call.
-        tasks : sequence of mapping
+    tasks : sequence of mapping
         Keyword arguments of each call.
     threads : int
         Number of threads of each task.
-        dumps : callable
-            Function that pickles; that of cloudpickle includes functions of a script.
+    dumps : callable
+        Function that pickles; that of cloudpickle includes functions of a script.
 
     Raises
     ------

@@ -27,8 +27,8 @@ def launcher_by_name(name: str, **options: Any) -> Launcher:
     ----------
     name : str
         Name: serial, pool, ray or submitit.
-        **options
-            Arguments of its class.
+    **options
+        Arguments of its class.
 
     Raises
     ------

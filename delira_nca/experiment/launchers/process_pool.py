@@ -31,8 +31,8 @@ class ProcessPoolLauncher(EngineLauncher):
     ----------
     num_workers : int, optional
         Number of processes; by default the number of usable cores divided by ``threads``.
-        threads : int
-            Number of threads of torch in each task.
+    threads : int
+        Number of threads of torch in each task.
     patience : int
         Seconds that a training has to save its state before its process is killed.
 

@@ -35,8 +35,8 @@ class RayLauncher(EngineLauncher):
     ----------
     num_workers : int, optional
         Number of concurrent tasks; by default limited only by resources.
-        threads : int
-            Number of threads of torch in each task, and of processors that Ray reserves.
+    threads : int
+        Number of threads of torch in each task, and of processors that Ray reserves.
     address : str, optional
         Address of a running cluster; ``"auto"`` for one that this machine is part of.
     num_gpus, memory, resources

@@ -46,8 +46,8 @@ class SubmititLauncher(EngineLauncher):
         Number of concurrent jobs; by default limited by this machine or by Slurm.
     timeout_min : int
         Time limit of a job in minutes.
-        **parameters
-            Further parameters of submitit: ``mem_gb=8``, ``gpus_per_node=1``, ``slurm_partition="long"``, ...
+    **parameters
+        Further parameters of submitit: ``mem_gb=8``, ``gpus_per_node=1``, ``slurm_partition="long"``, ...
 
     Raises
     ------

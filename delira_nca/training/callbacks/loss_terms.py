@@ -160,9 +160,9 @@ class RolloutLoss(LossTermCallback):
         Name of the loss in the metrics.
     weight : float
         Factor of the mean.
-        num_steps : int, optional
-            Number of states per roll-out, drawn without replacement in each iteration; None for all of them. The mean
-            over the drawn states is an unbiased estimate, and needs only their memory.
+    num_steps : int, optional
+        Number of states per roll-out, drawn without replacement in each iteration; None for all of them. The mean
+        over the drawn states is an unbiased estimate, and needs only their memory.
 
     Raises
     ------

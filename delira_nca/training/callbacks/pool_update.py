@@ -33,8 +33,8 @@ def image_error(states: Tensor, batch: Mapping[str, Any]) -> Tensor:
     ----------
     states : Tensor
         States (B, C, *spatial).
-        batch : mapping
-            Batch with a ``"label"`` of shape (B, c, *spatial).
+    batch : mapping
+        Batch with a ``"label"`` of shape (B, c, *spatial).
 
     Returns
     -------
@@ -51,8 +51,8 @@ def has_exploded(states: Tensor, limit: float | None = None) -> Tensor:
     ----------
     states : Tensor
         States (B, C, *spatial).
-        limit : float, optional
-            Maximum absolute value; None allows any finite value.
+    limit : float, optional
+        Maximum absolute value; None allows any finite value.
 
     Returns
     -------
@@ -76,9 +76,9 @@ def has_died(states: Tensor, alive: AliveMask | None = None) -> Tensor:
     ----------
     states : Tensor
         States (B, C, *spatial).
-        alive : AliveMask, optional
-            Alive mask of the automaton. If the mask is applied before the update, a state is dead if its alive channel
-            is nowhere above the threshold. Otherwise, and without a mask, it is dead if all channels are zero.
+    alive : AliveMask, optional
+        Alive mask of the automaton. If the mask is applied before the update, a state is dead if its alive channel
+        is nowhere above the threshold. Otherwise, and without a mask, it is dead if all channels are zero.
 
     Returns
     -------

@@ -178,8 +178,8 @@ class Liveness:
     ----------
     store : object
         Store of torch's rendezvous with ``set``, ``get`` and ``check``, on a separate connection for the thread.
-        rank, size : int
-            Rank of this process, and number of ranks.
+    rank, size : int
+        Rank of this process, and number of ranks.
     timeout : float
         Seconds without a heartbeat after which a rank is considered lost, and after which this process exits if it
         is still blocked in a call to a lost rank.

@@ -227,8 +227,8 @@ class WriterOfEvents(AbstractCallback):
     ----------
     writer : object
         Writer with ``add_scalar``, ``add_text`` and ``add_figure``.
-        info : str
-            Text to write.
+    info : str
+        Text to write.
     plot : object
         Object with ``show(model, image, prediction, label)``, or None.
     """

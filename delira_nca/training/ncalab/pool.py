@@ -98,7 +98,7 @@ class Pool:
         ----------
         batch : Tensor
             Final states (B, C, *spatial).
-            losses : Tensor, optional
+        losses : Tensor, optional
             Losses (B,), the highest of which are replaced by the seed in later draws; without losses, in random order.
 
         Raises
