@@ -408,6 +408,7 @@ def reseeded(states: Tensor, losses: Tensor, seed: Tensor, lost: Tensor) -> tupl
 
 # Format of checkpoints ------------------------------------------------------------------------------------------------
 
+# integers of the same width: unlike floats, their comparison with 0 tells -0.0 from 0.0
 _SAME_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 

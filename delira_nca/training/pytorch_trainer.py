@@ -1,4 +1,4 @@
-"""The trainer for networks in PyTorch."""
+"""Trainer for networks in PyTorch."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def measured_score(
     ----------
     key : str
         Name of the score, see :func:`find_score_key`.
-    metrics : mapping of name to value
+    metrics : mapping of str to float
         All values of the epoch.
     names : iterable of str, optional
         Names of all scores of the run, or None if they are unknown before the first epoch.

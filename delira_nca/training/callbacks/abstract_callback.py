@@ -177,7 +177,7 @@ class AbstractCallback:
     ) -> Returned:
         """Run after validation and before the checkpoint, which contains changes made here.
 
-        ``val_metrics`` are all values of the epoch; those of validation begin with ``val_``.
+        ``val_metrics`` are all values of the epoch; those of validation start with ``val_``.
         """
         return None
 

@@ -256,7 +256,7 @@ def _drawn(name: str, steps: int, count: int | None, seed: int) -> list[int]:
 
 
 def _mean(values: Sequence[Tensor], rollouts: Sequence[Watched]) -> Tensor:
-    if not values:  # roll-outs of no steps
+    if not values:  # roll-outs without steps
         return rollouts[-1].states[rollouts[-1].steps].new_zeros(())
     total = values[0]
     for value in values[1:]:

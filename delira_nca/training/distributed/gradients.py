@@ -18,7 +18,7 @@ from delira_nca.training.distributed.group import Group
 
 __all__ = ["Gradients"]
 
-_ONE_BUCKET_MB = 1 << 20
+_ONE_BUCKET_MB = 1 << 20  # larger than any network, so that all gradients are in one bucket
 
 
 class _Step(nn.Module):

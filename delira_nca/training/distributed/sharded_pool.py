@@ -101,6 +101,7 @@ class ShardedPool:
         rows = table[(indices[mine] - self._held.start).to(table.device)].cpu()
         wanted = owners[workers == self._group.rank]
         got = self._group.exchange(rows, self._counts(workers[mine]), self._counts(wanted))
+        # rows arrive sorted by owner; the inverse permutation restores the order of the draw
         return got[torch.argsort(torch.argsort(wanted, stable=True), stable=True)].to(table.device)
 
     def _store(self, table: Tensor, indices: Tensor, rows: Tensor) -> None:
