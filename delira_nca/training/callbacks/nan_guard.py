@@ -346,7 +346,7 @@ def _bad_state(states: Any, name: str) -> str:
     if not isinstance(states, Tensor) or bool(states.sum().isfinite()):
         return ""
     bad = (~states.isfinite()).flatten(1).any(1).nonzero()
-    return f"the {name} of sample {int(bad[0])} is not finite" if len(bad) else ""  # otherwise only the sum has overflowed
+    return f"the {name} of sample {int(bad[0])} is not finite" if len(bad) else ""  # empty: only the sum has overflowed
 
 
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
