@@ -1,6 +1,6 @@
-"""Runs with a name: described, trained, gone on with, compared, many at once, on one machine or on a cluster.
+"""Named runs: described by a config, trained, resumed, compared and launched on one machine or a cluster.
 
-Names load on use: what reads and lists runs needs no torch.
+Names load on use. Reading and listing runs does not import torch.
 """
 
 from typing import TYPE_CHECKING

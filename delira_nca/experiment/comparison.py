@@ -1,4 +1,4 @@
-"""What became of several runs, side by side: a table, and a picture of their scores."""
+"""Comparison of the results of several runs as a table and a plot."""
 
 from __future__ import annotations
 
@@ -25,16 +25,22 @@ __all__ = ["Comparison", "RunSummary", "compare_runs", "summarise"]
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run of a comparison.
+    """Summary of one run in a comparison.
 
     Attributes
     ----------
-    name, folder : of the run.
-    state : ``"done"``, ``"running"``, ``"stopped"`` (at its own wish, early) or ``"ended"`` (killed, or failed).
-    values : of the config, by dotted name: those that are not the same in all compared runs.
-    best_score, best_epoch : by the score that decides; None if there is none yet.
-    scores : of the last epoch.
-    history : one dict an epoch, with ``"epoch"``.
+    name, folder : str and str or path
+        Name and folder of the run.
+    state : str
+        ``"done"``, ``"running"``, ``"stopped"`` (early, by a callback) or ``"ended"`` (killed or failed).
+    values : dict
+        Values of the config that differ between the compared runs, by dotted name.
+    best_score, best_epoch : float and int, optional
+        Best score and its epoch; None if there is no score yet.
+    scores : dict of str to float
+        Scores of the last epoch.
+    history : list of dict of str to float
+        One dict per epoch, with ``"epoch"``.
     """
 
     name: str
@@ -49,12 +55,14 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs, the best first; those without a score last.
+    """Several runs, sorted from best to worst; runs without a score are last.
 
     Attributes
     ----------
-    runs : one summary each.
-    score : name of the score that decides.
+    runs : tuple of RunSummary
+        Summaries of the runs.
+    score : str, optional
+        Name of the score by which runs are sorted.
     """
 
     runs: tuple[RunSummary, ...]
@@ -62,7 +70,7 @@ class Comparison:
 
     @property
     def best(self) -> RunSummary:
-        """The best of the runs.
+        """Summary of the best run.
 
         Raises
         ------
@@ -74,12 +82,12 @@ class Comparison:
         return self.runs[0]
 
     def _decisive(self) -> str | None:
-        """Name under which the epochs have the score that decides: that of validation, where there is one."""
+        """Name of the score in the history: that of validation if there is one."""
         validated = f"val_{str(self.score).removeprefix('val_')}"
         return validated if any(validated in epoch for run in self.runs for epoch in run.history) else self.score
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat dict of plain values each."""
+        """One flat dict of plain values per run."""
         return [
             {
                 "run": run.name,
@@ -106,19 +114,21 @@ class Comparison:
         return "\n".join(lines)
 
     def save_plot(self, path: str | os.PathLike[str], key: str | None = None) -> Path:
-        """Draw a score of every run over its epochs.
+        """Plot a score of every run over its epochs.
 
         Parameters
         ----------
-        path : of the picture.
-        key : of the score; the one that decides by default, of validation where there is one.
+        path : str or path
+            Path of the image file.
+        key : str, optional
+            Name of the score; by default that of the comparison, of validation if there is one.
 
         Raises
         ------
         ConfigError
-            If no run has it.
+            If no run has the score.
         MissingDependencyError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         from delira_nca.visualization import save_overlay
 
@@ -142,7 +152,7 @@ def _shown(value: Any) -> str:
 
 
 def summarise(folder: str | os.PathLike[str]) -> RunSummary:
-    """What became of one run, whether it was made from a config or by a command of its own."""
+    """Summary of one run, created from a config or by a command."""
     folder = absolute(folder)
     result = json.loads((folder / RESULT).read_text(encoding="utf-8")) if (folder / RESULT).is_file() else {}
     metrics = folder / "metrics.jsonl"
@@ -171,20 +181,23 @@ def compare_runs(
     *,
     failed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
-    """Compare runs of a store by the score that decides in the first of them.
+    """Compare runs of a store by the score of the first run.
 
     Parameters
     ----------
-    root : folder of all runs.
-    names : of the runs; all by default.
-    failed : name to config of runs among them that failed before they trained, and left no folder.
+    root : str or path
+        Folder of all runs.
+    names : sequence of str, optional
+        Names of the runs; all by default.
+    failed : mapping of str to mapping, optional
+        Configs, by name, of runs among them that failed before the training and have no folder.
 
     Raises
     ------
     MissingFileError
-        If there is no such run, or none at all.
+        If a run does not exist, or there are no runs.
     ConfigError
-        If the runs are decided by different scores.
+        If the scores of the runs differ.
     """
     store = RunStore(root)
     runs_there = (run.relative_to(store.root).as_posix() for run in find_runs(store.root))
@@ -209,7 +222,7 @@ def compare_runs(
 
 
 def find_runs(root: str | os.PathLike[str]) -> list[Path]:
-    """Folders of all runs in a folder and in those of its experiments, sorted.
+    """Sorted folders of all runs in a folder and in its experiments.
 
     Examples
     --------
@@ -236,7 +249,7 @@ def _folder_of(store: RunStore, name: str) -> Path:
 
 
 def _decides(config: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Score that decides in a run, and which way it is better."""
+    """Name and mode of the score of a run."""
     if "val_score_key" in config:
         return config["val_score_key"], config["val_score_mode"]
     task = config.get("task", {})

@@ -1,4 +1,4 @@
-"""The description of a run: frozen, plain, checked as a whole, and with a digest."""
+"""Configs of runs: immutable plain values, which are validated as a whole and have a digest."""
 
 from __future__ import annotations
 
@@ -51,16 +51,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TaskSection:
-    """What is to be learned, and what says how well.
+    """Criterions, metrics and score of a training.
 
     Parameters
     ----------
-    criterions : name to loss; their sum is minimised. Empty: the network's own.
-    metrics : name to what is measured besides.
-    metric_keys : name of a criterion or metric to the names of what it is called with.
-    score : decides which epoch is best; of validation where there is one. None: the last epoch is.
-    mode : ``"lowest"`` or ``"highest"``: which way the score is better.
-    directions : name to the same, for the other metrics. Of a loss, lower is better.
+    criterions : dict of str to callable
+        Loss functions by name, the sum of which is minimised. If empty, the network's own loss is used.
+    metrics : dict of str to callable
+        Functions by name that are measured but not minimised.
+    metric_keys : dict
+        Names of the arguments of a criterion or metric by its name.
+    score : str, optional
+        Score that selects the best epoch; that of validation if there is one. If None, the last epoch is used.
+    mode : str
+        Whether the ``"lowest"`` or the ``"highest"`` score is the best.
+    directions : dict of str to str
+        Modes of the other metrics by name. For losses, lower is better.
     """
 
     criterions: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -73,24 +79,37 @@ class TaskSection:
 
 @dataclass(frozen=True)
 class DataSection:
-    """What is trained, validated and tested on.
+    """Samples for training, validation and test.
 
     Parameters
     ----------
-    train : the samples; if ``num_splits`` is set, of all folds.
-    valid, test : samples to validate and test on.
-    val_split : take such a share of the training samples, or so many, to validate on. 0: none.
-    num_splits, fold : divide the training samples into so many folds, and test on the one with this number, from 0.
-    split_type : ``"random"``, ``"stratified"`` or ``"grouped"``, for both divisions.
-    label_key, group_key : entry of a sample that holds its class, or its group. A stratified division with
-        ``group_key`` keeps groups together; a random one refuses it.
-    split_seed : of the divisions, so that runs of other seeds have the same folds.
-    batch_size : samples in a batch of training.
-    val_batch_size : samples in a batch of validation and test; ``batch_size`` by default.
-    num_workers : processes that build the batches.
-    transforms : what changes a batch of training.
-    sampler_cls : orders the samples of training.
-    drop_last : whether an incomplete last batch of training is left out.
+    train : AbstractDataset
+        Samples for training; if ``num_splits`` is set, the samples of all folds.
+    valid, test : AbstractDataset, optional
+        Samples for validation and test.
+    val_split : float
+        Fraction, or number, of training samples used for validation; 0 for none.
+    num_splits, fold : int
+        Number of folds of the training samples, and number of the fold used for the test, from 0.
+    split_type : str
+        Type of both splits: ``"random"``, ``"stratified"`` or ``"grouped"``.
+    label_key, group_key : str
+        Entries of a sample with its class and its group. A stratified split with ``group_key`` keeps groups together; a
+        random one does not allow it.
+    split_seed : int
+        Seed of the splits, separate from that of the run, so that runs with different seeds have the same folds.
+    batch_size : int
+        Number of samples per training batch.
+    val_batch_size : int, optional
+        Number of samples per batch in validation and test; ``batch_size`` by default.
+    num_workers : int
+        Number of worker processes that build batches.
+    transforms : callable, optional
+        Transforms of training batches.
+    sampler_cls : type of AbstractSampler
+        Class of the sampler for training.
+    drop_last : bool
+        Whether to drop an incomplete last training batch.
     """
 
     train: AbstractDataset
@@ -113,23 +132,33 @@ class DataSection:
 
 @dataclass(frozen=True)
 class TrainerSection:
-    """How it is trained.
+    """Trainer, optimizer, checkpoints and device.
 
     Parameters
     ----------
-    trainer_cls : the training routine.
-    optimizer_cls, lr, optimizer_params : its optimizer, learning rate, and further arguments.
-    lr_scheduler_cls, lr_scheduler_params : a scheduler of torch, stepped once an epoch, or a callback class.
-    save_freq : number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none.
-    save_iterations : number of iterations between two further checkpoints; 0 for none.
-    save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
-        ones are saved within. None: ``save_freq`` alone decides.
-    keep : number of the newest checkpoints that are kept, besides that of the best epoch; 0 keeps all.
+    trainer_cls : type of PyTorchNetworkTrainer
+        Class of the trainer.
+    optimizer_cls, lr, optimizer_params
+        Class of the optimizer, learning rate, and further arguments of the optimizer.
+    lr_scheduler_cls, lr_scheduler_params : type, optional and dict
+        Class and arguments of a torch scheduler, which is stepped once per epoch, or of a callback.
+    save_freq : int
+        Number of epochs between two checkpoints; 0 writes none. The last epoch is always saved.
+    save_iterations : int
+        Number of iterations between two additional checkpoints; 0 writes none.
+    save_seconds : float or str, optional
+        Time between two checkpoints, such as ``600`` (seconds) or ``"10m"``. Shorter epochs are not all saved; longer
+        ones are also saved between batches. If None, only ``save_freq`` is used.
+    keep : int
+        Number of newest checkpoints to keep, in addition to that of the best epoch; 0 keeps all.
     save_best : bool
-        Whether to write a checkpoint of the best epoch, too. Its weights are in every checkpoint.
-    mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
-    device : ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
-    options : further arguments of ``trainer_cls``.
+        Whether to also write a checkpoint of the best epoch. Every checkpoint contains the best weights.
+    mixed_precision, mixed_precision_kwargs : bool and dict, optional
+        Whether to train with mixed precision, and its options; see :class:`delira_nca.models.precision.Precision`.
+    device : str
+        Device: ``auto`` (a GPU if available), ``cpu``, ``cuda``, ...
+    options : dict
+        Further arguments of ``trainer_cls``.
     """
 
     trainer_cls: type[PyTorchNetworkTrainer] = PyTorchNetworkTrainer
@@ -151,7 +180,7 @@ class TrainerSection:
 
 @dataclass(frozen=True)
 class RunParts:
-    """The live objects of a run, made anew at each call of :meth:`delira_nca.experiment.RunConfig.build`."""
+    """Objects of a run, created by each call of :meth:`delira_nca.experiment.RunConfig.build`."""
 
     model: AbstractPyTorchNetwork
     task: TaskSection
@@ -161,12 +190,12 @@ class RunParts:
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Values by dotted name from ``--trainer.lr 1e-3`` or ``--trainer.lr=1e-3``; values are read as YAML.
+    """Parse arguments such as ``--trainer.lr 1e-3`` or ``--trainer.lr=1e-3`` to values by dotted name, as YAML.
 
     Raises
     ------
     ConfigError
-        If something stands where a name should, or a name has no value.
+        If an argument is not a name, or a name has no value.
 
     Examples
     --------
@@ -191,24 +220,24 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 def _value(text: str, name: str) -> Any:
     import yaml
 
-    if FLOAT.fullmatch(text):  # YAML 1.1 takes 1e-3 for a word
+    if FLOAT.fullmatch(text):  # YAML 1.1 reads 1e-3 as a string
         return float(text)
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"the value of --{name}, {text!r}, is no YAML: {error}") from error
+        raise ConfigError(f"the value of --{name}, {text!r}, is not valid YAML: {error}") from error
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Set values by dotted name, in a copy.
+    """Return a copy with values changed by dotted name.
 
-    A number counts the entries of a list from 0. What is said to a ``class_path`` entry without ``init_args`` is meant
-    for these: ``model.hidden_size`` is ``model.init_args.hidden_size``. Changing a ``class_path`` drops the arguments.
+    Numbers in a name are indices into lists. For an entry with ``class_path``, ``init_args`` may be omitted:
+    ``model.hidden_size`` means ``model.init_args.hidden_size``. Changing a ``class_path`` removes the arguments.
 
     Raises
     ------
     ConfigError
-        If a name leads through a value that holds no others, or to an entry that a list does not have.
+        If a name refers to an entry of a value that is not a mapping or a list, or to an index out of range.
 
     Examples
     --------
@@ -266,39 +295,51 @@ _HINTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Description of a run: plain data, which every object of the run is built from.
+    """Config of a run: plain values from which all objects of the run are built.
 
-    An object stands as ``{"class_path": "package.Class", "init_args": {...}}``; the path may also be that of a function
-    whose annotation says that it returns such an object. It is imported and called, so **a config file of somebody else
-    can run code**: only what fits the type of its place is built, but importing it already executes its module.
+    An object is written as ``{"class_path": "package.Class", "init_args": {...}}``; the path may also be that of a
+    function that returns such an object according to its annotation. Paths are imported and called, so **an untrusted
+    config file can run code**: only objects of the expected type are built, but the import already executes the module.
 
     Parameters
     ----------
-    name : of the run, a word.
-    model : an :class:`~delira_nca.models.AbstractPyTorchNetwork`.
-    data : entries of :class:`DataSection`.
-    task : entries of :class:`TaskSection`.
-    trainer : entries of :class:`TrainerSection`.
-    callbacks : in the order of their registration.
-    start : entries of :class:`StartConfig`: weights of another run to begin with.
-    seed : of the weights and of everything random.
-    repetition : number of the run among those that differ in nothing else; it changes the seed.
-    num_epochs, num_iterations : one of them: how long it is trained.
-    validation_interval : number of epochs from one validation to the next, 1 by default. With ``num_iterations``, the
-        number of iterations from one validation and checkpoint to the next, which then make up an epoch: by default
-        1000, or the largest smaller number that divides ``num_iterations``.
-    directory : folder that relative paths in the config are relative to; the working directory by default. It belongs
-        to this machine and is not part of the description: neither its file nor its digest has it.
+    name : str
+        Name of the run, a single word.
+    model : mapping
+        Network, an :class:`~delira_nca.models.AbstractPyTorchNetwork`.
+    data : mapping
+        Entries of :class:`DataSection`.
+    task : mapping
+        Entries of :class:`TaskSection`.
+    trainer : mapping
+        Entries of :class:`TrainerSection`.
+    callbacks : sequence of mapping
+        Callbacks in the order of registration.
+    start : mapping, optional
+        Entries of :class:`StartConfig`: initial weights from another run.
+    seed : int
+        Seed of the initial weights and of all random numbers.
+    repetition : int
+        Number of the run among repetitions with the same config; it changes the seed.
+    num_epochs, num_iterations : int, optional
+        Length of the training in epochs or in iterations; one of the two is required.
+    validation_interval : int, optional
+        Number of epochs between two validations, 1 by default. With ``num_iterations``, the number of iterations
+        between two validations and checkpoints, which is then the length of an epoch: by default 1000, or the largest
+        smaller number that divides ``num_iterations``.
+    directory : str or path
+        Folder to which relative paths in the config are relative; the working directory by default. It depends on the
+        machine and is part of neither the file nor the digest.
 
     Raises
     ------
     ConfigError
-        With all mistakes at once, each with its place, what was expected, and the nearest right name.
+        With all errors at once, each with its place, the expected value, and the nearest valid name.
 
     Notes
     -----
-    After dacapo's RunConfig, whose names (``task_config``, ``architecture_config``, ...) read the sections, too. All
-    defaults are filled in when a config is made, so that its file, and its digest, say what was run.
+    Modelled on dacapo's RunConfig; its names (``task_config``, ``architecture_config``, ...) are available as
+    properties. Defaults are filled in when a config is created, so that its file and its digest are complete.
 
     Examples
     --------
@@ -343,7 +384,7 @@ class RunConfig:
             raise ConfigError(_listed(mistakes))
 
     def _contradictions(self) -> list[str]:
-        """Mistakes that no type knows of."""
+        """Errors that are not type errors."""
         told = []
         try:
             require_folder_name(self.name, "name is")
@@ -359,7 +400,7 @@ class RunConfig:
         iterations, interval = self.num_iterations, self.validation_interval
         are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0
         if given == ["num_iterations"] and are_numbers and iterations % interval:  # type: ignore[operator]
-            told.append(f"num_iterations={iterations} is no multiple of validation_interval={interval}")
+            told.append(f"num_iterations={iterations} is not a multiple of validation_interval={interval}")
         if isinstance(self.data, Mapping):
             try:
                 require_group_key(self.data.get("split_type", "random"), self.data.get("group_key"))
@@ -368,7 +409,7 @@ class RunConfig:
         return [*told, *self._unclear_directions()] if isinstance(self.task, Mapping) else told
 
     def _unclear_directions(self) -> list[str]:
-        """Directions that are none, or of nothing, and metrics without one."""
+        """Errors of ``directions``: unknown modes or names, and metrics without a mode."""
         task, told = self.task, []
         metrics, given = task.get("metrics"), task.get("directions")
         for place, mode in (("mode", task.get("mode", "lowest")), *(given or {}).items()):
@@ -396,12 +437,12 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Values, directory: str | os.PathLike[str] = ".") -> RunConfig:
-        """Config from nested plain values, whose relative paths are relative to ``directory``.
+        """Create a config from nested plain values; relative paths are relative to ``directory``.
 
         Raises
         ------
         ConfigError
-            With all mistakes at once; unknown names are among them.
+            With all errors at once, including unknown names.
         """
         unknown = [f"a run has no entry {key!r}. {_meant(key)}" for key in values if key not in _HINTS]
         missing = [f"{name} is missing" for name in ("name", "model", "data") if name not in values]
@@ -427,29 +468,29 @@ class RunConfig:
         changes: Values | None = None,
         directory: str | os.PathLike[str] = ".",
     ) -> RunConfig:
-        """Config from a YAML or JSON file, with some values by dotted name set otherwise.
+        """Load a config from a YAML or JSON file, with values changed by dotted name.
 
         Raises
         ------
         MissingFileError, ConfigError
-            If there is no such file, it cannot be read, or with all mistakes at once.
+            If the file is missing or not readable, or with all errors of the config at once.
         """
         return cls.from_dict(override(read_plain(path), changes or {}), directory)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, all defaults filled in."""
+        """Nested plain values, including all defaults."""
         return {name: _plain(getattr(self, name)) for name in _HINTS}
 
     def to_yaml(self) -> str:
-        """Text of the file that :meth:`from_file` reads."""
+        """YAML text for :meth:`from_file`."""
         return str(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
-        """Write a YAML file that :meth:`from_file` reads."""
+        """Write a YAML file for :meth:`from_file`."""
         write_plain(self.to_dict(), path)
 
     def replace(self, changes: Values) -> RunConfig:
-        """Config with some values by dotted name set otherwise, as in ``{"trainer.lr": 1e-3}``."""
+        """Return a config with values changed by dotted name, such as ``{"trainer.lr": 1e-3}``."""
         values, was_default = self.to_dict(), _default_interval(self.num_iterations)
         if not {"num_epochs", "num_iterations"}.isdisjoint(changes) and self.validation_interval == was_default:
             del values["validation_interval"]
@@ -457,18 +498,18 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """Hash of all that decides what the run computes: everything but its name. 64 hexadecimal digits."""
+        """Hash of all values except the name, which affect the computation: 64 hexadecimal digits."""
         return digest_of(self.to_dict())
 
     # Objects ----------------------------------------------------------------------------------------------------------
 
     @property
     def run_seed(self) -> int:
-        """Seed of this repetition."""
+        """Seed of the repetition."""
         return derive_seed(self.seed, "run", self.repetition)
 
     def build(self) -> RunParts:
-        """Make the objects of the run, with weights that the seed decides."""
+        """Create the objects of the run, with initial weights that depend on the seed."""
         model = self.build_model()
         with self.relative_paths(), isolated_rng(derive_seed(self.run_seed, "parts")):
             return RunParts(
@@ -480,18 +521,18 @@ class RunConfig:
             )
 
     def build_model(self) -> AbstractPyTorchNetwork:
-        """Make the model alone, with the weights that the run begins with."""
+        """Create only the model, with the initial weights of the run."""
         with self.relative_paths(), isolated_rng(self.run_seed):
             return build_part(_HINTS["model"], self.model)  # type: ignore[no-any-return]
 
     @contextmanager
     def relative_paths(self) -> Iterator[None]:
-        """Resolve relative paths from :attr:`directory` within the block.
+        """Context manager in which relative paths are relative to :attr:`directory`.
 
         Raises
         ------
         MissingFileError
-            As :meth:`missing_files_explained`.
+            Same as :meth:`missing_files_explained`.
         """
         inside = working_in(self.directory) if Path(self.directory).is_dir() else nullcontext()
         with self.missing_files_explained(), inside:
@@ -499,12 +540,12 @@ class RunConfig:
 
     @contextmanager
     def missing_files_explained(self) -> Iterator[None]:
-        """Name the directory of relative paths in errors about files that are missing within the block.
+        """Context manager that adds the directory of relative paths to errors about missing files.
 
         Raises
         ------
         MissingFileError
-            For a missing file: its path, and the directory that relative paths in the config are relative to.
+            For a missing file, with its path and the directory of relative paths.
         """
         try:
             yield
@@ -517,32 +558,32 @@ class RunConfig:
 
     @property
     def start_config(self) -> StartConfig | None:
-        """Where the weights come from at the beginning."""
+        """Config of the initial weights from another run, or None."""
         return None if self.start is None else StartConfig(**self.start)
 
     @property
     def task_config(self) -> Values:
-        """``task``, as dacapo calls it."""
+        """Alias of ``task``, as in dacapo."""
         return self.task
 
     @property
     def architecture_config(self) -> Values:
-        """``model``, as dacapo calls it."""
+        """Alias of ``model``, as in dacapo."""
         return self.model
 
     @property
     def trainer_config(self) -> Values:
-        """``trainer``, as dacapo calls it."""
+        """Alias of ``trainer``, as in dacapo."""
         return self.trainer
 
     @property
     def datasplit_config(self) -> Values:
-        """``data``, as dacapo calls it."""
+        """Alias of ``data``, as in dacapo."""
         return self.data
 
 
 def _default_interval(num_iterations: int | None) -> int:
-    """Epochs, or iterations where their number is given, from one validation to the next.
+    """Default number of epochs, or of iterations if ``num_iterations`` is given, between two validations.
 
     Examples
     --------
@@ -552,11 +593,11 @@ def _default_interval(num_iterations: int | None) -> int:
     if not isinstance(num_iterations, int) or num_iterations < 1:
         return 1
     largest = next(number for number in range(min(1000, num_iterations), 0, -1) if num_iterations % number == 0)
-    return largest if largest >= min(100, num_iterations) else 1000  # which is then refused: it divides nothing
+    return largest if largest >= min(100, num_iterations) else 1000  # rejected later, since it is not a divisor
 
 
 def _meant(key: object) -> str:
-    """End of a message: the entries of a run, and the one, also of a section, that was probably meant."""
+    """End of an error message: the entries of a run, and the most similar name, also within sections."""
     sections = {name: hint for name, hint in _HINTS.items() if dataclasses.is_dataclass(hint)}
     inner = [f"{name}.{field.name}" for name, hint in sections.items() for field in dataclasses.fields(hint)]
     known = did_you_mean(None, _HINTS)
@@ -571,7 +612,7 @@ def _listed(mistakes: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Plain values: classes and functions as their import path, NumPy's numbers as Python's, tuples as lists."""
+    """Convert to plain values: classes and functions to import paths, NumPy numbers to Python, tuples to lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -588,7 +629,7 @@ def _plain(value: Any) -> Any:
 
 
 def digest_of(values: Values) -> str:
-    """:attr:`RunConfig.digest` of a config's plain values, of which nothing is built."""
+    """:attr:`RunConfig.digest` of the plain values of a config, without building objects."""
     values = {name: value for name, value in values.items() if name != "name"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -605,11 +646,11 @@ _MAY_CHANGE = (
     "trainer.keep",
     "trainer.save_best",
 )
-"""What a run may be gone on with otherwise: how long, where, and what is kept of it."""
+"""Values that may change when a run is resumed: length, place, and the files that are kept."""
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted names of what differs in two nests of plain values, and both values; an absent one is None.
+    """Compare nested plain values: dotted names of the differences with both values, None if absent.
 
     Examples
     --------
@@ -632,12 +673,12 @@ def _flat(values: Any, name: str = "") -> Any:
 
 
 def require_same_run(there: RunConfig, here: RunConfig, folder: str | os.PathLike[str]) -> None:
-    """Refuse to go on with a run under a config by which it would have become another.
+    """Check that a config does not change the computation of an existing run.
 
     Raises
     ------
     ConfigError
-        With every difference.
+        If it does. The message lists all differences.
     """
     found = {
         name: pair for name, pair in differences(there.to_dict(), here.to_dict()).items() if name not in _MAY_CHANGE
@@ -648,7 +689,7 @@ def require_same_run(there: RunConfig, here: RunConfig, folder: str | os.PathLik
 
 
 class Samples(NamedTuple):
-    """Parts of the samples, and arguments of the sampler of training."""
+    """Samples of each part, and arguments of the training sampler."""
 
     train: AbstractDataset
     valid: AbstractDataset | None
@@ -657,17 +698,19 @@ class Samples(NamedTuple):
 
 
 def divide(section: DataSection, num_drawn: int | None) -> Samples:
-    """Divide the samples as a config says.
+    """Split the samples according to a config.
 
     Parameters
     ----------
-    section : of the config, built.
-    num_drawn : samples that an epoch of training draws; None takes each once.
+    section : DataSection
+        Section of the config with built objects.
+    num_drawn : int, optional
+        Number of samples drawn per training epoch; if None, each is used once.
 
     Raises
     ------
     ConfigError
-        If the section contradicts itself, or a division cannot be made.
+        If the section is contradictory, or a split is not possible.
     """
     require_group_key(section.split_type, section.group_key)
     train, valid, test = section.train, section.valid, section.test

@@ -1,4 +1,4 @@
-"""The numbers of a run in an SQLite file."""
+"""Statistics of a run in an SQLite file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from delira_nca.io.paths import absolute
 __all__ = ["SCHEMA_VERSION", "SQLiteFile", "StatsDatabase"]
 
 SCHEMA_VERSION = 1
-_APPLICATION = 0x6E636173  # in the header of the file: whose database it is
+_APPLICATION = 0x6E636173  # application id in the header of the file
 _SCHEMA = (
     "CREATE TABLE value_name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     "CREATE TABLE training (iteration INTEGER PRIMARY KEY, loss REAL, seconds REAL)",
@@ -40,26 +40,28 @@ _Result = TypeVar("_Result")
 
 
 class _Held(NamedTuple):
-    """A connection that stays open, and the process and thread that may use it."""
+    """An open connection, and the process and thread that may use it."""
 
     connection: sqlite3.Connection
     owner: tuple[int, int]
 
 
 class SQLiteFile:
-    """A database file with a write-ahead log: many read, one writes, the others wait their turn.
+    """SQLite file with a write-ahead log: many readers and one writer at a time.
 
-    In a ``with`` block one connection stays open, which saves some ten milliseconds a transaction; outside of one, or
-    in another thread or a forked process, each transaction opens its own.
+    In a ``with`` block, one connection stays open, which saves about ten milliseconds per transaction. Otherwise, and
+    in other threads or forked processes, each transaction opens its own connection.
 
     Parameters
     ----------
-    path : of the file; it is made by the first transaction that writes.
-    busy_seconds : how long to wait for others.
+    path : str or path
+        Path of the file, which is created by the first transaction that writes.
+    busy_seconds : float
+        Seconds to wait for other processes.
 
     Notes
     -----
-    The log needs shared memory: processes on several machines cannot use one file at a time.
+    The log needs shared memory: processes on different machines cannot use a file concurrently.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_seconds: float = 30.0) -> None:
@@ -86,14 +88,14 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Connection that sees one state of the database, whatever is written meanwhile; None of an empty one.
+        """Context manager of a connection with a consistent snapshot of the database, or None if it is empty.
 
         Raises
         ------
         MissingFileError, ConfigError
-            If the file is no database of a run, or of a later version.
+            If the file is not a database of a run, or of a later version.
         StoreError, RunLockedError
-            If it cannot be read, or others do not let it be read.
+            If it cannot be read, or is locked by another process.
         """
         with self._explained("read"), contextlib.ExitStack() as stack:
             connection = self._own()
@@ -108,14 +110,14 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Connection in a transaction: all of the block, or nothing of it, is in the database afterwards.
+        """Context manager of a connection in an atomic transaction.
 
         Raises
         ------
         MissingFileError, ConfigError
-            If the file is no database of a run, or of a later version.
+            If the file is not a database of a run, or of a later version.
         StoreError, RunLockedError
-            If it cannot be written, or another process keeps it for itself.
+            If it cannot be written, or is locked by another process.
         """
         with self._explained("write"), contextlib.ExitStack() as stack:
             connection = self._own()
@@ -138,13 +140,13 @@ class SQLiteFile:
         return sqlite3.connect(uri, uri=True, timeout=self.busy_seconds, isolation_level=None)
 
     def _reading_mode(self) -> str:
-        """Of a folder that nothing can be written to, the file is read alone: without log and shared memory."""
+        """URI mode for reading; in a read-only folder, the file is read without log and shared memory."""
         log = self.path.with_name(f"{self.path.name}-wal")
         return "rw" if os.access(self.path.parent, os.W_OK) or log.exists() else "ro&immutable=1"
 
     def _open_to_write(self) -> sqlite3.Connection:
         make_folder(self.path.parent)
-        self.path.touch()  # SQLite would give a new file, and its log, the mode 0644 whatever the umask is
+        self.path.touch()  # SQLite would create the file, and its log, with mode 0644 regardless of the umask
         connection = self._connect("rwc")
         try:
             connection.execute("PRAGMA synchronous=NORMAL")
@@ -159,7 +161,7 @@ class SQLiteFile:
     def _make_tables(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if self._is_fresh(connection):  # nobody was faster
+            if self._is_fresh(connection):  # no other process has created the tables
                 for statement in _SCHEMA:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id={_APPLICATION}")
@@ -170,7 +172,7 @@ class SQLiteFile:
             raise
 
     def _is_fresh(self, connection: sqlite3.Connection) -> bool:
-        """Whether there are no tables yet; refuse the database of somebody else."""
+        """Whether there are no tables yet; raise an error for the database of another application."""
         with contextlib.nullcontext() if connection.in_transaction else _snapshot(connection):
             application, version, tables = (
                 connection.execute(query).fetchone()[0]
@@ -188,7 +190,7 @@ class SQLiteFile:
         return False
 
     def _patiently(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        """Call again what SQLite refuses at once, instead of waiting, where another connection opens or closes."""
+        """Retry calls that SQLite rejects without waiting while another connection opens or closes."""
         deadline = time.monotonic() + self.busy_seconds
         while True:
             try:
@@ -200,7 +202,7 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def _explained(self, verb: str) -> Iterator[None]:
-        """Errors of SQLite and the system as errors of the package."""
+        """Convert errors of SQLite and the system to errors of the package."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -237,14 +239,16 @@ def _is_locked(error: sqlite3.OperationalError) -> bool:
 class StatsDatabase:
     """Statistics of a run in an SQLite file with a write-ahead log.
 
-    Several processes of one machine may read and write at once. What a call has written is there whole, and survives a
-    kill of the process; a power cut may take the last of it, and leaves the rest. In a ``with`` block the file stays
-    open, which makes many small calls cheaper.
+    Several processes of one machine can read and write concurrently. Each call is atomic and survives a kill of the
+    process; a power failure may lose the last calls. In a ``with`` block the file stays open, which makes many small
+    calls faster.
 
     Parameters
     ----------
-    path : of the file; the first call that writes makes it.
-    busy_seconds : how long to wait for other processes.
+    path : str or path
+        Path of the file, which is created by the first call that writes.
+    busy_seconds : float
+        Seconds to wait for other processes.
 
     Examples
     --------
@@ -271,26 +275,26 @@ class StatsDatabase:
         self._file.__exit__(kind, error, traceback)
 
     def create(self) -> None:
-        """Make the file, empty, if it is not there."""
+        """Create an empty file if it does not exist."""
         with self._file.writing():
             pass
 
     # Training ---------------------------------------------------------------------------------------------------------
 
     def add_training(self, records: Iterable[TrainingIterationStats]) -> int:
-        """Add records, in any order, all of them or none.
+        """Add records in any order, atomically.
 
         Returns
         -------
         int
-            How many were new: a record that is there already, alike in everything, is not added again.
+            Number of new records. Existing equal records are not added again.
 
         Raises
         ------
         ConfigError
-            If an iteration is there with other values.
+            If an iteration exists with other values.
         StoreError, RunLockedError
-            If the file cannot be written, or another process keeps it for itself.
+            If the file cannot be written, or is locked by another process.
         """
         records = list(records)
         for record in records:
@@ -301,40 +305,42 @@ class StatsDatabase:
             return training_table.append_training(connection, records)
 
     def training_stats(self, start: int = 0) -> TrainingStats:
-        """Records from an iteration on, in the order of the iterations; gaps are allowed."""
+        """Records from an iteration on, in the order of iterations; gaps are possible."""
         with self._file.reading() as connection:
             return TrainingStats([] if connection is None else training_table.read_training(connection, start))
 
     def trained_until(self) -> int:
-        """First iteration after all that are recorded; 0 if none is."""
+        """Last recorded iteration plus 1, or 0 without records."""
         with self._file.reading() as connection:
             return 0 if connection is None else training_table.trained_until(connection)
 
     # Validation -------------------------------------------------------------------------------------------------------
 
     def add_validation(self, scores: ValidationScores, *, weights: Mapping[str, str] | None = None) -> int:
-        """Add the scores of validations that are not there yet, all of them or none.
+        """Add the scores of new validations, atomically.
 
-        Criteria that earlier validations did not know may join; these have NaN for them.
+        New criteria may be added; earlier validations then have NaN for them.
 
         Parameters
         ----------
-        scores : with their parameters, datasets and criteria; without rows, these alone are written.
-        weights : criterion to the name of the file that holds the weights of the last of these validations, which is
-            the best by it. Of each criterion, the two newest names are kept.
+        scores : ValidationScores
+            Scores with their parameters, datasets and criteria. Without rows, only these are written.
+        weights : mapping of str to str, optional
+            Name of the weights file of the last of these validations, by the criterion for which it is the best. The
+            two newest names per criterion are kept.
 
         Returns
         -------
         int
-            How many were new.
+            Number of new validations.
 
         Raises
         ------
         ConfigError
-            If the run's scores have other parameters or datasets, or a criterion of the same name that means another
-            thing; or an iteration is there with other scores.
+            If the run has other parameters or datasets, a criterion of the same name but another definition, or other
+            scores for an iteration.
         StoreError, RunLockedError
-            If the file cannot be written, or another process keeps it for itself.
+            If the file cannot be written, or is locked by another process.
         """
         require_type("scores", scores, ValidationScores)
         with self._file.writing() as connection:
@@ -344,34 +350,36 @@ class StatsDatabase:
             return new
 
     def validation_scores(self) -> ValidationScores | None:
-        """All scores, in the order of the iterations; None if nothing was ever validated."""
+        """All scores in the order of iterations, or None without validations."""
         with self._file.reading() as connection:
             return None if connection is None else validation_table.read_validation(connection)
 
     def validated_until(self) -> int:
-        """First iteration after all that have been validated; 0 if none has."""
+        """Last validated iteration plus 1, or 0 without validations."""
         with self._file.reading() as connection:
             return 0 if connection is None else validation_table.validated_until(connection)
 
     def kept_weights(self) -> dict[tuple[str, int], str]:
-        """Names of files of weights, by criterion and iteration."""
+        """Names of weights files by criterion and iteration."""
         with self._file.reading() as connection:
             return {} if connection is None else validation_table.kept_weights(connection)
 
     # Both -------------------------------------------------------------------------------------------------------------
 
     def delete_after(self, iteration: int, *, validation: int | None = None) -> tuple[int, int]:
-        """Delete this iteration and all that follow: what stays are the iterations below it.
+        """Delete this and all later iterations.
 
         Parameters
         ----------
-        iteration : of the training records.
-        validation : of the validations, where they are cut off at another one.
+        iteration : int
+            First iteration of the deleted training records.
+        validation : int, optional
+            First iteration of the deleted validations; ``iteration`` by default.
 
         Returns
         -------
         tuple of (training records, validations)
-            How many were deleted.
+            Numbers of deleted entries.
         """
         first = require_whole("iteration", iteration, 0)
         validated = first if validation is None else require_whole("validation", validation, 0)

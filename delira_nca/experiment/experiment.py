@@ -1,4 +1,4 @@
-"""Experiments: a config and a model class, out of which runs, tests and folds are made, each in a folder of its own."""
+"""Experiments: runs, tests and cross-validations of a model class with a config, each in its own folder."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ class TrainedRun:
     Attributes
     ----------
     network : torch.nn.Module
-        Network of the best epoch, or of the last where no score decides.
+        Network of the best epoch, or of the last one if no score is given.
     folder : Path
-        Folder of its files.
+        Folder of the run.
     history : tuple of dict
         Scores of each epoch.
     best_epoch, best_score : int and float, or None
-        Best epoch by the score that decides; None where none does.
+        Best epoch and its score; None if no score is given.
     stop_reason : str or None
-        Reason why it stopped before its last epoch.
+        Reason for stopping before the last epoch.
     """
 
     network: Any
@@ -79,42 +79,55 @@ class TrainedRun:
 
 
 _OWN = ("num_epochs", "batch_size")
-"""Training parameters that are not the trainer's."""
+"""Training parameters that are not arguments of the trainer."""
 
 Path_ = str | os.PathLike[str]
 
 
 class Experiment:
-    """Train, test and cross-validate one kind of network, as a config says.
+    """Train, test and cross-validate a network according to a config.
 
     Parameters
     ----------
-    config : :class:`Parameters`, ``{"model": {...}, "training": {...}}``, or the path of a file. Those of the model are
-        arguments of ``model_cls``, those of the training are arguments of the trainer, ``num_epochs`` and
-        ``batch_size``. It is copied, and no method changes it.
-    model_cls : class of the network. Where it has ``from_dict``, that makes it, so that a file can describe all of it.
-    name : of the folder of its runs; the name of the class by default.
-    save_path : folder that this one is in; ``runs`` by default.
-    val_score_key : score that decides which epoch is best; None: the last one is.
-    val_score_mode : ``"lowest"`` or ``"highest"``: which way the score is better.
-    optim_builder : called with network, class and parameters; gives the optimizers.
-    checkpoint_freq : number of epochs between two checkpoints. The 2 newest and that of the best epoch are kept; give
+    config : Parameters or mapping or str or path
+        :class:`Parameters`, ``{"model": {...}, "training": {...}}``, or the path of a file. Model parameters are
+        arguments of ``model_cls``; training parameters are arguments of the trainer, ``num_epochs`` and
+        ``batch_size``. The config is copied and never changed.
+    model_cls : type
+        Class of the network. Its method ``from_dict`` is used if it has one, so that a file can describe all parts.
+    name : str, optional
+        Name of the folder of the runs; the name of the class by default.
+    save_path : str or path, optional
+        Parent folder; ``runs`` by default.
+    val_score_key : str, optional
+        Score that selects the best epoch; if None, the last epoch is used.
+    val_score_mode : str
+        Whether the ``"lowest"`` or the ``"highest"`` score is the best.
+    optim_builder : callable
+        Function of network, optimizer class and parameters that returns the optimizers.
+    checkpoint_freq : int
+        Number of epochs between two checkpoints. The 2 newest and that of the best epoch are kept; give
         ``callbacks=[functools.partial(Checkpoint, last=0)]`` to keep all.
-    trainer_cls : trainer, or one derived from it.
-    predictor_cls : :class:`Predictor`, or one derived from it, for tests.
-    checkpoint_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved,
-        longer ones are saved within.
-    **trainer_kwargs : arguments of the trainer that are not in the config. Each run gets copies; callbacks may also be
-        classes, or partials of them, which each run makes anew.
+    trainer_cls : type of AbstractNetworkTrainer
+        Class of the trainer.
+    predictor_cls : type of Predictor, optional
+        Class of the predictor for tests: :class:`Predictor` or a subclass.
+    checkpoint_seconds : float or str, optional
+        Time between two checkpoints, such as ``600`` (seconds) or ``"10m"``. Shorter epochs are not all saved; longer
+        ones are also saved between batches.
+    **trainer_kwargs
+        Arguments of the trainer that are not in the config. Each run gets copies. Callbacks may also be classes or
+        partials of them, which are instantiated for each run.
 
     Attributes
     ----------
-    last_run : :class:`TrainedRun` of the last :meth:`run` or :meth:`resume`; None before the first.
+    last_run : TrainedRun, optional
+        Result of the last :meth:`run` or :meth:`resume`, or None.
 
     Raises
     ------
     ConfigError
-        If a class is not of the right kind, or an argument is one that the experiment sets itself.
+        If a class has an unsuitable type, or an argument is set by the experiment itself.
 
     Examples
     --------
@@ -175,33 +188,37 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """Folder of all its runs."""
+        """Folder of all runs of the experiment."""
         return self.save_path / self.name
 
-    # What it is made of -------------------------------------------------------------------------------------------
+    # Network and trainer ------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """Its arguments, as it was made with them."""
+        """Arguments of the constructor."""
         names = [p for p in inspect.signature(Experiment.__init__).parameters if p != "self"]
         return {name: getattr(self, name) for name in names}
 
     def setup(self, config: Any = None, *, save_path: Path_ | None = None, fold: int = 0) -> Any:
-        """Make network and trainer.
+        """Create network and trainer.
 
         Parameters
         ----------
-        config : values that take the place of those of the experiment, for this time.
-        save_path : folder of the checkpoints; None writes none.
-        fold : number of the fold.
+        config : object
+            Values that replace those of the experiment for this call.
+        save_path : str or path, optional
+            Folder of the checkpoints; no checkpoints are written if None.
+        fold : int
+            Number of the fold.
 
         Returns
         -------
-        A trainer of ``trainer_cls``, with a network whose first weights are a function of ``training.seed``.
+        trainer
+            Trainer of class ``trainer_cls``. The initial weights of its network depend on ``training.seed``.
 
         Raises
         ------
         ConfigError
-            If network or trainer cannot be made of the config.
+            If network or trainer cannot be created from the config.
         """
         experiment = self.with_config(config)
         training = {key: value for key, value in experiment.config.training.items() if key not in _OWN}
@@ -213,12 +230,12 @@ class Experiment:
         return self.trainer_cls(network=experiment.make_network(), **arguments)
 
     def make_network(self) -> Any:
-        """Fresh network; the same seed makes the same weights, whatever was drawn before.
+        """Create a network with initial weights that depend only on the seed.
 
         Raises
         ------
         ConfigError
-            If the model's parameters do not fit its class.
+            If the parameters of the model do not fit its class.
         """
         arguments, cls = self.config.model, self.model_cls
         with isolated_rng(self.seed):
@@ -232,23 +249,23 @@ class Experiment:
 
     @property
     def seed(self) -> int:
-        """Seed of everything random: of the first weights, the order of the samples, and the training."""
+        """Seed of all random numbers: initial weights, order of samples, and training."""
         return int(self.trainer_kwargs.get("seed", self.config.training.get("seed", 0)))
 
     def with_config(self, config: Any) -> Experiment:
-        """Copy whose config has other values, which take the place of former ones."""
+        """Return a copy with changed values in its config."""
         other = copy.copy(self)
         other.last_run, other.trainer_kwargs = None, dict(self.trainer_kwargs)
         other.config = self.config.with_changes(config)
         return other
 
     def num_epochs(self, num_epochs: int | None = None) -> int:
-        """Epochs of a run: those given, or those of the config.
+        """Number of epochs of a run: the given one, or that of the config.
 
         Raises
         ------
         ConfigError
-            If neither says how many.
+            If neither is given.
         """
         found = self.config.training.get("num_epochs") if num_epochs is None else num_epochs
         if found is None:
@@ -262,27 +279,32 @@ class Experiment:
     ) -> Any:
         """Train a new network, in a new folder: ``<save_path>/<name>/run``, ``run-2``, ...
 
-        The folder holds ``experiment.json``, ``data.json``, ``environment.json``, ``metrics.jsonl``, ``metrics.csv``,
-        ``checkpoints`` and, when it is done, ``result.json``.
+        The folder contains ``experiment.json``, ``data.json``, ``environment.json``, ``metrics.jsonl``,
+        ``metrics.csv``, ``checkpoints`` and, after the training, ``result.json``.
 
         Parameters
         ----------
-        train, val : data managers, datasets, dicts of arrays, or what names them
-            See :func:`~delira_nca.experiment.experiment_settings.open_data`. A data manager with the config's
-            ``batch_size`` is made of anything else.
-        config : values that take the place of those of the experiment, for this run.
-        num_epochs : of the config by default.
-        resume : ``"never"``; ``"auto"``, to go on with the newest run of the same settings, or to begin one where there
-            is none; or the folder of a run.
+        train, val : object
+            Data managers, datasets, dicts of arrays, or their paths; see
+            :func:`~delira_nca.experiment.experiment_settings.open_data`. A data manager with the ``batch_size`` of the
+            config is created unless a data manager is given.
+        config : object
+            Values that replace those of the experiment for this run.
+        num_epochs : int, optional
+            Number of epochs; that of the config by default.
+        resume : str or path
+            ``"never"``; ``"auto"`` to resume the newest run with the same settings, or to start one if there is none;
+            or the folder of a run.
 
         Returns
         -------
-        Network of the best epoch, or of the last where no score decides; see also ``last_run``.
+        network
+            Network of the best epoch, or of the last one if no score is given; see also ``last_run``.
 
         Raises
         ------
         ConfigError
-            Before a folder is made: if network, trainer or data cannot be made.
+            Before a folder is created, if network, trainer or data cannot be created.
         """
         experiment = self.with_config(config)
         num_epochs = experiment.num_epochs(num_epochs)
@@ -294,28 +316,31 @@ class Experiment:
         return self.last_run.network
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do what :meth:`run` does."""
+        """Call :meth:`run`."""
         return self.run(*args, **kwargs)
 
     def resume(
         self, run_folder: Path_, train: Any, val: Any = None, *, config: Any = None, num_epochs: int | None = None
     ) -> Any:
-        """Go on with a run that was ended, bit for bit as if it had not been; later runs get folders of their own.
+        """Resume an interrupted run, with results bitwise equal to those of an uninterrupted one.
 
         Parameters
         ----------
-        run_folder : of the run.
-        train, val, config : as it was begun with.
-        num_epochs : what the run was begun with by default; more extend it.
+        run_folder : str or path
+            Folder of the run.
+        train, val, config : object
+            The same as at the start of the run.
+        num_epochs : int, optional
+            Number of epochs; that of the start by default. A larger number extends the run.
 
         Raises
         ------
         MissingFileError
             If there is no run in the folder.
         ConfigError
-            If the run was begun with other settings; the first that differs is named.
+            If the settings of the run differ; the message contains the first difference.
         CheckpointError, RunLockedError
-            If no checkpoint is sound, or another process works on the run.
+            If no checkpoint is intact, or another process is training in the folder.
         """
         experiment, folder = self.with_config(config), absolute(run_folder)
         recorded = read_description(folder)
@@ -344,7 +369,7 @@ class Experiment:
         Parameters
         ----------
         folder : Path, optional
-            Folder of the run; a new one by default.
+            Folder of the run; a new one is created by default.
         train, val, num_epochs
             As for :meth:`run`.
         fold : int
@@ -360,7 +385,7 @@ class Experiment:
         with ExitStack() as stack:
             train = stack.enter_context(self.managed(train, train=True))
             val = stack.enter_context(self.managed(val, train=False))
-            self.setup(fold=fold)  # fails before there is a folder
+            self.setup(fold=fold)  # errors are raised before a folder is created
             if folder is None:
                 folder = claim_folder(self.folder, "run")
                 has_trained = lambda: trainer is not None and trainer.global_iter_num > 0  # noqa: E731
@@ -380,11 +405,11 @@ class Experiment:
 
     @contextmanager
     def managed(self, data: Any, *, train: bool, settings: Mapping[str, Any] | None = None) -> Iterator[Any]:
-        """Data manager of data for a while, and None of None.
+        """Context manager of a data manager for data; None for None.
 
         See :func:`delira_nca.experiment.experiment_settings.as_manager`.
 
-        Its workers are ended after it, unless it was one already.
+        Its workers are stopped at the end, unless a data manager was given.
         """
         if data is None:
             yield None
@@ -409,25 +434,31 @@ class Experiment:
         test_kwargs: Mapping[str, Any] | None = None,
         per_sample: bool = False,
     ) -> tuple[Any, dict[str, Any]]:
-        """Predict data, and measure each sample by itself.
+        """Predict samples, and compute metrics for each sample separately.
 
         Parameters
         ----------
-        network : to test; or the folder of a run, whose best network is taken.
-        data : as of :meth:`run`.
-        metrics : name to a callable, or its import path. It is called with batches of one sample, so that its mean is
-            one over samples however they are batched. A metric with update, compute and reset is computed of all
+        network : object
+            Network to test, or the folder of a run, the best network of which is used.
+        data : object
+            Data, as for :meth:`run`.
+        metrics : mapping
+            Functions, or their import paths, by name. They are called with batches of one sample, so that means over
+            samples do not depend on the batch size. A metric with update, compute and reset is computed over all
             samples.
-        metric_keys : name of a metric to the names of what it is called with; by default those of the training, for a
-            metric that has the name of a criterion or metric there, else ``("pred", "label")``.
-        test_kwargs : settings of the data manager.
-        per_sample : whether to return a value for each sample instead of means.
+        metric_keys : mapping, optional
+            Names of the arguments of a metric by its name; by default those of the criterion or metric with the same
+            name in the training, otherwise ``("pred", "label")``.
+        test_kwargs : mapping, optional
+            Settings of the data manager.
+        per_sample : bool
+            Whether to return the values of all samples instead of means.
 
         Returns
         -------
         tuple of (predictions, metrics)
-            (N, ...) array, a list of N arrays where shapes differ, or a dict of these where the network has several
-            outputs; and means, or (N,) arrays, by name.
+            Array (N, ...), a list of N arrays if shapes differ, or a dict of these if the network has several outputs;
+            and means, or arrays (N,), by name.
         """
         predictions, rows, means = self.measure(
             network, data, metrics, metric_keys=metric_keys, test_kwargs=test_kwargs
@@ -443,7 +474,7 @@ class Experiment:
         metric_keys: Mapping[str, tuple[str, ...]] | None = None,
         test_kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any], dict[str, float]]:
-        """Predictions, metrics of each sample, and metrics of the set; arguments as of :meth:`test`."""
+        """Predictions, metrics of each sample, and metrics of the set. The arguments are those of :meth:`test`."""
         if isinstance(network, (str, os.PathLike)):
             network = self.load_network(network)
         predictor = self.predictor(network, metrics, metric_keys)
@@ -453,7 +484,7 @@ class Experiment:
     def predictor(
         self, network: Any, metrics: Mapping[str, Any], metric_keys: Mapping[str, tuple[str, ...]] | None = None
     ) -> Predictor:
-        """Predictor of a test; arguments as of :meth:`test`."""
+        """Predictor of a test. The arguments are those of :meth:`test`."""
         functions = functions_of(metrics, "metrics")
         given = dict(metric_keys or {})
         refuse_unknown_keywords("metric_keys", [name for name in given if name not in functions], functions)
@@ -463,17 +494,19 @@ class Experiment:
         return predictor_cls(network, functions, keys, self.seed)
 
     def load_network(self, run_folder: Path_, *, best: bool = True) -> Any:
-        """Network of a run, ready to predict.
+        """Load the network of a run, in evaluation mode.
 
         Parameters
         ----------
-        run_folder : of the run.
-        best : whether to take the weights of the best epoch, where a score decided one, and not those of the last.
+        run_folder : str or path
+            Folder of the run.
+        best : bool
+            Whether to load the weights of the best epoch, if a score was given, instead of those of the last epoch.
 
         Raises
         ------
         MissingFileError, CheckpointError
-            If there is no run, or no sound checkpoint in it, or it is of another network.
+            If there is no run, no intact checkpoint, or the checkpoint does not fit the network.
         """
         folder, network = absolute(run_folder), self.make_network()
         try:
@@ -503,7 +536,7 @@ class Experiment:
         metric_keys: Mapping[str, tuple[str, ...]] | None = None,
         resume: Path_ = "never",
     ) -> KFoldResult:
-        """Train and test once for each fold; see :func:`delira_nca.experiment.folds.kfold`."""
+        """Train and test in every fold; see :func:`delira_nca.experiment.folds.kfold`."""
         from delira_nca.experiment.folds import FoldPlan, kfold
 
         plan = FoldPlan(
@@ -525,29 +558,30 @@ class Experiment:
     # Files --------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path_) -> Path:
-        """Write config, class paths and settings to a ``.json`` or ``.yaml`` file, or to one in a folder.
+        """Write config, class paths and settings to a ``.json`` or ``.yaml`` file, or into a folder.
 
-        Nothing is pickled: classes and functions are written as their import paths.
+        Classes and functions are written as import paths; nothing is pickled.
 
         Raises
         ------
         ConfigError
-            If something has no import path, or is no plain value (an instance, a lambda); with its place.
+            If a value has no import path and is not a plain value, such as an instance or a lambda. The message
+            contains its place.
         """
         path = absolute(path)
         return write_plain(describe_experiment(self), path if path.suffix else path / FILE)
 
     @classmethod
     def load(cls, path: Path_) -> Experiment:
-        """Experiment out of a file of :meth:`save`, or out of the folder of a run.
+        """Load an experiment from a file written by :meth:`save`, or from the folder of a run.
 
-        The modules of the classes and functions that it names are imported, which runs them: load only what you would
-        run. A class is refused that is not derived from what its place asks for.
+        The modules of classes and functions in the file are imported, which executes them: load only trusted files.
+        A class that is not derived from the expected base class raises an error.
 
         Raises
         ------
         MissingFileError, ConfigError
-            If there is none, or it names what is not there.
+            If there is no such file, or an import path does not exist.
         """
         known = inspect.signature(Experiment.__init__).parameters
         return cls(**read_settings(path, {name: None for name in known if name != "self"}))
@@ -557,4 +591,4 @@ class Experiment:
 
 
 BaseExperiment = PyTorchExperiment = Experiment
-"""Names of the experiment in delira."""
+"""Names of this class in delira."""

@@ -1,4 +1,4 @@
-"""Data, arguments and description of an experiment."""
+"""Data, arguments and stored description of an experiment."""
 
 from __future__ import annotations
 
@@ -47,37 +47,38 @@ _IN_ORDER = {"sampler_cls": SequentialSampler, "sampler_kwargs": {}, "drop_last"
 
 
 def open_data(data: Any) -> DataManager | AbstractDataset | Any:
-    """Data, whatever names them.
+    """Open data given as an object, a path or an import path.
 
     Parameters
     ----------
-    data : a data manager (anything with ``get_batchgen``) stays itself; a dataset, a dict of arrays or an iterable of
-        samples makes a dataset; the path of an ``.npz`` file is a dict of arrays, the path of a folder with a
-        ``dataset.json`` one in nnU-Net's layout; a class, a function or a ``functools.partial`` is called without
-        arguments and returns one of these.
+    data : object
+        A data manager (any object with ``get_batchgen``), which is returned unchanged; a dataset, a dict of arrays or
+        an iterable of samples, which is converted to a dataset; the path of an ``.npz`` file with arrays, or of a
+        folder with a ``dataset.json`` in nnU-Net's layout; or a class, a function or a ``functools.partial`` that
+        returns one of these if called without arguments.
 
     Raises
     ------
     MissingFileError, ConfigError
-        If there is nothing at the path, or it is none of these.
+        If the path does not exist, or the data are of another type.
     """
     if isinstance(data, (str, os.PathLike)):
         return _open_path(absolute(data))
     if callable(data) and not isinstance(data, AbstractDataset) and not hasattr(data, "get_batchgen"):
         made = data()
         if callable(made) and not isinstance(made, AbstractDataset):
-            raise ConfigError(f"{data!r} returned a {type(made).__name__}, which is no data")
+            raise ConfigError(f"{data!r} returned a {type(made).__name__}, which is not data")
         return open_data(made)
     return data if hasattr(data, "get_batchgen") else as_dataset(data)
 
 
 def describe_data(data: Any) -> Any:
-    """Plain values that name data for another process: a path, or an import path with arguments.
+    """Plain values from which another process can open data: a path, or an import path with arguments.
 
     Raises
     ------
     ConfigError
-        If they have no name, since they are in the memory of this process only.
+        If the data exist only in the memory of this process.
 
     Examples
     --------
@@ -101,7 +102,7 @@ def describe_data(data: Any) -> Any:
 
 
 def name_of_data(data: Any) -> Any:
-    """:func:`describe_data`, or a remark in place of data that have no name; None of None."""
+    """:func:`describe_data`, or a remark for data that cannot be described; None for None."""
     try:
         return None if data is None else describe_data(data)
     except ConfigError:
@@ -109,12 +110,12 @@ def name_of_data(data: Any) -> Any:
 
 
 def dataset_of(data: Any) -> AbstractDataset:
-    """Samples of data that :func:`open_data` gave.
+    """Dataset of data from :func:`open_data`.
 
     Raises
     ------
     ConfigError
-        If they are batches, of which nobody can say what the samples are.
+        If the data are batches, from which samples cannot be selected.
     """
     dataset = data if isinstance(data, AbstractDataset) else getattr(data, "dataset", None)
     if not isinstance(dataset, AbstractDataset):
@@ -125,21 +126,26 @@ def dataset_of(data: Any) -> AbstractDataset:
 def as_manager(
     data: Any, batch_size: int | None, seed: int, *, train: bool, settings: Mapping[str, Any] | None = None
 ) -> Any:
-    """Data manager of what :func:`open_data` gave.
+    """Data manager of data from :func:`open_data`.
 
     Parameters
     ----------
-    data : a data manager stays itself; where settings are to change, a copy of it. Of a dataset, samples are shuffled
-        for training, and come in order otherwise.
-    batch_size : of a manager that is made of a dataset.
-    seed : of its shuffling and augmentation.
-    train : what it is for.
-    settings : to change, as for ``DataManager.update_state_from_dict``.
+    data : object
+        Data manager, which is copied if settings change; or a dataset, the samples of which are shuffled for training
+        and otherwise stay in order.
+    batch_size : int, optional
+        Batch size of a manager that is created for a dataset.
+    seed : int
+        Seed of shuffling and augmentation.
+    train : bool
+        Whether the manager is for training.
+    settings : mapping, optional
+        Settings to change, as for ``DataManager.update_state_from_dict``.
 
     Raises
     ------
     ConfigError
-        If a manager is to be made, and no batch size is known.
+        If a manager must be created and the batch size is unknown.
     """
     settings = dict(settings or {})
     if isinstance(data, AbstractDataset):
@@ -153,12 +159,12 @@ def as_manager(
 
 
 def held_out_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings of a manager from which each sample comes once, in order, with changes by the user.
+    """Settings of a manager that yields each sample once and in order, with changes by the user.
 
     Raises
     ------
     ConfigError
-        If a change would leave samples out, or put them in another order.
+        If a change would skip or reorder samples.
     """
     for name in settings or {}:
         if name in _IN_ORDER:
@@ -173,7 +179,7 @@ def _open_path(path: Path) -> AbstractDataset:
         try:
             with np.load(path, allow_pickle=False) as loaded:
                 arrays = {name: loaded[name] for name in loaded.files}
-        except Exception as error:  # a broken archive has many names
+        except Exception as error:  # a broken archive raises errors of many types
             raise MissingFileError(f"{path} cannot be read as .npz: {error}") from error
         return DictDataset(arrays)
     raise MissingFileError(f"there are no data at {path}: neither an .npz file nor a folder with a dataset.json")
@@ -185,22 +191,23 @@ _SHORT.maxstring = _SHORT.maxother = 80
 FORMAT_VERSION = 1
 _BASES = {"model_cls": nn.Module, "trainer_cls": AbstractNetworkTrainer, "predictor_cls": Predictor}
 _FREE = ("name", "save_path", "checkpoint_freq", "checkpoint_seconds", "num_epochs", "delira_nca", "format_version")
-"""What may differ where a run goes on."""
+"""Settings that may differ when a run is resumed."""
 
 
 def describe_experiment(experiment: Any, *, strict: bool = True) -> dict[str, Any]:
-    """Everything that an experiment was made of, as plain values.
+    """Description of an experiment in plain values.
 
     Parameters
     ----------
     experiment : Experiment
+        Experiment to describe.
     strict : bool
-        Whether to refuse what no file can hold; a remark takes its place otherwise.
+        Whether to raise an error for values that cannot be written; otherwise a remark replaces them.
 
     Raises
     ------
     ConfigError
-        With the place of what cannot be written.
+        If a value cannot be written. The message contains its place.
     """
     settings = experiment.settings()
     settings["config"] = experiment.config.to_dict()
@@ -210,16 +217,17 @@ def describe_experiment(experiment: Any, *, strict: bool = True) -> dict[str, An
 
 
 def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what describes an experiment, or a run of one; nothing is imported.
+    """Read the description of an experiment or a run, without imports.
 
     Parameters
     ----------
-    path : of the file, or of the folder that it is in.
+    path : str or path
+        Path of the file, or of its folder.
 
     Raises
     ------
     MissingFileError, ConfigError
-        If there is none, or it is of a later version.
+        If the file is missing, or of a later version.
     """
     path = absolute(path)
     file = path / FILE if path.is_dir() else path
@@ -234,14 +242,14 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_settings(path: str | os.PathLike[str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of an experiment out of its file. The classes and functions that it names are imported.
+    """Read the arguments of an experiment from its file. Classes and functions in it are imported.
 
     Raises
     ------
     MissingFileError, ConfigError
-        As :func:`read_description`; also if a path leads nowhere, or to a class that is not derived from what it must.
+        As for :func:`read_description`; also if an import path does not exist, or a class has another base class.
     UnknownKeywordError
-        If the file has an entry that an experiment does not know.
+        If the file has an unknown entry.
     """
     content = read_description(path)
     for name in ("format_version", "delira_nca", "num_epochs"):
@@ -259,7 +267,7 @@ def read_settings(path: str | os.PathLike[str], known: Mapping[str, Any]) -> dic
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first setting, in words, in which a run would not be what it was; None if there is none.
+    """Text of the first setting that differs between two descriptions of a run, or None.
 
     Examples
     --------
@@ -275,7 +283,7 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str 
 
 
 def newest_folder(parent: Path, name: str, described: Mapping[str, Any], file: str = FILE) -> Path | None:
-    """Newest folder ``name``, ``name-2``, ... whose file describes the same; None if there is none."""
+    """Newest folder ``name``, ``name-2``, ... with the same description, or None."""
     numbered = {1: parent / name}
     for folder in parent.glob(f"{name}-*"):
         if (number := folder.name.removeprefix(f"{name}-")).isdecimal():
@@ -307,9 +315,9 @@ RESERVED = {
     "save_freq": "it is called checkpoint_freq here",
     "save_seconds": "it is called checkpoint_seconds here",
     "fold": "kfold numbers the folds",
-    "start_epoch": "a run goes on with resume",
+    "start_epoch": "a run is resumed with resume",
 }
-"""Arguments of a trainer that an experiment sets itself, and what to do instead."""
+"""Arguments of a trainer that an experiment sets itself, and their replacements."""
 
 _HOMES: dict[str, tuple[Any, tuple[type, ...]]] = {
     "optimizer_cls": (optim, (optim.Optimizer,)),
@@ -318,18 +326,20 @@ _HOMES: dict[str, tuple[Any, tuple[type, ...]]] = {
 
 
 def trainer_arguments(training: Mapping[str, Any], trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a trainer, copied, so that no run changes those of the next.
+    """Arguments of a trainer, copied so that runs are independent.
 
     Parameters
     ----------
-    training : of the config, without what is the experiment's own. An optimizer or a scheduler may be named
-        (``"Adam"``, or an import path), as may criterions and metrics; callbacks may be classes or partials.
-    trainer_kwargs : of the experiment; likewise.
+    training : mapping
+        Training parameters of the config, without those of the experiment itself. Optimizers and schedulers may be
+        given by name (``"Adam"``) or import path, as may criterions and metrics; callbacks may be classes or partials.
+    trainer_kwargs : mapping
+        Further arguments of the experiment, in the same form.
 
     Raises
     ------
     ConfigError
-        If an argument is in both, or the experiment's own, or a name leads nowhere.
+        If an argument is in both or set by the experiment, or a name does not exist.
     """
     for name in training:
         if name in trainer_kwargs:
@@ -351,12 +361,12 @@ def trainer_arguments(training: Mapping[str, Any], trainer_kwargs: Mapping[str, 
 
 
 def functions_of(given: Mapping[str, Any] | None, what: str) -> dict[str, Callable[..., Any]]:
-    """Functions by name: an import path is imported, a class or a partial of one is called.
+    """Functions by name; import paths are imported, and classes or partials of them are called.
 
     Raises
     ------
     ConfigError
-        If they are no mapping, or a path leads nowhere.
+        If the argument is not a mapping, or an import path does not exist.
 
     Examples
     --------
@@ -384,6 +394,6 @@ def _class_by_name(name: str, what: str, home: Any, bases: tuple[type, ...]) -> 
 
 
 def _made(callback: Any) -> Any:
-    """Callback out of its class, or of a partial of it."""
+    """Create a callback from its class or a partial of it."""
     target = callback.func if isinstance(callback, functools.partial) else callback
     return callback() if isinstance(target, type) else callback

@@ -1,4 +1,4 @@
-"""A run that lies on the disk, in a form that others can use."""
+"""Export of runs."""
 
 from __future__ import annotations
 
@@ -31,18 +31,23 @@ def export_html(
 
     Parameters
     ----------
-    source : folder of a run, or a checkpoint.
-    out : of the page; ``live.html`` in the folder of the run, or beside the checkpoint, by default.
-    title : of the page; the name of the run by default.
-    grid : (height, width) in cells; that of the training by default.
-    weights : ``"float32"`` or ``"float16"``.
+    source : str or path
+        Folder of a run, or a checkpoint.
+    out : str or path, optional
+        File of the page; by default ``live.html`` in the folder of the run or of the checkpoint.
+    title : str, optional
+        Title of the page; the name of the run by default.
+    grid : tuple, optional
+        Size (height, width) in cells; that of the training by default.
+    weights : str
+        Data type of the weights, ``"float32"`` or ``"float16"``.
 
     Raises
     ------
     MissingFileError
-        If there is no such run, or no checkpoint in it.
+        If there is no such run or checkpoint.
     CheckpointError, ExportError, ConfigError
-        If the checkpoint is not readable, or its model cannot live on a page.
+        If the checkpoint is not readable, or its model cannot be exported to a page.
     """
     given, source = source, absolute(source)
     checkpoint = source if source.is_file() else _best_checkpoint(source, given)

@@ -1,4 +1,4 @@
-"""Cross-validation: one training and one test for each fold, here or wherever a launcher runs them."""
+"""Cross-validation: training and test of each fold, in this process or with a launcher."""
 
 from __future__ import annotations
 
@@ -54,22 +54,27 @@ __all__ = [
 ]
 
 Split = dict[str, list[int]]
-"""Numbers of samples of the parts ``"train"``, ``"val"`` and ``"test"``: plain values."""
+"""Indices of the samples of the parts ``"train"``, ``"val"`` and ``"test"``."""
 
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """How samples are divided into folds.
+    """Definition of the folds.
 
     Parameters
     ----------
-    num_splits, shuffle, random_seed, split_type : see :func:`delira_nca.data_loading.splits.kfold_indices`.
-    val_split : share, or number, of a fold's training samples (of groups, in a grouped split) to validate on; None or 0
-        for none.
-    label_key, group_key : entry of a sample that holds its class, for a stratified split, or its group, for a grouped
-        one, or a stratified one that keeps groups together.
-    splits_file : folds by names instead, see :func:`delira_nca.data_loading.readers.splits_file.read_splits`; the
-        number of folds is then the file's, and the split type that of the validation part only.
+    num_splits, shuffle, random_seed, split_type
+        See :func:`delira_nca.data_loading.splits.kfold_indices`.
+    val_split : float or int, optional
+        Fraction, or number, of the training samples of a fold used for validation (of groups, in a grouped split); None
+        or 0 for none.
+    label_key, group_key : str
+        Entries of a sample with its class, for a stratified split, and with its group, for a grouped split or a
+        stratified one that keeps groups together.
+    splits_file : str or path, optional
+        File with the names of the samples of each fold, see
+        :func:`delira_nca.data_loading.readers.splits_file.read_splits`. It defines the number of folds; the split type
+        then applies only to the validation part.
 
     Raises
     ------
@@ -104,12 +109,12 @@ class FoldPlan:
             object.__setattr__(self, "splits_file", absolute(self.splits_file))
 
     def splits(self, dataset: AbstractDataset) -> list[Split]:
-        """Parts of every fold. No sample is in two parts of a fold, and without a file each is tested in one fold.
+        """Parts of every fold, which are disjoint. Without a file, each sample is tested in exactly one fold.
 
         Raises
         ------
         ConfigError, UnknownNameError
-            If the samples cannot be divided so.
+            If the samples cannot be split.
         """
         values: dict[str, Any] = {}
         if self.split_type == "stratified":
@@ -135,7 +140,7 @@ class FoldPlan:
 
 
 def _shared(groups: npt.NDArray[Any] | None, train: Indices, test: Indices) -> list[Any]:
-    """Groups that are in both parts, which a file of folds may bring about."""
+    """Groups that are in both parts, which is possible with a file of folds."""
     if groups is None:
         return []
     return sorted(set(groups[train].tolist()) & set(groups[test].tolist()), key=str)
@@ -146,16 +151,22 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class FoldResult:
-    """One fold.
+    """Result of one fold.
 
     Attributes
     ----------
-    fold : its number, from 0.
-    folder : of its run, for ``Experiment.load_network`` for example.
-    indices : numbers of the samples that it was tested on.
-    metrics : means over these samples, by name.
-    per_sample : one value for each of them, by name.
-    best_epoch, best_score : by the score that decides; None where none does.
+    fold : int
+        Number of the fold, from 0.
+    folder : str or path
+        Folder of the run, for example for ``Experiment.load_network``.
+    indices : tuple of int
+        Indices of the test samples.
+    metrics : mapping of str to float
+        Means over the test samples, by name.
+    per_sample : mapping
+        Values of each test sample, by name.
+    best_epoch, best_score : int and float, optional
+        Best epoch and its score; None if no score is given.
     """
 
     fold: int
@@ -168,17 +179,17 @@ class FoldResult:
 
     @property
     def predictions(self) -> Any:
-        """Predictions of the held-out samples, in the order of ``indices``, read from the fold's folder."""
+        """Read the predictions of the test samples, in the order of ``indices``, from the folder."""
         return load_predictions(self.folder / "predictions.npz")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> FoldResult:
-        """Read what a fold that is done has left in its folder.
+        """Read the result of a finished fold from its folder.
 
         Raises
         ------
         MissingFileError
-            If it is not done.
+            If the fold is not finished.
         """
         folder = absolute(folder)
         if not is_done(folder):
@@ -198,12 +209,14 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class KFoldResult:
-    """All folds; its text is a table.
+    """Results of all folds. Its text is a table.
 
     Attributes
     ----------
-    folder : of the folders of the folds.
-    folds : in order.
+    folder : str or path
+        Parent folder of the folds.
+    folds : tuple of FoldResult
+        Results in the order of the folds.
     """
 
     folder: Path
@@ -221,16 +234,16 @@ class KFoldResult:
 
     @property
     def std(self) -> dict[str, float]:
-        """Standard deviation over folds, with one degree of freedom less than folds; NaN of a single one."""
+        """Standard deviation over folds, with Bessel's correction; NaN for a single fold."""
         return {n: statistics.stdev(v) if len(v) > 1 else float("nan") for n, v in self.metrics.items()}
 
     def per_sample(self, metric: str) -> dict[int, float]:
-        """Value of every tested sample, by its number.
+        """Value of every test sample by its index.
 
         Raises
         ------
         ConfigError
-            If a sample was tested in two folds, as a file of splits may say.
+            If a sample was tested in two folds, which is possible with a file of folds.
         """
         pairs = [pair for fold in self.folds for pair in zip(fold.indices, fold.per_sample[metric], strict=True)]
         values = dict(sorted(pairs))
@@ -239,7 +252,7 @@ class KFoldResult:
         return values
 
     def table(self) -> str:
-        """Folds and their means as text, with mean and standard deviation over folds below."""
+        """Table of the means of all folds, and of the mean and standard deviation over folds."""
         names = list(self.metrics)
         rows = [["fold", "tested", "best epoch", *names]]
         for fold in self.folds:
@@ -254,12 +267,12 @@ class KFoldResult:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> KFoldResult:
-        """Read the folds that are in a folder, all of which must be done.
+        """Read the results of all folds in a folder, which must be finished.
 
         Raises
         ------
         MissingFileError
-            If there are none, or one is not done.
+            If there are no folds, or one is not finished.
         """
         folder = absolute(folder)
         if not (folder / "kfold.json").is_file():
@@ -277,9 +290,9 @@ def is_done(folder: Path) -> bool:
 
 
 def save_predictions(predictions: Any, path: Path) -> None:
-    """Write predictions as an ``.npz``: an array, a list of arrays of different shapes, or a dict of these by output.
+    """Write predictions to an ``.npz`` file: an array, a list of arrays of different shapes, or a dict of these.
 
-    The names are ``predictions``, or ``sample_0``, ``sample_1``, ..., with ``<output>/`` before them for a dict.
+    The names are ``predictions``, or ``sample_0``, ``sample_1``, ..., with the prefix ``<output>/`` for a dict.
     """
     from delira_nca.io.files import replaced
 
@@ -297,7 +310,7 @@ def _named(predictions: Any, place: str) -> dict[str, Array]:
 
 
 def load_predictions(path: Path) -> Any:
-    """Read what :func:`save_predictions` wrote."""
+    """Read the predictions written by :func:`save_predictions`."""
     with np.load(path, allow_pickle=False) as arrays:
         return _nested({name: np.asarray(arrays[name]) for name in arrays.files})
 
@@ -320,16 +333,22 @@ _EXPERIMENT = "delira_nca.experiment.experiment.Experiment"
 
 @dataclass(frozen=True)
 class FoldJob:
-    """What all folds have in common.
+    """Settings shared by all folds.
 
     Parameters
     ----------
-    experiment : to run in each.
-    data : opened, see :func:`delira_nca.experiment.experiment_settings.open_data`.
-    metrics : of the test.
-    num_epochs : of each training.
-    train_kwargs, test_kwargs : settings of the data managers for training, and for validation and test.
-    metric_keys : name of a metric of the test to the names of its arguments.
+    experiment : Experiment
+        Experiment to run in each fold.
+    data : object
+        Opened data, see :func:`delira_nca.experiment.experiment_settings.open_data`.
+    metrics : mapping
+        Metrics of the test.
+    num_epochs : int
+        Number of epochs of each training.
+    train_kwargs, test_kwargs : mapping
+        Settings of the data managers for training, and for validation and test.
+    metric_keys : mapping
+        Names of the arguments of a metric by its name.
     """
 
     experiment: Any
@@ -342,7 +361,7 @@ class FoldJob:
 
     @classmethod
     def load(cls, folder: Path) -> FoldJob:
-        """Read what :func:`kfold` has written for other processes."""
+        """Read the settings that :func:`kfold` has written for other processes."""
         described = read_plain(folder / FILE)
         cls_of = import_object(described.get("experiment_cls", _EXPERIMENT), "experiment_cls")
         names = ("data", "metrics", "train_kwargs", "test_kwargs", "metric_keys")
@@ -364,38 +383,47 @@ def kfold(
     metric_keys: Mapping[str, tuple[str, ...]] | None = None,
     resume: str | os.PathLike[str] = "never",
 ) -> KFoldResult:
-    """Train a network for each fold, and test it on the samples that the fold holds out.
+    """Train a network for each fold, and test it on the held-out samples.
 
-    Every fold begins with the same weights. What it leaves lies in ``<save_path>/<name>/kfold/fold_<n>``: a run, its
-    predictions and its result. The same function runs a fold here and in another process.
+    All folds start from the same weights. The run, the predictions and the result of a fold are written to
+    ``<save_path>/<name>/kfold/fold_<n>``. Folds are run by the same function in this and in other processes.
 
     Parameters
     ----------
-    experiment : to run in each fold.
-    data : a data manager, of which each part is a subset with the same settings; or a dataset, a dict of arrays, or
-        what names them, see :func:`delira_nca.experiment.experiment_settings.open_data`.
-    metrics : of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
-    plan : how the samples are divided.
-    num_epochs : of each training; of the config by default.
-    train_kwargs, test_kwargs : settings to change in the data managers for training, and in those for validation and
-        test, as for ``DataManager.update_state_from_dict``: ``{"transforms": augment}`` and ``{"transforms": None}``.
-        Validation and test take each sample once and in order, whatever the data manager does.
-    launcher : has ``run(function, tasks, retries=1)``, which calls the function with each task's keyword arguments
-        somewhere and returns outcomes with ``value`` and ``error``; see :mod:`delira_nca.experiment.launchers`. None:
-        one fold after another, here. Experiment, metrics and data must have names then, which other processes can find.
-    metric_keys : of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
-    resume : ``"never"`` begins, in a new folder; ``"auto"`` goes on with the newest cross-validation of the same
-        settings and splits, or begins; the folder of one goes on with that. Folds that are done are not done again.
+    experiment : Experiment
+        Experiment to run in each fold.
+    data : object
+        Data manager, of which each part is a subset with the same settings; or a dataset, a dict of arrays, or their
+        path, see :func:`delira_nca.experiment.experiment_settings.open_data`.
+    metrics : mapping
+        Metrics of the test, see :meth:`~delira_nca.experiment.experiment.Experiment.test`.
+    plan : FoldPlan
+        Definition of the folds.
+    num_epochs : int, optional
+        Number of epochs of each training; that of the config by default.
+    train_kwargs, test_kwargs : mapping, optional
+        Changed settings of the data managers for training, and of those for validation and test, as for
+        ``DataManager.update_state_from_dict``: ``{"transforms": augment}`` and ``{"transforms": None}``. Validation and
+        test always use each sample once and in order.
+    launcher : object
+        Object with ``run(function, tasks, retries=1)``, which calls the function with the keyword arguments of each
+        task and returns outcomes with ``value`` and ``error``; see :mod:`delira_nca.experiment.launchers`. Experiment,
+        metrics and data must then be importable or paths. If None, folds run one after another in this process.
+    metric_keys : mapping, optional
+        See :meth:`~delira_nca.experiment.experiment.Experiment.test`.
+    resume : str or path
+        ``"never"`` to start in a new folder; ``"auto"`` to resume the newest cross-validation with the same settings
+        and splits, or to start one; or the folder of a cross-validation to resume. Finished folds are not repeated.
 
     Raises
     ------
     ConfigError
-        Before anything starts: if the samples cannot be divided so, a launcher is given what has no name, or the folder
-        is one of other settings or splits.
+        Before the first fold, if the samples cannot be split, objects for a launcher are not importable, or the
+        settings or splits in the folder differ.
     UnknownNameError
-        Before anything starts: if a metric is wired to what neither the data nor the network have.
+        Before the first fold, if ``metric_keys`` contains names that neither the data nor the network provide.
     DeliraNCAError
-        If folds failed with the launcher, after the others are done; with the folder to go on with.
+        If folds failed with the launcher, after the others have finished. The message contains the folder to resume.
     """
     opened = open_data(data)
     job = FoldJob(
@@ -426,19 +454,23 @@ def kfold(
 
 
 def run_fold(folder: str, fold: int, split: Split, job: FoldJob | None = None) -> dict[str, Any]:
-    """Train and test one fold, or go on with it; of one that is done, return the result.
+    """Train and test one fold, or resume it; return the result of a finished fold.
 
     Parameters
     ----------
-    folder : of the cross-validation.
-    fold : its number.
-    split : numbers of the samples that it trains on, validates on, and is tested on.
-    job : what all folds have in common; None reads it from the folder.
+    folder : str
+        Folder of the cross-validation.
+    fold : int
+        Number of the fold.
+    split : dict of str to list of int
+        Indices of the samples for training, validation and test.
+    job : FoldJob, optional
+        Settings shared by all folds; read from the folder by default.
 
     Returns
     -------
     dict
-        Content of ``result.json``: means, and in ``outcome`` the number of the fold and values of each sample.
+        Content of ``result.json``: means, and in ``outcome`` the number of the fold and the values of each sample.
     """
     place = Path(folder) / f"fold_{fold}"
     if is_done(place):
@@ -462,20 +494,20 @@ def run_fold(folder: str, fold: int, split: Split, job: FoldJob | None = None) -
 
 
 def _launch(launcher: Any, tasks: list[dict[str, Any]], folder: Path) -> None:
-    """Run folds with a launcher, and tell which failed."""
+    """Run folds with a launcher; raise an error that lists the failed ones."""
     outcomes = launcher.run(run_fold, tasks, retries=1)
     failed = {number: outcome.error for number, outcome in enumerate(outcomes) if outcome.error is not None}
     if failed:
         lines = "".join(f"\n  fold {number}: {type(error).__name__}: {error}" for number, error in failed.items())
         first = next(iter(failed.values()))
         raise DeliraNCAError(
-            f"{len(failed)} of {len(tasks)} folds failed; kfold(..., resume={str(folder)!r}) goes on:{lines}"
+            f"{len(failed)} of {len(tasks)} folds failed; kfold(..., resume={str(folder)!r}) continues:{lines}"
         ) from (first if isinstance(first, BaseException) else None)
 
 
 @contextmanager
 def _managers(job: FoldJob, split: Split) -> Iterator[tuple[Any, Any, Any]]:
-    """Data managers of a fold, for training, validation (None if there is none) and test; closed at the end."""
+    """Data managers of a fold for training, validation (or None) and test, which are closed at the end."""
     held_out = held_out_settings(job.test_kwargs)
     with ExitStack() as stack:
 
@@ -491,7 +523,7 @@ def _managers(job: FoldJob, split: Split) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _check_test(job: FoldJob, split: Split) -> None:
-    """Measure one batch, so that a metric that cannot be computed is found before a fold is trained."""
+    """Evaluate the metrics on one batch, so that errors are raised before a fold is trained."""
     with _managers(job, split) as (_, _, test), closing(each(test.get_batchgen())) as batches:
         predictor = job.experiment.predictor(job.experiment.make_network(), job.metrics, job.metric_keys)
         next(predictor.predict(batches), None)
@@ -500,7 +532,7 @@ def _check_test(job: FoldJob, split: Split) -> None:
 def _described(
     job: FoldJob, splits: list[Split], data: Any, metrics: Mapping[str, Any], *, strict: bool
 ) -> dict[str, Any]:
-    """Everything that another process needs to run a fold."""
+    """Description from which another process can run a fold."""
     described = describe_experiment(job.experiment, strict=strict)
     parts = {"metrics": dict(metrics), "train_kwargs": job.train_kwargs, "test_kwargs": job.test_kwargs}
     if job.metric_keys:
@@ -512,7 +544,7 @@ def _described(
 
 
 def _folder(experiment: Any, described: Mapping[str, Any], resume: Any) -> Path:
-    """Folder of the cross-validation: a new one, or one that the same cross-validation has begun."""
+    """Folder of the cross-validation: a new one, or that of the resumed cross-validation."""
     if resume == "never":
         return claim_folder(experiment.folder, "kfold")
     if resume == "auto":

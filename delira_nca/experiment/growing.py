@@ -1,4 +1,4 @@
-"""Grow a picture from one cell: a run with a film, a live page and curves."""
+"""Training of an automaton that grows a picture from one cell, with a film, a live page and curves."""
 
 from __future__ import annotations
 
@@ -79,19 +79,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Regime:
-    """What an automaton is trained on: the three of Mordvintsev et al. (2020).
+    """Training regime of Mordvintsev et al. (2020).
 
     Parameters
     ----------
-    pool : whether states live on from iteration to iteration, so that the pattern learns to stay.
-    damaged : how many states of eight get a hole, so that it learns to heal.
+    pool : bool
+        Whether to train on a pool of states, which makes the pattern persistent.
+    damaged : int
+        Number of states out of eight that are damaged, so that the automaton learns to regenerate.
     """
 
     pool: bool
     damaged: int
 
     def num_damaged(self, batch_size: int) -> int:
-        """How many states of a batch get a hole: the article's share of three in eight, and at least one of them."""
+        """Number of damaged states in a batch: three out of eight as in the article, and at least one."""
         return max(1, self.damaged * batch_size // 8) if self.damaged else 0
 
 
@@ -103,7 +105,7 @@ QUALITIES: dict[str, dict[str, Any]] = {
     "good": {},
     "fine": {"size": 48, "padding": 10, "steps": (36, 52), "epochs": 100},
 }
-"""Name of a quality to the settings that it changes; docs/growing.rst says how long each takes and how good it is."""
+"""Changed settings by quality; docs/growing.rst lists the duration and the error of each."""
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 
@@ -122,28 +124,28 @@ class GrowConfig:
     emoji : str, optional
         Emoji to grow instead, from a colour-emoji font of the system.
     size : int
-        Cells along the longer side of the picture.
+        Number of cells along the longer side of the picture.
     padding : int
-        Empty cells on each side of it.
+        Number of empty cells on each side of the picture.
     steps : (int, int)
-        Roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; the upper number is the horizon, at which
-        results are measured. A training of at least 8 epochs begins with roll-outs of a third of that.
+        Roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps. The upper number is the horizon, at which
+        results are measured. A training of at least 8 epochs starts with roll-outs of a third of these steps.
     fire_rate : float
-        Probability that a cell takes its update in a step. With less than 1, no clock drives the cells, as in the
-        papers; the picture then needs more steps and a longer training.
+        Probability that a cell is updated in a step. Values below 1 make updates asynchronous, as in the papers, and
+        require more steps and a longer training.
     regime : str
         ``"growing"``, ``"persistent"`` or ``"regenerating"``.
     epochs, iterations : int
-        Number of epochs, and of iterations of each.
+        Number of epochs, and of iterations per epoch.
     batch_size, pool_size : int
-        States of an iteration, and states in the pool.
+        Number of states per iteration, and in the pool.
     state_noise : float
-        Standard deviation of the noise on the states that are drawn from the pool, so that the pattern stays.
+        Standard deviation of the noise on states drawn from the pool, which makes the pattern stable.
     learning_rate : float
-        Highest learning rate of Adam, which warms up to it and then falls along a cosine. Results are those of the
-        exponential average of the weights over about 100 iterations.
+        Maximum learning rate of Adam, with warm-up and cosine decay. Results are those of the exponential moving
+        average of the weights over about 100 iterations.
     save_seconds : float
-        Seconds between two checkpoints: the most that a kill costs.
+        Seconds between two checkpoints, and so the maximum time lost if the process is killed.
     out : str, optional
         Folder of the run; the first free of ``runs/<name>``, ``runs/<name>-2``, ... by default.
     seed : int
@@ -176,14 +178,14 @@ class GrowConfig:
 
     @classmethod
     def of_quality(cls, quality: str = "good", **changes: Any) -> GrowConfig:
-        """Config with the settings of a quality, except those that are given.
+        """Config with the settings of a quality, and given changes.
 
         Parameters
         ----------
         quality : {"draft", "good", "fine"}
             Name of the quality.
         **changes
-            Settings to choose otherwise.
+            Settings to change.
 
         Raises
         ------
@@ -201,12 +203,12 @@ class GrowConfig:
         return cls(**{**QUALITIES[quality], **changes})
 
     def checked(self) -> GrowConfig:
-        """Config with a precision that this machine computes in, after a check of all settings.
+        """Check all settings, and return the config with a precision that this machine supports.
 
         Raises
         ------
         ConfigError, UnknownNameError, MissingDependencyError
-            For settings that cannot work: the value, what was expected, and the nearest right name.
+            For unsuitable settings, with the value, the expected one, and the nearest valid name.
         """
         numbers: dict[str, Any] = {}
         if self.emoji is not None and self.target != GrowConfig.target:
@@ -230,9 +232,9 @@ class GrowConfig:
         return replace(self, **numbers, steps=(low, high), precision=_precision(self.precision, device))
 
     def run_config(self, name: str, target: str = "target.npy") -> dict[str, Any]:
-        """Values of the :class:`~delira_nca.experiment.RunConfig` of the run, which name every part of the recipe.
+        """Values of the :class:`~delira_nca.experiment.RunConfig` of the run, with every part of the recipe.
 
-        docs/growing.rst says what each part is worth.
+        docs/growing.rst lists the effect of each part.
 
         Parameters
         ----------
@@ -245,7 +247,7 @@ class GrowConfig:
         heals = REGIMES[self.regime].damaged > 0
         page = {"steps": self.steps[1], "heals": heals, "title": self.name, "target": target}
         cycle = {"max_lr": self.learning_rate, "total_steps": self.epochs, "pct_start": 0.25, "div_factor": 5}
-        cycle |= {"final_div_factor": 6.7, "cycle_momentum": False}  # from a fifth of the highest rate to 3 % of it
+        cycle |= {"final_div_factor": 6.7, "cycle_momentum": False}  # from 20 % of the maximum rate to 3 % of it
         is_half = self.precision != "float32"
         return {
             "name": name,
@@ -262,7 +264,7 @@ class GrowConfig:
                 "lr_scheduler_cls": "torch.optim.lr_scheduler.OneCycleLR",
                 "lr_scheduler_params": cycle,
                 "save_seconds": self.save_seconds,
-                "save_best": False,  # the weights of the best epoch are in every checkpoint
+                "save_best": False,  # every checkpoint contains the weights of the best epoch
                 "device": self.device,
                 "mixed_precision": is_half,
                 "mixed_precision_kwargs": {"dtype": self.precision} if is_half else None,
@@ -278,7 +280,7 @@ class GrowConfig:
         }
 
     def recipe(self, grid: int) -> list[dict[str, Any]]:
-        """Callbacks that a training on a grid of that side consists of."""
+        """Callbacks of a training on a grid with the given side."""
         training = "training.callbacks."
         found = [_made(training + "NaNGuard"), _made(training + "GradientNormalization")]
         regime = REGIMES[self.regime]
@@ -295,7 +297,7 @@ class GrowConfig:
         return found
 
     def curriculum(self) -> dict[str, Any] | None:
-        """Arguments of roll-outs that lengthen from a third of the steps; None for a training too short for that."""
+        """Arguments of a :class:`StepCurriculum` from a third of the steps, or None for a short training."""
         if self.epochs < 8:
             return None
         low, high = self.steps
@@ -305,14 +307,14 @@ class GrowConfig:
 
     @property
     def name(self) -> str:
-        """Name of what is grown."""
+        """Name of the picture."""
         if self.emoji is not None:
             return "emoji-" + "-".join(f"{ord(character):x}" for character in self.emoji)
         return Path(self.target).stem
 
 
 def _precision(asked: str, device: torch.device) -> str:
-    """Precision of training on a device; bfloat16 where the device has instructions for it."""
+    """Precision of training on a device; bfloat16 if the device has instructions for it."""
     if asked == "float32":
         return asked
     if device.type == "cpu":
@@ -337,13 +339,13 @@ def growing_network(steps: tuple[int, int] = (28, 40), fire_rate: float = 1.0, *
     Parameters
     ----------
     steps : (int, int)
-        Roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; others take ``steps[1]``.
+        Roll-outs of training take ``steps[0]`` to ``steps[1] - 1`` steps; others take ``steps[1]`` steps.
     fire_rate : float
-        Probability that a cell takes its update in a step.
+        Probability that a cell is updated in a step.
     **changes
-        Arguments of the model to set otherwise.
+        Arguments of the model to change.
     """
-    # features of one size: gradients and the Laplacian are as large as the state itself
+    # scaled so that gradients and the Laplacian are as large as the state itself
     perception = Perception("identity", "sobel", "laplacian", sobel_scale=4.0, laplacian_scale=0.4)
     arguments: dict[str, Any] = {
         "perception": perception,
@@ -356,12 +358,12 @@ def growing_network(steps: tuple[int, int] = (28, 40), fire_rate: float = 1.0, *
 
 
 def load_target_array(path: str | os.PathLike[str]) -> Tensor:
-    """(4, H, W) picture on its grid, from a ``.npy`` file.
+    """Load a picture (4, H, W) on its grid from a ``.npy`` file.
 
     Raises
     ------
     MissingFileError
-        If the file is missing or holds something else.
+        If the file is missing or has another content.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -373,12 +375,12 @@ def load_target_array(path: str | os.PathLike[str]) -> Tensor:
 
 
 def seed_for(target: Tensor) -> Tensor:
-    """State with one living cell in the middle of the grid of a picture."""
+    """State with one living cell at the centre of the grid of a picture."""
     return make_seed(_NUM_CHANNELS, target.shape[1:])
 
 
 def pairs(target: str, times: int) -> AbstractDataset:
-    """Dataset of one sample, many times: the seed as ``data``, the picture as ``label``.
+    """Dataset of one repeated sample: the seed as ``data``, the picture as ``label``.
 
     Parameters
     ----------
@@ -392,34 +394,34 @@ def pairs(target: str, times: int) -> AbstractDataset:
 
 
 def bounded_states(limit: float = 1.0, weight: float = 0.1) -> RolloutLoss:
-    """Loss of states beyond a limit. Channels that no loss reaches would grow without bound after hundreds of steps."""
+    """Loss of values beyond a limit. Hidden channels, which have no other loss, could otherwise grow without bound."""
     term = functools.partial(overflow, limit=limit, squared=True, reduction="mean")
     return RolloutLoss(term, name="overflow", weight=weight, num_steps=1)
 
 
 def event_log(path: str = "events") -> MetricLogger:
-    """Logger of event files for TensorBoard."""
+    """Callback that writes event files for TensorBoard."""
     return MetricLogger(TensorboardXSink(absolute(path)))
 
 
 def growth_preview(
     steps: int, heals: bool, title: str, target: str = "target.npy", path: str = "preview.png"
 ) -> Preview:
-    """Picture of the growth, renewed while the run trains."""
+    """Callback that updates a picture of the growth during the training."""
     label = load_target_array(target)
     return Preview(path, seed_for(label), label, steps=steps, heals=heals, title=title)
 
 
-_STEPS = 24  # of the roll-outs that are timed
-_OVERHEAD = 0.006  # seconds of an iteration beside the roll-out: batch, pool, optimizer
+_STEPS = 24  # number of steps of the timed roll-outs
+_OVERHEAD = 0.006  # seconds per iteration in addition to the roll-out: batch, pool, optimizer
 
 
 def expected_seconds(
     network: BasicNCAModel, target: Tensor, batch_size: int, iterations: int, steps: Sequence[float]
 ) -> list[float]:
-    """Expected seconds of each epoch, from the time of a few roll-outs with all cells of the target alive.
+    """Estimate the seconds per epoch by timing a few roll-outs with all cells of the target alive.
 
-    Other work on the machine, now or later, makes them wrong.
+    Other load on the machine, now or later, makes the estimate wrong.
 
     Parameters
     ----------
@@ -428,7 +430,7 @@ def expected_seconds(
     target : (4, H, W) tensor
         Picture to grow.
     batch_size, iterations : int
-        Number of states in an iteration, and of iterations in an epoch.
+        Number of states per iteration, and of iterations per epoch.
     steps : sequence of float
         Mean number of steps of a roll-out in each epoch.
     """
@@ -438,20 +440,20 @@ def expected_seconds(
     states[:, len(target) :] = 0.1 * (target[3] > 0).to(states)
     with isolated_rng(0):
         for parameter in trial.parameters():
-            torch.nn.init.normal_(parameter, std=1e-4)  # the states stay what they are, and no step is skipped
+            torch.nn.init.normal_(parameter, std=1e-4)  # states hardly change, and no step is skipped
         seconds = min(_time(trial, states) for _ in range(3))
     return [iterations * (seconds * number / _STEPS + _OVERHEAD) for number in steps]
 
 
 class GrowthBar(ProgressBar):
-    """Progress bar that knows from the start how long a training of one picture will take.
+    """Progress bar with an estimate of the duration of a training on one picture.
 
     Parameters
     ----------
     *arguments
-        Those of :func:`expected_seconds` after the network.
+        Arguments of :func:`expected_seconds` after the network.
     **options
-        As for :class:`~delira_nca.training.callbacks.ProgressBar`.
+        Options of :class:`~delira_nca.training.callbacks.ProgressBar`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -459,7 +461,7 @@ class GrowthBar(ProgressBar):
         self._arguments = arguments
 
     def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
-        """Measure the time of a few roll-outs, and open the bar."""
+        """Time a few roll-outs, and create the bar."""
         self.expected_seconds = expected_seconds(trainer.network, *self._arguments)
         super().at_training_begin(trainer, num_epochs=num_epochs, **event)
 
@@ -468,26 +470,26 @@ def _time(network: BasicNCAModel, states: Tensor) -> float:
     begin = time.perf_counter()
     loss = network(states, _STEPS).output_image.square().mean()
     loss.backward()
-    loss.item()  # waits for a GPU
+    loss.item()  # synchronises a GPU
     return time.perf_counter() - begin
 
 
 class GrowthPage(LivePage):
-    """Live page of a run that grows a picture. At the end, it draws a film and curves, and measures errors.
+    """Live page of a run that grows a picture. At the end, it adds a film, curves and errors.
 
     Attributes
     ----------
     outcome : dict
-        After the end of a training: ``log10_error_after_steps`` and ``log10_error_after_cutting_in_half``, the decimal
-        logarithms of the mean squared errors over the grid, RGBA, by the number of steps after the seed and after one
-        half of the grown picture was cut off; and ``figures``, which the page shows.
+        After a training: ``log10_error_after_steps`` and ``log10_error_after_cutting_in_half``, the decimal logarithms
+        of the mean squared RGBA error over the grid, by the number of steps after the seed and after one half of the
+        grown picture was removed; and ``figures``, which the page shows.
 
     Parameters
     ----------
     steps : int
-        Horizon: errors are measured after 1, 5 and 50 times that many steps.
+        Horizon: errors are measured after 1, 5 and 50 times this number of steps.
     heals : bool
-        Whether to cut one half off and measure how it heals.
+        Whether to remove one half and measure the regeneration.
     title : str
         Title of the page.
     target : str
@@ -495,7 +497,7 @@ class GrowthPage(LivePage):
     folder : str
         Folder of the page, the film and the curves.
     seed : int
-        Seed of the roll-outs that are measured.
+        Seed of the measured roll-outs.
     """
 
     def __init__(
@@ -515,7 +517,7 @@ class GrowthPage(LivePage):
         )
 
     def at_training_end(self, trainer: Any, **event: Any) -> None:
-        """Measure, draw and finish the page; only the last of an interrupted training."""
+        """Measure errors, draw, and finish the page; after an interruption, only finish the page."""
         if event.get("exception") is None and trainer.stop_reason is None:
             network = trainer.best_network()
             self.outcome = self._measure(network)
@@ -546,7 +548,7 @@ class GrowthPage(LivePage):
 
 
 def figures_of(network: BasicNCAModel, errors: dict[int, float], healing: dict[int, float]) -> dict[str, str]:
-    """Figures of a run by name, as the live page shows them."""
+    """Figures of a run by name, as shown on the live page."""
     shown = {"parameters": f"{network.num_trainable_parameters():,}"}
     shown |= {f"log10 error after {n} steps": f"{error:.2f}" for n, error in errors.items()}
     return shown | {
@@ -574,10 +576,10 @@ class GrowResult:
     network : BasicNCAModel
         Automaton of the best epoch.
     log10_errors : mapping of int to float
-        Number of steps after the seed to the log10 of the mean squared error over the grid, RGBA.
+        Log10 of the mean squared RGBA error over the grid, by the number of steps after the seed.
     log10_errors_healing : mapping of int to float
-        The same by the number of steps after one half of the grown picture was cut off; empty where nothing was trained
-        to heal.
+        The same by the number of steps after one half of the grown picture was removed; empty if regeneration was not
+        trained.
     """
 
     folder: Path
@@ -586,29 +588,29 @@ class GrowResult:
     log10_errors_healing: Mapping[int, float]
 
     def figures(self) -> dict[str, str]:
-        """Figures of the run by name, as the live page shows them."""
+        """Figures of the run by name, as shown on the live page."""
         return figures_of(self.network, dict(self.log10_errors), dict(self.log10_errors_healing))
 
 
 def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
-    """Train an automaton to grow a picture, and leave films, a live page, curves, numbers and checkpoints in a folder.
+    """Train an automaton to grow a picture; write films, a live page, curves, metrics and checkpoints to a folder.
 
     The folder is that of a :class:`~delira_nca.experiment.Run`, which can be shown, compared, validated, resumed and
-    exported like any other. While it trains, ``live.html`` and ``preview.png`` are renewed every few seconds, and the
-    state of the run is saved every ``save_seconds``.
+    exported. During training, ``live.html`` and ``preview.png`` are updated every few seconds, and the state of the run
+    is saved every ``save_seconds``.
 
     Parameters
     ----------
     config : GrowConfig
         Settings of the run.
     progress : bool
-        Whether to show the progress, and the time that is left, on standard error.
+        Whether to show the progress and the remaining time on standard error.
 
     Raises
     ------
     ConfigError, UnknownNameError, MissingFileError, MissingDependencyError
-        Before anything is written: for a config that cannot work, a picture without transparency, a folder that
-        already holds a run.
+        Before anything is written, for an unsuitable config, a picture without transparency, or a folder that already
+        contains a run.
     """
     config = config.checked()
     size = config.size + 2 * config.padding
@@ -624,7 +626,7 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
 
 
 def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> GrowResult:
-    """Finish a run of :func:`grow` that was stopped before its last epoch; the result is equal bit for bit.
+    """Finish an interrupted run of :func:`grow`; the result is bitwise equal to that of an uninterrupted run.
 
     Parameters
     ----------
@@ -638,7 +640,7 @@ def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> 
     MissingFileError
         If there is no run in the folder.
     CheckpointError, RunLockedError
-        If there are checkpoints but none is sound, or another process works on the run.
+        If checkpoints exist but none is intact, or another process is training in the folder.
     """
     folder = absolute(folder)
     if not (folder / "config.yaml").is_file() and (folder / "config.json").is_file():
@@ -653,7 +655,7 @@ def resume_growing(folder: str | os.PathLike[str], *, progress: bool = True) -> 
 
 
 def is_growing(config: RunConfig) -> bool:
-    """Whether a run was begun by :func:`grow`."""
+    """Whether a run was started by :func:`grow`."""
     return any(str(part.get("class_path")).endswith(".GrowthPage") for part in config.callbacks)
 
 
@@ -667,7 +669,7 @@ _ERRORS = ("log10_error_after_steps", "log10_error_after_cutting_in_half")
 
 
 def _bar(config: GrowConfig, target: Tensor, folder: Path) -> ProgressBar:
-    """Bar that knows from the start how long the training will take."""
+    """Progress bar with an estimate of the duration of the training."""
     given = config.curriculum()
     curriculum = None if given is None else StepCurriculum(**given)
     ranges = [config.steps if curriculum is None else curriculum.steps(e) for e in range(1, config.epochs + 1)]
@@ -681,7 +683,7 @@ def _shown(folder: Path) -> dict[str, Any]:
 
 
 def _claim_folder(config: GrowConfig) -> tuple[Path, bool]:
-    """Folder of a run, and whether it was made for it."""
+    """Folder of a run, and whether it was created here."""
     if REGIMES[config.regime].pool:
         damaged = REGIMES[config.regime].num_damaged(config.batch_size)
         SamplePool(torch.zeros(1, 1, 1), config.pool_size).check_batch_size(config.batch_size, 1, damaged)

@@ -1,4 +1,4 @@
-"""Classes and functions as their import paths, in files."""
+"""Conversion of classes and functions to import paths, for files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ __all__ = ["decode", "encode", "import_object", "path_of"]
 
 
 def encode(value: Any, where: str = "value", *, strict: bool = True) -> Any:
-    """Plain values for JSON or YAML.
+    """Convert a value to plain values for JSON or YAML.
 
-    Tuples become lists, paths strings, numpy's numbers Python's; parts of an automaton (perception, rule, alive mask)
-    are described.
+    Tuples become lists, paths strings, and NumPy numbers Python numbers; parts of an automaton (perception, rule, alive
+    mask) become their descriptions.
 
     Parameters
     ----------
-    value : to write.
-    where : what messages call it.
-    strict : whether to refuse what has no import path; it is written as a remark otherwise, which cannot be read.
+    value : object
+        Value to write.
+    where : str
+        Name of the value in error messages.
+    strict : bool
+        Whether to raise an error for values without an import path; otherwise they are written as a remark, which
+        cannot be decoded.
 
     Raises
     ------
     ConfigError
-        With the place of what cannot be written.
+        If a value cannot be written. The message contains its place.
 
     Examples
     --------
@@ -66,14 +70,14 @@ def encode(value: Any, where: str = "value", *, strict: bool = True) -> Any:
 
 
 def decode(value: Any, where: str = "value") -> Any:
-    """Settings from what :func:`encode` gave.
+    """Decode the result of :func:`encode`.
 
-    Nothing is called but the constructors of the parts of an automaton.
+    Only the constructors of the parts of an automaton are called.
 
     Raises
     ------
     ConfigError
-        If something has no import path, or it leads nowhere, or to a class of a kind that no setting names.
+        If an import path is missing or does not exist, or the class is not one that a setting may name.
     """
     if isinstance(value, list):
         return [decode(part, f"{where}[{number}]") for number, part in enumerate(value)]
@@ -92,7 +96,7 @@ def decode(value: Any, where: str = "value") -> Any:
 
 
 def path_of(target: Any) -> str | None:
-    """Import path of a class or a function; None if it has none, as a lambda.
+    """Import path of a class or a function, or None if it has none, such as a lambda.
 
     Examples
     --------
@@ -109,18 +113,21 @@ def path_of(target: Any) -> str | None:
 
 
 def import_object(path: str, where: str = "value", base: type | tuple[type, ...] | None = None) -> Any:
-    """Import what a path names.
+    """Import an object by its path.
 
     Parameters
     ----------
-    path : ``"package.module.Name"``.
-    where : what messages call it.
-    base : class that it must be derived from.
+    path : str
+        Import path, such as ``"package.module.Name"``.
+    where : str
+        Name of the value in error messages.
+    base : type or tuple of type, optional
+        Required base class.
 
     Raises
     ------
     ConfigError
-        If nothing has this path, with the nearest name; or it is no class derived from the base.
+        If the path does not exist, or the object is not a class derived from ``base``.
 
     Examples
     --------
@@ -157,7 +164,7 @@ def _found(names: list[str], where: str) -> Any:
 
 
 def _require_kind(target: Any, where: str) -> None:
-    """Refuse what is neither a function nor a class of those that settings name."""
+    """Check that an object is a function, or a class that a setting may name."""
     from torch import nn, optim
 
     from delira_nca.data_loading import AbstractDataset, AbstractSampler
@@ -167,13 +174,13 @@ def _require_kind(target: Any, where: str) -> None:
     kinds = (*kinds, AbstractSampler, *_parts())
     if isinstance(target, type) and not issubclass(target, kinds):
         names = ", ".join(kind.__name__ for kind in kinds)
-        raise ConfigError(f"{where}: {path_of(target)} is no class that a setting names (derived from {names})")
+        raise ConfigError(f"{where}: {path_of(target)} is not a class that a setting names (derived from {names})")
     if not isinstance(target, type) and not inspect.isroutine(target):
         raise ConfigError(f"{where} names {_shown(target)}, which is neither a class nor a function")
 
 
 def _parts() -> dict[type, Any]:
-    """Parts of an automaton, and what makes them of their descriptions."""
+    """Parts of an automaton, and the functions that create them from their descriptions."""
     from delira_nca.models.masks import AliveMask
     from delira_nca.models.perception import Perception
     from delira_nca.models.rule import MLPRule
@@ -193,7 +200,7 @@ def _describe_part(value: Any) -> dict[str, Any] | None:
 
 
 def _keywords(value: functools.partial[Any]) -> dict[str, Any] | None:
-    """Arguments of a partial, all by name; None if one has none."""
+    """Arguments of a partial by name, or None if one has no name."""
     if not value.args:
         return dict(value.keywords)
     try:

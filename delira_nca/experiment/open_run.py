@@ -1,4 +1,4 @@
-"""A run in its folder, whatever has trained it: trained further, validated and used to predict."""
+"""Opening of runs of configs and of experiments, for training, validation and prediction."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["ExperimentRun", "open_run"]
 
 
 class ExperimentRun(AbstractTrainedRun):
-    """A run of an :class:`Experiment`, or one of its folds.
+    """Run of an :class:`Experiment`, or one of its folds.
 
-    The classes and functions that it names are imported, which executes their modules.
+    Classes and functions in its description are imported, which executes their modules.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class ExperimentRun(AbstractTrainedRun):
     Raises
     ------
     ConfigError
-        If the experiment names what cannot be imported; from the methods, if its data have no name, since they were in
-        the memory of the process.
+        If an import path in the description does not exist; from the methods, if the data were only in the memory of
+        the training process.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -46,7 +46,7 @@ class ExperimentRun(AbstractTrainedRun):
         self._is_fold = (self.folder.parent / FILE).is_file()
 
     def train(self, *, progress: bool = False) -> RunResult:
-        """Finish the run from its newest sound checkpoint."""
+        """Finish the run, starting from its newest intact checkpoint."""
         if self._is_fold:
             number = int(self.folder.name.removeprefix("fold_"))
             run_fold(str(self.folder.parent), number, self._splits()[number])
@@ -70,7 +70,7 @@ class ExperimentRun(AbstractTrainedRun):
         return found
 
     def _data(self, part: str) -> Any:
-        """Samples of a part, found by the names that were recorded."""
+        """Samples of a part, opened by their recorded description."""
         if self._is_fold:
             split = self._splits()[int(self.folder.name.removeprefix("fold_"))]
             data = dataset_of(FoldJob.load(self.folder.parent).data)
@@ -88,14 +88,14 @@ class ExperimentRun(AbstractTrainedRun):
 
 
 def open_run(folder: str | os.PathLike[str]) -> Run | ExperimentRun:
-    """Run in a folder, whatever has trained it.
+    """Open the run in a folder, created from a config or by an experiment.
 
     Raises
     ------
     MissingFileError
         If there is no run.
     ConfigError
-        If its config cannot be read, or it is of an older version.
+        If its config is not readable, or of an older version.
     """
     folder = Path(absolute(folder))
     name = config_of(folder).name

@@ -1,4 +1,4 @@
-"""Fixed and variable parameters of models and trainings, read and set by dotted names."""
+"""Fixed and variable parameters of models and trainings, accessed by dotted names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MISSING = object()
 
 
 class Section(MutableMapping[str, Any]):
-    """View of nested values: ``s["a.b"]`` and ``s.a.b`` are the same, and setting one sets the other.
+    """View of nested values, in which ``s["a.b"]`` and ``s.a.b`` are equivalent.
 
     Examples
     --------
@@ -95,21 +95,23 @@ class Section(MutableMapping[str, Any]):
         return copy.deepcopy(self._values)
 
     def flat(self) -> dict[str, Any]:
-        """Values by dotted name. An empty dict is a value."""
+        """Values by dotted name. An empty dict counts as a value."""
         return dict(_leaves(self._values))
 
     def nested_get(self, key: str, default: Any = _MISSING) -> Any:
-        """Value with this name, wherever it is.
+        """Find a value by its name, at any place.
 
         Parameters
         ----------
-        key : a name, or the dotted end of one.
-        default : what to return where nothing has the name.
+        key : str
+            Name, or the dotted end of one.
+        default : object
+            Value to return if the name does not exist.
 
         Raises
         ------
         ParameterKeyError
-            If it is nowhere and there is no default, with the nearest name; or if it is in several places, with these.
+            If the name does not exist and there is no default, or exists at several places.
         """
         found = [place for place in places(self._values) if place == key or place.endswith(f".{key}")]
         if len(found) > 1:
@@ -125,21 +127,24 @@ class Section(MutableMapping[str, Any]):
         return default
 
     def update(self, other: Any = (), overwrite: bool = False) -> Any:  # type: ignore[override]
-        """Take in other values: all of them or, after an error, none.
+        """Add other values. After an error, nothing is changed.
 
         Parameters
         ----------
-        other : a section, or a mapping; its names may be dotted. A mapping joins the one of the same name.
-        overwrite : whether a value may take the place of another.
+        other : object
+            Section or mapping, with names that may be dotted. A mapping is merged with that of the same name.
+        overwrite : bool
+            Whether existing values may be replaced.
 
         Returns
         -------
-        The section itself.
+        Section
+            The section itself.
 
         Raises
         ------
         ConfigError
-            If a value would replace another one and may not, with the name and both values.
+            If a value would be replaced and ``overwrite`` is False.
         """
         merged = Section(copy.deepcopy(self._values), self._path)
         given = other.to_dict() if isinstance(other, Section) else dict(other)
@@ -151,10 +156,10 @@ class Section(MutableMapping[str, Any]):
         return self
 
     def _check(self, values: Mapping[str, Any]) -> None:
-        """Refuse values that cannot be here."""
+        """Check the values of the section."""
 
     def _find(self, key: str, *, make: bool = False) -> tuple[Section, str]:
-        """Section that a dotted name ends in, and the last part of the name."""
+        """Section of a dotted name, and the last part of the name."""
         if not isinstance(key, str) or not all(key.split(".")):
             raise ParameterKeyError(f"a parameter has a name such as 'fixed.training.num_epochs', not {key!r}")
         first, dot, rest = key.partition(".")
@@ -178,7 +183,7 @@ def _remade(cls: type[Section], values: dict[str, Any], path: str) -> Section:
 
 
 def _nested(value: Any, where: str) -> Any:
-    """Value with mappings as plain dicts, whose names are checked; copied."""
+    """Copy a value, with mappings as plain dicts, and check the names."""
     if isinstance(value, Section):
         return value.to_dict()
     if not isinstance(value, Mapping):
@@ -190,12 +195,12 @@ def _nested(value: Any, where: str) -> Any:
 
 
 def merge(into: Section, key: str, value: Any, overwrite: bool) -> None:
-    """Set a value in a section, or join a mapping with the one that is there.
+    """Set a value in a section, or merge a mapping with the existing one.
 
     Raises
     ------
     ConfigError
-        If a value would replace another one and may not.
+        If a value would be replaced and ``overwrite`` is False.
     """
     owner, name = into._find(key, make=True)
     former = owner._values.get(name, _MISSING)
@@ -217,12 +222,12 @@ def _same(ours: Any, theirs: Any) -> bool:
         return True
     try:
         return bool(ours == theirs)
-    except (ValueError, RuntimeError):  # of arrays and tensors
+    except (ValueError, RuntimeError):  # comparisons of arrays and tensors
         return False
 
 
 def places(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Dotted names of all values, and of all mappings of values."""
+    """Yield the dotted names of all values and mappings."""
     for key, value in values.items():
         yield f"{path}{key}"
         if isinstance(value, dict):
@@ -241,20 +246,21 @@ KINDS, SECTIONS = ("fixed", "variable"), ("model", "training")
 
 
 class Parameters(Section):
-    """Parameters of an experiment: ``fixed`` and ``variable`` ones, each for ``model`` and for ``training``.
+    """``fixed`` and ``variable`` parameters of an experiment, each for ``model`` and ``training``.
 
-    Those of the model are arguments of its class, those of the training are arguments of the trainer, and what an
-    experiment wants to know (``num_epochs``, ``batch_size``). What a search varies stands among the variable ones;
-    otherwise the two are the same.
+    Model parameters are arguments of the class of the model. Training parameters are arguments of the trainer, and
+    those of the experiment (``num_epochs``, ``batch_size``). Variable parameters are those varied in a search;
+    otherwise both kinds are treated in the same way.
 
     Parameters
     ----------
-    fixed_params, variable_params : ``{"model": {...}, "training": {...}}``; copied, not kept.
+    fixed_params, variable_params : mapping, optional
+        ``{"model": {...}, "training": {...}}``, which are copied.
 
     Raises
     ------
     ConfigError
-        If a name is not a string without a dot, or a section is neither of the two.
+        If a name is not a string without a dot, or a section has another name.
 
     Examples
     --------
@@ -287,18 +293,18 @@ class Parameters(Section):
 
     @property
     def model(self) -> dict[str, Any]:
-        """Arguments of the model, fixed and variable ones together; a copy.
+        """Copy of the fixed and variable arguments of the model.
 
         Raises
         ------
         ConfigError
-            If one has two values.
+            If an argument has two values.
         """
         return self._together("model")
 
     @property
     def training(self) -> dict[str, Any]:
-        """Parameters of the training, fixed and variable ones together; a copy. As :attr:`model`."""
+        """Copy of the fixed and variable parameters of the training, like :attr:`model`."""
         return self._together("training")
 
     def _together(self, section: str) -> dict[str, Any]:
@@ -328,19 +334,19 @@ class Parameters(Section):
                     )
 
     def flat(self) -> dict[str, Any]:
-        """Values by dotted name, as ``fixed.model.channels``."""
+        """Values by dotted name, such as ``fixed.model.channels``."""
         empty = [f"{kind}.{section}" for kind in KINDS for section in SECTIONS]
         return {name: value for name, value in super().flat().items() if name not in empty}
 
     def update_from_arguments(self, arguments: Sequence[str]) -> Parameters:
-        """Change parameters as a command line says: ``--training.optimizer_params.lr 1e-3``, or only ``--lr=1e-3``.
+        """Change parameters by arguments such as ``--training.optimizer_params.lr 1e-3`` or ``--lr=1e-3``.
 
-        A name is a whole one or the end of one; it must be there already, and its value keeps its type.
+        A name may be the end of a dotted name. It must exist, and its value keeps its type.
 
         Raises
         ------
         ParameterKeyError
-            If there is no such parameter, or several.
+            If the name does not exist, or is ambiguous.
         ConfigError
             If a value is missing, or of another type.
 
@@ -363,17 +369,18 @@ class Parameters(Section):
         return self
 
     def with_changes(self, config: Any) -> Parameters:
-        """Copy with other values in the place of former ones.
+        """Return a copy with changed values.
 
         Parameters
         ----------
-        config : parameters, the path of a file, or a mapping; its names may be dotted, and those that begin with
-            neither ``fixed`` nor ``variable`` are fixed ones. None changes nothing.
+        config : object
+            Parameters, the path of a file, or a mapping with names that may be dotted. Names that start with neither
+            ``fixed`` nor ``variable`` are fixed parameters. None changes nothing.
 
         Raises
         ------
         ConfigError
-            If it is none of these, or has what is no parameter.
+            If the type is another one, or a value is not a parameter.
 
         Examples
         --------
@@ -394,13 +401,13 @@ class Parameters(Section):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the parameters to a ``.json``, ``.yaml`` or ``.yml`` file.
 
-        Classes and functions are written as their import paths, and tuples come back as lists; see
+        Classes and functions are written as import paths, and tuples as lists; see
         :mod:`delira_nca.experiment.import_paths`.
 
         Raises
         ------
         ConfigError
-            For another ending, or a value that no file can hold.
+            For another suffix, or a value that cannot be written.
         """
         from delira_nca.experiment.import_paths import encode
 
@@ -408,20 +415,20 @@ class Parameters(Section):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Parameters:
-        """Read parameters. The classes that a file names are imported: read only what you would run.
+        """Read parameters from a file. Classes in the file are imported: load only trusted files.
 
         Raises
         ------
         MissingFileError, ConfigError
-            If there is no such file, or it holds no parameters.
+            If the file is missing, or does not contain parameters.
         """
         return cls.of(read_plain(path), os.fspath(path))
 
     @classmethod
     def of(cls, config: Any, where: str = "config") -> Parameters:
-        """Parameters out of what a user has: parameters, ``{"fixed": ..., "variable": ...}``, or the path of a file.
+        """Convert parameters, ``{"fixed": ..., "variable": ...}``, or the path of a file to a copy of parameters.
 
-        A mapping with ``"model"`` and ``"training"`` holds fixed ones. The result is a copy.
+        A mapping with ``"model"`` and ``"training"`` contains fixed parameters.
         """
         if isinstance(config, Parameters):
             made: Parameters = config.copy()
@@ -442,7 +449,7 @@ class Parameters(Section):
 
 
 def _typed(text: str, former: Any, place: str) -> Any:
-    """Value of an argument, of the type of the value that it replaces."""
+    """Convert the text of an argument to the type of the value that it replaces."""
     if isinstance(former, str):
         return text
     try:

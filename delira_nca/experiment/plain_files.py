@@ -1,4 +1,4 @@
-"""Plain values in files: JSON and YAML, whole or not at all. Free of torch."""
+"""JSON and YAML files of plain values, which are written atomically. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from delira_nca.io.paths import absolute
 __all__ = ["FLOAT", "read_plain", "write_plain"]
 
 FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-"""A number that YAML 1.1 takes for text."""
+"""Numbers that YAML 1.1 reads as strings."""
 
 
 def write_plain(values: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Write plain values as JSON or YAML, as the ending says, whole or not at all.
+    """Write plain values as JSON or YAML, depending on the suffix, atomically.
 
     Raises
     ------
     ConfigError
-        For another ending.
+        For another suffix.
     """
     path = absolute(path)
     if path.suffix in (".yaml", ".yml"):
@@ -42,14 +42,14 @@ def write_plain(values: Mapping[str, Any], path: str | os.PathLike[str]) -> Path
 
 
 def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a mapping of plain values from JSON or YAML. A number such as ``1e-3`` is one, which PyYAML takes for text.
+    """Read a mapping of plain values from JSON or YAML. Unlike in PyYAML, ``1e-3`` is read as a number.
 
     Raises
     ------
     MissingFileError
-        If there is no such file.
+        If the file does not exist.
     ConfigError
-        If it is not readable, or holds no mapping, or has a name twice.
+        If it is not readable, not a mapping, or contains a name twice.
     """
     path = absolute(path)
     try:
@@ -72,7 +72,7 @@ def _read_yaml(raw: bytes, path: Path) -> Any:
     Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_mapping)
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
     try:
-        return yaml.load(raw, Loader)  # bytes, so that a byte order mark tells the encoding
+        return yaml.load(raw, Loader)  # bytes, so that a byte order mark determines the encoding
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Prediction and measurement of each sample by itself."""
+"""Prediction, and metrics of each sample."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ Array = npt.NDArray[Any]
 
 
 class Predictor:
-    """Predicts batches with a trained network, and measures every sample by itself. Subclass it to predict otherwise.
+    """Predict batches with a trained network, and compute metrics for each sample. Subclass it to customise this.
 
     Parameters
     ----------
-    network : in evaluation mode while it predicts; its weights are not changed.
-    metrics : name to callable, called with tensors of a batch of one; or to a metric with update, compute and reset.
-    metric_keys : name of a metric to the names of what it is called with; ``("pred", "label")`` by default.
-    seed : of what is random in the prediction.
+    network : AbstractPyTorchNetwork
+        Network, which is in evaluation mode during prediction. Its weights do not change.
+    metrics : mapping of str to callable, optional
+        Functions by name, which are called with batches of one sample; or metrics with update, compute and reset.
+    metric_keys : mapping, optional
+        Names of the arguments of a metric by its name; ``("pred", "label")`` by default.
+    seed : int
+        Seed of random numbers in the prediction.
 
     Attributes
     ----------
-    values : metrics of all samples that the last :meth:`predict` has seen.
+    values : SetValues
+        Metrics over all samples of the last :meth:`predict`.
     """
 
     def __init__(
@@ -51,16 +56,18 @@ class Predictor:
         self.metric_keys = {name: tuple(keys) for name, keys in (metric_keys or {}).items()}
 
     def predict_batch(self, batch: Mapping[str, Any], number: int) -> tuple[Any, dict[str, Any]]:
-        """Prediction of a prepared batch, and its parts by name. Override it for test-time augmentation, for example.
+        """Predict a prepared batch, and return the parts by name. Override it for example for test-time augmentation.
 
         Parameters
         ----------
-        batch : tensors by name, on the network's device.
-        number : of the batch; what is random is a function of it.
+        batch : mapping
+            Tensors by name, on the device of the network.
+        number : int
+            Number of the batch, from which random numbers are derived.
 
         Returns
         -------
-        tuple of ((B, ...) tensor, or a dict, list or dataclass of these, dict of what metrics can be wired to)
+        tuple of ((B, ...) tensor, or a dict, list or dataclass of these, dict of the arguments of metrics)
         """
         seed = derive_seed(self.seed, "rollout", "test", number)
         prediction, parts = self.network.forward_batch(batch, seed=seed)
@@ -71,7 +78,7 @@ class Predictor:
 
         Yields
         ------
-        tuple of ((B, ...) array, or a dict of these, metric to (B,) array)
+        tuple of ((B, ...) array, or a dict of these, dict of (B,) arrays of metrics)
         """
         self.values = SetValues(self.metrics)
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
@@ -88,7 +95,7 @@ class Predictor:
             self.network.train(was_training)
 
     def _measure(self, named: Mapping[str, Any], length: int) -> dict[str, Array]:
-        """Every metric of every sample: called with batches of one, so that no mean depends on how samples met."""
+        """Metrics of each sample, computed on batches of one, so that means do not depend on the batches."""
         rows = []
         for row in range(length):
             single = {key: value[row : row + 1] if _has_rows(value, length) else value for key, value in named.items()}
@@ -102,18 +109,18 @@ class Predictor:
 def predict_all(
     predictor: Predictor, batches: Iterable[Mapping[str, Any]]
 ) -> tuple[Any, dict[str, Array], dict[str, float]]:
-    """Predictions and metrics of all samples.
+    """Predict all samples and compute their metrics.
 
     Returns
     -------
-    tuple of (predictions, metric to (N,) array, metric to number)
-        Predictions are one (N, ...) array; a list of N arrays where their shapes differ; a dict of these where the
-        network has several outputs. The numbers are metrics of the whole set.
+    tuple of (predictions, dict of (N,) arrays, dict of numbers)
+        Predictions are an array (N, ...), a list of N arrays if shapes differ, or a dict of these if the network has
+        several outputs. The arrays are metrics of each sample; the numbers are metrics of the whole set.
 
     Raises
     ------
     ConfigError
-        If there is no batch.
+        If there are no batches.
     """
     predictions: list[Any] = []
     values: dict[str, list[Array]] = {name: [] for name in predictor.metrics}

@@ -1,4 +1,4 @@
-"""The callback that records the numbers of a run, and keeps the weights that are best."""
+"""Callback that records the statistics of a run and keeps the best weights."""
 
 from __future__ import annotations
 
@@ -35,46 +35,52 @@ _WEIGHTS = re.compile(r"weights_\d+\.(safetensors|pt)")
 
 
 class StatsRecorder(AbstractCallback):
-    """Record every training iteration and every validation of a run, and keep the weights of its best validations.
+    """Record all training iterations and validations of a run, and keep the weights of the best validations.
 
-    Records are gathered, and written about once a second, at the end of an epoch, before every checkpoint, and at the
-    end of the training, also after an error. So a checkpoint never knows of an iteration whose record a kill could
-    take. Where a run goes on, what it will do again is deleted first; where it begins anew, everything.
+    Records are buffered, and written about once per second, at the end of an epoch, before every checkpoint, and at the
+    end of the training, also after an error, so that no iteration in a checkpoint can lack a record. When a run is
+    resumed, records after the resume point are deleted first; when it is restarted, all of them.
 
     Parameters
     ----------
-    run : where to.
-    criteria : directions and bounds of scores, and whether their best weights are kept.
-    mode : ``"highest"`` or ``"lowest"``: which way a metric is better that nothing else tells it of; see the notes.
-    loss : name of the value that is the loss of an iteration; the others are recorded under their names. A training
-        step that gives no ``"loss"`` is recorded with the sum of its criterions.
-    dataset : name under which validations are recorded.
-    seconds : time between two writings.
-    keep_best : whether to keep weights at all, in ``best/`` of the run's folder.
+    run : StoredRun
+        Run in which to record.
+    criteria : iterable of Criterion
+        Directions and bounds of scores, and whether to keep their best weights.
+    mode : str, optional
+        Mode, ``"highest"`` or ``"lowest"``, of metrics with an unknown direction; see the notes.
+    loss : str
+        Name of the value recorded as the loss of an iteration; other values are recorded under their names. For a
+        training step without a ``"loss"``, the sum of its criterions is recorded.
+    dataset : str
+        Name of the data set of the validations.
+    seconds : float
+        Seconds between two writes.
+    keep_best : bool
+        Whether to keep the best weights, in the subfolder ``best/`` of the run.
 
     Raises
     ------
     ConfigError, ScoreModeError
-        For arguments that cannot work. At the beginning of a training: for a metric whose direction nothing tells, and
-        where earlier validations of the run had other data sets or directions.
+        For unsuitable arguments. At the start of a training, for a metric with unknown direction, or if earlier
+        validations of the run had other data sets or directions.
     ScoreKeyError
-        For a criterion that nobody computes.
+        For a criterion that is not computed.
 
     Notes
     -----
-    Of losses, lower is better. Of a metric, the direction is that of its criterion; else its own, an attribute
-    ``higher_is_better`` as torchmetrics has it; else that of the training, where it is the score that decides; else
-    ``mode``.
+    For losses, lower is better. The direction of a metric is the first one available of: its criterion; its attribute
+    ``higher_is_better``, as in torchmetrics; the mode of the training, if the metric selects the best epoch; ``mode``.
 
-    The time of an iteration is that from having its batch to having its values. On a GPU it is the time that the
-    processor took to ask for the work: nothing waits for the values before they are written.
+    The time of an iteration is measured from the available batch to the computed values. On a GPU it is the time to
+    launch the work, since values are not synchronised before they are written.
 
-    A file of weights is as small as the model. It is what was validated, also under a
-    :class:`~delira_nca.training.callbacks.WeightAverage`, and :func:`~delira_nca.io.load_network` reads it. Those of
-    the two last records of each criterion stay, since a resumed run may do the last one again.
+    Weights files contain the validated weights, including those of a
+    :class:`~delira_nca.training.callbacks.WeightAverage`, and can be read by :func:`~delira_nca.io.load_network`. The
+    files of the last two best results of each criterion are kept, since a resumed run may repeat the last one.
     """
 
-    rolls_back = False  # time does not go back where weights do
+    rolls_back = False  # records are not restored by a rollback
     runs_everywhere = False
 
     def __init__(
@@ -105,7 +111,7 @@ class StatsRecorder(AbstractCallback):
     # Hooks --------------------------------------------------------------------------------------------------------
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
-        """Delete what will be done again, and refuse scores without a direction."""
+        """Delete records after the resume point, and raise an error for scores without a direction."""
         self._rows, self._row, self._validated, self._best = [], None, None, {}
         measured = {
             *getattr(trainer, "criterions", ()),
@@ -134,24 +140,24 @@ class StatsRecorder(AbstractCallback):
                 self._best[name] = best.value
 
     def at_iter_begin(self, trainer: Any, *, train: bool, **event: Any) -> None:
-        """Look at the clock."""
+        """Store the start time of the iteration."""
         if train:
             self._began = time.perf_counter()
 
     def at_iter_end(
         self, trainer: Any, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
     ) -> None:
-        """Take the values of an iteration as they are, or, once a validation, the weights that are validated."""
+        """Buffer the values of an iteration, or copy the validated weights once per validation."""
         if train:
             values = dict(metrics)
-            if self.loss == "loss" and "loss" not in values:  # a training step of the user's own
+            if self.loss == "loss" and "loss" not in values:  # a custom training step
                 values["loss"] = sum(v for name, v in values.items() if name in getattr(trainer, "criterions", ()))
             self._row = (global_iter_num, time.perf_counter() - self._began, values)
         elif self.keep_best and self._validated is None:
             self._validated = _weights(trainer)
 
     def at_iter_done(self, trainer: Any, **event: Any) -> None:
-        """Count the values in, and write them if it is time."""
+        """Add the values to the buffer, and write it if due."""
         if self._row is not None:
             self._rows.append(self._row)
             self._row = None
@@ -159,7 +165,7 @@ class StatsRecorder(AbstractCallback):
             self._write()
 
     def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
-        """Write everything, and the scores where the epoch was validated."""
+        """Write the buffer, and the scores if the epoch was validated."""
         self._write()
         scores = {found[1]: float(v) for name, v in val_metrics.items() if (found := _VALIDATED.fullmatch(name))}
         if scores:
@@ -167,7 +173,7 @@ class StatsRecorder(AbstractCallback):
         self._validated = None
 
     def at_training_end(self, trainer: Any, **event: Any) -> None:
-        """Write what is left, and let go of the file."""
+        """Write the buffer and close the file."""
         try:
             self._write()
         finally:
@@ -176,7 +182,7 @@ class StatsRecorder(AbstractCallback):
                 self.run.database.__exit__(None, None, None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing; but what was gathered is written first, so that no checkpoint is ahead of the records."""
+        """Return an empty state, after writing the buffer, so that no checkpoint is ahead of the records."""
         self._write()
         return {}
 
@@ -196,7 +202,7 @@ class StatsRecorder(AbstractCallback):
         self._written = time.monotonic()
 
     def _write_scores(self, trainer: Any, scores: dict[str, float], epoch: int) -> None:
-        """Record a validation, and keep its weights if it is the best by a criterion that wants them kept."""
+        """Record a validation, and keep its weights if it is the best by a criterion with ``store_best``."""
         table = self._header(trainer, list(scores))
         iteration = trainer.global_iter_num - 1
         table.add_iteration_scores(ValidationIterationScores(iteration, [[list(scores.values())]]))
@@ -255,7 +261,7 @@ def _weights(trainer: Any) -> dict[str, Tensor]:
 
 
 def _floats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Values as numbers. Those on a device are fetched together, so that it is waited for once."""
+    """Convert values to floats. Those on a GPU are copied together, with a single synchronisation."""
     found = [dict(row) for row in rows]
     away: dict[tuple[torch.device, torch.dtype], list[tuple[int, str]]] = {}
     for number, row in enumerate(rows):

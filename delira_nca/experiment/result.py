@@ -1,4 +1,4 @@
-"""The result of a training, as plain values in the folder of its run."""
+"""Result of a training, as plain values in the folder of its run."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class RunResult:
     name, folder : str
         Name and folder of the run.
     num_epochs : int
-        Number of epochs that are done.
+        Number of finished epochs.
     best_epoch, best_score : int and float, or None
-        Best epoch by the score that decides, and that score; None where none does.
+        Best epoch and its score; None if no score is given.
     scores : dict
         Scores of the last epoch.
     test_scores : dict
-        Scores of the best network on the test samples; empty if there are none.
+        Scores of the best network on the test samples; empty without test samples.
     seconds : float
-        Time that this process has trained.
+        Training time of this process.
     stop_reason : str or None
-        Reason why the run stopped before its last epoch; None if it did not.
+        Reason for stopping before the last epoch, or None.
     computation : dict
         Back end, processor and instruction set of the training.
     outcome : dict
-        Further plain values: those that callbacks of the config have measured, or those of a fold.
+        Further plain values, measured by callbacks of the config, or of a fold.
     """
 
     name: str
@@ -65,7 +65,7 @@ class RunResult:
         test_scores: Mapping[str, float] | None = None,
         outcome: Mapping[str, Any] | None = None,
     ) -> RunResult:
-        """Result of a trainer whose training has ended."""
+        """Result of a trainer after its training."""
         return cls(
             name=folder.name,
             folder=str(folder),
@@ -76,17 +76,17 @@ class RunResult:
         )
 
     def write(self) -> None:
-        """Write the result into the folder of its run."""
+        """Write the result to the folder of its run."""
         write_plain(asdict(self), Path(self.folder) / RESULT)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> RunResult:
-        """Result in the folder of a run.
+        """Load the result from the folder of a run.
 
         Raises
         ------
         MissingFileError
-            If the run has not ended.
+            If the run is not finished.
         """
         path = absolute(folder) / RESULT
         if not path.is_file():

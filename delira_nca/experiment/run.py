@@ -1,4 +1,4 @@
-"""A run of a config: built, trained, gone on with, validated and predicted, in a folder of a store."""
+"""Run of a config in a folder of a store: building, training, resuming, validation and prediction."""
 
 from __future__ import annotations
 
@@ -39,15 +39,17 @@ CONFIG, DIRECTORY = "config.yaml", "directory.yaml"
 
 
 class Run(AbstractTrainedRun):
-    """A config and the folder that its run lives in.
+    """Run of a config in its folder.
 
-    Started by ``torchrun``, it trains over all processes as :mod:`delira_nca.training.distributed` says, and the first
-    one writes.
+    If started by ``torchrun``, the training is distributed over all processes, see
+    :mod:`delira_nca.training.distributed`, and rank 0 writes the files.
 
     Parameters
     ----------
-    config : of the run.
-    stored : its folder and its numbers.
+    config : RunConfig
+        Config of the run.
+    stored : StoredRun
+        Folder and statistics of the run.
 
     Examples
     --------
@@ -70,24 +72,24 @@ class Run(AbstractTrainedRun):
 
     @classmethod
     def create(cls, config: RunConfig, root: str | os.PathLike[str] = "runs", *, resume: str = "never") -> Run:
-        """Build the objects of a run and make its folder, or take up the run that is there.
+        """Build the objects of a run and create its folder, or open the existing run.
 
-        The folder is made once everything has been built, and removed if the training ends with an error before its
-        first iteration. The folder of a process that was killed before its first iteration is taken over.
+        The folder is created after all objects have been built, and removed if the training fails before its first
+        iteration. The folder of a process that was killed before its first iteration is reused.
 
         Parameters
         ----------
         config : RunConfig
-            Config of the run. A run that is resumed keeps the directory that its relative paths were relative to.
+            Config of the run. A resumed run keeps the original directory of its relative paths.
         root : str or Path
             Folder of all runs.
         resume : {"never", "auto"}
-            Whether to refuse a run of this name that is there, or to resume it if its config is the same.
+            Whether to raise an error if a run of this name exists, or to resume it if its config is the same.
 
         Raises
         ------
         ConfigError
-            If a run of this name is there and cannot be resumed; the message says what differs.
+            If a run of this name exists and cannot be resumed. The message lists the differences.
         """
         require_choice("resume", resume, ("never", "auto"))
         folder = absolute(root) / config.name
@@ -102,7 +104,7 @@ class Run(AbstractTrainedRun):
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
-        """Take up the run in a folder, as its config says.
+        """Open the run in a folder.
 
         Raises
         ------
@@ -118,21 +120,24 @@ class Run(AbstractTrainedRun):
     # Training ---------------------------------------------------------------------------------------------------------
 
     def train(self, *, resume: str = "auto", progress: bool = False, callbacks: Sequence[Any] = ()) -> RunResult:
-        """Train to the last epoch of the config, from the newest sound checkpoint of the folder.
+        """Train until the last epoch of the config, starting from the newest intact checkpoint in the folder.
 
         Parameters
         ----------
-        resume : ``"auto"``, ``"never"``, or the path of a checkpoint.
-        progress : whether to show how far it is.
-        callbacks : registered after those of the config.
+        resume : str
+            ``"auto"``, ``"never"``, or the path of a checkpoint.
+        progress : bool
+            Whether to show the progress.
+        callbacks : sequence
+            Callbacks that are registered after those of the config.
 
         Returns
         -------
         RunResult
-            It is in ``result.json`` as well.
+            Result of the run, which is also written to ``result.json``.
         """
         try:
-            is_path = resume not in ("auto", "never")  # of a checkpoint, relative to the working directory
+            is_path = resume not in ("auto", "never")  # path of a checkpoint, relative to the working directory
             with nullcontext() if is_path else self.config.missing_files_explained():
                 return self._train(resume, progress, callbacks)
         except BaseException as error:
@@ -148,7 +153,7 @@ class Run(AbstractTrainedRun):
     def _train(self, resume: str, progress: bool, callbacks: Sequence[Any]) -> RunResult:
         start = time.perf_counter()
         parts = self._parts or self.config.build()
-        self._parts = None  # the next training begins with fresh weights
+        self._parts = None  # the next training starts from initial weights
         samples = divide(parts.data, self._samples_per_epoch(parts))
         self._load_start(parts, resume)
         bar = [ProgressBar()] if progress else []
@@ -168,7 +173,7 @@ class Run(AbstractTrainedRun):
 
     @property
     def num_epochs(self) -> int:
-        """Epochs of the whole run; with ``num_iterations``, one reaches from validation to validation."""
+        """Number of epochs of the run; with ``num_iterations``, an epoch is the interval between two validations."""
         if self.config.num_iterations is not None:
             return self.config.num_iterations // int(self.config.validation_interval or 1)
         return int(self.config.num_epochs or 0)
@@ -183,7 +188,7 @@ class Run(AbstractTrainedRun):
         return int(self.config.validation_interval or 1) * parts.data.batch_size
 
     def _load_start(self, parts: RunParts, resume: str) -> None:
-        """Take up the weights that the config begins with, unless the run has begun before."""
+        """Load the initial weights of the config from another run, unless this run has already started."""
         start = self.config.start_config
         has_begun = resume != "never" and bool(checkpoints_in(self.stored.checkpoints))
         if start is None or has_begun:
@@ -195,7 +200,7 @@ class Run(AbstractTrainedRun):
     def _trainer(
         self, parts: RunParts, more: Sequence[Any], *, network: Any = None, files: bool = True
     ) -> PyTorchNetworkTrainer:
-        """Trainer of the run; without files and callbacks, one that only validates and predicts."""
+        """Create the trainer of the run; without files and callbacks, one for validation and prediction only."""
         section, task = parts.trainer, parts.task
         callbacks = [*parts.callbacks, *more] if files else []
         if files:
@@ -231,7 +236,7 @@ class Run(AbstractTrainedRun):
 
     @contextmanager
     def _managers(self, parts: RunParts, samples: Samples) -> Iterator[tuple[DataManager, Any, Any]]:
-        """Data managers of training, validation and test; the last two are None where there are no samples."""
+        """Data managers of training, validation and test; the last two are None without samples."""
         section, seed = parts.data, self.config.run_seed
         with ExitStack() as stack:
             train = DataManager(
@@ -251,10 +256,10 @@ class Run(AbstractTrainedRun):
                     stack.enter_context(manager)
             yield train, held_out[0], held_out[1]
 
-    # What a trained network does --------------------------------------------------------------------------------------
+    # Use of a trained network -----------------------------------------------------------------------------------------
 
     def network(self, checkpoint: str = "best") -> Any:
-        """Trained network of the run, for use.
+        """Load the trained network of the run.
 
         Parameters
         ----------
@@ -264,7 +269,7 @@ class Run(AbstractTrainedRun):
         Raises
         ------
         MissingFileError
-            If there is no such checkpoint; the message names those that are there.
+            If there is no such checkpoint. The message lists the existing ones.
         """
         network = self.config.build_model()
         network.load_state_dict(self.stored.weights(checkpoint))
@@ -288,7 +293,7 @@ class Run(AbstractTrainedRun):
 
 
 def _make_folder(config: RunConfig, folder: Path, resume: str) -> bool:
-    """Make the folder of a run, or take the one that is there, and say whether its run is a new one."""
+    """Create the folder of a run, or use the existing one; return whether the run is new."""
     store = RunStore(folder.parent)
     is_left = folder.name in store and not (folder / "config.json").is_file()
     is_left = is_left and not was_made_by_living_process(folder) and not _has_trained(store.open(folder.name))
@@ -314,15 +319,15 @@ def _make_folder(config: RunConfig, folder: Path, resume: str) -> bool:
 
 
 def write_run(config: RunConfig, folder: Path) -> None:
-    """Write the config of a run into its folder, with the versions and the machine that it begins with."""
+    """Write the config of a run into its folder, with the versions and the machine at its start."""
     write_environment(folder)
-    inside = Path(config.directory) == folder  # a run that needs its own folder only can be moved
+    inside = Path(config.directory) == folder  # a run that needs only its own folder can be moved
     write_plain({"directory": "." if inside else str(config.directory)}, folder / DIRECTORY)
     config.to_file(folder / CONFIG)
 
 
 def _has_trained(run: StoredRun) -> bool:
-    """Whether a run has left anything that a training computed, or a process trains in its folder."""
+    """Whether a run has any results of a training, or a process is training in its folder."""
     left = (run.folder / RESULT).is_file() or bool(checkpoints_in(run.checkpoints))
     return left or is_locked(run.checkpoints) or run.database.trained_until() > 0
 
@@ -343,13 +348,13 @@ def config_of(folder: Path) -> Path:
 
 
 def directory_of(folder: Path) -> str | None:
-    """Directory that the relative paths of a run's config are relative to; None if it is not recorded."""
+    """Directory to which relative paths in the config of a run are relative, or None if not recorded."""
     found = read_plain(folder / DIRECTORY).get("directory") if (folder / DIRECTORY).is_file() else None
     return str(folder / found) if isinstance(found, str) else None
 
 
 def _with_directory(config: RunConfig, folder: Path) -> RunConfig:
-    """Config with the directory that the run in a folder was begun with, if that directory is still there."""
+    """Config with the original directory of relative paths of the run in a folder, if that directory exists."""
     directory = directory_of(folder)
     if directory is None or directory == str(config.directory) or not Path(directory).is_dir():
         return config
@@ -358,7 +363,7 @@ def _with_directory(config: RunConfig, folder: Path) -> RunConfig:
 
 
 def _criteria(task: TaskSection) -> list[Criterion]:
-    """Directions of the metrics that the config tells, beside that of the score that decides."""
+    """Criteria with the modes of the metrics and of the score in the config."""
     return [Criterion(name, higher_is_better(mode)) for name, mode in task.directions.items()]
 
 
@@ -370,20 +375,25 @@ def run_from_config(
     progress: bool = False,
     directory: str | os.PathLike[str] = ".",
 ) -> dict[str, Any]:
-    """Train the run of a config, from where it stands: what launchers call, in whatever process.
+    """Train or resume the run of a config. Launchers call this function in any process.
 
     Parameters
     ----------
-    config : a config, its values, or its file.
-    root : folder of all runs.
-    resume : ``"auto"`` goes on with a run that is there; ``"never"`` refuses it.
-    progress : whether to show how far it is.
-    directory : folder that relative paths in values or a file are relative to.
+    config : RunConfig or mapping or str or path
+        Config, its values, or its file.
+    root : str or path
+        Folder of all runs.
+    resume : str
+        ``"auto"`` to resume an existing run; ``"never"`` to raise an error if it exists.
+    progress : bool
+        Whether to show the progress.
+    directory : str or path
+        Folder to which relative paths in values or a file are relative.
 
     Returns
     -------
     dict
-        The entries of :class:`RunResult`.
+        Entries of :class:`RunResult`.
     """
     if isinstance(config, (str, os.PathLike)):
         config = RunConfig.from_file(config, directory=directory)

@@ -1,4 +1,4 @@
-"""Sweeps: grids, random draws and Optuna over the values of a config."""
+"""Sweeps over values of a config: grid search, random search and Optuna."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ __all__ = ["Range", "grid", "random_search", "read_space", "sweep"]
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both included.
+    """Range of numbers from ``low`` to ``high``, inclusive.
 
     Parameters
     ----------
-    low, high : finite, ``low < high``.
-    log : whether the logarithm is drawn evenly; ``low`` is greater than 0 then.
-    is_integer : whether whole numbers are drawn.
+    low, high : float
+        Finite bounds with ``low < high``.
+    log : bool
+        Whether the logarithm is uniformly distributed, which requires ``low > 0``.
+    is_integer : bool
+        Whether to draw whole numbers.
 
     Raises
     ------
@@ -70,12 +73,12 @@ Space = Mapping[str, Sequence[Any] | Range]
 
 
 def read_space(values: Mapping[str, Any]) -> dict[str, list[Any] | Range]:
-    """Space from plain values: a list of choices, or the arguments of a :class:`Range`, by dotted name.
+    """Convert plain values to a search space: a list of choices, or the arguments of a :class:`Range`, by dotted name.
 
     Raises
     ------
     ConfigError
-        If there is nothing to try, or a value is neither.
+        If the space is empty, or a value is neither.
 
     Examples
     --------
@@ -98,12 +101,12 @@ def read_space(values: Mapping[str, Any]) -> dict[str, list[Any] | Range]:
 
 
 def grid(space: Space) -> list[dict[str, Any]]:
-    """Every combination of the values; the last name changes fastest.
+    """All combinations of the values; the last name varies fastest.
 
     Raises
     ------
     ConfigError
-        If a range is among them.
+        If the space contains a range.
 
     Examples
     --------
@@ -118,9 +121,9 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 
 def random_search(space: Space, num_trials: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Draw so many combinations, each anew.
+    """Draw ``num_trials`` independent combinations.
 
-    The combination of a number depends on the seed and the number alone, so that a longer search begins with those of a
+    A combination depends only on the seed and its number, so that a longer search starts with the combinations of a
     shorter one.
 
     Examples
@@ -154,34 +157,41 @@ def sweep(
     seed: int = 0,
     launcher: Launcher | None = None,
 ) -> Comparison:
-    """Run a config with many values, and compare what became of it.
+    """Run a config with different values, and compare the results.
 
-    The runs are ``<name>-000``, ``<name>-001``, ... A sweep that is called again goes on: runs that are done stay as
-    they are, and those that were ended are finished.
+    The runs are ``<name>-000``, ``<name>-001``, ... A repeated call resumes the sweep: finished runs are kept, and
+    interrupted ones are finished.
 
     Parameters
     ----------
-    config : what all runs share; its ``task.score`` decides which is best.
-    space : values to try by dotted name: a list, or a :class:`Range` (also as its arguments in a dict).
-    root : folder of all runs.
-    method : ``"grid"`` tries every combination; ``"random"`` draws ``num_trials`` of them; ``"optuna"`` lets Optuna's
-        TPE sampler choose ``num_trials``, one after the other, and ends runs early whose score is worse than the median
-        of the others at the same epoch.
-    num_trials : how many, for the methods that search.
-    seed : of the search.
-    launcher : runs them; one after the other in this process by default.
+    config : RunConfig
+        Common config of all runs, which are compared by its ``task.score``.
+    space : mapping
+        Values to try, by dotted name: a list, a :class:`Range`, or a dict of its arguments.
+    root : str or path
+        Folder of all runs.
+    method : str
+        ``"grid"`` tries all combinations; ``"random"`` draws ``num_trials`` of them; ``"optuna"`` chooses
+        ``num_trials`` sequentially with Optuna's TPE sampler, and stops a run early if its score is worse than the
+        median of the others at the same epoch.
+    num_trials : int, optional
+        Number of trials for ``"random"`` and ``"optuna"``.
+    seed : int
+        Seed of the search.
+    launcher : Launcher, optional
+        Launcher of the runs; by default they run one after another in this process.
 
     Returns
     -------
     Comparison
-        Of all runs, those that failed included.
+        Comparison of all runs, including failed ones.
 
     Raises
     ------
     ConfigError
-        Before anything is run: for a space that cannot be searched, or values that the config refuses.
+        Before the first run, for an unsuitable space, or values that the config rejects.
     MissingDependencyError
-        If ``method`` is ``"optuna"``, and it is not installed.
+        If ``method`` is ``"optuna"``, which is not installed.
     """
     root = absolute(root)
     require_choice("method of a sweep", method, ("grid", "random", "optuna"))
@@ -222,13 +232,13 @@ _HOPELESS = "its score is worse than that of the other runs of the sweep"
 
 
 class _Pruning(AbstractCallback):
-    """Tell Optuna the score of every epoch, and stop a run that it has no hope for."""
+    """Report the score of every epoch to Optuna, and stop the run if it is pruned."""
 
     def __init__(self, trial: Any, key: str) -> None:
         self.trial, self.key = trial, key
 
     def at_training_begin(self, trainer: Any, **event: Any) -> None:
-        """Tell the epochs that the run has done before; one that had been stopped stays so."""
+        """Report earlier epochs of the run; a pruned run stays stopped."""
         for epoch in trainer.history:
             self._report(epoch, epoch["epoch"])
         if trainer.history and self.trial.should_prune():

@@ -1,4 +1,4 @@
-"""Weights of another run to begin with."""
+"""Initial weights from another run."""
 
 from __future__ import annotations
 
@@ -35,23 +35,25 @@ _Found = tuple[dict[str, Tensor], str]
 
 
 def find_weights(run: str, checkpoint: str | int, root: str | os.PathLike[str]) -> _Found:
-    """Weights of a run, read without executing anything.
+    """Read the weights of a run without executing code.
 
     Parameters
     ----------
-    run, checkpoint : see :class:`~delira_nca.experiment.start.StartConfig`.
-    root : folder of runs that ``run`` is a name in.
+    run, checkpoint : str and str or int
+        See :class:`~delira_nca.experiment.start.StartConfig`.
+    root : str or path
+        Folder of runs in which ``run`` is a name.
 
     Returns
     -------
-    tuple of (tensors by name, which these are in words)
+    tuple of (tensors by name, description of the source)
 
     Raises
     ------
     MissingFileError
-        If there is no such run; with those that there are.
+        If there is no such run. The message lists the existing ones.
     CheckpointError
-        If there is no such checkpoint, with those that there are; or it is damaged, or holds no weights.
+        If there is no such checkpoint, or it is damaged or contains no weights.
     """
     place = _find_place(run, root)
     if place.is_file():
@@ -84,7 +86,7 @@ def _latest(folder: Path) -> Path:
 
 
 def _out_of_file(path: Path, checkpoint: str | int) -> _Found:
-    """Weights of one file, which has to be what is asked for."""
+    """Weights of one file, which must match the requested checkpoint."""
     state = load_checkpoint(path)
     if checkpoint == "latest":
         return _weights_of(state, path)
@@ -104,9 +106,9 @@ def _out_of_file(path: Path, checkpoint: str | int) -> _Found:
 
 
 def _after(folder: Path, kind: str, number: int) -> _Found:
-    """Weights after so many epochs or iterations."""
+    """Weights after ``number`` epochs or iterations."""
     there: dict[int, list[Path]] = {}
-    for path in reversed(checkpoints_in(folder)):  # the best one comes after those of epochs
+    for path in reversed(checkpoints_in(folder)):  # the best checkpoint is sorted after those of epochs
         if (position := _position(folder, path, kind)) is not None:
             there.setdefault(position, []).append(path)
     if number not in there:
@@ -117,7 +119,7 @@ def _after(folder: Path, kind: str, number: int) -> _Found:
 
 
 def _position(folder: Path, path: Path, kind: str) -> int | None:
-    """Epoch or iteration that a checkpoint was written after; None if it cannot be read, or is within an epoch."""
+    """Epoch or iteration of a checkpoint, or None if it is unreadable or within an epoch."""
     if kind == "epoch" and (folder / "manifest.json").is_file():
         listed = {entry.name: entry for entry in Manifest(folder, "-").entries()}.get(path.name)
         if listed is not None and listed.size == path.stat().st_size:
@@ -133,7 +135,7 @@ def _position(folder: Path, path: Path, kind: str) -> int | None:
 
 
 def _best_by(criterion: str, run: StoredRun, folder: Path) -> _Found:
-    """Weights that were best by a criterion: those that a recorder has kept, or those that decided in the trainer."""
+    """Best weights by a criterion, kept by a recorder or by the trainer."""
     recorded = run.validation_scores()
     known = [] if recorded is None else recorded.criteria
     if criterion in known:
@@ -156,7 +158,7 @@ def _best_by(criterion: str, run: StoredRun, folder: Path) -> _Found:
 
 
 def _best_of(state: Mapping[str, Any], path: Path) -> _Found:
-    """Weights of the best epoch, which every checkpoint of a run holds."""
+    """Weights of the best epoch, which every checkpoint of a run contains."""
     weights, best = state.get("best_weights"), state.get("best") or {}
     if not weights or best.get("score") is None:
         raise CheckpointError(f"no score has decided which epoch is the best in {path}: take 'latest'")
@@ -182,37 +184,42 @@ _Shapes = tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class StartConfig:
-    """Description of the weights that a run begins with: plain values, which are written beside its results.
+    """Initial weights of a run, described by plain values.
 
     Parameters
     ----------
-    run : name of a run in the folder of runs; or the path of a run, of a folder of checkpoints, or of one checkpoint.
-    checkpoint : ``"latest"``: the newest that is whole. ``"best"``: the weights of the epoch that the run's own score
-        decided for. ``"best:<criterion>"``: those with the best value of a criterion. A number: those after so many
-        epochs; ``"iteration:<number>"``: after so many iterations.
-    match : ``"strict"`` refuses any difference between the two networks; ``"shape"`` loads the tensors whose name and
-        shape fit, and leaves the others as they are.
-    head_map : rows of the head in this network to rows of the head in the other run, by number or by label; see the
-        notes. None: the head is loaded like any other part.
-    head : names of the tensors of the head, or of modules that hold them.
-    labels, source_labels : what the rows of the head mean, here and in the other run, in order; only for a ``head_map``
-        of labels.
+    run : str
+        Name of a run in the folder of runs, or the path of a run, a folder of checkpoints or a checkpoint.
+    checkpoint : str or int
+        ``"latest"``: newest intact checkpoint. ``"best"``: weights of the best epoch by the score of the run.
+        ``"best:<criterion>"``: weights with the best value of a criterion. A number: weights after that number of
+        epochs; ``"iteration:<number>"``: after that number of iterations.
+    match : str
+        ``"strict"`` to raise an error for any difference between the networks; ``"shape"`` to load only tensors with
+        equal names and shapes.
+    head_map : dict of int to int or dict of str to str, optional
+        Rows of the head in the other run by rows of the head in this network, as numbers or labels; see the notes. If
+        None, the head is loaded like any other part.
+    head : str or tuple of str
+        Names of the tensors of the head, or of modules that contain them.
+    labels, source_labels : tuple of str
+        Labels of the rows of the head in this network and in the other run, in order; only for a ``head_map`` of
+        labels.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For values that cannot work, or contradict each other.
+        For unsuitable or contradictory values.
 
     Notes
     -----
     A row is an index into the first dimension of a tensor: the output channel of a convolution, and its bias. With a
-    ``head_map``, the tensors of the head may differ in the number of their rows, also if ``match="strict"``; rows that
-    are not in the map keep the weights that they have. A negative number counts from the end. One row may be copied to
-    several.
+    ``head_map``, tensors of the head may differ in the number of rows, even if ``match="strict"``; rows that are not in
+    the map keep their weights. Negative numbers count from the end. A row may be copied to several rows.
 
-    Where classes are not told apart by a head but by channels of the state (``num_output_channels``), rows are not
-    enough to move one: a channel is also what the other cells perceive, through columns of the layers before. Give such
-    an automaton a head first.
+    If classes are channels of the state (``num_output_channels``) instead of outputs of a head, copying rows is not
+    sufficient: channels are also perceived by other cells, through columns of earlier layers. Add a head to such an
+    automaton first.
 
     Examples
     --------
@@ -261,12 +268,12 @@ class StartConfig:
         self.rows()
 
     def rows(self) -> dict[int, int]:
-        """``head_map`` in numbers; empty without one.
+        """``head_map`` with numbers; empty if None.
 
         Raises
         ------
         UnknownNameError
-            For a label that is none.
+            For an unknown label.
         """
         if self.head_map is None or not self.labels:
             return {int(new): int(old) for new, old in (self.head_map or {}).items()}
@@ -276,17 +283,17 @@ class StartConfig:
         return {self.labels.index(new): self.source_labels.index(old) for new, old in self.head_map.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for :meth:`from_dict`; JSON and YAML can hold them."""
+        """Plain values for :meth:`from_dict`, which can be written to JSON and YAML."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StartConfig:
-        """Config from what :meth:`to_dict` gave.
+        """Create a config from the result of :meth:`to_dict`.
 
         Raises
         ------
         ConfigError, UnknownKeywordError
-            For values that cannot work, or entries that it does not have.
+            For unsuitable values or unknown entries.
 
         Examples
         --------
@@ -302,16 +309,22 @@ class StartConfig:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the weights of another run. Its text tells it.
+    """Report on the loaded weights of another run.
 
     Attributes
     ----------
-    loaded : tensors that are now those of the other run.
-    missing : tensors that only this network has; they are as they were.
-    unexpected : tensors that only the other run has.
-    mismatched : (name, shape in the other run, shape here) of tensors that do not fit; they are as they were.
-    source : which weights of which file.
-    mapped : tensors of the head, of which some rows are now those of the other run.
+    loaded : tuple of str
+        Names of the loaded tensors.
+    missing : tuple of str
+        Names of tensors that only this network has, which are unchanged.
+    unexpected : tuple of str
+        Names of tensors that only the other run has.
+    mismatched : tuple
+        (name, shape in the other run, shape here) of tensors with another shape, which are unchanged.
+    source : str
+        Description of the weights and their file.
+    mapped : tuple of str
+        Names of tensors of the head with rows from the other run.
     """
 
     loaded: tuple[str, ...]
@@ -329,30 +342,32 @@ class LoadReport:
 
 
 def load_start(network: nn.Module, config: StartConfig, root: str | os.PathLike[str]) -> LoadReport:
-    """Load the weights of another run into a network, all of them or, if something is wrong, none.
+    """Load the weights of another run into a network. After an error, the network is unchanged.
 
-    Nothing in the file is executed. Weights alone are loaded: neither optimizers nor schedules, pools or counters.
+    No code in the file is executed. Only weights are loaded, not optimizers, schedules, pools or counters.
 
     Parameters
     ----------
-    network : to begin with; its parameters and buffers are changed in place.
-    config : says whose weights, and how they are to fit.
-    root : folder of runs that ``config.run`` is a name in.
+    network : nn.Module
+        Network, the parameters and buffers of which are changed in place.
+    config : StartConfig
+        Description of the weights and how they must match.
+    root : str or path
+        Folder of runs in which ``config.run`` is a name.
 
     Returns
     -------
     LoadReport
-        Which is logged as well.
+        Report, which is also logged.
 
     Raises
     ------
     MissingFileError, CheckpointError
-        If there is no such run or no such checkpoint, with what there is; or the file is damaged.
+        If there is no such run or checkpoint, or the file is damaged.
     CheckpointError
-        If the networks differ in another way than ``config.match`` allows, with the tensors and both shapes; or
-        nothing fits.
+        If the networks differ more than ``config.match`` allows, or no tensor fits.
     ConfigError, UnknownNameError
-        If the head or its rows are not there.
+        If the head or its rows do not exist.
 
     Examples
     --------
@@ -397,7 +412,7 @@ def _check_checkpoint(value: Any) -> None:
 
 
 def _as_row(value: Any) -> int:
-    """Row by number; JSON turns the numbers that are keys into strings."""
+    """Convert a row to a number if possible; in JSON, keys are strings."""
     if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
         return int(value)
     if not is_whole(value):
@@ -406,7 +421,7 @@ def _as_row(value: Any) -> int:
 
 
 def _head_names(head: Sequence[str], own: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Tensors of a network that are named, or belong to a module that is."""
+    """Names of tensors in ``head``, or of modules in ``head``."""
     found: list[str] = []
     for given in head:
         names = [name for name in own if name == given or name.startswith(f"{given}.")]
@@ -417,7 +432,7 @@ def _head_names(head: Sequence[str], own: Mapping[str, Tensor]) -> tuple[str, ..
 
 
 def _with_rows(name: str, own: Tensor, weights: Mapping[str, Tensor], rows: Mapping[int, int], source: str) -> Tensor:
-    """Copy of a tensor of the head, with the rows that are mapped taken from the other one."""
+    """Copy of a tensor of the head with the mapped rows of the other network."""
     if name not in weights:
         raise CheckpointError(f"{source} have no {name!r} to copy rows of. {did_you_mean(name, weights)}")
     other, filled = weights[name], own.detach().clone()

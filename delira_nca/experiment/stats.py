@@ -1,4 +1,4 @@
-"""Statistics of training and validation, after dacapo: values, criteria and the best."""
+"""Statistics of training and validation, modelled on dacapo: values, criteria and best results."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ __all__ = [
     "require_value_names",
 ]
 
-_LAST = 2**63 - 1  # that arrays of iterations hold
+_LAST = 2**63 - 1  # largest iteration in an int64 array
 
 
 def as_iteration(given: Any, what: str = "an iteration") -> int:
-    """Whole number of at least 0 out of one of Python, numpy or torch.
+    """Convert a number of Python, NumPy or torch to a whole number of at least 0.
 
     Raises
     ------
     ConfigError
-        If it is something else: negative, a float (``3.0`` too), a truth value.
+        For any other value, including floats such as ``3.0`` and booleans.
 
     Examples
     --------
@@ -72,14 +72,14 @@ def as_iteration(given: Any, what: str = "an iteration") -> int:
 
 
 def as_number(what: str, given: Any) -> float:
-    """One number out of a number, an array or a tensor of one element. NaN and infinity are numbers.
+    """Convert a number, or an array or tensor of one element, to a float. NaN and infinity are allowed.
 
-    A NaN is always the object ``math.nan``, so that records that hold one can be equal.
+    A NaN is always the object ``math.nan``, so that records with a NaN can be equal.
 
     Raises
     ------
     ConfigError
-        If it is no number, or more than one.
+        If the value is not a single number.
 
     Examples
     --------
@@ -105,12 +105,12 @@ def as_number(what: str, given: Any) -> float:
 
 
 def require_text(what: str, given: Any) -> str:
-    """Name that is a text with at least one character.
+    """Check that a name is a nonempty string, and return it.
 
     Raises
     ------
     ConfigError
-        If it is not.
+        If it is not a nonempty string.
     """
     if not isinstance(given, str) or not given:
         raise ConfigError(f"{what} is a text of at least one character, not {given!r}")
@@ -123,15 +123,20 @@ class Criterion:
 
     Parameters
     ----------
-    name : of the score.
-    higher_is_better : its direction.
-    bounds : lowest and highest value that it can have.
-    store_best : whether the best result by this score is to be kept.
+    name : str
+        Name of the score.
+    higher_is_better : bool
+        Whether higher values are better.
+    bounds : tuple
+        Minimum and maximum possible value.
+    store_best : bool
+        Whether to keep the best result by this score.
 
     Raises
     ------
     ConfigError
-        For a name that is no text, a direction that is no truth value, or bounds that are not (low, high), low < high.
+        For a name that is not a text, a direction that is not a boolean, or bounds other than (low, high) with
+        low < high.
 
     Examples
     --------
@@ -160,16 +165,17 @@ class Criterion:
 
 
 class EvaluationScores:
-    """The criteria of an evaluation, in the order of the last axis of its scores.
+    """Criteria of an evaluation, in the order of the last axis of its scores.
 
     Parameters
     ----------
-    criteria : one or more, each of another name.
+    criteria : iterable of Criterion
+        One or more criteria with different names.
 
     Raises
     ------
     ConfigError
-        If there is none, one is no :class:`Criterion`, or two share a name.
+        If there are no criteria, one is not a :class:`Criterion`, or two have the same name.
 
     Examples
     --------
@@ -194,27 +200,27 @@ class EvaluationScores:
         return list(self._criteria)
 
     def criterion(self, name: str) -> Criterion:
-        """Criterion of a name.
+        """Criterion by its name.
 
         Raises
         ------
         UnknownNameError
-            If there is none.
+            If there is no such criterion.
         """
         if name not in self._criteria:
             raise UnknownNameError(f"unknown criterion {name!r}. {did_you_mean(name, self._criteria)}")
         return self._criteria[name]
 
     def higher_is_better(self, criterion: str) -> bool:
-        """Direction of a criterion."""
+        """Whether higher values of a criterion are better."""
         return self.criterion(criterion).higher_is_better
 
     def bounds(self, criterion: str) -> tuple[float, float]:
-        """Lowest and highest value of a criterion."""
+        """Minimum and maximum value of a criterion."""
         return self.criterion(criterion).bounds
 
     def store_best(self, criterion: str) -> bool:
-        """Whether the best result by a criterion is to be kept."""
+        """Whether to keep the best result by a criterion."""
         return self.criterion(criterion).store_best
 
     def __eq__(self, other: object) -> bool:
@@ -239,13 +245,13 @@ NOTHING = "default"
 
 
 def as_parameters(given: Iterable[Any]) -> list[Parameters]:
-    """Plain copies of parameters.
+    """Copy parameters to plain values.
 
     Raises
     ------
     ConfigError
-        If one is neither a mapping of plain values nor an identifier, they are not all of one kind, a name is taken
-        by a dimension, or two are alike.
+        If one is neither a mapping of plain values nor an identifier, their kinds differ, a name is that of a
+        dimension, or two are equal.
     """
     parameters: list[Parameters] = [_as_settings(p) if isinstance(p, Mapping) else _as_id(p) for p in given]
     if len({isinstance(p, Mapping) for p in parameters}) > 1:
@@ -259,12 +265,12 @@ def as_parameters(given: Iterable[Any]) -> list[Parameters]:
 
 
 def names(parameters: Sequence[Parameters]) -> list[str]:
-    """Names of the settings in the order in which they first appear; ``["id"]`` for identifiers."""
+    """Names of the settings in the order of their first use; ``["id"]`` for identifiers."""
     return list(dict.fromkeys(name for p in parameters for name in (p if isinstance(p, Mapping) else [ID])))
 
 
 def labels(parameters: Sequence[Parameters]) -> list[str]:
-    """One text for each of the parameters, by which it is found along an axis.
+    """Text labels of the parameters along an axis.
 
     Examples
     --------
@@ -275,10 +281,10 @@ def labels(parameters: Sequence[Parameters]) -> list[str]:
 
 
 def columns(parameters: Sequence[Parameters]) -> dict[str, npt.NDArray[Any]]:
-    """Values of every setting along the axis of the parameters, as arrays that can be written to a file.
+    """Values of every setting along the axis of the parameters, as arrays of basic types.
 
-    Truth values, whole numbers and numbers (NaN where absent) stay what they are; anything else becomes texts, empty
-    where absent. Identifiers have no columns.
+    Booleans, integers and floats (NaN if absent) keep their type; other values become strings, empty if absent.
+    Identifiers have no columns.
     """
     settings = [p for p in parameters if isinstance(p, Mapping)]
     return {name: _column([p.get(name, _ABSENT) for p in settings]) for name in (names(settings))}
@@ -322,7 +328,7 @@ def _as_id(given: Any) -> str | int:
 
 
 def import_for_stats(name: str) -> Any:
-    """Module of a library of the extra ``stats``.
+    """Import a library of the extra ``stats``.
 
     Raises
     ------
@@ -347,23 +353,26 @@ def best_along(
 
     Parameters
     ----------
-    data : scores with a coordinate ``criteria``, along a dimension or for the whole array.
-    dim : dimension to go along; any but ``criteria``.
-    evaluation_scores : knows the directions.
+    data : xarray.DataArray
+        Scores with a coordinate ``criteria``, along a dimension or for the whole array.
+    dim : str
+        Dimension to search; any except ``criteria``.
+    evaluation_scores : EvaluationScores
+        Criteria with their directions.
 
     Returns
     -------
     tuple of (index, value)
-        Arrays over the other dimensions. The index is the coordinate along ``dim``, or, without one, the position.
-        Of equals it is the lowest number, or the first name. NaN never is the best; where there is nothing else,
-        index and value are NaN.
+        Arrays over the other dimensions. The index is the coordinate along ``dim``, or the position without one; for
+        equal scores, the lowest number or the first name. A NaN is never the best; if all scores are NaN, index and
+        value are NaN.
 
     Raises
     ------
     ConfigError
-        If the array does not say its criteria, or ``dim`` is ``criteria``.
+        If the array has no coordinate ``criteria``, or ``dim`` is ``criteria``.
     UnknownNameError
-        For a dimension or a criterion that is not there.
+        For an unknown dimension or criterion.
     """
     xarray = import_for_stats("xarray")
     if not isinstance(data, xarray.DataArray) or "criteria" not in data.coords:
@@ -377,7 +386,7 @@ def best_along(
     rest = [name for name in data.dims if name != dim]
     along = data[dim].values if dim in data.coords else np.arange(data.sizes[dim])
     scores = data.transpose(*rest, dim).values
-    if along.dtype.kind in "iuf":  # so that the first of equals is the lowest
+    if along.dtype.kind in "iuf":  # the first of equal scores is then the lowest
         order = np.argsort(along, kind="stable")
         scores, along = scores[..., order], along[order]
     first = _first_best(scores, _directions(data["criteria"], rest, evaluation_scores))
@@ -387,14 +396,14 @@ def best_along(
 
 
 def _directions(criteria: xarray.DataArray, rest: list[Any], evaluation_scores: EvaluationScores) -> Array:
-    """1 where higher is better, -1 elsewhere, in a shape that fits the scores with the searched axis as the last."""
+    """1 if higher is better, otherwise -1, in a shape that broadcasts to the scores with the searched axis last."""
     criteria = criteria.transpose(*(name for name in rest if name in criteria.dims))
     signs = [1.0 if evaluation_scores.higher_is_better(str(name)) else -1.0 for name in criteria.values.flat]
     return np.array(signs).reshape(*(criteria.sizes.get(name, 1) for name in rest), 1)
 
 
 def _first_best(scores: Array, directions: Array) -> Array:
-    """Position of the first best along the last axis; -1 where all are NaN."""
+    """Position of the first best score along the last axis; -1 if all are NaN."""
     if scores.shape[-1] == 0:
         return np.full(scores.shape[:-1], -1)
     valid = ~np.isnan(scores)
@@ -404,7 +413,7 @@ def _first_best(scores: Array, directions: Array) -> Array:
 
 
 def _at(along: Array, first: Array) -> Array:
-    """Coordinates of positions, NaN for -1."""
+    """Coordinates at positions; NaN for -1."""
     if (first >= 0).all():
         return along[first]
     if along.dtype.kind not in "iuf":
@@ -413,7 +422,7 @@ def _at(along: Array, first: Array) -> Array:
 
 
 def _values(scores: Array, first: Array) -> Array:
-    """Scores at positions along the last axis, NaN for -1."""
+    """Scores at positions along the last axis; NaN for -1."""
     nothing = np.full((*scores.shape[:-1], 1), np.nan)
     return np.take_along_axis(np.concatenate([scores, nothing], -1), first[..., None], -1)[..., 0]
 
@@ -422,16 +431,16 @@ def _describe(data: Any) -> str:
     return f"one with {sorted(map(str, data.coords))}" if hasattr(data, "coords") else repr(data)
 
 
-_TAKEN = ("iterations", "loss", "time")  # by the variables of a data set
+_TAKEN = ("iterations", "loss", "time")  # names of variables in the data set
 
 
 def require_value_names(names: Iterable[str]) -> None:
-    """Refuse names of losses and metrics that mean something else in the stats.
+    """Check that names of losses and metrics are not reserved in the statistics.
 
     Raises
     ------
     ConfigError
-        With the name.
+        For a reserved name.
     """
     for name in names:
         if require_text("the name of a value", name) in _TAKEN:
@@ -440,14 +449,18 @@ def require_value_names(names: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class TrainingIterationStats:
-    """Loss and time of one iteration, and whatever else was measured.
+    """Loss, time and further values of one iteration.
 
     Parameters
     ----------
-    iteration : its number, from 0.
-    loss : what was minimised; a number, or a tensor of one element.
-    time : seconds that it took; NaN if nobody measured.
-    values : further losses and metrics by name.
+    iteration : int
+        Number of the iteration, from 0.
+    loss : float
+        Training loss; a number, or a tensor of one element.
+    time : float
+        Duration in seconds; NaN if not measured.
+    values : mapping of str to float
+        Further losses and metrics by name.
 
     Raises
     ------
@@ -480,7 +493,7 @@ class TrainingIterationStats:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TrainingIterationStats):
             return NotImplemented
-        return self.__reduce__() == other.__reduce__()  # of tuples, in which the one NaN is equal to itself
+        return self.__reduce__() == other.__reduce__()  # in tuples, the same NaN object is equal to itself
 
     def __reduce__(self) -> tuple[type[TrainingIterationStats], tuple[Any, ...]]:
         return TrainingIterationStats, (self.iteration, self.loss, self.time, self.values)
@@ -492,12 +505,13 @@ class TrainingStats:
 
     Parameters
     ----------
-    iteration_stats : to begin with, in ascending order; kept as a list.
+    iteration_stats : iterable of TrainingIterationStats
+        Initial statistics in ascending order, which are stored as a list.
 
     Raises
     ------
     ConfigError
-        If they are in disorder, or an iteration comes twice.
+        If they are not in ascending order.
 
     Examples
     --------
@@ -528,16 +542,18 @@ class TrainingStats:
 
         Parameters
         ----------
-        iteration_stats : of an iteration after all that are there.
-        on_conflict : what happens to one that is not after them: ``"error"``, or ``"rewind"``, which first deletes
-            the iterations from this one on, and no others.
+        iteration_stats : TrainingIterationStats
+            Statistics of an iteration after all existing ones.
+        on_conflict : str
+            Reaction to an iteration that is not after the existing ones: ``"error"``, or ``"rewind"`` to delete this
+            and all later iterations first.
 
         Raises
         ------
         ConfigError
-            If the iteration was done already, and nothing is to be rewound.
+            If the iteration exists, or a later one, and ``on_conflict`` is ``"error"``.
         UnknownNameError
-            For another ``on_conflict``.
+            For an unknown ``on_conflict``.
 
         Examples
         --------
@@ -559,20 +575,20 @@ class TrainingStats:
         self.iteration_stats.append(iteration_stats)
 
     def delete_after(self, iteration: int) -> None:
-        """Delete this iteration and all that follow it: what stays are the iterations below it."""
+        """Delete this and all later iterations."""
         until = as_iteration(iteration)
         self.iteration_stats = [stats for stats in self.iteration_stats if stats.iteration < until]
 
     def trained_until(self) -> int:
-        """First iteration that is not done: the last one plus 1; 0 if there is none."""
+        """Last iteration plus 1, or 0 if there are no iterations."""
         return self.iteration_stats[-1].iteration + 1 if self.iteration_stats else 0
 
     def value_names(self) -> list[str]:
-        """Names of all further values, in the order in which they first appear."""
+        """Names of all further values, in the order of their first use."""
         return list(dict.fromkeys(name for stats in self.iteration_stats for name in stats.values))
 
     def to_xarray(self) -> xarray.DataArray:
-        """Losses as an array with the one dimension ``iterations``.
+        """Losses as an array with the dimension ``iterations``.
 
         Raises
         ------
@@ -585,7 +601,7 @@ class TrainingStats:
         return array
 
     def to_dataset(self) -> xarray.Dataset:
-        """All statistics: the variables ``loss``, ``time`` and one for each named value, NaN where it is absent.
+        """All statistics as the variables ``loss``, ``time`` and one per further value; NaN if absent.
 
         Raises
         ------
@@ -618,12 +634,14 @@ _AXES = ("datasets", "parameters", "criteria")
 
 
 class SyncPlan(NamedTuple):
-    """What brings scores that are stored elsewhere up to date.
+    """Plan to update scores that are stored elsewhere.
 
     Parameters
     ----------
-    replace : whether what is stored is to be deleted first.
-    from_iteration : first iteration that is to be written.
+    replace : bool
+        Whether to delete the stored scores first.
+    from_iteration : int
+        First iteration to write.
     """
 
     replace: bool
@@ -636,8 +654,10 @@ class ValidationIterationScores:
 
     Parameters
     ----------
-    iteration : of the training that they belong to.
-    scores : ``scores[dataset][parameter][criterion]``, lists, an array or a tensor; kept as lists of floats.
+    iteration : int
+        Training iteration of the validation.
+    scores : list of list of list of float
+        ``scores[dataset][parameter][criterion]`` as lists, an array or a tensor; stored as lists of floats.
 
     Raises
     ------
@@ -662,7 +682,7 @@ class ValidationIterationScores:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ValidationIterationScores):
             return NotImplemented
-        return self.__reduce__() == other.__reduce__()  # of tuples, in which the one NaN is equal to itself
+        return self.__reduce__() == other.__reduce__()  # in tuples, the same NaN object is equal to itself
 
     def __reduce__(self) -> tuple[type[ValidationIterationScores], tuple[Any, ...]]:
         return ValidationIterationScores, (self.iteration, self.scores)
@@ -685,19 +705,23 @@ def _nested(given: Any, iteration: int, place: tuple[int, ...]) -> Any:
 
 @dataclass(init=False)
 class ValidationScores:
-    """Scores of a run: which data sets, parameters and criteria they are of, and one entry for each validation.
+    """Scores of a run: data sets, parameters, criteria, and one entry per validation.
 
     Parameters
     ----------
-    parameters : mappings of plain values, such as ``{"threshold": 0.5, "steps": 64}``, or identifiers.
-    datasets : names.
-    evaluation_scores : the criteria, with their directions.
-    scores : to begin with, in ascending order of their iterations; kept as a list.
+    parameters : iterable of Parameters
+        Mappings of plain values, such as ``{"threshold": 0.5, "steps": 64}``, or identifiers.
+    datasets : iterable of str
+        Names of the data sets.
+    evaluation_scores : EvaluationScores
+        Criteria with their directions.
+    scores : iterable of ValidationIterationScores
+        Initial scores in ascending order of iterations, which are stored as a list.
 
     Raises
     ------
     ConfigError, ShapeError
-        If two parameters or data sets are alike, or for scores that :meth:`add_iteration_scores` refuses.
+        If two parameters or data sets are equal, or for scores that :meth:`add_iteration_scores` rejects.
 
     Examples
     --------
@@ -739,12 +763,12 @@ class ValidationScores:
             self.add_iteration_scores(iteration_scores)
 
     def subscores(self, iteration_scores: Iterable[ValidationIterationScores]) -> ValidationScores:
-        """The same with only some of the scores.
+        """Return a copy with some of the scores.
 
         Raises
         ------
         ConfigError
-            If one is not among the scores, or they are not in ascending order.
+            If an entry is not among the scores, or they are not in ascending order.
         """
         given = list(iteration_scores)
         for chosen in given:
@@ -758,14 +782,15 @@ class ValidationScores:
 
         Parameters
         ----------
-        iteration_scores : of an iteration after all that are there; gaps are allowed.
+        iteration_scores : ValidationIterationScores
+            Scores of an iteration after all existing ones; gaps are allowed.
 
         Raises
         ------
         ShapeError
-            If there is not one score for each data set, parameter and criterion; the message names the axis.
+            If there is not one score per data set, parameter and criterion. The message contains the axis.
         ConfigError
-            If the iteration was validated already, or a later one.
+            If the iteration, or a later one, has been validated.
         """
         require_type("iteration_scores", iteration_scores, ValidationIterationScores)
         self._check_shape(iteration_scores)
@@ -790,32 +815,33 @@ class ValidationScores:
             level = [(f"{where}[{n}]", entry) for where, entries in level for n, entry in enumerate(entries)]
 
     def delete_after(self, iteration: int) -> None:
-        """Delete the scores of this iteration and of all that follow it: what stays are the iterations below it."""
+        """Delete the scores of this and all later iterations."""
         until = as_iteration(iteration)
         self.scores = [entry for entry in self.scores if entry.iteration < until]
 
     def validated_until(self) -> int:
-        """First iteration that is not validated: the last one plus 1; 0 if there is none."""
+        """Last validated iteration plus 1, or 0 without validations."""
         return self.scores[-1].iteration + 1 if self.scores else 0
 
     def compare(self, existing_iteration_scores: Iterable[ValidationIterationScores]) -> SyncPlan:
-        """Plan how scores that are stored elsewhere become these, which take priority.
+        """Plan the update of scores stored elsewhere to these scores, which take priority.
 
         Parameters
         ----------
-        existing_iteration_scores : what is stored, in any order.
+        existing_iteration_scores : iterable of ValidationIterationScores
+            Stored scores in any order.
 
         Returns
         -------
         SyncPlan
-            ``(False, 0)`` if nothing is stored: write all. ``(True, 0)`` if what is stored goes further than these, or
-            has other scores for the same iteration: delete it, and write all. Otherwise ``(False, until)``: write
-            those from ``until`` on, the first iteration that is not stored.
+            ``(False, 0)`` if nothing is stored: write all. ``(True, 0)`` if the stored scores extend beyond these, or
+            differ for the same iteration: delete them and write all. Otherwise ``(False, until)``: write from ``until``
+            on, the first iteration that is not stored.
 
         Raises
         ------
         ShapeError
-            If what is stored is of other data sets, parameters or criteria.
+            If the stored scores have other data sets, parameters or criteria.
 
         Examples
         --------
@@ -842,7 +868,7 @@ class ValidationScores:
 
     @property
     def parameter_names(self) -> list[str]:
-        """Names of what the parameters set, ``["id"]`` for identifiers; empty without parameters."""
+        """Names of the settings in the parameters, ``["id"]`` for identifiers; empty without parameters."""
         return names(self.parameters)
 
     def to_xarray(self) -> xarray.DataArray:
@@ -851,8 +877,8 @@ class ValidationScores:
         Returns
         -------
         (iterations, datasets, parameters, criteria) float64 array
-            With a coordinate for each dimension. Along the parameters, which are called ``"threshold=0.5, steps=64"``
-            there, each setting has a further coordinate of its name. All coordinates are numbers or texts, so that the
+            Array with a coordinate per dimension. Labels of the parameters are such as ``"threshold=0.5, steps=64"``,
+            and each setting is a further coordinate of its name. All coordinates are numbers or strings, so that the
             array can be written to a file.
 
         Raises
@@ -876,24 +902,26 @@ class ValidationScores:
         return array
 
     def get_best(self, data: xarray.DataArray, dim: str) -> tuple[xarray.DataArray, xarray.DataArray]:
-        """Best score along a dimension, for each criterion in its own direction.
+        """Best score along a dimension, for each criterion according to its direction.
 
         Parameters
         ----------
-        data : of :meth:`to_xarray`, or what was selected or averaged from it; one criterion may have been selected.
-        dim : dimension to go along; any but ``criteria``.
+        data : xarray.DataArray
+            Array from :meth:`to_xarray`, or a selection or mean of it; a single criterion may be selected.
+        dim : str
+            Dimension to search; any except ``criteria``.
 
         Returns
         -------
         tuple of (index, value)
-            Coordinate along ``dim`` and score, as arrays over the other dimensions. Of equals it is the lowest
-            iteration, or the first name. NaN never is the best; where there is nothing else, both are NaN.
+            Coordinate along ``dim`` and score, as arrays over the other dimensions; for equal scores, the lowest
+            iteration or the first name. A NaN is never the best; if all scores are NaN, both are NaN.
 
         Raises
         ------
         ConfigError
-            If the array does not say its criteria, or ``dim`` is ``criteria``.
+            If the array has no coordinate ``criteria``, or ``dim`` is ``criteria``.
         UnknownNameError
-            For a dimension or a criterion that is not there.
+            For an unknown dimension or criterion.
         """
         return best_along(data, dim, self.evaluation_scores)

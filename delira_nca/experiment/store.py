@@ -1,4 +1,4 @@
-"""Runs in their folders: made, found, listed and removed. Free of torch."""
+"""Run folders: creation, search, listing and removal. Does not import torch."""
 
 from __future__ import annotations
 
@@ -41,15 +41,20 @@ STATS_FILE = "stats.sqlite"
 
 @dataclass(frozen=True)
 class BestResult:
-    """The best validation of a run by one criterion.
+    """Best validation of a run by one criterion.
 
     Attributes
     ----------
-    criterion : its name.
-    value : mean over the data sets, of the parameters that give the best one.
-    iteration : the last one that was done before the validation.
-    parameters : those that gave it; see :class:`~delira_nca.experiment.stats.ValidationScores`.
-    checkpoint : file of the weights that were validated; None if it was not kept.
+    criterion : str
+        Name of the criterion.
+    value : float
+        Mean over the data sets, with the parameters for which it is the best.
+    iteration : int
+        Last iteration before the validation.
+    parameters : object
+        Parameters of the best value; see :class:`~delira_nca.experiment.stats.ValidationScores`.
+    checkpoint : str or path, optional
+        File of the validated weights, or None if it was not kept.
     """
 
     criterion: str
@@ -60,15 +65,16 @@ class BestResult:
 
 
 class StoredRun:
-    """A run in its folder. Nothing is opened or read before it is asked for.
+    """Folder of a run. Files are read on demand.
 
-    ``config.yaml`` or ``config.json``, ``checkpoints/``, ``stats.sqlite`` with the numbers, ``best/`` with the weights
-    of the best validations. Several processes of one machine may read and write the numbers at once; the
-    checkpoints are those of one training at a time.
+    The folder contains ``config.yaml`` or ``config.json``, ``checkpoints/``, ``stats.sqlite`` with the statistics, and
+    ``best/`` with the weights of the best validations. Several processes of one machine can read and write the
+    statistics concurrently; only one training at a time can write checkpoints.
 
     Parameters
     ----------
-    folder : of the run.
+    folder : str or path
+        Folder of the run.
 
     Examples
     --------
@@ -87,12 +93,12 @@ class StoredRun:
 
     @property
     def name(self) -> str:
-        """Name of the run: that of its folder."""
+        """Name of the run, which is that of its folder."""
         return self.folder.name or self.folder.resolve().name
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of its checkpoints: ``checkpoints``, or that of the run itself if they are there."""
+        """Folder of the checkpoints: ``checkpoints``, or the folder of the run if it contains them."""
         inside = self.folder / "checkpoints"
         return self.folder if not inside.is_dir() and checkpoints_in(self.folder) else inside
 
@@ -102,12 +108,12 @@ class StoredRun:
         Parameters
         ----------
         name : str
-            ``"best"``, that of the best epoch, or the newest if there is none; ``"latest"``; or the name of the file.
+            ``"best"`` for the best epoch, or the newest if there is none; ``"latest"``; or the name of a file.
 
         Raises
         ------
         MissingFileError
-            If there is no such checkpoint; the message names those that are there.
+            If there is no such checkpoint. The message lists the existing ones.
         """
         found = checkpoints_in(self.checkpoints)
         best = [file for file in found if file.stem == "checkpoint_best"]
@@ -128,13 +134,13 @@ class StoredRun:
         Parameters
         ----------
         checkpoint : str
-            ``"best"``, the weights of the best epoch, or of the last where no score decides; ``"latest"``, those of the
-            last epoch; or the name of a file in :attr:`checkpoints`.
+            ``"best"`` for the weights of the best epoch, or of the last one without a score; ``"latest"`` for those of
+            the last epoch; or the name of a file in :attr:`checkpoints`.
 
         Raises
         ------
         MissingFileError, CheckpointError
-            If there is no such checkpoint, or none is sound.
+            If there is no such checkpoint, or none is intact.
         """
         from delira_nca.io.checkpoint import load_checkpoint
 
@@ -143,12 +149,12 @@ class StoredRun:
 
     @property
     def best_weights(self) -> Path:
-        """Folder of the weights that were best by a criterion."""
+        """Folder of the best weights by each criterion."""
         return self.folder / "best"
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run was asked to do: plain values; empty if it has no config.
+        """Config of the run as plain values; empty if it has none.
 
         Raises
         ------
@@ -161,56 +167,58 @@ class StoredRun:
         return {}
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole; None if there is none at all.
+        """Newest intact checkpoint, or None if there are no checkpoints.
 
         Raises
         ------
         CheckpointError
-            If there are some, and none of them can be read.
+            If checkpoints exist, but none is readable.
         """
         return plan_resume("auto", self.checkpoints).path
 
-    # Numbers ----------------------------------------------------------------------------------------------------------
+    # Statistics -------------------------------------------------------------------------------------------------------
 
     def training_stats(self) -> TrainingStats:
-        """Records of all training iterations, in their order."""
+        """Statistics of all training iterations, in their order."""
         return self.database.training_stats()
 
     def validation_scores(self) -> ValidationScores | None:
-        """Scores of all validations, in their order; None if nothing was ever validated."""
+        """Scores of all validations, in their order, or None without validations."""
         return self.database.validation_scores()
 
     def add_training(self, records: Iterable[TrainingIterationStats]) -> int:
-        """Add records, all or none, and say how many were new; see :meth:`StatsDatabase.add_training`."""
+        """Add records atomically and return the number of new ones; see :meth:`StatsDatabase.add_training`."""
         return self.database.add_training(records)
 
     def add_validation(self, scores: ValidationScores) -> int:
-        """Add scores, all or none, and say how many were new; see :meth:`StatsDatabase.add_validation`."""
+        """Add scores atomically and return the number of new ones; see :meth:`StatsDatabase.add_validation`."""
         return self.database.add_validation(scores)
 
     def delete_after(self, iteration: int) -> tuple[int, int]:
-        """Delete this iteration and all that follow it, and say how many records and validations these were."""
+        """Delete this and all later iterations; return the numbers of deleted records and validations."""
         return self.database.delete_after(iteration)
 
     def best(self, criterion: str, dataset: str | None = None) -> BestResult | None:
-        """The best validation by a criterion, in the criterion's own direction.
+        """Best validation by a criterion.
 
         Parameters
         ----------
-        criterion : its name.
-        dataset : of which data set alone; the mean over all by default.
+        criterion : str
+            Name of the criterion.
+        dataset : str, optional
+            Name of the data set; the mean over all data sets by default.
 
         Returns
         -------
         BestResult or None
-            Of equals the earliest, with its first parameters. A NaN is never the best; None if there is nothing else.
+            The earliest of equal results, with its first parameters. A NaN is never the best; None if all are NaN.
 
         Raises
         ------
         UnknownNameError
             For a criterion or a data set that is not recorded.
         ConfigError
-            If nothing was ever validated.
+            If there are no validations.
         """
         scores = self.validation_scores()
         if scores is None:
@@ -241,14 +249,15 @@ class StoredRun:
 
 
 class RunStore:
-    """The folder of all runs, each in a folder of its name.
+    """Folder of runs, each in a folder of its name.
 
-    A run is a folder with a ``config.yaml``, a ``config.json`` or a ``stats.sqlite``; others are left alone. Several
-    processes may use one store at once.
+    A run is a folder with a ``config.yaml``, a ``config.json`` or a ``stats.sqlite``; other folders are ignored.
+    Several processes can use one store concurrently.
 
     Parameters
     ----------
-    root : folder; made by the first run.
+    root : str or path
+        Folder of the runs, which is created by the first run.
 
     Examples
     --------
@@ -277,20 +286,22 @@ class RunStore:
         return isinstance(name, str) and _is_name(name) and _is_run(self.root / name)
 
     def create(self, name: str, config: Any = None, exist: str = "error") -> StoredRun:
-        """Make a run. Of two processes that ask at the same moment, one makes it.
+        """Create a run. Of two concurrent processes, only one creates it.
 
         Parameters
         ----------
-        name : a word, which names the folder.
-        config : what the run is asked to do, written to ``config.json``: a mapping of plain values, a dataclass, or
-            anything with a ``to_dict``. None writes none.
-        exist : ``"error"`` refuses a run that is there; ``"resume"`` takes it, if its config is the same.
+        name : str
+            Name of the run and its folder, a single word.
+        config : object
+            Config, which is written to ``config.json``: a mapping of plain values, a dataclass, or an object with
+            ``to_dict``. Nothing is written if None.
+        exist : str
+            ``"error"`` to raise an error if the run exists; ``"resume"`` to open it if its config is the same.
 
         Raises
         ------
         ConfigError
-            If the name is none, the config is not plain, a run is there that is not to be gone on with or has another
-            config, or something else is in its place.
+            If the name is invalid, the config is not plain, or the folder exists and is not a run that can be resumed.
         """
         require_choice("exist", exist, ("error", "resume"))
         require_folder_name(name)
@@ -299,37 +310,37 @@ class RunStore:
         if not folder.exists() and self._make(folder, plain):
             return StoredRun(folder)
         if not _is_run(folder):
-            raise ConfigError(f"{folder} is there already, and is no run: take another name")
+            raise ConfigError(f"{folder} is there already, and is not a run: take another name")
         if exist == "error":
-            raise ConfigError(f"{folder} already holds a run: take another name, or exist='resume' to go on with it")
+            raise ConfigError(f"{folder} already holds a run: take another name, or exist='resume' to resume it")
         run = StoredRun(folder)
         if plain is not None:
             _require_same(run.config, plain, folder)
         return run
 
     def open(self, name: str) -> StoredRun:
-        """Find a run.
+        """Open a run.
 
         Raises
         ------
         MissingFileError
-            If there is none of this name; with the nearest one.
+            If there is no run of this name. The message contains the nearest name.
         """
         if name not in self:
             raise MissingFileError(f"there is no run {name!r} in {self.root}. {did_you_mean(name, self.names())}")
         return StoredRun(self.root / name)
 
     def delete(self, name: str) -> None:
-        """Remove a run and all of its files, in one step for those who look.
+        """Remove a run and all of its files, atomically for other processes.
 
         Raises
         ------
         MissingFileError
-            If there is none of this name.
+            If there is no run of this name.
         RunLockedError
-            If a process trains in its folder, or in one inside of it.
+            If a process is training in its folder or a subfolder.
         ConfigError
-            If its folder is a link to somewhere else.
+            If its folder is a symbolic link.
         """
         folder = self.open(name).folder
         if folder.is_symlink():
@@ -348,7 +359,7 @@ class RunStore:
         shutil.rmtree(aside)
 
     def _make(self, folder: Path, config: Mapping[str, Any] | None) -> bool:
-        """Make the folder with its files in one step; False if another process was faster."""
+        """Create the folder with its files atomically; return False if another process has created it."""
         make_folder(self.root)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
         with writable(self.root):
@@ -381,7 +392,7 @@ def _is_name(name: str) -> bool:
 
 
 def _as_plain(config: Any) -> dict[str, Any]:
-    """Config as JSON gives it back."""
+    """Config after a round trip through JSON."""
     if callable(getattr(config, "to_dict", None)):
         config = config.to_dict()
     elif dataclasses.is_dataclass(config) and not isinstance(config, type):
@@ -391,12 +402,12 @@ def _as_plain(config: Any) -> dict[str, Any]:
     try:
         plain: dict[str, Any] = json.loads(json.dumps(dict(config), default=_as_number))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"the config of a run holds something that is no plain value: {error}") from error
+        raise ConfigError(f"the config of a run holds something that is not a plain value: {error}") from error
     return plain
 
 
 def _as_number(value: Any) -> Any:
-    if isinstance(value, Integral | Real):  # of NumPy
+    if isinstance(value, Integral | Real):  # NumPy numbers
         return int(value) if isinstance(value, Integral) else float(value)
     raise TypeError(f"{value!r} is a {type(value).__name__}")
 
@@ -410,7 +421,7 @@ def _require_same(known: Mapping[str, Any], new: Mapping[str, Any], folder: Path
 
 
 def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every plain value with its dotted place; a mapping or list that is empty stands for itself."""
+    """Yield every plain value with its dotted name; an empty mapping or list counts as a value."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     if not parts or not value:
         yield place, value

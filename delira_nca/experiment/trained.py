@@ -1,4 +1,4 @@
-"""Evaluation of a trained run, whatever has trained it."""
+"""Evaluation of a trained run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["AbstractTrainedRun"]
 
 
 class AbstractTrainedRun(ABC):
-    """A run in its folder, which can be trained further, validated and used to predict."""
+    """Base class of runs in a folder, for validation and prediction."""
 
     stored: StoredRun
 
@@ -35,7 +35,7 @@ class AbstractTrainedRun(ABC):
         """Predictions, labels and means of scores of a checkpoint on a part of the samples."""
 
     def validate(self, checkpoint: str = "best", *, part: str = "valid") -> dict[str, float]:
-        """Losses and metrics of a checkpoint on a part of the samples, means over these.
+        """Evaluate a checkpoint on a part of the samples, and return the means of losses and metrics.
 
         Parameters
         ----------
@@ -47,20 +47,20 @@ class AbstractTrainedRun(ABC):
         return {name: float(value) for name, value in self._evaluate(checkpoint, part)[2].items()}
 
     def predict(self, out: str | os.PathLike[str], checkpoint: str = "best", *, part: str = "test") -> Path:
-        """Write what a checkpoint predicts on a part of the samples.
+        """Predict a part of the samples with a checkpoint, and write the predictions to a file.
 
         Parameters
         ----------
         out : str or Path
-            File: a ``.npy`` of one array (num_samples, ...), or a ``.npz``, which also holds samples that differ in
-            shape (``sample_0``, ...) and several outputs (``<output>/predictions``).
+            File: ``.npy`` for one array (num_samples, ...), or ``.npz``, which also supports samples of different
+            shapes (``sample_0``, ...) and several outputs (``<output>/predictions``).
         checkpoint, part : str
             As for :meth:`validate`.
 
         Raises
         ------
         ConfigError
-            For another ending, if there are no such samples, or if they make no array for a ``.npy``.
+            For another suffix, if there are no such samples, or if they cannot be joined to one array for ``.npy``.
         """
         out = absolute(out)
         if out.suffix.lower() not in (".npy", ".npz"):

@@ -1,4 +1,4 @@
-"""Statistics of iterations in a database."""
+"""Table of training statistics in a database."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from delira_nca.experiment.stats import TrainingIterationStats
 
 __all__ = ["append_training", "cut_training", "read_training", "restored", "stored", "trained_until"]
 
-_IN_ONE_QUERY = 500  # SQLite takes at least 999 numbers in one
+_IN_ONE_QUERY = 500  # SQLite allows at least 999 parameters per query
 
 
 def append_training(connection: sqlite3.Connection, records: Iterable[TrainingIterationStats]) -> int:
-    """Add records of iterations that are not there yet.
+    """Add the records of new iterations.
 
     Returns
     -------
     int
-        How many were new: a record that is there already, alike in everything, is not added again.
+        Number of new records. Existing equal records are not added again.
 
     Raises
     ------
     ConfigError
-        If an iteration is there with other values; nothing of the transaction should be kept then.
+        If an iteration exists with other values. The transaction should then be rolled back.
     """
     new: dict[int, TrainingIterationStats] = {}
     for record in records:
@@ -34,7 +34,7 @@ def append_training(connection: sqlite3.Connection, records: Iterable[TrainingIt
         return 0
     span = connection.execute(
         "SELECT iteration FROM training WHERE iteration BETWEEN ? AND ?", (min(new), max(new))
-    )  # in most cases there are none
+    )  # usually empty
     known = [iteration for (iteration,) in span if iteration in new]
     for record in _read(connection, known):
         _require_alike(record, new.pop(record.iteration))
@@ -51,25 +51,25 @@ def append_training(connection: sqlite3.Connection, records: Iterable[TrainingIt
 
 
 def read_training(connection: sqlite3.Connection, start: int = 0) -> list[TrainingIterationStats]:
-    """Records from an iteration on, in the order of the iterations."""
+    """Read records from an iteration on, in the order of iterations."""
     where, arguments = ("WHERE iteration >= ?", (start,)) if start > 0 else ("", ())
     return _records(connection, where, arguments)
 
 
 def cut_training(connection: sqlite3.Connection, iteration: int) -> int:
-    """Delete the records from an iteration on, and say how many there were."""
+    """Delete records from an iteration on, and return their number."""
     connection.execute("DELETE FROM training_value WHERE iteration >= ?", (iteration,))
     return connection.execute("DELETE FROM training WHERE iteration >= ?", (iteration,)).rowcount
 
 
 def trained_until(connection: sqlite3.Connection) -> int:
-    """First iteration after all that are recorded."""
+    """Last recorded iteration plus 1, or 0."""
     last: int | None = connection.execute("SELECT max(iteration) FROM training").fetchone()[0]
     return 0 if last is None else last + 1
 
 
 def _read(connection: sqlite3.Connection, iterations: Sequence[int]) -> list[TrainingIterationStats]:
-    """Records of some iterations."""
+    """Read the records of some iterations."""
     found: list[TrainingIterationStats] = []
     for begin in range(0, len(iterations), _IN_ONE_QUERY):
         part = iterations[begin : begin + _IN_ONE_QUERY]
@@ -108,10 +108,10 @@ def _require_alike(known: TrainingIterationStats, new: TrainingIterationStats) -
 
 
 def stored(value: float) -> float | None:
-    """NULL for NaN, which SQLite does not keep."""
+    """Convert NaN, which SQLite cannot store, to NULL."""
     return None if math.isnan(value) else value
 
 
 def restored(value: float | None) -> float:
-    """NaN for NULL; always the same object, by which records that hold one are equal."""
+    """Convert NULL to NaN, always the same object, so that records with a NaN can be equal."""
     return math.nan if value is None else float(value)

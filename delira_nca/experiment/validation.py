@@ -1,4 +1,4 @@
-"""Checks of a config before anything is built: all mistakes at once, each with its place."""
+"""Validation of a config before objects are built; all errors are collected with their places."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["build_part", "check_part"]
 
 
 def _parser(hint: Any = None) -> jsonargparse.ArgumentParser:
-    """Parser, of one item of a type if there is one."""
+    """Create a parser, with one item of a type if given."""
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     if hint is not None:
         parser.add_argument("--item", type=hint)
@@ -30,17 +30,20 @@ def _parser(hint: Any = None) -> jsonargparse.ArgumentParser:
 
 
 def check_part(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
-    """Hold a value against a type, and complete it with the defaults.
+    """Check a value against a type, and fill in defaults.
 
     Parameters
     ----------
-    name : dotted, for the messages.
-    hint : a type; of a dataclass, every field is checked.
-    value : plain values; objects stand as ``{"class_path": ..., "init_args": {...}}``.
+    name : str
+        Dotted name for error messages.
+    hint : object
+        Type; for a dataclass, every field is checked.
+    value : object
+        Plain values; objects are written as ``{"class_path": ..., "init_args": {...}}``.
 
     Returns
     -------
-    tuple of (completed plain value, mistakes in words)
+    tuple of (completed plain value, list of error messages)
     """
     members = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     section = next((each for each in members if dataclasses.is_dataclass(each)), None)
@@ -75,16 +78,16 @@ def _check_value(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
     parser = _parser(hint)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning")
-        warnings.filterwarnings("error", "(?s).*denylist")  # what a later jsonargparse refuses to import
+        warnings.filterwarnings("error", "(?s).*denylist")  # paths that a later jsonargparse does not import
         try:
             parsed = parser.parse_object({"item": copy.deepcopy(value)})
             return yaml.safe_load(parser.dump(parsed, skip_unset=False))["item"], []
-        except Exception as error:  # imports that a class path names may raise anything
+        except Exception as error:  # an import may raise any exception
             return value, _mistakes_within(name, value) or [f"{name}: {_reason(error, hint, value)}"]
 
 
 def _mistakes_within(name: str, value: Any) -> list[str]:
-    """Mistakes in the arguments of the objects of a value, each of them checked alone."""
+    """Errors in the arguments of the objects in a value, which are checked separately."""
     if isinstance(value, list):
         return [mistake for n, item in enumerate(value) for mistake in _mistakes_within(f"{name}.{n}", item)]
     if not isinstance(value, dict):
@@ -97,7 +100,7 @@ def _mistakes_within(name: str, value: Any) -> list[str]:
         target = getattr(importlib.import_module(module), attribute)
         add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
         known = {key.partition(".")[0] for key in add(target)}
-    except Exception:  # the check of the whole says it
+    except Exception:  # reported by the check of the whole value
         return []
     mistakes = []
     for key, argument in given.items():
@@ -113,13 +116,13 @@ def _mistakes_within(name: str, value: Any) -> list[str]:
     if not mistakes:
         try:
             parser.parse_object(given)
-        except Exception as error:  # what is missing
+        except Exception as error:  # the import failed
             mistakes.append(f"{name}: {path}: {_reason(error)}")
     return mistakes
 
 
 def _reason(error: BaseException, hint: Any = None, value: Any = None) -> str:
-    """What went wrong at the innermost place, and what was probably meant there."""
+    """Text of the innermost error, with the nearest valid name."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ModuleNotFoundError):
@@ -133,12 +136,12 @@ def _reason(error: BaseException, hint: Any = None, value: Any = None) -> str:
     wrong = re.fullmatch(r"Expected an? (.+)\. Got value: (.*)", reason)
     if wrong is None:
         return reason
-    whole = isinstance(hint, types.UnionType) and wrong[2] == str(value)  # the error is that of its first type
+    whole = isinstance(hint, types.UnionType) and wrong[2] == str(value)  # the error of the first type of the union
     return f"{hint if whole else wrong[1]} is expected, not {wrong[2]}"
 
 
 def build_part(hint: Any, value: Any) -> Any:
-    """Make the objects of a value that has been checked."""
+    """Build the objects of a checked value."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = get_type_hints(hint)
         return hint(**{key: build_part(hints[key], entry) for key, entry in value.items()})
@@ -147,4 +150,4 @@ def build_part(hint: Any, value: Any) -> Any:
     parser = _parser(hint)
     return parser.instantiate(parser.parse_object({"item": copy.deepcopy(value)}))[
         "item"
-    ]  # it changes what it is given
+    ]  # the parser changes its argument

@@ -1,4 +1,4 @@
-"""Scores of validations in a database."""
+"""Tables of validation scores in a database."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _Table = list[list[list[float]]]
 
 
 def write_header(connection: sqlite3.Connection, header: ValidationScores) -> list[int]:
-    """Write parameters, datasets and criteria. Where there are no scores yet, former ones are replaced.
+    """Write parameters, datasets and criteria. Existing ones are replaced if there are no scores yet.
 
-    Where there are, criteria may join those that are known: earlier validations have NaN for them.
+    Otherwise, new criteria may be added; earlier validations have NaN for them.
 
     Returns
     -------
@@ -38,8 +38,8 @@ def write_header(connection: sqlite3.Connection, header: ValidationScores) -> li
     Raises
     ------
     ConfigError
-        If there are scores of other parameters or datasets, or by a criterion of the same name that means another
-        thing; or there is nothing to score.
+        If scores with other parameters or datasets exist, or a criterion of the same name but another definition; or
+        there are no parameters, datasets or criteria.
     """
     if not header.datasets or not header.parameters:
         raise ConfigError("a validation has at least one data set and one entry of parameters")
@@ -68,18 +68,18 @@ def write_header(connection: sqlite3.Connection, header: ValidationScores) -> li
 
 
 def append_validation(connection: sqlite3.Connection, scores: ValidationScores) -> int:
-    """Add the scores of iterations that are not there yet, and what the header lacks.
+    """Add the scores of new iterations, and missing entries of the header.
 
     Returns
     -------
     int
-        How many iterations were new: one that is there already, with the same scores, is not added again.
+        Number of new iterations. Existing iterations with equal scores are not added again.
 
     Raises
     ------
     ConfigError
-        If the header does not fit, or an iteration is there with other scores; nothing of the transaction should be
-        kept then.
+        If the header does not fit, or an iteration exists with other scores. The transaction should then be rolled
+        back.
     """
     columns = write_header(connection, scores)
     shape = len(scores.datasets), len(scores.parameters), 1 + max(columns)
@@ -99,7 +99,7 @@ def append_validation(connection: sqlite3.Connection, scores: ValidationScores) 
 
 
 def read_validation(connection: sqlite3.Connection) -> ValidationScores | None:
-    """All scores in the order of the iterations; None where there is no header."""
+    """Read all scores in the order of iterations, or None without a header."""
     header = _read_header(connection)
     if header is None:
         return None
@@ -110,7 +110,7 @@ def read_validation(connection: sqlite3.Connection) -> ValidationScores | None:
 
 
 def cut_validation(connection: sqlite3.Connection, iteration: int) -> int:
-    """Delete the validations from an iteration on, and say how many there were."""
+    """Delete validations from an iteration on, and return their number."""
     count = connection.execute("SELECT count(DISTINCT iteration) FROM score WHERE iteration >= ?", (iteration,))
     number: int = count.fetchone()[0]
     for table in ("score", "kept_weights"):
@@ -119,13 +119,13 @@ def cut_validation(connection: sqlite3.Connection, iteration: int) -> int:
 
 
 def validated_until(connection: sqlite3.Connection) -> int:
-    """First iteration after all that have been validated."""
+    """Last validated iteration plus 1, or 0."""
     last: int | None = connection.execute("SELECT max(iteration) FROM score").fetchone()[0]
     return 0 if last is None else last + 1
 
 
 def keep_weights(connection: sqlite3.Connection, criterion: str, iteration: int, file: str) -> None:
-    """Note the file of the best weights by a criterion; of each criterion, the two newest notes stay."""
+    """Store the file of the best weights by a criterion; the two newest entries per criterion are kept."""
     connection.execute("INSERT OR REPLACE INTO kept_weights VALUES (?, ?, ?)", (criterion, iteration, file))
     newest = "SELECT iteration FROM kept_weights WHERE criterion = ? ORDER BY iteration DESC LIMIT 2"
     connection.execute(
@@ -134,7 +134,7 @@ def keep_weights(connection: sqlite3.Connection, criterion: str, iteration: int,
 
 
 def kept_weights(connection: sqlite3.Connection) -> dict[tuple[str, int], str]:
-    """Names of files by criterion and iteration."""
+    """Names of weights files by criterion and iteration."""
     rows = connection.execute("SELECT criterion, iteration, file FROM kept_weights ORDER BY criterion, iteration")
     return {(criterion, iteration): file for criterion, iteration, file in rows}
 

@@ -1,4 +1,4 @@
-"""How weights change: trainers, callbacks, the pool. Names load on use; the abstract trainer needs no torch."""
+"""Trainers, callbacks and the sample pool. Names load on use; the abstract trainer does not import torch."""
 
 from delira_nca._lazy import lazy_names
 

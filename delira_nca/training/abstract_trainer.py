@@ -1,4 +1,4 @@
-"""The training loop, whatever trains: hooks, the best epoch, history and stopping. Free of torch."""
+"""The training loop, independent of the backend: hooks, best epoch, history and stopping. Does not import torch."""
 
 from __future__ import annotations
 
@@ -33,28 +33,43 @@ Path = str | os.PathLike[str]
 
 
 class AbstractNetworkTrainer(ABC):
-    """Loop, hooks and state of a training. Subclass it, once per backend or routine, and fill in the abstract methods.
+    """Base class of trainers: the epoch loop, the hooks and the state of a training run.
+
+    Subclasses implement the abstract methods for one backend or training routine.
 
     Parameters
     ----------
-    fold : number of the current fold, from 0.
-    callbacks : registered in this order.
+    fold : int
+        Number of the current fold, from 0.
+    callbacks : sequence
+        Callbacks, called in this order.
 
     Attributes
     ----------
-    STATE_KEYS : what a callback may change by returning it from a hook.
-    history : list of dict, one per epoch: ``{"epoch": 1, "loss": ..., "val_loss": ...}``.
-    metrics_val : metrics of the last epoch.
-    best : the :class:`BestScore` of this run.
-    start_epoch : number of the next epoch, from 1.
-    batch_index : number of batches of the current epoch that are done: the position in its data. A routine may take
-        any number of steps with a batch.
-    step : number of training steps of the run that are done, each a call of the training step with its optimizers.
-    run_id : identifier of the run, which a resumed run keeps.
-    ranks : what this process knows of the others that train with it; see :mod:`delira_nca.training.distributed`.
-    is_between_steps : whether no batch is being worked on, so that a state that is saved now can be resumed.
-    on_requeue : called after SIGUSR1 has ended a training and everything is saved;
-        :func:`delira_nca.training.interruption.requeue_on_slurm` puts the job of Slurm into the queue again.
+    STATE_KEYS : frozenset of str
+        Names of the state that a hook of a callback may change by returning it.
+    history : list of dict
+        One dict per epoch: ``{"epoch": 1, "loss": ..., "val_loss": ...}``.
+    metrics_val : dict of str to float
+        Metrics of the last epoch.
+    best : BestScore
+        Best score of this run, and its epoch.
+    start_epoch : int
+        Number of the next epoch, from 1.
+    batch_index : int
+        Number of finished batches of the current epoch: the position in its data. A routine may take any number of
+        steps per batch.
+    step : int
+        Number of finished training steps of the run. A training step is one call of the closure with the optimizers.
+    run_id : str
+        Identifier of the run. A resumed run keeps it.
+    ranks : ProcessContext
+        Rank and communication of this process; see :mod:`delira_nca.training.distributed`.
+    is_between_steps : bool
+        Whether no batch is in progress, so that a state saved now can be resumed.
+    on_requeue : callable, optional
+        Function that is called after SIGUSR1 has ended a training and its state is saved;
+        :func:`delira_nca.training.interruption.requeue_on_slurm` requeues the Slurm job.
     """
 
     STATE_KEYS: frozenset[str] = frozenset({"stop_training", "stop_now", "stop_reason", "val_freq", "extra"})
@@ -84,7 +99,7 @@ class AbstractNetworkTrainer(ABC):
 
     @staticmethod
     def _find_context() -> ProcessContext:
-        """Which processes train together; each by itself, unless a subclass knows better."""
+        """Context of the processes that train together; a single process by default."""
         return ALONE
 
     # The loop -----------------------------------------------------------------------------------------------------
@@ -102,34 +117,42 @@ class AbstractNetworkTrainer(ABC):
         resume: Path = "never",
         on_interrupt: str = "raise",
     ) -> Any:
-        """Train until ``num_epochs`` epochs of the run are done, counted from its first.
+        """Train until the run has finished ``num_epochs`` epochs, counted from its first.
 
-        SIGTERM, SIGUSR1 and the first Ctrl+C end the training when the current batch is done and the state is saved; a
-        second Ctrl+C ends it at once. See :class:`delira_nca.training.interruption.Interruption`.
+        SIGTERM, SIGUSR1 and the first Ctrl+C end the training after the current batch, once the state is saved. A
+        second Ctrl+C ends it immediately. See :class:`delira_nca.training.interruption.Interruption`.
 
         Parameters
         ----------
-        num_epochs : number of the last epoch. A run that has done 3, here or before a resume, does 3 more for 6.
-        datamgr_train, datamgr_valid : a data manager, or any iterable of batches.
-        val_score_key : score that decides which epoch is best: of validation where there is one, else of training.
-        val_score_mode : ``"highest"`` or ``"lowest"``: which way is better.
-        val_freq : validate every so many epochs; as set in the trainer by default.
-        resume : ``"never"``; ``"auto"``, to go on from the newest sound checkpoint in the trainer's folder, or to begin
-            where there is none; or the path of a checkpoint or of a folder with some.
-        on_interrupt : after the first Ctrl+C ``"raise"`` a KeyboardInterrupt, or ``"return"`` as after a normal end.
+        num_epochs : int
+            Number of the last epoch. For 6, a run that has finished 3 epochs, here or before a resume, trains 3 more.
+        datamgr_train, datamgr_valid : object
+            Training and validation data: a data manager, or any iterable of batches.
+        val_score_key : str, optional
+            Score that selects the best epoch: of validation if there are validation data, otherwise of training.
+        val_score_mode : str
+            Whether the ``"highest"`` or the ``"lowest"`` score is the best.
+        val_freq : int, optional
+            Validate in every n-th epoch; the value of the trainer by default.
+        resume : str or path
+            ``"never"``; ``"auto"`` to resume from the newest intact checkpoint in the trainer's folder, or to start if
+            there is none; or the path of a checkpoint or of a folder of checkpoints.
+        on_interrupt : str
+            Reaction to the first Ctrl+C: ``"raise"`` a KeyboardInterrupt, or ``"return"`` as after a normal end.
 
         Returns
         -------
-        The best network if a score decides, else the network of the last epoch.
+        object
+            The best network if ``val_score_key`` is given, otherwise the network of the last epoch.
 
         Raises
         ------
         ConfigError
-            Before the first batch: for a number of epochs below 1, an unknown score or direction, data that are none;
-            or if another thread of this process trains.
+            Before the first batch, for a number of epochs below 1, an unknown score or mode, or unsuitable data, or if
+            another thread of this process is training.
         CheckpointError, RunLockedError
-            Before the first batch: if there are checkpoints to go on from, but none is sound or fits; or if another
-            process trains in the trainer's folder.
+            Before the first batch, if checkpoints exist but none of them is intact and fits, or if another process is
+            training in the trainer's folder.
         """
         self.is_between_steps, self._batch_is_out = True, False
         self._failure = self._step_done = None
@@ -161,9 +184,9 @@ class AbstractNetworkTrainer(ABC):
         """Train, validate and save one epoch after another, until the last one or a stop."""
         for epoch in range(self.start_epoch, num_epochs + 1):
             self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
-            with closing(self._training_batches(train, epoch)) as batches:  # an error leaves no batch under way
+            with closing(self._training_batches(train, epoch)) as batches:  # an error closes the workers
                 returned = self._train_single_epoch(batches, epoch)
-            self._finish_batch()  # of a routine that wanted no more of them
+            self._finish_batch()  # a routine may stop before the batches are exhausted
             metrics = plain_values(self._values_of_epoch() if returned is None else returned, "_train_single_epoch")
             if self._left_early:
                 return
@@ -179,7 +202,7 @@ class AbstractNetworkTrainer(ABC):
                 return
 
     def _training_batches(self, source: Any, epoch: int) -> Generator[Mapping[str, Any], None, None]:
-        """Yield the batches left of an epoch, until a stop; a batch is done when the next one is asked for."""
+        """Yield the remaining batches of an epoch until a stop; a batch is finished when the next one is requested."""
         batches = self.ranks.batches(self, source, epoch, self.batch_index)
         total = self.batch_index + len(batches) if isinstance(batches, Sized) else None
         with closing(each(batches)) as left:
@@ -198,7 +221,7 @@ class AbstractNetworkTrainer(ABC):
         return each(self.ranks.batches(self, source, epoch))
 
     def _finish_batch(self) -> None:
-        """Count the batch that is worked on as done, so that a state that is saved from now on continues after it."""
+        """Count the current batch as finished, so that a state saved from now on resumes after it."""
         self.batch_index += self._batch_is_out
         self._batch_is_out, self.is_between_steps = False, True
         self._dispatch_step_done()
@@ -208,11 +231,11 @@ class AbstractNetworkTrainer(ABC):
         return self.stop_training or self.stop_now
 
     def _claim_folder(self) -> AbstractContextManager[Any]:
-        """Hold the folder that the run writes to, for the time of a training."""
+        """Context manager that locks the folder of the run during a training."""
         return nullcontext()
 
     def _resume(self, resume: Path) -> None:
-        """Take up the state of a checkpoint, as ``resume`` of :meth:`train` says."""
+        """Load the checkpoint selected by the argument ``resume`` of :meth:`train`."""
         if resume != "never":
             raise NotImplementedError(f"{type(self).__name__} reads no state: override _resume")
 
@@ -244,32 +267,32 @@ class AbstractNetworkTrainer(ABC):
         self.stop_reason = None
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """End the training after this epoch, for a reason that stays readable as ``stop_reason``.
+        """End the training after this epoch, and store the reason as ``stop_reason``.
 
-        ``now`` ends it after this batch. Its epoch is not done then: it is neither validated nor in the history, and a
-        run that is resumed from the state that is saved does what the epoch has left.
+        With ``now`` the training ends after this batch. The unfinished epoch is neither validated nor added to the
+        history; a run resumed from the saved state trains on its remaining batches.
         """
         self.stop_training, self.stop_now, self.stop_reason = True, self.stop_now or now, reason
 
     def _stop_for_signal(self, name: str) -> None:
         self.stop(f"signal {name}", now=True)
 
-    # What a subclass fills in -------------------------------------------------------------------------------------
+    # Methods for subclasses ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def _setup(self, *args: Any, **kwargs: Any) -> None:
-        """Set the trainer up: called once, by the subclass's constructor."""
+        """Set up the trainer. The constructor of the subclass calls this once."""
 
     @abstractmethod
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float] | None:
-        """Train one epoch, and return the means of its losses and metrics; None for those that the trainer has.
+        """Train one epoch and return the means of its losses and metrics, or None for those collected by the trainer.
 
-        A batch counts as done when the next one is asked for. A run that stopped is resumed with the batch after it:
-        ``enumerate(batchgen, start=self.batch_index)`` numbers those that are left.
+        A batch is finished when the next one is requested. A resumed run starts with the first unfinished batch:
+        ``enumerate(batchgen, start=self.batch_index)`` numbers the remaining ones.
         """
 
     def _values_of_epoch(self) -> Mapping[str, float]:
-        """Values of an epoch whose routine returned None."""
+        """Values of an epoch for which the routine returned None."""
         return {}
 
     @abstractmethod
@@ -277,29 +300,29 @@ class AbstractNetworkTrainer(ABC):
         """Predict all batches of a generator."""
 
     def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float]:
-        """Validate one epoch, and return the means of its losses and metrics, without a prefix."""
+        """Validate one epoch and return the means of its losses and metrics, without a prefix."""
         raise NotImplementedError(f"{type(self).__name__} does not validate: override _validate_single_epoch")
 
     def _score_names(self, *, validated: bool) -> list[str] | None:
-        """Names of all scores of an epoch, ``val_`` ones too if it is validated; None if they are not known yet."""
+        """Names of all scores of an epoch, with those of validation (``val_``) if ``validated``; None if unknown."""
         return None
 
     def score_names(self) -> list[str] | None:
-        """Names of all scores that the epochs of this training have; None if they are not known before the first."""
+        """Names of all scores of the epochs of this training, or None if they are unknown before the first epoch."""
         return self._score_names(validated=self._validates)
 
     def measured_score(self, key: str, metrics: Mapping[str, float]) -> tuple[str, float] | None:
-        """Full name and value of a score in the metrics of one epoch; None where it was not validated.
+        """Full name and value of a score in the metrics of one epoch, or None if the epoch was not validated.
 
         Raises
         ------
         ScoreKeyError
-            If nobody computes the score.
+            If the score is not computed.
         """
         return measured_score(key, metrics, self.score_names(), validates=self._validates)
 
     def best_network(self) -> Any:
-        """What :meth:`train` returns."""
+        """Network that :meth:`train` returns."""
         return None
 
     def save_state(self, file_name: Path, *args: Any, **kwargs: Any) -> None:
@@ -333,7 +356,7 @@ class AbstractNetworkTrainer(ABC):
     def _at_epoch_end(
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool
     ) -> None:
-        """Write the epoch into the history, dispatch ``at_epoch_end``, and then ``at_checkpoint``."""
+        """Append the epoch to the history, then dispatch ``at_epoch_end`` and ``at_checkpoint``."""
         if "epoch" in metrics_val:
             raise ConfigError("'epoch' is the name of the number of the epoch in the history: rename that value")
         self.metrics_val = dict(metrics_val)
@@ -344,11 +367,11 @@ class AbstractNetworkTrainer(ABC):
         self._dispatch("at_checkpoint", **event)
 
     def _at_exception(self, exception: BaseException) -> None:
-        """Dispatch ``at_exception`` to everyone."""
+        """Dispatch ``at_exception`` to all callbacks, even if some fail."""
         self._callbacks.call_all("at_exception", self, {"exception": exception})
 
     def _at_training_end(self, *, exception: BaseException | None = None) -> Any:
-        """Dispatch ``at_training_end`` to everyone, and return the best network."""
+        """Dispatch ``at_training_end`` to all callbacks, even if some fail, and return the best network."""
         exception = self._failure if exception is None else exception
         errors = self._callbacks.call_all("at_training_end", self, {"exception": exception})
         if exception is not None:
@@ -365,24 +388,24 @@ class AbstractNetworkTrainer(ABC):
         return tuple(self._callbacks.callbacks)
 
     def register_callback(self, callback: Any) -> None:
-        """Register a callback: an ``AbstractCallback``, or anything with ``at_epoch_begin`` and ``at_epoch_end``.
+        """Register a callback: an ``AbstractCallback``, or an object with ``at_epoch_begin`` and ``at_epoch_end``.
 
         Raises
         ------
         CallbackTypeError
-            If it is neither (also an ``AssertionError``, as on delira's page).
+            If it is neither. The error is also an ``AssertionError``, as in delira.
         """
         listens = self.ranks.is_main or getattr(callback, "runs_everywhere", True)
         self._callbacks.add(callback, listens=listens)
 
     def _dispatch(self, hook: str, **event: Any) -> None:
-        """Call a hook of every callback, in the order of registration, and take over what they return."""
+        """Call a hook of every callback in the order of registration, and apply the state that they return."""
         for name, returned in self._callbacks.call(hook, self, event):
             self._check_state_keys(returned, f"callback {name} returned from {hook}")
             self._update_state(returned)
 
     def _dispatch_iter_begin(self, data_dict: Mapping[str, Any], **event: Any) -> Mapping[str, Any]:
-        """Call ``at_iter_begin``, where each callback may replace the batch that the next one sees."""
+        """Call ``at_iter_begin`` and return the batch. Each callback may replace the batch for the following ones."""
         self._dispatch_step_done()
         if not self._callbacks.listens("at_iter_begin"):
             return data_dict
@@ -396,14 +419,14 @@ class AbstractNetworkTrainer(ABC):
         return batch
 
     def _finish_iteration(self, iter_num: int, epoch: int) -> None:
-        """Count a training step as done: to be called last in each.
+        """Count a training step as finished. Call this at the end of each training step.
 
-        ``at_iter_done`` is dispatched before the next step, or when the batch is done.
+        ``at_iter_done`` is dispatched before the next step, or when the batch is finished.
         """
         self._dispatch_step_done()
         self._step_done = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.step}
         self.step += 1
-        self.is_between_steps = False  # also where a routine has asked for all batches before its first step
+        self.is_between_steps = False  # even if a routine requested all batches before its first step
 
     def _dispatch_step_done(self) -> None:
         event, self._step_done = self._step_done, None
@@ -418,7 +441,7 @@ class AbstractNetworkTrainer(ABC):
     # State --------------------------------------------------------------------------------------------------------
 
     def _update_state(self, new_state: Mapping[str, Any] | None) -> AbstractNetworkTrainer:
-        """Change the declared parts of the state.
+        """Set the given state attributes.
 
         Raises
         ------
@@ -431,7 +454,7 @@ class AbstractNetworkTrainer(ABC):
         return self
 
     def update_state(self, file_name: Path, *args: Any, **kwargs: Any) -> AbstractNetworkTrainer:
-        """Take up the state in a file, and return the trainer."""
+        """Load the state from a file and return the trainer."""
         return self._update_state(self.load_state(file_name, *args, **kwargs))
 
     @staticmethod
@@ -447,12 +470,12 @@ class AbstractNetworkTrainer(ABC):
 
     @property
     def iteration(self) -> int:
-        """Other name of ``batch_index``."""
+        """Alias of ``batch_index``."""
         return self.batch_index
 
     @property
     def global_iter_num(self) -> int:
-        """Other name of ``step``."""
+        """Alias of ``step``."""
         return self.step
 
     @property
@@ -462,7 +485,7 @@ class AbstractNetworkTrainer(ABC):
         Raises
         ------
         TypeError
-            When it is set to something else than a whole number.
+            If it is set to a value that is not a whole number.
         """
         return self._fold
 
@@ -478,17 +501,17 @@ class AbstractNetworkTrainer(ABC):
         self._fold = fold
 
     def computation(self) -> dict[str, str]:
-        """Back end, processor and instruction set of the training, as far as a subclass knows them."""
+        """Back end, processor and instruction set of the training, if the subclass provides them."""
         return {}
 
     def summary(self) -> dict[str, Any]:
-        """Plain values of a training that has ended, for ``result.json`` in the folder of its run.
+        """Plain values of a finished training, for ``result.json`` in the folder of its run.
 
         Returns
         -------
         dict
-            ``num_epochs`` that are done, ``best_epoch`` and ``best_score`` (None where no score decides), the
-            ``scores`` of the last epoch, the ``stop_reason``, and the ``computation``: back end and processor.
+            ``num_epochs`` (finished epochs), ``best_epoch`` and ``best_score`` (None without a score), ``scores`` of
+            the last epoch, ``stop_reason``, and ``computation`` (back end and processor).
         """
         return {
             "num_epochs": self.start_epoch - 1,
@@ -500,7 +523,7 @@ class AbstractNetworkTrainer(ABC):
         }
 
     def describe(self) -> str:
-        """Text that tells which callbacks run at which hook, in order; a dash where nobody listens."""
+        """Table of the hooks and the callbacks that run at each, in order; a dash marks a hook without callbacks."""
         lines = [f"{type(self).__name__}, fold {self.fold}, next epoch {self.start_epoch}"]
         width = max(map(len, HOOKS))
         lines += [f"  {hook:{width}}  {', '.join(self._callbacks.names_at(hook)) or '-'}" for hook in HOOKS]
@@ -508,5 +531,5 @@ class AbstractNetworkTrainer(ABC):
 
 
 def _call(hook: Callable[..., Any], **keywords: Any) -> Any:
-    """Call a hook of a trainer, which may take fewer arguments where a subclass overrides it."""
+    """Call a hook of a trainer with the keywords that it accepts; an override may accept fewer."""
     return hook(**accepted_keywords(getattr(hook, "__func__", hook), keywords))

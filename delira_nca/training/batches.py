@@ -1,4 +1,4 @@
-"""The batches of an epoch, from a data manager or from any iterable. Free of torch."""
+"""Batches of an epoch, from a data manager or any iterable. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Batch = Mapping[str, Any]
 
 
 def batch_length(batch: Batch) -> int:
-    """Number of samples: the length of ``"data"``, or else of the first entry that has one."""
+    """Number of samples: the length of ``"data"``, or of the first entry with a length."""
     for value in (batch.get("data"), *batch.values()):
         if hasattr(value, "__len__"):
             return len(value)
@@ -24,7 +24,7 @@ def batch_length(batch: Batch) -> int:
 
 
 def check_batch(batch: Any, where: str) -> None:
-    """Refuse a batch that is not a dict of arrays, or without a sample; ``where`` names it in the message.
+    """Check that a batch is a dict of arrays with at least one sample. ``where`` names it in error messages.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def check_batch(batch: Any, where: str) -> None:
 
 
 def check_source(name: str, source: Any) -> None:
-    """Refuse a source that gives no batches."""
+    """Check that a source is a data manager or an iterable of batches."""
     if isinstance(source, (str, bytes, os.PathLike)):
         raise ConfigError(f"{name} is a data manager or an iterable of batches, not a path: {source!r}")
     if isinstance(source, Mapping):
@@ -59,9 +59,10 @@ def check_source(name: str, source: Any) -> None:
 
 
 def batches_of(source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
-    """Batches of one epoch from number ``start`` on, of a data manager or of any iterable.
+    """Batches of one epoch from number ``start`` on, from a data manager or any iterable.
 
-    A manager that knows epochs is asked for this one; where it cannot leave out batches, they are built and dropped.
+    The epoch and the start are passed to the manager if it supports them. Otherwise, the first batches are loaded and
+    dropped.
     """
     get = getattr(source, "get_batchgen", None)
     if get is None:
@@ -78,7 +79,7 @@ def batches_of(source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
 
 
 def each(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
-    """Yield batches; closing it lets go of whatever makes them."""
+    """Yield batches. Closing this generator closes the iterator of the batches."""
     iterator = iter(batches)
     try:
         yield from iterator

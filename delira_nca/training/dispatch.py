@@ -1,4 +1,4 @@
-"""Who is called at which hook: the table of a trainer's callbacks. Free of torch."""
+"""Table of the callbacks of a trainer and their hooks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class CallbackTable:
-    """Callbacks in the order of registration, and for each hook those that override it."""
+    """Callbacks in the order of registration, and the callbacks that override each hook."""
 
     def __init__(self) -> None:
         self.callbacks: list[Any] = []
         self._table: dict[str, list[tuple[Any, Callable[..., Any], frozenset[str]]]] = {hook: [] for hook in HOOKS}
 
     def add(self, callback: Any, *, listens: bool = True) -> None:
-        """Register a callback: an :class:`AbstractCallback`, or anything with ``at_epoch_begin`` and ``at_epoch_end``.
+        """Register a callback: an :class:`AbstractCallback`, or an object with ``at_epoch_begin`` and ``at_epoch_end``.
 
         Parameters
         ----------
-        callback : to register.
-        listens : whether it is called; its state is kept in any case.
+        callback : object
+            Callback to register.
+        listens : bool
+            Whether its hooks are called. Its state is saved in any case.
 
         Raises
         ------
         CallbackTypeError
             If it is neither, or a class instead of an object.
         CallbackError
-            If a hook asks for a keyword that it will not be given, or does not take the trainer.
+            If a hook requires a keyword that is not passed, or does not accept the trainer.
         """
         duck = all(callable(getattr(callback, hook, None)) for hook in ("at_epoch_begin", "at_epoch_end"))
         if isinstance(callback, type) or not (isinstance(callback, AbstractCallback) or duck):
             raise CallbackTypeError(
-                f"{callback!r} is no callback: derive from AbstractCallback, or have both at_epoch_begin and "
+                f"{callback!r} is not a callback: derive from AbstractCallback, or have both at_epoch_begin and "
                 "at_epoch_end, and register an object of the class"
             )
         rows = [(hook, getattr(callback, hook)) for hook in HOOKS if self._overrides(callback, hook)]
@@ -72,21 +74,21 @@ class CallbackTable:
         return HOOKS[hook] & {p.name for p in parameters}
 
     def listens(self, hook: str) -> bool:
-        """Whether anybody overrides a hook."""
+        """Whether any callback overrides a hook."""
         return bool(self._table[hook])
 
     def names_at(self, hook: str) -> list[str]:
-        """Class names of those called at a hook, in order."""
+        """Class names of the callbacks of a hook, in order."""
         return [type(callback).__name__ for callback, _, _ in self._table[hook]]
 
     def call(self, hook: str, trainer: object, event: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Call a hook of everyone who overrides it, and yield what they return, each with the callback's name.
+        """Call a hook of all callbacks that override it; yield their names and return values.
 
         Raises
         ------
         CallbackError
-            If a callback raises; it names callback and hook, and the cause is chained. The package's own errors pass
-            as they are.
+            If a callback raises an exception, which is chained. The message names callback and hook. Errors of the
+            package are not wrapped.
         """
         for callback, method, accepted in self._table[hook]:
             returned = self._call_one(callback, hook, method, trainer, {k: event[k] for k in accepted})
@@ -94,7 +96,7 @@ class CallbackTable:
                 yield type(callback).__name__, returned
 
     def call_all(self, hook: str, trainer: object, event: Mapping[str, Any]) -> list[Exception]:
-        """Call a hook of everyone, even where some fail; log the failures and return them."""
+        """Call a hook of all callbacks, even if some fail; log the exceptions and return them."""
         errors: list[Exception] = []
         for callback, method, accepted in self._table[hook]:
             try:
@@ -121,30 +123,30 @@ class CallbackTable:
         return returned
 
     def begin_run(self, run_id: str, *, has_begun: bool = False) -> None:
-        """Let every callback with a state serve a run; see :func:`bind_run`."""
+        """Assign all callbacks with a state to a run; see :func:`bind_run`."""
         for _, callback in keyed(self.callbacks):
             if hasattr(callback, "load_state_dict"):
                 bind_run(callback, run_id, has_begun=has_begun)
 
     def rename_run(self, run_id: str) -> None:
-        """Give the run that the callbacks serve another identifier: that of the main process of several."""
+        """Change the identifier of the run, in a distributed training to that of the main rank."""
         for _, callback in keyed(self.callbacks):
             rename_run(callback, run_id)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of every callback that has one."""
+        """State of every callback with a state, by name."""
         return {key: state for key, callback in keyed(self.callbacks) if (state := callback.state_dict())}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
-        """Hand each callback its state.
+        """Load the state of each callback.
 
-        A callback without a saved state keeps its own, and a saved state without a callback is left; both are logged,
-        since the run does not go on exactly as it was.
+        A callback without a saved state keeps its own, and a saved state without a callback is ignored. Both are
+        logged, since the run does not continue exactly as before.
 
         Raises
         ------
         CheckpointError
-            If a state does not fit; all callbacks have the states they had before then.
+            If a state does not fit. All callbacks then keep their former states.
         """
         callbacks = dict(keyed(self.callbacks))
         for key in sorted(states.keys() - callbacks.keys()):

@@ -1,4 +1,4 @@
-"""Checks of losses and metrics that are made once, on the first batch."""
+"""Checks of losses and metrics on the first batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _ELEMENTWISE = {
     *("cosine_similarity", "pairwise_distance"),
 }
 _DIFFERENCES = {"sub", "subtract", "rsub", "__sub__", "__rsub__", "eq", "ne", "not_equal", "__eq__", "__ne__"}
-"""Operations that compare cell with cell: their operands have one shape, whichever is the larger."""
+"""Operations that compare tensors cell by cell: operands of different shape are an error even if the result is not
+larger than either."""
 
 
 def checked(
@@ -40,7 +41,7 @@ def checked(
     differentiated: bool = False,
     values: bool = True,
 ) -> dict[str, Callable[..., Any]]:
-    """The same functions, which check their arguments and their result.
+    """Wrap functions so that they check their arguments and their result.
 
     Parameters
     ----------
@@ -49,18 +50,18 @@ def checked(
     keys : mapping of name to tuple of str
         Names of the arguments of a function; ``("pred", "label")`` by default.
     what : str
-        Word for the functions in messages.
+        Name of the kind of function in error messages.
     differentiated : bool
-        Whether the result has to have a gradient.
+        Whether the result must require a gradient.
     values : bool
-        Whether the result is checked at all: a training step of the user's own may do anything with it.
+        Whether to check the result; a custom training step may use results of any kind.
 
     Returns
     -------
     dict of name to callable
-        They raise a :class:`~delira_nca.errors.ShapeError` where tensors fit only by broadcasting, unless the function
-        has an attribute ``broadcasts`` that is true; and a :class:`~delira_nca.errors.ConfigError` for arguments that
-        the function does not take, and for a result that is not one number.
+        Functions that raise a :class:`~delira_nca.errors.ShapeError` if tensors fit only by broadcasting, unless the
+        function has an attribute ``broadcasts = True``; and a :class:`~delira_nca.errors.ConfigError` for arguments
+        that the function does not accept, or a result that is not one number.
 
     Examples
     --------
@@ -122,7 +123,7 @@ class _Checked:
         called = self.function.forward if isinstance(self.function, nn.Module) else self.function
         try:
             signature = inspect.signature(called)
-        except (TypeError, ValueError):  # a function in C
+        except (TypeError, ValueError):  # a function written in C has no signature
             return
         try:
             signature.bind(*args, **kwargs)
@@ -145,7 +146,7 @@ class _Checked:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a metric may return a value; None stands for a batch of which it cannot be computed."""
+    """Whether a value is a valid result of a metric; None means that it cannot be computed for this batch."""
     try:
         float(0 if value is None else value)
     except (TypeError, ValueError):
@@ -154,7 +155,7 @@ def _is_number(value: Any) -> bool:
 
 
 class _Broadcasts(TorchFunctionMode):
-    """Raises an error at element-wise operations whose operands, (4, 1) and (4,), make a larger result than either."""
+    """Raise an error in element-wise operations with a result larger than either operand, as (4, 1) and (4,)."""
 
     def __init__(self, shapes: list[tuple[int, ...]], accident: ShapeError) -> None:
         super().__init__()
@@ -176,7 +177,7 @@ class _Broadcasts(TorchFunctionMode):
             return False
         size, sizes = torch.Size(joined).numel(), [torch.Size(shape).numel() for shape in shapes]
         if name.endswith("_loss") or name in ("kl_div", "binary_cross_entropy", "binary_cross_entropy_with_logits"):
-            return len({torch.Size(s) for s in shapes[:2]}) > 1  # torch says so too, in a warning
+            return len({torch.Size(s) for s in shapes[:2]}) > 1  # torch only warns
         if name in _DIFFERENCES and set(shapes) <= self.arguments and () not in shapes:
             return True
         grows = size > max(sizes)

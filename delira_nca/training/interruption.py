@@ -1,4 +1,4 @@
-"""Signals that ask a training to end: it ends at the next step, with everything saved. Free of torch."""
+"""Signals that end a training after the current batch, with its state saved. Does not import torch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 
 class Terminated(SystemExit):
-    """The process was asked to end by SIGTERM or SIGUSR1, and everything is saved; unhandled, it ends with status 143.
+    """Raised after SIGTERM or SIGUSR1 has ended a training and its state is saved. If unhandled, the exit code is 143.
 
-    Like ``KeyboardInterrupt`` it is no ``Exception``: what cleans up runs, what handles errors does not.
+    Like ``KeyboardInterrupt`` it is not an ``Exception``: ``finally`` runs, ``except Exception`` does not.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,27 +37,33 @@ class Terminated(SystemExit):
 
 
 class Interruption:
-    """For the time of a training, take SIGINT, SIGTERM and SIGUSR1 as the wish to end after the current batch.
+    """Context manager in which SIGINT, SIGTERM and SIGUSR1 end a training after the current batch.
 
-    A second Ctrl+C ends at once. A signal that the program handles itself is left alone, and so are all where Python
-    allows no handlers (outside of the main thread). The former handlers are back when the block ends.
+    A second Ctrl+C ends it immediately. Signals with a handler of the program are not handled, and neither is any
+    signal outside of the main thread, where Python does not allow handlers. The former handlers are restored at the
+    end.
 
     Parameters
     ----------
-    stop : called with the name of the signal; must not do more than note it.
-    policy : after Ctrl+C, ``"raise"`` a KeyboardInterrupt when everything is saved, or ``"return"`` as if the
-        training were done.
-    requeue : called when the block ends, if the signal was SIGUSR1.
+    stop : callable
+        Function that is called with the name of the signal. It should only set a flag.
+    policy : str
+        Reaction to Ctrl+C once the state is saved: ``"raise"`` a KeyboardInterrupt, or ``"return"`` as after a normal
+        end.
+    requeue : callable, optional
+        Function that is called at the end of the block if the signal was SIGUSR1.
 
     Attributes
     ----------
-    received : name of the signal, None if none came.
-    has_concluded : whether :meth:`conclude` has raised it.
+    received : str, optional
+        Name of the received signal, or None.
+    has_concluded : bool
+        Whether :meth:`conclude` has raised an exception.
 
     Raises
     ------
     UnknownNameError
-        For another policy.
+        For an unknown policy.
     """
 
     def __init__(
@@ -97,7 +103,7 @@ class Interruption:
         self._stop(name)
 
     def conclude(self) -> None:
-        """Raise what the signal stands for, if one came and the policy says so."""
+        """Raise the exception for the received signal, if any, unless the policy is to return."""
         if self.received is None or (self.received == "SIGINT" and self._policy == "return"):
             return
         self.has_concluded = True
@@ -107,9 +113,9 @@ class Interruption:
 
 
 def requeue_on_slurm() -> None:
-    """Put this job of Slurm into the queue again; nothing where there is no job.
+    """Requeue this Slurm job; do nothing outside of a job.
 
-    Slurm sends SIGUSR1 ahead of the time limit where a script asks for it (``#SBATCH --signal=USR1@120``).
+    Slurm sends SIGUSR1 before the time limit if the script contains ``#SBATCH --signal=USR1@120``.
     """
     job = os.environ.get("SLURM_JOB_ID")
     command = shutil.which("scontrol")

@@ -1,4 +1,4 @@
-"""Whether a training can fit into memory, asked before its first step."""
+"""Check whether a training fits into memory, before its first step."""
 
 from __future__ import annotations
 
@@ -30,17 +30,16 @@ _ROUTINES: dict[type[Any], tuple[str, ...]] = {
     PyramidNCA: ("closure", "forward_batch", "_roll", "_carried", "_jittered", "_draw_patches"),
     Model: ("closure", "forward_batch", "_activated"),
 }
-"""What decides which roll-outs a training step is made of."""
+"""Methods that determine the roll-outs of a training step. If one is overridden, the check is skipped."""
 
 
 class MemoryCheck:
-    """Refuses batches that cannot fit, once for each shape and number of steps.
+    """Raise an error for batches that cannot fit into memory, once per shape and number of steps.
 
-    What is compared with the memory that is there is the least that a roll-out can do with, whatever the states hold:
-    a training that might fit is never refused. Of a pyramid that is the least of each level alone, of a
-    :class:`~delira_nca.models.Model` that of its architecture; states that losses look at on the way come on top, and
-    are not counted. Networks with a training step of their own are let through, and so is everything where the memory
-    that is left cannot be read.
+    The available memory is compared with the minimum that a roll-out needs for any states, so that a training that
+    might fit is never rejected. For a pyramid, this is the minimum of each level alone; for a
+    :class:`~delira_nca.models.Model`, that of its architecture. Intermediate states used by losses are not counted.
+    Networks with their own training step are not checked, and nothing is checked if the available memory is unknown.
     """
 
     def __init__(self) -> None:
@@ -52,7 +51,7 @@ class MemoryCheck:
         Raises
         ------
         MemoryBudgetError
-            With what is needed, what is there, and what would fit.
+            If the batch does not fit. The message says how much is needed, how much is available, and what would fit.
         """
         data = batch.get("data")
         automaton = network.architecture if isinstance(network, Model) else network
@@ -78,7 +77,7 @@ class _Rollout:
 
 @dataclass(frozen=True)
 class _Need:
-    """What one roll-out takes."""
+    """Memory estimate of one roll-out."""
 
     rollout: _Rollout
     job: Job
@@ -101,7 +100,7 @@ class _Need:
 
 
 def _rollouts(network: Any, data: Tensor) -> Iterator[_Rollout]:
-    """Roll-outs of a training step; none, where they or their costs are not certain."""
+    """Yield the roll-outs of a training step; nothing if they or their costs are unknown."""
     if not _is_certain(network):
         return
     if isinstance(network, Model):
@@ -111,7 +110,7 @@ def _rollouts(network: Any, data: Tensor) -> Iterator[_Rollout]:
         steps = [n + int(network.jitter * n) for n in network.steps]
         try:
             cost = pyramid_cost(network, data.shape[2:], steps, batch_size=1, memory_budget=None, patches=patches)
-        except ConfigError:  # the roll-out will say so, or a level has a part whose cost cannot be counted
+        except ConfigError:  # the roll-out will raise it, or the cost of a level is unknown
             return
         for number, level in enumerate(cost.levels):
             if _is_certain(model := network.model_of(number)):
@@ -123,7 +122,7 @@ def _rollouts(network: Any, data: Tensor) -> Iterator[_Rollout]:
 
 
 def _is_certain(network: Any) -> bool:
-    """Whether a training step is that of the package's own classes."""
+    """Whether the training step of a network is that of the package."""
     kind = next((kind for kind in _ROUTINES if isinstance(network, kind)), None)
     return (
         kind is not None
@@ -133,7 +132,7 @@ def _is_certain(network: Any) -> bool:
 
 
 def _need(rollout: _Rollout, data: Tensor, precision: Precision) -> _Need | None:
-    """What a roll-out takes; None where nobody can say."""
+    """Memory estimate of one roll-out, or None if unknown."""
     model, size = rollout.model, len(data)
     state = torch.empty((), dtype=data.dtype, device=data.device).expand(size, model.num_channels, *rollout.shape)
     job = Job(state, model, rollout.steps, (rollout.steps,), memory_budget=model.memory_budget)
@@ -141,7 +140,7 @@ def _need(rollout: _Rollout, data: Tensor, precision: Precision) -> _Need | None
         try:
             backend = choose(job).name
             cost = model.cost(rollout.shape, rollout.steps, batch_size=size)
-        except ConfigError:  # the roll-out will say so, or it has a part whose cost cannot be counted
+        except ConfigError:  # the roll-out will raise it, or its cost is unknown
             return None
     known = backend in cost.memory and not (backend == "reference" and precision.mixed)
     return _Need(rollout, job, cost, backend) if known else None
@@ -166,7 +165,7 @@ def _check(needs: Sequence[_Need], device: torch.device, precision: Precision) -
 
 
 def _ways_out(needs: Sequence[_Need], left: int) -> Iterator[str]:
-    """Changes of one thing each with which the training fits, of roll-outs that do not."""
+    """Yield single changes with which the training would fit, for roll-outs that do not."""
     if size := _largest(lambda n: all(need.fits(left, size=n) for need in needs), needs[0].cost.batch_size):
         yield f"a batch of {size}"
     if len(needs) > 1:
@@ -193,19 +192,19 @@ def _left(device: torch.device) -> int | None:
 
 
 def _give_back(device: torch.device) -> None:
-    """Return to the system what is held for reuse only, so that it counts as available."""
+    """Release cached memory to the system, so that it counts as available."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return
     if native_library.why_not() is None:
         native_library.load().pool_bytes(trim=True)
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # where the C library is not glibc
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # the C library may not be glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _largest(fits: Callable[[int], bool], limit: int) -> int:
-    """Largest number below the limit that fits, 0 if none does; what fits, fits with less as well."""
+    """Largest number below the limit that fits, or 0, by bisection: ``fits`` is monotonic."""
     low, high = 0, limit
     while high - low > 1:
         middle = (low + high) // 2

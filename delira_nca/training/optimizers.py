@@ -1,4 +1,4 @@
-"""How optimizers are made, by name."""
+"""Creation of optimizers by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OptimFn = Callable[..., "Mapping[str, Optimizer] | Optimizer"]
 def create_optims_default_pytorch(
     model: nn.Module, optim_cls: type[Optimizer], **optim_params: Any
 ) -> dict[str, Optimizer]:
-    """One optimizer, ``"default"``, over all parameters that are trained.
+    """Create one optimizer, ``"default"``, for all parameters that require gradients.
 
     Examples
     --------
@@ -34,12 +34,13 @@ def create_optims_default_pytorch(
 def make_optimizers(
     network: nn.Module, optim_fn: OptimFn, optimizer_cls: type[Optimizer], optimizer_params: Mapping[str, Any] | None
 ) -> dict[str, Optimizer]:
-    """Optimizers of a network, whatever the function gives: a dict, or one that becomes ``"default"``.
+    """Create the optimizers of a network. A single optimizer returned by ``optim_fn`` is named ``"default"``.
 
     Raises
     ------
     ConfigError
-        If it gives anything else, the parameters do not fit the class, or the network has nothing to train.
+        If ``optim_fn`` does not return optimizers, the parameters do not fit the class, or the network has nothing to
+        train.
     """
     if not isinstance(optimizer_cls, type) or not issubclass(optimizer_cls, Optimizer):
         raise ConfigError(f"optimizer_cls is a class of torch.optim, not {optimizer_cls!r}")
@@ -58,12 +59,12 @@ def make_optimizers(
 
 
 def require_plain_steps(optimizers: Mapping[str, Optimizer]) -> None:
-    """Refuse optimizers that compute the loss again within a step.
+    """Raise an error for optimizers that evaluate the loss repeatedly within a step.
 
     Raises
     ------
     ConfigError
-        For an optimizer such as LBFGS, which needs a training step of its own.
+        For an optimizer such as LBFGS, which requires a custom training step.
 
     Examples
     --------

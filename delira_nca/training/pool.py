@@ -1,4 +1,4 @@
-"""The sample pool: states that live on from iteration to iteration, so that an automaton learns to stay."""
+"""Sample pool: states that are kept between iterations, so that an automaton learns stable patterns."""
 
 from __future__ import annotations
 
@@ -35,14 +35,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn from a pool, the sample with the highest loss first.
+    """Samples drawn from a pool, sorted by descending loss.
 
     Attributes
     ----------
-    indices : (B,) int64, the slots, each at most once.
-    states : (B, C, *spatial), with seeds and damage put in.
-    losses : (B,) losses by which they were ranked, before seeds and damage; inf for a slot that never trained.
-    slots : name to (B, ...) tensor, aligned with the states.
+    indices : Tensor
+        Numbers of the slots, (B,) int64, without repetition.
+    states : Tensor
+        States (B, C, *spatial), with seeds and damage applied.
+    losses : Tensor
+        Losses (B,) before seeds and damage; infinite for a slot that has never been trained.
+    slots : dict of str to Tensor
+        Values (B, ...) of the samples by name.
     """
 
     indices: Tensor
@@ -52,24 +56,28 @@ class Draw:
 
 
 class SamplePool:
-    """States to train on, each with its last loss and whatever else belongs to it.
+    """Pool of states to train on, each with its last loss and further values.
 
     Parameters
     ----------
-    seed : (C, *spatial) state that every slot begins with, and that replaces the worst of each draw.
-    capacity : number of slots.
-    slots : name to (capacity, ...) tensor that stays aligned with the states: a label, a goal.
-    rng_seed : what is drawn is a function of this number and of how often was drawn before.
+    seed : Tensor
+        Initial state (C, *spatial) of every slot, which also replaces the worst states of each draw.
+    capacity : int
+        Number of slots.
+    slots : mapping of str to Tensor, optional
+        Further values (capacity, ...) of the slots by name, such as a label or a goal.
+    rng_seed : int
+        Seed of the draws, which depend only on this number and the number of earlier draws.
 
     Raises
     ------
     ConfigError, ShapeError
-        For a capacity below 1, a seed without spatial axes, or slots of another length.
+        For a capacity below 1, a seed without spatial axes, or slots with a length other than the capacity.
 
     Notes
     -----
-    Mordvintsev et al. (2020), "Growing Neural Cellular Automata": draw without replacement, rank by loss, replace the
-    worst by the seed, damage the best, and write what became of them back to where they came from.
+    Mordvintsev et al. (2020), "Growing Neural Cellular Automata": draw without replacement, sort by loss, replace the
+    worst by the seed, damage the best, and write the final states back to their slots.
 
     Examples
     --------
@@ -90,7 +98,7 @@ class SamplePool:
             if len(values) != capacity:
                 raise ShapeError(f"slot {name!r} has {len(values)} entries for a pool of {capacity}")
         self.seed = seed.detach().clone()
-        self._states: Tensor | None = None  # made when they are needed, of the slots that are held by then
+        self._states: Tensor | None = None  # created on first use, for the slots kept by then
         self._held = slice(0, capacity)
         self.losses = torch.full((capacity,), torch.inf)
         self.slots = {name: values.detach().clone() for name, values in (slots or {}).items()}
@@ -98,7 +106,7 @@ class SamplePool:
 
     @property
     def states(self) -> Tensor:
-        """(capacity, C, *spatial) states, or those of the slots that are kept."""
+        """States of all slots, or of the slots kept by this rank, as a (capacity, C, *spatial) tensor."""
         if self._states is None:
             self._states = self.seed.repeat(self._held.stop - self._held.start, *(1,) * self.seed.dim())
         return self._states
@@ -108,17 +116,17 @@ class SamplePool:
         self._states = states
 
     def keep(self, held: slice) -> None:
-        """Keep the states and slots of some places alone, and the losses of all; what is kept already stays."""
+        """Keep only the states and values of a range of slots, and the losses of all slots."""
         if held == self._held:
             return
         self._held, self._states = held, None if self._states is None else self._states[held].clone()
         self.slots = {name: values[held].clone() for name, values in self.slots.items()}
 
     def to(self, device: torch.device | str) -> SamplePool:
-        """Hold states, losses and slots on a device, and return the pool.
+        """Move states, losses and slots to a device, and return the pool.
 
-        Draws from a pool on the device of the training wait for nothing: which states are drawn is decided here, their
-        order there.
+        If the pool is on the device of the training, a draw needs no synchronisation: slots are drawn on the CPU, and
+        sorted on the device.
         """
         self.seed, self.losses = self.seed.to(device), self.losses.to(device)
         self._states = None if self._states is None else self._states.to(device)
@@ -141,20 +149,25 @@ class SamplePool:
         num_damaged: int = 0,
         damage: Damage | str = "disc",
     ) -> Draw:
-        """Draw states without replacement, worst first.
+        """Draw states without replacement, sorted by descending loss.
 
         Parameters
         ----------
-        batch_size : number of states.
-        losses : (capacity,) to rank by, instead of those that were committed.
-        num_seeds : so many with the highest losses are replaced by the seed.
-        num_damaged : so many with the lowest losses get a hole; never one that was replaced.
-        damage : shape of the holes.
+        batch_size : int
+            Number of states to draw.
+        losses : Tensor, optional
+            Losses (capacity,) to sort by, instead of the committed ones.
+        num_seeds : int
+            Number of states, those with the highest losses, that are replaced by the seed.
+        num_damaged : int
+            Number of states, those with the lowest losses, that are damaged.
+        damage : callable or str
+            Shape of the damage.
 
         Raises
         ------
         ConfigError
-            If the pool is smaller than the batch, or the batch than the seeds and damaged ones together.
+            If the pool is smaller than the batch, or the batch smaller than ``num_seeds + num_damaged``.
         """
         self.check_batch_size(batch_size, num_seeds, num_damaged)
         indices, ranked, rng = self.choose(batch_size, losses)
@@ -164,19 +177,19 @@ class SamplePool:
         return Draw(indices, states, ranked, {name: values[indices] for name, values in self.slots.items()})
 
     def choose(self, batch_size: int, losses: Tensor | None = None) -> tuple[Tensor, Tensor, np.random.Generator]:
-        """Slots of the next draw, their losses, the highest first, and the generator of its damage."""
+        """Slots of the next draw and their losses, in descending order, and the generator for the damage."""
         losses = self.losses if losses is None else losses.detach().to(self.losses.device)
         if losses.shape != self.losses.shape:
             raise ShapeError(f"losses of the pool are ({len(self)},), not {tuple(losses.shape)}")
         rng = generator(self.rng_seed, "pool", self.num_draws)
         self.num_draws += 1
         drawn = torch.from_numpy(rng.choice(len(self), batch_size, replace=False)).to(losses.device, non_blocking=True)
-        by_loss = losses[drawn].nan_to_num(nan=torch.inf, posinf=torch.inf)  # a state that went NaN is the worst
+        by_loss = losses[drawn].nan_to_num(nan=torch.inf, posinf=torch.inf)  # a NaN ranks as the highest loss
         order = torch.argsort(by_loss, descending=True, stable=True)
         return drawn[order], by_loss[order], rng
 
     def check_batch_size(self, batch_size: int, num_seeds: int = 1, num_damaged: int = 0) -> None:
-        """Refuse a batch that cannot be drawn, naming both numbers."""
+        """Raise an error for a batch that cannot be drawn."""
         if not 1 <= batch_size <= len(self):
             raise ConfigError(f"a batch of {batch_size} cannot be drawn from a pool of {len(self)} without repetition")
         if min(num_seeds, num_damaged) < 0 or num_seeds + num_damaged > batch_size:
@@ -193,15 +206,20 @@ class SamplePool:
         slots: Mapping[str, Tensor] | None = None,
         reseed: Tensor | None = None,
     ) -> None:
-        """Write states back to where they were drawn.
+        """Write states back to their slots.
 
         Parameters
         ----------
-        indices : (B,) from the draw.
-        states : (B, C, *spatial), detached here.
-        losses : (B,) by which they will be ranked; unknown ones rank as the worst.
-        slots : name to (B, ...), where these have changed.
-        reseed : (B,) bool, True for slots that get the seed instead, and rank as those that never trained.
+        indices : Tensor
+            Slots (B,) from the draw.
+        states : Tensor
+            States (B, C, *spatial), which are detached.
+        losses : Tensor, optional
+            Losses (B,) of the states; infinite by default.
+        slots : mapping of str to Tensor, optional
+            Changed values (B, ...) by name.
+        reseed : Tensor, optional
+            Mask (B,) of the slots that are reset to the seed, with an infinite loss.
 
         Raises
         ------
@@ -222,7 +240,7 @@ class SamplePool:
         slots: Mapping[str, Tensor] | None,
         reseed: Tensor | None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """States, losses and slots as :meth:`commit` writes them."""
+        """Check and convert states, losses and slots for :meth:`commit`."""
         if states.shape != (len(indices), *self.seed.shape):
             expected = (len(indices), *self.seed.shape)
             raise ShapeError(f"states for {len(indices)} slots are {expected}, not {tuple(states.shape)}")
@@ -238,7 +256,7 @@ class SamplePool:
         return states, losses, {name: values.detach().to(self.slots[name]) for name, values in (slots or {}).items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """States, losses, slots, and how often was drawn."""
+        """States, losses, slots, and number of draws."""
         packed = pack_states(self.states)
         return {
             "states": {
@@ -253,12 +271,12 @@ class SamplePool:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state.
+        """Load a state.
 
         Raises
         ------
         CheckpointError
-            If it is that of a pool of another shape or with other slots.
+            If the shape or the slots of the pool differ.
         """
         shape, slots = (len(self), *self.seed.shape), state["slots"]
         if tuple(state["states"]["shape"]) != shape or slots.keys() != self.slots.keys():
@@ -273,18 +291,18 @@ class SamplePool:
         self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]
 
 
-# Damage and new beginnings -------------------------------------------------------------------------------------------
+# Damage and reseeding ------------------------------------------------------------------------------------------------
 
 Damage = Callable[[np.random.Generator, Sequence[int]], Tensor]
-"""Makes a bool tensor of a spatial shape, True where cells are destroyed."""
+"""Function of a generator and a spatial shape that returns a bool tensor, True for destroyed cells."""
 
 
 def disc(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
-    """Disc (a ball in 3D) with its centre in the middle half of the grid and a radius of 0.1 to 0.4 of half its width.
+    """Draw a disc (a ball in 3D) with centre in the middle half of the grid and radius 0.1 to 0.4 of half its width.
 
     Notes
     -----
-    Mordvintsev et al. (2020): centre U(-0.5, 0.5), radius U(0.1, 0.4), the grid reaching from -1 to 1.
+    Mordvintsev et al. (2020): centre U(-0.5, 0.5), radius U(0.1, 0.4), on a grid from -1 to 1.
 
     Examples
     --------
@@ -297,14 +315,14 @@ def disc(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
 
 
 def half(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
-    """One half of the grid, before or behind the middle of a random axis."""
+    """Draw one half of the grid, below or above the middle of a random axis."""
     axis, sign = int(rng.integers(len(shape))), float(rng.choice([-1.0, 1.0]))
     view = [-1 if other == axis else 1 for other in range(len(shape))]
     return (torch.linspace(-1, 1, shape[axis]).view(view) * sign > 0).expand(*shape).clone()
 
 
 def rectangle(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
-    """Box of an eighth to a half of the grid along each axis, anywhere inside."""
+    """Draw a box inside the grid, with sides of an eighth to a half of the grid."""
     hole = torch.zeros(*shape, dtype=torch.bool)
     sides = [int(rng.integers(max(size // 8, 1), max(size // 2, 1) + 1)) for size in shape]
     corner = [int(rng.integers(0, size - side + 1)) for size, side in zip(shape, sides, strict=True)]
@@ -313,7 +331,7 @@ def rectangle(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
 
 
 def mixed(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
-    """Disc, half or rectangle, each as often as the others."""
+    """Draw a disc, a half or a rectangle with equal probability."""
     return (disc, half, rectangle)[int(rng.integers(3))](rng, shape)
 
 
@@ -321,13 +339,16 @@ DAMAGES: dict[str, Damage] = {"disc": disc, "half": half, "rectangle": rectangle
 
 
 def apply_damage(state: Tensor, damage: Damage | str, rng: np.random.Generator) -> Tensor:
-    """Copy of one state with a hole: every channel is 0 inside, and untouched outside.
+    """Return a copy of one state in which all channels of the damaged cells are 0.
 
     Parameters
     ----------
-    state : (C, *spatial) tensor.
-    damage : shape of the hole, or the name of one: disc, half, rectangle, mixed.
-    rng : to draw it from.
+    state : Tensor
+        State (C, *spatial).
+    damage : callable or str
+        Shape of the damage: a function, or one of disc, half, rectangle, mixed.
+    rng : numpy.random.Generator
+        Generator of the damage.
 
     Raises
     ------
@@ -350,14 +371,19 @@ def damage_last(
     first: int = 0,
     total: int | None = None,
 ) -> None:
-    """Put holes into the last states of a batch, in place; see :func:`apply_damage`.
+    """Damage the last states of a batch in place; see :func:`apply_damage`.
 
     Parameters
     ----------
-    states : (B, C, *spatial) states.
-    count : number of states that get a hole.
-    damage, rng : shape of the holes, and generator that they are drawn from.
-    first, total : place of ``states`` in a batch of ``total`` that several processes share. Holes of all are drawn.
+    states : Tensor
+        (B, C, *spatial) states.
+    count : int
+        Number of states to damage.
+    damage, rng : callable or str and numpy.random.Generator
+        Shape of the damage, and its generator.
+    first, total : int
+        Position of ``states`` in the batch of ``total`` samples over all ranks. The damage of all samples is drawn, so
+        that all ranks use the same random numbers.
     """
     total = len(states) if total is None else total
     for place in range(total - count - first, total - first):
@@ -368,7 +394,7 @@ def damage_last(
 
 
 def reseeded(states: Tensor, losses: Tensor, seed: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
-    """States with the seed in place of those that are lost, and losses that rank these as never trained.
+    """Replace lost states by the seed, and their losses by infinity, as for slots that have never been trained.
 
     Examples
     --------
@@ -380,13 +406,14 @@ def reseeded(states: Tensor, losses: Tensor, seed: Tensor, lost: Tensor) -> tupl
     return torch.where(place, seed.to(states), states), torch.where(lost.to(losses.device), torch.inf, losses)
 
 
-# What a checkpoint keeps ----------------------------------------------------------------------------------------------
+# Format of checkpoints ------------------------------------------------------------------------------------------------
 
+# integers of the same width: unlike floats, their comparison with 0 tells -0.0 from 0.0
 _SAME_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pack_states(states: Tensor) -> dict[str, Any]:
-    """Cells of which any channel is not zero, and where they are. Exact to the bit, the sign of a zero included.
+    """Pack states as their cells with a nonzero channel and the indices of these. Exact, including the sign of zeros.
 
     Examples
     --------
@@ -406,7 +433,7 @@ def pack_states(states: Tensor) -> dict[str, Any]:
 
 
 def unpack_states(packed: Mapping[str, Any], wanted: slice | None = None) -> Tensor:
-    """(N, C, *spatial) states from what :func:`pack_states` gave, or those that are wanted."""
+    """Unpack the result of :func:`pack_states` to (N, C, *spatial) states, or only the wanted range of them."""
     num_states, num_channels, *spatial = packed["shape"]
     first, stop, _ = (wanted or slice(None)).indices(num_states)
     cells, values = packed["cells"], packed["values"]

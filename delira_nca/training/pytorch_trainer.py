@@ -1,4 +1,4 @@
-"""The trainer for networks in PyTorch."""
+"""Trainer for networks in PyTorch."""
 
 from __future__ import annotations
 
@@ -64,40 +64,61 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     Parameters
     ----------
-    network : to train, with its ``closure`` and ``prepare_batch``. It is trained in place. A network that
-        ``torch.compile`` has wrapped is saved under the names of its own weights.
-    save_path : folder of the checkpoints; None writes none.
-    criterions : name to callable; their sum, ``"loss"``, is minimised. None or empty: the network's own ``loss``.
-    optimizer_cls, optimizer_params : class and keyword arguments of the optimizer.
-    metrics : name to callable; measured, not minimised.
-    lr_scheduler_cls, lr_scheduler_params : a torch scheduler, stepped once per epoch, or a callback class.
-    gpu_ids : ``[]`` for the CPU, ``[n]`` for one GPU.
-    save_freq : number of epochs between two checkpoints; the last epoch is saved as well; 0 writes none. The 2 newest
-        and that of the best epoch are kept; register a ``Checkpoint`` to keep others.
-    optim_fn : called with network, class and parameters; gives the optimizers by name.
-    fold : number of the fold.
-    callbacks : registered in this order, before the scheduler's and the checkpoint's.
-    start_epoch : number of the first epoch.
-    mixed_precision, mixed_precision_kwargs : see :class:`delira_nca.models.precision.Precision`.
-    metric_keys : name of a criterion or metric to the names of what it is called with, among the entries of the batch
-        and the parts of the prediction; ``("pred", "label")`` by default.
-    val_freq : validate every so many epochs.
-    save_seconds : time between two checkpoints, as ``600`` or ``"10m"``: epochs that end sooner are not saved, longer
-        ones are saved within.
-    device : instead of ``gpu_ids``; ``"auto"`` takes a GPU where there is one.
-    seed : of everything random in the training: steps, fire masks, dropout.
+    network : AbstractPyTorchNetwork
+        Network with the methods ``closure`` and ``prepare_batch``. It is trained in place. The state dict of a network
+        wrapped by ``torch.compile`` is saved under the names of the original network.
+    save_path : str or path, optional
+        Folder of the checkpoints; no checkpoints are written if None.
+    criterions : mapping of str to callable, optional
+        Loss functions by name; their sum, ``"loss"``, is minimised. If None or empty, the network's own ``loss`` is.
+    optimizer_cls, optimizer_params : type of Optimizer and mapping, optional
+        Class and keyword arguments of the optimizer.
+    metrics : mapping of str to callable, optional
+        Functions by name that are measured, not minimised.
+    lr_scheduler_cls, lr_scheduler_params : type and mapping, optional
+        Class and keyword arguments of a torch scheduler, which is stepped once per epoch, or of a callback.
+    gpu_ids : sequence of int
+        Indices of the GPUs: ``[]`` for the CPU, ``[n]`` for one GPU.
+    save_freq : int
+        Number of epochs between two checkpoints; 0 writes none. The last epoch is always saved. The 2 newest
+        checkpoints and that of the best epoch are kept; register a ``Checkpoint`` to keep others.
+    optim_fn : callable
+        Function of network, optimizer class and parameters that returns the optimizers by name.
+    fold : int
+        Number of the fold, from 0.
+    callbacks : sequence
+        Callbacks, called in this order, before those of the scheduler and the checkpoints.
+    start_epoch : int
+        Number of the first epoch.
+    mixed_precision, mixed_precision_kwargs : bool and mapping, optional
+        Whether to train with mixed precision, and its options; see :class:`delira_nca.models.precision.Precision`.
+    metric_keys : mapping, optional
+        Names of the arguments of a criterion or metric by its name: entries of the batch and parts of the prediction;
+        ``("pred", "label")`` by default.
+    val_freq : int
+        Validate in every n-th epoch.
+    save_seconds : float or str, optional
+        Time between two checkpoints, such as ``600`` (seconds) or ``"10m"``. Shorter epochs are not all saved; longer
+        ones are also saved between batches.
+    device : str or torch.device, optional
+        Device, instead of ``gpu_ids``; ``"auto"`` selects a GPU if one is available.
+    seed : int
+        Seed of all random numbers of the training: numbers of steps, fire masks, dropout.
 
     Attributes
     ----------
-    loss_terms : terms of the training loss by name, added by callbacks; see :mod:`delira_nca.models.pytorch_network`.
-    current_batch : batch that the network gets, while an iteration computes it; empty otherwise.
-    current_prediction, current_losses : prediction and losses of that batch, from the backward pass on; None and empty
-        otherwise, and where the network has a closure of its own.
+    loss_terms : dict of str to LossTerm
+        Terms of the training loss by name, added by callbacks; see :mod:`delira_nca.models.pytorch_network`.
+    current_batch : mapping
+        Batch of the iteration that is being computed; empty otherwise.
+    current_prediction, current_losses : object and mapping of str to Tensor
+        Prediction and losses of that batch, available from the backward pass on. None and empty otherwise, and for a
+        network with its own closure.
 
     Raises
     ------
     ConfigError, CallbackTypeError
-        Before anything is done: for arguments that cannot work or are unknown.
+        For unsuitable or unknown arguments.
 
     Examples
     --------
@@ -115,7 +136,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     STATE_KEYS = AbstractNetworkTrainer.STATE_KEYS | {"save_freq", "criterions", "metrics"}
 
     _lock: RunLock | None = None
-    """Lock of the folder of the checkpoints, while a training holds it."""
+    """Lock of the checkpoint folder while a training is running, otherwise None."""
 
     def __init__(
         self,
@@ -211,7 +232,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     @staticmethod
     def _find_context() -> ProcessContext:
-        """The other processes, where ``torchrun`` has started this one."""
+        """Context of the processes started by ``torchrun``."""
         return find_context()
 
     def _setup(
@@ -226,7 +247,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         mixed_precision: bool,
         mixed_precision_kwargs: Mapping[str, Any] | None,
     ) -> None:
-        """Put the network on its device, and make optimizers, precision, and the callbacks of scheduler and files."""
+        """Move the network to its device; create optimizers, precision and callbacks."""
         self.device = choose_device(*self.ranks.device(gpu_ids, self._device_argument))
         self.input_device = self.output_device = self.device
         self.network = network.to(self.device)
@@ -248,7 +269,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     # One epoch ----------------------------------------------------------------------------------------------------
 
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
-        """Train on every batch, and return the means over samples of losses and metrics."""
+        """Train on every batch and return the means over samples of losses and metrics."""
         self.network.train()
         for iter_num, batch in enumerate(batchgen, start=self.batch_index):
             self._iterate(batch, iter_num, epoch, train=True)
@@ -257,7 +278,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         return result
 
     def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
-        """Evaluate every batch, criterions included, and return the means over samples."""
+        """Evaluate losses and metrics on every batch and return the means over samples."""
         self.network.eval()
         means = SetValues(self.metrics, self.ranks)
         for iter_num, batch in enumerate(batchgen):
@@ -270,17 +291,17 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _iterate(
         self, batch: Mapping[str, Any], iter_num: int, epoch: int, *, train: bool, into: SetValues | None = None
     ) -> tuple[dict[str, Any], Any]:
-        """Run hooks and closure on one batch: the piece that training routines are made of.
+        """Run hooks and closure on one batch; training routines are composed of calls of this method.
 
         Parameters
         ----------
         into : SetValues, optional
-            Pass over a validation set that metrics of a whole set take part in.
+            Values of the validation set, to which metrics over the whole set are added.
 
         Returns
         -------
         tuple of (losses and metrics, prediction), detached
-            In training, one more step counts as done, and its values go into the means of the epoch.
+            In training, the step counter is increased, and the values are added to the means of the epoch.
         """
         event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.step, "train": train}
         check_batch(batch, f"{'batch' if train else 'validation batch'} {iter_num} of epoch {epoch}")
@@ -302,12 +323,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     @property
     def _has_own_closure(self) -> bool:
-        """Whether the training step is another one than that of :class:`AbstractPyTorchNetwork`."""
+        """Whether the training step differs from that of :class:`AbstractPyTorchNetwork`."""
         is_base = type(self)._closure is PyTorchNetworkTrainer._closure
         return not is_base or type(self.network).closure is not AbstractPyTorchNetwork.closure
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
-        """Call the network's closure, with seeds that depend on the iteration and on nothing else."""
+        """Call the closure of the network with seeds that depend only on the iteration."""
         return self._call_closure(data_dict, iter_num, train=train)
 
     def _call_closure(
@@ -343,7 +364,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.current_prediction, self.current_losses = prediction, losses
 
     def _values_of_epoch(self) -> dict[str, float]:
-        """Means over the epoch, for a routine of the user's own that returns none."""
+        """Means over the epoch, used if a custom routine returns None."""
         return self._means.result()
 
     def predict(
@@ -358,18 +379,22 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
         Parameters
         ----------
-        batchgen : batches.
-        batch_size : number of samples of a batch, instead of that of ``batchgen``; the last batch holds the rest.
-        batchsize : other name of ``batch_size``, as in delira.
-        share : whether all processes of a training over several call this, each predicts a part of each batch, and all
-            get the whole. Otherwise each predicts what it is given.
+        batchgen : iterable of mapping
+            Batches to predict.
+        batch_size : int, optional
+            Number of samples per batch, instead of that of ``batchgen``; the last batch may be smaller.
+        batchsize : int, optional
+            Alias of ``batch_size``, as in delira.
+        share : bool
+            Whether the ranks share the work: all of them call this method, each predicts a part of every batch, and all
+            return the whole. By default every rank predicts all of its own batches.
 
         Returns
         -------
         tuple of (predictions, labels, means)
-            One array over all samples (a list of arrays where shapes differ), or a dict of these by name where the
-            network has several outputs; a list of the labels of each batch, as dicts where ``metric_keys`` wires
-            entries of other names; and metrics and losses of all samples, those whose arguments are there.
+            One array over all samples (a list of arrays if shapes differ), or a dict of these by name if the network
+            has several outputs; a list of the labels of each batch, as dicts if ``metric_keys`` uses other entries
+            than ``"label"``; and those losses and metrics of all samples for which the arguments are available.
         """
         batch_size = batchsize if batch_size is None else batch_size
 
@@ -403,7 +428,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             self.network.train(was_training)
 
     def _score_names(self, *, validated: bool) -> list[str] | None:
-        """Names of losses and metrics; None where a subclass's own routine may compute others."""
+        """Names of losses and metrics, or None if a custom routine may compute others."""
         losses = self.criterions or _own_loss_names(self.network)
         names = [*losses, *self.metrics, "loss"]
         routine = "_validate_single_epoch" if validated else "_train_single_epoch"
@@ -415,30 +440,30 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     # Hooks --------------------------------------------------------------------------------------------------------
 
     def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
-        """Let the back ends of this run be logged, and let the callbacks know."""
+        """Enable the log message about the back ends of this run, and dispatch ``at_training_begin``."""
         begin_run(self.run_id, quiet=not self.ranks.is_main)
         super()._at_training_begin(num_epochs=num_epochs)
 
     def _at_epoch_begin(
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int
     ) -> None:
-        """Begin the means of the epoch, or go on with those of one that was begun before."""
+        """Start the means of the epoch, or continue with those of a resumed epoch."""
         self._means, self._begun_means = SetValues(self.metrics, self.ranks, self._begun_means), None
         super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs)
 
     def _at_epoch_end(
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, is_best: bool
     ) -> None:
-        """Keep the weights of the best epoch, and let the callbacks know."""
+        """Store the weights of the best epoch, and dispatch ``at_epoch_end``."""
         if is_best:
             self._best_weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
         super()._at_epoch_end(metrics_val, val_score_key, epoch, is_best)
 
     def best_network(self) -> AbstractPyTorchNetwork:
-        """The network as it was in the best epoch, a copy; the network itself where no score decides.
+        """Return a copy of the network of the best epoch, or the network itself if no score is given.
 
-        The trainer's own network keeps the weights of the last epoch, so that training can go on from there. A network
-        with weights that are NaN or infinite is logged as an error.
+        The trainer's own network keeps the weights of the last epoch, so that training can continue. If weights are
+        NaN or infinite, an error is logged.
         """
         if self._best_weights is None or self.best.score is None:
             network = self.network
@@ -461,14 +486,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     # State --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides the future of the run: tensors and plain Python."""
+        """State from which the run can be resumed exactly: tensors and plain Python values."""
         return {
             "format_version": FORMAT_VERSION,
             "circumstances": run_environment(self),
             "epoch": self.start_epoch - 1,
             "batch_index": self.batch_index,
             "step": self.step,
-            "iteration": self.batch_index,  # what checkpoints are looked up by
+            "iteration": self.batch_index,  # key used to find checkpoints
             "global_iter_num": self.step,
             "means": self._means.state_dict() if self.batch_index else None,
             "fold": self.fold,
@@ -487,8 +512,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         }
 
     def _waiting_gradients(self) -> dict[str, Tensor]:
-        """Gradients that a training step of the user's own may accumulate over several iterations, by parameter."""
-        if not self._has_own_closure:  # the step of the package begins with none
+        """Gradients by parameter, which a custom training step may accumulate over several iterations."""
+        if not self._has_own_closure:  # the step of the package resets them first
             return {}
         return {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
 
@@ -497,14 +522,17 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
         Parameters
         ----------
-        file_name : of the file.
-        epoch : number of the last epoch that is done; what the trainer knows by default.
-        **kwargs : more entries of the file, tensors and plain Python.
+        file_name : str or path
+            Path of the file.
+        epoch : int, optional
+            Number of the last finished epoch; that of the trainer by default.
+        **kwargs : dict
+            Further entries of the file: tensors and plain Python values.
 
         Raises
         ------
         CheckpointError
-            If it cannot be written. The former file is as it was.
+            If the file cannot be written. An existing file stays unchanged.
         """
         state = self.state_dict()
         if epoch is not None:
@@ -516,12 +544,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     @staticmethod
     def load_state(file_name: Path, **kwargs: Any) -> dict[str, Any]:
-        """Read the state of a run from a file. Nothing in it is executed.
+        """Read the state of a run from a file. No code in the file is executed.
 
         Raises
         ------
         CheckpointError
-            If it is not a readable checkpoint of a run.
+            If the file is not a readable checkpoint of a run.
         """
         state = load_checkpoint(file_name)
         if "format_version" not in state:
@@ -535,7 +563,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     @contextmanager
     def _claim_folder(self) -> Iterator[None]:
-        """Hold the folder of the checkpoints, and the random generators of this process."""
+        """Lock the checkpoint folder, and reserve the random generators of this process for one thread."""
         self._lock = None if self.save_path is None else RunLock(self.save_path)
         holding = nullcontext() if self._lock is None else self.ranks.holding(self._lock)
         with only_thread(f"the training of run {self.run_id}"), holding:
@@ -545,14 +573,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 self._lock = None
 
     def _write_state(self, state: Mapping[str, Any], file_name: str | Path) -> None:
-        """Write a checkpoint, unless another process has taken the folder meanwhile."""
+        """Write a checkpoint, unless another process has locked the folder in the meantime."""
         lock = self._lock
         if lock is not None and not lock.is_held and absolute(file_name).parent == lock.path.parent:
             raise RunLockedError(f"{file_name} is not written: another process has taken the folder of this run")
         save_checkpoint(state, file_name)
 
     def _resume(self, resume: Path) -> None:
-        """Take up the newest sound checkpoint, or the one that is named, and say from where the run goes on."""
+        """Load the newest intact checkpoint, or the given one, and log where the run resumes."""
         plan = self.ranks.on_main(self._plan_resume, resume)
         passed_over = resume != "never" and plan.skipped
         if resume != "never" or plan.skipped:
@@ -562,7 +590,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         state = self.load_state(plan.path)
         self._update_state(state)
         if changed := changes(state.get("circumstances", {}), run_environment(self)):
-            _LOGGER.warning("the run may not go on bit for bit: %s", "; ".join(changed))
+            _LOGGER.warning("the run may not continue bit for bit: %s", "; ".join(changed))
         if self.save_path is not None and plan.path.parent.resolve() == self.save_path.resolve():
             manifest = Manifest(self.save_path, self.run_id)
             self.ranks.on_main(manifest.add, plan.path, epoch=plan.epoch, iteration=plan.iteration)
@@ -573,12 +601,12 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         return plan_resume(resume, self.save_path)
 
     def _update_state(self, new_state: Mapping[str, Any] | None) -> PyTorchNetworkTrainer:
-        """Take up a state from a file, or change declared parts of it.
+        """Load a state from a file, or set the given state attributes.
 
         Raises
         ------
         CheckpointError
-            If a saved state does not fit this trainer; nothing is changed then.
+            If a saved state does not fit this trainer, which stays unchanged then.
         StateKeyError
             For a key that is not in ``STATE_KEYS``.
         """
@@ -588,10 +616,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         validate_state(new_state, self.network, self.optimizers)
         run_id = new_state.get("run_id", self.run_id)
         self._callbacks.begin_run(run_id)
-        self._callbacks.load_state_dict(new_state["callbacks"])  # first, since a callback may refuse its state
+        self._callbacks.load_state_dict(new_state["callbacks"])  # first: a callback may reject its state
         self.network.load_state_dict(new_state["network"])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(copy.deepcopy(new_state["optimizers"][name]))  # torch would share the tensors
+            optimizer.load_state_dict(copy.deepcopy(new_state["optimizers"][name]))  # torch does not copy the tensors
         gradients = new_state.get("gradients", {})
         for name, parameter in self.network.named_parameters():
             parameter.grad = gradients[name].clone().to(parameter) if name in gradients else None
@@ -612,7 +640,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         return computation(self)
 
     def describe(self) -> str:
-        """Text that tells what is trained, on what, and which callbacks run at which hook, in order."""
+        """Text that describes the network, the device, the functions, and the callbacks at each hook, in order."""
         network = type(self.network).__name__
         weights = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
         optimizers = ", ".join(f"{name}: {type(o).__name__}" for name, o in self.optimizers.items())
@@ -633,7 +661,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
 
 def _own_loss_names(network: Any) -> list[str]:
-    """Names under which the losses of a network's own are recorded, as far as it declares them."""
+    """Names of the losses that a network declares for itself."""
     return [name for name in declared_loss_names(network) or () if name != "total"]
 
 

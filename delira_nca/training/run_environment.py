@@ -1,4 +1,4 @@
-"""Where a run computes, what it was computed with, and whether a saved state is one of it."""
+"""Device and environment of a run, and the check of saved states."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["backends_of", "changes", "choose_device", "computation", "run_enviro
 
 
 def run_environment(trainer: Trainer) -> dict[str, Any]:
-    """Versions, device, threads, precision, and what is minimised how: plain values for a checkpoint."""
+    """Versions, device, threads, precision, criterions and optimizers, as plain values for a checkpoint."""
     optimizers = {
         f"optimizer {name}": type(optimizer).__name__ for name, optimizer in sorted(trainer.optimizers.items())
     }
@@ -42,7 +42,7 @@ def run_environment(trainer: Trainer) -> dict[str, Any]:
 
 
 def computation(trainer: Trainer) -> dict[str, str]:
-    """Processor, instruction set and, of a network with automata, back end of a training's roll-outs.
+    """Processor, instruction set and, for a network with automata, back end of the roll-outs of a training.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def computation(trainer: Trainer) -> dict[str, str]:
 
 
 def backends_of(network: Any, precision: Precision) -> list[str]:
-    """Names of the back ends that train the automata in a network, each once, in the order of its modules."""
+    """Names of the back ends that train the automata of a network, without repetition, in the order of its modules."""
     names: dict[str, None] = {}
     tensor = next(network.parameters(), torch.empty(0))
     for cell in network.modules():
@@ -80,14 +80,14 @@ def backends_of(network: Any, precision: Precision) -> list[str]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One phrase for everything that is not as it was.
+    """List the differences between two environments, one text each.
 
     Examples
     --------
     >>> changes({"threads": 2, "device": "cpu"}, {"threads": 4, "device": "cpu"})
     ['threads: 2 then, 4 now']
     """
-    before = {"processes": 1, **before} if "processes" in now else before  # of a run that was saved without
+    before = {"processes": 1, **before} if "processes" in now else before  # older checkpoints lack this entry
     names = [*before, *(name for name in now if name not in before)]
     return [
         f"{name}: {before.get(name, 'unknown')} then, {now.get(name, 'none')} now"
@@ -97,17 +97,19 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def choose_device(gpu_ids: Sequence[int] = (), device: str | torch.device | None = None) -> torch.device:
-    """Device of a training.
+    """Select the device of a training.
 
     Parameters
     ----------
-    gpu_ids : ``[n]`` for one GPU.
-    device : instead; ``"auto"`` takes a GPU where there is one. The CPU where neither is given.
+    gpu_ids : sequence of int
+        Index of one GPU, as ``[n]``.
+    device : str or torch.device, optional
+        Device, instead of ``gpu_ids``; ``"auto"`` selects a GPU if one is available. The CPU if neither is given.
 
     Raises
     ------
     ConfigError
-        For several GPUs, both arguments, or a device that is not there.
+        For several GPUs, both arguments, or a device that is not available.
 
     Examples
     --------
@@ -124,19 +126,19 @@ def choose_device(gpu_ids: Sequence[int] = (), device: str | torch.device | None
     try:
         made = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"{name!r} is no device of torch: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{name!r} is not a torch device: {str(error).splitlines()[0]}") from error
     if made.type == "cuda" and (not torch.cuda.is_available() or (made.index or 0) >= torch.cuda.device_count()):
         raise ConfigError(f"device {made} was asked for, and torch sees {torch.cuda.device_count()} GPUs")
     return made
 
 
 def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
-    """Refuse a state of another network, or of other optimizers.
+    """Check that a saved state fits the network and the optimizers.
 
     Raises
     ------
     CheckpointError
-        With what differs.
+        If it does not fit. The message lists the differences.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Names of losses and metrics, which score decides, and what was the best so far. Free of torch."""
+"""Names of losses and metrics, and the best score of a run. Does not import torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _HIGHER = {"highest": True, "max": True, "lowest": False, "min": False}
 
 
 def higher_is_better(mode: str) -> bool:
-    """Direction of a score.
+    """Whether a higher score is better in a mode.
 
     Raises
     ------
     ScoreModeError
-        If the mode is none of highest, lowest (delira), max, min.
+        If the mode is not one of highest, lowest (as in delira), max, min.
     """
     if mode not in _HIGHER:
         raise ScoreModeError(f"unknown score mode {mode!r}. {did_you_mean(mode, _HIGHER)}")
@@ -37,14 +37,18 @@ def higher_is_better(mode: str) -> bool:
 
 
 def is_better(old: float | None, new: float, mode: str, min_delta: float = 0.0) -> bool:
-    """Whether a score is better than the one before.
+    """Whether a score is better than the best so far.
 
     Parameters
     ----------
-    old : best score so far, None if there is none.
-    new : a tie and a NaN are not better.
-    mode : highest or max, lowest or min.
-    min_delta : by how much more than this it must be better.
+    old : float, optional
+        Best score so far, or None.
+    new : float
+        New score. A tie or a NaN is not better.
+    mode : str
+        Mode: highest or max, lowest or min.
+    min_delta : float
+        Improvement that must be exceeded.
 
     Examples
     --------
@@ -60,17 +64,19 @@ def is_better(old: float | None, new: float, mode: str, min_delta: float = 0.0) 
 
 
 def find_score_key(key: str, names: Iterable[str]) -> str:
-    """Full name of the score that a key means: of validation, if it is measured there.
+    """Full name of the score of a key: that of validation if there is one.
 
     Parameters
     ----------
-    key : ``"dice"`` or ``"val_dice"``.
-    names : of all scores; those of validation begin with ``val_``.
+    key : str
+        Key, such as ``"dice"`` or ``"val_dice"``.
+    names : iterable of str
+        Names of all scores; those of validation start with ``val_``.
 
     Raises
     ------
     ScoreKeyError
-        If nobody computes it.
+        If the score is not computed.
 
     Examples
     --------
@@ -88,30 +94,30 @@ def find_score_key(key: str, names: Iterable[str]) -> str:
             f"{did_you_mean(key, validation)}"
         )
     raise ScoreKeyError(
-        f"nobody computes the score {key!r} that decides which epoch is best. {did_you_mean(key, validation or names)}"
+        f"the score {key!r} that decides which epoch is best is not computed. {did_you_mean(key, validation or names)}"
     )
 
 
 def measured_score(
     key: str, metrics: Mapping[str, float], names: Iterable[str] | None, *, validates: bool = False
 ) -> tuple[str, float] | None:
-    """Full name and value of a score of one epoch; None where this epoch was not validated.
+    """Full name and value of a score of one epoch, or None if the epoch was not validated.
 
     Parameters
     ----------
     key : str
         Name of the score, see :func:`find_score_key`.
-    metrics : mapping of name to value
+    metrics : mapping of str to float
         All values of the epoch.
     names : iterable of str, optional
-        Names of all scores of the run; None where they are not known before the first epoch.
+        Names of all scores of the run, or None if they are unknown before the first epoch.
     validates : bool
         Whether the run validates some epochs.
 
     Raises
     ------
     ScoreKeyError
-        If nobody computes the score.
+        If the score is not computed.
 
     Examples
     --------
@@ -131,13 +137,16 @@ def measured_score(
 def describe_metrics(
     metrics: Mapping[str, float], keys: Iterable[str] | Mapping[str, str] | None = None, *, log10: bool = False
 ) -> list[str]:
-    """Metrics of an epoch in words, one text for each.
+    """Format the metrics of an epoch, one text for each.
 
     Parameters
     ----------
-    metrics : mapping of name to value
-    keys : names to show, or a mapping of name to label. All by default; missing ones are left out.
-    log10 : show the decimal logarithm. Values that have none are shown as they are.
+    metrics : mapping of str to float
+        Values of the epoch by name.
+    keys : iterable of str or mapping of str to str, optional
+        Names to show, or a mapping of name to label; all by default. Missing metrics are skipped.
+    log10 : bool
+        Whether to show the decimal logarithm of positive values.
 
     Examples
     --------
@@ -155,17 +164,19 @@ def describe_metrics(
 
 
 class BestScore:
-    """The best score of a run and its epoch.
+    """Best score of a run, and its epoch.
 
     Parameters
     ----------
-    key : of the score, see :func:`find_score_key`; None if no score decides.
-    mode : highest or lowest.
+    key : str, optional
+        Key of the score, see :func:`find_score_key`; None if no score selects the best epoch.
+    mode : str
+        Mode: highest or lowest.
 
     Raises
     ------
     ScoreModeError
-        For another mode.
+        For an unknown mode.
 
     Examples
     --------
@@ -183,11 +194,12 @@ class BestScore:
         self.epoch: int | None = None
 
     def update(self, epoch: int, metrics: Mapping[str, float], *, validated: bool = True) -> bool:
-        """Take in an epoch's metrics, and say whether it is the best so far.
+        """Record the metrics of an epoch and return whether it is the best so far.
 
         Parameters
         ----------
-        validated : False in an epoch without the validation that the other epochs have: it cannot be the best.
+        validated : bool
+            Whether the epoch was validated, or the run has no validation. Otherwise it cannot be the best.
 
         Raises
         ------
@@ -207,7 +219,7 @@ class BestScore:
         return {"key": self.key, "mode": self.mode, "score": self.score, "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.key, self.mode = state["key"], state["mode"]
         self.score, self.epoch = state["score"], state["epoch"]
 
@@ -223,19 +235,19 @@ _PREFIXES = {"val_": "values of validation", "iter_": "values of single iteratio
 def check_value_names(
     criterions: Mapping[Any, Any], metrics: Mapping[Any, Any], optimizers: Iterable[str] = ()
 ) -> None:
-    """Refuse names that would mix two numbers in the history and in the logs.
+    """Check that the names of values are unique in the history and in the logs.
 
     Parameters
     ----------
     criterions, metrics : mapping of name to function
         Losses and metrics of a training.
     optimizers : iterable of str
-        Names of the optimizers, whose learning rates are recorded as ``lr_<name>``.
+        Names of the optimizers; their learning rates are recorded as ``lr_<name>``.
 
     Raises
     ------
     ConfigError
-        For a name that is no text or empty, that is reserved, or that a criterion and a metric share.
+        For a name that is not a text, is empty or reserved, or is used for both a criterion and a metric.
 
     Examples
     --------
@@ -263,7 +275,7 @@ def check_value_names(
 
 
 def plain_values(values: Any, routine: str) -> dict[str, float]:
-    """Values that a routine returned of an epoch, as plain numbers; those that are None are left out.
+    """Convert the values that a routine returned for an epoch to plain numbers, and skip those that are None.
 
     Examples
     --------
@@ -287,7 +299,7 @@ def plain_values(values: Any, routine: str) -> dict[str, float]:
 
 
 def with_validation(training: Mapping[str, float], validation: Mapping[str, float]) -> dict[str, float]:
-    """Values of an epoch together, those of validation with the prefix ``val_``, which they may have already.
+    """Join the values of an epoch; those of validation get the prefix ``val_`` unless they have it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Losses, metrics and predictions of a set of samples, taken in batch by batch."""
+"""Losses, metrics and predictions of a set of samples, accumulated over batches."""
 
 from __future__ import annotations
 
@@ -31,25 +31,26 @@ __all__ = [
 
 
 class SetValues:
-    """Values of one pass over a set.
+    """Losses and metrics of one pass over a set of samples.
 
-    Losses and plain functions are means over samples of what the batches gave. A metric with ``update``, ``compute``
-    and ``reset`` is computed once, of all samples; so are those functions of :mod:`delira_nca.losses` that are no
-    means over samples (:class:`~delira_nca.losses.RMSE`, :class:`~delira_nca.losses.MacroAccuracy`).
+    Losses and plain functions are averaged over samples. Metrics with ``update``, ``compute`` and ``reset`` are
+    computed once over all samples, and so are the functions of :mod:`delira_nca.losses` that are not means over samples
+    (:class:`~delira_nca.losses.RMSE`, :class:`~delira_nca.losses.MacroAccuracy`).
 
     Parameters
     ----------
     metrics : mapping of name to callable or metric
         Metrics of the training.
     ranks : ProcessContext
-        Processes that compute a part of each batch each. A metric takes in the whole batch in every process.
+        Context of the ranks, each of which computes a part of every batch. Metrics are updated with the whole batch in
+        every rank.
     state : mapping, optional
-        State of a pass that was begun, from :meth:`state_dict`.
+        State of an unfinished pass, from :meth:`state_dict`.
 
     Attributes
     ----------
     functions : dict of name to callable
-        Functions that a closure calls with its tensors; they return the value of the batch, None where it has none.
+        Functions for the closure, which return the value of a batch, or None if it cannot be computed.
 
     Examples
     --------
@@ -94,24 +95,24 @@ class SetValues:
         metric.update(*arguments, **keywords)
         try:
             return metric.compute()
-        except Exception:  # some cannot be computed of every batch, as an area under a curve of one class
+        except Exception:  # not defined for every batch, such as an area under a curve with one class only
             return None
 
     def _joined(self, value: Any) -> Any:
         return self._ranks.join_rows(value.detach()) if isinstance(value, Tensor) and value.ndim else value
 
     def add(self, values: Mapping[str, Any], num_samples: int) -> None:
-        """Take in the values of one batch."""
+        """Add the values of one batch."""
         self._means.add({name: v for name, v in values.items() if name not in self._whole}, num_samples)
         self._names.update(dict.fromkeys(values))
 
     def result(self) -> dict[str, float]:
-        """Values of the set so far, by name.
+        """Values over the samples so far, by name.
 
         Raises
         ------
         ConfigError
-            If a metric cannot be computed, or is not one number.
+            If a metric cannot be computed, or its result is not one number.
         """
         means = self._means.result()
         return {name: means[name] if name in means else self._compute(name) for name in self._names}
@@ -127,21 +128,22 @@ class SetValues:
             raise ConfigError(f"metric {name!r} has to be one number, not {value!r}") from None
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums, counts, and what the metrics have taken in."""
+        """Sums, counts, and the state of the metrics."""
         metrics = {name: metric_state(metric) for name, metric in self._whole.items()}
         return {**self._means.state_dict(), "metrics": metrics}
 
 
 class SampleMean:
-    """Mean over samples of values that are themselves means over batches.
+    """Mean over samples of values that are means over batches.
 
     Parameters
     ----------
-    state : from :meth:`state_dict`, to go on from.
+    state : mapping, optional
+        State to continue from, from :meth:`state_dict`.
 
     Notes
     -----
-    Sums stay on a GPU until :meth:`result`, so that no iteration waits for one.
+    Sums stay on the GPU until :meth:`result`, so that iterations do not synchronise.
 
     Examples
     --------
@@ -157,7 +159,7 @@ class SampleMean:
         self._counts: dict[str, int] = dict(state["counts"]) if state else {}
 
     def add(self, values: Mapping[str, Any], num_samples: int) -> None:
-        """Take in the values of one batch."""
+        """Add the values of one batch."""
         for name, value in values.items():
             number = value.detach() if isinstance(value, torch.Tensor) else value
             number = number.double() if getattr(number, "is_cuda", False) else float(number)
@@ -174,7 +176,7 @@ class SampleMean:
 
 
 def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
-    """The same samples in the same order, in batches of another size; the last holds what is left.
+    """Regroup samples into batches of another size, in the same order; the last batch may be smaller.
 
     Examples
     --------
@@ -192,15 +194,15 @@ def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
 
 
 def as_arrays(prediction: Any) -> Any:
-    """Output of a network as arrays: one, or a dict of them by name; of a prediction with ``pred``, that.
+    """Convert the output of a network to an array or a dict of arrays. An attribute ``pred`` is used if present.
 
-    The outputs of a tuple or a list are called ``"0"``, ``"1"``, ..., since a list of arrays stands for samples. Those
-    of a dict, a named tuple or a dataclass have their names; those that are None are left out.
+    Outputs in a tuple or a list are named ``"0"``, ``"1"``, ..., since a list of arrays represents samples. Those of a
+    dict, a named tuple or a dataclass keep their names; None is skipped.
 
     Raises
     ------
     ConfigError
-        If there is anything else in it.
+        If the output contains other types.
 
     Examples
     --------
@@ -230,23 +232,23 @@ def as_arrays(prediction: Any) -> Any:
 
 
 def map_arrays(function: Callable[[Any], Any], arrays: Any) -> Any:
-    """Result of a function for each array of what :func:`as_arrays` gave."""
+    """Apply a function to each array in the result of :func:`as_arrays`."""
     if isinstance(arrays, dict):
         return {key: map_arrays(function, part) for key, part in arrays.items()}
     return function(arrays)
 
 
 def join_batches(batches: list[Any], *, split: bool = False) -> Any:
-    """One array over all samples for each output; a list where their shapes differ.
+    """Join each output to one array over all samples, or to a list if shapes differ.
 
-    Of an output that is a single number for each batch, one array over all batches.
+    An output with a single number per batch is joined to one array over all batches.
 
     Parameters
     ----------
     batches : list
-        Outputs of :func:`as_arrays`, one for each batch.
+        Results of :func:`as_arrays`, one per batch.
     split : bool
-        Whether such a list holds one array per sample instead of one per batch.
+        Whether such a list contains one array per sample instead of one per batch.
 
     Examples
     --------
@@ -263,7 +265,7 @@ def join_batches(batches: list[Any], *, split: bool = False) -> Any:
 
 
 def count_samples(predictions: Any) -> int:
-    """Number of samples in what :func:`join_batches` gave with ``split``."""
+    """Number of samples in the result of :func:`join_batches` with ``split``."""
     return max(map(count_samples, predictions.values())) if isinstance(predictions, dict) else len(predictions)
 
 
@@ -279,18 +281,24 @@ def predict_batches(
 
     Parameters
     ----------
-    evaluate : batch and its number to (values of losses and metrics, prediction as arrays).
-    batches : of the data manager.
-    batch_size : number of samples of a batch instead of those of ``batches``.
-    ranks : processes that predict a part of each batch each; all of them get the whole.
-    values : losses and metrics that ``evaluate`` takes part in; means over samples by default.
-    targets : names of the entries of a batch that are returned as labels.
+    evaluate : callable
+        Function of a batch and its number that returns the values of losses and metrics, and the prediction as arrays.
+    batches : iterable of mapping of str to array
+        Batches to predict.
+    batch_size : int, optional
+        Number of samples per batch, instead of that of ``batches``.
+    ranks : ProcessContext
+        Context of the ranks. Each predicts a part of every batch, and all return the whole.
+    values : SetValues, optional
+        Losses and metrics to which values are added; means over samples by default.
+    targets : sequence of str
+        Names of the entries of a batch to return as labels.
 
     Returns
     -------
     tuple of (predictions, labels, means)
-        Predictions are what :func:`join_batches` makes of the batches. Labels are a list of one array per batch, or of
-        a dict of arrays where a batch has other targets than ``"label"``. Means are over samples.
+        Predictions joined by :func:`join_batches`; a list of the labels of each batch, as an array, or as a dict of
+        arrays if the batch has targets other than ``"label"``; and means over samples.
 
     Raises
     ------

@@ -27,7 +27,7 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, number, device):
     [
         ([0, 1], None, "torchrun"),
         ([0], "cpu", "not both"),
-        ((), "gpu", "'gpu' is no device of torch"),
+        ((), "gpu", "'gpu' is not a torch device"),
         ([2], None, "device cuda:2 was asked for, and torch sees 2 GPUs"),
         ((), "cuda:5", "torch sees 2 GPUs"),
     ],

@@ -91,7 +91,7 @@ def test_a_duck_is_called_at_the_hooks_that_it_has():
 @pytest.mark.parametrize("thing", [AbstractCallback, Duck, EarlyStopping, None, 3, print, object()])
 def test_what_is_no_callback_object_is_refused(thing):
     for kind in (CallbackTypeError, TypeError, AssertionError):
-        with pytest.raises(kind, match="is no callback"):
+        with pytest.raises(kind, match="is not a callback"):
             _table(thing)
 
 

@@ -252,7 +252,7 @@ def test_a_misspelt_score_is_refused_before_the_first_batch(make_trainer, batche
         ({"fold": -1}, ConfigError, "fold"),
         ({"metric_keys": {"msee": ("pred",)}}, UnknownKeywordError, "Did you mean 'mse'"),
         ({"mixed_precision_kwargs": {"dtyp": "float16"}}, ConfigError, "Did you mean 'dtype'"),
-        ({"callbacks": [LambdaCallback]}, AssertionError, "is no callback"),
+        ({"callbacks": [LambdaCallback]}, AssertionError, "is not a callback"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(nca, arguments, error, message):

@@ -57,7 +57,7 @@ def test_a_key_means_the_score_of_validation_where_there_is_one(key, names, foun
     [
         ("dcie", ["loss", "dice"], "Known: 'dice', 'loss'. Did you mean 'dice'?"),
         ("val_dcie", NAMES, "Known: 'val_dice', 'val_loss'. Did you mean 'val_dice'?"),
-        ("val_dice", ["loss", "dice"], "nobody computes the score 'val_dice'"),
+        ("val_dice", ["loss", "dice"], "the score 'val_dice' that decides which epoch is best is not computed"),
         ("speed", ["speed", "val_loss"], "in training only"),
         ("x", [], "Known: none."),
     ],

@@ -124,7 +124,7 @@ def test_what_changed_since_the_checkpoint_is_told(run, caplog):
             run(2)
     finally:
         torch.set_num_threads(threads)
-    assert f"may not go on bit for bit: threads: {threads} then, {threads + 1} now" in caplog.text
+    assert f"may not continue bit for bit: threads: {threads} then, {threads + 1} now" in caplog.text
 
 
 def test_never_begins_anew_and_says_that_there_was_something(run, caplog):

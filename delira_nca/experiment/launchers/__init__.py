@@ -1,4 +1,4 @@
-"""Many runs at once: one function and many sets of arguments, in processes here, on Ray, or on Slurm."""
+"""Parallel runs: one function with many sets of arguments, in local processes, on Ray or on Slurm."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""One attempt at a task, wherever it runs: the arguments that travel there, and the report that travels back."""
+"""One attempt at a task: serialised arguments and report."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Dumps = Callable[[Any], bytes]
 
 
 class RemoteError(DeliraNCAError, RuntimeError):
-    """What a task raised, where the exception itself cannot travel: the name of its class, and its text."""
+    """Replacement of an exception of a task that cannot be pickled, with the name of its class and its text."""
 
 
 class RemoteTraceback(Exception):  # noqa: N818
-    """The cause of an exception that was raised elsewhere: where that was."""
+    """Cause of an exception raised in another process, with its traceback as text."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
 class Job(NamedTuple):
-    """A function and its arguments, pickled, with the places to import from and the threads to use."""
+    """Pickled function and arguments, with the import paths and the number of threads."""
 
     content: bytes
     paths: tuple[str, ...]
@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
 
 class Report(NamedTuple):
-    """How an attempt ended, in a form that any process can read."""
+    """Result of an attempt, which can be unpickled in any process."""
 
     value: bytes = b""
     error: bytes = b""
@@ -50,7 +50,7 @@ class Report(NamedTuple):
     seconds: float = 0.0
 
     def open(self) -> tuple[Any, Exception | None]:
-        """Value and None, or None and the error."""
+        """Return the value and None, or None and the error."""
         if self.trace:
             error = self._original() or RemoteError(self.text)
             error.__cause__ = RemoteTraceback(self.trace)
@@ -63,9 +63,7 @@ class Report(NamedTuple):
     def _original(self) -> Exception | None:
         try:
             error = pickle.loads(self.error)
-        except (
-            Exception
-        ):  # of a class that is unknown here, or whose constructor takes other arguments than it passes on
+        except Exception:  # the class is unknown here, or its constructor has other arguments
             return None
         return error if isinstance(error, Exception) else None
 
@@ -73,19 +71,24 @@ class Report(NamedTuple):
 def pack(
     function: Callable[..., Any], tasks: Sequence[Mapping[str, Any]], threads: int, dumps: Dumps = pickle.dumps
 ) -> list[Job]:
-    """Make tasks ready to travel.
+    """Serialise tasks.
 
     Parameters
     ----------
-    function : to call.
-    tasks : keyword arguments of each call.
-    threads : that each may use.
-    dumps : what pickles; that of cloudpickle takes functions of a script along.
+    function : callable
+        Function to call.
+    tasks : sequence of mapping
+        Keyword arguments of each call.
+    threads : int
+        Number of threads of each task.
+    dumps : callable
+        Function that pickles; that of cloudpickle includes functions of a script.
 
     Raises
     ------
     ConfigError, UnknownKeywordError
-        If the function cannot be imported elsewhere, does not take the arguments, or these cannot be pickled.
+        If the function cannot be imported in other processes or does not accept the arguments, or these cannot be
+        pickled.
     """
     require_callable("the function of a launcher", function)
     name = getattr(function, "__qualname__", repr(function))
@@ -112,7 +115,7 @@ def _require_fit(function: Callable[..., Any], name: str, task: object) -> None:
         raise ConfigError(f"a task is a mapping of keyword arguments, not {task!r}")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions written in C have none
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     if inspect.Parameter.VAR_KEYWORD not in kinds:
@@ -125,13 +128,13 @@ def _require_fit(function: Callable[..., Any], name: str, task: object) -> None:
 
 
 def attempt(job: Job) -> bytes:
-    """Do what a job says.
+    """Run a job.
 
     Returns
     -------
     bytes
-        A pickled :class:`Report`, whatever the function raised. Only what ends the whole process passes: an interrupt,
-        and :class:`~delira_nca.training.interruption.Terminated`.
+        Pickled :class:`Report`, also after an exception. Only exceptions that end the process are raised:
+        KeyboardInterrupt and :class:`~delira_nca.training.interruption.Terminated`.
     """
     begun = time.perf_counter()
     sys.path.extend(path for path in job.paths if path not in sys.path)
@@ -156,7 +159,7 @@ def _dump(value: Any) -> bytes:
 
 
 def _report_of(error: Exception | SystemExit) -> Report:
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without that of this module
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without this frame
     trace = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
     try:
         original = pickle.dumps(error) if isinstance(error, Exception) else b""
@@ -167,7 +170,7 @@ def _report_of(error: Exception | SystemExit) -> Report:
 
 @contextlib.contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """Let torch and the libraries of linear algebra use so many threads within the block."""
+    """Context manager that sets the number of threads of torch and the linear algebra libraries."""
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -1,4 +1,4 @@
-"""What all launchers have in common: tasks go to an engine, reports come back, and what died is begun again."""
+"""Base class of launchers, which send tasks to an engine, collect reports, and restart tasks of dead processes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class Engine(Protocol):
-    """Something that does jobs, in whatever order."""
+    """Interface of engines, which run jobs in any order."""
 
     def start(self, jobs: Mapping[int, Job]) -> None:
-        """Take jobs, each with a number; return at once."""
+        """Start numbered jobs without waiting."""
 
     def wait(self) -> tuple[int, bytes | Exception]:
         """Wait until a job has ended.
@@ -35,17 +35,18 @@ class Engine(Protocol):
         Returns
         -------
         int, bytes or Exception
-            Its number, with what :func:`~delira_nca.experiment.launchers.attempt.attempt` returned, or with why there
-            is no such thing: :class:`ProcessDiedError` if another attempt may help.
+            Number of the job, and the result of :func:`~delira_nca.experiment.launchers.attempt.attempt`, or an
+            exception if there is no result: :class:`ProcessDiedError` if another attempt may succeed.
         """
 
 
 class EngineLauncher(abc.ABC):
-    """A launcher by an engine: a subclass opens it.
+    """Base class of launchers. A subclass opens the engine.
 
     Parameters
     ----------
-    threads : that torch uses in each task. Results do not depend on the launcher where this is the same.
+    threads : int
+        Number of threads of torch in each task. With the same number, results do not depend on the launcher.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -53,14 +54,14 @@ class EngineLauncher(abc.ABC):
 
     @abc.abstractmethod
     def _open(self, num_tasks: int) -> AbstractContextManager[Engine]:
-        """Start an engine; whatever it started has ended when the block is left."""
+        """Context manager of an engine; at its end, all processes that it started have ended."""
 
     def _dumps(self) -> Dumps:
-        """What pickles functions and arguments."""
+        """Function that pickles functions and arguments."""
         return pickle.dumps
 
     def _check(self, function: Callable[..., Any], tasks: Sequence[Mapping[str, Any]]) -> None:  # noqa: B027, a hook
-        """Refuse, before anything starts, what the processes of the engine cannot import."""
+        """Check that the processes of the engine can import the function and the arguments."""
 
     def run(
         self,
@@ -70,7 +71,7 @@ class EngineLauncher(abc.ABC):
         retries: int = 1,
         retry_exceptions: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> list[Outcome]:
-        """Call a function once for each task, and wait for all of them.
+        """Call a function once per task, and wait for all of them.
 
         See :meth:`~delira_nca.experiment.launchers.launcher.Launcher.run`.
         """

@@ -1,4 +1,4 @@
-"""Many runs at once: what is asked of a launcher, and what it tells of each task. Free of torch."""
+"""Interface of launchers and the outcomes of tasks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _REPR.maxstring = _REPR.maxother = 120
 
 
 class LaunchError(DeliraNCAError, RuntimeError):
-    """Tasks failed, or a launcher cannot work.
+    """Raised if tasks failed, or a launcher cannot run.
 
     Attributes
     ----------
-    failed : the outcomes of the tasks that failed; empty where the launcher itself did.
+    failed : iterable of Outcome
+        Outcomes of the failed tasks; empty if the launcher itself failed.
     """
 
     def __init__(self, message: str, failed: Iterable[Outcome] = ()) -> None:
@@ -29,21 +30,26 @@ class LaunchError(DeliraNCAError, RuntimeError):
 
 
 class ProcessDiedError(DeliraNCAError, RuntimeError):
-    """The process that worked on a task ended without a result: killed, out of memory, or with its whole machine."""
+    """Raised if the process of a task ended without a result, for example killed or out of memory."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """Outcome of a task.
 
     Attributes
     ----------
-    task : its arguments.
-    value : what the function returned; None if it failed.
-    error : what the function raised, with the traceback of its process as the cause; :class:`ProcessDiedError` if that
-        process ended without a result; None if all went well.
-    attempts : how often the task was begun.
-    seconds : wall time of the last attempt.
+    task : mapping
+        Arguments of the task.
+    value : object
+        Return value of the function, or None if it failed.
+    error : Exception, optional
+        Exception of the function, with the traceback of its process as the cause; :class:`ProcessDiedError` if the
+        process ended without a result; or None.
+    attempts : int
+        Number of attempts.
+    seconds : float
+        Wall time of the last attempt.
     """
 
     task: Mapping[str, Any]
@@ -54,13 +60,13 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether there is a value."""
+        """Whether the task has finished without an error."""
         return self.error is None
 
 
 @runtime_checkable
 class Launcher(Protocol):
-    """Whatever runs one function with many sets of arguments: one after another, in processes, on a cluster."""
+    """Interface of launchers, which run one function with many sets of arguments."""
 
     def run(
         self,
@@ -70,37 +76,41 @@ class Launcher(Protocol):
         retries: int = 1,
         retry_exceptions: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> list[Outcome]:
-        """Call a function once for each task, and wait for all of them.
+        """Call a function once per task, and wait for all of them.
 
         Parameters
         ----------
-        function : one that other processes can import: defined at the top of a module, or of the script itself.
-            After its process died it is called again with the same arguments, and should go on from what it has saved.
-        tasks : the keyword arguments of each call: plain values.
-        retries : how often more a task is begun whose process died.
-        retry_exceptions : classes of exceptions after which it is begun again as well. By default an exception is
-            final: what raised it would do so again.
+        function : callable
+            Function that other processes can import: defined at the top level of a module or of the script. If its
+            process dies, it is called again with the same arguments, and should resume from its saved state.
+        tasks : iterable of mapping
+            Keyword arguments of each call: plain values.
+        retries : int
+            Maximum number of further attempts after the process of a task has died.
+        retry_exceptions : exception class or tuple of them
+            Classes of exceptions after which a task is also retried. By default, exceptions are final, since they are
+            expected to recur.
 
         Returns
         -------
         list of Outcome
-            In the order of the tasks. A task that failed takes no other one with it.
+            Outcomes in the order of the tasks. A failed task does not affect the others.
 
         Raises
         ------
         ConfigError
-            Before anything starts: the function cannot be imported elsewhere, or does not take the arguments of a
-            task, or these cannot be sent.
+            Before the first task, if the function cannot be imported in other processes or does not accept the
+            arguments of a task, or these cannot be pickled.
         """
 
 
 def values(outcomes: Sequence[Outcome]) -> list[Any]:
-    """What the tasks returned, in their order.
+    """Return values of the tasks, in their order.
 
     Raises
     ------
     LaunchError
-        If any failed: with the arguments and the error of each that did. The first error is the cause.
+        If tasks failed. The message lists their arguments and errors; the first error is the cause.
 
     Examples
     --------
@@ -121,7 +131,7 @@ def values(outcomes: Sequence[Outcome]) -> list[Any]:
 
 
 def shown(task: Mapping[str, Any]) -> str:
-    """Arguments of a task in words; long values are shortened.
+    """Text of the arguments of a task; long values are shortened.
 
     Examples
     --------

@@ -17,23 +17,25 @@ LAUNCHERS = {
     "ray": ("ray_launcher", "RayLauncher"),
     "submitit": ("submitit_launcher", "SubmititLauncher"),
 }
-"""Name to module and class."""
+"""Module and class by name."""
 
 
 def launcher_by_name(name: str, **options: Any) -> Launcher:
-    """Make a launcher.
+    """Create a launcher by its name.
 
     Parameters
     ----------
-    name : serial, pool, ray or submitit.
-    options : arguments of its class.
+    name : str
+        Name: serial, pool, ray or submitit.
+    **options
+        Arguments of its class.
 
     Raises
     ------
     UnknownNameError, UnknownKeywordError, ConfigError
-        For a name or an argument that is not known, with the nearest that is; and for what the class refuses.
+        For an unknown name or argument, with the nearest known one; and for arguments that the class rejects.
     MissingDependencyError
-        If it needs a package that is not installed.
+        If a required package is not installed.
 
     Examples
     --------

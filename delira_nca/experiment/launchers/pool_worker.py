@@ -1,4 +1,4 @@
-"""A worker process of the pool: what runs in it, how its parent sees it, and how it is ended."""
+"""Worker process of the pool, and its representation in the parent process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ __all__ = ["Worker", "end", "work"]
 
 
 def work(connection: Connection, patience: int) -> None:
-    """Do one job after another, until there are no more, or nobody to do them for.
+    """Run jobs one after another, until there are no more or the parent is gone.
 
-    Ctrl+C is the parent's to handle. SIGTERM ends a training when it has saved what it has, and anything else at once.
+    Ctrl+C is handled by the parent. SIGTERM ends a training after its state is saved, and other jobs immediately.
 
     Parameters
     ----------
-    connection : to the parent: jobs come in; an empty message to say hello, and reports, go out.
-    patience : seconds from SIGTERM to the end, where the parent is gone and cannot see to it.
+    connection : Connection
+        Connection to the parent. The worker sends an empty message at the start, receives jobs, and sends reports.
+    patience : int
+        Seconds between SIGTERM and the exit if the parent is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(patience,), daemon=True).start()
@@ -39,7 +41,7 @@ def work(connection: Connection, patience: int) -> None:
 
 
 class Worker:
-    """A process, the connection to it, and the number of the job that it does."""
+    """Worker process, its connection, and the number of its job."""
 
     def __init__(self, patience: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -51,25 +53,25 @@ class Worker:
             self.process.start()
 
     def answer(self) -> bytes:
-        """What it says; EOFError or OSError if it died.
+        """Receive a message; raise EOFError or OSError if the process has died.
 
-        A child of the worker may hold its end of the connection open, so that the end of the process counts as well.
+        A child of the worker may keep the connection open, so that the end of the process is checked too.
         """
         if not self.connection.poll():
             raise EOFError
         return self.connection.recv_bytes()
 
     def died(self) -> ProcessDiedError:
-        """Why there is no answer.
+        """Error for a worker that has died.
 
         Raises
         ------
         LaunchError
-            If no process can start here.
+            If no process can be started on this machine.
         """
         self.connection.close()
         self.process.join(5.0)
-        end_processes([self.process], 0.0)  # of one that lives, but cannot answer any more
+        end_processes([self.process], 0.0)  # the process may be alive but unable to answer
         code: int = self.process.exitcode
         if code < 0 or code > 128:
             number = -code if code < 0 else code - 128
@@ -87,12 +89,14 @@ class Worker:
 
 
 def end(workers: Iterable[tuple[Any, Connection]], patience: int | None) -> None:
-    """End worker processes, and wait until they are gone.
+    """Stop worker processes, and wait until they have ended.
 
     Parameters
     ----------
-    workers : each process, and the connection to it.
-    patience : seconds from SIGTERM to SIGKILL; None to let them end by themselves, which they do if they are idle.
+    workers : iterable of tuple
+        Processes and their connections.
+    patience : int, optional
+        Seconds between SIGTERM and SIGKILL; None to wait for idle workers, which end by themselves.
     """
     workers = list(workers)
     processes = [process for process, _ in workers]
@@ -102,7 +106,7 @@ def end(workers: Iterable[tuple[Any, Connection]], patience: int | None) -> None
         if patience is None:
             join_all(processes, 5.0)
         end_processes(processes, 1.0 if patience is None else patience)
-    finally:  # of a second Ctrl+C too
+    finally:  # also after a second Ctrl+C
         end_processes(processes, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Tasks in worker processes of this machine."""
+"""Launcher that runs tasks in worker processes of this machine."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ __all__ = ["ProcessPoolLauncher"]
 
 
 class ProcessPoolLauncher(EngineLauncher):
-    """Run tasks in processes that are spawned, each for one task after another.
+    """Run tasks in spawned worker processes.
 
-    A process that dies takes only its own task with it. Ctrl+C and SIGTERM end them all: a training gets the time to
-    save what it has. Workers whose parent was killed end by themselves, in the same way. Where the script itself starts
-    the launcher, what it does must stand under ``if __name__ == "__main__":``. Functions and classes of a notebook, of
-    ``python -c`` or of a program on standard input are refused, since other processes cannot import them.
+    If a process dies, only its current task is affected. Ctrl+C and SIGTERM end all processes; trainings have time to
+    save their state. If the parent is killed, workers end in the same way. A script that starts the launcher must
+    protect its main code by ``if __name__ == "__main__":``. Functions and classes of a notebook, of ``python -c`` or of
+    a program on standard input raise an error, since other processes cannot import them.
 
     Parameters
     ----------
-    num_workers : processes at a time; by default the usable cores divided by ``threads``.
-    threads : that torch uses in each task.
-    patience : seconds that a training has to save what it has, when it is told to end, before its process is killed.
+    num_workers : int, optional
+        Number of processes; by default the number of usable cores divided by ``threads``.
+    threads : int
+        Number of threads of torch in each task.
+    patience : int
+        Seconds that a training has to save its state before its process is killed.
 
     Raises
     ------
     ConfigError
-        For numbers that cannot work.
+        For numbers out of range.
     """
 
     def __init__(self, num_workers: int | None = None, *, threads: int = 1, patience: int = 30) -> None:
@@ -96,7 +99,7 @@ class _Pool:
         return None if number is None else (number, answer)
 
     def _give(self) -> None:
-        """Give what waits to workers that are free, and to new ones as long as there may be more."""
+        """Assign waiting jobs to idle workers, and to new ones up to ``num_workers``."""
         while self._waiting:
             worker = next((each for each in self._workers if each.job is None), None)
             if worker is None:
@@ -105,7 +108,7 @@ class _Pool:
                 worker = Worker(self._patience)
                 self._workers.append(worker)
             number, job = self._waiting[0]
-            with contextlib.suppress(OSError):  # it died, which shows when it is listened to
+            with contextlib.suppress(OSError):  # a dead worker is detected when its answer is received
                 worker.connection.send(job)
             worker.job = number
             self._waiting.popleft()

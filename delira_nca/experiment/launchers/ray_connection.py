@@ -1,4 +1,4 @@
-"""A connection to Ray for the time of a run: one that is there, a cluster that is joined, or Ray started here."""
+"""Connection to Ray: an existing one, a cluster, or a local instance."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from delira_nca.experiment.launchers.launcher import LaunchError
 
 __all__ = ["connection"]
 
-_OBJECT_STORE = 128 * 2**20  # bytes: only arguments and results go through it
+_OBJECT_STORE = 128 * 2**20  # bytes; it stores only arguments and results
 
 
 @contextlib.contextmanager
 def connection(address: str | None, num_workers: int, needs: Mapping[str, Any]) -> Iterator[Any]:
-    """The module of Ray, connected; what was started or joined is left when the block ends.
+    """Context manager of the connected Ray module; started or joined instances are left at its end.
 
     Parameters
     ----------
-    address : of a cluster; None for RAY_ADDRESS, or to start Ray here.
-    num_workers : tasks at a time, where it starts here.
-    needs : what each task takes, in the words of ``ray.remote``.
+    address : str, optional
+        Address of a cluster; None for RAY_ADDRESS, or to start Ray locally.
+    num_workers : int
+        Number of concurrent tasks of a local instance.
+    needs : mapping
+        Resources of each task, as for ``ray.remote``.
 
     Raises
     ------
     ConfigError
-        If Ray starts here and this machine has not what a task needs, or an address is given to a process that is
-        connected.
+        If Ray is started locally and this machine lacks the resources of a task, or an address is given but the process
+        is already connected.
     LaunchError
         If the cluster cannot be reached.
     """
@@ -50,7 +53,7 @@ def connection(address: str | None, num_workers: int, needs: Mapping[str, Any]) 
         else:
             _start(ray, num_workers, needs)
         if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which ends in a crash
+            signal.signal(signal.SIGTERM, handler)  # restore the handler: that of Ray crashes
         yield ray
     finally:
         ray.shutdown()
@@ -71,7 +74,7 @@ def _start(ray: Any, num_workers: int, needs: Mapping[str, Any]) -> None:
 
 
 def _require_room(there: Mapping[str, float], needs: Mapping[str, Any]) -> None:
-    """Refuse what this machine will never have; a cluster may grow."""
+    """Check that this machine has the resources of a task. A cluster is not checked, since it may grow."""
     named = {"num_cpus": "CPU", "num_gpus": "GPU"}
     flat = {named.get(name, name): need for name, need in needs.items() if name != "resources"}
     for name, need in {**flat, **needs.get("resources", {})}.items():

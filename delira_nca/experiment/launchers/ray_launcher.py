@@ -1,4 +1,4 @@
-"""Tasks on Ray: on this machine, or on a cluster."""
+"""Launcher that runs tasks on Ray, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -22,30 +22,34 @@ __all__ = ["RayLauncher"]
 
 _DEATHS = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError")
 _SECONDS_TO_END = 10.0
-_LOOKS_EVERY = 0.5  # seconds from one look whether the run shall end to the next
+_LOOKS_EVERY = 0.5  # seconds between two checks for an interruption
 
 
 class RayLauncher(EngineLauncher):
     """Run tasks on Ray.
 
-    A connection to Ray that this process has is used, and stays. Else, with an address, or with the variable
-    RAY_ADDRESS, a cluster is joined; without, Ray starts on this machine, and ends when the tasks are done.
+    An existing connection of this process is used and kept. Otherwise, a cluster is joined if an address or the
+    variable RAY_ADDRESS is given, or Ray is started on this machine and stopped after the tasks.
 
     Parameters
     ----------
-    num_workers : tasks at a time; by default as many as there is room for.
-    threads : that torch uses in each task: Ray reserves as many processors.
-    address : of a running cluster; ``"auto"`` for one that this machine is part of.
-    num_gpus, memory, resources : what Ray reserves for each task: GPUs, of which 0.25 lets four tasks share one; bytes;
-        and amounts of what one has named oneself.
+    num_workers : int, optional
+        Number of concurrent tasks; by default limited only by resources.
+    threads : int
+        Number of threads of torch in each task, and of processors that Ray reserves.
+    address : str, optional
+        Address of a running cluster; ``"auto"`` for one that this machine is part of.
+    num_gpus, memory, resources
+        Resources that Ray reserves for each task: GPUs (0.25 lets four tasks share one), memory in bytes, and amounts
+        of custom resources.
 
     Raises
     ------
     MissingDependencyError
         If Ray is not installed.
     ConfigError, LaunchError
-        For numbers that cannot work; by :meth:`run` if Ray starts here and this machine has not what each task needs,
-        or if the cluster cannot be reached.
+        For numbers out of range; from :meth:`run`, if Ray is started locally and this machine lacks the resources of a
+        task, or if the cluster cannot be reached.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class RayLauncher(EngineLauncher):
 
 
 class _Tasks:
-    """Jobs that wait, and those that Ray has."""
+    """Waiting jobs, and jobs submitted to Ray."""
 
     def __init__(self, ray: Any, needs: Mapping[str, Any], num_workers: int, interruption: Interruption) -> None:
         self._ray, self._num_workers, self._interruption = ray, num_workers, interruption
@@ -118,7 +122,7 @@ class _Tasks:
             return number, failure
 
     def cancel(self) -> None:
-        """Interrupt what still runs: a training saves what it has."""
+        """Interrupt running tasks; trainings save their state."""
         for task in self._running:
             self._ray.cancel(task)
         if self._running:

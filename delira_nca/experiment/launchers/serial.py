@@ -1,4 +1,4 @@
-"""Tasks one after another, in this process."""
+"""Launcher that runs tasks one after another in this process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ __all__ = ["SerialLauncher"]
 
 
 class SerialLauncher(EngineLauncher):
-    """Run tasks one after another in this process: to debug, and to compare with.
+    """Run tasks one after another in this process, for debugging and as a reference.
 
-    What kills a task kills the program. The number of threads is as before when all are done.
+    If a task is killed, the program ends. The number of threads is restored after the tasks.
 
     Parameters
     ----------
-    threads : that torch uses in each task.
+    threads : int
+        Number of threads of torch in each task.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What runs as a job of submitit: a task that is saved before it is put back into the queue."""
+"""Job of submitit, which saves its state before it is requeued."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ __all__ = ["SubmittedJob"]
 
 
 class SubmittedJob:
-    """One task, called by submitit in a process of its own.
+    """One task, which submitit calls in a separate process.
 
-    Ahead of the time limit submitit gets a signal, on which it would put the job into the queue in the middle of a
-    step. Here a training is asked first to save what it has, and the queue comes when it has ended.
+    Before the time limit, submitit receives a signal and would requeue the job in the middle of a step. Here, a
+    training first saves its state and ends, and the job is requeued afterwards.
 
     Parameters
     ----------
-    job : what to do.
+    job : Job
+        Job to run.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
     def __call__(self) -> bytes:
-        """Report of the attempt."""
+        """Run the job and return its report."""
         with _saved_before_requeue():
             return attempt(self.job)
 
     def checkpoint(self) -> Any:
-        """What submitit calls afterwards: the same once more; the training goes on from what it has saved."""
+        """Return the same job for submitit to requeue; the training resumes from its saved state."""
         return importlib.import_module("submitit.helpers").DelayedSubmission(self)
 
 
@@ -44,7 +45,7 @@ class SubmittedJob:
 def _saved_before_requeue() -> Iterator[None]:
     number = getattr(signal, "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2"), None)
     requeue: Any = signal.getsignal(number) if number is not None else None
-    if number is None or not callable(requeue):  # submitit runs the task in the process that launched it
+    if number is None or not callable(requeue):  # submitit runs the task in the launching process
         yield
         return
     received: list[FrameType | None] = []
@@ -53,7 +54,7 @@ def _saved_before_requeue() -> Iterator[None]:
         if received:
             return
         received.append(frame)
-        if number != signal.SIGUSR1 and callable(signal.getsignal(signal.SIGUSR1)):  # a training listens
+        if number != signal.SIGUSR1 and callable(signal.getsignal(signal.SIGUSR1)):  # a training handles the signal
             signal.raise_signal(signal.SIGUSR1)
         else:
             raise Terminated(signal.Signals(number).name)

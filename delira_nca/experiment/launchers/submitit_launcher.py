@@ -1,4 +1,4 @@
-"""Tasks as jobs of Slurm, or as processes of this machine in the same form."""
+"""Launcher that runs tasks as Slurm jobs, or as processes of this machine with the same interface."""
 
 from __future__ import annotations
 
@@ -23,35 +23,38 @@ from delira_nca.training.interruption import Interruption
 
 __all__ = ["SubmititLauncher"]
 
-_LOOKS_EVERY = {"slurm": 2.0, "local": 0.1, "debug": 0.1}  # seconds from one look at the jobs' files to the next
+_LOOKS_EVERY = {"slurm": 2.0, "local": 0.1, "debug": 0.1}  # seconds between two checks of the files of the jobs
 _SECONDS_TO_END = 5.0
 
 
 class SubmititLauncher(EngineLauncher):
-    """Run each task as a job of its own by submitit: on Slurm, as the jobs of one array.
+    """Run each task as a separate job by submitit; on Slurm, the tasks are one job array.
 
-    A job that nears its time limit, or has to make room, saves what its training has, goes back into the queue, and
-    goes on: up to three times where it was the time limit. A job that is gone without a result counts as died. Ctrl+C
-    and SIGTERM cancel all jobs.
+    Before its time limit or a preemption, a job saves the state of its training, is requeued, and resumes; after time
+    limits, up to three times. A job that ends without a result counts as dead. Ctrl+C and SIGTERM cancel all jobs.
 
     Parameters
     ----------
-    folder : of the jobs' arguments, results and logs; on a cluster one that all its machines see. It is not tidied up.
-    cluster : ``"slurm"``; ``"local"`` for a process per task on this machine; ``"debug"`` for none; by default Slurm
-        where there is one.
-    threads : that torch uses in each task, and processors per job.
-    num_workers : jobs at a time; by default what fits this machine, or what Slurm allows.
-    timeout_min : minutes that a job may take.
-    parameters : further ones of submitit, by its own names: ``mem_gb=8``, ``gpus_per_node=1``,
-        ``slurm_partition="long"``, ...
+    folder : str or path
+        Folder of arguments, results and logs of the jobs; on a cluster, a shared folder. It is not removed.
+    cluster : str, optional
+        ``"slurm"``; ``"local"`` for one process per task on this machine; ``"debug"`` for this process; by default
+        Slurm if available.
+    threads : int
+        Number of threads of torch in each task, and of processors per job.
+    num_workers : int, optional
+        Number of concurrent jobs; by default limited by this machine or by Slurm.
+    timeout_min : int
+        Time limit of a job in minutes.
+    **parameters
+        Further parameters of submitit: ``mem_gb=8``, ``gpus_per_node=1``, ``slurm_partition="long"``, ...
 
     Raises
     ------
     MissingDependencyError
         If submitit is not installed.
     ConfigError, UnknownNameError
-        For a cluster or a parameter that submitit does not know, for Slurm where there is none, or for numbers that
-        cannot work.
+        For a cluster or a parameter unknown to submitit, for Slurm if it is not available, or for numbers out of range.
     """
 
     def __init__(
@@ -141,7 +144,7 @@ class _Jobs:
             return ProcessDiedError(str(error))
 
     def cancel(self) -> None:
-        """End what still runs, and wait for that on this machine."""
+        """Cancel running jobs, and wait for local ones."""
         for job in self._running.values():
             job.cancel(check=False)
         end = time.monotonic() + (_SECONDS_TO_END if self._executor.cluster == "local" else 0.0)

@@ -1,4 +1,4 @@
-"""Listeners of a trainer, one file per theme. Names load on use."""
+"""Callbacks of a trainer. Names load on use."""
 
 from delira_nca._lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""The base class of callbacks: empty, documented hooks; and functions as a callback. Free of torch."""
+"""Base class of callbacks with empty, documented hooks, and a callback made of functions. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["HOOKS", "AbstractCallback", "LambdaCallback", "Returned", "Trainer",
 _LOGGER = logging.getLogger("delira_nca")
 
 Returned = Mapping[str, Any] | None
-"""Trainer state to change."""
+"""Trainer state to change, or None."""
 
 
 class Trainer(AnyTrainer, Protocol):
-    """What a callback may use of a :class:`~delira_nca.training.PyTorchNetworkTrainer`."""
+    """Attributes and methods of a :class:`~delira_nca.training.PyTorchNetworkTrainer` that callbacks may use."""
 
     network: AbstractPyTorchNetwork
     optimizers: dict[str, torch.optim.Optimizer]
@@ -53,34 +53,36 @@ class Trainer(AnyTrainer, Protocol):
         """Write the state of the run to a file."""
 
     def score_names(self) -> list[str] | None:
-        """Names of all scores, None if they are not known yet."""
+        """Names of all scores, or None if they are unknown before the first epoch."""
 
     def measured_score(self, key: str, metrics: Mapping[str, float]) -> tuple[str, float] | None:
-        """Full name and value of a score, None in an epoch that does not measure it."""
+        """Full name and value of a score, or None if it was not measured in this epoch."""
 
 
 class AbstractCallback:
-    """A listener of a trainer. Override what you need; an overridden hook is called, an empty one costs nothing.
+    """Base class of callbacks. Only hooks that a subclass overrides are called.
 
-    A hook is called as ``hook(trainer, **event)`` with the keywords that it names (all of them, if it takes
+    A hook is called as ``hook(trainer, **event)`` with the keywords in its signature (all of them, if it accepts
     ``**event``). It returns ``None`` or a dict of trainer state to change; the allowed keys are the trainer's
-    ``STATE_KEYS``. A method ``at_...`` that is no hook is refused when the class is made.
+    ``STATE_KEYS``. Defining a method ``at_...`` that is not a hook raises an error.
 
-    The state, as :meth:`state_dict` gives it, belongs to one run. A callback that is used for a second run begins it
-    with the state that it had before the first, so one object may serve all folds of a loop. Other attributes stay.
+    The state returned by :meth:`state_dict` belongs to one run. If a callback is used for a second run, its state is
+    reset to that before the first, so that one object can be used for all folds of a loop. Other attributes stay.
 
     Attributes
     ----------
-    rolls_back : whether the state goes back with the weights where a run is rolled back, see
-        :class:`~delira_nca.training.callbacks.NaNGuard`; of what counts time, or what was saved, it stays.
-    runs_everywhere : whether every process of a training over several calls it; what writes or prints is called by the
-        main one. What is called everywhere has to decide the same everywhere: losses and metrics are those of the
-        whole batch, ``data_dict`` and ``prediction`` are the process's own part.
+    rolls_back : bool
+        Whether the state is restored with the weights when a run is rolled back, see
+        :class:`~delira_nca.training.callbacks.NaNGuard`. False for callbacks that measure time or count files.
+    runs_everywhere : bool
+        Whether the hooks are called in all ranks of a distributed training, or only in the main rank, as for callbacks
+        that write or print. A callback that runs everywhere must make the same decisions in all ranks: losses and
+        metrics are those of the whole batch, ``data_dict`` and ``prediction`` are the part of the rank.
 
     Raises
     ------
     CallbackError
-        When a subclass misspells a hook.
+        If a subclass defines a method ``at_...`` or ``on_...`` that is not a hook.
 
     Examples
     --------
@@ -96,15 +98,15 @@ class AbstractCallback:
         super().__init_subclass__(**kwargs)
         for name in vars(cls):
             if name.startswith(("at_", "on_")) and name not in HOOKS and callable(getattr(cls, name)):
-                raise CallbackError(f"{cls.__name__}.{name} is no hook. {did_you_mean(name, HOOKS)}")
+                raise CallbackError(f"{cls.__name__}.{name} is not a hook. {did_you_mean(name, HOOKS)}")
 
     @property
     def state_key(self) -> str:
-        """Name of the state in a checkpoint; a second callback of the same name gets ``#2`` behind it."""
+        """Name of the state in a checkpoint; ``#2`` is appended for a second callback of the same name."""
         return type(self).__name__
 
     def at_training_begin(self, trainer: Trainer, *, num_epochs: int) -> Returned:
-        """Run before the first epoch, after a resume."""
+        """Run before the first epoch, after a checkpoint has been loaded."""
         return None
 
     def at_epoch_begin(
@@ -119,8 +121,8 @@ class AbstractCallback:
     ) -> Returned:
         """Run before an epoch.
 
-        ``val_metrics`` are those of the epoch before. ``first_iter`` is the number of the first batch, above 0 where a
-        run is resumed inside an epoch.
+        ``val_metrics`` are those of the previous epoch. ``first_iter`` is the number of the first batch, above 0 if a
+        run is resumed within an epoch.
         """
         return None
 
@@ -134,7 +136,7 @@ class AbstractCallback:
         train: bool,
         data_dict: Mapping[str, Any],
     ) -> Returned:
-        """Run before a batch is put on the device.
+        """Run before a batch is moved to the device.
 
         May also return ``{"data_dict": ...}``, which replaces the batch. ``iter_num`` counts from 0 within the epoch;
         ``global_iter_num`` is the trainer's ``step``, which does not change in validation, where ``train`` is False.
@@ -153,13 +155,13 @@ class AbstractCallback:
         metrics: Mapping[str, Any],
         prediction: Any,
     ) -> Returned:
-        """Run after a batch: as before it, with losses and metrics, and the prediction, detached."""
+        """Run after a batch, with its losses and metrics, and the detached prediction."""
         return None
 
     def at_iter_done(self, trainer: Trainer, *, iter_num: int, curr_epoch: int, global_iter_num: int) -> Returned:
-        """Run when a training step is complete, counters and all.
+        """Run when a training step is complete and the counters are updated.
 
-        A state that is saved here can be resumed if the step was the last one of its batch: then, and only then,
+        A state saved here can be resumed only if the step was the last one of its batch, that is, if
         ``trainer.is_between_steps`` is True.
         """
         return None
@@ -173,32 +175,32 @@ class AbstractCallback:
         curr_epoch: int,
         is_best: bool,
     ) -> Returned:
-        """Run after validation and before the checkpoint, so that what changes here is in the file.
+        """Run after validation and before the checkpoint, which contains changes made here.
 
-        ``val_metrics`` are all values of the epoch; those of validation begin with ``val_``.
+        ``val_metrics`` are all values of the epoch; those of validation start with ``val_``.
         """
         return None
 
     def at_checkpoint(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool
     ) -> Returned:
-        """Run when all callbacks have seen the epoch's end and the state is final."""
+        """Run after ``at_epoch_end`` of all callbacks, when the state of the epoch is final."""
         return None
 
     def at_training_end(self, trainer: Trainer, *, exception: BaseException | None) -> Returned:
-        """Run at last, also after an exception."""
+        """Run at the end of the training, also after an exception."""
         return None
 
     def at_exception(self, trainer: Trainer, *, exception: BaseException) -> Returned:
-        """Run when anything was raised between begin and end of a training."""
+        """Run when an exception was raised during the training."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold of this callback: plain Python and tensors."""
+        """State for the checkpoint: plain Python values and tensors."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what :meth:`state_dict` gave."""
+        """Load the state returned by :meth:`state_dict`."""
 
     def __repr__(self) -> str:
         shown = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
@@ -213,11 +215,11 @@ def _keywords(hook: Callable[..., Returned]) -> frozenset[str]:
 HOOKS: dict[str, frozenset[str]] = {
     name: _keywords(hook) for name, hook in vars(AbstractCallback).items() if name.startswith("at_")
 }
-"""Every hook in the order in which they first run, and the keywords that it is called with."""
+"""Keywords of each hook, in the order in which the hooks first run."""
 
 
 def keyed(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Callbacks with a state, each with the name of its state in a checkpoint."""
+    """Yield callbacks with a state, each with the name of its state in a checkpoint."""
     counts: dict[str, int] = {}
     for callback in callbacks:
         if hasattr(callback, "state_dict"):
@@ -227,9 +229,9 @@ def keyed(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
-    """Let a callback with a state serve a run: its state is reset if it is that of another run.
+    """Assign a callback to a run. Its state is reset if it belongs to another run.
 
-    A run that ``has_begun`` would lose state, so that a callback that has served another one since is refused.
+    If the run ``has_begun``, a reset would lose its state, so that an error is raised instead.
     """
     name = type(callback).__name__
     known = getattr(callback, "__dict__", {}).get("_bound_run")
@@ -256,14 +258,14 @@ def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
 
 
 def rename_run(callback: Any, run_id: str) -> None:
-    """Give the run that a callback serves another identifier."""
+    """Change the identifier of the run to which a callback is assigned."""
     if (bound := getattr(callback, "__dict__", {}).get("_bound_run")) is not None:
         _remember_run(callback, run_id, bound[1])
 
 
 def _remember_run(callback: Any, run_id: str, initial: Any) -> None:
     try:
-        object.__setattr__(callback, "_bound_run", (run_id, initial))  # also where a dataclass is frozen
+        object.__setattr__(callback, "_bound_run", (run_id, initial))  # works for frozen dataclasses too
     except AttributeError:  # it has __slots__
         name = type(callback).__name__
         raise CallbackError(
@@ -277,12 +279,13 @@ class LambdaCallback(AbstractCallback):
 
     Parameters
     ----------
-    **hooks : name of a hook to a function ``(trainer, **event)``, which takes the keywords that it wants.
+    **hooks : callable
+        Functions ``(trainer, **event)`` by the name of the hook. A function gets the keywords in its signature.
 
     Raises
     ------
     CallbackError
-        For a name that is no hook, or a value that cannot be called.
+        For a name that is not a hook, or a value that is not callable.
 
     Examples
     --------
@@ -293,7 +296,7 @@ class LambdaCallback(AbstractCallback):
     def __init__(self, **hooks: Callable[..., Any]) -> None:
         for name, function in hooks.items():
             if name not in HOOKS:
-                raise CallbackError(f"{name!r} is no hook. {did_you_mean(name, HOOKS)}")
+                raise CallbackError(f"{name!r} is not a hook. {did_you_mean(name, HOOKS)}")
             require_callable(name, function, error=CallbackError)
             setattr(self, name, function)
         self._hooks = sorted(hooks)

@@ -1,4 +1,4 @@
-"""Files of the run's state: the newest, the best, and the best few. Free of torch."""
+"""Callback that writes checkpoints of a run and removes old ones. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ _LOGGER = logging.getLogger("delira_nca")
 class Checkpoint(AbstractCallback):
     """Save the state of the trainer at the end of an epoch, after all other callbacks, and between batches.
 
-    Writes ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best epoch,
-    and ``checkpoint_epoch_<n>_iter_<k>.safetensors`` within an epoch, after ``k`` batches of it: every
-    ``every_iterations`` iterations, when ``every_seconds`` have passed, or where the training stops. The last epoch is
-    always saved.
+    Files are ``checkpoint_epoch_<n>.safetensors`` after an epoch, ``checkpoint_best.safetensors`` after the best epoch,
+    and ``checkpoint_epoch_<n>_iter_<k>.safetensors`` after ``k`` batches of an epoch: every ``every_iterations``
+    iterations, when ``every_seconds`` have passed, or when the training stops. The last epoch is always saved.
 
     **By default the 2 newest files and that of the best epoch are kept.** Older files are removed once a newer one is
     safely on disk, and only if ``manifest.json`` in the folder lists them as files of this run. ``last=0`` keeps all.
@@ -40,31 +39,32 @@ class Checkpoint(AbstractCallback):
     every : int, optional
         Number of epochs between two files; the trainer's ``save_freq`` by default, 0 writes none.
     every_iterations : int
-        Number of iterations between two files within epochs; 0 for none. A routine with several iterations for each
-        batch is saved after the batch.
+        Number of iterations between two files within an epoch; 0 writes none. If a routine runs several iterations per
+        batch, the file is written after the batch.
     every_seconds : float, str or timedelta, optional
-        Time between two files, as ``30`` or ``"10m"``: an epoch that ends sooner is not saved, and a longer one is
-        saved within. A kill then costs at most this time. Best epochs are saved all the same.
+        Time between two files, such as ``30`` (seconds) or ``"10m"``. Shorter epochs are not all saved; longer ones are
+        also saved between batches, so that at most this time is lost if the process is killed. Best epochs are always
+        saved.
     last : int
         Number of the newest files that are kept; 0 keeps all.
     best : bool
-        Whether to keep a file of the best epoch. Its weights are in every file of the run.
+        Whether to keep a file of the best epoch. Every file of the run also contains the best weights.
     top_k : int
-        Number of further files to keep, those of the epochs with the best ``monitor_key``.
+        Number of further files to keep: those of the epochs with the best score ``monitor_key``.
     monitor_key, mode : str
-        Score for ``top_k``, and which way is better: ``"min"`` or ``"max"``.
+        Score for ``top_k``, and whether its minimum (``"min"``) or maximum (``"max"``) is the best.
     on_error : {"raise", "warn"}
-        Reaction to a file that cannot be written. The former files stay as they were.
+        Reaction to a file that cannot be written. Existing files stay unchanged.
     clock : callable
-        Function that returns seconds.
+        Function that returns the time in seconds.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For negative numbers, ``top_k`` without a score, or, at the beginning of a training, no folder.
+        For negative numbers, ``top_k`` without a score, or, at the start of a training, a missing folder.
     """
 
-    rolls_back = False  # what is on the disk stays there
+    rolls_back = False  # files on disk are not rolled back
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Checkpoint(AbstractCallback):
         self._last_written = 0.0
 
     def describe(self, trainer: Trainer) -> str:
-        """When files are written, how many of them are kept, and where."""
+        """Text that describes when files are written, which are kept, and where."""
         every = self._every(trainer)
         if not every:
             return "none"
@@ -124,14 +124,14 @@ class Checkpoint(AbstractCallback):
         return int(trainer.save_freq if self.every is None else self.every)
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Refuse to begin without a place to save to, or with a score that nobody computes."""
+        """Raise an error if the folder is missing or the score is not computed."""
         self._folder(trainer)
         if self.monitor_key is not None and (names := trainer.score_names()) is not None:
             find_score_key(self.monitor_key, names)
         self._epoch, self._step, self._last_written = 0, getattr(trainer, "step", 0), self.clock()
 
     def at_iter_done(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
-        """Save between two batches where it is time."""
+        """Save between two batches if a file is due."""
         if not trainer.is_between_steps:
             return
         before, self._step = self._step, trainer.step
@@ -142,7 +142,7 @@ class Checkpoint(AbstractCallback):
     def at_checkpoint(
         self, trainer: Trainer, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
     ) -> None:
-        """Save where it is time, then prune."""
+        """Save if a file is due, then remove old files."""
         self._epoch = curr_epoch
         if self.monitor_key is not None:
             measured = trainer.measured_score(self.monitor_key, val_metrics)
@@ -156,7 +156,7 @@ class Checkpoint(AbstractCallback):
             self._write(trainer, "checkpoint_best", curr_epoch, 0)
 
     def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
-        """Save where the training stopped; nothing after an error, since the state may be that of half a step."""
+        """Save when the training stops, except after an error, when a step may be incomplete."""
         if not self._every(trainer) or not (exception is None or getattr(trainer, "stop_now", False)):
             return
         if getattr(trainer, "batch_index", 0):
@@ -166,12 +166,12 @@ class Checkpoint(AbstractCallback):
             self._save(trainer, self._epoch)
 
     def _is_time_up(self, trainer: Trainer) -> bool:
-        """Whether the clock of the main process allows a file, so that all processes of a training agree."""
+        """Whether ``every_seconds`` have passed by the clock of the main rank, so that all ranks agree."""
         seconds = self.every_seconds
         return seconds is None or context_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
 
     def _save(self, trainer: Trainer, epoch: int) -> None:
-        """Write the file of an epoch, and then remove those that are not kept any more."""
+        """Write the file of an epoch, then remove those that are not kept."""
         former = self.saved
         self.saved = sorted({*self.saved, epoch})
         kept = {*self.saved[-self.last :], *self._top()}
@@ -184,13 +184,13 @@ class Checkpoint(AbstractCallback):
         self._remove(trainer, dropped, before=(epoch, 0))
 
     def _save_step(self, trainer: Trainer, epoch: int, iteration: int) -> None:
-        """Write a file within an epoch; the one before it is not needed any more."""
+        """Write a file within an epoch, and remove the previous one."""
         if self._write(trainer, _name(epoch, iteration), epoch - 1, iteration):
             self._last_written = self.clock()
             self._remove(trainer, [], before=(epoch - 1, iteration))
 
     def _remove(self, trainer: Trainer, epochs: list[int], before: tuple[int, int]) -> None:
-        """Remove files of this run: those of some epochs, and those within an epoch that are older than a place."""
+        """Remove files of the given epochs, and files written within an epoch before the given (epoch, iteration)."""
         manifest = Manifest(self._folder(trainer), trainer.run_id)
 
         def remove() -> None:
@@ -202,7 +202,7 @@ class Checkpoint(AbstractCallback):
         context_of(trainer).on_main(remove)
 
     def _write(self, trainer: Trainer, name: str, epoch: int, iteration: int) -> bool:
-        """Write the file of so many epochs and iterations done, and say whether it is there."""
+        """Write the file after ``epoch`` finished epochs and ``iteration`` batches; return whether it was written."""
         path = self._folder(trainer) / f"{name}.safetensors"
         try:
             trainer.save_state(path, epoch)
@@ -221,14 +221,14 @@ class Checkpoint(AbstractCallback):
         return ranked[: self.top_k]
 
     def state_dict(self) -> dict[str, Any]:
-        """Epochs whose files this run has written, and their scores."""
+        """Epochs saved by this run, and their scores."""
         return {"saved": list(self.saved), "scores": dict(self.scores)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.saved, self.scores = list(state["saved"]), dict(state["scores"])
 
 
 def _name(epoch: int, iteration: int = 0) -> str:
-    """Name, without its extension, of the file of an epoch that is done, or of one that is not."""
+    """File name, without extension, after an epoch or within one."""
     return f"checkpoint_epoch_{epoch}_iter_{iteration}" if iteration else f"checkpoint_epoch_{epoch}"

@@ -1,4 +1,4 @@
-"""The weights that do best long after the end of the roll-outs that they were trained on."""
+"""Selection of the weights that perform best in roll-outs much longer than those of training."""
 
 from __future__ import annotations
 
@@ -23,36 +23,43 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class LongRunSelection(AbstractCallback):
-    """Keep the weights whose roll-outs are best after many times the steps of training.
+    """Keep the weights with the lowest loss after many times the number of steps used in training.
 
-    At the end of every so many epochs one batch is rolled out, without gradients and always with the same fire masks,
-    and judged by the trainer's criterions or by the network's own loss.
+    At the end of every n-th epoch one batch is rolled out, without gradients and always with the same fire masks, and
+    evaluated with the trainer's criterions or the network's own loss.
 
     Parameters
     ----------
-    batch : ``"data"`` to begin with, and what the criterions need besides, such as ``"label"``.
-    factor : length of the roll-out, as a multiple of the longest of training.
-    every : epochs between two looks; the last epoch of a training is looked at in any case.
-    seed : of the fire masks.
+    batch : mapping
+        Initial states ``"data"``, and further entries that the criterions need, such as ``"label"``.
+    factor : float
+        Length of the roll-out, as a multiple of the longest roll-out of training.
+    every : int
+        Number of epochs between two evaluations; the last epoch of a training is always evaluated.
+    seed : int
+        Seed of the fire masks.
 
     Attributes
     ----------
-    losses : dict of epoch to loss.
-    best_epoch, best_loss : of the best look, None before the first. A loss that is not finite is never the best.
+    losses : dict of int to float
+        Loss by epoch.
+    best_epoch, best_loss : int and float, optional
+        Epoch and loss of the best evaluation, or None before the first one. A loss that is not finite is never the
+        best.
 
     Raises
     ------
     ConfigError
-        For a factor that is not above 0 or an interval below 1; and from the training, for a network that does not
-        say how many steps it trains on.
+        For a factor not above 0 or an interval below 1; and from the training, for a network without
+        ``training_timesteps``.
 
     Notes
     -----
-    The network that a training returns is not changed: :meth:`network` gives a copy with the best weights. Mordvintsev
-    and Niklasson (2021), micro NCA, choose weights by the loss after 3 000 steps.
+    The network returned by the training is not changed: :meth:`network` returns a copy with the best weights.
+    Mordvintsev and Niklasson (2021), micro NCA, select weights by the loss after 3 000 steps.
     """
 
-    rolls_back = False  # a look that was taken stays
+    rolls_back = False  # past evaluations are not rolled back
 
     def __init__(self, batch: Mapping[str, Any], *, factor: float = 10.0, every: int = 10, seed: int = 0) -> None:
         require_number("factor", factor, above=0)
@@ -67,12 +74,12 @@ class LongRunSelection(AbstractCallback):
         self._horizon, self._num_epochs = 0, 0
 
     def network(self, network: nn.Module) -> nn.Module:
-        """Copy of a network, with the best weights.
+        """Return a copy of a network with the best weights.
 
         Raises
         ------
         ConfigError
-            Before the first look with a finite loss.
+            Before the first evaluation with a finite loss.
         """
         if self._weights is None:
             raise ConfigError("no roll-out of a long run has had a finite loss yet: there are no best weights")
@@ -81,7 +88,7 @@ class LongRunSelection(AbstractCallback):
         return best.eval()
 
     def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
-        """Find out how long the roll-outs of training are."""
+        """Determine the length of the roll-outs of training."""
         timesteps = getattr(trainer.network, "training_timesteps", None)
         if timesteps is None or not hasattr(trainer.network, "predict"):
             raise ConfigError(f"{type(trainer.network).__name__} has no training_timesteps and predict()")
@@ -89,7 +96,7 @@ class LongRunSelection(AbstractCallback):
         self._num_epochs = num_epochs
 
     def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
-        """Look, where it is time."""
+        """Evaluate the long roll-out in every n-th epoch."""
         if curr_epoch % self.every and curr_epoch != self._num_epochs and not trainer.stop_training:
             return
         loss = self._look(trainer)
@@ -111,7 +118,7 @@ class LongRunSelection(AbstractCallback):
             return float(network.loss(prediction, batch["label"])["total"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Losses so far, and the best weights."""
+        """Losses and best weights."""
         return {
             "losses": dict(self.losses),
             "best_epoch": self.best_epoch,
@@ -120,7 +127,7 @@ class LongRunSelection(AbstractCallback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.losses, self._weights = dict(state["losses"]), state["weights"]
         self.best_epoch, self.best_loss = state["best_epoch"], state["best_loss"]
 

@@ -1,4 +1,4 @@
-"""Losses on states within a roll-out, and what is done to the gradients of these states."""
+"""Losses on intermediate states of a roll-out, and normalisation of the gradients of these states."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ __all__ = ["ActivityLoss", "IntermediateSupervision", "LossTermCallback", "Rollo
 
 
 class LossTermCallback(AbstractCallback):
-    """A loss that joins those of every step of a training, under a name in the metrics.
+    """Base class of losses that are added to the loss of every training step and recorded under a name.
 
-    It is a :class:`delira_nca.models.pytorch_network.LossTerm`, which the trainer knows for the time of a training. In
-    validation there is none.
+    The callback is a :class:`delira_nca.models.pytorch_network.LossTerm` that is registered with the trainer during a
+    training. It is not evaluated in validation.
 
     Parameters
     ----------
-    name : of the loss among the metrics.
-    weight : factor of the loss.
+    name : str
+        Name of the loss in the metrics.
+    weight : float
+        Factor of the loss.
 
     Raises
     ------
     ConfigError
-        For a weight that is not finite; and from the training, if the name is taken, or the network has a training
-        step of its own, which does not know of such losses.
+        For a weight that is not finite; and from the training, if the name is in use, or the network has its own
+        closure, which does not add such losses.
     """
 
     def __init__(self, name: str, weight: float = 1.0) -> None:
@@ -45,19 +47,19 @@ class LossTermCallback(AbstractCallback):
 
     @property
     def state_key(self) -> str:
-        """Class and name."""
+        """Class name and name of the loss."""
         return f"{type(self).__name__}:{self.name}"
 
     @abstractmethod
     def stops(self, steps: int, seed: int) -> Iterable[int]:
-        """After how many steps of a roll-out the state is wanted."""
+        """Numbers of steps after which ``value`` needs the state of a roll-out."""
 
     @abstractmethod
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor | None:
-        """Loss, weight included; None for no loss."""
+        """Weighted loss, or None."""
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Join the losses of the trainer."""
+        """Add the loss to the ``loss_terms`` of the trainer."""
         from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 
         terms = getattr(trainer, "loss_terms", None)
@@ -71,33 +73,36 @@ class LossTermCallback(AbstractCallback):
         terms[self.name] = self
 
     def at_training_end(self, trainer: Trainer, **event: Any) -> None:
-        """Leave the losses of the trainer."""
+        """Remove the loss from the ``loss_terms`` of the trainer."""
         if trainer.loss_terms.get(self.name) is self:
             del trainer.loss_terms[self.name]
 
 
 class IntermediateSupervision(LossTermCallback):
-    """Judge a prediction at several steps of a roll-out, not at its end alone.
+    """Evaluate the loss at intermediate steps of a roll-out in addition to its end.
 
-    Each chosen state is judged as the end is, by the criterions or by the network's own loss. Of a forward pass with
-    several roll-outs, as that of a pyramid, the last one is looked at.
+    The criterions, or the network's own loss, are applied to each selected state. In a forward pass with several
+    roll-outs, such as that of a pyramid, states of the last one are used.
 
     Parameters
     ----------
-    at : numbers of steps, from 1, or parts of the roll-out's length, above 0 and below 1. A number of steps that a
-        roll-out does not reach does not count in it.
-    weights : one for each, or one number for all.
-    name : of the loss among the metrics.
+    at : sequence
+        Numbers of steps, from 1, or fractions of the length of the roll-out, between 0 and 1 (exclusive). Numbers
+        beyond the end of a roll-out are skipped.
+    weights : float or sequence of float
+        Weight of each step, or one weight for all.
+    name : str
+        Name of the loss in the metrics.
 
     Raises
     ------
     ConfigError
-        Without a step, for one out of range, or for another number of weights.
+        If ``at`` is empty or out of range, or the number of weights differs.
 
     Notes
     -----
-    ``at=(1,)`` is what Mordvintsev et al. (2022), "Growing Isotropic Neural Cellular Automata", use against automata
-    that collapse at the beginning. Memory grows by one state for each step that is looked at.
+    Mordvintsev et al. (2022), "Growing Isotropic Neural Cellular Automata", use ``at=(1,)`` against automata that
+    collapse at the beginning of the roll-out. Each step needs the memory of one state.
 
     Examples
     --------
@@ -129,11 +134,11 @@ class IntermediateSupervision(LossTermCallback):
         return [(place, weight) for place, weight in zip(places, self.weights, strict=True) if place <= steps]
 
     def stops(self, steps: int, seed: int) -> list[int]:
-        """Steps of a roll-out that are judged."""
+        """Steps of a roll-out at which the loss is evaluated."""
         return sorted({place for place, _ in self._places(steps)})
 
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor:
-        """Weighted sum over the steps that are judged."""
+        """Weighted sum of the losses over the steps."""
         last = rollouts[-1]
         total = last.states[last.steps].new_zeros(())
         for place, weight in self._places(last.steps):
@@ -145,20 +150,24 @@ class IntermediateSupervision(LossTermCallback):
 
 
 class RolloutLoss(LossTermCallback):
-    """Mean of a function over states of the roll-outs.
+    """Add the mean of a function over states of the roll-outs to the loss.
 
     Parameters
     ----------
-    function : from a (B, C, *spatial) state to a () tensor.
-    name : of the loss among the metrics.
-    weight : factor of the mean.
-    num_steps : so many states of each roll-out, drawn anew in each iteration without replacement, are looked at; None
-        for all of them. The mean over drawn ones is an unbiased estimate, and costs only their memory.
+    function : callable
+        Function from a state (B, C, *spatial) to a scalar tensor.
+    name : str
+        Name of the loss in the metrics.
+    weight : float
+        Factor of the mean.
+    num_steps : int, optional
+        Number of states per roll-out, drawn without replacement in each iteration; None for all of them. The mean
+        over the drawn states is an unbiased estimate, and needs only their memory.
 
     Raises
     ------
     ConfigError
-        For a function that cannot be called, a number below 1, or a weight that is not finite.
+        For a function that is not callable, a number below 1, or a weight that is not finite.
 
     Examples
     --------
@@ -178,11 +187,11 @@ class RolloutLoss(LossTermCallback):
         self.function, self.num_steps = function, num_steps
 
     def stops(self, steps: int, seed: int) -> list[int]:
-        """Steps that were drawn, from 1 to ``steps``."""
+        """Drawn steps, from 1 to ``steps``."""
         return _drawn(self.name, steps, self.num_steps, seed)
 
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor:
-        """Weighted mean of the function."""
+        """Weighted mean of the function over the drawn states."""
         values = [self.function(r.states[n]) for r in rollouts for n in self.stops(r.steps, seed)]
         return self.weight * _mean(values, rollouts)
 
@@ -192,14 +201,17 @@ class RolloutLoss(LossTermCallback):
 
 
 class ActivityLoss(LossTermCallback):
-    """Mean absolute change of the states from one step to the next: an automaton that comes to rest has none.
+    """Add the mean absolute change of the states per step to the loss; it is 0 for an automaton at rest.
 
     Parameters
     ----------
-    weight : factor of the mean; isotropic automata were trained with 10.
-    num_steps : so many steps of each roll-out, drawn anew in each iteration, are looked at; None for all of them. Each
-        costs the memory of two states.
-    name : of the loss among the metrics.
+    weight : float
+        Factor of the mean; 10 was used to train isotropic automata.
+    num_steps : int, optional
+        Number of steps per roll-out, drawn in each iteration; None for all of them. Each step needs the memory of two
+        states.
+    name : str
+        Name of the loss in the metrics.
 
     Raises
     ------
@@ -219,12 +231,12 @@ class ActivityLoss(LossTermCallback):
         self.num_steps = num_steps
 
     def stops(self, steps: int, seed: int) -> list[int]:
-        """Steps that were drawn, and those before them."""
+        """Drawn steps, and the step before each."""
         drawn = _drawn(self.name, steps, self.num_steps, seed)
         return sorted({*drawn, *(n - 1 for n in drawn)})
 
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor:
-        """Weighted mean of the changes."""
+        """Weighted mean of the changes in the drawn steps."""
         changes = [
             (rollout.states[n] - rollout.states[n - 1]).abs().mean()
             for rollout in rollouts
@@ -244,7 +256,7 @@ def _drawn(name: str, steps: int, count: int | None, seed: int) -> list[int]:
 
 
 def _mean(values: Sequence[Tensor], rollouts: Sequence[Watched]) -> Tensor:
-    if not values:  # roll-outs of no steps
+    if not values:  # roll-outs without steps
         return rollouts[-1].states[rollouts[-1].steps].new_zeros(())
     total = values[0]
     for value in values[1:]:
@@ -253,25 +265,26 @@ def _mean(values: Sequence[Tensor], rollouts: Sequence[Watched]) -> Tensor:
 
 
 class StateGradientNormalization(LossTermCallback):
-    """Divide the gradient of each sample's state by its norm after every step of the way back.
+    """Divide the gradient of each sample's state by its norm after every step of the backward pass.
 
-    So a roll-out of many steps neither explodes nor fades backwards, and each step counts as much as any other: what
-    automata with few weights, all of whose cells fire in every step, need. The size of the loss does not matter then,
-    only its direction. A gradient that is zero stays zero.
+    Gradients then neither explode nor vanish over many steps, and all steps have equal influence. Automata with few
+    weights and a fire rate of 1 need this. The result depends only on the direction of the gradient of the loss, not on
+    its scale. A gradient of zero stays zero.
 
     Parameters
     ----------
-    eps : least norm that is divided by.
+    eps : float
+        Lower bound of the norm.
 
     Raises
     ------
     ConfigError
-        If eps is not above 0; from the training, as of :class:`LossTermCallback`.
+        If ``eps`` is not above 0; and from the training, as for :class:`LossTermCallback`.
 
     Notes
     -----
-    Mordvintsev & Niklasson (2021), "μNCA: Texture Generation with Ultra-Compact Neural Cellular Automata". It adds no
-    loss. Every state of the roll-out is kept, so that memory grows with the number of steps.
+    Mordvintsev & Niklasson (2021), "μNCA: Texture Generation with Ultra-Compact Neural Cellular Automata". No
+    loss is added. All states of the roll-out are kept, so that memory grows with the number of steps.
 
     Examples
     --------
@@ -287,11 +300,11 @@ class StateGradientNormalization(LossTermCallback):
         self.eps = eps
 
     def stops(self, steps: int, seed: int) -> range:
-        """All steps but the last, whose state is there anyway."""
+        """All steps except the last, the state of which is available anyway."""
         return range(1, steps)
 
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> None:
-        """Let the way back pass by here; there is no loss."""
+        """Register hooks that normalise the gradients of the states. Returns None: no loss is added."""
         for rollout in rollouts:
             for step, state in rollout.states.items():
                 if step and state.requires_grad:

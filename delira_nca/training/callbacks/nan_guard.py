@@ -1,4 +1,4 @@
-"""A guard against numbers that are not finite, and the snapshots of a run that it goes back to."""
+"""A guard against values that are not finite, and the snapshots for its rollbacks."""
 
 from __future__ import annotations
 
@@ -25,54 +25,60 @@ _END_OF_ITERATION, _END_OF_EPOCH = "end of iteration", "end of epoch"
 
 
 class NaNGuard(GradientCallback):
-    """Do something about a NaN or an infinite value before it spoils the run.
+    """Detect NaN and infinite values, and raise an error, skip the step or roll back.
 
-    It looks at the input (``data`` of the batch, as the network gets it) and at every gradient before an optimizer's
-    step, at the losses, metrics and states (``output_image`` of the prediction) of every iteration, and at the values
-    of every epoch. Whatever the policy, an optimizer never steps on an input or a gradient that is not finite. Register
-    it first, so that it is called before what changes gradients, pools and averages, and before what saves.
+    Checked are the input (``data`` of the batch, as passed to the network) and all gradients before an optimizer step,
+    the losses, metrics and states (``output_image`` of the prediction) of every iteration, and the values of every
+    epoch. With any policy, an optimizer step with an input or gradient that is not finite is never taken. Register the
+    guard first, so that it runs before callbacks that change gradients, pools or averages, or that save.
 
     Parameters
     ----------
-    policy : ``"raise"``, ``"skip"`` or ``"rollback"``; see the notes.
-    every : iterations between two snapshots; also, how many finite ones in a row make rollbacks forgotten, and after
-        how many bad ones in a row ``"skip"`` gives up.
-    lr_factor : what learning rates are multiplied by at each rollback.
-    max_rollbacks : so many may follow one another with less than ``every`` finite iterations between them.
+    policy : str
+        ``"raise"``, ``"skip"`` or ``"rollback"``; see the notes.
+    every : int
+        Number of iterations between two snapshots. Also the number of consecutive finite iterations that resets the
+        count of rollbacks, and of consecutive skipped iterations after which ``"skip"`` raises an error.
+    lr_factor : float
+        Factor by which learning rates are multiplied at each rollback.
+    max_rollbacks : int
+        Maximum number of consecutive rollbacks with fewer than ``every`` finite iterations between them.
 
     Attributes
     ----------
-    num_events : iterations of training, validations and epochs with something that was not finite and not raised.
-    num_rollbacks : how often the run went back.
+    num_events : int
+        Number of training iterations, validations and epochs with values that were not finite, without an error.
+    num_rollbacks : int
+        Number of rollbacks.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For an unknown policy, or numbers that cannot work.
+        For an unknown policy, or numbers out of range.
     NonFiniteError
-        From the training: it names the iteration and the first tensor, or the value, that is not finite.
+        From the training, with the iteration and the first tensor or value that is not finite.
 
     Notes
     -----
-    ``"raise"`` ends the training with the weights from before the step.
+    ``"raise"`` ends the training with an error; the weights are those before the step.
 
-    ``"skip"`` leaves the step out: weights, buffers, momentum and weight decay stand still for this iteration. States
-    that are not finite never enter a pool, see :class:`~delira_nca.training.callbacks.PoolUpdate`. Where the loss is
-    not finite and yet all gradients are, the step has been taken.
+    ``"skip"`` skips the step: weights, buffers and momentum do not change, and no weight decay is applied. States that
+    are not finite are never written to a pool, see :class:`~delira_nca.training.callbacks.PoolUpdate`. If the loss is
+    not finite but all gradients are, the step has been taken.
 
-    ``"rollback"`` leaves the step out and, when the iteration is done (for a validation or an epoch: before its
-    checkpoint), puts the last snapshot back: weights and buffers, moments of the optimizers, states and losses of
-    pools, averages of weights, and what else callbacks keep, unless their ``rolls_back`` is False. It then multiplies
-    the learning rates. Time does not go back: counters of iterations and epochs, history, best score, schedules, early
-    stopping, a gradient scaler and the number of draws from a pool go on, so that the next batch, fire masks and draws
-    are others than those that failed. Snapshots are taken before the first iteration, and before every iteration whose
-    number is a multiple of ``every``, if all weights are finite; they are in the checkpoints too, so that a resumed run
-    goes back to where the run would have gone that was never ended.
+    ``"rollback"`` skips the step and, at the end of the iteration (for a validation or an epoch: before its
+    checkpoint), restores the last snapshot: weights and buffers, moments of the optimizers, states and losses of pools,
+    averages of weights, and the state of other callbacks, unless their ``rolls_back`` is False. It then multiplies the
+    learning rates. Counters of iterations and epochs, history, best score, schedules, early stopping, the gradient
+    scaler and the number of draws from a pool are not restored, so that the next batch, fire masks and draws differ
+    from those that failed. Snapshots are taken before the first iteration, and before every iteration with a number
+    divisible by ``every``, if all weights are finite. Checkpoints contain them, so that a resumed run rolls back to the
+    same snapshot as an uninterrupted one.
 
-    A metric that is not minimised says nothing about the state of the run: apart from ``"raise"``, it is logged once an
-    epoch, and nothing else happens. Every other event is logged as a warning. What an iteration has measured stays
-    measured: an epoch's mean over a loss that was NaN is NaN, and such an epoch is never the best by it. A gradient
-    scaler leaves out the steps whose scaled gradients overflow by itself; these are no events.
+    Metrics are not minimised and do not show that the run has failed: except with ``"raise"``, a metric that is not
+    finite is only logged, once per epoch. Every other event is logged as a warning. Measured values are not removed:
+    the mean loss of an epoch with a NaN loss is NaN, and such an epoch is never the best one. A gradient scaler itself
+    skips steps if scaled gradients overflow; these do not count as events.
 
     Examples
     --------
@@ -115,10 +121,10 @@ class NaNGuard(GradientCallback):
         data_dict: Mapping[str, Any],
         **event: Any,
     ) -> None:
-        """Go back, if it is time to, and keep what the policy needs to leave this iteration out."""
+        """Perform a pending rollback, and store what the policy needs to skip or roll back this iteration."""
         self._where = f"iteration {iter_num} of epoch {curr_epoch}"
         self._found, self._batch, self._seen = "", data_dict, frozenset()
-        if self._pending and train:  # the training has failed when it was about to
+        if self._pending and train:  # an error has prevented the rollback before
             self._go_back(trainer)
         if self.policy == "rollback" and train and (self._snapshot is None or global_iter_num % self.every == 0):
             self._take_snapshot(trainer)
@@ -126,11 +132,11 @@ class NaNGuard(GradientCallback):
             self._buffers = [buffer.detach().clone() for buffer in trainer.network.buffers()]
 
     def before_step(self, trainer: Trainer, parameters: list[nn.Parameter]) -> None:
-        """Look at the input and at every gradient, and let no step be taken on one that is not finite."""
+        """Check the input and all gradients, and prevent the step if one of them is not finite."""
         if not self._found:
             if self._all_finite(trainer, parameters):
                 return
-            # a back end may leave out cells that died, and a NaN with them: the gradients alone do not show it
+            # a back end may skip dead cells, and a NaN in them: gradients alone do not show it
             batch = getattr(trainer, "current_batch", {})
             self._found = context_of(trainer).first_nonempty(_bad_state(batch.get("data"), "input"))
             if self._found and self.policy == "raise":
@@ -138,13 +144,13 @@ class NaNGuard(GradientCallback):
         if not self._found:
             names = {id(p): name for name, p in trainer.network.named_parameters()}
             bad = _first_bad((names.get(id(p), "a parameter"), p.grad) for p in parameters)
-            if not bad:  # a sum has overflowed
+            if not bad:  # only a sum has overflowed
                 return
             self._found = f"the gradient of {bad} is not finite"
             if self.policy == "raise":
                 raise NonFiniteError(f"{self._found} in {self._where}; no weight was changed{self._cause()}")
         for parameter in parameters:
-            parameter.grad = None  # torch leaves such a parameter alone, whatever its momentum and weight decay
+            parameter.grad = None  # torch skips such a parameter, including momentum and weight decay
 
     def at_iter_end(
         self,
@@ -156,12 +162,12 @@ class NaNGuard(GradientCallback):
         prediction: Any = None,
         **event: Any,
     ) -> None:
-        """Look at every loss, metric and state, and do what the policy says."""
+        """Check all losses, metrics and states, and apply the policy."""
         unseen = {name: value for name, value in metrics.items() if not (train and name in self._seen)}
         what = self._found or self._bad_value(trainer, unseen, self._where, "" if train else "val_")
         if not what and train and not self._has_seen(getattr(prediction, "output_image", None)):
             what = _bad_state(getattr(prediction, "output_image", None), "state")
-            what = what or _bad_state(data_dict.get("data"), "input")  # its cells may have died without a trace
+            what = what or _bad_state(data_dict.get("data"), "input")  # cells with a NaN may have died
             what = context_of(trainer).first_nonempty(what)
         self._seen = frozenset()
         if what:
@@ -173,19 +179,19 @@ class NaNGuard(GradientCallback):
         self._batch, self._buffers = {}, []
 
     def at_iter_done(self, trainer: Trainer, **event: Any) -> None:
-        """Go back, if it is time to, when every callback has seen the end of the iteration."""
+        """Perform a pending rollback after ``at_iter_end`` of all callbacks."""
         if self._pending == _END_OF_ITERATION:
             self._go_back(trainer)
 
     def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
-        """Look at the values of the epoch that none of its iterations accounts for."""
+        """Check the values of the epoch that were not reported for an iteration."""
         phase = {name: "val" if name.startswith("val_") else "train" for name in val_metrics}
         values = {name: value for name, value in val_metrics.items() if not {name, phase[name]} & self._explained}
         if what := self._bad_value(trainer, values, f"epoch {curr_epoch}"):
             self._handle(trainer, what, f"epoch {curr_epoch}", "epoch")
 
     def at_checkpoint(self, trainer: Trainer, **event: Any) -> None:
-        """Go back, if it is time to, before the state is saved; and drop a snapshot that would now be replaced."""
+        """Perform a pending rollback before the state is saved, and drop a snapshot that is due to be replaced."""
         is_due = self.policy == "rollback" and trainer.step % self.every == 0
         if is_due and not self._pending and (bad := _first_bad(trainer.network.state_dict().items())):
             self._plan_rollback(f"{bad} is not finite after {self._where}", _END_OF_EPOCH)
@@ -195,10 +201,10 @@ class NaNGuard(GradientCallback):
             self._snapshot = None
         self._explained = set()
 
-    # What is done -------------------------------------------------------------------------------------------------
+    # Reactions ----------------------------------------------------------------------------------------------------
 
     def _handle(self, trainer: Trainer, what: str, where: str, phase: str) -> None:
-        """Do what the policy says about something that is not finite; once an epoch, if it is not in training."""
+        """Apply the policy to a value that is not finite; outside of training once per epoch."""
         if self.policy == "raise":
             raise NonFiniteError(f"{what} in {where}{self._cause()}")
         if phase != "train" and phase in self._explained:
@@ -209,7 +215,7 @@ class NaNGuard(GradientCallback):
             self._plan_rollback(f"{what} in {where}", _END_OF_ITERATION if phase == "train" else _END_OF_EPOCH)
             return
         done = "the step is left out" if self._found else "no gradient was seen that is not finite"
-        _LOGGER.warning("%s in %s; %s%s", what, where, done if phase == "train" else "the run goes on", self._cause())
+        _LOGGER.warning("%s in %s; %s%s", what, where, done if phase == "train" else "the run continues", self._cause())
         if phase == "train":
             self._leave_out(trainer, f"{what} in {where}")
 
@@ -250,13 +256,13 @@ class NaNGuard(GradientCallback):
             _LOGGER.warning("%s; back to the last snapshot, learning rates times %g (rollback %d of %d)", *told)
         self._pending = self._event = ""
 
-    # What is found ------------------------------------------------------------------------------------------------
+    # Checks -------------------------------------------------------------------------------------------------------
 
     def _all_finite(self, trainer: Trainer, parameters: list[nn.Parameter]) -> bool:
-        """Whether input, losses, states and gradients are finite: one question to the device, before the step.
+        """Whether input, losses, states and gradients are finite, with a single synchronisation before the step.
 
-        Sums stand for tensors, so a sum that overflows is looked at closely afterwards. In a training over several
-        processes each asks about its own part, and all look closely.
+        Only the sum of each tensor is checked; since a sum may overflow, tensors are checked one by one if one is not
+        finite. In a distributed training, each rank has only a part, and tensors are always checked one by one.
         """
         if not context_of(trainer).is_alone:
             return False
@@ -274,11 +280,11 @@ class NaNGuard(GradientCallback):
         return True
 
     def _has_seen(self, state: Any) -> bool:
-        """Whether a state was looked at before the step, and no callback has changed it since."""
+        """Whether a state was checked before the step and has not been changed since."""
         return bool(self._seen) and isinstance(state, Tensor) and (state.data_ptr(), state._version) == self._seen_state
 
     def _bad_value(self, trainer: Trainer, values: Mapping[str, Any], where: str, prefix: str = "") -> str:
-        """First value that is not finite; under a policy that goes on, metrics are told and passed over."""
+        """Text of the first value that is not finite; metrics are only logged, unless the policy is ``"raise"``."""
         for name, value in values.items():
             tensor = torch.as_tensor(value)
             if bool(tensor.isfinite().all()):
@@ -288,11 +294,11 @@ class NaNGuard(GradientCallback):
                 return what
             if prefix + name not in self._explained:
                 self._explained.add(prefix + name)
-                _LOGGER.warning("%s in %s; it is not minimised, and the run goes on", what, where)
+                _LOGGER.warning("%s in %s; it is not minimised, and the run continues", what, where)
         return ""
 
     def _cause(self) -> str:
-        """End of a message: what was not finite before the network had seen it."""
+        """End of a message: the entry of the batch that is not finite, if any."""
         arrays = {k: v for k, v in self._batch.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
         bad = _first_bad({**self._batch, **{k: torch.from_numpy(v) for k, v in arrays.items()}}.items())
         return f"; the batch's {bad!r} is not finite either" if bad else ""
@@ -300,7 +306,7 @@ class NaNGuard(GradientCallback):
     # State --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Counts, and the snapshot; nothing where the policy is to raise."""
+        """Counts and the snapshot; empty if the policy is ``"raise"``."""
         if self.policy == "raise":
             return {}
         return {
@@ -315,7 +321,7 @@ class NaNGuard(GradientCallback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state; one of another policy leaves the guard as it is."""
+        """Load a state; a state of another policy is ignored."""
         if self.policy == "raise" or not state:
             return
         self.num_events, self.num_rollbacks = state["num_events"], state["num_rollbacks"]
@@ -328,7 +334,7 @@ class NaNGuard(GradientCallback):
 
 
 def _first_bad(named: Iterable[tuple[str, Any]]) -> str:
-    """Name of the first tensor with a NaN or an infinite value; empty if all are finite."""
+    """Name of the first tensor with a NaN or infinite value, or an empty text."""
     for name, tensor in named:
         if isinstance(tensor, Tensor) and not tensor.isfinite().all():
             return name
@@ -336,25 +342,24 @@ def _first_bad(named: Iterable[tuple[str, Any]]) -> str:
 
 
 def _bad_state(states: Any, name: str) -> str:
-    """Which of the states (B, ...) is the first that is not finite, in words; empty if all are, or there are none."""
+    """Text with the first sample of the states (B, ...) that is not finite; empty if all are, or without states."""
     if not isinstance(states, Tensor) or bool(states.sum().isfinite()):
         return ""
     bad = (~states.isfinite()).flatten(1).any(1).nonzero()
-    return f"the {name} of sample {int(bad[0])} is not finite" if len(bad) else ""  # else a sum has overflowed
+    return f"the {name} of sample {int(bad[0])} is not finite" if len(bad) else ""  # empty: only the sum has overflowed
 
 
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
-"""Entries of an optimizer's group that a schedule computes rates from."""
+"""Entries of a parameter group from which a scheduler computes learning rates."""
 _BASES = ("base_lrs", "max_lrs")
-"""Attributes of a scheduler that it computes rates from."""
+"""Attributes of a scheduler from which it computes learning rates."""
 
 
 def take_snapshot(trainer: Trainer) -> dict[str, Any]:
-    """Copy what a training has learned: weights and buffers, moments of the optimizers, states of callbacks.
+    """Copy the learned state of a training: weights, buffers, moments of the optimizers, states of callbacks.
 
-    Time is no part of it: counters of iterations and epochs, the history, the best score, schedules and learning
-    rates, the scale of a gradient scaler, and callbacks whose ``rolls_back`` is False. The copy shares nothing with the
-    trainer.
+    Not included are counters of iterations and epochs, the history, the best score, schedules and learning rates, the
+    scale of a gradient scaler, and callbacks with ``rolls_back = False``. The copy shares no memory with the trainer.
     """
     return {
         "network": _copy(trainer.network.state_dict()),
@@ -364,10 +369,10 @@ def take_snapshot(trainer: Trainer) -> dict[str, Any]:
 
 
 def restore_snapshot(trainer: Trainer, snapshot: Mapping[str, Any]) -> None:
-    """Put a snapshot back; all that is no part of it stays as it is now.
+    """Restore a snapshot. State that is not part of it does not change.
 
-    The number of draws from a pool counts on, and so do its dead and exploded states, so that the same states are not
-    drawn again. A callback that has no state in the snapshot keeps its own.
+    The number of draws from a pool, and the counts of dead and exploded states, are not restored, so that the same
+    states are not drawn again. A callback without a state in the snapshot keeps its own.
     """
     trainer.network.load_state_dict(snapshot["network"])
     for name, optimizer in trainer.optimizers.items():
@@ -385,7 +390,7 @@ def _restore_callback(callback: Any, state: dict[str, Any], trainer: Trainer) ->
         callback.load_state_dict({**state, **counts})
     elif isinstance(callback, WeightAverage):
         callback.load_state_dict(state)
-        callback.at_training_begin(trainer)  # where it takes its state up
+        callback.at_training_begin(trainer)  # this loads the state
     else:
         callback.load_state_dict(state)
 
@@ -397,7 +402,7 @@ def _rolled_back(trainer: Trainer) -> Iterator[tuple[str, Any]]:
 
 
 def scale_learning_rates(trainer: Trainer, factor: float) -> None:
-    """Multiply the learning rates of all optimizers, and those that an ``LRSchedulerCallback`` has yet to set."""
+    """Multiply the learning rates of all optimizers, and the base rates of the schedulers."""
     for optimizer in trainer.optimizers.values():
         for group in optimizer.param_groups:
             group.update({key: group[key] * factor for key in _RATES if key in group})
@@ -411,7 +416,7 @@ def _scale_bases(scheduler: Any, factor: float) -> None:
     for name in _BASES:
         if hasattr(scheduler, name):
             setattr(scheduler, name, [rate * factor for rate in getattr(scheduler, name)])
-    for part in getattr(scheduler, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
+    for part in getattr(scheduler, "_schedulers", ()):  # parts of a SequentialLR or ChainedScheduler
         _scale_bases(part, factor)
 
 

@@ -1,4 +1,4 @@
-"""What goes into the batches of a training: states of a pool, or each sample several times."""
+"""Callbacks that change training batches: states from a pool, or repeated samples."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def image_error(states: Tensor, batch: Mapping[str, Any]) -> Tensor:
 
     Parameters
     ----------
-    states : (B, C, *spatial).
-    batch : with a ``"label"`` of (B, c, *spatial).
+    states : Tensor
+        States (B, C, *spatial).
+    batch : mapping
+        Batch with a ``"label"`` of shape (B, c, *spatial).
 
     Returns
     -------
@@ -43,12 +45,14 @@ def image_error(states: Tensor, batch: Mapping[str, Any]) -> Tensor:
 
 
 def has_exploded(states: Tensor, limit: float | None = None) -> Tensor:
-    """Which states hold a NaN, an infinite value, or one that is larger than a limit.
+    """Find states with a NaN, an infinite value, or an absolute value above a limit.
 
     Parameters
     ----------
-    states : (B, C, *spatial).
-    limit : of the absolute value; None for any finite one.
+    states : Tensor
+        States (B, C, *spatial).
+    limit : float, optional
+        Maximum absolute value; None allows any finite value.
 
     Returns
     -------
@@ -61,18 +65,20 @@ def has_exploded(states: Tensor, limit: float | None = None) -> Tensor:
     >>> has_exploded(states).tolist(), has_exploded(states, 5.0).tolist()
     ([False, False, True], [False, True, True])
     """
-    largest = states.detach().flatten(1).abs().amax(1)  # NaN if there is one
+    largest = states.detach().flatten(1).abs().amax(1)  # NaN if any value is NaN
     return ~(largest <= (torch.finfo(states.dtype).max if limit is None else limit))
 
 
 def has_died(states: Tensor, alive: AliveMask | None = None) -> Tensor:
-    """Which states have no living cell left, and never will.
+    """Find states without living cells, which no step can revive.
 
     Parameters
     ----------
-    states : (B, C, *spatial).
-    alive : the automaton's alive mask. Where it asks before the update, a state is dead if its alive channel is
-        nowhere above the threshold; else, and without a mask, if it is zero in all channels.
+    states : Tensor
+        States (B, C, *spatial).
+    alive : AliveMask, optional
+        Alive mask of the automaton. If the mask is applied before the update, a state is dead if its alive channel
+        is nowhere above the threshold. Otherwise, and without a mask, it is dead if all channels are zero.
 
     Returns
     -------
@@ -94,45 +100,56 @@ def has_died(states: Tensor, alive: AliveMask | None = None) -> Tensor:
 class PoolUpdate(AbstractCallback):
     """Train on states from a pool instead of on seeds, and write them back.
 
-    Before each iteration of training the batch's ``key`` is replaced by states of the pool, and every entry that the
-    pool has a slot for by that slot. After it the states go back to their places, with their new losses. A state from
-    which nothing can be learned any more does not go back: its place begins anew from the seed, and is counted.
+    Before each training iteration, the entry ``key`` of the batch is replaced by states of the pool, and entries with a
+    slot in the pool are replaced by the values of the slot. After the iteration, the states are written back with their
+    new losses. States that have died or exploded are not written back: their slots are reset to the seed, and counted.
 
     Parameters
     ----------
-    pool : the pool.
-    key : entry of the batch that holds the states.
-    num_seeds : so many of each batch, the worst, begin anew from the seed.
-    num_damaged : so many of each batch, the best, get a hole.
-    damage : shape of the holes: disc, half, rectangle, mixed (any of these), or a function.
-    seed_every, damage_every : so many iterations lie between two that begin states anew, or damage some; the first one
-        of a run does both.
-    noise : standard deviation of normal noise that is added to the living cells of the states that were drawn, but not
-        to seeds. It makes the pattern an attractor; see the notes.
-    score : ``(states, batch) -> (B,)`` losses by which samples are ranked; the image error by default.
-    reseed_dead : whether a state without a living cell (:func:`has_died`) begins anew. Where the seed itself has none,
-        as that of a texture, nothing counts as dead.
-    explode_above : a state with a larger absolute value begins anew; None for no limit. One that is not finite always
-        does (:func:`has_exploded`).
+    pool : SamplePool
+        Pool to draw states from.
+    key : str
+        Name of the entry of the batch with the states.
+    num_seeds : int
+        Number of samples per batch, those with the highest loss, that are reset to the seed.
+    num_damaged : int
+        Number of samples per batch, those with the lowest loss, that are damaged.
+    damage : str or callable
+        Shape of the damage: disc, half, rectangle, mixed (any of these), or a function.
+    seed_every, damage_every : int
+        Reseed, or damage, samples in every n-th iteration, starting with the first one of the run.
+    noise : float
+        Standard deviation of normal noise that is added to the living cells of drawn states, except seeds. It makes the
+        pattern an attractor; see the notes.
+    score : callable
+        Function ``(states, batch) -> (B,)`` of the losses by which samples are ranked; the image error by default.
+    reseed_dead : bool
+        Whether states without living cells (:func:`has_died`) are reset to the seed. If the seed itself has none, such
+        as that of a texture, no state counts as dead.
+    explode_above : float, optional
+        Absolute value above which a state is reset to the seed; None for no limit. States that are not finite are
+        always reset (:func:`has_exploded`).
 
     Attributes
     ----------
-    num_dead, num_exploded : so many states have begun anew since the run began; they are logged at an epoch's end.
+    num_dead, num_exploded : int
+        Number of dead and of exploded states reset to the seed during the run; logged at the end of each epoch.
 
     Raises
     ------
     ConfigError
-        For a limit that is not greater than 0, an interval below 1, or noise below 0; and from the training, if the
-        pool is smaller than the batch.
+        For a limit not greater than 0, an interval below 1, or negative noise; and from the training, if the pool is
+        smaller than the batch.
 
     Notes
     -----
-    Mordvintsev et al. (2020): growing has no pool; persistent has 1 024 states and ``num_seeds=1``; regenerating has
-    ``num_damaged=3`` besides. Niklasson et al. (2021), "Self-Organising Textures": ``seed_every=8``.
+    Mordvintsev et al. (2020) use no pool for growing, 1 024 states and ``num_seeds=1`` for persistent, and also
+    ``num_damaged=3`` for regenerating automata. Niklasson et al. (2021), "Self-Organising Textures", use
+    ``seed_every=8``.
 
-    A trained pattern may drift so slowly that no roll-out shows it, and be lost after a thousand steps. With noise on
-    the states that it starts from, the automaton learns to come back instead. ``delira-nca grow`` trains with 0.03,
-    which also made all its errors smaller, see the page on growing a picture.
+    A trained pattern may drift so slowly that roll-outs of training do not show it, and be lost after a thousand steps.
+    With noise on the initial states, the automaton learns to return to the pattern. ``delira-nca grow`` trains with
+    0.03, which also reduced all its errors; see the page on growing a picture.
     """
 
     def __init__(
@@ -162,7 +179,7 @@ class PoolUpdate(AbstractCallback):
         self.pool, self.key, self.score, self.damage = pool, key, score, damage
         self.num_seeds, self.num_damaged = num_seeds, num_damaged
         self.reseed_dead, self.explode_above, self.noise = reseed_dead, explode_above, float(noise)
-        self._counts = torch.zeros(2, dtype=torch.long)  # where the states are, so that no iteration waits for them
+        self._counts = torch.zeros(2, dtype=torch.long)  # moved to the device of the states: no iteration waits
         self._told = (0, 0)
         self._draw: Draw | None = None
         self._labels_drawn: dict[str, Tensor] = {}
@@ -179,11 +196,11 @@ class PoolUpdate(AbstractCallback):
         return int(self._counts[1])
 
     def divide(self, context: ProcessContext) -> None:
-        """Let each process hold a part of the pool."""
+        """Distribute the pool over the ranks."""
         self.pool = context.sharded(self.pool)
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Bring the pool to the device; warn of one that another callback has drawn from before this run."""
+        """Move the pool to the device, and warn if it was used before this run."""
         if self.pool.num_draws and not getattr(trainer, "global_iter_num", 0):
             _LOGGER.warning(
                 "the pool was drawn from %d times before this run, which begins with its states", self.pool.num_draws
@@ -195,7 +212,7 @@ class PoolUpdate(AbstractCallback):
     def at_iter_begin(
         self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], global_iter_num: int = 0, **event: Any
     ) -> Returned:
-        """Put states of the pool into the batch."""
+        """Replace states of the batch by those of the pool."""
         if not train:
             return None
         context, seeds = context_of(trainer), data_dict[self.key]
@@ -207,7 +224,7 @@ class PoolUpdate(AbstractCallback):
         self._draw = self.pool.sample(
             context.num_samples(data_dict), num_seeds=num_seeds, num_damaged=num_damaged, damage=self.damage
         )
-        if not len(self._draw.indices):  # a process for which a small batch has no sample
+        if not len(self._draw.indices):  # a small batch may have no sample for this rank
             return {"data_dict": {**data_dict, self.key: self.pool.seed[None]}}
         states = self._draw.states
         if self.noise:
@@ -216,7 +233,7 @@ class PoolUpdate(AbstractCallback):
         return {"data_dict": {**data_dict, **self._draw.slots, self.key: states}}
 
     def _with_noise(self, states: Tensor, alive: Any, context: ProcessContext, total: int, num_seeds: int) -> Tensor:
-        """States with noise on their living cells, apart from the first ones of the whole batch, which are seeds."""
+        """Add noise to the living cells of the states, except the seeds, which are first in the whole batch."""
         source = torch.Generator().manual_seed(derive_seed(self.pool.rng_seed, "noise", self.pool.num_draws))
         noise = torch.randn((total, *states.shape[1:]), generator=source) * self.noise
         noise[:num_seeds] = 0.0
@@ -226,7 +243,7 @@ class PoolUpdate(AbstractCallback):
     def at_iter_end(
         self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
-        """Write what became of the states back."""
+        """Write the final states back to the pool."""
         if train and self._draw is not None:
             indices, states = self._draw.indices, prediction.output_image
             losses = self.score(states, data_dict)
@@ -237,7 +254,7 @@ class PoolUpdate(AbstractCallback):
             self._draw, self._labels_drawn = None, {}
 
     def _lost(self, alive: AliveMask | None, states: Tensor, context: ProcessContext) -> Tensor:
-        """(B,) bool: states that are dead or have exploded, which are counted."""
+        """Find states that are dead or have exploded, as a (B,) bool tensor, and count them."""
         if self._seed_is_dead is None:
             self._seed_is_dead = bool(has_died(self.pool.seed[None], alive))
         exploded = has_exploded(states, self.explode_above)
@@ -251,7 +268,7 @@ class PoolUpdate(AbstractCallback):
         return dead | exploded
 
     def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
-        """Tell how many states began anew."""
+        """Log how many states were reset to the seed."""
         counts = (self.num_dead, self.num_exploded)
         dead, exploded = counts[0] - self._told[0], counts[1] - self._told[1]
         if dead or exploded:
@@ -261,11 +278,11 @@ class PoolUpdate(AbstractCallback):
         self._told = counts
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the pool, and how many states began anew."""
+        """State of the pool, and the numbers of dead and exploded states."""
         return {**self.pool.state_dict(), "num_dead": self.num_dead, "num_exploded": self.num_exploded}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of a pool; one that was saved without counts begins to count."""
+        """Load the state of a pool; missing counts start at 0."""
         self.pool.load_state_dict(state)
         self._told = (state.get("num_dead", 0), state.get("num_exploded", 0))
         self._counts = torch.tensor(self._told)
@@ -278,30 +295,37 @@ Alive = Callable[[Tensor], Tensor]
 
 
 class PoolMutation(PoolUpdate):
-    """Train on a pool of states that each have an image of their own, some fresh, some with a new image.
+    """Train on a pool in which each state has its own image, and replace some states or images in every batch.
 
-    The batch brings images and labels; the pool's states begin with the image channels, and its slots hold the labels.
-    Of each batch that is drawn, worst first, a part begins anew with the batch's images; another part, the best,
-    gets the batch's images too, but keeps its other channels in cells that both the old image and the new one call
-    alive, and has zeros there elsewhere. The rest goes on with its own images and labels. A state that never trained
-    begins anew wherever it stands.
+    The batch provides images and labels. The first channels of the states in the pool are the image, and the slots hold
+    the labels. Of each drawn batch, the states with the highest losses are reset to the images of the batch. Those with
+    the lowest losses also get images of the batch, but keep their other channels in cells that are alive in both the
+    old and the new image; these channels are zero elsewhere. The others keep their images and labels. States that have
+    never been trained are always reset.
 
     Parameters
     ----------
-    pool : its seed is a state of zeros, its slots hold the entries of the batch that belong to an image, such as
+    pool : SamplePool
+        Pool with a seed of zeros, and slots for the entries of the batch that belong to an image, such as
         ``{"label": torch.zeros(capacity, ...)}``.
-    num_image_channels : the first channels of a state, which are the image.
-    key : entry of the batch that holds images (B, num_image_channels, *spatial), or states that begin with them.
-    fresh, mutated : parts of a batch, from 0 to 1.
-    alive : from images (B, c, *spatial) to the (B, 1, *spatial) bool mask of their cells; by default those whose first
-        channel is above ``alive_above``.
-    alive_above : see ``alive``.
-    score, explode_above : as of :class:`PoolUpdate`.
+    num_image_channels : int
+        Number of image channels, which are the first channels of a state.
+    key : str
+        Name of the entry of the batch with images (B, num_image_channels, *spatial), or states that start with them.
+    fresh, mutated : float
+        Fractions of a batch, from 0 to 1, that are reset, and that get a new image.
+    alive : callable, optional
+        Function from images (B, c, *spatial) to a bool mask (B, 1, *spatial) of their living cells; by default, cells
+        with a first channel above ``alive_above``.
+    alive_above : float
+        Threshold of the first channel, see ``alive``.
+    score, explode_above : callable and float, optional
+        Same as for :class:`PoolUpdate`.
 
     Raises
     ------
     ConfigError
-        For parts that are not from 0 to 1 or together more than a batch, or a pool without slots.
+        For fractions out of range or with a sum above 1, or a pool without slots.
     ShapeError
         From the training, for images or labels that do not fit the pool.
 
@@ -343,7 +367,7 @@ class PoolMutation(PoolUpdate):
         self.alive, self.alive_above = alive, alive_above
 
     def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
-        """Put states of the pool, and the batch's images, together."""
+        """Combine states of the pool with images of the batch."""
         if not train:
             return None
         images = torch.as_tensor(data_dict[self.key])[:, : self.num_image_channels]
@@ -353,7 +377,7 @@ class PoolMutation(PoolUpdate):
         context = context_of(trainer)
         total = context.num_samples(data_dict)
         self._draw = draw = self.pool.sample(total, num_seeds=0)
-        if not len(draw.indices):  # a process for which a small batch has no sample
+        if not len(draw.indices):  # a small batch may have no sample for this rank
             self._labels_drawn = draw.slots
             return {"data_dict": {**data_dict, self.key: self._begun(images)}}
         place = torch.arange(total)[context.own_positions(total)]
@@ -394,20 +418,21 @@ class PoolMutation(PoolUpdate):
 
 
 class BatchRepeat(AbstractCallback):
-    """Let each sample of a training batch be there so many times, one beside the other.
+    """Repeat each sample of a training batch ``n`` times, with copies next to each other.
 
-    The copies differ by their fire masks and their noise, so that the gradient is a mean over several roll-outs of the
-    same image. It costs as much as a batch that is so many times as large.
+    The copies differ in fire masks and noise, so that the gradient is a mean over several roll-outs of the same image.
+    The cost is that of a batch ``n`` times as large.
 
     Parameters
     ----------
-    n : copies of each sample; 1 leaves the batch as it is.
+    n : int
+        Number of copies of each sample; 1 does not change the batch.
 
     Raises
     ------
     ConfigError
-        For a number below 1; and from the training, if a pool is registered before it (its states would be repeated
-        and could not go back), or a pool is filled by several processes.
+        For a number below 1; and from the training, if a pool is registered before this callback (repeated states could
+        not be written back), or a pool is used in a distributed training.
 
     Examples
     --------
@@ -422,7 +447,7 @@ class BatchRepeat(AbstractCallback):
         self.n = n
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Refuse an order of callbacks in which states of a pool would be repeated."""
+        """Raise an error if states of a pool would be repeated."""
         order = [c for c in trainer.callbacks if c is self or isinstance(c, PoolUpdate)]
         pools = len(order) > 1
         if order[0] is not self:
@@ -431,7 +456,7 @@ class BatchRepeat(AbstractCallback):
             raise ConfigError("BatchRepeat and a pool do not go together over several processes: use larger batches")
 
     def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
-        """Repeat every entry that has one value for each sample."""
+        """Repeat every entry that has one value per sample."""
         if not train or self.n == 1:
             return None
         size = batch_length(data_dict)

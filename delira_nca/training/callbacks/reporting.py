@@ -1,4 +1,4 @@
-"""Where the numbers of a training go: to sinks of metrics, and to a line of progress; and how often."""
+"""Callbacks that log metrics and show the progress, and a limit on how often a job runs."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ __all__ = ["MetricLogger", "Pace", "ProgressBar"]
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _COLUMNS = 80
-_RECENT = 5  # epochs whose duration tells how long the others will take
-_LINES = 100  # of a training that is not shown on a terminal; slow epochs have a line each minute besides
+_RECENT = 5  # number of epochs from which the remaining time is estimated
+_LINES = 100  # per training, if not on a terminal; slow epochs add one line per minute
 _SECONDS_BETWEEN_LINES = 60.0
 
 
 class ProgressBar(AbstractCallback):
-    """Show the epoch, its metrics, the time that is left, and where there is more to see, in 80 columns.
+    """Show the epoch, its metrics, the remaining time and an address, in 80 columns.
 
-    On a terminal one line is renewed while an epoch runs. Elsewhere at most 100 lines are written, and one a minute.
+    On a terminal, one line is updated during an epoch. Otherwise at most 100 lines, and one per minute, are written.
 
     Parameters
     ----------
-    keys : names or mapping of name to label, optional
-        Metrics to show; all that an epoch has by default, as far as they fit.
+    keys : iterable of str or mapping of str to str, optional
+        Names of the metrics to show, or a mapping of name to label; all metrics that fit by default.
     log10 : bool
         Whether to show the decimal logarithms of the metrics.
     look_at : str, optional
         Path or address to show at the end of the line, such as that of a live page.
     expected_seconds : sequence of float, optional
-        Expected seconds of each epoch, for a training whose epochs take different times. The time that is left is shown
-        from the start, and corrected by the time that epochs have taken.
+        Expected duration of each epoch in seconds, for trainings with epochs of different length. The remaining time is
+        then shown from the start, and corrected by measured durations.
     stream : text file, optional
-        Stream to write to; standard error by default. It needs a ``write`` method only. Characters that its encoding
-        lacks are replaced. Nothing is shown where there is no stream, or it cannot be written to.
+        Stream to write to; standard error by default. Only its method ``write`` is required. Characters outside its
+        encoding are replaced. Nothing is shown if there is no stream or writing fails.
 
     Notes
     -----
-    Metrics are read once per epoch: a bar that asks for the loss at every iteration makes a GPU wait.
+    Metrics are read once per epoch, since reading the loss in every iteration would synchronise a GPU.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class ProgressBar(AbstractCallback):
         return _Output(sys.stderr if self._stream is None else self._stream)
 
     def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
-        """Open the bar where there is a terminal."""
+        """Create the bar on a terminal."""
         self._began, self._num_epochs, self._metrics = time.monotonic(), num_epochs, []
         self._ends.clear()
         self._ends.append(self._began)
@@ -100,7 +100,7 @@ class ProgressBar(AbstractCallback):
             self._show(trainer.start_epoch, trainer.start_epoch - 1, self._began)
 
     def at_iter_end(self, trainer: Trainer, *, iter_num: int, curr_epoch: int, train: bool, **event: Any) -> None:
-        """Show on a terminal how far the epoch is."""
+        """Update the progress within the epoch on a terminal."""
         if self._bar is None:
             return
         if train and self._num_iterations < iter_num + 1:
@@ -115,7 +115,7 @@ class ProgressBar(AbstractCallback):
     def at_epoch_end(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, is_best: bool, **event: Any
     ) -> None:
-        """Show the epoch."""
+        """Show the finished epoch."""
         now = time.monotonic()
         self._ends.append(now)
         self._metrics = describe_metrics(val_metrics, self.keys, log10=self.log10)
@@ -139,12 +139,12 @@ class ProgressBar(AbstractCallback):
         self._out.flush()
 
     def _show(self, epoch: int, done: float, now: float) -> None:
-        """Renew the line on the terminal."""
+        """Update the line on the terminal."""
         self._shown = now
         self._bar.set_description_str(self._line(epoch, done, now, self._bar.ncols))
 
     def _line(self, epoch: int, done: float, now: float, columns: int, more: Sequence[str] = ()) -> str:
-        """How far the training is in an epoch, after a number of epochs that need not be whole."""
+        """Line for an epoch, after ``done`` epochs (not necessarily a whole number)."""
         total = self._num_epochs
         done = min(done, total)
         head = [f"epoch {min(epoch, total)}/{total}", f"{math.floor(100 * done / total)}%"]
@@ -153,20 +153,20 @@ class ProgressBar(AbstractCallback):
         while middle and _width([*head, *middle, *tail]) > columns:
             middle.pop()
         line = "  ".join([*head, *middle, *tail])
-        if len(line) > columns and self.look_at:  # the end of a path says most
+        if len(line) > columns and self.look_at:  # keep the end of the path, which is the most specific
             room = columns - _width([*head, *tail[:-1]]) - 3
             line = "  ".join([*head, *tail[:-1], *([f"…{self.look_at[-room:]}"] if room > 0 else [])])
         return line[:columns]
 
     def _time(self, done: float, now: float) -> str:
-        """The time that is left; of the whole, where nothing is left."""
+        """Text of the remaining time, or of the total time at the end."""
         if done >= self._num_epochs:
             return f"took {_minutes(now - self._began)}"
         left = self._left(done)
         return f"{_minutes(now - self._began)} so far" if left is None else f"{_minutes(left)} left"
 
     def _left(self, done: float) -> float | None:
-        """Seconds that are left if the pace stays that of the last epochs; None where nothing is known yet."""
+        """Remaining seconds at the pace of the last epochs, or None if unknown."""
         expected = self.expected_seconds or [1.0] * self._num_epochs
         finished, measured = math.floor(done), len(self._ends) - 1
         left = sum(expected[finished : self._num_epochs]) - (done - finished) * expected[finished]
@@ -179,9 +179,9 @@ class ProgressBar(AbstractCallback):
 
 
 class _Output:
-    """A stream that may be missing, closed, full, without a method of files, or of an encoding that lacks characters.
+    """Wrapper of a stream that suppresses errors: the stream may be missing, closed, full or of limited encoding.
 
-    A training does not end because its progress cannot be shown.
+    A training must not fail because its progress cannot be shown.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -191,7 +191,7 @@ class _Output:
     def write(self, text: str) -> None:
         if self._stream is None:
             return
-        with suppress(OSError, ValueError):  # ValueError of a stream that is closed
+        with suppress(OSError, ValueError):  # a closed stream raises ValueError
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
@@ -216,18 +216,21 @@ def _minutes(seconds: float) -> str:
 
 
 class MetricLogger(AbstractCallback):
-    """Write the metrics of every epoch, and of every so many iterations, to sinks.
+    """Write the metrics of every epoch, and of every n-th iteration, to sinks.
 
     Parameters
     ----------
-    *sinks : see :mod:`delira_nca.logging`.
-    every : log the losses and metrics of every so many iterations as well, as ``iter_...``; 0 for epochs only.
-    config : plain description of the run, written once at its beginning.
+    *sinks : MetricSink
+        Sinks to write to, see :mod:`delira_nca.logging`.
+    every : int
+        Also log the losses and metrics of every n-th iteration, as ``iter_...``; 0 for epochs only.
+    config : mapping, optional
+        Description of the run in plain values, written once at its start.
 
     Notes
     -----
-    Steps are iterations, so that curves of epochs and of iterations lie over one another. When a run is resumed, what
-    was logged after the point it goes on from is forgotten first.
+    The step of each value is the number of iterations, so that curves of epochs and of iterations have a common axis.
+    When a run is resumed, entries logged after the resume point are removed first.
     """
 
     runs_everywhere = False
@@ -235,13 +238,13 @@ class MetricLogger(AbstractCallback):
     def __init__(self, *sinks: MetricSink, every: int = 0, config: Mapping[str, Any] | None = None) -> None:
         for sink in sinks:
             if not isinstance(sink, MetricSink):
-                raise ConfigError(f"{sink!r} is no sink: it lacks a method of delira_nca.logging.MetricSink")
+                raise ConfigError(f"{sink!r} is not a sink: it lacks a method of delira_nca.logging.MetricSink")
         require_whole("every", every, 0)
         self.sinks, self.every, self.config = sinks, every, dict(config or {})
         self._rates: dict[str, float] = {}
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Forget what will be done again, and write the config."""
+        """Remove entries after the resume point, and write the config."""
         for sink in self.sinks:
             if trainer.batch_index:
                 sink.truncate(trainer.step, epochs=trainer.start_epoch - 1)
@@ -253,14 +256,14 @@ class MetricLogger(AbstractCallback):
     def at_iter_end(
         self, trainer: Trainer, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
     ) -> None:
-        """Write the values of an iteration, where it is its turn."""
+        """Write the values of every n-th iteration."""
         if train and self.every and (global_iter_num + 1) % self.every == 0:
             values = {f"iter_{name}": float(value) for name, value in metrics.items()}
             for sink in self.sinks:
                 sink.scalars(values, global_iter_num + 1)
 
     def at_epoch_begin(self, trainer: Trainer, *, first_iter: int, **event: Any) -> None:
-        """Remember the learning rates, before a scheduler changes them."""
+        """Store the learning rates before a scheduler changes them."""
         if first_iter and self._rates:
             return
         self._rates = {
@@ -271,21 +274,21 @@ class MetricLogger(AbstractCallback):
     def at_epoch_end(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
     ) -> None:
-        """Write the epoch's values, and the learning rates that it began with."""
+        """Write the values of the epoch, and the learning rates at its start."""
         for sink in self.sinks:
             sink.scalars({"epoch": curr_epoch, **val_metrics, **self._rates}, trainer.step)
 
     def at_training_end(self, trainer: Trainer, **event: Any) -> None:
-        """Let go of the files."""
+        """Close the sinks."""
         for sink in self.sinks:
             sink.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Learning rates that the epoch began with."""
+        """Learning rates at the start of the epoch."""
         return {"rates": dict(self._rates)} if self._rates else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self._rates = dict(state.get("rates", {}))
 
     def __repr__(self) -> str:
@@ -293,16 +296,16 @@ class MetricLogger(AbstractCallback):
 
 
 class Pace:
-    """Limit how often a job runs, by the wall clock.
+    """Limit how often a job runs, based on wall-clock time.
 
     Parameters
     ----------
     every : float
-        Seconds between two beginnings, at least.
+        Minimum time between two starts, in seconds.
     share : float
-        Largest share of the time that the job may take; a slow job runs less often.
+        Maximum fraction of the time that the job may take; a slow job runs less often.
     clock : callable
-        Seconds since any fixed moment.
+        Function that returns the time in seconds.
 
     Raises
     ------
@@ -333,7 +336,7 @@ class Pace:
 
     @contextmanager
     def job(self) -> Iterator[None]:
-        """Measure the job inside the block."""
+        """Context manager that measures the duration of the job."""
         begin = self._clock()
         try:
             yield

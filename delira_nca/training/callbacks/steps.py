@@ -1,4 +1,4 @@
-"""Numbers of steps of the roll-outs of a training: longer ones while it learns, or drawn ones. Free of torch."""
+"""Callbacks that set the number of steps of the roll-outs of training. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ __all__ = ["StepCurriculum", "StepSampler"]
 class StepSampler(AbstractCallback):
     """Draw the number of steps of each iteration, uniformly from a range.
 
-    A network with ``training_timesteps=(low, high)`` draws by itself, from the seed of the iteration. This one has a
-    sequence of its own, which can be looked at, saved, and given to two trainings that are to be compared.
+    A network with ``training_timesteps=(low, high)`` draws numbers itself, from the seed of the iteration. This
+    callback has its own sequence, which can be inspected, saved, and used in two trainings that are to be compared.
 
     Parameters
     ----------
-    low, high : drawn from ``low`` to ``high - 1``.
-    rng_seed : the sequence is a function of this number and of how often was drawn before.
+    low, high : int
+        Numbers are drawn from ``low`` to ``high - 1``.
+    rng_seed : int
+        Seed of the sequence, which depends only on this number and the number of earlier draws.
 
     Raises
     ------
@@ -31,8 +33,8 @@ class StepSampler(AbstractCallback):
 
     Notes
     -----
-    It sets ``training_timesteps`` of the network for the time of a training. :class:`StepCurriculum` changes the range
-    of networks that draw by themselves; of the two, one is registered.
+    The callback sets ``training_timesteps`` of the network during a training. :class:`StepCurriculum` changes the range
+    of networks that draw numbers themselves; only one of the two can be registered.
 
     Examples
     --------
@@ -44,7 +46,7 @@ class StepSampler(AbstractCallback):
     True
     """
 
-    rolls_back = False  # the numbers that were drawn are not drawn again
+    rolls_back = False  # draws are not repeated after a rollback
 
     def __init__(self, low: int, high: int, *, rng_seed: int = 0) -> None:
         require_whole("low", low, 0)
@@ -53,18 +55,18 @@ class StepSampler(AbstractCallback):
         self._former: Any = None
 
     def draw(self) -> int:
-        """Next number of the sequence."""
+        """Draw the next number of the sequence."""
         rng = generator(self.rng_seed, "steps", self.num_draws)
         self.num_draws += 1
         return int(rng.integers(self.low, self.high))
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Refuse a second source of numbers of steps, and remember that of the network.
+        """Check that no other callback sets the number of steps, and store that of the network.
 
         Raises
         ------
         ConfigError
-            If another callback sets them too, or the network has none.
+            If another callback sets it too, or the network has no ``training_timesteps``.
         """
         others = [c for c in trainer.callbacks if isinstance(c, (StepSampler, StepCurriculum)) and c is not self]
         if others:
@@ -80,17 +82,17 @@ class StepSampler(AbstractCallback):
             network.training_timesteps = self.draw()
 
     def at_training_end(self, trainer: Trainer, **event: Any) -> None:
-        """Give the network its own number back."""
+        """Restore the network's own number of steps."""
         network: Any = trainer.network
         if self._former is not None:
             network.training_timesteps, self._former = self._former, None
 
     def state_dict(self) -> dict[str, Any]:
-        """How often was drawn."""
+        """Number of draws."""
         return {"num_draws": self.num_draws}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.num_draws = state["num_draws"]
 
     def __repr__(self) -> str:
@@ -101,26 +103,30 @@ Range = tuple[int, int]
 
 
 class StepCurriculum(AbstractCallback):
-    """Lengthen the roll-outs of training over the first epochs, from a short range of steps to a long one.
+    """Lengthen the roll-outs of training over the first epochs, from a short to a long range of steps.
 
-    A fresh automaton overshoots, and the more steps it is given the farther: short roll-outs at first cost less and
-    learn sooner when to stop growing.
+    An untrained automaton overshoots, by more the more steps it takes. Short roll-outs at first cost less and teach it
+    earlier when to stop growing.
 
     Parameters
     ----------
-    first : range ``(low, high)`` of steps in the first epoch; drawn below ``high``.
-    last : range from epoch ``epochs`` on.
-    hold : epochs that stay at ``first``.
-    epochs : the epoch in which ``last`` is reached; both ends of the range grow linearly until then.
+    first : (int, int)
+        Range ``(low, high)`` of steps in the first epoch; ``high`` is excluded.
+    last : (int, int)
+        Range of steps from epoch ``epochs`` on.
+    hold : int
+        Number of epochs with the range ``first``.
+    epochs : int
+        Number of the epoch in which ``last`` is reached; both ends of the range grow linearly until then.
 
     Raises
     ------
     ConfigError
-        For a reversed or empty range, a last range that begins or ends before the first, or epochs out of order.
+        For a reversed or empty range, a last range that starts or ends below the first, or epochs out of order.
 
     Notes
     -----
-    A function of the epoch alone: a resumed run goes on with the right lengths, and there is no state to save. It sets
+    The range depends only on the epoch, so that a resumed run needs no saved state. The callback sets
     ``training_timesteps`` of the network.
 
     Examples

@@ -1,4 +1,4 @@
-"""Reasons to stop: a score that no longer gets better, and time that is spent. Free of torch."""
+"""Callbacks that stop a training: early stopping and a time limit. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([dhms])")
 
 
 def to_seconds(duration: Duration) -> float:
-    """Seconds of a duration.
+    """Convert a duration to seconds.
 
     Raises
     ------
     ConfigError
-        If it is none, or negative or endless.
+        If it is not a duration, negative or infinite.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def to_seconds(duration: Duration) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Text of a duration, its two largest units.
+    """Text of a duration with its two largest units.
 
     Examples
     --------
@@ -75,19 +75,23 @@ def in_words(seconds: float) -> str:
 
 
 class TimeLimit(AbstractCallback):
-    """End the training while there is time left to end it well.
+    """End the training and save it before a time limit is reached.
 
-    After each epoch, and after each iteration of training, it stops the trainer if the next one would not be done
-    within the limit, if it takes as long as they took on average. At least one iteration is done.
+    After each epoch and each training iteration, the trainer is stopped if the next one, at the average duration so
+    far, would exceed the limit. At least one iteration is trained.
 
     Parameters
     ----------
-    limit : time that the run may take in all: seconds, ``"2h30m"`` or a ``timedelta``. What it has taken before a
-        resume counts; time between two trainings does not.
-    margin : so much of the limit is kept for what comes after, such as a slow disk; written as the limit.
-    every : ``"epoch"``: begin no epoch that would not be done in time. ``"iteration"``: use the time up, and stop in
-        the middle of an epoch.
-    clock : function that gives seconds.
+    limit : float or str
+        Total time of the run: seconds, ``"2h30m"`` or a ``timedelta``. Time before a resume counts; time between two
+        trainings does not.
+    margin : float or str
+        Part of the limit that is reserved for work after the training, such as writing to a slow disk; same format.
+    every : str
+        ``"epoch"``: do not start an epoch that would exceed the limit. ``"iteration"``: use all of the time, and stop
+        in the middle of an epoch.
+    clock : callable
+        Function that returns the time in seconds.
 
     Raises
     ------
@@ -96,9 +100,9 @@ class TimeLimit(AbstractCallback):
 
     Notes
     -----
-    An epoch includes validation and files; one that was resumed in its middle is no measure. An epoch that took longer
-    than the mean is expected again. Means are not saved, since another machine takes another time. ``stop_reason`` of
-    the trainer begins with ``TIME_LIMIT``.
+    The duration of an epoch includes validation and files; epochs that were resumed in the middle do not count. If the
+    last epoch took longer than the mean, its duration is expected for the next one. Means are not saved, since they
+    depend on the machine. ``stop_reason`` of the trainer starts with ``TIME_LIMIT``.
 
     Examples
     --------
@@ -106,7 +110,7 @@ class TimeLimit(AbstractCallback):
     TimeLimit('2h30m', margin='5m', every='epoch')
     """
 
-    rolls_back = False  # time is spent, whatever becomes of the weights, see the snapshots of NaNGuard
+    rolls_back = False  # elapsed time is not restored by a rollback of NaNGuard
 
     def __init__(
         self,
@@ -126,14 +130,14 @@ class TimeLimit(AbstractCallback):
         self._forget()
 
     def _forget(self) -> None:
-        """Begin to measure anew."""
+        """Reset the measured durations."""
         self._last_epoch: int | None = None
         self._num_epochs, self._in_epochs, self._epoch_begun = 0, 0.0, math.nan
         self._num_iterations, self._in_iterations, self._iteration_begun = 0, 0.0, math.nan
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run has taken so far."""
+        """Duration of the run so far, in seconds."""
         return self._spent + (0.0 if self._begun is None else self.clock() - self._begun)
 
     def at_training_begin(self, trainer: Trainer, *, num_epochs: int | None = None, **event: Any) -> None:
@@ -143,7 +147,7 @@ class TimeLimit(AbstractCallback):
         self._last_epoch = num_epochs
 
     def at_epoch_begin(self, trainer: Trainer, *, first_iter: int = 0, **event: Any) -> None:
-        """Take in the epoch before, files included."""
+        """Record the duration of the previous epoch, including its files."""
         now = self.elapsed
         if not math.isnan(self._epoch_begun):
             self._num_epochs += 1
@@ -151,7 +155,7 @@ class TimeLimit(AbstractCallback):
         self._epoch_begun, self._iteration_begun = (math.nan if first_iter else now), now
 
     def at_iter_end(self, trainer: Trainer, *, train: bool, **event: Any) -> Returned:
-        """Stop where another iteration would not be done in time."""
+        """Stop if another iteration would exceed the limit."""
         if not train:
             return None
         now = self.elapsed
@@ -162,7 +166,7 @@ class TimeLimit(AbstractCallback):
         return returned and {**returned, "stop_now": True}
 
     def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> Returned:
-        """Stop where another epoch, or another iteration, would not be done in time."""
+        """Stop if another epoch, or another iteration, would exceed the limit."""
         if curr_epoch == self._last_epoch:
             return None
         now = self.elapsed
@@ -187,11 +191,11 @@ class TimeLimit(AbstractCallback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Time that the run has taken so far."""
+        """Duration of the run so far."""
         return {"spent": self.elapsed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self._spent = state["spent"]
         self._begun = None if self._begun is None else self.clock()
 
@@ -206,29 +210,34 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class EarlyStopping(AbstractCallback):
-    """End the training when a score has not got better for some epochs.
+    """End the training when a score has stopped improving.
 
     Parameters
     ----------
-    monitor_key : the score; that of validation where there is one.
-    min_delta : by more than so much it must be better than the best.
-    patience : number of epochs in a row without a better score that end the training; 0 is taken as 1.
-    mode : ``"min"`` (``"lowest"``) or ``"max"`` (``"highest"``): which way is better.
-    check_finite : whether a score that is NaN or infinite ends the training at once. Otherwise a NaN counts as no
-        better than any score, and an infinite score as the number that it is.
+    monitor_key : str
+        Name of the score; that of validation is used if there is one.
+    min_delta : float
+        Minimum improvement over the best score.
+    patience : int
+        Number of consecutive epochs without improvement after which the training ends; 0 is treated as 1.
+    mode : str
+        Whether the minimum (``"min"``, ``"lowest"``) or the maximum (``"max"``, ``"highest"``) is the best.
+    check_finite : bool
+        Whether a NaN or infinite score ends the training immediately. Otherwise a NaN never counts as an improvement,
+        and an infinite score is compared as a number.
 
     Raises
     ------
     ConfigError, ScoreModeError
         For a negative patience or min_delta, or an unknown mode.
     ScoreKeyError
-        From the training, before its first batch: if nobody computes the score.
+        From the training, before its first batch, if the score is not computed.
 
     Notes
     -----
-    An epoch that is not validated does not count. ``stop_reason`` of the trainer begins with ``NON_FINITE`` or
-    ``PATIENCE``. A NaN is never the best score, neither here nor for the trainer: the network that the training returns
-    is that of the best epoch before, if the training has a ``val_score_key``.
+    Epochs without validation do not count. ``stop_reason`` of the trainer starts with ``NON_FINITE`` or ``PATIENCE``.
+    A NaN is never the best score, neither here nor in the trainer: with a ``val_score_key``, the training returns the
+    network of the best earlier epoch.
 
     Examples
     --------
@@ -237,7 +246,7 @@ class EarlyStopping(AbstractCallback):
     [False, False, False, True]
     """
 
-    rolls_back = False  # an epoch that has been scored stays so, see the snapshots of NaNGuard
+    rolls_back = False  # scores of past epochs are not restored by a rollback of NaNGuard
 
     def __init__(
         self,
@@ -257,7 +266,7 @@ class EarlyStopping(AbstractCallback):
         self.epochs_waited = 0
 
     def step(self, score: float) -> bool:
-        """Take in a score, and say whether the training should end."""
+        """Record a score and return whether the training should end."""
         if self._is_refused(score):
             return True
         if is_better(self.best, score, self.mode, self.min_delta):
@@ -270,7 +279,7 @@ class EarlyStopping(AbstractCallback):
         return self.check_finite and not math.isfinite(score)
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Refuse a score that nobody computes."""
+        """Raise an error if the score is not computed."""
         names = trainer.score_names()
         if names is not None:
             find_score_key(self.monitor_key, names)
@@ -278,7 +287,7 @@ class EarlyStopping(AbstractCallback):
     def at_epoch_end(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
     ) -> Returned:
-        """Stop the trainer where it is time."""
+        """Stop the trainer if the patience is exhausted or the score is not finite."""
         measured = trainer.measured_score(self.monitor_key, val_metrics)
         if measured is None or not self.step(measured[1]):
             return None
@@ -290,9 +299,9 @@ class EarlyStopping(AbstractCallback):
         return {"stop_training": True, "stop_reason": reason}
 
     def state_dict(self) -> dict[str, Any]:
-        """Best score and epochs waited."""
+        """Best score, and number of epochs since it improved."""
         return {"best": self.best, "epochs_waited": self.epochs_waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.best, self.epochs_waited = state["best"], state["epochs_waited"]

@@ -1,4 +1,4 @@
-"""Tell where a training hangs. Free of torch."""
+"""Callback that reports where a training hangs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["EXIT_CODE", "Watchdog", "stacks"]
 
 _LOGGER = logging.getLogger("delira_nca")
 EXIT_CODE = 124
-"""Of a process that a watchdog ended; also that of ``timeout``."""
+"""Exit code of a process ended by a watchdog; the same as that of ``timeout``."""
 
 
 def stacks(*without: int) -> str:
-    """Text with the stack of every thread of this process, but those of some identifiers.
+    """Text with the stack of every thread of this process, except those with the given identifiers.
 
     Examples
     --------
@@ -44,21 +44,26 @@ def stacks(*without: int) -> str:
 
 
 class Watchdog(AbstractCallback):
-    """Write down where every thread stands when nothing has ended for too long.
+    """Write the stacks of all threads when the training makes no progress.
 
-    Iterations, of training and of validation, and the beginnings and ends of epochs are signs of life. Without one for
-    so many seconds, the stacks of all threads go to stderr and to ``watchdog.txt``, once for each hang.
+    Progress means the end of an iteration, in training or validation, and the start or end of an epoch. Without
+    progress for ``seconds``, the stacks of all threads are written to stderr and to ``watchdog.txt``, once per hang.
 
     Parameters
     ----------
-    seconds : how long to wait, also as ``"5m"``; longer than the slowest iteration and than saving a file.
-    action : ``"dump"`` writes the stacks and goes on waiting; ``"exit"`` then ends the process at once with exit code
-        124: no ``finally``, no checkpoint, no ``at_training_end``. A scheduler that starts it anew resumes.
-    folder : of the file, which is appended to; the trainer's ``save_path`` by default, and no file without either.
+    seconds : float or str
+        Time without progress, in seconds or as ``"5m"``; longer than the slowest iteration and than saving a file.
+    action : str
+        ``"dump"`` writes the stacks and keeps waiting; ``"exit"`` then ends the process immediately with exit code 124,
+        without ``finally``, checkpoint or ``at_training_end``. A scheduler can restart the process to resume the run.
+    folder : str or path, optional
+        Folder of the file, to which stacks are appended; the trainer's ``save_path`` by default. Without either, no
+        file is written.
 
     Attributes
     ----------
-    num_hangs : how often it has written.
+    num_hangs : int
+        Number of hangs reported.
 
     Raises
     ------
@@ -67,9 +72,9 @@ class Watchdog(AbstractCallback):
 
     Notes
     -----
-    It is a thread, from the beginning to the end of a training, so that each of several trainers in a process can have
-    its own; each writes the stacks of all threads. It sees nothing while compiled code keeps Python's global lock, and
-    nothing of other processes: a hang in a worker shows as the main thread waiting for it.
+    The watchdog is a thread that runs during a training, so that each of several trainers in a process can have its
+    own; each writes the stacks of all threads. It cannot run while compiled code holds Python's global lock, and it
+    does not see other processes: a hang of a worker appears as the main thread waiting for it.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class Watchdog(AbstractCallback):
         self._ended: threading.Event | None = None
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         self._stop()
         folder = getattr(trainer, "save_path", None) if self.folder is None else self.folder
         path = None if folder is None or not context_of(trainer).is_main else Path(folder) / "watchdog.txt"
@@ -96,19 +101,19 @@ class Watchdog(AbstractCallback):
         self._thread.start()
 
     def at_epoch_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Take a sign of life."""
+        """Record progress."""
         self._alive_at = time.monotonic()
 
     def at_iter_end(self, trainer: Trainer, **event: Any) -> None:
-        """Take a sign of life."""
+        """Record progress."""
         self._alive_at = time.monotonic()
 
     def at_epoch_end(self, trainer: Trainer, **event: Any) -> None:
-        """Take a sign of life."""
+        """Record progress."""
         self._alive_at = time.monotonic()
 
     def at_training_end(self, trainer: Trainer, **event: Any) -> None:
-        """Watch no longer."""
+        """Stop the thread."""
         self._stop()
 
     def _stop(self) -> None:
@@ -139,9 +144,9 @@ class Watchdog(AbstractCallback):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text)
-            except OSError:  # a full disk: the watch goes on
+            except OSError:  # on a full disk, keep watching
                 _LOGGER.exception("the watchdog could not write all that it saw")
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is missing or closed
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # the stream is missing or closed
             encoding = getattr(sys.stderr, "encoding", None) or "ascii"
             sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
             sys.stderr.flush()

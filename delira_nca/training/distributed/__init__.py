@@ -1,4 +1,4 @@
-"""One training over several processes or machines, started by ``torchrun``. Names load on use."""
+"""Distributed training over several processes or machines, started by ``torchrun``. Names load on use."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def find_context() -> ProcessContext:
-    """Context of this process: of a single one, unless ``torchrun`` has started it or a group of torch is there."""
+    """Context of this process: a distributed one if ``torchrun`` started it or a torch process group exists."""
     torch_group = sys.modules.get("torch.distributed")
     has_group = torch_group is not None and torch_group.is_available() and torch_group.is_initialized()
     if not has_group and "WORLD_SIZE" not in os.environ:

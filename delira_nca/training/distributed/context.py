@@ -1,7 +1,8 @@
-"""Context of a process in a training: what it knows of the other processes, here where there are none. Free of torch.
+"""Context of a process in a training, for a single process. Does not import torch.
 
-A trainer has one such object, ``ranks``. :class:`ProcessContext` is for a single process, and does nothing;
-:class:`~delira_nca.training.distributed.distributed_context.DistributedContext` overrides all of it.
+The attribute ``ranks`` of a trainer is its context. :class:`ProcessContext` is the context of a single process, and
+its methods do not communicate. :class:`~delira_nca.training.distributed.distributed_context.DistributedContext`
+overrides them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 class AnyTrainer(Protocol):
-    """What a context uses of a trainer, with or without torch."""
+    """Attributes of a trainer that a context uses."""
 
     best: BestScore
     start_epoch: int
@@ -38,14 +39,18 @@ class AnyTrainer(Protocol):
 
 
 class ProcessContext:
-    """Context of the only process of a training.
+    """Context of a training in a single process.
 
     Attributes
     ----------
-    rank, size : number of this process, from 0, and of all.
-    is_main : whether this is the process that writes.
-    is_alone : whether there is no other.
-    stream : what is added to the names of random streams that differ from process to process.
+    rank, size : int
+        Rank of this process, from 0, and number of processes.
+    is_main : bool
+        Whether this is the main rank, 0, which writes files.
+    is_alone : bool
+        Whether this is the only process.
+    stream : tuple of int or str
+        Suffix of the names of random streams that differ between ranks.
 
     Examples
     --------
@@ -57,85 +62,85 @@ class ProcessContext:
     is_main = is_alone = True
     stream: tuple[int | str, ...] = ()
 
-    # A training, from its begin to its end ------------------------------------------------------------------------
+    # Start and end of a training ----------------------------------------------------------------------------------
 
     def device(self, gpu_ids: Sequence[int], device: Any) -> tuple[Sequence[int], Any]:
-        """Which GPU, or device, this process computes on, of those that were asked for."""
+        """GPU, or device, of this rank, given the arguments of the trainer."""
         return gpu_ids, device
 
     def training(self, trainer: AnyTrainer) -> AbstractContextManager[Any]:
-        """For the time of a training: an error here ends it everywhere."""
+        """Context manager of a training: an error in one rank ends the training in all ranks."""
         return nullcontext()
 
     def sync_start(self, trainer: AnyTrainer, **facts: Any) -> None:
-        """Compare facts and settings of all processes, and give them the same weights."""
+        """Check that the settings of all ranks agree, and broadcast the weights."""
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
-        """Take note of an error, so that nobody waits for this process; ``everywhere`` where all of them have it."""
+        """Report an error, so that the other ranks do not wait; ``everywhere`` if it was raised in all of them."""
 
     def no_sync(self) -> AbstractContextManager[Any]:
-        """Inside the block, this process computes something of its own."""
+        """Disable collective communication inside the block."""
         return nullcontext()
 
-    # What one does for all ----------------------------------------------------------------------------------------
+    # Collective communication -------------------------------------------------------------------------------------
 
     def on_main(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a function in the main process alone; its result, or its error, is everybody's."""
+        """Call a function in the main rank only; return its result, or raise its error, in all ranks."""
         return function(*args, **kwargs)
 
     def holding(self, lock: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
-        """Hold a lock of which there is one for all."""
+        """Context manager in which the main rank holds a lock for all ranks."""
         return lock
 
     def first_nonempty(self, value: T) -> T:
-        """First value, in the order of ranks, that is not empty."""
+        """First nonempty value in the order of ranks."""
         return value
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
-        """Sums over all processes."""
+        """Sums over all ranks."""
         return [float(number) for number in numbers]
 
     def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
-        """Stop in all processes if one wants to stop."""
+        """Stop all ranks if one of them stops."""
 
     # Parts of a batch ---------------------------------------------------------------------------------------------
 
     def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
-        """Batches of an epoch from number ``start`` on, as this process works on them."""
+        """Batches, or parts of batches, of this rank, from number ``start`` of an epoch on."""
         return batches_of(source, epoch, start)
 
     def part(self, batch: Batch) -> Batch:
-        """Part of a whole batch that this process works on."""
+        """Part of a whole batch for this rank."""
         return batch
 
     def working(self) -> AbstractContextManager[Any]:
-        """Inside the block, the batch that was taken is computed."""
+        """Context manager in which the current batch is computed."""
         return nullcontext()
 
     def num_samples(self, batch: Batch) -> int:
-        """Samples of the whole batch."""
+        """Number of samples of the whole batch."""
         return batch_length(batch)
 
     def closure_options(self) -> dict[str, Any]:
-        """Keyword arguments for a network's closure."""
+        """Keyword arguments for the closure of the network."""
         return {}
 
     def mean(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the whole batch, of those of its parts."""
+        """Means over the whole batch of the values of its parts."""
         return dict(values)
 
     def join_rows(self, rows: Any) -> Any:
-        """Rows of all parts, in order; (n, ...) array or tensor."""
+        """Rows (n, ...) of all parts, in the order of ranks, as an array or tensor."""
         return rows
 
     # The pool -----------------------------------------------------------------------------------------------------
 
     def sharded(self, pool: T) -> T:
-        """Pool of which each process holds a part."""
+        """Pool distributed over the ranks."""
         return pool
 
     def own_positions(self, num_drawn: int) -> slice:
-        """Places among those drawn for the whole batch that this process works on."""
+        """Positions of the samples of this rank in a whole batch of ``num_drawn`` samples."""
         return slice(0, num_drawn)
 
 
@@ -143,6 +148,6 @@ ALONE = ProcessContext()
 
 
 def context_of(trainer: object) -> ProcessContext:
-    """The ranks of a trainer; of one that knows none, of a single process."""
+    """Context of a trainer; that of a single process if it has none."""
     ranks: ProcessContext = getattr(trainer, "ranks", ALONE)
     return ranks

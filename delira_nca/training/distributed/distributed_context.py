@@ -1,4 +1,4 @@
-"""Context of one of several processes that train together."""
+"""Context of a rank in a distributed training."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ T = TypeVar("T")
 
 
 class DistributedContext(ProcessContext):
-    """Context of one of several processes, of which each computes a part of every batch.
+    """Context of a rank that computes a part of every batch.
 
     Parameters
     ----------
-    group : to talk to the others.
-    find_unused_parameters : see :func:`delira_nca.training.distributed.init`.
+    group : Group
+        Process group for the communication.
+    find_unused_parameters : bool, optional
+        See :func:`delira_nca.training.distributed.init`.
     """
 
     is_alone = False
@@ -49,15 +51,15 @@ class DistributedContext(ProcessContext):
         self._part: BatchPart | None = None
         self._is_apart = self._has_failed = False
 
-    # A training, from its begin to its end ------------------------------------------------------------------------
+    # Start and end of a training ----------------------------------------------------------------------------------
 
     def device(self, gpu_ids: Sequence[int], device: Any) -> tuple[Sequence[int], Any]:
-        """Which device: ``"cuda"`` is the GPU with this process's number on its machine, as is ``"auto"`` if it can.
+        """Device of this rank: ``"cuda"``, and ``"auto"`` if available, is the GPU with the local rank as its index.
 
         Raises
         ------
         ConfigError
-            If several processes of a machine were given the same GPU.
+            If ``gpu_ids`` selects the same GPU for several ranks of a machine.
         """
         if gpu_ids and self.group.local_size > 1:
             raise ConfigError(
@@ -71,7 +73,7 @@ class DistributedContext(ProcessContext):
 
     @contextlib.contextmanager
     def training(self, trainer: AnyTrainer) -> Iterator[None]:
-        """Divide the pools; an error that leaves the block ends the training of all."""
+        """Distribute the pools; an error inside the block ends the training in all ranks."""
         self._has_failed = False
         self.group.life.watch(True)
         try:
@@ -90,12 +92,12 @@ class DistributedContext(ProcessContext):
                 self._gradients = None
 
     def sync_start(self, trainer: AnyTrainer, **facts: Any) -> None:
-        """Compare what has to be the same, and take over the weights and the run's name of the main process.
+        """Check that the settings of all ranks agree, and broadcast weights and run identifier of rank 0.
 
         Raises
         ------
         ConfigError
-            If the processes were told different things.
+            If settings differ between ranks.
         """
         names = ("seed", "fold", "start_epoch", "batch_index", "step", "val_freq", "save_freq")
         facts |= {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
@@ -119,31 +121,31 @@ class DistributedContext(ProcessContext):
             )
 
     def failed(self, error: BaseException, *, everywhere: bool = False) -> None:
-        """Tell the others, unless they have the error themselves, or it has come from them."""
+        """Report an error to the other ranks, unless it was raised in all ranks or reported by another one."""
         if everywhere or _is_everywhere(error):
-            self._has_failed = True  # and is known
+            self._has_failed = True  # already known to all ranks
         elif not self._has_failed:
             self._has_failed = True
             self.group.life.publish(f"rank {self.rank} failed: {type(error).__name__}: {error}")
 
     @contextlib.contextmanager
     def no_sync(self) -> Iterator[None]:
-        """Compute whole batches, and neither talk nor listen."""
+        """Disable collective communication inside the block, in which whole batches are computed."""
         former, self._is_apart = self._is_apart, True
         try:
             yield
         finally:
             self._is_apart = former
 
-    # What one does for all ----------------------------------------------------------------------------------------
+    # Collective communication -------------------------------------------------------------------------------------
 
     def on_main(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a function in the main process, and wait for its result.
+        """Call a function in the main rank, and broadcast its result.
 
         Raises
         ------
         Exception
-            What the function has raised; in the other processes a ``DistributedError`` where it is no class of
+            The exception raised by the function. In the other ranks, a ``DistributedError`` if its class is not one of
             :mod:`delira_nca.errors`.
         """
         result, failure, error = None, None, None
@@ -164,7 +166,7 @@ class DistributedContext(ProcessContext):
 
     @contextlib.contextmanager
     def holding(self, lock: AbstractContextManager[Any]) -> Iterator[None]:
-        """Let the main process hold the lock, and all fail where it cannot."""
+        """Acquire the lock in the main rank; raise its error in all ranks on failure."""
 
         def enter() -> None:
             lock.__enter__()
@@ -176,23 +178,23 @@ class DistributedContext(ProcessContext):
             yield
 
     def first_nonempty(self, value: T) -> T:
-        """First value, in the order of ranks, that is not empty."""
+        """First nonempty value in the order of ranks."""
         if not self.sums([bool(value)])[0]:
             return value
         return next((one for one in self.group.gather(value) if one), value)
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
-        """Sums over all processes."""
+        """Sums over all ranks."""
         total: list[float] = self.group.all_reduce(torch.tensor(list(numbers), dtype=torch.float64)).tolist()
         return total
 
     def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
-        """Stop in all processes if one wants to stop, at the same batch and for the same reason.
+        """Stop all ranks if one of them stops, after the same batch and with the same reason.
 
         Raises
         ------
         DistributedError
-            If some have a batch and others do not.
+            If some ranks have a batch and others do not.
         """
         wishes = torch.tensor([trainer.stop_training, trainer.stop_now, has_batch, not has_batch], dtype=torch.int32)
         stop_training, stop_now, has, lacks = self.group.all_reduce(wishes, dist.ReduceOp.MAX).bool().tolist()
@@ -209,7 +211,7 @@ class DistributedContext(ProcessContext):
     # Parts of a batch ---------------------------------------------------------------------------------------------
 
     def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield shards of the batches; every process learns at each of them whether one wants to stop."""
+        """Yield the parts of this rank, and check before each batch whether a rank stops."""
         with closing(self._shards.of(source, epoch, start)) as shards:
             for shard in shards:
                 self.sync_stop(trainer)
@@ -218,29 +220,29 @@ class DistributedContext(ProcessContext):
             self.sync_stop(trainer, has_batch=False)
 
     def part(self, batch: Batch) -> Batch:
-        """Part of a whole batch that this process works on from now on."""
+        """Part of a whole batch for this rank, which becomes the current part."""
         shard = shard_of_batch(batch, self.rank, self.size)
         self._part = shard.part
         return shard
 
     def working(self) -> AbstractContextManager[Any]:
-        """Inside the block, what is random knows the place of the batch in the whole."""
+        """Context manager in which random numbers depend on the position of the part in the whole batch."""
         return nullcontext() if self._is_apart else at_part(self._part)
 
     def num_samples(self, batch: Batch) -> int:
-        """Samples of the whole batch."""
+        """Number of samples of the whole batch."""
         part = batch.part if isinstance(batch, BatchShard) else self._part
         return batch_length(batch) if part is None else part.total
 
     def closure_options(self) -> dict[str, Any]:
-        """Let gradients be those of the whole batch."""
+        """Keyword arguments for the closure that reduce gradients over the whole batch."""
         if self._gradients is None or self._is_apart:
             return {}
         self._gradients.begin(1 / self.size if self._part is None else self._part.share)
         return {"forward": self._gradients.forward} if self._gradients.takes_forward else {}
 
     def mean(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Mean over the samples of the whole batch, of the means over its parts."""
+        """Means over the whole batch of the values of its parts."""
         if not values or self._is_apart:
             return dict(values)
         share = 1 / self.size if self._part is None else self._part.share
@@ -250,7 +252,7 @@ class DistributedContext(ProcessContext):
         return dict(zip(values, self.group.all_reduce(own).unbind(), strict=True))
 
     def join_rows(self, rows: Any) -> Any:
-        """Rows of all parts, in order, without those of a process that had no sample."""
+        """Rows of all parts, in the order of ranks, without those of ranks that have no sample."""
         own = torch.as_tensor(rows)
         if self._part is not None and not self._part.size:
             own = own[:0]
@@ -260,16 +262,16 @@ class DistributedContext(ProcessContext):
     # The pool -----------------------------------------------------------------------------------------------------
 
     def sharded(self, pool: Any) -> Any:
-        """Pool of which each process holds a part."""
+        """Pool distributed over the ranks."""
         return pool if isinstance(pool, ShardedPool) else ShardedPool(pool, self.group)
 
     def own_positions(self, num_drawn: int) -> slice:
-        """Places of this process's part of the batch."""
+        """Positions of the part of this rank in the batch."""
         return BatchPart.of(self.rank, self.size, num_drawn).own
 
 
 def _everywhere(error: BaseException) -> BaseException:
-    """Note that all processes raise an error at this point."""
+    """Mark an error as raised in all ranks."""
     error.is_everywhere = True  # type: ignore[attr-defined]
     return error
 

@@ -1,4 +1,4 @@
-"""Gradients of a whole batch, from those of its parts."""
+"""Reduction of gradients over the parts of a batch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from delira_nca.training.distributed.group import Group
 
 __all__ = ["Gradients"]
 
-_ONE_BUCKET_MB = 1 << 20
+_ONE_BUCKET_MB = 1 << 20  # larger than any network, so that all gradients are in one bucket
 
 
 class _Step(nn.Module):
-    """The forward pass of a training step, as the module that ``DistributedDataParallel`` asks for."""
+    """Forward pass of a training step as a module for ``DistributedDataParallel``."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -34,27 +34,28 @@ class _Step(nn.Module):
 
 
 class Gradients:
-    """Make every gradient the mean over the samples of the whole batch, before an optimizer steps.
+    """Average gradients over the samples of the whole batch before each optimizer step.
 
-    The package's closure hands its forward pass to :meth:`forward`, so that torch's ``DistributedDataParallel`` reduces
-    the gradients within the backward pass. A closure of the user's own steps on gradients that are reduced right before
-    each optimizer's step instead: it may have any number of passes, of which ``DistributedDataParallel`` would know
-    nothing.
+    The closure of the package passes its forward pass to :meth:`forward`, so that ``DistributedDataParallel`` reduces
+    the gradients during the backward pass. For a custom closure, which may run any number of passes that
+    ``DistributedDataParallel`` does not see, gradients are reduced right before each optimizer step.
 
-    Either way the gradients of all weights lie in one piece, in the order of the network's parameters, and are summed
-    weighted by the samples of each part. So the sum is the same to the last bit in every run, and after a resume.
+    In both cases the gradients of all weights are reduced as one tensor, in the order of the network's parameters, and
+    weighted by the number of samples of each part. The sum is therefore bitwise reproducible, also after a resume.
 
     Parameters
     ----------
-    group : of the processes.
-    network, optimizers, precision : of the trainer.
-    find_unused_parameters : None for as the first step shows.
+    group : Group
+        Process group.
+    network, optimizers, precision
+        Network, optimizers and precision of the trainer.
+    find_unused_parameters : bool, optional
+        See :func:`delira_nca.training.distributed.init`.
 
     Raises
     ------
     ConfigError
-        For a closure of the user's own with a gradient scaler, which decides in each process by itself to leave a
-        step out.
+        For a custom closure with a gradient scaler, which would decide in each rank separately whether to skip a step.
     """
 
     def __init__(
@@ -86,19 +87,19 @@ class Gradients:
         self._handles = [o.register_step_pre_hook(self._before_step) for o in optimizers.values()]
 
     def remove(self) -> None:
-        """Let go of optimizers and network."""
+        """Remove the hooks of the optimizers and the wrapped network."""
         for handle in self._handles:
             handle.remove()
         self._wrapped = None
 
     def begin(self, share: float) -> None:
-        """Begin a step on such a share of the whole batch."""
+        """Start a step; ``share`` is the fraction of the whole batch in this rank."""
         self._share, self._error, self._awaits_all = share, None, False
         self._reduced = set()
         self._same_buffers()
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Loss of this process's part, whose backward pass gives the gradients of the whole batch."""
+        """Loss of the part of this rank. Its backward pass computes the gradients of the whole batch."""
         if not torch.is_grad_enabled():
             return compute()
         trainable = [p for p in self._network.parameters() if p.requires_grad]
@@ -106,7 +107,7 @@ class Gradients:
         if [id(p) for p in trainable] != [id(p) for p in self._trainable]:
             self._trainable, self._wrapped, self._has_unused = trainable, None, self._asked
         if self._has_unused is None:
-            return compute()  # this step shows which weights take part
+            return compute()  # the first step shows which weights are used
         if self._wrapped is None:
             self._wrapped = DistributedDataParallel(
                 _Step(self._network),
@@ -118,7 +119,7 @@ class Gradients:
         return loss
 
     def _hook(self, bucket: Any) -> torch.futures.Future[Tensor]:
-        """Reduce what ``DistributedDataParallel`` has collected; an error is raised before the step."""
+        """Reduce a bucket of ``DistributedDataParallel``; an error is stored and raised before the step."""
         try:
             place = {id(p): number for number, p in enumerate(self._trainable)}
             pairs = zip(bucket.parameters(), bucket.gradients(), strict=True)
@@ -133,7 +134,7 @@ class Gradients:
         return future
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Reduce what is not reduced yet."""
+        """Reduce the gradients that have not been reduced in the backward pass."""
         if self._error is not None:
             raise self._error
         if self._awaits_all and self._wrapped is not None and not self._reduced:
@@ -151,7 +152,7 @@ class Gradients:
         self._reduced -= {id(p) for p in own if not self._awaits_all}
 
     def _reduce_grads(self, parameters: list[nn.Parameter]) -> bool:
-        """Reduce the gradients of parameters, and say whether some have none anywhere; those stay without."""
+        """Reduce gradients; return whether some parameters have none in any rank. These keep None."""
         has_one = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)
         used = self._group.all_reduce(has_one).bool().tolist()
         for parameter, is_used in zip(parameters, used, strict=True):
@@ -162,7 +163,7 @@ class Gradients:
         return not all(used)
 
     def _reduce(self, gradients: Iterable[Tensor]) -> None:
-        """Replace gradients by the sum over all processes, each weighted by its share of the batch."""
+        """Replace gradients by the sum over all ranks, weighted by their shares of the batch."""
         gradients = list(gradients)
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         flat = flat * self._share if self._share else torch.zeros_like(flat)
@@ -171,7 +172,7 @@ class Gradients:
             gradient.copy_(reduced.view_as(gradient))
 
     def _same_buffers(self) -> None:
-        """Take over the main process's buffers that a forward pass has changed, as those of a batch norm."""
+        """Broadcast buffers of the main rank that a forward pass has changed, such as those of a batch norm."""
         buffers = list(self._network.buffers())
         versions = [buffer._version for buffer in buffers]
         if versions != self._versions:

@@ -1,4 +1,4 @@
-"""Processes that exchange tensors and objects, and notice when one of them is lost."""
+"""Collective communication of tensors and objects, with detection of lost ranks."""
 
 from __future__ import annotations
 
@@ -25,25 +25,28 @@ __all__ = ["EXIT_CODE", "Group", "Liveness"]
 
 _LOGGER = logging.getLogger("delira_nca")
 _GLANCE = timedelta(seconds=0.5)
-"""How long to wait before looking whether all the others are still there."""
+"""Interval at which a waiting call checks that all other ranks are alive."""
 _REASON_SECONDS = 2.0
 
 
 class Group:
-    """Collective calls: every process makes the same ones in the same order.
+    """Collective calls, which all ranks must make in the same order.
 
-    They wait for a process that is slow as long as it takes, and for one that is lost not at all.
+    Calls wait for slow ranks without a limit, and raise an error if a rank is lost.
 
     Parameters
     ----------
-    rank, size : number of this process, and of all.
-    local_rank, local_size : the same on this machine.
-    life : see :class:`~delira_nca.training.distributed.group.Liveness`.
+    rank, size : int
+        Rank of this process, and number of ranks.
+    local_rank, local_size : int
+        Rank and number of ranks on this machine.
+    life : Liveness
+        Monitor of the other ranks.
 
     Raises
     ------
     DistributedError
-        From every call: if another process is lost or has failed.
+        From every call, if another rank is lost or has failed.
     """
 
     def __init__(self, rank: int, size: int, local_rank: int, local_size: int, life: Liveness) -> None:
@@ -52,18 +55,18 @@ class Group:
         self.unfinished: Any = None
 
     def all_reduce(self, tensor: Tensor, op: Any = None) -> Tensor:
-        """Sum over all processes, or what ``op`` says, in place."""
+        """Reduce a tensor over all ranks in place, by default to the sum."""
         self._finish(dist.all_reduce, tensor, op=dist.ReduceOp.SUM if op is None else op)
         return tensor
 
     def broadcast_tensor(self, tensor: Tensor, source: int = 0) -> Tensor:
-        """Values of one process, in place."""
+        """Broadcast a tensor from one rank, in place."""
         dense = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous()
         self._finish(dist.broadcast, dense, src=source)
         return tensor if dense is tensor else tensor.copy_(dense)
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """(n, ...) rows of all processes in their order, on all of them; ``n`` may differ."""
+        """Gather rows (n, ...) of all ranks, in their order, in all ranks; ``n`` may differ."""
         counts = torch.zeros(self.size, dtype=torch.int64)
         counts[self.rank] = len(rows)
         lengths = self.all_reduce(counts).tolist()
@@ -76,19 +79,21 @@ class Group:
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
-        """Rows from all processes, in their order.
+        """Send rows to and receive rows from each rank; return the received rows in the order of ranks.
 
         Parameters
         ----------
-        rows : (sum of ``sent``, ...) on the CPU, those for rank 0 first.
-        sent, received : so many go to, and come from, each process.
+        rows : Tensor
+            Rows (sum of ``sent``, ...) on the CPU, those for rank 0 first.
+        sent, received : sequence of int
+            Number of rows sent to, and received from, each rank.
         """
         out = rows.new_empty(sum(received), *rows.shape[1:])
         self._finish(dist.all_to_all_single, out, rows.contiguous(), list(received), list(sent))
         return out
 
     def gather_on_main(self, rows: Tensor) -> Tensor:
-        """(n, ...) rows of all processes in their order, in rank 0; elsewhere its own."""
+        """Gather rows (n, ...) of all ranks, in their order, in rank 0; other ranks return their own rows."""
         counts = torch.zeros(self.size, dtype=torch.int64)
         counts[self.rank] = len(rows)
         lengths = self.all_reduce(counts).tolist()
@@ -97,7 +102,7 @@ class Group:
         return gathered if self.rank == 0 else rows
 
     def gather(self, value: Any) -> list[Any]:
-        """Objects of all processes, in their order, on all of them."""
+        """Gather the objects of all ranks, in their order, in all ranks."""
         data = _to_bytes(value)
         counts = torch.zeros(self.size, dtype=torch.int64)
         counts[self.rank] = len(data)
@@ -106,7 +111,7 @@ class Group:
         return [_from_bytes(part) for part in torch.split(everything, lengths)]
 
     def broadcast(self, value: Any, source: int = 0) -> Any:
-        """Object of one process."""
+        """Broadcast an object from one rank."""
         data = _to_bytes(value) if self.rank == source else torch.empty(0, dtype=torch.uint8)
         length = self.broadcast_tensor(torch.tensor([len(data)]), source)
         if self.rank != source:
@@ -114,12 +119,12 @@ class Group:
         return _from_bytes(self.broadcast_tensor(data, source))
 
     def _finish(self, call: Any, *args: Any, **kwargs: Any) -> None:
-        """Make a call of torch, and wait for its end while all processes live."""
+        """Start a collective call of torch and wait for it while all ranks are alive."""
         self.life.check()
         try:
             work = call(*args, **kwargs, async_op=True)
             if any(isinstance(arg, Tensor) and arg.is_cuda for arg in args):
-                work.wait()  # NCCL's returns at once; the stream waits
+                work.wait()  # with NCCL, only the stream waits
                 return
             self._wait(work)
         except DistributedError:
@@ -141,7 +146,7 @@ class Group:
 
 
 def _reason(error: Exception) -> str:
-    """What torch says of a call that has failed, in short."""
+    """Short text of an error of a collective call of torch."""
     text = re.sub(r"^\[[^]]*\] ", "", str(error).partition("\n")[0])
     return f"a connection has failed ({text.partition('. ')[0]})"
 
@@ -159,25 +164,30 @@ def _from_bytes(data: Tensor) -> Any:
 _LOGGER = logging.getLogger("delira_nca")
 _FAILURE = "failure"
 EXIT_CODE = 1
-"""Of a process that does not come back from a call although another one is lost."""
+"""Exit code of a process that is blocked in a call although another rank is lost."""
 
 
 class Liveness:
-    """A thread that beats for its process, and listens to the heart of the next one.
+    """Thread that publishes heartbeats of this rank and monitors those of the next rank.
 
-    Slow is not dead: a process that computes, or writes a file, beats all the same. Each listens to one other, so that
-    the work does not grow with their number; who finds one silent writes it where all look.
+    Heartbeats continue while a process computes or writes a file, so that a slow rank is not considered lost. Each rank
+    monitors only one other, so that the cost does not grow with their number. A lost rank is reported in the store,
+    which all ranks read.
 
     Parameters
     ----------
-    store : of torch's rendezvous, a connection of the thread's own, with ``set``, ``get`` and ``check``.
-    rank, size : number of this process, and of all.
-    timeout : seconds of silence after which a process counts as lost; and after which this process ends itself if it
-        does not come back from waiting for the lost one.
+    store : object
+        Store of torch's rendezvous with ``set``, ``get`` and ``check``, on a separate connection for the thread.
+    rank, size : int
+        Rank of this process, and number of ranks.
+    timeout : float
+        Seconds without a heartbeat after which a rank is considered lost, and after which this process exits if it
+        is still blocked in a call to a lost rank.
 
     Attributes
     ----------
-    failure : what has happened, None as long as all is well.
+    failure : str, optional
+        Description of the failure, or None.
     """
 
     def __init__(self, store: Any, rank: int, size: int, timeout: float) -> None:
@@ -191,30 +201,30 @@ class Liveness:
         self._thread.start()
 
     def watch(self, watched: bool) -> None:
-        """Say whether this process is in a training, where the others are needed."""
+        """Set whether this process is in a training, in which the loss of another rank is an error."""
         self._is_watched, self._is_told = watched, False
 
     def check(self) -> None:
-        """Raise what is known to have happened.
+        """Raise an error if a failure is known.
 
         Raises
         ------
         DistributedError
-            If another process is lost or has failed.
+            If another rank is lost or has failed.
         """
         if self.failure is not None:
             self._is_told = True
             raise self.error(self.failure)
 
     def error(self, reason: str) -> DistributedError:
-        """Error that ends this process, for a reason that lies with another one."""
+        """Error of this rank caused by the failure of another one."""
         return DistributedError(
             f"rank {self.rank} has lost another process of this training: {reason}. "
-            "What is saved can be gone on from with resume='auto'"
+            "Resume from the last checkpoint with resume='auto'"
         )
 
     def wait_for_reason(self, seconds: float) -> str | None:
-        """What has happened, once it is known, or None after some time."""
+        """Wait until a failure is known, and return its description, or None after some time."""
         until = time.monotonic() + seconds
         while self.failure is None and time.monotonic() < until and self._thread.is_alive():
             time.sleep(0.05)
@@ -222,14 +232,14 @@ class Liveness:
         return self.failure
 
     def publish(self, text: str) -> None:
-        """Tell all others that the training has failed, and why; the first one counts."""
+        """Report to all ranks that the training has failed, and why. Only the first report is kept."""
         self._is_told = True
-        with contextlib.suppress(Exception):  # a store that is gone: the others notice that by themselves
+        with contextlib.suppress(Exception):  # if the store is lost, the others notice it themselves
             if not self._store.check([_FAILURE]):
                 self._store.set(_FAILURE, text)
 
     def leave(self) -> None:
-        """End, in good order: nobody misses this process from now on."""
+        """Stop the thread and sign off, so that this rank is not considered lost."""
         self._ended.set()
         with contextlib.suppress(Exception):
             self._store.set(f"left/{self.rank}", "1")
@@ -256,14 +266,14 @@ class Liveness:
         return None
 
     def _heard(self) -> bytes:
-        """Last beat of the next process; it never falls silent once it has left in good order."""
+        """Last heartbeat of the next rank; a random one if that rank has signed off."""
         if self._store.check([f"left/{self._next}"]):
             return os.urandom(8)
         name = f"beat/{self._next}"
         return bytes(self._store.get(name)) if self._store.check([name]) else b""
 
     def _fail(self, text: str) -> None:
-        """Let the failure be known, and end the process if it cannot be told."""
+        """Store the failure, and exit if the process is blocked in a call for longer than the timeout."""
         self.failure = text
         if self._ended.wait(self.timeout):
             return

@@ -1,7 +1,7 @@
-"""Begin and end of the processes of a training, and what a script may ask them.
+"""Start and end of a distributed training, and functions for scripts.
 
-The trainer begins by itself where ``torchrun`` has started the process. A script, or a command line, that wants to know
-its rank before it makes a trainer calls :func:`init_from_environment`.
+The trainer joins the process group itself if ``torchrun`` has started the process. A script or command line that needs
+its rank before it creates a trainer calls :func:`init_from_environment`.
 """
 
 from __future__ import annotations
@@ -52,16 +52,17 @@ _context: DistributedContext | None = None
 
 
 def init_from_environment(*, timeout: float = 20.0) -> ProcessContext:
-    """Join the other processes of this training, if there are any: what a command line calls first.
+    """Join the process group of this training, if there is one. A command line calls this first.
 
     Parameters
     ----------
-    timeout : see :func:`init`.
+    timeout : float
+        See :func:`init`.
 
     Returns
     -------
     ProcessContext
-        Those of a single process where ``torchrun`` has not started this one, or has started no other.
+        That of a single process if ``torchrun`` has not started this process or any other one.
 
     Examples
     --------
@@ -75,20 +76,23 @@ def init_from_environment(*, timeout: float = 20.0) -> ProcessContext:
 def init(
     backend: str | None = None, *, timeout: float = 20.0, find_unused_parameters: bool | None = None
 ) -> ProcessContext:
-    """Join the other processes of this training. A second call changes nothing.
+    """Join the process group of this training. Further calls have no effect.
 
     Parameters
     ----------
-    backend : of torch: ``"gloo"`` for tensors on the CPU, ``"nccl"`` for those on GPUs, or both,
-        ``"cpu:gloo,cuda:nccl"``: the default where there is a GPU. A group that the script has made is taken as it is.
-    timeout : seconds without a sign of life after which a process counts as lost.
-    find_unused_parameters : whether some weights take part in some iterations only, so that this has to be looked for
-        in each; by default, if some had no part in the first one.
+    backend : str, optional
+        Backend of torch: ``"gloo"`` for tensors on the CPU, ``"nccl"`` for tensors on GPUs, or both,
+        ``"cpu:gloo,cuda:nccl"``, the default if a GPU is available. An existing process group is used unchanged.
+    timeout : float
+        Seconds without a heartbeat after which a rank is considered lost.
+    find_unused_parameters : bool, optional
+        Whether some weights may be unused in some iterations, which is then checked in each. By default, True if some
+        are unused in the first iteration.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        Without the environment that ``torchrun`` makes, for another backend, or a timeout that is not positive.
+        Without the environment variables of ``torchrun``, for an unknown backend, or a timeout that is not positive.
     """
     global _context
     if not timeout > 0:
@@ -122,13 +126,13 @@ def init(
 
 
 def _make_group(backend: str) -> None:
-    """Meet the others where the environment says.
+    """Create the process group from the environment variables.
 
-    Processes that torchrun starts again on one machine find the meeting point as those before them have left it, with
-    addresses where nobody is any more: they meet in a place of their own.
+    If torchrun restarts processes on one machine, the store still contains addresses of the former processes; each
+    attempt therefore uses its own prefix.
 
-    ``DistributedDataParallel`` imports torch's compiler. Imported once a group is there, that keeps the group for ever,
-    and a thread of it may abort the process while the interpreter ends; so it is imported before.
+    ``DistributedDataParallel`` imports torch's compiler. If imported after the group exists, the compiler keeps the
+    group alive, and one of its threads may abort the process at exit; so it is imported first.
     """
     importlib.import_module("torch._dynamo")
     store, rank, size = next(iter(rendezvous("env://", timeout=_MEETING)))
@@ -140,7 +144,7 @@ def _make_group(backend: str) -> None:
 
 @contextlib.contextmanager
 def session(**options: Any) -> Iterator[ProcessContext]:
-    """:func:`init` for the time of a block; without ``torchrun``, a block like any other."""
+    """Context manager that calls :func:`init`, if ``torchrun`` has started the process, and :func:`end`."""
     context = init(**options) if _is_started_by_torchrun() else ALONE
     try:
         yield context
@@ -149,10 +153,10 @@ def session(**options: Any) -> Iterator[ProcessContext]:
 
 
 def end() -> None:
-    """Leave the other processes; it is called when the program ends, if nobody has done it before.
+    """Leave the process group. Called automatically when the program ends.
 
-    After a failure a call may be under way that will never end, and torch would wait for it: the process then ends
-    here, when its output is written.
+    After a failure, a collective call may never finish, and torch would wait for it. The process then exits here, after
+    its output is flushed.
     """
     global _context
     if _context is None or _is_child_of_a_rank():
@@ -173,26 +177,26 @@ def end() -> None:
         dist.destroy_process_group()
 
 
-# What a script may ask ------------------------------------------------------------------------------------------------
+# Functions for scripts ------------------------------------------------------------------------------------------------
 
 
 def rank() -> int:
-    """Number of this process, from 0; 0 where there is no other."""
+    """Rank of this process, from 0; 0 for a single process."""
     return init_from_environment().rank
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Number of ranks."""
     return init_from_environment().size
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this is the main rank, 0."""
     return init_from_environment().is_main
 
 
 def all_reduce_sums(values: Mapping[str, float]) -> dict[str, float]:
-    """Sums over all processes, by name; every process gives the same names.
+    """Sums over all ranks, by name. All ranks must pass the same names.
 
     Examples
     --------
@@ -203,7 +207,7 @@ def all_reduce_sums(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def gather(value: Any) -> list[Any]:
-    """Values of all processes, in the order of ranks, on all of them: anything that can be pickled.
+    """Gather the values of all ranks, in their order, in all ranks. Values must be picklable.
 
     Examples
     --------
@@ -215,13 +219,13 @@ def gather(value: Any) -> list[Any]:
 
 
 def broadcast(value: Any, source: int = 0) -> Any:
-    """Value of one process, on all of them."""
+    """Broadcast the value of one rank to all ranks."""
     context = init_from_environment()
     return context.group.broadcast(value, source) if isinstance(context, DistributedContext) else value
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until all ranks have called this function."""
     init_from_environment().sums([0.0])
 
 
@@ -238,7 +242,7 @@ def _signature(pid: int) -> str:
 
 
 def _is_child_of_a_rank() -> bool:
-    """Whether this process has inherited the environment of a rank, but is none: a worker, or a run of a launcher."""
+    """Whether this process is a child of a rank, such as a worker or a run of a launcher, with its environment."""
     owner = os.environ.get(_OWNER, "")
     return owner.partition(":")[2] == _signature(0).partition(":")[2] and owner != _signature(os.getpid())
 
@@ -255,29 +259,30 @@ def _require_environment() -> None:
 
 
 def _errors_only(record: logging.LogRecord) -> bool:
-    """What every process would say, one says; errors are said by whom they happen to."""
+    """Logging filter of ranks other than 0, which log only errors."""
     return record.levelno >= logging.ERROR
 
 
 class WholeBatch:
-    """Measure something on a whole batch, wherever its samples are.
+    """Metric of a whole batch that is distributed over ranks.
 
-    A metric that is a mean over samples is put together from the parts of a batch. One that is not, such as a ratio of
-    two sums, has to see all samples at once: with this around it, every process gathers the tensors that it is called
-    with, and its value is that of a single process.
+    Metrics that are means over samples are averaged over the parts of a batch. Other metrics, such as a ratio of two
+    sums, need all samples at once: this wrapper gathers the arguments in every rank, so that the result is that of a
+    single process.
 
     Parameters
     ----------
-    metric : called with (B, ...) tensors; what has no samples in front is handed on as it is.
+    metric : callable
+        Function of tensors (B, ...). Other arguments, and tensors without axes, are passed unchanged.
 
     Raises
     ------
     ConfigError
-        If it cannot be called.
+        If it is not callable.
 
     Notes
     -----
-    For metrics only: what is gathered has no gradient.
+    For metrics only: gathered tensors have no gradient.
 
     Examples
     --------
@@ -293,6 +298,6 @@ class WholeBatch:
         self.metric = metric
 
     def __call__(self, *args: Any) -> Any:
-        """Value of the whole batch, in every process."""
+        """Value of the whole batch, in all ranks."""
         context = init_from_environment()
         return self.metric(*[context.join_rows(arg) if isinstance(arg, Tensor) and arg.dim() else arg for arg in args])

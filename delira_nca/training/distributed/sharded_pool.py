@@ -1,4 +1,4 @@
-"""A pool that several processes hold together."""
+"""Sample pool distributed over the ranks of a training."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ __all__ = ["ShardedPool"]
 
 
 class ShardedPool:
-    """A :class:`~delira_nca.training.SamplePool` of which each process holds the states and slots of some places.
+    """Sample pool of which each rank stores the states and values of a range of slots.
 
-    It is used as the pool itself. Each process has the losses of all places, so that all draw the same: :meth:`sample`,
-    :meth:`commit` and :meth:`state_dict` are called by all of them at once, with their shards of a batch.
+    It has the interface of :class:`~delira_nca.training.SamplePool`. Every rank has the losses of all slots, so that
+    all ranks draw the same slots. :meth:`sample`, :meth:`commit` and :meth:`state_dict` are collective calls, with the
+    part of a batch of each rank.
 
     Parameters
     ----------
-    pool : pool to divide. It keeps the states of this process.
-    group : processes that train together.
+    pool : SamplePool
+        Pool to distribute. It keeps only the states of this rank.
+    group : Group
+        Process group of the training.
     """
 
     def __init__(self, pool: SamplePool, group: Group) -> None:
@@ -33,7 +36,7 @@ class ShardedPool:
         pool.keep(self._held)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # a copy has no pool yet
+        if name.startswith("_"):  # while copying, _pool is not set yet
             raise AttributeError(name)
         return getattr(self._pool, name)
 
@@ -52,7 +55,7 @@ class ShardedPool:
         num_damaged: int = 0,
         damage: Damage | str = "disc",
     ) -> Draw:
-        """Draw this process's shard of a batch; the arguments are those of the whole batch."""
+        """Draw the part of this rank of a batch; the arguments are those for the whole batch."""
         pool, own = self._pool, BatchPart.of(self._group.rank, self._group.size, batch_size).own
         pool.check_batch_size(batch_size, num_seeds, num_damaged)
         indices, ranked, rng = pool.choose(batch_size, losses)
@@ -70,7 +73,7 @@ class ShardedPool:
         slots: Mapping[str, Tensor] | None = None,
         reseed: Tensor | None = None,
     ) -> None:
-        """Write the states of this process's shard back to where they are held."""
+        """Write the states of this rank's part back to the ranks that store them."""
         pool = self._pool
         states, losses, slots = pool.checked(indices, states, losses, slots, reseed)
         ranked = torch.stack([indices.double(), losses.double().to(indices.device)], 1)  # both are exact in float64
@@ -82,26 +85,27 @@ class ShardedPool:
         pool.losses[everywhere] = known.to(pool.losses)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the whole pool in the main process; elsewhere what it holds."""
+        """State of the whole pool in the main rank, and of the stored part in the others."""
         state = self._pool.state_dict()
         for part in (state["states"], state["slots"]):
             gathered = {k: self._group.gather_on_main(v.detach().cpu()) for k, v in part.items() if k != "shape"}
             part.update(gathered)
         return state
 
-    # Rows of tables with one row for each place -------------------------------------------------------------------
+    # Rows of tables with one row per slot -------------------------------------------------------------------------
 
     def _fetch(self, table: Tensor, indices: Tensor) -> Tensor:
-        """Rows of this process's shard of what was drawn for the whole batch, from where they are held."""
+        """Fetch the rows of this rank's part of the drawn batch from the ranks that store them."""
         owners, workers = self._owners(indices), self._workers(len(indices))
-        mine = (owners == self._group.rank).nonzero().squeeze(1)  # in the order of those who work on them
+        mine = (owners == self._group.rank).nonzero().squeeze(1)  # in the order of the receiving ranks
         rows = table[(indices[mine] - self._held.start).to(table.device)].cpu()
         wanted = owners[workers == self._group.rank]
         got = self._group.exchange(rows, self._counts(workers[mine]), self._counts(wanted))
+        # rows arrive sorted by owner; the inverse permutation restores the order of the draw
         return got[torch.argsort(torch.argsort(wanted, stable=True), stable=True)].to(table.device)
 
     def _store(self, table: Tensor, indices: Tensor, rows: Tensor) -> None:
-        """Bring the rows of this process's shard to where they are held."""
+        """Send the rows of this rank's part to the ranks that store them."""
         owners, workers = self._owners(indices), self._workers(len(indices))
         theirs = owners[workers == self._group.rank]
         mine = (owners == self._group.rank).nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""Parts of batches: each process builds its own where the source allows it, and cuts it out of the whole elsewhere."""
+"""Parts of batches. Each rank loads only its part if the source allows it, or cuts it out of the whole batch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ __all__ = ["BatchShard", "PerSample", "Shards", "shard_of_batch"]
 
 
 class BatchShard(dict[str, Any]):
-    """Entries of some samples of a batch.
+    """Part of a batch.
 
     Parameters
     ----------
-    entries : by name.
-    part : which samples of the whole they are.
+    entries : mapping of str to array
+        Entries by name.
+    part : BatchPart
+        Position of the samples in the whole batch.
     """
 
     def __init__(self, entries: Batch, part: BatchPart) -> None:
@@ -36,7 +38,7 @@ class BatchShard(dict[str, Any]):
 
 
 def shard_of_batch(batch: Batch, rank: int, size: int) -> BatchShard:
-    """Cut a part out of a batch; entries that are not as long as it belong to all of its parts.
+    """Cut the part of a rank out of a batch. Entries of another length are copied to all parts.
 
     Examples
     --------
@@ -55,11 +57,12 @@ def _has_samples(value: Any, total: int) -> bool:
 
 
 class Shards:
-    """Batches of one process, of several that share each batch.
+    """Parts of batches for one rank.
 
     Parameters
     ----------
-    rank, size : number of this process, and of all.
+    rank, size : int
+        Rank of this process, and number of ranks.
     """
 
     def __init__(self, rank: int, size: int) -> None:
@@ -67,7 +70,7 @@ class Shards:
         self._managers: dict[int, _ManagedShards] = {}
 
     def of(self, source: Any, epoch: int, start: int = 0) -> Generator[BatchShard, None, None]:
-        """Yield the shards of an epoch."""
+        """Yield the parts of the batches of an epoch."""
         if _can_be_divided(source):
             if id(source) not in self._managers:
                 self._managers[id(source)] = _ManagedShards(source, self.rank, self.size)
@@ -78,14 +81,14 @@ class Shards:
                 yield shard_of_batch(batch, self.rank, self.size)
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         for managed in self._managers.values():
             managed.close()
         self._managers = {}
 
 
 def _can_be_divided(source: Any) -> bool:
-    """Whether a part of a batch is the same whether the rest of the batch is built or not."""
+    """Whether a part of a batch does not depend on the other samples of the batch."""
     if not isinstance(source, DataManager) or type(source).get_batchgen is not DataManager.get_batchgen:
         return False
     settings = source._settings
@@ -94,7 +97,7 @@ def _can_be_divided(source: Any) -> bool:
 
 
 class _PartBuilder(BatchBuilder):
-    """Builds one process's part of a batch from the task of the whole one."""
+    """Build the part of one rank from the task of a whole batch."""
 
     def __init__(self, settings: Settings, rank: int, size: int) -> None:
         super().__init__(settings.source, settings.transforms)
@@ -107,7 +110,7 @@ class _PartBuilder(BatchBuilder):
 
 
 class _ManagedShards:
-    """A data manager's settings, and workers that build one part of each batch."""
+    """Settings of a data manager, and workers that build one part of each batch."""
 
     def __init__(self, manager: DataManager, rank: int, size: int) -> None:
         self.manager, self.rank, self.size = manager, rank, size
@@ -119,7 +122,7 @@ class _ManagedShards:
         if self._crew is None or settings is not self._settings:
             self.close()
             self._settings, self._crew = settings, self._hire(settings)
-        seed = self.manager.get_batchgen(epoch=epoch, start=start).seed  # which checks the numbers
+        seed = self.manager.get_batchgen(epoch=epoch, start=start).seed  # get_batchgen checks the numbers
         tasks = list(itertools.islice(settings.tasks(seed, epoch), start, None))
         with closing(each(self._crew.run(iter(tasks)))) as batches:
             for task, batch in zip(tasks, batches, strict=True):
@@ -141,20 +144,21 @@ class _ManagedShards:
 
 
 class PerSample:
-    """Transform each sample by itself, with random numbers of its own.
+    """Transform each sample separately, with its own random numbers.
 
-    What a transform draws for a whole batch depends on every sample in it, so that each of several processes has to
-    build the whole. With this around it, the random numbers of a sample are a function of seed, epoch, batch and the
-    sample's place in it: each process builds its part alone, and the batch is the same for any number of them.
+    Random numbers that a transform draws for a whole batch depend on all of its samples, so that each rank would have
+    to build the whole batch. With this wrapper they depend only on seed, epoch, batch and position of the sample: each
+    rank builds only its part, and the batch is the same for any number of ranks.
 
     Parameters
     ----------
-    transform : as the data manager takes it; it is called with batches of one sample.
+    transform : callable
+        Transform of the data manager, which is called with batches of one sample.
 
     Raises
     ------
     ConfigError
-        If the transform cannot be called; and when batches are built, if it gives more or less than one sample.
+        If the transform is not callable; and when batches are built, if it does not return exactly one sample.
 
     Examples
     --------
@@ -169,7 +173,7 @@ class PerSample:
         self.transform = transform
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Transform the samples of a batch, or of this process's part of one."""
+        """Transform the samples of a batch, or of this rank's part of one."""
         seed = int(np.random.randint(2**31))
         part = current_part()
         first, num_samples = 0 if part is None else part.first, len(next(iter(batch.values())))

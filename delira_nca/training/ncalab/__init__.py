@@ -1,4 +1,4 @@
-"""NCALab's names and arguments over this package's trainer: an NCALab script runs after a change of its imports."""
+"""NCALab's names and arguments for the trainer of this package. NCALab scripts run after a change of their imports."""
 
 from typing import TYPE_CHECKING
 

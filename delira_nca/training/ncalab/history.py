@@ -1,4 +1,4 @@
-"""NCALab's record of a training: which epoch was best, the weights of it, and the numbers of all epochs."""
+"""NCALab's record of a training: metrics of all epochs, the best epoch and its weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FILES = ("history.json", "last_model.pth", "best_model.pth")
 
 
 class TrainingStatus(Enum):
-    """How far a training has come."""
+    """State of a training."""
 
     STATUS_NONE = 0
     STATUS_RUNNING = 1
@@ -39,26 +39,38 @@ class TrainingStatus(Enum):
 
 
 class TrainingHistory:
-    """Metrics, epochs and models of a training; :class:`~delira_nca.training.ncalab.BasicNCATrainer` fills it.
+    """Metrics, epochs and models of a training, recorded by :class:`~delira_nca.training.ncalab.BasicNCATrainer`.
 
     Parameters
     ----------
-    path : folder of ``history.json``, ``last_model.pth`` and ``best_model.pth``; None to keep it in memory only.
-    metrics : of the last validation.
-    current_epoch : the last epoch that is done, from 1; 0 before the first.
-    current_model : the model that is trained.
-    best_accuracy, best_epoch, best_model : of the best epoch; the first epoch is the best until a better one comes,
-        also where its accuracy is 0.
-    verbose : whether a better accuracy is logged as news, and not as detail.
-    mode : ``"highest"`` or ``"lowest"``: which way an accuracy is better.
+    path : str or path, optional
+        Folder of ``history.json``, ``last_model.pth`` and ``best_model.pth``; None to keep it in memory only.
+    metrics : mapping of str to float
+        Metrics of the last validation.
+    current_epoch : int
+        Number of the last finished epoch, from 1; 0 before the first.
+    current_model : Automaton
+        Model that is being trained.
+    best_accuracy, best_epoch, best_model
+        Accuracy, number and model of the best epoch. The first epoch is the best until a better one follows, even if
+        its accuracy is 0.
+    verbose : bool
+        Whether a new best accuracy is logged at level INFO instead of DEBUG.
+    mode : str
+        Whether the ``"highest"`` or the ``"lowest"`` accuracy is the best.
 
     Attributes
     ----------
-    loss : list of the mean training loss of each epoch.
-    epochs : list of dict, all metrics of each epoch.
-    test_metrics : of the best model on the test data, where there were some.
-    status : :class:`TrainingStatus`.
-    created_timestamp, modified_timestamp : ISO 8601, UTC.
+    loss : list of float
+        Mean training loss of each epoch.
+    epochs : list of dict
+        All metrics of each epoch.
+    test_metrics : dict of str to float
+        Metrics of the best model on the test data, if any.
+    status : TrainingStatus
+        State of the training.
+    created_timestamp, modified_timestamp : str
+        Times of creation and of the last change, in ISO 8601, UTC.
 
     Raises
     ------
@@ -92,18 +104,22 @@ class TrainingHistory:
 
     @property
     def best_loss(self) -> float | None:
-        """Training loss of the best epoch, None before the first."""
+        """Training loss of the best epoch, or None before the first."""
         return self.loss[self.best_epoch - 1] if 0 < self.best_epoch <= len(self.loss) else None
 
     def update(self, epoch: int, model: Automaton, accuracy: float, overwrite: bool = False) -> None:
-        """Take in an epoch.
+        """Record an epoch.
 
         Parameters
         ----------
-        epoch : its number, from 1.
-        model : as it is now; a copy of it is kept where it is the best.
-        accuracy : by which models are compared.
-        overwrite : whether it is the best in any case.
+        epoch : int
+            Number of the epoch, from 1.
+        model : Automaton
+            Model after the epoch; it is copied if it is the best.
+        accuracy : float
+            Accuracy by which models are compared.
+        overwrite : bool
+            Whether to store the model as the best in any case.
         """
         former = None if self.best_model is None else self.best_accuracy
         self.current_epoch, self.current_model, self.status = epoch, model, TrainingStatus.STATUS_RUNNING
@@ -113,14 +129,14 @@ class TrainingHistory:
         self.modified_timestamp = _now()
 
     def finalize(self) -> None:
-        """Say that the training is done."""
+        """Mark the training as finished."""
         self.status, self.modified_timestamp = TrainingStatus.STATUS_DONE, _now()
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the weights, as plain values: NCALab's entries, and those that it lacks.
+        """Return everything except the weights as plain values: NCALab's entries and additional ones.
 
-        ``loss``, ``epochs``, ``test_metrics``, ``status``, ``mode`` and ``verbose`` are the latter. Each metric stands
-        at the top level as well, where its name is not taken.
+        Additional entries are ``loss``, ``epochs``, ``test_metrics``, ``status``, ``mode`` and ``verbose``. Each metric
+        is also an entry at the top level unless its name is in use.
         """
         own = {
             "path": None if self.path is None else str(self.path),
@@ -146,17 +162,19 @@ class TrainingHistory:
     def from_dict(
         cls, state: Mapping[str, Any], current_model: Automaton, best_model: Automaton | None = None
     ) -> TrainingHistory:
-        """History from what :meth:`to_dict` gave, which holds no weights.
+        """Create a history from the result of :meth:`to_dict`, which contains no weights.
 
         Parameters
         ----------
-        state : of a training with NCALab too, where the entries that it lacks are empty.
-        current_model, best_model : the models it belongs to.
+        state : mapping
+            Values of a history; those of NCALab are accepted too, with empty additional entries.
+        current_model, best_model : Automaton
+            Models of the history.
 
         Raises
         ------
         CheckpointError
-            If an entry is missing or is of another kind.
+            If an entry is missing or has another type.
         """
         try:
             history = cls(
@@ -174,13 +192,13 @@ class TrainingHistory:
             history.test_metrics = dict(state.get("test_metrics", {}))
             history.status = TrainingStatus(state.get("status", 0))
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"this is no history of a training: {type(error).__name__}: {error}") from error
+            raise CheckpointError(f"this is not the history of a training: {type(error).__name__}: {error}") from error
         history.created_timestamp = state.get("created_timestamp", history.created_timestamp)
         history.modified_timestamp = state.get("modified_timestamp", history.modified_timestamp)
         return history
 
     def save(self) -> None:
-        """Write the three files; each is there whole, or as it was.
+        """Write the three files, each atomically.
 
         Raises
         ------
@@ -200,17 +218,19 @@ class TrainingHistory:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: Automaton) -> TrainingHistory:
-        """Read what :meth:`save` has written. Nothing in the files is executed.
+        """Read the files written by :meth:`save`. No code in the files is executed.
 
         Parameters
         ----------
-        path : folder of the files.
-        model : of the kind that was trained; its copies get the weights, it keeps its own.
+        path : str or path
+            Folder of the files.
+        model : Automaton
+            Model of the trained class. The weights are loaded into copies of it.
 
         Raises
         ------
         MissingFileError, CheckpointError
-            If there are no such files, or they do not fit the model.
+            If files are missing or do not fit the model.
         """
         path = absolute(path)
         if not (path / "history.json").is_file():
@@ -238,7 +258,7 @@ def _with_weights(model: Automaton, file: Path) -> Automaton:
 
 
 def _described(model: Any) -> dict[str, Any]:
-    """Arguments of a model; only its class, where they cannot be described by plain values."""
+    """Arguments of a model, or only its class if the arguments are not plain values."""
     described = describe_network(model)
     return {"class": type(model).__qualname__} if described is None else described["arguments"]
 

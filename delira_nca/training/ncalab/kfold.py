@@ -1,4 +1,4 @@
-"""Splits of a data set into folds, as files of nnU-Net say them, and one training for each."""
+"""Cross-validation with splits in the format of nnU-Net."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ class TrainValRecord:
 
     Parameters
     ----------
-    train, val : file names, in no common one.
+    train, val : list of str
+        File names of training and validation, without common ones.
 
     Raises
     ------
     ConfigError
-        If a name is in both.
+        If a name is in both lists.
     """
 
     train: list[str]
@@ -49,19 +50,23 @@ class TrainValRecord:
         transform: Any = None,
         batch_sizes: Mapping[str, int] | None = None,
     ) -> tuple[Any, Any]:
-        """Loaders of the fold.
+        """Create the loaders of the fold.
 
         Parameters
         ----------
-        DatasetType : called with ``(path, names, transform)``.
-        path : of the data; empty for data sets that read no files.
-        transform : handed to the data sets.
-        batch_sizes : ``{"train": 8, "val": 8}`` where nothing is said.
+        DatasetType : object
+            Class of the data set, which is called with ``(path, names, transform)``.
+        path : str or path
+            Folder of the data; empty for data sets that read no files.
+        transform : object
+            Transform for the data sets.
+        batch_sizes : mapping of str to int, optional
+            Batch sizes, ``{"train": 8, "val": 8}`` by default.
 
         Returns
         -------
         tuple of (training loader, validation loader)
-            The former is shuffled; the latter holds every sample once, in order.
+            The training loader is shuffled; the validation loader yields every sample once, in order.
         """
         from torch.utils.data import DataLoader
 
@@ -80,8 +85,10 @@ class SplitDefinition:
 
     Attributes
     ----------
-    folds : list of :class:`TrainValRecord`.
-    dataloader_test : loader of test data for the best model of each fold, or None.
+    folds : list of TrainValRecord
+        Samples of each fold.
+    dataloader_test : object
+        Loader of test data on which the best model of each fold is evaluated, or None.
     """
 
     def __init__(self) -> None:
@@ -95,7 +102,7 @@ class SplitDefinition:
         Raises
         ------
         MissingFileError, ConfigError
-            If there is no such file, or it holds anything else.
+            If the file does not exist, or has another content.
 
         Examples
         --------
@@ -137,28 +144,33 @@ def _record(path: Path, number: int, record: Any) -> TrainValRecord:
 def _name_of(path: Path) -> str:
     return (
         path.stem if path.suffix in (".pt", ".pth", ".safetensors") else path.name
-    )  # what follows another dot is part of a name
+    )  # any other suffix is part of the name
 
 
 class KFoldCrossValidationTrainer:
-    """Train a model once for each fold, always from the same weights.
+    """Train a model once per fold, always from the same initial weights.
 
     Parameters
     ----------
-    trainer : whose settings, and whose model as it is now, every fold begins with.
-    split : the folds.
+    trainer : BasicNCATrainer
+        Trainer with the settings and the initial model of every fold.
+    split : SplitDefinition
+        Folds.
 
     Attributes
     ----------
-    model_prototype : the weights that every fold begins with.
-    model_name : of the folders: ``<model_name>_fold00`` beside the trainer's ``model_path``; its last part, without
-        the ending of a file of weights.
-    trainers : of the folds that have been trained, each with a model of its own.
+    model_prototype : Automaton
+        Model with the initial weights of every fold.
+    model_name : str, optional
+        Prefix of the folders ``<model_name>_fold00`` next to the trainer's ``model_path``: its last part, without the
+        suffix of a weights file.
+    trainers : list of BasicNCATrainer
+        Trainers of the finished folds, each with its own model.
 
     Raises
     ------
     ConfigError
-        Without a fold.
+        If the split has no folds.
     """
 
     def __init__(self, trainer: BasicNCATrainer, split: SplitDefinition) -> None:
@@ -185,13 +197,17 @@ class KFoldCrossValidationTrainer:
 
         Parameters
         ----------
-        DatasetType, datapath, transform, batch_sizes : see :meth:`TrainValRecord.dataloaders`.
-        save_every, plot_function, resume : see :meth:`BasicNCATrainer.train`.
-        summary_writers : one for each fold.
+        DatasetType, datapath, transform, batch_sizes
+            See :meth:`TrainValRecord.dataloaders`.
+        save_every, plot_function, resume
+            See :meth:`BasicNCATrainer.train`.
+        summary_writers : sequence, optional
+            One writer per fold.
 
         Returns
         -------
-        list of TrainingHistory, one for each fold
+        list of TrainingHistory
+            Histories of the folds.
         """
         if summary_writers is not None and len(summary_writers) != len(self.split):
             raise ConfigError(f"{len(self.split)} folds have {len(summary_writers)} summary_writers")

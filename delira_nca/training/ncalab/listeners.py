@@ -1,4 +1,4 @@
-"""The callbacks behind NCALab's arguments: pool, scheduler, early stopping, history, and a writer of event files."""
+"""Callbacks for NCALab's arguments: pool, scheduler, early stopping, history, and writer of event files."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ __all__ = [
 
 
 class PoolOfSeeds(AbstractCallback):
-    """States of NCALab's pool instead of seeds, and back, with their losses.
+    """Replace seeds by states of NCALab's pool, and write them back with their losses.
 
     Parameters
     ----------
-    pool : of states whose seeds, and whose labels, are all alike.
+    pool : Pool
+        Pool of states with identical seeds and labels.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
     def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
-        """Draw, and refuse a batch whose samples differ: labels would not follow the states."""
+        """Draw states; raise an error if samples differ, since labels would not follow the states."""
         if not train:
             return None
         network: Any = trainer.network
@@ -59,7 +60,7 @@ class PoolOfSeeds(AbstractCallback):
     def at_iter_end(
         self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
-        """Write the states back, the worst to be replaced by the seed next time."""
+        """Write the states back with their losses."""
         if not train:
             return
         pred, label = prediction.pred, data_dict["label"]
@@ -72,16 +73,17 @@ class PoolOfSeeds(AbstractCallback):
         return self.pool.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.pool.load_state_dict(state)
 
 
 class SchedulerCallback(AbstractCallback):
-    """Step a scheduler that the user has made, once per epoch.
+    """Step a scheduler created by the user once per epoch.
 
     Parameters
     ----------
-    scheduler : of torch.
+    scheduler : object
+        Scheduler of torch.
     """
 
     rolls_back = False
@@ -91,14 +93,14 @@ class SchedulerCallback(AbstractCallback):
         self.scheduler = scheduler
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Refuse one that follows a score where none decides."""
+        """Raise an error for a scheduler that needs a score if there is none."""
         if isinstance(self.scheduler, ReduceLROnPlateau) and trainer.best.key is None:
             raise ConfigError("ReduceLROnPlateau follows the score of validation: give dataloader_val")
 
     def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> None:
-        """Step."""
+        """Step the scheduler."""
         with warnings.catch_warnings():
-            # a copied scheduler cannot see whether its optimizer has stepped, and warns of the order
+            # a copied scheduler does not know whether its optimizer has stepped, and warns about the order
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step", category=UserWarning)
             if isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step(_score(trainer, val_metrics))
@@ -110,16 +112,17 @@ class SchedulerCallback(AbstractCallback):
         return dict(self.scheduler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.scheduler.load_state_dict(dict(state))
 
 
 class EarlyStoppingCallback(AbstractCallback):
-    """End the training when NCALab's early stopping says so.
+    """End the training according to NCALab's early stopping.
 
     Parameters
     ----------
-    stopping : the object, stepped with the score that decides; with its negative where the lowest is the best.
+    stopping : EarlyStopping
+        Early stopping, which is stepped with the score that selects the best epoch, negated if the lowest is the best.
     """
 
     rolls_back = False
@@ -129,7 +132,7 @@ class EarlyStoppingCallback(AbstractCallback):
         self.stopping = stopping
 
     def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
-        """Step and ask."""
+        """Step the early stopping, and stop the training if it is done."""
         score = _score(trainer, val_metrics)
         self.stopping.step(score if higher_is_better(trainer.best.mode) else -score)
         if not self.stopping.done():
@@ -141,21 +144,23 @@ class EarlyStoppingCallback(AbstractCallback):
         return self.stopping.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.stopping.load_state_dict(state)
 
 
 class HistoryCallback(AbstractCallback):
-    """Fill a history, and save it every so many epochs and at the end, whatever ended the training.
+    """Record epochs in a history, and save it in every n-th epoch and at the end, also after an error.
 
     Parameters
     ----------
-    history : to fill.
-    every : epochs between two saves.
+    history : TrainingHistory
+        History to record in.
+    every : int
+        Number of epochs between two saves.
     """
 
     rolls_back = False
-    state_key = "HistoryKeeper"  # as in checkpoints of former versions
+    state_key = "HistoryKeeper"  # name in checkpoints of earlier versions
 
     def __init__(self, history: TrainingHistory, every: int) -> None:
         self.history, self.every = history, every
@@ -164,7 +169,7 @@ class HistoryCallback(AbstractCallback):
     def at_epoch_end(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
     ) -> None:
-        """Take in the epoch."""
+        """Record the epoch."""
         history = self.history
         network: Any = trainer.network
         prefix = "val_" if any(name.startswith("val_") for name in val_metrics) else ""
@@ -177,7 +182,7 @@ class HistoryCallback(AbstractCallback):
             self._save(trainer)
 
     def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
-        """Save what the last save has not, and close the history where the training came to its end."""
+        """Save unsaved epochs, and mark the history as finished after a normal end."""
         if exception is None:
             self.history.finalize()
         if exception is None or not self._is_saved:
@@ -186,14 +191,14 @@ class HistoryCallback(AbstractCallback):
     def _save(self, trainer: Trainer) -> None:
         history = self.history
         network: Any = trainer.network
-        if trainer.best.key is None:  # no score decides: the last epoch is the best
+        if trainer.best.key is None:  # without a score, the last epoch is the best
             history.best_model, history.best_epoch = copy.deepcopy(network).eval(), history.current_epoch
         if history.path is not None:
             trainer.ranks.on_main(history.save)
         self._is_saved = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, and the best weights."""
+        """History and best weights."""
         best = self.history.best_model
         weights = None if best is None else {k: v.detach().cpu().clone() for k, v in best.state_dict().items()}
         numbers = self.history.to_dict()
@@ -201,7 +206,7 @@ class HistoryCallback(AbstractCallback):
         return {"history": {key: numbers[key] for key in kept}, "best_weights": weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state; path and model are the history's own."""
+        """Load a state; the path and the model of the history do not change."""
         history, model = self.history, self.history.current_model
         best: Any = None
         if state["best_weights"] is not None:
@@ -214,15 +219,18 @@ class HistoryCallback(AbstractCallback):
 
 
 class WriterOfEvents(AbstractCallback):
-    """NCALab's tags for TensorBoard: ``Acc/Val/<metric>``, two figures, and the text ``Training Info``.
+    """Write NCALab's tags for TensorBoard: ``Acc/Val/<metric>``, two figures, and the text ``Training Info``.
 
     ``Loss/train_<name>`` is written by the training iteration itself.
 
     Parameters
     ----------
-    writer : with ``add_scalar``, ``add_text`` and ``add_figure``.
-    info : text.
-    plot : object with ``show(model, image, prediction, label)``, or None.
+    writer : object
+        Writer with ``add_scalar``, ``add_text`` and ``add_figure``.
+    info : str
+        Text to write.
+    plot : object
+        Object with ``show(model, image, prediction, label)``, or None.
     """
 
     runs_everywhere = False
@@ -238,7 +246,7 @@ class WriterOfEvents(AbstractCallback):
     def at_iter_end(
         self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], prediction: Any, **event: Any
     ) -> None:
-        """Remember the last batch, to draw it."""
+        """Store the last batch for the figures."""
         if self.plot is not None:
             images, labels = _array(data_dict["data"]), _array(data_dict["label"])
             self._seen["Training Batch" if train else "Validation Batch"] = (images, prediction, labels)
@@ -246,7 +254,7 @@ class WriterOfEvents(AbstractCallback):
     def at_epoch_end(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
     ) -> None:
-        """Write the metrics of validation, and draw."""
+        """Write the metrics of validation and the figures."""
         for name, value in val_metrics.items():
             if name.startswith("val_"):
                 self.writer.add_scalar(f"Acc/Val/{name.removeprefix('val_')}", float(value), curr_epoch)
@@ -256,7 +264,7 @@ class WriterOfEvents(AbstractCallback):
         self._seen = {}
 
     def at_training_end(self, trainer: Trainer, **event: Any) -> None:
-        """Bring what was written to the disk; the writer is the user's, and stays open."""
+        """Flush the writer, which belongs to the user and stays open."""
         self._seen = {}
         getattr(self.writer, "flush", lambda: None)()
 
@@ -266,26 +274,30 @@ def _array(value: Any) -> Any:
 
 
 def _score(trainer: Trainer, metrics: Mapping[str, float]) -> float:
-    """Score that decides which epoch is best, NaN where none does."""
+    """Score that selects the best epoch, or NaN without one."""
     key = trainer.best.key
     return math.nan if key is None else float(metrics[find_score_key(key, metrics)])
 
 
 class EarlyStopping:
-    """Says when an accuracy has not got better for some epochs.
+    """Early stopping based on an accuracy.
 
-    :class:`delira_nca.training.callbacks.EarlyStopping` is a callback that follows any score; this one follows what it
-    is stepped with, and larger is better.
+    :class:`delira_nca.training.callbacks.EarlyStopping` is a callback for any score. This class is stepped with a
+    value, and larger values are better.
 
     Parameters
     ----------
-    patience : so many epochs without a better accuracy end the training.
-    min_delta : by at least so much it must be better than the best.
+    patience : int
+        Number of epochs without improvement after which the training ends.
+    min_delta : float
+        Minimum improvement over the best accuracy.
 
     Attributes
     ----------
-    best_accuracy : the best so far. The first one is the best, also where it is 0 or below.
-    counter : epochs since then.
+    best_accuracy : float
+        Best accuracy so far. The first one is the best, even if it is not above 0.
+    counter : int
+        Number of epochs since the best one.
 
     Raises
     ------
@@ -309,11 +321,11 @@ class EarlyStopping:
         self._has_stepped = False
 
     def done(self) -> bool:
-        """Whether the training can stop; to be asked once per epoch."""
+        """Whether the training should stop."""
         return self.counter >= self.patience
 
     def step(self, accuracy: float) -> None:
-        """Take in the accuracy of an epoch. A NaN is not better than anything."""
+        """Record the accuracy of an epoch. A NaN is never an improvement."""
         best = self.best_accuracy if self._has_stepped else None
         better = is_better(best, accuracy, "highest") and (best is None or accuracy >= best + self.min_delta)
         if better:
@@ -322,10 +334,10 @@ class EarlyStopping:
             self.counter += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Best accuracy, counter, and whether there was an accuracy yet."""
+        """Best accuracy, counter, and whether an accuracy has been recorded."""
         return {"best_accuracy": self.best_accuracy, "counter": self.counter, "has_stepped": self._has_stepped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         self.best_accuracy, self.counter = state["best_accuracy"], state["counter"]
         self._has_stepped = state["has_stepped"]

@@ -1,4 +1,4 @@
-"""Batches of (image, label) pairs, as a loader of torch gives them, for a trainer that wires by name."""
+"""Batches from a torch loader of (image, label) pairs."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ from delira_nca.seeding import derive_seed, isolated_rng
 __all__ = ["LABEL_LAYOUTS", "PairBatches"]
 
 LABEL_LAYOUTS = ("channels_first", "channels_last", "no_channel")
-"""How labels are laid out: (B, C, ...) or whatever the loss takes; (B, ..., C); or (B, ...) of one channel."""
+"""Layouts of labels: (B, C, ...) or any shape that the loss accepts; (B, ..., C); or (B, ...) for one channel."""
 
 
 class PairBatches:
-    """A ``DataLoader`` of (x, y) pairs as a source of batches for a trainer.
+    """Source of batches for a trainer, from a ``DataLoader`` of (x, y) pairs.
 
-    Whatever the loader, its sampler and its data set draw from global generators, or from generators that the loader
-    was given, is a function of seed, epoch and batch: an epoch can be had again, and a run can go on.
+    All random numbers that the loader, its sampler and its data set draw from global generators, or from generators of
+    the loader, depend only on seed, epoch and batch, so that epochs are reproducible and runs can be resumed.
 
     Parameters
     ----------
-    loader : yields pairs, or dicts with ``"data"`` and ``"label"``, which are passed on.
-    label_layout : see :data:`LABEL_LAYOUTS`. It is never guessed from the number of axes.
-    seed : of what is random in it.
-    stream : name of the random stream.
-    every_epoch_anew : whether an epoch differs from the one before; validation always sees the same.
+    loader : iterable
+        Loader of pairs, or of dicts with ``"data"`` and ``"label"``, which are passed on.
+    label_layout : str
+        Layout of the labels, see :data:`LABEL_LAYOUTS`. It is never guessed from the number of axes.
+    seed : int
+        Seed of the random numbers.
+    stream : str
+        Name of the random stream.
+    every_epoch_anew : bool
+        Whether each epoch uses new random numbers. Validation uses the same ones in every epoch.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        If the loader cannot be iterated over more than once, or the layout is unknown.
+        If the loader is not a reusable iterable, or the layout is unknown.
 
     Examples
     --------
@@ -99,7 +104,7 @@ class PairBatches:
 
 @contextmanager
 def _seeded(loader: Any, seed: int) -> Iterator[None]:
-    """Seed the generators that a loader was given, and put them back afterwards."""
+    """Seed the generators of a loader, and restore them afterwards."""
     sampler, batch_sampler = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
     owners = (loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
     given = {id(g): g for owner in owners if isinstance(g := getattr(owner, "generator", None), torch.Generator)}
@@ -107,7 +112,7 @@ def _seeded(loader: Any, seed: int) -> Iterator[None]:
         for generator in given.values():
             stack.callback(generator.set_state, generator.get_state())
             generator.manual_seed(derive_seed(seed, generator.initial_seed() % 2**32))
-        for owner in owners[1:]:  # a sampler without one draws when its first index is asked for, which workers change
+        for owner in owners[1:]:  # without a generator, a sampler draws at a time that depends on the workers
             if owner is not None and getattr(owner, "generator", owner) is None:
                 stack.callback(setattr, owner, "generator", None)
                 owner.generator = torch.Generator().manual_seed(derive_seed(seed, "sampler"))

@@ -1,4 +1,4 @@
-"""NCALab's pool, over one that keeps more than the batch before."""
+"""NCALab's pool, based on :class:`~delira_nca.training.SamplePool`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ __all__ = ["Pool"]
 
 
 class Pool:
-    """The pool with NCALab's face: ``sample(seed)`` before a roll-out, ``update(batch)`` after it.
+    """Sample pool with NCALab's interface: ``sample(seed)`` before a roll-out, ``update(batch)`` after it.
 
     Parameters
     ----------
-    n_seed : so many of each batch are seeds.
-    damage : whether samples are damaged.
-    p_damage : probability that a sample that is no seed is damaged.
-    capacity : number of states kept; NCALab keeps only the batch before.
-    rng_seed : see :class:`~delira_nca.training.SamplePool`.
+    n_seed : int
+        Number of seeds per batch.
+    damage : bool
+        Whether samples are damaged.
+    p_damage : float
+        Probability that a sample other than a seed is damaged.
+    capacity : int
+        Number of states; NCALab keeps only the previous batch.
+    rng_seed : int
+        Seed of the draws, see :class:`~delira_nca.training.SamplePool`.
 
     Raises
     ------
     ConfigError
-        For a number that is out of range.
+        For a number out of range.
 
     Examples
     --------
@@ -55,20 +60,21 @@ class Pool:
 
     @property
     def batch(self) -> Tensor | None:
-        """The states drawn last, None before the first draw."""
+        """States of the last draw, or None before the first one."""
         return None if self._draw is None else self._draw.states
 
     def sample(self, seed: Tensor) -> Tensor:
-        """Draw a batch of states, of which ``n_seed`` are seeds.
+        """Draw a batch of states that contains ``n_seed`` seeds.
 
         Parameters
         ----------
-        seed : (B, C, *spatial) seeds, all alike; the first fills the pool at the first call.
+        seed : Tensor
+            Identical seeds (B, C, *spatial). The pool is filled with them at the first call.
 
         Raises
         ------
         ConfigError
-            If the pool is smaller than the batch, or began with another seed.
+            If the pool is smaller than the batch, or was filled with another seed.
         """
         if self.pool is None:
             self.pool = SamplePool(seed[0], self.capacity, rng_seed=self.rng_seed)
@@ -86,17 +92,19 @@ class Pool:
         return draw.states.to(seed.device)
 
     def update(self, batch: Tensor, losses: Tensor | None = None) -> None:
-        """Write the batch that became of the last draw back; a state that is not finite begins anew.
+        """Write the final states of the last draw back. States that are not finite are reset to the seed.
 
         Parameters
         ----------
-        batch : (B, C, *spatial).
-        losses : (B,), so that the worst are replaced by the seed; without them the draw's order, a random one, decides.
+        batch : Tensor
+            Final states (B, C, *spatial).
+        losses : Tensor, optional
+            Losses (B,), the highest of which are replaced by the seed in later draws; without losses, in random order.
 
         Raises
         ------
         ConfigError
-            If nothing was drawn.
+            If no batch was drawn.
         """
         if self.pool is None or self._draw is None:
             raise ConfigError("update() of a pool of which nothing was drawn: call sample(seed) first")
@@ -108,7 +116,7 @@ class Pool:
         return {} if self.pool is None else {**self.pool.state_dict(), "seed": self.pool.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Load a state."""
         if state:
             self.pool = SamplePool(state["seed"], state["states"]["shape"][0], rng_seed=state["rng_seed"])
             self.pool.load_state_dict(state)

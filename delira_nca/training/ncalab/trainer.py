@@ -1,4 +1,4 @@
-"""NCALab's trainer: its names and arguments, over the package's own trainer and callbacks."""
+"""NCALab's trainer: its names and arguments, based on the trainer and callbacks of this package."""
 
 from __future__ import annotations
 
@@ -66,36 +66,53 @@ class BasicNCATrainer:
 
     Parameters
     ----------
-    nca : automaton, or pyramid such as a ``CascadeNCA``, to train, in place. What is minimised is the ``"total"`` of
-        its ``loss``. What ``torch.compile`` has made of one is trained and saved under its own names; roll-outs
-        have back ends of their own and are not compiled.
-    model_path : folder of the history, the models and the checkpoints; None to write nothing.
-    gradient_clipping : whether the norm of all gradients together is limited to 1.
-    lr : learning rate, 16e-4 where nothing is said.
-    lr_gamma : factor of the learning rate after each epoch, where no ``lr_scheduler`` is given; 1 for a constant rate.
-    adam_betas : of Adam and AdamW.
-    batch_repeat : each sample of a batch is there so many times.
-    max_epochs : epochs of one training.
-    optimizer_method : adam, adamw or sgd.
-    pool : of states, for a data set of one seed and one label.
-    optimizer : instead of ``lr``, ``adam_betas`` and ``optimizer_method``: over weights of ``nca``, or a function of
-        weights that makes one.
-    lr_scheduler : over that optimizer, or a function of an optimizer that makes one; stepped once per epoch.
-    label_layout : how the loaders lay out labels: channels_first, channels_last, or no_channel.
-    validation_mode : highest or lowest: which way the model's ``validation_metric`` is better. As the model says by
-        default, and highest where it says nothing.
-    callbacks : of the package, beside what the arguments ask for.
-    device : to train on; where the model is by default.
-    seed : of everything random in the training.
+    nca : Automaton
+        Automaton, or pyramid such as a ``CascadeNCA``, which is trained in place to minimise the ``"total"`` of its
+        ``loss``. A model wrapped by ``torch.compile`` is unwrapped: roll-outs have their own back ends and are not
+        compiled.
+    model_path : str or path, optional
+        Folder of the history, the models and the checkpoints; nothing is written if None.
+    gradient_clipping : bool
+        Whether to clip the common norm of all gradients to 1.
+    lr : float, optional
+        Learning rate, 16e-4 by default.
+    lr_gamma : float
+        Factor of the learning rate per epoch, if ``lr_scheduler`` is not given; 1 for a constant rate.
+    adam_betas : tuple
+        Betas of Adam and AdamW.
+    batch_repeat : int
+        Number of copies of each sample in a batch.
+    max_epochs : int
+        Number of epochs.
+    optimizer_method : str
+        Name of the optimizer: adam, adamw or sgd.
+    pool : Pool, optional
+        Pool of states, for a data set with one seed and one label.
+    optimizer : Optimizer or callable, optional
+        Optimizer of weights of ``nca``, or a function of weights that returns one, instead of ``lr``, ``adam_betas``
+        and ``optimizer_method``.
+    lr_scheduler : object
+        Scheduler of that optimizer, or a function of an optimizer that returns one; it is stepped once per epoch.
+    label_layout : str
+        Layout of the labels in the loaders: channels_first, channels_last, or no_channel.
+    validation_mode : str, optional
+        Whether the highest or the lowest ``validation_metric`` of the model is the best. The mode of the model by
+        default, or highest if it has none.
+    callbacks : sequence
+        Callbacks of the package, in addition to those of the arguments.
+    device : str or torch.device, optional
+        Device of the training; that of the model by default.
+    seed : int
+        Seed of all random numbers of the training.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        Before anything is done: for arguments that cannot work, or that say a thing twice.
+        For unsuitable arguments, or arguments that exclude each other.
 
     Notes
     -----
-    Each call of :meth:`train` is a run of its own, with a fresh optimizer where none was given.
+    Each call of :meth:`train` is a separate run, with a new optimizer unless one was given.
 
     Examples
     --------
@@ -204,7 +221,7 @@ class BasicNCATrainer:
         return "the optimizer's" if self.optimizer is not None else DEFAULT_LR if self.lr is None else self.lr
 
     def _make_optimizer(self, network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
-        """Optimizer of a run: the one that was given, or a fresh one over all weights that are trained."""
+        """Optimizer of a run: the given one, or a new one for all weights that require gradients."""
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer
         weights = [p for p in network.parameters() if p.requires_grad]
@@ -217,15 +234,20 @@ class BasicNCATrainer:
     def _train_iteration(
         self, x: Tensor, y: Tensor, optimizer: Optimizer, total_batch_iterations: int, summary_writer: Any = None
     ) -> tuple[Prediction, dict[str, Tensor]]:
-        """Take one step of training; override it for a step of another kind.
+        """Run one training step. Override it for a custom step.
 
         Parameters
         ----------
-        x : (B, C, *spatial) images or states, repeated and out of the pool as the arguments say.
-        y : labels.
-        optimizer : over the weights.
-        total_batch_iterations : number of the iteration in the run, from 0; its randomness is a function of it.
-        summary_writer : gets ``Loss/train_<name>``.
+        x : Tensor
+            Images or states (B, C, *spatial), repeated or drawn from the pool according to the arguments.
+        y : Tensor
+            Labels.
+        optimizer : Optimizer
+            Optimizer of the weights.
+        total_batch_iterations : int
+            Number of the iteration in the run, from 0, from which its random numbers are derived.
+        summary_writer : object
+            Writer of ``Loss/train_<name>``.
 
         Returns
         -------
@@ -254,7 +276,7 @@ class BasicNCATrainer:
 
     @contextmanager
     def _clipping(self, optimizer: Optimizer) -> Iterator[None]:
-        """Clip gradients where nobody else does, in a step outside of a training."""
+        """Clip gradients in a step outside of a training, in which no callback does."""
 
         def clip(stepped: Optimizer, args: Any, kwargs: Any) -> None:
             nn.utils.clip_grad_norm_([p for group in stepped.param_groups for p in group["params"]], 1.0)
@@ -278,29 +300,35 @@ class BasicNCATrainer:
         *,
         resume: str | os.PathLike[str] = "never",
     ) -> TrainingHistory:
-        """Train for ``max_epochs`` epochs, and keep the best model of validation.
+        """Train for ``max_epochs`` epochs, and keep the model with the best validation score.
 
         Parameters
         ----------
-        dataloader_train, dataloader_val, dataloader_test : of (x, y) pairs. Images are (B, c, *spatial); labels as
-            ``label_layout`` says. The test data are measured once, with the best model.
-        save_every : epochs between two saves, 1 where nothing is said. The last epoch is saved in any case.
-        summary_writer : of TensorBoard, or anything with ``add_scalar``, ``add_text`` and ``add_figure``.
-        plot_function : with ``show``; the model's own by default. It draws for the writer.
-        earlystopping : stepped once per epoch with what the best model is chosen by.
-        resume : ``"auto"`` goes on from the newest checkpoint in ``model_path``; see
+        dataloader_train, dataloader_val, dataloader_test : iterable
+            Loaders of (x, y) pairs. Images are (B, c, *spatial); the layout of labels is ``label_layout``. The best
+            model is evaluated once on the test data.
+        save_every : int, optional
+            Number of epochs between two saves, 1 by default. The last epoch is always saved.
+        summary_writer : object
+            TensorBoard writer, or an object with ``add_scalar``, ``add_text`` and ``add_figure``.
+        plot_function : object
+            Object with a method ``show`` that draws figures for the writer; that of the model by default.
+        earlystopping : EarlyStopping, optional
+            Early stopping, which is stepped once per epoch with the score that selects the best model.
+        resume : str or path
+            ``"auto"`` resumes from the newest checkpoint in ``model_path``; see
             :meth:`~delira_nca.training.AbstractNetworkTrainer.train`.
 
         Returns
         -------
         TrainingHistory
-            ``best_model`` is that of the best epoch by ``nca.validation_metric``, or by the lowest loss of validation
-            where the model names none; without validation it is the last.
+            Its ``best_model`` is that of the epoch with the best ``nca.validation_metric``, or with the lowest
+            validation loss if the model has none; without validation, that of the last epoch.
 
         Raises
         ------
         ConfigError
-            Before the first batch, for early stopping without validation, or arguments that cannot work.
+            Before the first batch, for early stopping without validation, or unsuitable arguments.
         """
         if earlystopping is not None and dataloader_val is None:
             raise ConfigError("earlystopping follows a score of validation: give dataloader_val")
@@ -332,7 +360,7 @@ class BasicNCATrainer:
         return history
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write plain values into the folder of the run, as every run has them."""
+        """Write plain values to a file in the folder of the run."""
         if self.model_path is not None:
             with replaced(self.model_path / name) as temporary:
                 temporary.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
@@ -398,17 +426,19 @@ class BasicNCATrainer:
         return run
 
     def for_fold(self, nca: Automaton, model_path: Path | None) -> BasicNCATrainer:
-        """Trainer like this one for a copy of a model, whose optimizer, scheduler and pool are the copy's own.
+        """Copy this trainer, including optimizer, scheduler and pool, for a copy of a model.
 
         Parameters
         ----------
-        nca : to copy: this trainer's own, or one like it that has not been trained.
-        model_path : of the copy.
+        nca : Automaton
+            Model to copy: that of this trainer, or an untrained one of the same architecture.
+        model_path : str or path, optional
+            Folder of the copy.
         """
         fold = copy.copy(self)
         memo: dict[int, Any] = {}
         fold.nca = copy.deepcopy(nca, memo)
-        if nca is not self.nca:  # what holds weights of the trainer's model is to hold those of the copy
+        if nca is not self.nca:  # let copied references to weights of the trainer's model refer to those of the copy
             for ours, theirs in zip(self.nca.parameters(), fold.nca.parameters(), strict=True):
                 memo[id(ours)] = theirs
         fold.optimizer, fold.lr_scheduler, fold.pool, fold.callbacks = copy.deepcopy(
@@ -419,12 +449,12 @@ class BasicNCATrainer:
 
 
 def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
-    """Optimizer of a run that only measures."""
+    """Optimizer of a run that only evaluates."""
     return torch.optim.SGD(list(network.parameters()), lr=0.0)
 
 
 def _unwrapped(nca: Any) -> Automaton:
-    """Automaton or pyramid, taken out of what ``torch.compile`` made of it."""
+    """Automaton or pyramid, without the wrapper of ``torch.compile``."""
     made: Automaton = unwrapped(nca)
     require_type("nca", made, BasicNCAModel, PyramidNCA)
     return made
@@ -441,35 +471,39 @@ def _name(thing: Any) -> str:
 
 
 TrainStep = Callable[[Tensor, Tensor, Any, int, Any], tuple[Any, dict[str, Tensor]]]
-"""From images, labels, optimizer, number of the iteration and writer to prediction and losses."""
+"""Function of images, labels, optimizer, number of the iteration and writer that returns prediction and losses."""
 
 
 class NCALabRun(PyTorchNetworkTrainer):
-    """A training whose step is a function of the user's, and which measures with the network's own metrics.
+    """Trainer with a custom step function that evaluates the network's own metrics.
 
     Parameters
     ----------
-    step : called once per iteration of training.
-    writer : handed to the step.
-    network : to train; its ``metrics`` measure validations.
-    *args, **kwargs : those of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
+    step : callable
+        Function that is called once per training iteration.
+    writer : object
+        Writer for the step.
+    network : object
+        Network to train. Its ``metrics`` are used in validation.
+    *args, **kwargs
+        Arguments of :class:`~delira_nca.training.PyTorchNetworkTrainer`.
     """
 
     def __init__(self, network: Any, *args: Any, step: TrainStep, writer: Any = None, **kwargs: Any) -> None:
         own = getattr(network, "metrics", None)
-        # a method measures batch by batch, functions by name measure the whole set
+        # a method measures single batches, functions by name measure the whole set
         if isinstance(own, Metrics):
             kwargs["metrics"], own = dict(own), None
         super().__init__(network, *args, **kwargs)
         self.train_step, self.writer, self.measure = step, writer, own
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
-        """Take the step of training, or predict and measure."""
+        """Run the training step, or predict and evaluate."""
         if not train:
             values, prediction = super()._closure(data_dict, iter_num, train=False)
             if self.measure is not None:
                 measured = self.measure(prediction, data_dict["label"])
-                # the default metric of an automaton is its default loss: one number, of one name
+                # the default metric of an automaton is its default loss, with the same name
                 equal = {
                     n for n in measured if n in values and math.isclose(measured[n], float(values[n]), rel_tol=1e-4)
                 }
@@ -490,11 +524,11 @@ class NCALabRun(PyTorchNetworkTrainer):
         return {**values, "loss": losses["total"].detach()}, prediction.detach()
 
     def evaluate(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Means over samples of losses and metrics, without a training."""
+        """Evaluate losses and metrics as means over samples, without training."""
         return self._validate_single_epoch(batches, self.start_epoch)
 
     def _score_names(self, *, validated: bool) -> list[str] | None:
-        """Names of losses, and of metrics where the network has them as a dict; None where it does not say them."""
+        """Names of losses, and of metrics if they are a dict, or None if unknown."""
         losses, metrics = declared_loss_names(self.network), getattr(self.network, "metrics", {})
         if losses is None or not isinstance(metrics, Mapping):
             return None

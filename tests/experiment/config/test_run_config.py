@@ -279,7 +279,7 @@ def test_a_model_of_a_task_takes_the_arguments_of_every_automaton(values):
 def test_iterations_are_validated_about_every_thousand(values, num_iterations, interval):
     values |= {"num_epochs": None, "num_iterations": num_iterations}
     if interval is None:
-        with pytest.raises(ConfigError, match="num_iterations=1009 is no multiple of validation_interval=1000"):
+        with pytest.raises(ConfigError, match="num_iterations=1009 is not a multiple of validation_interval=1000"):
             RunConfig.from_dict(values)
         return
     config = RunConfig.from_dict(values)

@@ -47,7 +47,7 @@ def test_a_folder_in_the_layout_of_nnunet_is_data(tmp_path):
 def test_what_is_no_data_is_refused(tmp_path):
     with pytest.raises(MissingFileError, match="there are no data at .*: neither an .npz file nor a folder"):
         open_data(tmp_path)
-    with pytest.raises(ConfigError, match="returned a function, which is no data"):
+    with pytest.raises(ConfigError, match="returned a function, which is not data"):
         open_data(make_nothing)
     with pytest.raises(ConfigError, match="folds are made of samples, and a list does not say"):
         dataset_of([1, 2])

@@ -407,7 +407,7 @@ def test_what_has_no_name_is_not_saved_but_runs_and_is_remarked(make, tmp_path):
         ("predictor_cls", {"class_path": "torch.nn.Linear"}, "not a class derived from Predictor"),
         ("model_cls", {"class_path": "delira_nca.models.BasicNCAModl"}, "Did you mean 'BasicNCAModel'"),
         ("model_cls", "delira_nca.models.BasicNCAModel", "model_cls was .*, which has no import path"),
-        ("optim_builder", {"class_path": "subprocess.Popen"}, "is no class that a setting names"),
+        ("optim_builder", {"class_path": "subprocess.Popen"}, "is not a class that a setting names"),
         ("nmae", "x", "takes no argument 'nmae'. .* Did you mean 'name'"),
         ("format_version", 99, "which is newer than this one"),
     ],

@@ -266,7 +266,7 @@ def _own_loss(folder, launcher):
 
 def test_a_fold_that_failed_is_named_and_the_others_are_kept(make):
     experiment = make()
-    with pytest.raises(DeliraNCAError, match=r"1 of 3 folds failed; kfold\(..., resume=.*\) goes on:\n  fold 1: "):
+    with pytest.raises(DeliraNCAError, match=r"1 of 3 folds failed; kfold\(..., resume=.*\) continues:\n  fold 1: "):
         experiment.kfold(make_data, {"mse": mse}, num_splits=3, launcher=Here(fails=[1]))
     folder = experiment.folder / "kfold"
     with pytest.raises(MissingFileError, match="fold_1 is not done"):

@@ -75,8 +75,8 @@ def test_a_remark_takes_the_place_of_what_has_no_name_and_cannot_be_read():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("pathlib.Path", "pathlib.Path is no class that a setting names"),
-        ("subprocess.Popen", "is no class that a setting names"),
+        ("pathlib.Path", "pathlib.Path is not a class that a setting names"),
+        ("subprocess.Popen", "is not a class that a setting names"),
         ("delira_nca.losses.__name__", "names a str, which is neither a class nor a function"),
         ("delira_nca.lossses.mse", "delira_nca has no 'lossses'. .* Did you mean|has no 'lossses'"),
         ("no_such_package.thing", "there is no module 'no_such_package'"),

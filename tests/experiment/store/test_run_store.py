@@ -107,7 +107,7 @@ def test_a_run_that_is_there_is_refused_or_gone_on_with(store):
 def test_what_is_no_run_is_not_taken_for_one(store):
     (store.root / "notes").mkdir(parents=True)
     (store.root / "notes" / "text").write_text("mine")
-    with pytest.raises(ConfigError, match="is there already, and is no run"):
+    with pytest.raises(ConfigError, match="is there already, and is not a run"):
         store.create("notes", exist="resume")
     with pytest.raises(MissingFileError, match="there is no run 'notes'"):
         store.open("notes")

@@ -14,7 +14,7 @@ from delira_nca.training.callbacks.abstract_callback import HOOKS, bind_run
     [("at_epoch_ned", "at_epoch_end"), ("on_epoch_end", "at_epoch_end"), ("at_iter_start", "at_iter")],
 )
 def test_a_misspelt_hook_is_refused_when_the_class_is_made(name, nearest):
-    with pytest.raises(CallbackError, match=rf"Mine\.{name} is no hook\..*Did you mean '{nearest}"):
+    with pytest.raises(CallbackError, match=rf"Mine\.{name} is not a hook\..*Did you mean '{nearest}"):
         type("Mine", (AbstractCallback,), {name: lambda self, trainer: None})
 
 

@@ -19,7 +19,7 @@ def test_functions_run_at_their_hooks(plain_trainer):
 
 
 def test_a_name_that_is_no_hook_is_refused_with_the_nearest():
-    with pytest.raises(CallbackError, match=r"'at_epoch_ned' is no hook\..*Did you mean 'at_epoch_end'\?"):
+    with pytest.raises(CallbackError, match=r"'at_epoch_ned' is not a hook\..*Did you mean 'at_epoch_end'\?"):
         LambdaCallback(at_epoch_ned=print)
 
 

@@ -364,7 +364,9 @@ def test_a_model_of_a_task_says_which_way_is_better_and_what_it_measures(loader)
     assert history.best_accuracy == max(epoch[f"val_{nca.validation_metric}"] for epoch in history.epochs)
     assert BasicNCATrainer(nca, None, validation_mode="lowest")._score()[1] == "lowest"
     trainer.nca.validation_metric, trainer.validation_mode = "loss_of_none", "lowest"
-    with pytest.raises(ScoreKeyError, match="nobody computes the score 'loss_of_none'"):
+    with pytest.raises(
+        ScoreKeyError, match="the score 'loss_of_none' that decides which epoch is best is not computed"
+    ):
         trainer.train(loader(), loader())
 
 
