@@ -52,8 +52,10 @@ class BatchBuilder:
 
     Parameters
     ----------
-    source : where batches are taken from.
-    transforms : see `delira_nca.data_loading.DataManager`; ``None`` leaves the samples as they are.
+    source : Source
+        Where batches are taken from.
+    transforms : callable or None
+        See `delira_nca.data_loading.DataManager`; ``None`` leaves the samples as they are.
     """
 
     def __init__(self, source: Source, transforms: Callable[..., Any] | None) -> None:

@@ -25,7 +25,8 @@ def settle_in(*, has_torch: bool) -> None:
 
     Parameters
     ----------
-    has_torch : whether torch is needed; it is not loaded for its threads' sake.
+    has_torch : bool
+        Whether torch is needed; it is not loaded for its threads' sake.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -50,7 +51,7 @@ def require_importable_main(value: object, what: str) -> None:
     Parameters
     ----------
     value : object
-        Object to be sent, which can be pickled: functions and classes of the main program are found within it.
+        Object Object to be sent, which can be pickled: functions and classes of the main program are found within it.
     what : str
         Name of the object in the message.
 
@@ -101,7 +102,8 @@ def end_processes(processes: Iterable[BaseProcess | Any], polite: float) -> None
 
     Parameters
     ----------
-    polite : seconds between the two; 0 kills at once.
+    polite : float
+        Seconds between the two; 0 kills at once.
     """
     processes = list(processes)
     if polite:

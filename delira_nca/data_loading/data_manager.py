@@ -160,24 +160,36 @@ class DataManager:
 
     Parameters
     ----------
-    data : a dataset, a dict of arrays with equal first axis, an iterable of dicts; or a data loader or an augmenter of
+    data : LoadableLike
+        A dataset, a dict of arrays with equal first axis, an iterable of dicts; or a data loader or an augmenter of
         batchgenerators, of which loader and transform are taken (see `LoaderSource`).
-    batch_size : samples in a batch, at least 1. A loader knows its own.
-    n_process_augmentation : worker processes; 0 builds the batches in this process. They are started at the first
-        batch and live until `close`.
-    transforms : what changes a batch, or ``None``. A transform of batchgenerators is called as
-        ``transform(**batch)``, anything else as ``transform(batch)``; it returns a dict of arrays. It may draw from
-        the global generators of Python, numpy and torch, which are seeded around it.
-    sampler_cls : class derived from `AbstractSampler` that orders the samples.
-    drop_last : whether an incomplete last batch is left out.
-    seed : what all randomness is derived from, at least 0.
-    prefetch : batches that each worker builds ahead.
-    num_batches : batches in an epoch of a data loader that has no end.
-    start_method : ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter
-        two, dataset and transforms must be picklable.
-    timeout : seconds to wait for a batch of a worker before an error is raised; 0 waits for ever. The time that new
-        processes take to start does not count.
-    **sampler_kwargs : handed to the sampler, for example ``num_samples=100``.
+    batch_size : int or None
+        Samples in a batch, at least 1. A loader knows its own.
+    n_process_augmentation : int
+        Worker processes; 0 builds the batches in this process. They are started at the first batch and live until
+        `close`.
+    transforms : callable or None
+        What changes a batch, or ``None``. A transform of batchgenerators is called as ``transform(**batch)``, anything
+        else as ``transform(batch)``; it returns a dict of arrays. It may draw from the global generators of Python,
+        numpy and torch, which are seeded around it.
+    sampler_cls : type
+        Class derived from `AbstractSampler` that orders the samples.
+    drop_last : bool
+        Whether an incomplete last batch is left out.
+    seed : int
+        What all randomness is derived from, at least 0.
+    prefetch : int
+        Batches that each worker builds ahead.
+    num_batches : int or None
+        Batches in an epoch of a data loader that has no end.
+    start_method : str or None
+        ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter two, dataset
+        and transforms must be picklable.
+    timeout : float
+        Seconds to wait for a batch of a worker before an error is raised; 0 waits for ever. The time that new processes
+        take to start does not count.
+    **sampler_kwargs : object
+        Handed to the sampler, for example ``num_samples=100``.
 
     Raises
     ------
@@ -274,9 +286,12 @@ class DataManager:
 
         Parameters
         ----------
-        seed : in place of the manager's.
-        epoch : number of the epoch, at least 0; order and augmentation differ from epoch to epoch.
-        start : number of the first batch: those before it are not built, and the others are what they would be.
+        seed : int or None
+            In place of the manager's.
+        epoch : int
+            Number of the epoch, at least 0; order and augmentation differ from epoch to epoch.
+        start : int
+            Number of the first batch: those before it are not built, and the others are what they would be.
 
         Raises
         ------
@@ -305,10 +320,14 @@ class DataManager:
 
         Parameters
         ----------
-        epoch, index : which batch.
-        seed : in place of the manager's.
-        image_key, max_samples : see `delira_nca.data_loading.show.draw_batch`.
-        path : where to save the figure too; the ending says the format.
+        epoch, index : int
+            Which batch.
+        seed : int or None
+            In place of the manager's.
+        image_key, max_samples : str or None, int
+            See `delira_nca.data_loading.show.draw_batch`.
+        path : str, path-like or None
+            Where to save the figure too; the ending says the format.
 
         Returns
         -------
@@ -351,7 +370,8 @@ class DataManager:
 
         Parameters
         ----------
-        new_state : names of constructor arguments and their new values; what goes to the sampler stands in a dict
+        new_state : dict
+            Names of constructor arguments and their new values; what goes to the sampler stands in a dict
             ``"sampler_kwargs"``, which replaces the former one.
 
         Returns

@@ -80,7 +80,8 @@ class AbstractDataset(ABC):
 
         Parameters
         ----------
-        indices : which samples, in which order; repeated ones are allowed.
+        indices : sequence of int
+            Which samples, in which order; repeated ones are allowed.
 
         Returns
         -------
@@ -112,7 +113,8 @@ class AbstractDataset(ABC):
 
         Parameters
         ----------
-        key : name of the entry.
+        key : str
+            Name of the entry.
 
         Returns
         -------
@@ -154,7 +156,8 @@ class DictDataset(AbstractDataset):
 
     Parameters
     ----------
-    data : mapping of names to arrays, or what ``np.asarray`` turns into one (lists, CPU tensors).
+    data : dict
+        Mapping of names to arrays, or what ``np.asarray`` turns into one (lists, CPU tensors).
 
     Raises
     ------
@@ -205,8 +208,8 @@ class IterableDataset(AbstractDataset):
 
     Parameters
     ----------
-    data : iterable of mappings of names to arrays or numbers; it is read once, and its samples are kept in
-        memory.
+    data : iterable of dict
+        Iterable of mappings of names to arrays or numbers; it is read once, and its samples are kept in memory.
 
     Raises
     ------
@@ -245,8 +248,10 @@ class SubsetDataset(AbstractDataset):
 
     Parameters
     ----------
-    dataset : where the samples are.
-    indices : integers from 0 to ``len(dataset) - 1``; repeated ones are allowed.
+    dataset : AbstractDataset
+        Where the samples are.
+    indices : sequence of int
+        Integers from 0 to ``len(dataset) - 1``; repeated ones are allowed.
 
     Raises
     ------
@@ -299,8 +304,10 @@ def repeat(sample: Mapping[str, npt.ArrayLike], times: int) -> DictDataset:
 
     Parameters
     ----------
-    sample : mapping of names to arrays without a batch axis.
-    times : how many samples there are to be, at least 1.
+    sample : dict
+        Mapping of names to arrays without a batch axis.
+    times : int
+        How many samples there are to be, at least 1.
 
     Raises
     ------

@@ -32,8 +32,9 @@ class ConcatDataset(AbstractDataset):
 
     Parameters
     ----------
-    *datasets : datasets, or what makes one (a dict of arrays, an iterable of dicts), or one list of them. All need
-        the same keys, and where they meet in a batch, the same shapes.
+    *datasets : DataLike or sequence of DataLike
+        Datasets, or what makes one (a dict of arrays, an iterable of dicts), or one list of them. All need the same
+        keys, and where they meet in a batch, the same shapes.
 
     Raises
     ------
@@ -157,10 +158,13 @@ class BaseLazyDataset(AbstractDataset):
 
     Parameters
     ----------
-    data_path : a folder, of which every visible entry is a sample, in the order of their names; or a list of what
-        ``load_fn`` takes, paths for example. Paths of what exists are made absolute.
-    load_fn : ``load_fn(path, **load_kwargs)`` returns the sample, a dict of arrays. A `LoadSample` is one.
-    **load_kwargs : handed to ``load_fn``.
+    data_path : str, path-like or sequence of these
+        A folder, of which every visible entry is a sample, in the order of their names; or a list of what ``load_fn``
+        takes, paths for example. Paths of what exists are made absolute.
+    load_fn : callable
+        ``load_fn(path, **load_kwargs)`` returns the sample, a dict of arrays. A `LoadSample` is one.
+    **load_kwargs : object
+        Handed to ``load_fn``.
 
     Attributes
     ----------
@@ -269,7 +273,8 @@ class CachedDataset(IterableDataset):
 
     Parameters
     ----------
-    dataset : where the samples are read from. Where reading is random, what is drawn now stays.
+    dataset : AbstractDataset
+        Where the samples are read from. Where reading is random, what is drawn now stays.
 
     Examples
     --------
@@ -297,7 +302,8 @@ class BaseCacheDataset(CachedDataset):
 
     Parameters
     ----------
-    data_path, load_fn, **load_kwargs : see `BaseLazyDataset`.
+    data_path, load_fn, **load_kwargs : str, path-like or sequence of these, callable, object
+        See `BaseLazyDataset`.
 
     Attributes
     ----------
@@ -321,8 +327,10 @@ class BaseExtendCacheDataset(IterableDataset):
 
     Parameters
     ----------
-    data_path, **load_kwargs : see `BaseLazyDataset`.
-    load_fn : ``load_fn(path, **load_kwargs)`` returns an iterable of samples, each a dict of arrays. It may give none.
+    data_path, **load_kwargs : str, path-like or sequence of these, object
+        See `BaseLazyDataset`.
+    load_fn : callable
+        ``load_fn(path, **load_kwargs)`` returns an iterable of samples, each a dict of arrays. It may give none.
 
     Attributes
     ----------

@@ -78,9 +78,12 @@ def failure_of(error: Exception, place: tuple[int, int, Sequence[int] | Indices]
 
     Parameters
     ----------
-    error : the original.
-    place : epoch, index and samples of the batch.
-    where : the process it was raised in, if another one will raise it; the error is made ready to travel.
+    error : Exception
+        The original.
+    place : tuple
+        Epoch, index and samples of the batch.
+    where : str
+        The process it was raised in, if another one will raise it; the error is made ready to travel.
     """
     kind = type(error)
     if isinstance(error, BatchError):  # of a data manager inside of this one

@@ -23,12 +23,17 @@ def growing_dataset(
 
     Parameters
     ----------
-    picture : one of :data:`~delira_nca.data_loading.sources.drawings.DRAWINGS`; the path of a picture with
-        transparency; or an emoji.
-    size : cells along the longer side of the picture.
-    padding : empty cells on each side of it.
-    num_channels : of the state.
-    times : number of samples in an epoch.
+    picture : str or path-like
+        One of :data:`~delira_nca.data_loading.sources.drawings.DRAWINGS`; the path of a picture with transparency; or
+        an emoji.
+    size : int
+        Cells along the longer side of the picture.
+    padding : int
+        Empty cells on each side of it.
+    num_channels : int
+        Of the state.
+    times : int
+        Number of samples in an epoch.
 
     Returns
     -------

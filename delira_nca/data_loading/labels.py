@@ -17,9 +17,12 @@ def as_labels(labels: npt.ArrayLike, what: str = "label", num_samples: int | Non
 
     Parameters
     ----------
-    labels : (N,) or (N, 1) integers, strings, or whatever can be told apart.
-    what : how messages call one of them.
-    num_samples : how many there must be.
+    labels : array_like
+        (N,) or (N, 1) integers, strings, or whatever can be told apart.
+    what : str
+        How messages call one of them.
+    num_samples : int or None
+        How many there must be.
 
     Returns
     -------

@@ -34,13 +34,18 @@ class LoadSample:
 
     Parameters
     ----------
-    sample_ext : entry of the sample to the names of its files, which become its channels.
-    sample_fn : ``sample_fn(path, **kwargs)`` reads a file to an array without channels, `readers.read_array` for
-        example.
-    dtype : entry to its type. To integers only where no value changes.
-    normalize : what is normalised, each file by itself and before the change of type: entries, or names of files.
-    norm_fn : how, to [-1, 1] where nothing is said; see `norm_range` and `norm_zero_mean_unit_std`.
-    **kwargs : handed to ``sample_fn``.
+    sample_ext : dict
+        Entry of the sample to the names of its files, which become its channels.
+    sample_fn : callable
+        ``sample_fn(path, **kwargs)`` reads a file to an array without channels, `readers.read_array` for example.
+    dtype : dict or None
+        Entry to its type. To integers only where no value changes.
+    normalize : iterable of str
+        What is normalised, each file by itself and before the change of type: entries, or names of files.
+    norm_fn : callable
+        How, to [-1, 1] where nothing is said; see `norm_range` and `norm_zero_mean_unit_std`.
+    **kwargs : object
+        Handed to ``sample_fn``.
 
     Raises
     ------
@@ -91,7 +96,8 @@ class LoadSample:
 
         Parameters
         ----------
-        path : folder of the files, or a mapping of the names in ``sample_ext`` to paths.
+        path : FileMap
+            Folder of the files, or a mapping of the names in ``sample_ext`` to paths.
 
         Returns
         -------
@@ -123,11 +129,16 @@ class LoadSampleLabel(LoadSample):
 
     Parameters
     ----------
-    sample_ext, sample_fn : see `LoadSample`.
-    label_ext : name of the file with the label.
-    label_fn : ``label_fn(path, **kwargs)`` returns a dict, ``{"label": 3}`` for example.
-    sample_kwargs : further arguments of `LoadSample`, as a dict.
-    **kwargs : handed to ``label_fn``.
+    sample_ext, sample_fn : dict, callable
+        See `LoadSample`.
+    label_ext : str
+        Name of the file with the label.
+    label_fn : callable
+        ``label_fn(path, **kwargs)`` returns a dict, ``{"label": 3}`` for example.
+    sample_kwargs : dict or None
+        Further arguments of `LoadSample`, as a dict.
+    **kwargs : object
+        Handed to ``label_fn``.
 
     Raises
     ------
@@ -178,7 +189,8 @@ class SampleSource:
 
     Parameters
     ----------
-    dataset : where the samples are.
+    dataset : AbstractDataset
+        Where the samples are.
     """
 
     def __init__(self, dataset: AbstractDataset) -> None:
@@ -205,9 +217,12 @@ class LoaderSource:
 
     Parameters
     ----------
-    loader : has ``generate_train_batch`` or ``__next__``, which return a dict.
-    transform : is called as ``transform(**batch)``; ``None`` for none.
-    num_batches : batches in an epoch; ``None`` asks the loader.
+    loader : object
+        Has ``generate_train_batch`` or ``__next__``, which return a dict.
+    transform : callable or None
+        Is called as ``transform(**batch)``; ``None`` for none.
+    num_batches : int or None
+        Batches in an epoch; ``None`` asks the loader.
 
     Raises
     ------

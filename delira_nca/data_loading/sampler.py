@@ -35,9 +35,11 @@ class AbstractSampler(ABC):
 
     Parameters
     ----------
-    indices : what is drawn from; the sampler yields these numbers themselves, not their positions.
-    generator : where random numbers come from; ``None`` is a new one of seed 0. The data manager hands in
-        one that is keyed by seed and epoch.
+    indices : sequence of int or ndarray
+        What is drawn from; the sampler yields these numbers themselves, not their positions.
+    generator : np.random.Generator or None
+        Where random numbers come from; ``None`` is a new one of seed 0. The data manager hands in one that is keyed by
+        seed and epoch.
 
     Raises
     ------
@@ -89,10 +91,14 @@ class RandomSampler(AbstractSampler):
 
     Parameters
     ----------
-    indices : what is drawn from.
-    replacement : whether an index can be drawn again.
-    num_samples : how many are drawn; ``None`` is as many as there are indices.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    indices : sequence of int or ndarray
+        What is drawn from.
+    replacement : bool
+        Whether an index can be drawn again.
+    num_samples : int or None
+        How many are drawn; ``None`` is as many as there are indices.
+    generator : np.random.Generator or None
+        Where random numbers come from; ``None`` is a new one of seed 0.
 
     Raises
     ------
@@ -136,8 +142,10 @@ class RandomSamplerNoReplacement(RandomSampler):
 
     Parameters
     ----------
-    indices : what is drawn from.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    indices : sequence of int or ndarray
+        What is drawn from.
+    generator : np.random.Generator or None
+        Where random numbers come from; ``None`` is a new one of seed 0.
     """
 
     def __init__(
@@ -151,9 +159,12 @@ class RandomSamplerWithReplacement(RandomSampler):
 
     Parameters
     ----------
-    indices : what is drawn from.
-    num_samples : how many are drawn; ``None`` is as many as there are indices.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    indices : sequence of int or ndarray
+        What is drawn from.
+    num_samples : int or None
+        How many are drawn; ``None`` is as many as there are indices.
+    generator : np.random.Generator or None
+        Where random numbers come from; ``None`` is a new one of seed 0.
     """
 
     def __init__(
@@ -177,9 +188,12 @@ class BatchSampler:
 
     Parameters
     ----------
-    sampler : gives single indices; anything that can be iterated and has a length.
-    batch_size : indices in a list, at least 1.
-    drop_last : whether an incomplete last list is left out.
+    sampler : SizedIterable
+        Gives single indices; anything that can be iterated and has a length.
+    batch_size : int
+        Indices in a list, at least 1.
+    drop_last : bool
+        Whether an incomplete last list is left out.
 
     Raises
     ------
@@ -217,11 +231,16 @@ class WeightedRandomSampler(AbstractSampler):
 
     Parameters
     ----------
-    weights : (N,) finite numbers of at least 0, of any sum; a sample of weight 0 is never drawn.
-    num_samples : how many are drawn, more or fewer than N; ``None`` is N.
-    indices : (N,) what is drawn from; ``None`` is 0 to N - 1.
-    replacement : whether an index can be drawn again.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    weights : sequence of float or ndarray
+        (N,) finite numbers of at least 0, of any sum; a sample of weight 0 is never drawn.
+    num_samples : int or None
+        How many are drawn, more or fewer than N; ``None`` is N.
+    indices : sequence of int, ndarray or None
+        (N,) what is drawn from; ``None`` is 0 to N - 1.
+    replacement : bool
+        Whether an index can be drawn again.
+    generator : np.random.Generator or None
+        Where random numbers come from; ``None`` is a new one of seed 0.
 
     Raises
     ------
@@ -276,11 +295,16 @@ class WeightedRandomSampler(AbstractSampler):
 
         Parameters
         ----------
-        dataset : what is drawn from.
-        generator : where random numbers come from.
-        key : entry that holds the weight of a sample.
-        weights : the weights themselves, in the order of the samples, in place of ``key``.
-        **kwargs : further arguments of the sampler.
+        dataset : AbstractDataset
+            What is drawn from.
+        generator : np.random.Generator
+            Where random numbers come from.
+        key : str or None
+            Entry that holds the weight of a sample.
+        weights : sequence of float, ndarray or None
+            The weights themselves, in the order of the samples, in place of ``key``.
+        **kwargs : object
+            Further arguments of the sampler.
         """
         if (key is None) == (weights is None):
             raise ConfigError(f"{cls.__name__} needs either weights, or key, the entry of a sample that is its weight")
@@ -300,10 +324,14 @@ class PrevalenceRandomSampler(WeightedRandomSampler):
 
     Parameters
     ----------
-    labels : (N,) class of each sample: integers, strings, or whatever can be told apart.
-    num_samples : how many are drawn; ``None`` is N.
-    indices : (N,) what is drawn from; ``None`` is 0 to N - 1.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    labels : sequence or ndarray
+        (N,) class of each sample: integers, strings, or whatever can be told apart.
+    num_samples : int or None
+        How many are drawn; ``None`` is N.
+    indices : sequence of int, ndarray or None
+        (N,) what is drawn from; ``None`` is 0 to N - 1.
+    generator : np.random.Generator or None
+        Where random numbers come from; ``None`` is a new one of seed 0.
 
     Raises
     ------
@@ -346,11 +374,16 @@ class PrevalenceRandomSampler(WeightedRandomSampler):
 
         Parameters
         ----------
-        dataset : what is drawn from.
-        generator : where random numbers come from.
-        key : entry that holds the class of a sample; it is read once, see `AbstractDataset.column`.
-        labels : the classes themselves, in the order of the samples, in place of ``key``.
-        **kwargs : further arguments of the sampler.
+        dataset : AbstractDataset
+            What is drawn from.
+        generator : np.random.Generator
+            Where random numbers come from.
+        key : str or None
+            Entry that holds the class of a sample; it is read once, see `AbstractDataset.column`.
+        labels : sequence, ndarray or None
+            The classes themselves, in the order of the samples, in place of ``key``.
+        **kwargs : object
+            Further arguments of the sampler.
         """
         if labels is None and key is None:
             raise ConfigError(f"{cls.__name__} needs either labels, or key, the entry of a sample that is its class")

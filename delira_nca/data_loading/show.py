@@ -31,7 +31,8 @@ def debug_mode(enabled: bool = True) -> Iterator[None]:
 
     Parameters
     ----------
-    enabled : ``False`` turns the mode off inside the block, where an outer one had turned it on.
+    enabled : bool
+        ``False`` turns the mode off inside the block, where an outer one had turned it on.
 
     Examples
     --------
@@ -79,12 +80,16 @@ def draw_batch(batch: Batch, *, image_key: str | None = None, max_samples: int =
 
     Parameters
     ----------
-    batch : of a `DataManager`.
-    image_key : entry that holds the images, (B, C, *spatial); ``None`` for ``"data"``, or the first that can be one.
-        Three channels are RGB, four are RGBA with the colours multiplied by alpha, shown on white; of other numbers
-        the first channel is shown in gray. Of 3D images the middle slice is shown.
-    max_samples : at most so many are drawn, the first ones.
-    title : above all.
+    batch : Batch
+        Of a `DataManager`.
+    image_key : str or None
+        Entry that holds the images, (B, C, *spatial); ``None`` for ``"data"``, or the first that can be one. Three
+        channels are RGB, four are RGBA with the colours multiplied by alpha, shown on white; of other numbers the first
+        channel is shown in gray. Of 3D images the middle slice is shown.
+    max_samples : int
+        At most so many are drawn, the first ones.
+    title : str
+        Above all.
 
     Returns
     -------

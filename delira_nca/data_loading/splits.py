@@ -43,11 +43,16 @@ def kfold(
 
     Parameters
     ----------
-    data : a dataset, or what makes one. A subset is fine: its folds are views of the dataset below.
-    num_splits, split_type, shuffle, random_seed : see `kfold_indices`.
-    label_key : entry that holds the class of a sample, for a stratified split without ``labels``.
-    group_key : entry that holds the group of a sample, for a grouped or stratified split without ``groups``.
-    labels, groups : the classes or groups themselves, in the order of the samples.
+    data : Dataset, mapping of arrays or iterable of samples
+        A dataset, or what makes one. A subset is fine: its folds are views of the dataset below.
+    num_splits, split_type, shuffle, random_seed : int, str, bool, int or None
+        See `kfold_indices`.
+    label_key : str
+        Entry that holds the class of a sample, for a stratified split without ``labels``.
+    group_key : str or None
+        Entry that holds the group of a sample, for a grouped or stratified split without ``groups``.
+    labels, groups : array_like or None
+        The classes or groups themselves, in the order of the samples.
 
     Returns
     -------
@@ -93,9 +98,12 @@ def train_val_split(
 
     Parameters
     ----------
-    data : a dataset, or what makes one; the training part of a fold, for example.
-    val_split, split_type, random_seed : see `train_val_indices`.
-    label_key, group_key, labels, groups : see `kfold`.
+    data : Dataset, mapping of arrays or iterable of samples
+        A dataset, or what makes one; the training part of a fold, for example.
+    val_split, split_type, random_seed : float or int, str, int or None
+        See `train_val_indices`.
+    label_key, group_key, labels, groups : str, str or None, array_like or None
+        See `kfold`.
 
     Returns
     -------
@@ -129,14 +137,20 @@ def kfold_indices(
 
     Parameters
     ----------
-    num_samples : how many samples there are.
-    num_splits : number of folds, at least 2.
-    split_type : ``"random"``, ``"stratified"`` or ``"grouped"``. Groups are dealt out so that the folds are of
-        similar size.
-    shuffle : whether chance decides who is in which fold; if not, the order of the samples does.
-    random_seed : of the chance; ``None`` is 0. Global generators are never drawn from.
-    labels : (num_samples,) classes, for a stratified split.
-    groups : (num_samples,) groups, for a grouped split, or for a stratified one that keeps groups together.
+    num_samples : int
+        How many samples there are.
+    num_splits : int
+        Number of folds, at least 2.
+    split_type : str
+        ``"random"``, ``"stratified"`` or ``"grouped"``. Groups are dealt out so that the folds are of similar size.
+    shuffle : bool
+        Whether chance decides who is in which fold; if not, the order of the samples does.
+    random_seed : int or None
+        Of the chance; ``None`` is 0. Global generators are never drawn from.
+    labels : array_like or None
+        (num_samples,) classes, for a stratified split.
+    groups : array_like or None
+        (num_samples,) groups, for a grouped split, or for a stratified one that keeps groups together.
 
     Returns
     -------
@@ -195,10 +209,13 @@ def train_val_indices(
 
     Parameters
     ----------
-    num_samples : how many samples there are.
-    val_split : share of the validation part, between 0 and 1, rounded up; or, an integer, its number of samples.
-        Of groups, where there are any. With labels and groups, the best of 100 random choices is taken.
-    split_type, random_seed, labels, groups : see `kfold_indices`.
+    num_samples : int
+        How many samples there are.
+    val_split : float or int
+        Share of the validation part, between 0 and 1, rounded up; or, an integer, its number of samples. Of groups,
+        where there are any. With labels and groups, the best of 100 random choices is taken.
+    split_type, random_seed, labels, groups : str, int or None, array_like or None
+        See `kfold_indices`.
 
     Returns
     -------

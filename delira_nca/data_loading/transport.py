@@ -45,7 +45,8 @@ class Outbox:
 
     Parameters
     ----------
-    num_slots : batches that may be on the way at the same time.
+    num_slots : int
+        Batches that may be on the way at the same time.
     """
 
     def __init__(self, num_slots: int) -> None:
@@ -83,7 +84,8 @@ class Inbox:
 
     Parameters
     ----------
-    num_slots : as in the worker's `Outbox`.
+    num_slots : int
+        As in the worker's `Outbox`.
     """
 
     def __init__(self, num_slots: int) -> None:

@@ -72,12 +72,18 @@ def work(
 
     Parameters
     ----------
-    builder : what builds the batches.
-    connection : to the parent.
-    name : what messages call this process.
-    num_slots : orders that may be open at the same time.
-    parent : process id of the parent, if this process was forked from it, else 0.
-    has_torch : whether torch is loaded in the parent.
+    builder : BatchBuilder
+        What builds the batches.
+    connection : Connection
+        To the parent.
+    name : str
+        What messages call this process.
+    num_slots : int
+        Orders that may be open at the same time.
+    parent : int
+        Process id of the parent, if this process was forked from it, else 0.
+    has_torch : bool
+        Whether torch is loaded in the parent.
     """
     settle_in(has_torch=has_torch)
     _Worker(builder, connection, name, num_slots, parent).work()

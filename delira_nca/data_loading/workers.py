@@ -32,11 +32,16 @@ class WorkerGroup:
 
     Parameters
     ----------
-    builder : what builds the batches.
-    num_workers : number of processes, at least 1.
-    prefetch : batches that each worker builds ahead.
-    start_method : how processes are started, ``None`` for the platform's way.
-    timeout : seconds to wait for a batch before an error is raised; 0 waits for ever.
+    builder : BatchBuilder
+        What builds the batches.
+    num_workers : int
+        Number of processes, at least 1.
+    prefetch : int
+        Batches that each worker builds ahead.
+    start_method : str or None
+        How processes are started, ``None`` for the platform's way.
+    timeout : float
+        Seconds to wait for a batch before an error is raised; 0 waits for ever.
 
     Raises
     ------
@@ -165,7 +170,8 @@ class WorkerGroup:
 
         Parameters
         ----------
-        at_once : kill them; else they may finish what they are at, for a moment.
+        at_once : bool
+            Kill them; else they may finish what they are at, for a moment.
         """
         self.is_closed = True
         if self._finalizer.detach():

@@ -22,14 +22,17 @@ def add_artefact(image: Tensor, artefact: str, strength: float, *, seed: int = 0
 
     Parameters
     ----------
-    image : (B, C, *spatial) images of brightness 0 to 1, of one to three axes. They are not changed.
-    artefact : one of :data:`ARTEFACTS`. ``"noise"``: normal, with a standard deviation of 0.4 at full strength.
-        ``"bias"``: a factor ``exp(2 * d)``, where ``d`` is the place along a direction, 1 from the middle of the
-        image to the end of an axis. ``"blur"``: Gaussian, of 0.08 of the shortest axis. ``"ghosts"``: the image itself
-        again, shifted by a third of an axis. ``"spike"``: a wave of amplitude 0.5 along an axis, which has 6 to 12
-        periods.
-    strength : 0 changes nothing, 1 is the full strength; more is possible.
-    seed : of the draws; sample ``n`` has the same ones in every strength.
+    image : Tensor
+        (B, C, *spatial) images of brightness 0 to 1, of one to three axes. They are not changed.
+    artefact : str
+        One of :data:`ARTEFACTS`. ``"noise"``: normal, with a standard deviation of 0.4 at full strength. ``"bias"``: a
+        factor ``exp(2 * d)``, where ``d`` is the place along a direction, 1 from the middle of the image to the end of
+        an axis. ``"blur"``: Gaussian, of 0.08 of the shortest axis. ``"ghosts"``: the image itself again, shifted by a
+        third of an axis. ``"spike"``: a wave of amplitude 0.5 along an axis, which has 6 to 12 periods.
+    strength : float
+        0 changes nothing, 1 is the full strength; more is possible.
+    seed : int
+        Of the draws; sample ``n`` has the same ones in every strength.
 
     Returns
     -------

@@ -33,9 +33,12 @@ class AutoSteps:
 
     Attributes
     ----------
-    prediction : of the states, each after its own number of steps.
-    steps : (B,) number of steps of each sample.
-    converged : (B,) whether the sample came to rest; otherwise it was stopped after the largest number of steps.
+    prediction : Prediction
+        Of the states, each after its own number of steps.
+    steps : Tensor
+        (B,) number of steps of each sample.
+    converged : Tensor
+        (B,) whether the sample came to rest; otherwise it was stopped after the largest number of steps.
     """
 
     prediction: Prediction
@@ -56,12 +59,18 @@ class AutoStepper:
 
     Parameters
     ----------
-    min_steps : a sample never stops before.
-    max_steps : it always stops then.
-    plateau : quiet steps in a row.
-    threshold : a step with a smaller change is quiet.
-    verbose : whether the numbers of steps are logged.
-    relative : whether a change is divided by the mean absolute value before the step.
+    min_steps : int
+        A sample never stops before.
+    max_steps : int
+        It always stops then.
+    plateau : int
+        Quiet steps in a row.
+    threshold : float
+        A step with a smaller change is quiet.
+    verbose : bool
+        Whether the numbers of steps are logged.
+    relative : bool
+        Whether a change is divided by the mean absolute value before the step.
 
     Raises
     ------
@@ -105,10 +114,14 @@ class AutoStepper:
 
         Parameters
         ----------
-        nca : the automaton.
-        x : (B, num_image_channels, *spatial) images or (B, C, *spatial) states. They are not changed.
-        seed : of everything random.
-        goal : of each sample, for a model with a conditioning.
+        nca : BasicNCAModel
+            The automaton.
+        x : Tensor
+            (B, num_image_channels, *spatial) images or (B, C, *spatial) states. They are not changed.
+        seed : int
+            Of everything random.
+        goal : Tensor, int or None
+            Of each sample, for a model with a conditioning.
 
         Raises
         ------
@@ -177,10 +190,14 @@ class StepCurve:
 
     Attributes
     ----------
-    steps, values : ascending numbers of steps, and the metric after each.
-    best : number of steps with the best value; the smallest of several.
-    chosen : smallest number of steps whose value is within ``eps`` of the best.
-    mode, eps : which way is better, and how much may be missing.
+    steps, values : tuple of int, tuple of float
+        Ascending numbers of steps, and the metric after each.
+    best : int
+        Number of steps with the best value; the smallest of several.
+    chosen : int
+        Smallest number of steps whose value is within ``eps`` of the best.
+    mode, eps : str, float
+        Which way is better, and how much may be missing.
     """
 
     steps: tuple[int, ...]
@@ -209,13 +226,20 @@ def quality_over_steps(
 
     Parameters
     ----------
-    model : the automaton.
-    data : batch with ``"data"`` and ``"label"``, and ``"goal"`` for a model with a conditioning; or several.
-    metric : of (prediction, label), averaged over the batches by their numbers of samples.
-    steps : numbers of steps, or the largest of all.
-    mode : ``"highest"`` or ``"lowest"`` is best.
-    eps : how far from the best value, absolutely, a smaller number of steps is as good.
-    seed : of the roll-outs.
+    model : BasicNCAModel
+        The automaton.
+    data : dict or iterable of dict
+        Batch with ``"data"`` and ``"label"``, and ``"goal"`` for a model with a conditioning; or several.
+    metric : callable
+        Of (prediction, label), averaged over the batches by their numbers of samples.
+    steps : int or sequence of int
+        Numbers of steps, or the largest of all.
+    mode : str
+        ``"highest"`` or ``"lowest"`` is best.
+    eps : float
+        How far from the best value, absolutely, a smaller number of steps is as good.
+    seed : int
+        Of the roll-outs.
 
     Raises
     ------

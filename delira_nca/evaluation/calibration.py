@@ -30,11 +30,16 @@ class AlarmThreshold:
 
     Attributes
     ----------
-    threshold : the largest score that is no alarm.
-    wanted_rate : false-alarm rate that was asked for.
-    false_alarm_rate : share of the good cases that it alarms; at most the wanted one.
-    sensitivity : share of the failures that it finds; NaN where there was none.
-    num_good, num_failed : cases it was calibrated on.
+    threshold : float
+        The largest score that is no alarm.
+    wanted_rate : float
+        False-alarm rate that was asked for.
+    false_alarm_rate : float
+        Share of the good cases that it alarms; at most the wanted one.
+    sensitivity : float
+        Share of the failures that it finds; NaN where there was none.
+    num_good, num_failed : int
+        Cases it was calibrated on.
     """
 
     threshold: float
@@ -58,9 +63,12 @@ def alarm_threshold(scores: Any, failed: Any, false_alarm_rate: float = 0.05) ->
 
     Parameters
     ----------
-    scores : (n,) scores of doubt, higher for worse cases, such as :class:`~delira_nca.evaluation.NQM`'s.
-    failed : (n,) whether a case is a failure (Dice below 0.8, say); -1 for a case that does not count.
-    false_alarm_rate : share of good cases that may be alarmed, from 0 to 1.
+    scores : object
+        (n,) scores of doubt, higher for worse cases, such as :class:`~delira_nca.evaluation.NQM`'s.
+    failed : object
+        (n,) whether a case is a failure (Dice below 0.8, say); -1 for a case that does not count.
+    false_alarm_rate : float
+        Share of good cases that may be alarmed, from 0 to 1.
 
     Raises
     ------
@@ -103,7 +111,8 @@ def failure_auroc(scores: Any, failed: Any) -> float:
 
     Parameters
     ----------
-    scores, failed : as of :func:`alarm_threshold`.
+    scores, failed : object
+        As of :func:`alarm_threshold`.
 
     Examples
     --------
@@ -118,8 +127,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Parameters
     ----------
-    logits : (B, C, *spatial) scores before softmax, or, with one channel, before the sigmoid.
-    labels : (B, *spatial) class numbers, or (B, 1, *spatial) of 0 and 1 for one channel; -1 is ignored.
+    logits : Tensor
+        (B, C, *spatial) scores before softmax, or, with one channel, before the sigmoid.
+    labels : Tensor
+        (B, *spatial) class numbers, or (B, 1, *spatial) of 0 and 1 for one channel; -1 is ignored.
 
     Returns
     -------

@@ -25,8 +25,10 @@ def standard_holes(shape: tuple[int, ...], seed: int = 0) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    shape : spatial shape, of one to three axes.
-    seed : of the three discs.
+    shape : tuple of int
+        Spatial shape, of one to three axes.
+    seed : int
+        Of the three discs.
 
     Returns
     -------
@@ -64,9 +66,12 @@ def ball(shape: Sequence[int], centre: Iterable[float], radius: float) -> Tensor
 
     Parameters
     ----------
-    shape : spatial shape of the grid, which reaches from -1 to 1 along each axis.
-    centre : for each axis.
-    radius : on the same scale.
+    shape : sequence of int
+        Spatial shape of the grid, which reaches from -1 to 1 along each axis.
+    centre : iterable of float
+        For each axis.
+    radius : float
+        On the same scale.
 
     Returns
     -------

@@ -28,10 +28,14 @@ class QualityCase:
 
     Attributes
     ----------
-    artefact, strength : what was added; ``"none"`` and 0 for the image itself.
-    sample, draw : number of the image, and of the draw of the artefact.
-    quality : of the mean prediction, such as its Dice score.
-    doubt : score of the estimator; higher is worse.
+    artefact, strength : str, float
+        What was added; ``"none"`` and 0 for the image itself.
+    sample, draw : int
+        Number of the image, and of the draw of the artefact.
+    quality : float
+        Of the mean prediction, such as its Dice score.
+    doubt : float
+        Score of the estimator; higher is worse.
     """
 
     artefact: str
@@ -48,8 +52,10 @@ class QualityReport:
 
     Attributes
     ----------
-    cases : the images themselves first.
-    failure_below : a case of a lower quality is a failure.
+    cases : tuple of QualityCase
+        The images themselves first.
+    failure_below : float
+        A case of a lower quality is a failure.
     """
 
     cases: tuple[QualityCase, ...]
@@ -146,16 +152,25 @@ def quality_report(
 
     Parameters
     ----------
-    model : of binary segmentations: an automaton, a pyramid, or any other model that the estimator can run.
-    images : (B, C, *spatial), of brightness 0 to 1.
-    labels : (B, C', *spatial) tensor of {0, 1}, like the predictions.
-    estimator : what doubts; :class:`~delira_nca.evaluation.NQM` of ten roll-outs by default. It is given one image at
-        a time, and never a label.
-    metric : of (logits, label), where above 0 is inside; it is given the mean of the probabilities, less a half.
-    artefacts, strengths : of :func:`~delira_nca.evaluation.add_artefact`; every one in every strength.
-    draws : cases of each artefact, strength and image. Those of blur, in which nothing is drawn, are equal.
-    failure_below : quality of a failure.
-    seed : of the artefacts.
+    model : object
+        Of binary segmentations: an automaton, a pyramid, or any other model that the estimator can run.
+    images : Tensor
+        (B, C, *spatial), of brightness 0 to 1.
+    labels : Tensor
+        (B, C', *spatial) tensor of {0, 1}, like the predictions.
+    estimator : UncertaintyEstimator or None
+        What doubts; :class:`~delira_nca.evaluation.NQM` of ten roll-outs by default. It is given one image at a time,
+        and never a label.
+    metric : callable
+        Of (logits, label), where above 0 is inside; it is given the mean of the probabilities, less a half.
+    artefacts, strengths : sequence of str, sequence of float
+        Of :func:`~delira_nca.evaluation.add_artefact`; every one in every strength.
+    draws : int
+        Cases of each artefact, strength and image. Those of blur, in which nothing is drawn, are equal.
+    failure_below : float
+        Quality of a failure.
+    seed : int
+        Of the artefacts.
 
     Raises
     ------

@@ -32,8 +32,10 @@ class PersistenceRow:
 
     Attributes
     ----------
-    multiple, steps : of the horizon, and in steps.
-    error, spread : mean squared error, averaged over the runs, and its standard deviation over them.
+    multiple, steps : int
+        Of the horizon, and in steps.
+    error, spread : float
+        Mean squared error, averaged over the runs, and its standard deviation over them.
     """
 
     multiple: int
@@ -48,12 +50,17 @@ class HoleRow:
 
     Attributes
     ----------
-    hole : name.
-    share : of the cells that were destroyed.
-    before, damaged, recovered : mean squared errors, averaged over the runs.
-    score : (damaged - recovered) / (damaged - before): 1 is as good as before, 0 as bad as damaged, below 0 worse;
-        None where the hole did no harm.
-    spread : standard deviation of the score over the runs; None where there is no score.
+    hole : str
+        Name.
+    share : float
+        Of the cells that were destroyed.
+    before, damaged, recovered : float
+        Mean squared errors, averaged over the runs.
+    score : float or None
+        (damaged - recovered) / (damaged - before): 1 is as good as before, 0 as bad as damaged, below 0 worse; None
+        where the hole did no harm.
+    spread : float or None
+        Standard deviation of the score over the runs; None where there is no score.
     """
 
     hole: str
@@ -71,9 +78,12 @@ class RobustnessReport:
 
     Attributes
     ----------
-    horizon, recovery : steps of a training, and steps that a hole has to heal.
-    runs, seed : how often everything was done, and from which seed.
-    persistence, regeneration : rows.
+    horizon, recovery : int
+        Steps of a training, and steps that a hole has to heal.
+    runs, seed : int
+        How often everything was done, and from which seed.
+    persistence, regeneration : tuple of PersistenceRow, tuple of HoleRow
+        Rows.
     """
 
     horizon: int
@@ -165,14 +175,22 @@ def persistence(
 
     Parameters
     ----------
-    model : a growing model.
-    target : (c, *spatial) what it grows, compared with what it predicts.
-    horizon : steps; the largest number of its training by default.
-    multiples : how many times the horizon the roll-out goes on.
-    state : (C, *spatial) to begin with; one living cell in the middle by default.
-    runs : samples with fire masks of their own.
-    seed : of the masks.
-    goal : of a model with a conditioning, the one whose target this is.
+    model : BasicNCAModel
+        A growing model.
+    target : Tensor
+        (c, *spatial) what it grows, compared with what it predicts.
+    horizon : int or None
+        Steps; the largest number of its training by default.
+    multiples : int
+        How many times the horizon the roll-out goes on.
+    state : Tensor or None
+        (C, *spatial) to begin with; one living cell in the middle by default.
+    runs : int
+        Samples with fire masks of their own.
+    seed : int
+        Of the masks.
+    goal : Tensor, int or None
+        Of a model with a conditioning, the one whose target this is.
 
     Raises
     ------
@@ -207,9 +225,12 @@ def regeneration(
 
     Parameters
     ----------
-    model, target, horizon, state, runs, seed, goal : as of :func:`persistence`. All holes meet the same states.
-    recovery : steps after the damage; the horizon by default.
-    holes : name to (\*spatial) bool tensor; :func:`standard_holes` of the seed by default. All channels become 0.
+    model, target, horizon, state, runs, seed, goal : BasicNCAModel, Tensor, int or None, Tensor or None, int, Tensor, int or None
+        As of :func:`persistence`. All holes meet the same states.
+    recovery : int or None
+        Steps after the damage; the horizon by default.
+    holes : dict or None
+        Name to (\*spatial) bool tensor; :func:`standard_holes` of the seed by default. All channels become 0.
 
     Raises
     ------

@@ -34,8 +34,10 @@ class Runs(NamedTuple):
 
     Attributes
     ----------
-    predictions : (N, B, C, *spatial) probabilities.
-    exclusive : whether the channels are classes that exclude each other, and sum to 1.
+    predictions : Tensor
+        (N, B, C, *spatial) probabilities.
+    exclusive : bool
+        Whether the channels are classes that exclude each other, and sum to 1.
     """
 
     predictions: Tensor
@@ -82,9 +84,12 @@ def probabilities(prediction: Any, scores: Tensor, activation: Activation) -> tu
 
     Parameters
     ----------
-    prediction : what the scores are of; of an automaton a picture is told apart from logits.
-    scores : (B, C, *spatial)
-    activation : ``"auto"`` is the sigmoid for one channel, the softmax for several.
+    prediction : object
+        What the scores are of; of an automaton a picture is told apart from logits.
+    scores : Tensor
+        (B, C, *spatial)
+    activation : str or callable
+        ``"auto"`` is the sigmoid for one channel, the softmax for several.
 
     Raises
     ------
@@ -124,17 +129,23 @@ def stochastic_runs(
 
     Parameters
     ----------
-    model : anything with ``predict`` or ``forward_batch``. It is run in evaluation mode, and left in its own.
-    image : (B, channels, *spatial) images or states, or a batch of tensors by name with ``"data"`` among them.
-    runs : how many, at least 1.
-    seed : of everything random; the same seed gives the same runs.
-    steps : of the roll-out; the model's own by default. A range is drawn from once, for all runs; a pyramid takes a
-        number for each level.
-    activation : what makes probabilities of the model's logits: sigmoid, softmax, none, a function; ``"auto"`` is the
-        sigmoid for one channel and the softmax for several.
-    memory_budget : bytes, beside those of the predictions, for roll-outs that are computed together. The result does
-        not depend on it, except for a model whose samples see each other (batch normalisation without running
-        statistics).
+    model : object
+        Anything with ``predict`` or ``forward_batch``. It is run in evaluation mode, and left in its own.
+    image : Tensor or dict
+        (B, channels, *spatial) images or states, or a batch of tensors by name with ``"data"`` among them.
+    runs : int
+        How many, at least 1.
+    seed : int
+        Of everything random; the same seed gives the same runs.
+    steps : int, sequence of int or None
+        Of the roll-out; the model's own by default. A range is drawn from once, for all runs; a pyramid takes a number
+        for each level.
+    activation : str or callable
+        What makes probabilities of the model's logits: sigmoid, softmax, none, a function; ``"auto"`` is the sigmoid
+        for one channel and the softmax for several.
+    memory_budget : int
+        Bytes, beside those of the predictions, for roll-outs that are computed together. The result does not depend on
+        it, except for a model whose samples see each other (batch normalisation without running statistics).
 
     Returns
     -------

@@ -27,9 +27,12 @@ class Estimate(NamedTuple):
 
     Attributes
     ----------
-    heatmap : (B, C, *spatial) doubt about every cell.
-    predictions : (N, B, C, *spatial) probabilities of every run, or of every one of the last steps.
-    score : (B, C) doubt about every image; higher is worse, whatever the estimator.
+    heatmap : Tensor
+        (B, C, *spatial) doubt about every cell.
+    predictions : Tensor
+        (N, B, C, *spatial) probabilities of every run, or of every one of the last steps.
+    score : Tensor
+        (B, C) doubt about every image; higher is worse, whatever the estimator.
     """
 
     heatmap: Tensor
@@ -48,12 +51,17 @@ class UncertaintyEstimator(ABC):
 
     Parameters
     ----------
-    nca : model, with ``predict`` or ``forward_batch``: binary, of several classes, or a pyramid.
-    normalize : whether a heatmap is stretched to a largest value of 1 for each image and channel, to be shown. The
-        score is always that of the heatmap as it was.
-    seed : of everything random.
-    steps : of the roll-outs; the model's own by default.
-    activation : what makes probabilities of logits; see :func:`~delira_nca.evaluation.stochastic_runs`.
+    nca : object
+        Model, with ``predict`` or ``forward_batch``: binary, of several classes, or a pyramid.
+    normalize : bool
+        Whether a heatmap is stretched to a largest value of 1 for each image and channel, to be shown. The score is
+        always that of the heatmap as it was.
+    seed : int
+        Of everything random.
+    steps : int, sequence of int or None
+        Of the roll-outs; the model's own by default.
+    activation : str or callable
+        What makes probabilities of logits; see :func:`~delira_nca.evaluation.stochastic_runs`.
     """
 
     def __init__(
@@ -85,8 +93,10 @@ class UncertaintyEstimator(ABC):
 
         Parameters
         ----------
-        image : (B, channels, *spatial) images, or a batch by name with ``"data"``. They are not changed.
-        reduce : how the doubts about the cells become the score of an image: mean, min or max.
+        image : object
+            (B, channels, *spatial) images, or a batch by name with ``"data"``. They are not changed.
+        reduce : str
+            How the doubts about the cells become the score of an image: mean, min or max.
 
         Returns
         -------
@@ -117,9 +127,12 @@ class _OfRuns(UncertaintyEstimator):
 
     Parameters
     ----------
-    nca, normalize, seed, steps, activation : as of :class:`UncertaintyEstimator`.
-    N : number of roll-outs, at least 2.
-    memory_budget : bytes for roll-outs that are computed together; it changes no result.
+    nca, normalize, seed, steps, activation : object, bool, int, Steps or None, Activation
+        As of :class:`UncertaintyEstimator`.
+    N : int
+        Number of roll-outs, at least 2.
+    memory_budget : int
+        Bytes for roll-outs that are computed together; it changes no result.
     """
 
     def __init__(
@@ -233,9 +246,12 @@ class MCMC(UncertaintyEstimator):
 
     Parameters
     ----------
-    nca : model with ``record``: an automaton, or a pyramid, whose last steps are those of its finest level.
-    N_last : number of last steps, at least 2.
-    normalize, seed, steps, activation : as of :class:`NQM`.
+    nca : object
+        Model with ``record``: an automaton, or a pyramid, whose last steps are those of its finest level.
+    N_last : int
+        Number of last steps, at least 2.
+    normalize, seed, steps, activation : bool, int, Steps or None, Activation
+        As of :class:`NQM`.
 
     Raises
     ------

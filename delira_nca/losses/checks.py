@@ -43,8 +43,10 @@ def with_channel(label: Tensor, pred: Tensor) -> Tensor:
 
     Parameters
     ----------
-    label : (B, *spatial) or (B, 1, *spatial).
-    pred : (B, 1, *spatial).
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial).
+    pred : Tensor
+        (B, 1, *spatial).
 
     Returns
     -------
@@ -94,8 +96,10 @@ def class_labels(logits: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logits : (B, K, *spatial), of K classes; (B, K) where a sample has one class.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    logits : Tensor
+        (B, K, *spatial), of K classes; (B, K) where a sample has one class.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
 
     Returns
     -------
@@ -143,8 +147,10 @@ def nan_where_unknown(score: Tensor, logits: Tensor) -> Tensor:
 
     Parameters
     ----------
-    score : (B, ...) float tensor.
-    logits : (B, ...).
+    score : Tensor
+        (B, ...) float tensor.
+    logits : Tensor
+        (B, ...).
     """
     unknown = logits.isnan().flatten(1).any(1)
     return score.masked_fill(unknown.view(-1, *(1,) * (score.dim() - 1)), torch.nan)

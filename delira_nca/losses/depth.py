@@ -16,7 +16,8 @@ def abs_rel(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : tensors of one shape; the label is above 0.
+    pred, label : Tensor
+        Tensors of one shape; the label is above 0.
 
     Returns
     -------
@@ -42,7 +43,8 @@ def rmse(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : tensors of one shape.
+    pred, label : Tensor
+        Tensors of one shape.
 
     Returns
     -------
@@ -68,8 +70,10 @@ def within_ratio(pred: Tensor, label: Tensor, *, ratio: float = 1.25) -> Tensor:
 
     Parameters
     ----------
-    pred, label : tensors of one shape; the label is above 0. A prediction that is not counts as wrong.
-    ratio : above 1.
+    pred, label : Tensor
+        Tensors of one shape; the label is above 0. A prediction that is not counts as wrong.
+    ratio : float
+        Above 1.
 
     Returns
     -------

@@ -20,11 +20,14 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
 
     Parameters
     ----------
-    logits : float tensor
-        Scores before the sigmoid.
-    target : tensor from 0 to 1 in the same shape.
-    gamma : exponent of ``1 - p_t``, the probability that is given to the wrong answer; 0 is the binary cross entropy.
-    alpha : weight of the elements that are 1, from 0 to 1; those that are 0 weigh ``1 - alpha``. None weighs none.
+    logits : Tensor
+        Float tensor Scores before the sigmoid.
+    target : Tensor
+        Tensor from 0 to 1 in the same shape.
+    gamma : float
+        Exponent of ``1 - p_t``, the probability that is given to the wrong answer; 0 is the binary cross entropy.
+    alpha : float or None
+        Weight of the elements that are 1, from 0 to 1; those that are 0 weigh ``1 - alpha``. None weighs none.
 
     Returns
     -------
@@ -68,11 +71,14 @@ def multiclass_focal(
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        Scores before the softmax.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    gamma : exponent of ``1 - p_t``; 0 is the cross entropy.
-    alpha : K weights, one for each class; None weighs none. The mean is over elements, not over weights.
+    logits : Tensor
+        (B, K, *spatial) float tensor Scores before the softmax.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    gamma : float
+        Exponent of ``1 - p_t``; 0 is the cross entropy.
+    alpha : sequence of float, Tensor or None
+        K weights, one for each class; None weighs none. The mean is over elements, not over weights.
 
     Returns
     -------

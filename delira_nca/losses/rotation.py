@@ -25,10 +25,13 @@ def rotation_invariant_mse(
 
     Parameters
     ----------
-    pred, label : (B, C, H, W) of one shape. What lies outside the disc, in the corners, is not compared.
-    num_angles : rotations that are tried, at least 4; 6 for each cell of half the shorter side by default, rounded up
-        to a multiple of 4, so that quarter turns are among them.
-    num_radii : circles at which is looked; as many as half the shorter side has cells by default.
+    pred, label : Tensor
+        (B, C, H, W) of one shape. What lies outside the disc, in the corners, is not compared.
+    num_angles : int or None
+        Rotations that are tried, at least 4; 6 for each cell of half the shorter side by default, rounded up to a
+        multiple of 4, so that quarter turns are among them.
+    num_radii : int or None
+        Circles at which is looked; as many as half the shorter side has cells by default.
 
     Returns
     -------

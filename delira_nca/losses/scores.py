@@ -24,11 +24,14 @@ def accuracy(logits: Tensor, label: Tensor, *, average: str = "micro") -> Tensor
 
     Parameters
     ----------
-    logits : (B, K) or (B, K, *spatial); the largest is the answer.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    average : ``"micro"``, of all answers; or ``"macro"``, the mean of the shares of each class that is among the
-        labels (balanced accuracy). The latter is no mean over samples: what a trainer averages over batches is only
-        near that of the whole.
+    logits : Tensor
+        (B, K) or (B, K, *spatial); the largest is the answer.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    average : str
+        ``"micro"``, of all answers; or ``"macro"``, the mean of the shares of each class that is among the labels
+        (balanced accuracy). The latter is no mean over samples: what a trainer averages over batches is only near that
+        of the whole.
 
     Returns
     -------
@@ -68,7 +71,8 @@ def agreement(votes: Tensor) -> Tensor:
 
     Parameters
     ----------
-    votes : (B, K) share of the living cells that say each class; all 0 where no cell lives.
+    votes : Tensor
+        (B, K) share of the living cells that say each class; all 0 where no cell lives.
 
     Returns
     -------
@@ -92,8 +96,10 @@ def psnr(pred: Tensor, label: Tensor, *, data_range: float = 1.0) -> Tensor:
 
     Parameters
     ----------
-    pred, label : (B, ...) tensors of one shape.
-    data_range : distance between the smallest and the largest possible value.
+    pred, label : Tensor
+        (B, ...) tensors of one shape.
+    data_range : float
+        Distance between the smallest and the largest possible value.
 
     Returns
     -------

@@ -16,10 +16,12 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
 
     Parameters
     ----------
-    logits : (B, C, *spatial) float tensor
-        Scores before the sigmoid.
-    target : (B, C, *spatial) tensor from 0 to 1
-    smooth : added to numerator and denominator, above 0; 1.0 makes an empty pair score 0.
+    logits : Tensor
+        (B, C, *spatial) float tensor Scores before the sigmoid.
+    target : Tensor
+        (B, C, *spatial) tensor from 0 to 1
+    smooth : float
+        Added to numerator and denominator, above 0; 1.0 makes an empty pair score 0.
 
     Returns
     -------
@@ -56,7 +58,8 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logits, target : as of :func:`soft_dice`.
+    logits, target : Tensor
+        As of :func:`soft_dice`.
 
     Returns
     -------
@@ -85,9 +88,10 @@ def dice_score(logits: Tensor, target: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logits : (B, C, *spatial) float tensor
-        Above 0 is inside.
-    target : (B, C, *spatial) tensor of {0, 1}
+    logits : Tensor
+        (B, C, *spatial) float tensor Above 0 is inside.
+    target : Tensor
+        (B, C, *spatial) tensor of {0, 1}
 
     Returns
     -------
@@ -116,11 +120,14 @@ def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, inclu
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        Scores before the softmax.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    smooth : added to numerator and denominator, above 0.
-    include_background : whether class 0 counts.
+    logits : Tensor
+        (B, K, *spatial) float tensor Scores before the softmax.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    smooth : float
+        Added to numerator and denominator, above 0.
+    include_background : bool
+        Whether class 0 counts.
 
     Returns
     -------
@@ -156,7 +163,8 @@ def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_backg
 
     Parameters
     ----------
-    logits, label, smooth, include_background : as of :func:`multiclass_dice`; the cross entropy counts all cells.
+    logits, label, smooth, include_background : Tensor, float, bool
+        As of :func:`multiclass_dice`; the cross entropy counts all cells.
 
     Returns
     -------
@@ -183,10 +191,12 @@ def multiclass_dice_score(logits: Tensor, label: Tensor, *, include_background: 
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        The largest is the class of a cell.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    include_background : whether class 0 counts.
+    logits : Tensor
+        (B, K, *spatial) float tensor The largest is the class of a cell.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
+    include_background : bool
+        Whether class 0 counts.
 
     Returns
     -------

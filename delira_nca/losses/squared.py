@@ -14,7 +14,8 @@ def per_sample_mse(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : (B, ...) tensors of one shape.
+    pred, label : Tensor
+        (B, ...) tensors of one shape.
 
     Returns
     -------
@@ -40,7 +41,8 @@ def mse(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : tensors of one shape.
+    pred, label : Tensor
+        Tensors of one shape.
 
     Returns
     -------

@@ -17,12 +17,15 @@ def one_hot_l2(logits: Tensor, label: Tensor, alive: Tensor | None = None, *, re
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        What each cell says; it is to be 1 for the class and 0 for all others.
-    label : (B,) whole numbers from 0 to K - 1, the class of all cells of a sample; or (B, *spatial) or
-        (B, 1, *spatial), one for each cell.
-    alive : (B, 1, *spatial) bool; all cells by default.
-    reduction : ``"sum"`` over the living cells of a sample, or their ``"mean"``.
+    logits : Tensor
+        (B, K, *spatial) float tensor What each cell says; it is to be 1 for the class and 0 for all others.
+    label : Tensor
+        (B,) whole numbers from 0 to K - 1, the class of all cells of a sample; or (B, *spatial) or (B, 1, *spatial),
+        one for each cell.
+    alive : Tensor or None
+        (B, 1, *spatial) bool; all cells by default.
+    reduction : str
+        ``"sum"`` over the living cells of a sample, or their ``"mean"``.
 
     Returns
     -------
@@ -55,9 +58,10 @@ def cell_cross_entropy(logits: Tensor, label: Tensor, alive: Tensor | None = Non
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        Scores before the softmax.
-    label, alive : as of :func:`one_hot_l2`.
+    logits : Tensor
+        (B, K, *spatial) float tensor Scores before the softmax.
+    label, alive : Tensor, Tensor or None
+        As of :func:`one_hot_l2`.
 
     Returns
     -------
@@ -102,10 +106,14 @@ def overflow(state: Tensor, *, limit: float = 1.0, squared: bool = False, reduct
 
     Parameters
     ----------
-    state : float tensor of any shape.
-    limit : values from ``-limit`` to ``limit`` cost nothing.
-    squared : whether the distances are squared.
-    reduction : ``"sum"`` over all values, of all samples, or their ``"mean"``, which does not depend on the size.
+    state : Tensor
+        Float tensor of any shape.
+    limit : float
+        Values from ``-limit`` to ``limit`` cost nothing.
+    squared : bool
+        Whether the distances are squared.
+    reduction : str
+        ``"sum"`` over all values, of all samples, or their ``"mean"``, which does not depend on the size.
 
     Returns
     -------
@@ -138,7 +146,8 @@ def hidden_penalty(hidden: Tensor) -> Tensor:
 
     Parameters
     ----------
-    hidden : (B, num_hidden_channels, *spatial).
+    hidden : Tensor
+        (B, num_hidden_channels, *spatial).
 
     Returns
     -------

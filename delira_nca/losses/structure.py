@@ -18,8 +18,8 @@ def gradient_l1(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : (B, C, *spatial) of one shape, at least 2 long along each axis. The gradient is the difference of
-        neighbours.
+    pred, label : Tensor
+        (B, C, *spatial) of one shape, at least 2 long along each axis. The gradient is the difference of neighbours.
 
     Returns
     -------
@@ -49,7 +49,8 @@ def shift_free_mse(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : (B, ...) tensors of one shape. Of an even number of values the median is the lower of the middle two.
+    pred, label : Tensor
+        (B, ...) tensors of one shape. Of an even number of values the median is the lower of the middle two.
 
     Returns
     -------
@@ -78,10 +79,14 @@ def ssim(pred: Tensor, label: Tensor, *, data_range: float = 1.0, window: int = 
 
     Parameters
     ----------
-    pred, label : (B, C, *spatial) of one shape.
-    data_range : distance between the smallest and the largest possible value.
-    window : cells along each axis of the Gaussian window, odd.
-    sigma : of the Gaussian, in cells.
+    pred, label : Tensor
+        (B, C, *spatial) of one shape.
+    data_range : float
+        Distance between the smallest and the largest possible value.
+    window : int
+        Cells along each axis of the Gaussian window, odd.
+    sigma : float
+        Of the Gaussian, in cells.
 
     Returns
     -------

@@ -22,9 +22,12 @@ class FilterBank(nn.Module):
 
     Parameters
     ----------
-    num_filters : K, at most half of them 5 x 5; filters of one size are orthogonal, each of length 1.
-    num_levels : of the pyramid; each has half the size of the one before.
-    seed : of the filters: the same number gives the same filters, for each number of channels.
+    num_filters : int
+        K, at most half of them 5 x 5; filters of one size are orthogonal, each of length 1.
+    num_levels : int
+        Of the pyramid; each has half the size of the one before.
+    seed : int
+        Of the filters: the same number gives the same filters, for each number of channels.
 
     Raises
     ------
@@ -97,7 +100,8 @@ class VGGFeatures(nn.Module):
 
     Parameters
     ----------
-    layers : numbers of the layers, the rectifiers that Niklasson et al. (2021) take.
+    layers : tuple of int
+        Numbers of the layers, the rectifiers that Niklasson et al. (2021) take.
 
     Raises
     ------
@@ -182,13 +186,17 @@ class SlicedTransport:
 
     Parameters
     ----------
-    features : ``"filters"``, a :class:`~delira_nca.losses.texture.FilterBank`, for grey, RGB or any channels;
-        ``"vgg"``, layers of a trained VGG16, where torchvision and its weights are installed; or a function that maps
-        (B, C, H, W) to a list of (B, places, channels).
-    num_projections : lines, each a random unit vector.
-    seed : of filters and lines; None draws new lines at every call from torch's global generator, which a trainer seeds
-        by the iteration.
-    num_filters, num_levels : of the filter bank.
+    features : str or Features
+        ``"filters"``, a :class:`~delira_nca.losses.texture.FilterBank`, for grey, RGB or any channels; ``"vgg"``,
+        layers of a trained VGG16, where torchvision and its weights are installed; or a function that maps (B, C, H, W)
+        to a list of (B, places, channels).
+    num_projections : int
+        Lines, each a random unit vector.
+    seed : int or None
+        Of filters and lines; None draws new lines at every call from torch's global generator, which a trainer seeds by
+        the iteration.
+    num_filters, num_levels : int
+        Of the filter bank.
 
     Raises
     ------

@@ -130,8 +130,10 @@ def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims
 
     Parameters
     ----------
-    name : what the module is, for the message.
-    draws : random numbers per cell that it is called with, too.
+    name : str
+        What the module is, for the message.
+    draws : int
+        Random numbers per cell that it is called with, too.
 
     Raises
     ------
@@ -197,36 +199,57 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
     Parameters
     ----------
-    device : where the parameters are made; they follow ``.to()`` like those of any module.
-    num_image_channels, num_hidden_channels, num_output_channels : of the state.
-    plot_function : object that draws predictions, kept for the user.
-    validation_metric : name of the metric that says how good the model is, kept for the user.
-    fire_rate : probability that a cell updates in a step; 1 is deterministic.
-    hidden_size : neurons of the rule's hidden layer.
-    use_alive_mask : whether cells die outside of life; ``alive=AliveMask(...)`` says how.
-    immutable_image_channels : whether the image channels stay what they are. The rule then has no rows for them.
-    num_learned_filters : learned depth-wise filters beside the identity; 0 takes Sobel's instead.
-    filter_padding : zeros, reflect, replicate or circular.
-    use_laplace : whether the laplacian joins Sobel's filters.
-    kernel_size : of the learned filters.
-    pad_noise : whether the hidden channels of an image that is given start as noise.
-    use_temporal_encoding : whether each cell is told the time: a channel of ``t / T``, with ``T`` the (upper) number
-        of training steps that the model was made with.
-    rule_type : makes the rule from ``(hidden_size, final_bias=False)``.
-    training_timesteps, inference_timesteps : a number of steps, or a range ``(low, high)`` to draw below ``high``.
-    dims : spatial dimensions, 1, 2 or 3.
-    perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A :class:`Part`,
-        as those of the package are, is copied and built for the model; any other module is taken as it is and maps
-        (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to the
-        update. A head maps the hidden channels to what is compared with the label. A rule whose update of a cell
-        depends only on what that cell perceives, and draws no random numbers, may say ``local = True``: dead space is
-        then left out, as with the package's own.
-    conditioning : what tells each sample its goal, a :class:`GoalEmbedding` for instance, or any module that maps a
-        batch's ``"goal"`` to (B, n): numbers for the last n hidden channels. See
-        :class:`ConditionedCell`.
-    input_mask : where cells update at all, by an image channel; everywhere by default.
-    update_noise : standard deviation of the noise that joins the update in every step, in training and after it.
-    memory_budget : bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
+    device : torch.device, str or None
+        Where the parameters are made; they follow ``.to()`` like those of any module.
+    num_image_channels, num_hidden_channels, num_output_channels : int
+        Of the state.
+    plot_function : object
+        Object that draws predictions, kept for the user.
+    validation_metric : str or None
+        Name of the metric that says how good the model is, kept for the user.
+    fire_rate : float
+        Probability that a cell updates in a step; 1 is deterministic.
+    hidden_size : int
+        Neurons of the rule's hidden layer.
+    use_alive_mask : bool
+        Whether cells die outside of life; ``alive=AliveMask(...)`` says how.
+    immutable_image_channels : bool
+        Whether the image channels stay what they are. The rule then has no rows for them.
+    num_learned_filters : int
+        Learned depth-wise filters beside the identity; 0 takes Sobel's instead.
+    filter_padding : str
+        Zeros, reflect, replicate or circular.
+    use_laplace : bool
+        Whether the laplacian joins Sobel's filters.
+    kernel_size : int
+        Of the learned filters.
+    pad_noise : bool
+        Whether the hidden channels of an image that is given start as noise.
+    use_temporal_encoding : bool
+        Whether each cell is told the time: a channel of ``t / T``, with ``T`` the (upper) number of training steps that
+        the model was made with.
+    rule_type : callable
+        Makes the rule from ``(hidden_size, final_bias=False)``.
+    training_timesteps, inference_timesteps : int or (int, int)
+        A number of steps, or a range ``(low, high)`` to draw below ``high``.
+    dims : int
+        Spatial dimensions, 1, 2 or 3.
+    perception, rule, alive, head : Module or None, AliveMask or None
+        The parts themselves, instead of the arguments that describe them. A :class:`Part`, as those of the package are,
+        is copied and built for the model; any other module is taken as it is and maps (B, C, *spatial) to (B,
+        out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to the update. A head maps the
+        hidden channels to what is compared with the label. A rule whose update of a cell depends only on what that cell
+        perceives, and draws no random numbers, may say ``local = True``: dead space is then left out, as with the
+        package's own.
+    conditioning : Module or None
+        What tells each sample its goal, a :class:`GoalEmbedding` for instance, or any module that maps a batch's
+        ``"goal"`` to (B, n): numbers for the last n hidden channels. See :class:`ConditionedCell`.
+    input_mask : InputMask or None
+        Where cells update at all, by an image channel; everywhere by default.
+    update_noise : float
+        Standard deviation of the noise that joins the update in every step, in training and after it.
+    memory_budget : int
+        Bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
 
     Raises
     ------
@@ -448,10 +471,14 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        x : (B, C, *spatial) state, all channels; :func:`pad_input` makes one of an image.
-        steps, start, masks : see :func:`delira_nca.rollout.rollout`.
-        seed : of the fire masks. Without one it is drawn from torch's global generator, as dropout would.
-        goal : of each sample, for a model with a conditioning; see :meth:`told`.
+        x : Tensor
+            (B, C, *spatial) state, all channels; :func:`pad_input` makes one of an image.
+        steps, start, masks : int, Masks or None
+            See :func:`delira_nca.rollout.rollout`.
+        seed : int or None
+            Of the fire masks. Without one it is drawn from torch's global generator, as dropout would.
+        goal : Tensor, int or None
+            Of each sample, for a model with a conditioning; see :meth:`told`.
 
         Raises
         ------
@@ -497,12 +524,17 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        image : (B, num_image_channels, *spatial) image or (B, C, *spatial) state. It is not changed. Floats that are
+        image : Tensor
+            (B, num_image_channels, *spatial) image or (B, C, *spatial) state. It is not changed. Floats that are
             narrower than the weights are converted.
-        steps : how many, or a range; ``inference_timesteps`` by default.
-        seed : of everything random: steps, noise and fire masks. The same seed gives the same prediction.
-        masks : fire masks from outside.
-        goal : of each sample, for a model with a conditioning.
+        steps : int, (int, int) or None
+            How many, or a range; ``inference_timesteps`` by default.
+        seed : int
+            Of everything random: steps, noise and fire masks. The same seed gives the same prediction.
+        masks : Tensor, callable or None
+            Fire masks from outside.
+        goal : Tensor, int or None
+            Of each sample, for a model with a conditioning.
         """
         return self.record(image, steps, seed=seed, masks=masks, keep="last", goal=goal)[-1]
 
@@ -522,8 +554,10 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        image, steps, seed, masks, goal : as for :meth:`predict`, whose result the last prediction equals.
-        keep : ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is the input).
+        image, steps, seed, masks, goal : Tensor, Steps or None, int, Masks or None, Tensor, int or None
+            As for :meth:`predict`, whose result the last prediction equals.
+        keep : str or list of int
+            ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is the input).
         """
         require_tensor(image)
         steps = interpret_range_parameter(
@@ -607,10 +641,14 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        shape : spatial shape of the grid.
-        steps : how many.
-        batch_size : how many states are rolled out together.
-        memory_budget : bytes that may be kept for the backward pass; the model's own by default.
+        shape : sequence of int
+            Spatial shape of the grid.
+        steps : int
+            How many.
+        batch_size : int
+            How many states are rolled out together.
+        memory_budget : int or None
+            Bytes that may be kept for the backward pass; the model's own by default.
 
         Raises
         ------
@@ -642,8 +680,10 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        config : from :meth:`to_dict`.
-        **modules : perception, rule or head, where they are modules of the user's own; or other arguments to change.
+        config : dict
+            From :meth:`to_dict`.
+        **modules : object
+            Perception, rule or head, where they are modules of the user's own; or other arguments to change.
 
         Raises
         ------
@@ -661,9 +701,12 @@ class ConditionedCell(nn.Module):
 
     Parameters
     ----------
-    model : with a conditioning.
-    goal : for each sample, what the conditioning takes: (B,) numbers of goals; one number stands for all samples.
-    batch_size : number of samples.
+    model : BasicNCAModel
+        With a conditioning.
+    goal : Tensor, int or None
+        For each sample, what the conditioning takes: (B,) numbers of goals; one number stands for all samples.
+    batch_size : int
+        Number of samples.
 
     Raises
     ------

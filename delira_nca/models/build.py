@@ -23,8 +23,10 @@ def build_model(preset: str, changes: dict[str, Any] | None = None) -> AbstractP
 
     Parameters
     ----------
-    preset : name of a function of :mod:`delira_nca.models.presets`.
-    changes : arguments of the model to set otherwise.
+    preset : str
+        Name of a function of :mod:`delira_nca.models.presets`.
+    changes : dict or None
+        Arguments of the model to set otherwise.
 
     Returns
     -------

@@ -19,8 +19,10 @@ class GoalEmbedding(Part):
 
     Parameters
     ----------
-    num_goals : how many there are.
-    num_channels : length of a vector, which is added to so many of the last hidden channels; all of them by default.
+    num_goals : int
+        How many there are.
+    num_channels : int or None
+        Length of a vector, which is added to so many of the last hidden channels; all of them by default.
 
     Raises
     ------

@@ -29,8 +29,10 @@ def class_of_package(path: str, base: type[T]) -> type[T] | None:
 
     Parameters
     ----------
-    path : module and name.
-    base : class that it must derive from.
+    path : str
+        Module and name.
+    base : type
+        Class that it must derive from.
 
     Examples
     --------

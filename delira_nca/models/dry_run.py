@@ -29,9 +29,12 @@ def dry_run(module: M, run: Callable[[M, Tensor], T], shape: Sequence[int]) -> T
 
     Parameters
     ----------
-    module : to be copied.
-    run : called with the copy and the zeros.
-    shape : of the zeros, whose type is that of the module's first weight.
+    module : M
+        To be copied.
+    run : callable
+        Called with the copy and the zeros.
+    shape : sequence of int
+        Of the zeros, whose type is that of the module's first weight.
 
     Raises
     ------

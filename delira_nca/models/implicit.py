@@ -29,12 +29,17 @@ class ImplicitDecoder(Part):
 
     Parameters
     ----------
-    in_channels : that a pixel sees; as a head, the model's hidden channels.
-    out_channels : of the picture.
-    scale : pixels for each cell along an axis, or a number for each axis. Training at one scale and looking at
-        another is possible: see :meth:`forward`.
-    hidden_size : neurons of the hidden layer, or of each of several.
-    dims : spatial axes.
+    in_channels : int
+        That a pixel sees; as a head, the model's hidden channels.
+    out_channels : int
+        Of the picture.
+    scale : int or sequence of int
+        Pixels for each cell along an axis, or a number for each axis. Training at one scale and looking at another is
+        possible: see :meth:`forward`.
+    hidden_size : int or sequence of int
+        Neurons of the hidden layer, or of each of several.
+    dims : int
+        Spatial axes.
 
     Raises
     ------
@@ -85,8 +90,10 @@ class ImplicitDecoder(Part):
 
         Parameters
         ----------
-        states : of the cells.
-        scale : pixels for each cell, where it is to be another than the decoder's own.
+        states : Tensor
+            Of the cells.
+        scale : int, sequence of int or None
+            Pixels for each cell, where it is to be another than the decoder's own.
 
         Raises
         ------

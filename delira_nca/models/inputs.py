@@ -91,10 +91,13 @@ def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3
 
     Parameters
     ----------
-    num_channels : of the state.
-    shape : spatial shape; the middle of an even axis is the cell behind it.
-    first_channel : this channel and those after it are 1 in that cell; all others are 0 (alpha and the hidden
-        channels of RGBA states, as Mordvintsev et al., 2020).
+    num_channels : int
+        Of the state.
+    shape : sequence of int
+        Spatial shape; the middle of an even axis is the cell behind it.
+    first_channel : int
+        This channel and those after it are 1 in that cell; all others are 0 (alpha and the hidden channels of RGBA
+        states, as Mordvintsev et al., 2020).
 
     Returns
     -------
@@ -133,12 +136,17 @@ def pad_input(
 
     Parameters
     ----------
-    x : (B, c, *spatial) image, or a whole state, which is returned as it is.
-    nca : model, of which the numbers of channels are read.
-    noise : whether hidden channels are Gaussian noise; they are zero otherwise. Output channels are always zero.
-    mean, std : of the noise.
-    generator : to draw the noise from; torch's global one by default. Of a batch that is shared with other processes
-        the noise is that of the whole, cut out.
+    x : Tensor
+        (B, c, *spatial) image, or a whole state, which is returned as it is.
+    nca : HasChannels
+        Model, of which the numbers of channels are read.
+    noise : bool
+        Whether hidden channels are Gaussian noise; they are zero otherwise. Output channels are always zero.
+    mean, std : float
+        Of the noise.
+    generator : torch.Generator or None
+        To draw the noise from; torch's global one by default. Of a batch that is shared with other processes the noise
+        is that of the whole, cut out.
 
     Returns
     -------
@@ -172,8 +180,10 @@ def interpret_range_parameter(x: int | tuple[int, int], rng: np.random.Generator
 
     Parameters
     ----------
-    x : a number, or ``(low, high)``: drawn uniformly from ``low`` to ``high - 1``.
-    rng : to draw from; a fresh unseeded one by default.
+    x : int or tuple
+        A number, or ``(low, high)``: drawn uniformly from ``low`` to ``high - 1``.
+    rng : np.random.Generator or None
+        To draw from; a fresh unseeded one by default.
 
     Raises
     ------

@@ -24,12 +24,17 @@ class AliveMask:
 
     Parameters
     ----------
-    channel : index of the alive channel; alpha, 3, for RGBA states.
-    threshold : strictly above it is alive.
-    before : whether a cell must live before the update.
-    after : whether a cell must live after the update.
-    num_spared : so many of the last channels stay what they are in a dead cell: an angle, for instance, that cells are
-        born with. The reference back end alone spares channels.
+    channel : int
+        Index of the alive channel; alpha, 3, for RGBA states.
+    threshold : float
+        Strictly above it is alive.
+    before : bool
+        Whether a cell must live before the update.
+    after : bool
+        Whether a cell must live after the update.
+    num_spared : int
+        So many of the last channels stay what they are in a dead cell: an angle, for instance, that cells are born
+        with. The reference back end alone spares channels.
 
     Notes
     -----
@@ -68,8 +73,10 @@ class InputMask:
 
     Parameters
     ----------
-    channel : index of an image channel; the image channels are immutable.
-    threshold : strictly above it cells update.
+    channel : int
+        Index of an image channel; the image channels are immutable.
+    threshold : float
+        Strictly above it cells update.
 
     Notes
     -----

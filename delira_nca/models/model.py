@@ -34,13 +34,18 @@ class Model(AbstractPyTorchNetwork):
 
     Parameters
     ----------
-    architecture : the backbone: a module, or a function without arguments that makes one. It maps a tensor to a
-        tensor, or is a :class:`BasicNCAModel`.
-    prediction_head : a module that maps the backbone's (B, C, *spatial) to the prediction.
-    eval_activation : a module that is applied to the prediction in evaluation mode, such as ``nn.Sigmoid()`` for a
-        training on logits.
-    num_in_channels : of the input; by default what the architecture says (an automaton: its image channels).
-    input_shape : spatial shape of a typical input; by default what the architecture says, else 32 along each axis.
+    architecture : Module or callable
+        The backbone: a module, or a function without arguments that makes one. It maps a tensor to a tensor, or is a
+        :class:`BasicNCAModel`.
+    prediction_head : Module
+        A module that maps the backbone's (B, C, *spatial) to the prediction.
+    eval_activation : Module or None
+        A module that is applied to the prediction in evaluation mode, such as ``nn.Sigmoid()`` for a training on
+        logits.
+    num_in_channels : int or None
+        Of the input; by default what the architecture says (an automaton: its image channels).
+    input_shape : sequence of int or None
+        Spatial shape of a typical input; by default what the architecture says, else 32 along each axis.
 
     Attributes
     ----------
@@ -111,8 +116,10 @@ class Model(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        x : (B, num_in_channels, *spatial) tensor. An automaton takes an image, which is padded to a state, or a state.
-        **kwargs : of the architecture's ``forward``, such as the ``steps`` and the ``seed`` of an automaton.
+        x : Tensor
+            (B, num_in_channels, *spatial) tensor. An automaton takes an image, which is padded to a state, or a state.
+        **kwargs : object
+            Of the architecture's ``forward``, such as the ``steps`` and the ``seed`` of an automaton.
         """
         x = as_weights(x, self) if x.is_floating_point() else x
         return self._activated(self.prediction_head(_features(_run(self.architecture, x, kwargs))))

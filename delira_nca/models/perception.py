@@ -49,9 +49,12 @@ class LearnedFilters:
 
     Parameters
     ----------
-    num : how many filters, so ``num * C`` channels.
-    kernel_size : odd number of cells.
-    bias : whether each channel of each filter has one.
+    num : int
+        How many filters, so ``num * C`` channels.
+    kernel_size : int
+        Odd number of cells.
+    bias : bool
+        Whether each channel of each filter has one.
     """
 
     num: int = 2
@@ -66,11 +69,16 @@ class FullFilters:
 
     Parameters
     ----------
-    num : how many filter banks.
-    out_channels : of each bank; as many as the state by default.
-    kernel_size : odd number of cells.
-    bias : whether each output channel has one.
-    relu : whether a rectifier follows.
+    num : int
+        How many filter banks.
+    out_channels : int or None
+        Of each bank; as many as the state by default.
+    kernel_size : int
+        Odd number of cells.
+    bias : bool
+        Whether each output channel has one.
+    relu : bool
+        Whether a rectifier follows.
     """
 
     num: int = 2
@@ -169,14 +177,19 @@ class Perception(Part):
 
     Parameters
     ----------
-    *filters : ``"identity"``, ``"sobel"`` (one gradient per axis, last axis first, a ramp of slope 1 gives 1: divided
-        by 8 in 2D), ``"laplacian"``, ``"learned"`` or a :class:`LearnedFilters`, ``"full"`` or a :class:`FullFilters`.
-    padding : what lies beyond the border, for all filters: zeros, reflect, replicate or circular.
-    angle : radians by which the two Sobel filters are turned (2D only), counterclockwise on a picture whose first
-        axis points down, like ``torch.rot90``: what a perception turned by pi/2 sees of a turned picture is the turned
+    *filters : Filter
+        ``"identity"``, ``"sobel"`` (one gradient per axis, last axis first, a ramp of slope 1 gives 1: divided by 8 in
+        2D), ``"laplacian"``, ``"learned"`` or a :class:`LearnedFilters`, ``"full"`` or a :class:`FullFilters`.
+    padding : str
+        What lies beyond the border, for all filters: zeros, reflect, replicate or circular.
+    angle : float
+        Radians by which the two Sobel filters are turned (2D only), counterclockwise on a picture whose first axis
+        points down, like ``torch.rot90``: what a perception turned by pi/2 sees of a turned picture is the turned
         perception of the picture.
-    laplacian_scale : factor of the laplacian; 1 is the kernel ``[[1, 2, 1], [2, -12, 2], [1, 2, 1]]``.
-    sobel_scale : factor of Sobel's filters; 8 is the kernel ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+    laplacian_scale : float
+        Factor of the laplacian; 1 is the kernel ``[[1, 2, 1], [2, -12, 2], [1, 2, 1]]``.
+    sobel_scale : float
+        Factor of Sobel's filters; 8 is the kernel ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
 
     Raises
     ------
@@ -359,10 +372,13 @@ class GroupedPerception(Part):
 
     Parameters
     ----------
-    groups : number of channels for the laplacian, and for the filter of each axis; by default a share each where the
+    groups : tuple of int or None
+        Number of channels for the laplacian, and for the filter of each axis; by default a share each where the
         channels can be divided so, else the laplacian has twice the share of a gradient.
-    padding : what lies beyond the border: zeros, reflect, replicate or circular.
-    sobel_scale : factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+    padding : str
+        What lies beyond the border: zeros, reflect, replicate or circular.
+    sobel_scale : float
+        Factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
 
     Raises
     ------
@@ -458,9 +474,12 @@ class IsotropicPerception(Part):
 
     Parameters
     ----------
-    laplacian : whether the laplacian is seen.
-    padding : what lies beyond the border: zeros, reflect, replicate or circular.
-    sobel_scale : factor of Sobel's filters; 1, the default, gives 1 on a ramp of slope 1.
+    laplacian : bool
+        Whether the laplacian is seen.
+    padding : str
+        What lies beyond the border: zeros, reflect, replicate or circular.
+    sobel_scale : float
+        Factor of Sobel's filters; 1, the default, gives 1 on a ramp of slope 1.
 
     Raises
     ------
@@ -548,12 +567,16 @@ class SteerablePerception(Part):
 
     Parameters
     ----------
-    frame : ``"angle"``: the last channel is an angle in radians, from the last axis towards the one before it, and is
+    frame : str
+        ``"angle"``: the last channel is an angle in radians, from the last axis towards the one before it, and is
         perceived in no other way. ``"gradient"``: the gradient of the last channel, divided by its length where that is
         above 1, is the direction; the last channel itself is perceived as the others are, but for its gradient.
-    laplacian : whether the laplacian is seen.
-    padding : what lies beyond the border: zeros, reflect, replicate or circular.
-    sobel_scale : factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+    laplacian : bool
+        Whether the laplacian is seen.
+    padding : str
+        What lies beyond the border: zeros, reflect, replicate or circular.
+    sobel_scale : float
+        Factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
 
     Raises
     ------

@@ -23,9 +23,12 @@ def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> 
 
     Parameters
     ----------
-    model : with a :class:`Perception`, an :class:`MLPRule` and, maybe, an :class:`AliveMask`.
-    time_scale : of its time channel, which the rule sees last; None where there is none.
-    update_noise : standard deviation of the noise on its updates.
+    model : object
+        With a :class:`Perception`, an :class:`MLPRule` and, maybe, an :class:`AliveMask`.
+    time_scale : float or None
+        Of its time channel, which the rule sees last; None where there is none.
+    update_noise : float
+        Standard deviation of the noise on its updates.
 
     Raises
     ------

@@ -29,11 +29,14 @@ class Precision:
 
     Parameters
     ----------
-    mixed : whether to compute in a lower precision where torch's autocast finds it safe.
-    device_type : ``"cpu"`` (bfloat16 by default) or ``"cuda"`` (float16 by default, with a gradient scaler).
-    options : ``dtype`` (a torch dtype or its name), ``cache_enabled``, and ``scaler``, a dict for
-        ``torch.amp.GradScaler``. Delira's apex keys are taken: ``enable_caching`` is ``cache_enabled``; the others
-        mean nothing to torch and are dropped with a warning when they are set.
+    mixed : bool
+        Whether to compute in a lower precision where torch's autocast finds it safe.
+    device_type : str
+        ``"cpu"`` (bfloat16 by default) or ``"cuda"`` (float16 by default, with a gradient scaler).
+    options : dict or None
+        ``dtype`` (a torch dtype or its name), ``cache_enabled``, and ``scaler``, a dict for ``torch.amp.GradScaler``.
+        Delira's apex keys are taken: ``enable_caching`` is ``cache_enabled``; the others mean nothing to torch and are
+        dropped with a warning when they are set.
 
     Raises
     ------
@@ -78,7 +81,7 @@ class Precision:
         Parameters
         ----------
         backends : sequence of str
-            Names of the back ends of roll-outs that are trained.
+            Sequence of str Names of the back ends of roll-outs that are trained.
 
         Raises
         ------

@@ -29,10 +29,14 @@ class Visual(ABC):
 
         Parameters
         ----------
-        model : that made the prediction.
-        image : (B, c, *spatial) what the prediction began with; ``B`` may be 1.
-        prediction : of the whole batch.
-        label : of the whole batch, or None where there is none.
+        model : object
+            That made the prediction.
+        image : ndarray
+            (B, c, *spatial) what the prediction began with; ``B`` may be 1.
+        prediction : Prediction
+            Of the whole batch.
+        label : ndarray or None
+            Of the whole batch, or None where there is none.
         """
 
 
@@ -44,10 +48,14 @@ class Prediction:
 
     Parameters
     ----------
-    model : the model that made it; its numbers of channels name the parts.
-    steps : how many steps it took.
-    output_image : (B, C, *spatial) state, all channels.
-    head_prediction : what the model's head made of it, if it has one.
+    model : HasChannels
+        The model that made it; its numbers of channels name the parts.
+    steps : int
+        How many steps it took.
+    output_image : Tensor
+        (B, C, *spatial) state, all channels.
+    head_prediction : Tensor or None
+        What the model's head made of it, if it has one.
 
     Examples
     --------

@@ -80,9 +80,12 @@ def check_size(shape: tuple[int, ...], scales: Sequence[tuple[int, ...]], fewest
 
     Parameters
     ----------
-    shape : spatial shape of the image.
-    scales : of the levels, for each axis, from coarse to fine.
-    fewest : cells along each axis that a level needs.
+    shape : tuple of int
+        Spatial shape of the image.
+    scales : sequence of tuple of int
+        Of the levels, for each axis, from coarse to fine.
+    fewest : sequence of int
+        Cells along each axis that a level needs.
 
     Raises
     ------
@@ -150,9 +153,12 @@ class PyramidCost:
 
     Attributes
     ----------
-    num_parameters : weights of the pyramid; those of one model for all levels count once.
-    batch_size, shape : of the images.
-    levels : of each level from coarse to fine, with the grid that it works on. In inference only one of them needs its
+    num_parameters : int
+        Weights of the pyramid; those of one model for all levels count once.
+    batch_size, shape : int, tuple of int
+        Of the images.
+    levels : tuple of RolloutCost
+        Of each level from coarse to fine, with the grid that it works on. In inference only one of them needs its
         memory at a time; in training what each keeps stays until the backward pass.
     """
 
@@ -171,7 +177,8 @@ class PyramidCost:
 
         Parameters
         ----------
-        training, every_cell : as of :meth:`delira_nca.rollout.cost.RolloutCost.step_operations`.
+        training, every_cell : bool
+            As of :meth:`delira_nca.rollout.cost.RolloutCost.step_operations`.
         """
         return sum(
             level.steps * level.step_operations(training=training, every_cell=every_cell) for level in self.levels
@@ -182,7 +189,8 @@ class PyramidCost:
 
         Parameters
         ----------
-        backend : a name in the ``memory`` of the levels.
+        backend : str
+            A name in the ``memory`` of the levels.
         """
         return max(level.memory[backend].inference for level in self.levels)
 
@@ -191,7 +199,8 @@ class PyramidCost:
 
         Parameters
         ----------
-        backend : a name in the ``memory`` of the levels.
+        backend : str
+            A name in the ``memory`` of the levels.
         """
         return sum(level.memory[backend].kept for level in self.levels)
 
@@ -262,15 +271,22 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
     Parameters
     ----------
-    models : one for all levels, or one for each from coarse to fine. They are taken as they are, not copied.
-    scales : by how much each level is coarser than the image, from coarse to fine, the last one 1; a number, or one
-        for each axis. Each is a multiple of the next.
-    steps : number of steps of each level. Those of the models are not asked.
-    downscale : how the image gets coarser: ``"area"``, ``"bilinear"``, ``"max"`` or ``"nearest"``.
-    patch_size : cells along each axis of the patch that a training looks at; None looks at the whole image. Evaluation
-        always does.
-    patch_levels : how many of the finest levels work on a patch in training, each in that of the level before.
-    jitter : largest share by which the steps of a level are more or fewer in a training step.
+    models : BasicNCAModel or sequence of BasicNCAModel
+        One for all levels, or one for each from coarse to fine. They are taken as they are, not copied.
+    scales : sequence of (int or sequence of int)
+        By how much each level is coarser than the image, from coarse to fine, the last one 1; a number, or one for each
+        axis. Each is a multiple of the next.
+    steps : sequence of int
+        Number of steps of each level. Those of the models are not asked.
+    downscale : str
+        How the image gets coarser: ``"area"``, ``"bilinear"``, ``"max"`` or ``"nearest"``.
+    patch_size : int, sequence of int or None
+        Cells along each axis of the patch that a training looks at; None looks at the whole image. Evaluation always
+        does.
+    patch_levels : int
+        How many of the finest levels work on a patch in training, each in that of the level before.
+    jitter : float
+        Largest share by which the steps of a level are more or fewer in a training step.
 
     Raises
     ------
@@ -389,11 +405,16 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        shape : spatial shape of the image.
-        steps : of each level; those that the pyramid was made with by default.
-        batch_size : how many images are rolled out together.
-        memory_budget : bytes that each level may keep for the backward pass; those of the models by default.
-        patches : whether the levels that are trained on patches are counted on them.
+        shape : sequence of int
+            Spatial shape of the image.
+        steps : sequence of int or None
+            Of each level; those that the pyramid was made with by default.
+        batch_size : int
+            How many images are rolled out together.
+        memory_budget : int or None
+            Bytes that each level may keep for the backward pass; those of the models by default.
+        patches : bool
+            Whether the levels that are trained on patches are counted on them.
 
         Raises
         ------
@@ -490,9 +511,12 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        x : (B, num_image_channels, *spatial)
-        steps : of each level; those that the pyramid was made with by default.
-        seed : of everything random. Without one it is drawn from torch's global generator, as dropout would.
+        x : Tensor
+            (B, num_image_channels, *spatial)
+        steps : sequence of int or None
+            Of each level; those that the pyramid was made with by default.
+        seed : int or None
+            Of everything random. Without one it is drawn from torch's global generator, as dropout would.
 
         Raises
         ------
@@ -582,8 +606,10 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        image, steps, seed : as for :meth:`predict`, whose result the last prediction equals.
-        keep : ``"all"`` steps from 1 on, counted over the levels, the ``"last"``, or a list of step numbers (0 is the
+        image, steps, seed : Tensor, sequence of int or None, int
+            As for :meth:`predict`, whose result the last prediction equals.
+        keep : str or list of int
+            ``"all"`` steps from 1 on, counted over the levels, the ``"last"``, or a list of step numbers (0 is the
             input of the coarsest level). A state of a coarse level is shown with every cell repeated.
 
         Raises
@@ -658,8 +684,10 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        config : from :meth:`to_dict`.
-        **changes : arguments to set otherwise; ``models`` where a model is of a class, or has parts, of the user's own.
+        config : dict
+            From :meth:`to_dict`.
+        **changes : object
+            Arguments to set otherwise; ``models`` where a model is of a class, or has parts, of the user's own.
 
         Raises
         ------
@@ -697,11 +725,15 @@ class CascadeNCA(PyramidNCA):
 
     Parameters
     ----------
-    wrapped : the model.
-    scales, steps : of the levels, as of a :class:`PyramidNCA`.
-    single_model : whether the model itself works at all levels; else each level has a copy of its own, whose weights
-        go their own ways in training. A head stays with the finest.
-    downscale, **options : as of a :class:`PyramidNCA`.
+    wrapped : BasicNCAModel
+        The model.
+    scales, steps : sequence of (int or sequence of int), sequence of int
+        Of the levels, as of a :class:`PyramidNCA`.
+    single_model : bool
+        Whether the model itself works at all levels; else each level has a copy of its own, whose weights go their own
+        ways in training. A head stays with the finest.
+    downscale, **options : str, object
+        As of a :class:`PyramidNCA`.
 
     Notes
     -----

@@ -43,8 +43,10 @@ def interpret_scales(scales: Sequence[int | Sequence[int]], dims: int) -> tuple[
 
     Parameters
     ----------
-    scales : a number for each level, by how much it is coarser than the image, or a number for each of its axes.
-    dims : spatial axes.
+    scales : sequence of int, or of sequences of int
+        A number for each level, by how much it is coarser than the image, or a number for each of its axes.
+    dims : int
+        Spatial axes.
 
     Raises
     ------
@@ -98,10 +100,13 @@ def shrink(image: Tensor, scale: Shape, how: str) -> Tensor:
 
     Parameters
     ----------
-    image : (B, C, *spatial)
-    scale : for each axis.
-    how : ``"area"`` takes the mean of each block of cells and ``"max"`` the largest, ``"bilinear"`` interpolates at
-        its middle, ``"nearest"`` takes its first cell.
+    image : Tensor
+        (B, C, *spatial)
+    scale : tuple of int
+        For each axis.
+    how : str
+        ``"area"`` takes the mean of each block of cells and ``"max"`` the largest, ``"bilinear"`` interpolates at its
+        middle, ``"nearest"`` takes its first cell.
 
     Examples
     --------
@@ -143,8 +148,10 @@ def resize_labels(label: Tensor, shape: Sequence[int]) -> Tensor:
 
     Parameters
     ----------
-    label : (..., *spatial) tensor of any type.
-    shape : spatial shape that is wanted; its length says how many axes are spatial.
+    label : Tensor
+        (..., *spatial) tensor of any type.
+    shape : sequence of int
+        Spatial shape that is wanted; its length says how many axes are spatial.
 
     Raises
     ------
@@ -172,8 +179,10 @@ class Patch:
 
     Attributes
     ----------
-    origin : (B, dims) whole numbers, of the first cell of each.
-    shape : for each axis.
+    origin : ndarray
+        (B, dims) whole numbers, of the first cell of each.
+    shape : tuple of int
+        For each axis.
     """
 
     origin: npt.NDArray[np.int64]
@@ -199,12 +208,18 @@ def draw_patches(
 
     Parameters
     ----------
-    rng : to draw from.
-    samples : each with patches of its own.
-    shape : of the image; the grid of the finest level is as much larger as :func:`pad_to` makes it.
-    scales : of all levels.
-    patch : cells of a patch, at each level. Where it covers an axis of the image, that axis is taken whole.
-    levels : how many levels work on a patch.
+    rng : np.random.Generator
+        To draw from.
+    samples : int
+        Each with patches of its own.
+    shape : tuple of int
+        Of the image; the grid of the finest level is as much larger as :func:`pad_to` makes it.
+    scales : sequence of tuple of int
+        Of all levels.
+    patch : tuple of int
+        Cells of a patch, at each level. Where it covers an axis of the image, that axis is taken whole.
+    levels : int
+        How many levels work on a patch.
 
     Returns
     -------

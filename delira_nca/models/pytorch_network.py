@@ -41,8 +41,9 @@ class AbstractNetwork(ABC):
 
     Parameters
     ----------
-    **kwargs : what the network was made with; kept per instance as :attr:`init_kwargs` (a class attribute in delira,
-        where the last network made decided for all).
+    **kwargs : object
+        What the network was made with; kept per instance as :attr:`init_kwargs` (a class attribute in delira, where the
+        last network made decided for all).
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -111,9 +112,12 @@ def evaluate(
 
     Parameters
     ----------
-    functions : name to a callable of tensors.
-    named : all tensors by name: the parts of the prediction and the entries of the batch.
-    keys : name of a function to the names of its arguments; ``("pred", "label")`` where nothing is said.
+    functions : dict
+        Name to a callable of tensors.
+    named : dict
+        All tensors by name: the parts of the prediction and the entries of the batch.
+    keys : dict or None
+        Name of a function to the names of its arguments; ``("pred", "label")`` where nothing is said.
 
     Raises
     ------
@@ -214,9 +218,11 @@ def evaluate_terms(
 
     Parameters
     ----------
-    named : what criterions are wired to, of the end of the roll-out; where a state within it is judged, the parts of
-        its prediction take the place of those of the end.
-    loss_of : from a prediction and the named tensors to what is minimised.
+    named : dict
+        What criterions are wired to, of the end of the roll-out; where a state within it is judged, the parts of its
+        prediction take the place of those of the end.
+    loss_of : callable
+        From a prediction and the named tensors to what is minimised.
 
     Raises
     ------
@@ -262,9 +268,12 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
 
         Parameters
         ----------
-        batch : tensors by name.
-        seed : of whatever is random in the prediction.
-        train : whether the prediction is trained on.
+        batch : dict
+            Tensors by name.
+        seed : int
+            Of whatever is random in the prediction.
+        train : bool
+            Whether the prediction is trained on.
 
         Returns
         -------
@@ -299,20 +308,32 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
 
         Parameters
         ----------
-        model : the network.
-        data_dict : prepared batch.
-        optimizers : by name; empty to evaluate only.
-        criterions, metrics : by name; criterions are summed, metrics are not differentiated. Without criterions the
-            network's own :meth:`loss` of the prediction and ``data_dict["label"]`` is minimised.
-        fold, batch_nr : of the run and of the iteration, for closures that want to know.
-        keys : name of a criterion or metric to the names of its arguments.
-        precision : arithmetic; full by default.
-        seed : of the roll-out.
-        forward : takes the forward pass, a function that gives the loss, and runs it; of several processes that train
+        model : AbstractPyTorchNetwork
+            The network.
+        data_dict : dict
+            Prepared batch.
+        optimizers : dict
+            By name; empty to evaluate only.
+        criterions, metrics : dict
+            By name; criterions are summed, metrics are not differentiated. Without criterions the network's own
+            :meth:`loss` of the prediction and ``data_dict["label"]`` is minimised.
+        fold, batch_nr : int
+            Of the run and of the iteration, for closures that want to know.
+        keys : dict or None
+            Name of a criterion or metric to the names of its arguments.
+        precision : Precision or None
+            Arithmetic; full by default.
+        seed : int
+            Of the roll-out.
+        forward : callable or None
+            Takes the forward pass, a function that gives the loss, and runs it; of several processes that train
             together, it lets the gradients be those of the whole batch.
-        terms : name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.pytorch_network`.
-        watch : called with the prediction and the losses, ``"loss"`` among them, before the backward pass.
-        partial : leave out criterions and metrics whose arguments are not there, to evaluate without labels.
+        terms : dict or None
+            Name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.pytorch_network`.
+        watch : callable or None
+            Called with the prediction and the losses, ``"loss"`` among them, before the backward pass.
+        partial : bool
+            Leave out criterions and metrics whose arguments are not there, to evaluate without labels.
 
         Returns
         -------

@@ -37,12 +37,17 @@ class MLPRule(Part):
 
     Parameters
     ----------
-    hidden_size : neurons of the hidden layer, or of each of several.
-    nonlinearity : relu, leaky_relu, gelu, silu or tanh.
-    final_bias : whether the last layer has a bias (it starts at zero as well).
-    zero_init : whether the last layer starts at zero; as torch's layers do otherwise.
-    spare_rows : rows of the last layer, before all others, that nobody asks for: published models of a fixed image
-        have them for its channels. They make a model count, and take weights, as published; its function is the same.
+    hidden_size : int or sequence of int
+        Neurons of the hidden layer, or of each of several.
+    nonlinearity : str
+        Relu, leaky_relu, gelu, silu or tanh.
+    final_bias : bool
+        Whether the last layer has a bias (it starts at zero as well).
+    zero_init : bool
+        Whether the last layer starts at zero; as torch's layers do otherwise.
+    spare_rows : int
+        Rows of the last layer, before all others, that nobody asks for: published models of a fixed image have them for
+        its channels. They make a model count, and take weights, as published; its function is the same.
 
     Raises
     ------
@@ -120,8 +125,10 @@ class LinearRule(Part):
 
     Parameters
     ----------
-    init_scale : standard deviation of the weights at the start, of the bias too; 0 starts at the identity.
-    bias : whether there is one.
+    init_scale : float
+        Standard deviation of the weights at the start, of the bias too; 0 starts at the identity.
+    bias : bool
+        Whether there is one.
 
     Raises
     ------
@@ -184,10 +191,13 @@ class NormedRule(MLPRule):
 
     Parameters
     ----------
-    hidden_size, nonlinearity, final_bias, zero_init, spare_rows : as of :class:`MLPRule`.
-    norm : ``"batch"`` normalises each neuron over all samples and cells, ``"group"`` each group of neurons over the
-        cells of a sample.
-    num_groups : of ``"group"``; divides the numbers of neurons.
+    hidden_size, nonlinearity, final_bias, zero_init, spare_rows : int or sequence of int, str, bool, int
+        As of :class:`MLPRule`.
+    norm : str
+        ``"batch"`` normalises each neuron over all samples and cells, ``"group"`` each group of neurons over the cells
+        of a sample.
+    num_groups : int
+        Of ``"group"``; divides the numbers of neurons.
 
     Raises
     ------
@@ -266,10 +276,14 @@ class AttentionRule(Part):
 
     Parameters
     ----------
-    width : of the embedding; a multiple of the heads.
-    num_heads : of the attention.
-    hidden_size : neurons of the perceptron.
-    padding : what lies beyond the border: circular, reflect, replicate, or zeros, where nobody is: such places are not
+    width : int
+        Of the embedding; a multiple of the heads.
+    num_heads : int
+        Of the attention.
+    hidden_size : int
+        Neurons of the perceptron.
+    padding : str
+        What lies beyond the border: circular, reflect, replicate, or zeros, where nobody is: such places are not
         attended to.
 
     Raises
@@ -379,12 +393,16 @@ class MixtureRule(Part):
 
     Parameters
     ----------
-    num_rules : K, at least 1.
-    rule : what all K look like; each has weights of its own.
-    selector_size : neurons of the hidden layer of the selector, whose last layer starts at zero: all rules are equally
-        likely at first.
-    choice : ``"categorical"`` draws one rule for each cell and step, by the same numbers in every repetition; the
-        gradient is that of the mean. ``"mean"`` takes the mean of all updates by probability.
+    num_rules : int
+        K, at least 1.
+    rule : MLPRule or None
+        What all K look like; each has weights of its own.
+    selector_size : int
+        Neurons of the hidden layer of the selector, whose last layer starts at zero: all rules are equally likely at
+        first.
+    choice : str
+        ``"categorical"`` draws one rule for each cell and step, by the same numbers in every repetition; the gradient
+        is that of the mean. ``"mean"`` takes the mean of all updates by probability.
 
     Raises
     ------
@@ -444,8 +462,10 @@ class MixtureRule(Part):
 
         Parameters
         ----------
-        perception : what each cell sees.
-        draw : (B, 1, *spatial) numbers from 0 to 1 by which the cells choose; a roll-out gives them.
+        perception : Tensor
+            What each cell sees.
+        draw : Tensor or None
+            (B, 1, *spatial) numbers from 0 to 1 by which the cells choose; a roll-out gives them.
 
         Raises
         ------

@@ -60,17 +60,26 @@ def tiled_predict(
 
     Parameters
     ----------
-    model : an automaton on one resolution.
-    image : (B, num_image_channels, *spatial) image or (B, C, *spatial) state. Tiles go to the model's device.
-    tile : cells of a tile along each axis; the last one of an axis is moved back to end with the image.
-    steps : how many, or a range; ``inference_timesteps`` by default.
-    overlap : cells that are computed around a tile and thrown away; by default as far as the steps reach,
-        ``steps * step_reach(model)``, with which the result is that of ``model.predict(image).pred``.
-    seed : of everything random, as for :meth:`BasicNCAModel.predict`.
-    exact : whether to refuse a model whose tiles are not those of the whole: noise that is drawn for a whole grid, or
-        parts that look farther than they say. With False, every tile is predicted as an image of its own.
-    goal : of each sample, for a model with a conditioning.
-    out : where the prediction is written, on any device; memory that is mapped to a file, for instance.
+    model : BasicNCAModel
+        An automaton on one resolution.
+    image : Tensor
+        (B, num_image_channels, *spatial) image or (B, C, *spatial) state. Tiles go to the model's device.
+    tile : int or sequence of int
+        Cells of a tile along each axis; the last one of an axis is moved back to end with the image.
+    steps : int, tuple or None
+        How many, or a range; ``inference_timesteps`` by default.
+    overlap : int or None
+        Cells that are computed around a tile and thrown away; by default as far as the steps reach, ``steps *
+        step_reach(model)``, with which the result is that of ``model.predict(image).pred``.
+    seed : int
+        Of everything random, as for :meth:`BasicNCAModel.predict`.
+    exact : bool
+        Whether to refuse a model whose tiles are not those of the whole: noise that is drawn for a whole grid, or parts
+        that look farther than they say. With False, every tile is predicted as an image of its own.
+    goal : Tensor, int or None
+        Of each sample, for a model with a conditioning.
+    out : Tensor or None
+        Where the prediction is written, on any device; memory that is mapped to a file, for instance.
 
     Returns
     -------

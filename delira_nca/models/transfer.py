@@ -31,11 +31,14 @@ def finetune(
 
     Parameters
     ----------
-    model : an automaton, or a model that holds some: of a pyramid a part is that of all levels.
-    freeze : parts, by name. ``"perception"``; ``"rule"``; ``"head"``; ``"all_but_last"``: everything but the last
-        layer of the rule, and the head; or the name of any module or parameter of the model, such as
-        ``"rule.hidden.0"``. An empty list freezes nothing.
-    freeze_head : whether the head is frozen too, as NCALab's argument says it.
+    model : Module
+        An automaton, or a model that holds some: of a pyramid a part is that of all levels.
+    freeze : str or iterable of str
+        Parts, by name. ``"perception"``; ``"rule"``; ``"head"``; ``"all_but_last"``: everything but the last layer of
+        the rule, and the head; or the name of any module or parameter of the model, such as ``"rule.hidden.0"``. An
+        empty list freezes nothing.
+    freeze_head : bool
+        Whether the head is frozen too, as NCALab's argument says it.
 
     Returns
     -------
@@ -116,10 +119,12 @@ def graft(model: M, other: nn.Module, share: float | Mapping[str, float] = 0.5) 
 
     Parameters
     ----------
-    model, other : with tensors of the same names and shapes. Neither is changed.
-    share : how much of ``other`` is in the new model: 0 is ``model``, 1 is ``other``, bit for bit; between them the
-        weights are interpolated. Or one number for each of several parts by the name of a module or a tensor, the
-        longest name that fits counting; what is in no part stays ``model``'s.
+    model, other : M, Module
+        With tensors of the same names and shapes. Neither is changed.
+    share : float or dict
+        How much of ``other`` is in the new model: 0 is ``model``, 1 is ``other``, bit for bit; between them the weights
+        are interpolated. Or one number for each of several parts by the name of a module or a tensor, the longest name
+        that fits counting; what is in no part stays ``model``'s.
 
     Returns
     -------

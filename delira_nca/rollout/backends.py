@@ -70,8 +70,10 @@ def register_backend(backend: Backend, *, first: bool = False) -> None:
 
     Parameters
     ----------
-    backend : to add.
-    first : whether ``auto`` asks it before all others; it is asked last but the reference otherwise.
+    backend : Backend
+        To add.
+    first : bool
+        Whether ``auto`` asks it before all others; it is asked last but the reference otherwise.
     """
     if backend.name in BACKENDS:
         BACKENDS[backend.name] = backend
@@ -88,7 +90,8 @@ def set_backend(name: str) -> None:
 
     Parameters
     ----------
-    name : ``"auto"`` takes the first that can do a job, of native, sparse and reference; a name insists on one.
+    name : str
+        ``"auto"`` takes the first that can do a job, of native, sparse and reference; a name insists on one.
 
     Raises
     ------
@@ -171,8 +174,8 @@ def backend_for(cell: Cell, num_channels: int, dims: int, *, like: Tensor) -> st
         Automaton.
     num_channels, dims : int
         Channels and spatial dimensions of its states.
-    like : tensor
-        Any tensor with the dtype and the device of the states.
+    like : Tensor
+        Tensor Any tensor with the dtype and the device of the states.
 
     Returns
     -------
@@ -201,8 +204,8 @@ def begin_run(run_id: str, *, quiet: bool = False) -> None:
     ----------
     run_id : str
         Name of the run; nothing changes if it is that of the last call.
-    quiet : bool, default False
-        Whether another process of the training logs them.
+    quiet : bool
+        Bool, default False Whether another process of the training logs them.
     """
     global _run_id, _is_quiet
     _is_quiet = quiet

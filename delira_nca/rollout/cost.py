@@ -77,9 +77,12 @@ def check_padding(padding: str, radius: Sequence[int], shape: Sequence[int]) -> 
 
     Parameters
     ----------
-    padding : zeros, reflect, replicate or circular.
-    radius : width of the padding along each axis.
-    shape : spatial shape of the grid.
+    padding : str
+        Zeros, reflect, replicate or circular.
+    radius : sequence of int
+        Width of the padding along each axis.
+    shape : sequence of int
+        Spatial shape of the grid.
 
     Raises
     ------
@@ -149,14 +152,21 @@ class MemoryNeed:
 
     Attributes
     ----------
-    training : at most, with every cell alive and firing.
-    training_expected : with every cell alive, firing with the fire rate. Where cells die it is less.
-    training_least : at least, whatever the state holds.
-    inference : at most, without gradients, for the last state only.
-    kept, kept_expected : the part of the training that the memory budget bounds: what stays for the backward pass.
-    kept_steps : of so many steps everything is kept in the worst case; after them the budget binds.
-    segment : of the steps that follow, one state in so many is kept, and the others are computed again; None where
-        no step follows.
+    training : int
+        At most, with every cell alive and firing.
+    training_expected : int
+        With every cell alive, firing with the fire rate. Where cells die it is less.
+    training_least : int
+        At least, whatever the state holds.
+    inference : int
+        At most, without gradients, for the last state only.
+    kept, kept_expected : int
+        The part of the training that the memory budget bounds: what stays for the backward pass.
+    kept_steps : int
+        Of so many steps everything is kept in the worst case; after them the budget binds.
+    segment : int or None
+        Of the steps that follow, one state in so many is kept, and the others are computed again; None where no step
+        follows.
     """
 
     training: int
@@ -359,16 +369,23 @@ class RolloutCost:
 
     Attributes
     ----------
-    num_parameters : weights of the model.
-    batch_size, shape, steps, fire_rate : of the roll-out.
-    memory_budget : bytes that it may keep for the backward pass.
-    least_memory_budget : smallest budget that the back ends native and sparse accept for it.
-    perception, rule : multiply-adds of one evaluated cell in one step. The identity costs none, and of fixed filters
-        only the numbers that are not zero count.
-    backward : multiply-adds that the backward pass adds: gradients of weights and inputs, and perception and hidden
-        layers computed again.
-    memory : name of a back end to its bytes. They are those of float32 masks from a seed, and of native with as many
-        threads as torch had when they were counted.
+    num_parameters : int
+        Weights of the model.
+    batch_size, shape, steps, fire_rate : int, tuple of int, float
+        Of the roll-out.
+    memory_budget : int
+        Bytes that it may keep for the backward pass.
+    least_memory_budget : int
+        Smallest budget that the back ends native and sparse accept for it.
+    perception, rule : int
+        Multiply-adds of one evaluated cell in one step. The identity costs none, and of fixed filters only the numbers
+        that are not zero count.
+    backward : int
+        Multiply-adds that the backward pass adds: gradients of weights and inputs, and perception and hidden layers
+        computed again.
+    memory : dict
+        Name of a back end to its bytes. They are those of float32 masks from a seed, and of native with as many threads
+        as torch had when they were counted.
     """
 
     num_parameters: int
@@ -403,9 +420,11 @@ class RolloutCost:
 
         Parameters
         ----------
-        training : whether the way back is counted too.
-        every_cell : whether all cells are evaluated, as the reference does, or only those that fire, as the others
-            do. Where cells die, these evaluate fewer still.
+        training : bool
+            Whether the way back is counted too.
+        every_cell : bool
+            Whether all cells are evaluated, as the reference does, or only those that fire, as the others do. Where
+            cells die, these evaluate fewer still.
         """
         one = self.training_operations if training else self.forward_operations
         return round(one * self.num_cells * (1.0 if every_cell else self.fire_rate))
@@ -454,14 +473,22 @@ def count_cost(
 
     Parameters
     ----------
-    plain : the automaton as numbers.
-    shape : spatial shape of the grid.
-    steps : how many.
-    cell : the automaton itself.
-    num_parameters : of the model.
-    num_convolutions : of its perception; where padding is not zeros, each has a padded copy of the state.
-    batch_size : how many states are rolled out together.
-    memory_budget : bytes that may be kept for the backward pass.
+    plain : PlainCell
+        The automaton as numbers.
+    shape : sequence of int
+        Spatial shape of the grid.
+    steps : int
+        How many.
+    cell : Cell
+        The automaton itself.
+    num_parameters : int
+        Of the model.
+    num_convolutions : int
+        Of its perception; where padding is not zeros, each has a padded copy of the state.
+    batch_size : int
+        How many states are rolled out together.
+    memory_budget : int
+        Bytes that may be kept for the backward pass.
 
     Raises
     ------

@@ -23,8 +23,10 @@ class Window:
 
     Parameters
     ----------
-    state : (B, C, *spatial) to look at.
-    margin : cells around the smallest box that holds all that is not zero.
+    state : Tensor
+        (B, C, *spatial) to look at.
+    margin : int
+        Cells around the smallest box that holds all that is not zero.
 
     Examples
     --------

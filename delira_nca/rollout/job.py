@@ -37,9 +37,11 @@ class Watched:
 
     Attributes
     ----------
-    steps : its length.
-    states : number of steps done to (B, C, *spatial) state: 0 (the input), those that were asked for, and the last.
-        They carry gradients where the roll-out does.
+    steps : int
+        Its length.
+    states : dict
+        Number of steps done to (B, C, *spatial) state: 0 (the input), those that were asked for, and the last. They
+        carry gradients where the roll-out does.
     """
 
     steps: int
@@ -51,13 +53,16 @@ class Observer:
 
     Parameters
     ----------
-    stops : from the number of steps of a roll-out to the numbers of steps after which the state is wanted.
-    linked : whether the roll-out goes on from each of these states, so that all gradients of what comes after pass
-        by them on their way back. Otherwise it may be computed as one piece, and they are looked at from the side.
+    stops : callable
+        From the number of steps of a roll-out to the numbers of steps after which the state is wanted.
+    linked : bool
+        Whether the roll-out goes on from each of these states, so that all gradients of what comes after pass by them
+        on their way back. Otherwise it may be computed as one piece, and they are looked at from the side.
 
     Attributes
     ----------
-    linked : as given.
+    linked : bool
+        As given.
     rollouts : list of :class:`Watched`.
     """
 
@@ -92,7 +97,8 @@ def observing(stops: Callable[[int], Iterable[int]], linked: bool = False) -> It
 
     Parameters
     ----------
-    stops, linked : see :class:`Observer`. Each state that is kept costs its own memory, and no more.
+    stops, linked : callable, bool
+        See :class:`Observer`. Each state that is kept costs its own memory, and no more.
 
     Examples
     --------
@@ -123,9 +129,12 @@ class BatchPart:
 
     Attributes
     ----------
-    first : number of the first sample, counted in the whole batch.
-    size : number of samples; 0 where a batch has fewer samples than there are processes.
-    total : samples of the whole batch.
+    first : int
+        Number of the first sample, counted in the whole batch.
+    size : int
+        Number of samples; 0 where a batch has fewer samples than there are processes.
+    total : int
+        Samples of the whole batch.
 
     Examples
     --------
@@ -185,7 +194,8 @@ def first_sample(states: Tensor) -> int:
 
     Parameters
     ----------
-    states : (B, ...); where each sample of the part has become several, so have those before it.
+    states : Tensor
+        (B, ...); where each sample of the part has become several, so have those before it.
 
     Examples
     --------

@@ -34,18 +34,26 @@ def rollout(
 
     Parameters
     ----------
-    x : (B, C, *spatial) state at step ``start``.
-    cell : the automaton.
-    steps : how many steps, at least 0.
-    start : number of the first step; the fire masks and the time plane go on from there.
-    seed : of the fire masks and the noise, together with step, sample and cell. Samples are counted in the whole
-        batch where this is a part of one, see :func:`delira_nca.rollout.job.at_part`.
-    masks : the fire masks themselves, instead of a seed; a tensor's first entry belongs to step ``start``.
-    segment : steps between two stored states. What lies between is computed again in the backward pass, with
-        gradients bit-equal to those of the plain roll-out. ``None`` chooses by the budget; a number of at least
-        ``steps`` stores everything.
-    memory_budget : bytes that may be kept for the backward pass, beside a few states. Where they do not suffice for
-        all steps, states at segment borders are kept, and the rest is computed again.
+    x : Tensor
+        (B, C, *spatial) state at step ``start``.
+    cell : Cell
+        The automaton.
+    steps : int
+        How many steps, at least 0.
+    start : int
+        Number of the first step; the fire masks and the time plane go on from there.
+    seed : int
+        Of the fire masks and the noise, together with step, sample and cell. Samples are counted in the whole batch
+        where this is a part of one, see :func:`delira_nca.rollout.job.at_part`.
+    masks : Tensor, callable or None
+        The fire masks themselves, instead of a seed; a tensor's first entry belongs to step ``start``.
+    segment : int or None
+        Steps between two stored states. What lies between is computed again in the backward pass, with gradients
+        bit-equal to those of the plain roll-out. ``None`` chooses by the budget; a number of at least ``steps`` stores
+        everything.
+    memory_budget : int
+        Bytes that may be kept for the backward pass, beside a few states. Where they do not suffice for all steps,
+        states at segment borders are kept, and the rest is computed again.
 
     Returns
     -------
@@ -92,7 +100,8 @@ def trajectory(
 
     Parameters
     ----------
-    keep : after how many steps to keep the state, from 0 (the input) to ``steps``; all of 1 to ``steps`` by default.
+    keep : iterable of int or None
+        After how many steps to keep the state, from 0 (the input) to ``steps``; all of 1 to ``steps`` by default.
 
     Returns
     -------

@@ -97,11 +97,16 @@ def uniform24(
 
     Parameters
     ----------
-    seed : of this roll-out; its low 32 bits count.
-    step : number of the step, from 0, or a range of steps without gaps.
-    num_samples, num_cells : the last cell of a sample is its last in row-major order.
-    first_sample : number of the first sample, where these are a part of a batch.
-    cells : (num_cells,) numbers of the cells, where these are a part of a grid; 0 to ``num_cells - 1`` by default.
+    seed : int
+        Of this roll-out; its low 32 bits count.
+    step : int or range
+        Number of the step, from 0, or a range of steps without gaps.
+    num_samples, num_cells : int
+        The last cell of a sample is its last in row-major order.
+    first_sample : int
+        Number of the first sample, where these are a part of a batch.
+    cells : Tensor or None
+        (num_cells,) numbers of the cells, where these are a part of a grid; 0 to ``num_cells - 1`` by default.
 
     Returns
     -------
@@ -134,10 +139,14 @@ def update_noise(
 
     Parameters
     ----------
-    seed : of this roll-out; fire masks of the same seed are independent of it.
-    step : number of the step, from 0.
-    num_samples, num_channels, shape : of the state.
-    first_sample : number of the first sample, where these are a part of a batch.
+    seed : int
+        Of this roll-out; fire masks of the same seed are independent of it.
+    step : int
+        Number of the step, from 0.
+    num_samples, num_channels, shape : int, sequence of int
+        Of the state.
+    first_sample : int
+        Number of the first sample, where these are a part of a batch.
 
     Returns
     -------
@@ -168,10 +177,14 @@ def cell_draws(
 
     Parameters
     ----------
-    seed : of this roll-out; fire masks and noise of the same seed are independent of it.
-    step : number of the step, from 0.
-    num_samples, num_draws, shape : of the result.
-    first_sample : number of the first sample, where these are a part of a batch.
+    seed : int
+        Of this roll-out; fire masks and noise of the same seed are independent of it.
+    step : int
+        Number of the step, from 0.
+    num_samples, num_draws, shape : int, sequence of int
+        Of the result.
+    first_sample : int
+        Number of the first sample, where these are a part of a batch.
 
     Returns
     -------
@@ -203,13 +216,20 @@ def fire_mask(
 
     Parameters
     ----------
-    seed : of this roll-out.
-    step : number of the step, from 0, or a range of steps without gaps.
-    num_samples : batch size.
-    shape : spatial shape of the grid.
-    fire_rate : probability that a cell updates. 1 is deterministic and hashes nothing; 0 never updates.
-    first_sample : number of the first sample, where these are a part of a batch.
-    cells : (*shape) numbers of the cells in row-major order of the whole grid, where these are a part of it.
+    seed : int
+        Of this roll-out.
+    step : int or range
+        Number of the step, from 0, or a range of steps without gaps.
+    num_samples : int
+        Batch size.
+    shape : sequence of int
+        Spatial shape of the grid.
+    fire_rate : float
+        Probability that a cell updates. 1 is deterministic and hashes nothing; 0 never updates.
+    first_sample : int
+        Number of the first sample, where these are a part of a batch.
+    cells : Tensor or None
+        (*shape) numbers of the cells in row-major order of the whole grid, where these are a part of it.
 
     Returns
     -------

@@ -19,8 +19,10 @@ def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Te
 
     Parameters
     ----------
-    function : takes nothing and returns a tensor.
-    not_counted : tensors that exist anyway (weights, the input).
+    function : callable
+        Takes nothing and returns a tensor.
+    not_counted : iterable of Tensor
+        Tensors that exist anyway (weights, the input).
 
     Returns
     -------

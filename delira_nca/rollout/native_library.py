@@ -106,8 +106,10 @@ class NativeLibrary:
 
     Parameters
     ----------
-    path : of the file.
-    name : of its instruction set.
+    path : Path
+        Of the file.
+    name : str
+        Of its instruction set.
     """
 
     def __init__(self, path: Path, name: str) -> None:

@@ -34,21 +34,36 @@ class PlainCell:
 
     Parameters
     ----------
-    num_channels, num_fixed_channels : of the state; the first ``num_fixed_channels`` never change.
-    padding : zeros, reflect, replicate or circular.
-    filters : (F, C, *kernel) depth-wise filters; the identity is one of them.
-    learned : for each filter, whether its numbers are weights; zeros of the others may be left out.
-    filter_bias : (F, C), or None.
-    full : (O, C, *kernel) filters over all channels, or None.
-    full_bias : (O,), or None.
-    full_relu : whether a rectifier follows the full filters.
-    weights : of the layers of the rule, (out, in) each; the last one has ``num_channels - num_fixed_channels`` rows.
-    biases : one for each layer, (out,) or None.
-    nonlinearity : after every layer but the last: relu, leaky_relu, gelu, silu or tanh.
-    time_scale : the time channel is ``t * time_scale``; None where there is none.
-    alive : which cells live; None where all do.
-    fire_rate : probability that a cell updates.
-    update_noise : standard deviation of the noise on every update, 0 for none.
+    num_channels, num_fixed_channels : int
+        Of the state; the first ``num_fixed_channels`` never change.
+    padding : str
+        Zeros, reflect, replicate or circular.
+    filters : Tensor
+        (F, C, *kernel) depth-wise filters; the identity is one of them.
+    learned : tuple of bool
+        For each filter, whether its numbers are weights; zeros of the others may be left out.
+    filter_bias : Tensor or None
+        (F, C), or None.
+    full : Tensor or None
+        (O, C, *kernel) filters over all channels, or None.
+    full_bias : Tensor or None
+        (O,), or None.
+    full_relu : bool
+        Whether a rectifier follows the full filters.
+    weights : tuple of Tensor
+        Of the layers of the rule, (out, in) each; the last one has ``num_channels - num_fixed_channels`` rows.
+    biases : tuple
+        One for each layer, (out,) or None.
+    nonlinearity : str
+        After every layer but the last: relu, leaky_relu, gelu, silu or tanh.
+    time_scale : float or None
+        The time channel is ``t * time_scale``; None where there is none.
+    alive : AliveRule or None
+        Which cells live; None where all do.
+    fire_rate : float
+        Probability that a cell updates.
+    update_noise : float
+        Standard deviation of the noise on every update, 0 for none.
     """
 
     num_channels: int

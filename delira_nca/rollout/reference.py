@@ -80,12 +80,18 @@ def step(
 
     Parameters
     ----------
-    cell : the automaton.
-    x : (B, C, *spatial) state.
-    t : number of the step, from 0.
-    fire : (B, 1, *spatial) bool mask of the cells that update, or None for all.
-    noise : (B, C - fixed, *spatial) that joins the update, or None.
-    draws : (B, n, *spatial) numbers from 0 to 1 for a rule in which cells choose, or None.
+    cell : Cell
+        The automaton.
+    x : Tensor
+        (B, C, *spatial) state.
+    t : int
+        Number of the step, from 0.
+    fire : Tensor or None
+        (B, 1, *spatial) bool mask of the cells that update, or None for all.
+    noise : Tensor or None
+        (B, C - fixed, *spatial) that joins the update, or None.
+    draws : Tensor or None
+        (B, n, *spatial) numbers from 0 to 1 for a rule in which cells choose, or None.
 
     Returns
     -------

@@ -23,10 +23,14 @@ class Rows:
 
     Parameters
     ----------
-    samples : batch size.
-    shape : spatial shape of the grid.
-    radius : width of the border along each axis.
-    padding : what the border holds: zeros, reflect, replicate or circular.
+    samples : int
+        Batch size.
+    shape : sequence of int
+        Spatial shape of the grid.
+    radius : sequence of int
+        Width of the border along each axis.
+    padding : str
+        What the border holds: zeros, reflect, replicate or circular.
 
     Examples
     --------
@@ -189,8 +193,10 @@ class Layers:
 
     Parameters
     ----------
-    plain : the automaton, with tensors that are not differentiated.
-    columns : of a perception; those of the first weights, but for that of the time.
+    plain : PlainCell
+        The automaton, with tensors that are not differentiated.
+    columns : int
+        Of a perception; those of the first weights, but for that of the time.
     """
 
     def __init__(self, plain: PlainCell, columns: int) -> None:
@@ -226,11 +232,16 @@ class Layers:
 
         Parameters
         ----------
-        seen : (n, columns) perception.
-        of_update : (n, free channels) gradient of the update.
-        t : number of the step.
-        sums : gradients of the automaton's tensors, added up in place; None for those that nobody wants.
-        into_seen : whether the gradient of the perception is wanted.
+        seen : Tensor
+            (n, columns) perception.
+        of_update : Tensor
+            (n, free channels) gradient of the update.
+        t : int
+            Number of the step.
+        sums : PlainCell
+            Gradients of the automaton's tensors, added up in place; None for those that nobody wants.
+        into_seen : bool
+            Whether the gradient of the perception is wanted.
 
         Returns
         -------

@@ -65,9 +65,12 @@ class Stepper:
 
     Parameters
     ----------
-    job : gives fire masks and noise.
-    plain : the automaton, with tensors that are not differentiated.
-    grid : where the cells stand.
+    job : Job
+        Gives fire masks and noise.
+    plain : PlainCell
+        The automaton, with tensors that are not differentiated.
+    grid : Rows
+        Where the cells stand.
     """
 
     def __init__(self, job: Job, plain: PlainCell, grid: Rows) -> None:
@@ -91,9 +94,12 @@ class Stepper:
 
         Parameters
         ----------
-        x : (rows, C) state, changed in place.
-        held : cells that may hold anything but zeros, as the step before returned it; None where nobody knows.
-        keep : whether what was overwritten is wanted.
+        x : Tensor
+            (rows, C) state, changed in place.
+        held : Tensor or None
+            Cells that may hold anything but zeros, as the step before returned it; None where nobody knows.
+        keep : bool
+            Whether what was overwritten is wanted.
 
         Returns
         -------
@@ -141,11 +147,16 @@ class Stepper:
 
         Parameters
         ----------
-        x : (rows, C) state after the step; after the call, that before it.
-        grad : its gradient, changed in place likewise; None where there is none yet.
-        change : what the step overwrote.
-        sums : gradients of the automaton's tensors, added up in place; None for those that nobody wants.
-        into_state : whether the gradient of the state before the step is wanted.
+        x : Tensor
+            (rows, C) state after the step; after the call, that before it.
+        grad : Tensor or None
+            Its gradient, changed in place likewise; None where there is none yet.
+        change : Change
+            What the step overwrote.
+        sums : PlainCell
+            Gradients of the automaton's tensors, added up in place; None for those that nobody wants.
+        into_state : bool
+            Whether the gradient of the state before the step is wanted.
         """
         free, rows = x[:, self.fixed :], change.rows.long()
         free.index_copy_(0, rows, change.old)

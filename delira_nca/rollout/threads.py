@@ -50,9 +50,12 @@ class ThreadCount:
 
         Parameters
         ----------
-        threads : number that took part.
-        cpu : processor time of all of them, in seconds; 0 if unknown.
-        wall : seconds that the pass took.
+        threads : int
+            Number that took part.
+        cpu : float
+            Processor time of all of them, in seconds; 0 if unknown.
+        wall : float
+            Seconds that the pass took.
         """
         if cpu <= 0 or wall < _SHORTEST:
             return

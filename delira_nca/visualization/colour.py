@@ -25,8 +25,10 @@ def shared_palette(frames: UInt8Array, num_colours: int = 256) -> tuple[UInt8Arr
 
     Parameters
     ----------
-    frames : (T, H, W, 3) uint8 array
-    num_colours : the largest size of the palette, at most 256.
+    frames : ndarray of uint8
+        (T, H, W, 3) uint8 array
+    num_colours : int
+        The largest size of the palette, at most 256.
 
     Returns
     -------
@@ -85,10 +87,12 @@ def to_rgb(state: Any, background: float | Sequence[float] = 1.0) -> npt.NDArray
 
     Parameters
     ----------
-    state : (..., C, H, W) array or tensor, C >= 4
-        The first three channels are red, green and blue from 0 to 1, premultiplied by the fourth, alpha. Alpha is
-        clipped to [0, 1], so is the result. Further channels are not looked at.
-    background : one grey level or three colour levels, each in [0, 1]; 1.0 is white.
+    state : object
+        (..., C, H, W) array or tensor, C >= 4 The first three channels are red, green and blue from 0 to 1,
+        premultiplied by the fourth, alpha. Alpha is clipped to [0, 1], so is the result. Further channels are not
+        looked at.
+    background : float or sequence of float
+        One grey level or three colour levels, each in [0, 1]; 1.0 is white.
 
     Returns
     -------

@@ -18,9 +18,12 @@ def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt
 
     Parameters
     ----------
-    states : (..., C, H, W) array or tensor, C >= 4, the fourth channel alpha.
-    margin : cells to leave around life, as far as there are any.
-    threshold : a cell lives whose alpha is above it.
+    states : object
+        (..., C, H, W) array or tensor, C >= 4, the fourth channel alpha.
+    margin : int
+        Cells to leave around life, as far as there are any.
+    threshold : float
+        A cell lives whose alpha is above it.
 
     Returns
     -------

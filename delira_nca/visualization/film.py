@@ -68,20 +68,28 @@ def save_film(
 
     Parameters
     ----------
-    frames : (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
-    path : the suffix says the format: ``.gif`` (at most 256 colours, one palette for the whole film, no dithering),
+    frames : object
+        (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
+    path : str or path-like
+        The suffix says the format: ``.gif`` (at most 256 colours, one palette for the whole film, no dithering),
         ``.png`` (APNG) or ``.webp``, which keep every colour. The file appears when it is complete.
-    fps : frames per second, in (0, 50]. Delays are multiples of 10 ms, chosen so that the film keeps its length;
-        viewers slow a film down whose delays are below 20 ms.
-    scale : pixels per cell and axis; enlarged without smoothing. By default the smallest whole number by which the
-        longer side has at least ``min_size`` pixels.
-    min_size : pixels along the longer side where no scale is given.
-    hold : seconds that the last frame stands, if that is longer than the others.
-    cuts : moments to mark.
-    tolerance : a pixel keeps its colour while none of red, green and blue differs by more than this from what is to
-        be shown, out of 255; the background is always exact. Flickering that is hardly seen makes a film several
-        times larger.
-    num_colours : size of the palette of a GIF, at most 254.
+    fps : float
+        Frames per second, in (0, 50]. Delays are multiples of 10 ms, chosen so that the film keeps its length; viewers
+        slow a film down whose delays are below 20 ms.
+    scale : int or None
+        Pixels per cell and axis; enlarged without smoothing. By default the smallest whole number by which the longer
+        side has at least ``min_size`` pixels.
+    min_size : int
+        Pixels along the longer side where no scale is given.
+    hold : float
+        Seconds that the last frame stands, if that is longer than the others.
+    cuts : sequence of Cut
+        Moments to mark.
+    tolerance : int
+        A pixel keeps its colour while none of red, green and blue differs by more than this from what is to be shown,
+        out of 255; the background is always exact. Flickering that is hardly seen makes a film several times larger.
+    num_colours : int
+        Size of the palette of a GIF, at most 254.
 
     Raises
     ------
@@ -135,12 +143,17 @@ def film_strip(
 
     Parameters
     ----------
-    frames : (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
-    columns : frames in a row.
-    rows : number of rows. Of a film with more frames than places, frames at even distances are shown, the first and
-        the last among them. ``None`` shows all frames in as many rows as that takes.
-    gap : pixels between frames.
-    gap_colour : grey level of the gaps and of empty places, 0 to 255.
+    frames : object
+        (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
+    columns : int
+        Frames in a row.
+    rows : int or None
+        Number of rows. Of a film with more frames than places, frames at even distances are shown, the first and the
+        last among them. ``None`` shows all frames in as many rows as that takes.
+    gap : int
+        Pixels between frames.
+    gap_colour : int
+        Grey level of the gaps and of empty places, 0 to 255.
 
     Returns
     -------
@@ -183,9 +196,12 @@ def save_picture(rgb: Any, path: str | os.PathLike[str], scale: int = 8) -> None
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8 array or tensor
-    path : ends in ``.png``, or in ``.webp`` where Pillow can. The file appears when it is complete.
-    scale : pixels per cell and axis.
+    rgb : object
+        (H, W, 3) uint8 array or tensor
+    path : str or path-like
+        Ends in ``.png``, or in ``.webp`` where Pillow can. The file appears when it is complete.
+    scale : int
+        Pixels per cell and axis.
 
     Raises
     ------
@@ -337,13 +353,13 @@ def save_growth_film(
 
     Parameters
     ----------
-    growth : (T, C >= 4, H, W) array or tensor
-        States from the seed on, one for each step.
-    healing : (S, C >= 4, H, W) array or tensor, optional
-        States after the cut, the first as it was cut: its right half, from column ``W // 2`` on, is empty. Without
-        them, the film ends with the growth.
-    path : path
-        As for :func:`save_film`.
+    growth : object
+        (T, C >= 4, H, W) array or tensor States from the seed on, one for each step.
+    healing : object or None
+        (S, C >= 4, H, W) array or tensor, optional States after the cut, the first as it was cut: its right half, from
+        column ``W // 2`` on, is empty. Without them, the film ends with the growth.
+    path : str or path-like
+        Path As for :func:`save_film`.
     every : int
         Number of steps from one frame to the next. The last state of each part is always shown.
     fps, min_size, hold

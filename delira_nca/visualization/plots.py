@@ -64,15 +64,20 @@ def save_curves(
 
     Parameters
     ----------
-    history : one dict per epoch, ``{"epoch": 1, "loss": 0.1, "val_loss": 0.2, ...}``
-        The horizontal axis is ``"epoch"``, else ``"step"``, else the place in the list from 1. ``"val_loss"`` shares
-        panel and colour with ``"loss"``. A line passes over epochs that lack its key or have ``None`` there (not
-        measured), and is broken by NaN and infinities (diverged).
-    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
-    keys : what to draw, in this order; by default every key that has numbers.
-    log10 : draw the decimal logarithm and say so at the axis. ``True``: of every quantity whose numbers are all
-        positive. Names of quantities, such as ``["loss", "lr"]``: of those.
-    title : above the figure.
+    history : sequence of dict
+        One dict per epoch, ``{"epoch": 1, "loss": 0.1, "val_loss": 0.2, ...}`` The horizontal axis is ``"epoch"``, else
+        ``"step"``, else the place in the list from 1. ``"val_loss"`` shares panel and colour with ``"loss"``. A line
+        passes over epochs that lack its key or have ``None`` there (not measured), and is broken by NaN and infinities
+        (diverged).
+    path : str or path-like
+        Ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    keys : sequence of str or None
+        What to draw, in this order; by default every key that has numbers.
+    log10 : bool or sequence of str
+        Draw the decimal logarithm and say so at the axis. ``True``: of every quantity whose numbers are all positive.
+        Names of quantities, such as ``["loss", "lr"]``: of those.
+    title : str or None
+        Above the figure.
 
     Raises
     ------
@@ -269,11 +274,14 @@ def save_overlay(
 
     Parameters
     ----------
-    lines : name to (x, y); the first is drawn over the others. NaN breaks a line.
-    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
-    xlabel, ylabel : of the axes. Where all numbers are positive and spread over more than a decade, the vertical one is
-        logarithmic.
-    title : above the figure.
+    lines : dict
+        Name to (x, y); the first is drawn over the others. NaN breaks a line.
+    path : str or path-like
+        Ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    xlabel, ylabel : str
+        Of the axes. Where all numbers are positive and spread over more than a decade, the vertical one is logarithmic.
+    title : str or None
+        Above the figure.
 
     Raises
     ------
@@ -348,10 +356,14 @@ def save_scatter(
 
     Parameters
     ----------
-    groups : name to (x, y); the first is drawn over the others. Points that are not finite are left out.
-    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
-    xlabel, ylabel : of the axes.
-    title : above the figure.
+    groups : dict
+        Name to (x, y); the first is drawn over the others. Points that are not finite are left out.
+    path : str or path-like
+        Ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    xlabel, ylabel : str
+        Of the axes.
+    title : str or None
+        Above the figure.
 
     Raises
     ------

@@ -24,8 +24,10 @@ class VisualRows(Visual):
 
     Parameters
     ----------
-    max_samples : so many columns at most.
-    sigmoid : whether predictions are scores before the sigmoid, as those of a segmentation.
+    max_samples : int
+        So many columns at most.
+    sigmoid : bool
+        Whether predictions are scores before the sigmoid, as those of a segmentation.
 
     Raises
     ------

@@ -35,11 +35,16 @@ class Crew:
 
     Parameters
     ----------
-    job : what is called.
-    method : how processes are started.
-    num_workers : how many, at least 1.
-    first_call : number of the first call.
-    limit : number of the call before which it ends; ``None`` is no limit.
+    job : Job
+        What is called.
+    method : str
+        How processes are started.
+    num_workers : int
+        How many, at least 1.
+    first_call : int
+        Number of the first call.
+    limit : int or None
+        Number of the call before which it ends; ``None`` is no limit.
 
     Raises
     ------
@@ -94,7 +99,8 @@ class Crew:
 
         Parameters
         ----------
-        seconds : how long, but never less than a minute, which processes may need to start; 0 is for ever.
+        seconds : float
+            How long, but never less than a minute, which processes may need to start; 0 is for ever.
 
         Raises
         ------
@@ -108,8 +114,10 @@ class Crew:
 
         Parameters
         ----------
-        call : its number.
-        seconds : how long; 0 is for ever.
+        call : int
+            Its number.
+        seconds : float
+            How long; 0 is for ever.
 
         Raises
         ------
@@ -127,8 +135,10 @@ class Crew:
 
         Parameters
         ----------
-        call : its number.
-        view : whether the arrays lie in the slot, instead of copies of it.
+        call : int
+            Its number.
+        view : bool
+            Whether the arrays lie in the slot, instead of copies of it.
 
         Raises
         ------

@@ -37,9 +37,12 @@ class Failure(NamedTuple):
 
     Attributes
     ----------
-    pickled : the exception, if it can be rebuilt from that, else ``None``.
-    name, text : of its class, and what it says.
-    trace : its formatted traceback.
+    pickled : bytes or None
+        The exception, if it can be rebuilt from that, else ``None``.
+    name, text : str
+        Of its class, and what it says.
+    trace : str
+        Its formatted traceback.
     """
 
     pickled: bytes | None
@@ -58,7 +61,8 @@ class Failure(NamedTuple):
 
         Parameters
         ----------
-        where : the process and the call, for the message.
+        where : str
+            The process and the call, for the message.
         """
         rebuilt: Exception | None = None
         if self.pickled is not None:

@@ -40,8 +40,10 @@ def flatten(result: Any, call: int) -> Flat:
 
     Parameters
     ----------
-    result : an array or number, or a tuple, list or dict of them; CPU tensors are arrays too.
-    call : number of the call, for messages.
+    result : object
+        An array or number, or a tuple, list or dict of them; CPU tensors are arrays too.
+    call : int
+        Number of the call, for messages.
 
     Raises
     ------
@@ -73,9 +75,12 @@ class Layout:
     Attributes
     ----------
     kind : ``"array"``, ``"sequence"`` or ``"mapping"``.
-    container : what a result is that was written in place: ``"array"``, ``"tuple"``, ``"list"`` or ``"dict"``.
-    keys : of a mapping, in their order.
-    dtypes, shapes : of each array.
+    container : str
+        What a result is that was written in place: ``"array"``, ``"tuple"``, ``"list"`` or ``"dict"``.
+    keys : tuple
+        Of a mapping, in their order.
+    dtypes, shapes : tuple
+        Of each array.
     """
 
     container: str

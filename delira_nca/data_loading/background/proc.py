@@ -34,23 +34,35 @@ class BackgroundProc:
 
     Parameters
     ----------
-    target : function to call, for example a method of a data set. It returns an array, or a tuple, list or dict of
-        arrays, of the same types and shapes in every call.
-    dtypes, shapes : types and shapes of the arrays: one of each for a single array, else lists or dicts of them.
-        ``None`` takes them from the first result, for which the constructor then waits.
-    n_proc : number of processes; 0 calls the target in this one, when a result is asked for.
-    target_args, target_kwargs : constant arguments of the target.
-    profile : whether times are logged, at level INFO of the logger ``"delira_nca"``.
-    read_ahead : results that are made ahead for each process, at least 1.
-    seed : what all randomness is derived from, at least 0.
-    start_method : ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter
-        two, target and arguments must be picklable.
-    timeout : seconds that `get` and the constructor wait; 0 waits for ever.
-    first_call : number of the first call, to go on where another run ended.
-    copy : ``False`` hands out arrays that lie in the shared memory, and change at the next `get`.
-    fill : the target is called as ``target(arrays, shapes, *target_args, **target_kwargs)``, and writes into the
-        arrays; its return value is ignored. That saves a copy. Arrays and shapes come as one, a list or a dict, as
-        ``shapes`` was given, and hold what is left of a former result.
+    target : callable
+        Function to call, for example a method of a data set. It returns an array, or a tuple, list or dict of arrays,
+        of the same types and shapes in every call.
+    dtypes, shapes : object
+        Types and shapes of the arrays: one of each for a single array, else lists or dicts of them. ``None`` takes them
+        from the first result, for which the constructor then waits.
+    n_proc : int
+        Number of processes; 0 calls the target in this one, when a result is asked for.
+    target_args, target_kwargs : tuple, dict or None
+        Constant arguments of the target.
+    profile : bool
+        Whether times are logged, at level INFO of the logger ``"delira_nca"``.
+    read_ahead : int
+        Results that are made ahead for each process, at least 1.
+    seed : int
+        What all randomness is derived from, at least 0.
+    start_method : str or None
+        ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter two, target and
+        arguments must be picklable.
+    timeout : float
+        Seconds that `get` and the constructor wait; 0 waits for ever.
+    first_call : int
+        Number of the first call, to go on where another run ended.
+    copy : bool
+        ``False`` hands out arrays that lie in the shared memory, and change at the next `get`.
+    fill : bool
+        The target is called as ``target(arrays, shapes, *target_args, **target_kwargs)``, and writes into the arrays;
+        its return value is ignored. That saves a copy. Arrays and shapes come as one, a list or a dict, as ``shapes``
+        was given, and hold what is left of a former result.
 
     Raises
     ------
@@ -115,7 +127,8 @@ class BackgroundProc:
 
         Parameters
         ----------
-        timeout : seconds to wait, 0 for ever; ``False`` or ``None`` is that of the constructor.
+        timeout : float, bool or None
+            Seconds to wait, 0 for ever; ``False`` or ``None`` is that of the constructor.
 
         Returns
         -------
@@ -192,9 +205,10 @@ class BackgroundProc:
 
         Parameters
         ----------
-        call : number of the call to go on with. ``None`` is the one after the last that `get` returned or raised an
-            error for: a call that failed, that timed out or during which a process died is not made again, one that
-            was interrupted (Ctrl+C) is.
+        call : int or None
+            Number of the call to go on with. ``None`` is the one after the last that `get` returned or raised an error
+            for: a call that failed, that timed out or during which a process died is not made again, one that was
+            interrupted (Ctrl+C) is.
 
         Raises
         ------

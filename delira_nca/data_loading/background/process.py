@@ -28,9 +28,12 @@ class Worker:
 
     Parameters
     ----------
-    number : for messages.
-    birth : what it must know.
-    context : how it is started.
+    number : int
+        For messages.
+    birth : Birth
+        What it must know.
+    context : object
+        How it is started.
     """
 
     def __init__(self, number: int, birth: Birth, context: Any) -> None:

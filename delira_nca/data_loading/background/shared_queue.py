@@ -41,11 +41,15 @@ class SharedQ:
 
     Parameters
     ----------
-    n_proc : number of processes that should be running; a message is logged when there are fewer after a `get`.
-        0 is no wish.
-    profile : whether times are logged, at level INFO of the logger ``"delira_nca"``.
-    seed : what all randomness is derived from, at least 0.
-    start_method : see `delira_nca.data_loading.background.BackgroundProc`.
+    n_proc : int
+        Number of processes that should be running; a message is logged when there are fewer after a `get`. 0 is no
+        wish.
+    profile : bool
+        Whether times are logged, at level INFO of the logger ``"delira_nca"``.
+    seed : int
+        What all randomness is derived from, at least 0.
+    start_method : str or None
+        See `delira_nca.data_loading.background.BackgroundProc`.
 
     Examples
     --------
@@ -83,11 +87,15 @@ class SharedQ:
 
         Parameters
         ----------
-        dtypes, shapes : types and shapes of the arrays, as for `delira_nca.data_loading.background.BackgroundProc`;
-            with ``None`` for both, the result comes through a pipe, which is slower.
-        target : function that returns an array, or a tuple, list or dict of arrays.
-        target_args, target_kwargs : arguments of the target.
-        fill : the target is called as ``target(arrays, shapes, *target_args, **target_kwargs)``, and writes into the
+        dtypes, shapes : object
+            Types and shapes of the arrays, as for `delira_nca.data_loading.background.BackgroundProc`; with ``None``
+            for both, the result comes through a pipe, which is slower.
+        target : callable
+            Function that returns an array, or a tuple, list or dict of arrays.
+        target_args, target_kwargs : tuple, dict or None
+            Arguments of the target.
+        fill : bool
+            The target is called as ``target(arrays, shapes, *target_args, **target_kwargs)``, and writes into the
             arrays.
 
         Raises
@@ -118,7 +126,8 @@ class SharedQ:
 
         Parameters
         ----------
-        timeout : seconds to wait; ``False``, ``None`` or 0 waits for ever.
+        timeout : float, bool or None
+            Seconds to wait; ``False``, ``None`` or 0 waits for ever.
 
         Raises
         ------

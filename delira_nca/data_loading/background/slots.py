@@ -26,8 +26,10 @@ class Slots:
 
     Parameters
     ----------
-    layout : what a result looks like.
-    count : number of places.
+    layout : Layout
+        What a result looks like.
+    count : int
+        Number of places.
 
     Raises
     ------

@@ -47,9 +47,12 @@ class Job:
 
         Parameters
         ----------
-        call : its number.
-        layout : what the result must look like.
-        place : where a target with ``fill`` writes to; ``None`` is new arrays.
+        call : int
+            Its number.
+        layout : Layout or None
+            What the result must look like.
+        place : Arrays or None
+            Where a target with ``fill`` writes to; ``None`` is new arrays.
         """
         import torch  # noqa: F401  torch's generator is seeded where torch is loaded: not too late, in the target
 

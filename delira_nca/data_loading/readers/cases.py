@@ -53,15 +53,22 @@ class CaseDataset(AbstractDataset):
 
     Parameters
     ----------
-    cases : what there is to read, all with a mask, or none.
-    resize : length of each spatial axis; one number is the side of a square picture; ``None`` keeps the size.
-        Images are averaged or interpolated linearly, masks take the nearest value.
-    channel_axis : axis of the channels in ``.npy`` and ``.npz`` images; ``None`` for images without.
-    binarise : what is above it in a mask becomes 1, the rest 0; ``None`` does so with JPEG masks only, at 127.
-    channel_names : what the channels of an image are; ``None`` for any number of channels.
-    classes : all values that a mask may have; ``None`` for any.
-    check_geometry : whether channels and mask of a case must lie over each other in space, as far as their files say
-        where they are (NIfTI). Those whose axes are swapped or flipped against the first channel are turned to fit.
+    cases : iterable of Case
+        What there is to read, all with a mask, or none.
+    resize : int, sequence of int or None
+        Length of each spatial axis; one number is the side of a square picture; ``None`` keeps the size. Images are
+        averaged or interpolated linearly, masks take the nearest value.
+    channel_axis : int or None
+        Axis of the channels in ``.npy`` and ``.npz`` images; ``None`` for images without.
+    binarise : float or None
+        What is above it in a mask becomes 1, the rest 0; ``None`` does so with JPEG masks only, at 127.
+    channel_names : sequence of str or None
+        What the channels of an image are; ``None`` for any number of channels.
+    classes : Collection[int] or None
+        All values that a mask may have; ``None`` for any.
+    check_geometry : bool
+        Whether channels and mask of a case must lie over each other in space, as far as their files say where they are
+        (NIfTI). Those whose axes are swapped or flipped against the first channel are turned to fit.
 
     Attributes
     ----------

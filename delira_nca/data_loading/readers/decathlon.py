@@ -25,9 +25,12 @@ class DecathlonDataset(CaseDataset):
 
     Parameters
     ----------
-    root : folder of the task, with ``dataset.json``.
-    split : ``"train"``, or ``"test"``, which has no masks.
-    resize, check_geometry : see `CaseDataset`.
+    root : str or path-like
+        Folder of the task, with ``dataset.json``.
+    split : str
+        ``"train"``, or ``"test"``, which has no masks.
+    resize, check_geometry : int, sequence of int or None, bool
+        See `CaseDataset`.
 
     Attributes
     ----------

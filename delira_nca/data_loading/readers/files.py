@@ -81,9 +81,11 @@ def read_array(path: PathLike, key: str | None = None) -> npt.NDArray[Any]:
 
     Parameters
     ----------
-    path : a picture (grey (H, W), palette indices (H, W), colour (H, W, 3 or 4)), a TIFF stack, which has its pages
-        as a first axis more, ``.npy``, ``.npz`` or NIfTI. An EXIF orientation of a picture is followed.
-    key : which array of an ``.npz`` file; ``None`` is the only one.
+    path : str or path-like
+        A picture (grey (H, W), palette indices (H, W), colour (H, W, 3 or 4)), a TIFF stack, which has its pages as a
+        first axis more, ``.npy``, ``.npz`` or NIfTI. An EXIF orientation of a picture is followed.
+    key : str or None
+        Which array of an ``.npz`` file; ``None`` is the only one.
 
     Raises
     ------
@@ -117,10 +119,13 @@ def read_image(path: PathLike, channel_axis: int | None = None, key: str | None 
 
     Parameters
     ----------
-    path : see `read_array`.
-    channel_axis : which axis of an ``.npy`` or ``.npz`` array holds channels; ``None`` for none, one is added.
-        Of a NIfTI volume, what follows the three axes of space is channels.
-    key : which array of an ``.npz`` file.
+    path : str or path-like
+        See `read_array`.
+    channel_axis : int or None
+        Which axis of an ``.npy`` or ``.npz`` array holds channels; ``None`` for none, one is added. Of a NIfTI volume,
+        what follows the three axes of space is channels.
+    key : str or None
+        Which array of an ``.npz`` file.
 
     Returns
     -------
@@ -158,9 +163,12 @@ def read_label(path: PathLike, binarise: float | None = None, key: str | None = 
 
     Parameters
     ----------
-    path : see `read_array`.
-    binarise : every value above it becomes 1, every other 0; for masks of 0 and 255, for example.
-    key : which array of an ``.npz`` file.
+    path : str or path-like
+        See `read_array`.
+    binarise : float or None
+        Every value above it becomes 1, every other 0; for masks of 0 and 255, for example.
+    key : str or None
+        Which array of an ``.npz`` file.
 
     Returns
     -------

@@ -26,8 +26,10 @@ class MedMNISTDataset(AbstractDataset):
 
     Parameters
     ----------
-    path : the ``.npz`` file.
-    split : ``"train"``, ``"val"`` or ``"test"``.
+    path : str or path-like
+        The ``.npz`` file.
+    split : str
+        ``"train"``, ``"val"`` or ``"test"``.
 
     Raises
     ------

@@ -25,9 +25,12 @@ class NNUNetDataset(CaseDataset):
 
     Parameters
     ----------
-    root : folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
-    split : ``"train"``, or ``"test"``, which has masks only where there is a folder ``labelsTs``.
-    resize, check_geometry : see `CaseDataset`.
+    root : str or path-like
+        Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
+    split : str
+        ``"train"``, or ``"test"``, which has masks only where there is a folder ``labelsTs``.
+    resize, check_geometry : int, sequence of int or None, bool
+        See `CaseDataset`.
 
     Attributes
     ----------

@@ -23,11 +23,15 @@ class PairedFolderDataset(CaseDataset):
 
     Parameters
     ----------
-    images : folder of the images.
-    labels : folder of the masks, the same one if suffixes tell them apart; ``None`` if there are none.
-    image_suffix, label_suffix : end of the name before the ending that is no part of it: ``"_mask"`` where the
-        mask of ``ann.jpg`` is ``ann_mask.png``.
-    resize, channel_axis, binarise, check_geometry : see `CaseDataset`.
+    images : str or path-like
+        Folder of the images.
+    labels : str, path-like or None
+        Folder of the masks, the same one if suffixes tell them apart; ``None`` if there are none.
+    image_suffix, label_suffix : str
+        End of the name before the ending that is no part of it: ``"_mask"`` where the mask of ``ann.jpg`` is
+        ``ann_mask.png``.
+    resize, channel_axis, binarise, check_geometry : int, sequence of int or None, int or None, float or None, bool
+        See `CaseDataset`.
 
     Raises
     ------

@@ -31,9 +31,10 @@ class Picture(NamedTuple):
 
     Attributes
     ----------
-    pixels : (H, W), (H, W, channels), (pages, H, W) or (pages, H, W, channels) array
-    largest : number
-        Value that stands for full brightness; 1 where values are kept as they are.
+    pixels : ndarray
+        (H, W), (H, W, channels), (pages, H, W) or (pages, H, W, channels) array
+    largest : int
+        Number Value that stands for full brightness; 1 where values are kept as they are.
     has_channels : bool
         Whether the last axis is that of channels.
     """
@@ -49,6 +50,7 @@ def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Pict
     Parameters
     ----------
     path : str or path-like
+        Str or path-like
     as_colours : bool
         Whether the picture is an image: a palette becomes colours, and grey values of 2 or 4 bits fill 8 bits.
         Otherwise indices of a palette and all grey values come as they are stored.

@@ -20,8 +20,10 @@ def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np
 
     Parameters
     ----------
-    image : (C, *spatial) array
-    size : the new length of each spatial axis.
+    image : ndarray
+        (C, *spatial) array
+    size : sequence of int
+        The new length of each spatial axis.
 
     Returns
     -------
@@ -54,8 +56,10 @@ def resize_label(label: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[An
 
     Parameters
     ----------
-    label : spatial array
-    size : the new length of each axis.
+    label : ndarray
+        Spatial array
+    size : sequence of int
+        The new length of each axis.
 
     Returns
     -------

@@ -53,8 +53,10 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
 
     Parameters
     ----------
-    path : of the file.
-    dataset : whose samples the file names; see :func:`names_of`. Samples that a fold does not name are left out of it.
+    path : str or path-like
+        Of the file.
+    dataset : AbstractDataset
+        Whose samples the file names; see :func:`names_of`. Samples that a fold does not name are left out of it.
 
     Returns
     -------
@@ -91,9 +93,12 @@ def write_splits(
 
     Parameters
     ----------
-    path : of the file, which is replaced.
-    dataset : whose samples are numbered; see :func:`names_of`.
-    folds : (training, held out) pairs, of :func:`~delira_nca.data_loading.splits.kfold_indices` for example.
+    path : str or path-like
+        Of the file, which is replaced.
+    dataset : AbstractDataset
+        Whose samples are numbered; see :func:`names_of`.
+    folds : sequence of pairs of index sequences
+        (training, held out) pairs, of :func:`~delira_nca.data_loading.splits.kfold_indices` for example.
 
     Raises
     ------

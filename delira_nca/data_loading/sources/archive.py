@@ -53,8 +53,10 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
 
     Parameters
     ----------
-    path : wheel or other zip, tarball, or Debian package.
-    wanted : paths inside it, with forward slashes.
+    path : Path
+        Wheel or other zip, tarball, or Debian package.
+    wanted : Collection[str]
+        Paths inside it, with forward slashes.
 
     Returns
     -------

@@ -32,7 +32,8 @@ def dahlia(size: int) -> Target:
 
     Parameters
     ----------
-    size : side of the target in cells, at least 1; 24 to 48 is usual.
+    size : int
+        Side of the target in cells, at least 1; 24 to 48 is usual.
 
     Returns
     -------
@@ -75,8 +76,10 @@ def cut_dahlia(photograph: bytes, size: int) -> Target:
 
     Parameters
     ----------
-    photograph : content of ``flower.jpg``.
-    size : side of the target in cells, at least 1.
+    photograph : bytes
+        Content of ``flower.jpg``.
+    size : int
+        Side of the target in cells, at least 1.
 
     Returns
     -------

@@ -21,8 +21,9 @@ def read_idx(content: bytes) -> npt.NDArray[np.uint8]:
 
     Parameters
     ----------
-    content : the file: two zero bytes, the type (8: unsigned bytes), the number of axes, the length of each axis
-        as four big-endian bytes, and the values.
+    content : bytes
+        The file: two zero bytes, the type (8: unsigned bytes), the number of axes, the length of each axis as four
+        big-endian bytes, and the values.
 
     Returns
     -------

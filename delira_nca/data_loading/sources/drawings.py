@@ -42,8 +42,10 @@ def drawing(name: str, size: int) -> Target:
 
     Parameters
     ----------
-    name : one of :data:`DRAWINGS`.
-    size : side of the target in cells, at least 8 (1 for the dahlia); 28 to 40 is usual.
+    name : str
+        One of :data:`DRAWINGS`.
+    size : int
+        Side of the target in cells, at least 8 (1 for the dahlia); 28 to 40 is usual.
 
     Returns
     -------
@@ -79,10 +81,12 @@ def load_target(target: str | os.PathLike[str], size: int) -> Target:
 
     Parameters
     ----------
-    target : one of :data:`DRAWINGS`; otherwise a file with transparency, as
-        :func:`~delira_nca.data_loading.sources.rgba.load_image` reads it. A file that is called like a drawing is
-        read if a folder stands before it, as in ``"./lizard"``.
-    size : side of the target in cells; at least 8 for a drawing, at least 1 for a file.
+    target : str or path-like
+        One of :data:`DRAWINGS`; otherwise a file with transparency, as
+        :func:`~delira_nca.data_loading.sources.rgba.load_image` reads it. A file that is called like a drawing is read
+        if a folder stands before it, as in ``"./lizard"``.
+    size : int
+        Side of the target in cells; at least 8 for a drawing, at least 1 for a file.
 
     Returns
     -------

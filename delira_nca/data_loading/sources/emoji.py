@@ -51,10 +51,13 @@ def emoji(character: str, size: int, *, font: str | os.PathLike[str] | bytes | N
 
     Parameters
     ----------
-    character : one emoji as the user sees it; skin tones, flags and joined emoji count as one where the font
-        and Pillow can join them (joining needs Pillow with libraqm).
-    size : side of the target in cells, at least 1; 40 in the growing-NCA article.
-    font : a font file, or its content; by default the one of the system that :func:`find_emoji_font` finds.
+    character : str
+        One emoji as the user sees it; skin tones, flags and joined emoji count as one where the font and Pillow can
+        join them (joining needs Pillow with libraqm).
+    size : int
+        Side of the target in cells, at least 1; 40 in the growing-NCA article.
+    font : str, path-like, bytes or None
+        A font file, or its content; by default the one of the system that :func:`find_emoji_font` finds.
 
     Returns
     -------

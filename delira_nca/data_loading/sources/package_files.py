@@ -21,10 +21,14 @@ class FoundFile:
 
     Parameters
     ----------
-    path : inside the package.
-    origin : the file, or the package file that it is in.
-    content : its bytes.
-    sha256 : of the content.
+    path : str
+        Inside the package.
+    origin : Path
+        The file, or the package file that it is in.
+    content : bytes
+        Its bytes.
+    sha256 : str
+        Of the content.
     """
 
     path: str
@@ -60,9 +64,11 @@ def read_files(source: Source, root: str | os.PathLike[str] | None = None) -> li
 
     Parameters
     ----------
-    source : entry of the catalogue.
-    root : package file, folder that holds it, folder with its unpacked or installed content, or the file itself
-        where the source has only one; ``None`` takes the installed package.
+    source : Source
+        Entry of the catalogue.
+    root : str, path-like or None
+        Package file, folder that holds it, folder with its unpacked or installed content, or the file itself where the
+        source has only one; ``None`` takes the installed package.
 
     Returns
     -------

@@ -23,9 +23,12 @@ class Opened:
 
     Parameters
     ----------
-    source : its entry.
-    files : the files, verified, with their sha256.
-    arrays : what is in them.
+    source : Source
+        Its entry.
+    files : tuple of FoundFile
+        The files, verified, with their sha256.
+    arrays : Arrays
+        What is in them.
     """
 
     source: Source
@@ -80,8 +83,10 @@ def open_source(name: str, root: Root = None, **options: Any) -> Arrays:
 
     Parameters
     ----------
-    name : one of :func:`available`.
-    root : where the files are: a package file (wheel, tarball, ``.deb``), a folder with it in it, or a folder with its
+    name : str
+        One of :func:`available`.
+    root : str, path-like or None
+        Where the files are: a package file (wheel, tarball, ``.deb``), a folder with it in it, or a folder with its
         unpacked or installed content. ``None`` looks for the installed package, or for a font of the system.
     options : of this source, see ``describe(name).options``: ``picture`` and ``size`` of a drawing, ``size`` of a
         dahlia, ``character`` and ``size`` of an emoji, ``num_samples``, ``shape``, ``seed`` and ``noise`` of what is

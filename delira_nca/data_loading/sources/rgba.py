@@ -26,8 +26,8 @@ def premultiply(pixels: npt.NDArray[np.uint8]) -> Target:
 
     Parameters
     ----------
-    pixels : (H, W, 4) uint8 array
-        Red, green, blue, alpha as an image file has them: not premultiplied.
+    pixels : ndarray
+        (H, W, 4) uint8 array Red, green, blue, alpha as an image file has them: not premultiplied.
 
     Returns
     -------
@@ -59,8 +59,10 @@ def area_resize(image: Target, height: int, width: int) -> Target:
 
     Parameters
     ----------
-    image : (C, H, W) array
-    height, width : the new size, at least 1 each.
+    image : ndarray of float32
+        (C, H, W) array
+    height, width : int
+        The new size, at least 1 each.
 
     Returns
     -------
@@ -99,8 +101,10 @@ def fit_square(image: Target, size: int) -> Target:
 
     Parameters
     ----------
-    image : (4, H, W) target
-    size : side of the square, at least 1.
+    image : ndarray of float32
+        (4, H, W) target
+    size : int
+        Side of the square, at least 1.
 
     Returns
     -------
@@ -125,8 +129,10 @@ def place(target: Target, grid: int) -> Target:
 
     Parameters
     ----------
-    target : (4, H, W) array
-    grid : side of the square grid, at least ``max(H, W)``.
+    target : ndarray of float32
+        (4, H, W) array
+    grid : int
+        Side of the square grid, at least ``max(H, W)``.
 
     Returns
     -------
@@ -165,8 +171,10 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
 
     Parameters
     ----------
-    path : a file that Pillow can read: PNG, WebP, GIF, TIFF, ...
-    size : side of the target, at least 1.
+    path : str or path-like
+        A file that Pillow can read: PNG, WebP, GIF, TIFF, ...
+    size : int
+        Side of the target, at least 1.
 
     Returns
     -------

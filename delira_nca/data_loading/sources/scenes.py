@@ -33,10 +33,14 @@ def scenes(
 
     Parameters
     ----------
-    num_samples : number of scenes, at least 1.
-    shape : (H, W), at least 8 each.
-    seed : at least 0.
-    noise : standard deviation of the normal noise on the picture.
+    num_samples : int
+        Number of scenes, at least 1.
+    shape : sequence of int
+        (H, W), at least 8 each.
+    seed : int
+        At least 0.
+    noise : float
+        Standard deviation of the normal noise on the picture.
 
     Returns
     -------

@@ -25,11 +25,16 @@ class Package:
 
     Parameters
     ----------
-    name, version : as its registry calls it; the version whose files were checked.
-    kind : where it is published, as in ``"PyPI wheel"``.
-    fetch : the command that brings it.
-    archive : pattern of its file name.
-    find : gives the folder (or the file) of an installed copy, or ``None``.
+    name, version : str
+        As its registry calls it; the version whose files were checked.
+    kind : str
+        Where it is published, as in ``"PyPI wheel"``.
+    fetch : str
+        The command that brings it.
+    archive : str
+        Pattern of its file name.
+    find : callable
+        Gives the folder (or the file) of an installed copy, or ``None``.
     """
 
     name: str
@@ -49,9 +54,12 @@ class PackageFile:
 
     Parameters
     ----------
-    path : inside the package, with forward slashes.
-    sha256 : of its content, in hexadecimal digits.
-    is_fixed : whether another content is refused.
+    path : str
+        Inside the package, with forward slashes.
+    sha256 : str
+        Of its content, in hexadecimal digits.
+    is_fixed : bool
+        Whether another content is refused.
     """
 
     path: str
@@ -65,10 +73,14 @@ class ArraySpec:
 
     Parameters
     ----------
-    key : name in the dict.
-    shape : lengths; a name stands for the option of that name, ``"*name"`` for an option that is a tuple.
-    dtype : name of the type.
-    meaning : what the values are.
+    key : str
+        Name in the dict.
+    shape : tuple
+        Lengths; a name stands for the option of that name, ``"*name"`` for an option that is a tuple.
+    dtype : str
+        Name of the type.
+    meaning : str
+        What the values are.
     """
 
     key: str
@@ -102,15 +114,24 @@ class Source:
 
     Parameters
     ----------
-    name : what :func:`~delira_nca.data_loading.sources.registry.open_source` calls it.
-    summary : what it is, in a line.
-    package : where the files are, or ``None`` if the data are computed.
-    files : what is read, in the order in which ``decode`` takes it.
-    arrays : what comes out.
-    licence : of the data where it is stated, else of the package.
-    citation : whom to cite.
-    decode : turns the contents of the files into arrays; its keyword-only arguments are the options.
-    note : what a user has to know.
+    name : str
+        What :func:`~delira_nca.data_loading.sources.registry.open_source` calls it.
+    summary : str
+        What it is, in a line.
+    package : Package or None
+        Where the files are, or ``None`` if the data are computed.
+    files : tuple of PackageFile
+        What is read, in the order in which ``decode`` takes it.
+    arrays : tuple of ArraySpec
+        What comes out.
+    licence : str
+        Of the data where it is stated, else of the package.
+    citation : str
+        Whom to cite.
+    decode : callable
+        Turns the contents of the files into arrays; its keyword-only arguments are the options.
+    note : str
+        What a user has to know.
     """
 
     name: str

@@ -29,10 +29,14 @@ def discs(
 
     Parameters
     ----------
-    num_samples : number of pictures, at least 1.
-    shape : (H, W) or (D, H, W), at least 8 each.
-    seed : at least 0.
-    noise : standard deviation of the normal noise on the picture; its brightness runs from 0 to 1.
+    num_samples : int
+        Number of pictures, at least 1.
+    shape : sequence of int
+        (H, W) or (D, H, W), at least 8 each.
+    seed : int
+        At least 0.
+    noise : float
+        Standard deviation of the normal noise on the picture; its brightness runs from 0 to 1.
 
     Returns
     -------
@@ -64,7 +68,8 @@ def blobs(
 
     Parameters
     ----------
-    num_samples, shape, seed, noise : as of :func:`discs`.
+    num_samples, shape, seed, noise : int, sequence of int, float
+        As of :func:`discs`.
 
     Returns
     -------
@@ -92,7 +97,8 @@ def vessels(
 
     Parameters
     ----------
-    num_samples, shape, seed, noise : as of :func:`discs`.
+    num_samples, shape, seed, noise : int, sequence of int, float
+        As of :func:`discs`.
 
     Returns
     -------

@@ -18,7 +18,8 @@ def self_classifying(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to set otherwise.
 
     Returns
     -------

@@ -16,7 +16,8 @@ def growing(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to set otherwise.
 
     Returns
     -------
@@ -58,8 +59,9 @@ def isotropic(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``perception=IsotropicPerception()`` adds the length of the
-        gradient, and makes 12 480 parameters of them.
+    **changes : object
+        Arguments of the model to set otherwise; ``perception=IsotropicPerception()`` adds the length of the gradient,
+        and makes 12 480 parameters of them.
 
     Returns
     -------
@@ -88,7 +90,8 @@ def steerable(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``perception=SteerablePerception("gradient")`` together with
+    **changes : object
+        Arguments of the model to set otherwise; ``perception=SteerablePerception("gradient")`` together with
         ``alive=AliveMask(after=False)`` takes the direction from the gradient of the last channel.
 
     Returns

@@ -25,12 +25,16 @@ def med_nca(
 
     Parameters
     ----------
-    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
-    fire_rate, dims : of both automata.
-    image_rows : whether the last layers have the rows for the image channels that the published ones have and do not
-        use; without them there are fewer weights, 25 664, and the function is the same.
-    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise; ``patch_size`` trains on patches,
-        which the publication makes as large as the coarse image.
+    num_image_channels, num_output_channels, num_channels : int
+        Of the state, all channels together.
+    fire_rate, dims : float, int
+        Of both automata.
+    image_rows : bool
+        Whether the last layers have the rows for the image channels that the published ones have and do not use;
+        without them there are fewer weights, 25 664, and the function is the same.
+    **changes : object
+        Arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise; ``patch_size`` trains on patches, which the
+        publication makes as large as the coarse image.
 
     Returns
     -------
@@ -71,13 +75,19 @@ def m3d_nca(
 
     Parameters
     ----------
-    num_levels : how many; the coarsest has filters of 7 cells along each axis, the others of 3.
-    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
-    fire_rate, dims : of all automata.
-    batch_norm : whether the hidden layer is normalised over all cells, as published. Every cell depends on all others
-        then, also in evaluation, and no fast back end can do it.
-    image_rows : as of :func:`med_nca`.
-    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise.
+    num_levels : int
+        How many; the coarsest has filters of 7 cells along each axis, the others of 3.
+    num_image_channels, num_output_channels, num_channels : int
+        Of the state, all channels together.
+    fire_rate, dims : float, int
+        Of all automata.
+    batch_norm : bool
+        Whether the hidden layer is normalised over all cells, as published. Every cell depends on all others then, also
+        in evaluation, and no fast back end can do it.
+    image_rows : bool
+        As of :func:`med_nca`.
+    **changes : object
+        Arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise.
 
     Returns
     -------
@@ -120,13 +130,19 @@ def octree_nca(
 
     Parameters
     ----------
-    num_levels : how many, each with an automaton of its own.
-    num_steps : of each level but the coarsest; 5 to 10 were published.
-    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
-    fire_rate, dims : of all automata.
-    image_rows : as of :func:`med_nca`.
-    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise. With ``patch_size``, the two finest
-        levels are trained on patches. ``scales`` may hold a number for each axis, for volumes of thick slices.
+    num_levels : int
+        How many, each with an automaton of its own.
+    num_steps : int
+        Of each level but the coarsest; 5 to 10 were published.
+    num_image_channels, num_output_channels, num_channels : int
+        Of the state, all channels together.
+    fire_rate, dims : float, int
+        Of all automata.
+    image_rows : bool
+        As of :func:`med_nca`.
+    **changes : object
+        Arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise. With ``patch_size``, the two finest levels
+        are trained on patches. ``scales`` may hold a number for each axis, for volumes of thick slices.
 
     Returns
     -------

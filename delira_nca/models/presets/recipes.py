@@ -15,28 +15,46 @@ class Recipe:
 
     Attributes
     ----------
-    steps : ``(low, high)`` of a roll-out, drawn below ``high``; for a pyramid one number for each level, coarse first.
-    batch_size, iterations, epochs : of the training.
-    losses : names in :mod:`delira_nca.losses` of what is summed.
-    terms : names of callbacks that look at states within the roll-out, most of which add losses.
-    optimizer, learning_rate, betas : name of torch's class and its arguments.
-    schedule : ``"multi_step"`` (times ``decay`` at each of the ``milestones``), ``"exponential"`` (times ``decay`` in
-        every iteration), ``"cyclic"`` (triangles between ``lowest_rate`` and ``learning_rate``, ``period`` iterations
-        up, each half as high as the last) or ``"linear"`` (down to ``decay`` times the rate in ``period``).
-    milestones, decay, lowest_rate, period : of the schedule.
-    gradients : ``"normalise"`` divides that of each tensor by its norm, ``"clip"`` limits the norm of all to
-        ``clip_norm``.
-    pool_size : states in the pool.
-    num_seeds, seed_every : so many of a batch are replaced by the seed, every so many iterations.
-    num_damaged, damage_every : so many get a hole, every so many iterations.
-    damage_radius : from and to, where the grid reaches from -1 to 1.
-    fresh_share, mutated_share : of a batch: states that begin anew, and states that get another input.
-    reseed_dead : whether dead states of the pool begin anew.
-    calls_per_batch : training steps on the states of one batch, each from where the last one ended.
-    overflow_limit, overflow_squared : states are free up to it in size; whether what is beyond is squared.
-    activity_weight : factor of the term of the activity.
-    mask_ratio : share of the input that is hidden.
-    ema : decay of the mean of the weights, per epoch.
+    steps : tuple of int
+        ``(low, high)`` of a roll-out, drawn below ``high``; for a pyramid one number for each level, coarse first.
+    batch_size, iterations, epochs : int or None
+        Of the training.
+    losses : tuple of str
+        Names in :mod:`delira_nca.losses` of what is summed.
+    terms : tuple of str
+        Names of callbacks that look at states within the roll-out, most of which add losses.
+    optimizer, learning_rate, betas : str, float, tuple
+        Name of torch's class and its arguments.
+    schedule : str or None
+        ``"multi_step"`` (times ``decay`` at each of the ``milestones``), ``"exponential"`` (times ``decay`` in every
+        iteration), ``"cyclic"`` (triangles between ``lowest_rate`` and ``learning_rate``, ``period`` iterations up,
+        each half as high as the last) or ``"linear"`` (down to ``decay`` times the rate in ``period``).
+    milestones, decay, lowest_rate, period : tuple of int, float, float or None, int or None
+        Of the schedule.
+    gradients : str or None
+        ``"normalise"`` divides that of each tensor by its norm, ``"clip"`` limits the norm of all to ``clip_norm``.
+    pool_size : int
+        States in the pool.
+    num_seeds, seed_every : int
+        So many of a batch are replaced by the seed, every so many iterations.
+    num_damaged, damage_every : int
+        So many get a hole, every so many iterations.
+    damage_radius : tuple or None
+        From and to, where the grid reaches from -1 to 1.
+    fresh_share, mutated_share : float
+        Of a batch: states that begin anew, and states that get another input.
+    reseed_dead : bool
+        Whether dead states of the pool begin anew.
+    calls_per_batch : int
+        Training steps on the states of one batch, each from where the last one ended.
+    overflow_limit, overflow_squared : float or None, bool
+        States are free up to it in size; whether what is beyond is squared.
+    activity_weight : float or None
+        Factor of the term of the activity.
+    mask_ratio : float or None
+        Share of the input that is hidden.
+    ema : float or None
+        Decay of the mean of the weights, per epoch.
     """
 
     steps: tuple[int, ...]
@@ -201,7 +219,8 @@ def recipe(preset: str) -> Recipe:
 
     Parameters
     ----------
-    preset : name of the preset.
+    preset : str
+        Name of the preset.
 
     Raises
     ------

@@ -17,7 +17,8 @@ def texture(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to set otherwise.
 
     Returns
     -------
@@ -49,8 +50,9 @@ def micro_texture(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``num_hidden_channels`` of 1, 3, 5 and 9 are the article's
-        automata of 68, 150, 264 and 588 parameters.
+    **changes : object
+        Arguments of the model to set otherwise; ``num_hidden_channels`` of 1, 3, 5 and 9 are the article's automata of
+        68, 150, 264 and 588 parameters.
 
     Returns
     -------

@@ -20,8 +20,9 @@ def conditional(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``conditioning=GoalEmbedding(num_goals, 16)`` for another
-        number of goals than 3.
+    **changes : object
+        Arguments of the model to set otherwise; ``conditioning=GoalEmbedding(num_goals, 16)`` for another number of
+        goals than 3.
 
     Returns
     -------
@@ -55,7 +56,8 @@ def attention(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to set otherwise.
 
     Returns
     -------
@@ -85,8 +87,9 @@ def mixture(**changes: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``rule=MixtureRule(num_rules)`` for another number of rules,
-        or for their mean.
+    **changes : object
+        Arguments of the model to set otherwise; ``rule=MixtureRule(num_rules)`` for another number of rules, or for
+        their mean.
 
     Returns
     -------

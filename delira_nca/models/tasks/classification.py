@@ -21,18 +21,29 @@ class ClassificationNCAModel(TaskNCAModel):
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels : of :class:`BasicNCAModel`.
-    num_classes : of the labels.
-    fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : of :class:`BasicNCAModel`.
-    use_laplace, kernel_size, pad_noise, use_temporal_encoding : of :class:`BasicNCAModel`.
-    use_classifier : whether a :class:`ClassificationNCAHead` reads the hidden channels. Otherwise there are
-        ``num_classes`` output channels, the logits of each cell, of which the mean over all cells is taken.
-    class_names : one for each class, kept for the user.
-    avg_pool_size : parts along each axis that the head looks at.
-    lambda_hidden : weight of the mean absolute value of the hidden channels in the loss.
-    gamma : of the focal loss; 0 is the cross entropy.
-    **kwargs : other arguments of :class:`BasicNCAModel`; a ``head`` of one's own takes the place of the usual one.
+    device : torch.device, str or None
+        Where the parameters are made.
+    num_image_channels, num_hidden_channels : int
+        Of :class:`BasicNCAModel`.
+    num_classes : int
+        Of the labels.
+    fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : float, int, bool, str
+        Of :class:`BasicNCAModel`.
+    use_laplace, kernel_size, pad_noise, use_temporal_encoding : bool, int
+        Of :class:`BasicNCAModel`.
+    use_classifier : bool
+        Whether a :class:`ClassificationNCAHead` reads the hidden channels. Otherwise there are ``num_classes`` output
+        channels, the logits of each cell, of which the mean over all cells is taken.
+    class_names : list of str or None
+        One for each class, kept for the user.
+    avg_pool_size : int
+        Parts along each axis that the head looks at.
+    lambda_hidden : float
+        Weight of the mean absolute value of the hidden channels in the loss.
+    gamma : float
+        Of the focal loss; 0 is the cross entropy.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`; a ``head`` of one's own takes the place of the usual one.
 
     Raises
     ------
@@ -108,10 +119,14 @@ class ClassificationNCAModel(TaskNCAModel):
 
         Parameters
         ----------
-        image : (B, num_image_channels, *spatial).
-        steps : of the roll-out; ``inference_timesteps`` by default.
-        reduce : whether to tell only which class it is.
-        seed : of everything random.
+        image : Tensor
+            (B, num_image_channels, *spatial).
+        steps : int or None
+            Of the roll-out; ``inference_timesteps`` by default.
+        reduce : bool
+            Whether to tell only which class it is.
+        seed : int
+            Of everything random.
 
         Returns
         -------

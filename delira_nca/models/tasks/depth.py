@@ -39,15 +39,17 @@ class DepthNCAModel(TaskNCAModel):
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise : of
-        :class:`BasicNCAModel`.
-    lambda_gradient, lambda_depth, lambda_ssim, lambda_hidden : weights in the loss: of the differences of gradients, of
-        the squared error, of what structural similarity lacks to 1, and of the mean absolute value of the hidden
-        channels.
-    shift_free : whether the squared error leaves the medians out, so that a depth that is off by a constant costs
-        nothing.
-    **kwargs : other arguments of :class:`BasicNCAModel`. The task has one output channel, the depth.
+    device : torch.device, str or None
+        Where the parameters are made.
+    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise : int, float, bool
+        Of :class:`BasicNCAModel`.
+    lambda_gradient, lambda_depth, lambda_ssim, lambda_hidden : float
+        Weights in the loss: of the differences of gradients, of the squared error, of what structural similarity lacks
+        to 1, and of the mean absolute value of the hidden channels.
+    shift_free : bool
+        Whether the squared error leaves the medians out, so that a depth that is off by a constant costs nothing.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`. The task has one output channel, the depth.
 
     Raises
     ------

@@ -22,12 +22,15 @@ class GrowingNCAModel(TaskNCAModel):
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_hidden_channels, fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : of
-        :class:`BasicNCAModel`.
-    lambda_hidden : weight of the mean absolute value of the hidden channels in the loss.
-    **kwargs : other arguments of :class:`BasicNCAModel`. The task has four image channels, which change, no output
-        channels and no noise in the beginning.
+    device : torch.device, str or None
+        Where the parameters are made.
+    num_hidden_channels, fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : int, float, bool, str
+        Of :class:`BasicNCAModel`.
+    lambda_hidden : float
+        Weight of the mean absolute value of the hidden channels in the loss.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`. The task has four image channels, which change, no output channels
+        and no noise in the beginning.
 
     Raises
     ------
@@ -78,9 +81,12 @@ class GrowingNCAModel(TaskNCAModel):
 
         Parameters
         ----------
-        seed : (1, C, *spatial) state, or (C, *spatial), such as of :meth:`make_seed`.
-        steps : how many.
-        rng_seed : of the fire masks.
+        seed : Tensor
+            (1, C, *spatial) state, or (C, *spatial), such as of :meth:`make_seed`.
+        steps : int
+            How many.
+        rng_seed : int
+            Of the fire masks.
 
         Returns
         -------

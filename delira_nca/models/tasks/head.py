@@ -52,12 +52,18 @@ class ClassificationNCAHead(BasicNCAHead):
 
     Parameters
     ----------
-    num_hidden_channels : of the automaton.
-    num_classes : how many logits.
-    device : where the parameters are made.
-    avg_pool_size : parts along each axis, over each of which the channels are averaged.
-    hidden_size : neurons between.
-    dims : spatial axes of the automaton.
+    num_hidden_channels : int
+        Of the automaton.
+    num_classes : int
+        How many logits.
+    device : torch.device, str or None
+        Where the parameters are made.
+    avg_pool_size : int
+        Parts along each axis, over each of which the channels are averaged.
+    hidden_size : int
+        Neurons between.
+    dims : int
+        Spatial axes of the automaton.
 
     Raises
     ------

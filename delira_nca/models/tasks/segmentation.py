@@ -35,12 +35,15 @@ class BinarySegmentationNCAModel(TaskNCAModel):
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : of
-        :class:`BasicNCAModel`.
-    lambda_hidden, lambda_bce, lambda_dice : weights in the loss: of the mean absolute value of the hidden channels, of
-        the binary cross entropy and of the soft Dice loss.
-    **kwargs : other arguments of :class:`BasicNCAModel`. The task has one output channel, the logit of inside.
+    device : torch.device, str or None
+        Where the parameters are made.
+    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : int, float, bool, str
+        Of :class:`BasicNCAModel`.
+    lambda_hidden, lambda_bce, lambda_dice : float
+        Weights in the loss: of the mean absolute value of the hidden channels, of the binary cross entropy and of the
+        soft Dice loss.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`. The task has one output channel, the logit of inside.
 
     Raises
     ------
@@ -112,14 +115,21 @@ class SegmentationNCAModel(TaskNCAModel):
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels : of :class:`BasicNCAModel`.
-    num_classes : of the labels, with the background as class 0; so many output channels are the logits.
-    fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : of :class:`BasicNCAModel`.
-    lambda_hidden, lambda_ce, lambda_dice : weights in the loss: of the mean absolute value of the hidden channels, of
-        the cross entropy and of the soft Dice loss over all classes.
-    class_names : one for each class, kept for the user.
-    **kwargs : other arguments of :class:`BasicNCAModel`.
+    device : torch.device, str or None
+        Where the parameters are made.
+    num_image_channels, num_hidden_channels : int
+        Of :class:`BasicNCAModel`.
+    num_classes : int
+        Of the labels, with the background as class 0; so many output channels are the logits.
+    fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : float, int, bool, str
+        Of :class:`BasicNCAModel`.
+    lambda_hidden, lambda_ce, lambda_dice : float
+        Weights in the loss: of the mean absolute value of the hidden channels, of the cross entropy and of the soft
+        Dice loss over all classes.
+    class_names : list of str or None
+        One for each class, kept for the user.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`.
 
     Raises
     ------

@@ -28,16 +28,26 @@ class SelfClassificationNCAModel(TaskNCAModel):
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_hidden_channels : of :class:`BasicNCAModel`.
-    num_classes : of the labels; so many output channels are the logits of each cell.
-    fire_rate, hidden_size, num_learned_filters, filter_padding : of :class:`BasicNCAModel`.
-    lambda_hidden : weight of the mean absolute value of the hidden channels in the loss.
-    num_image_channels : one, for grey; of several the largest says whether a cell lives.
-    living_above : the cells whose image is above it are the picture: they are trained, and vote.
-    cell_loss : ``"cross_entropy"``, or ``"l2"`` to the one-hot vector, which keeps the cells agreed for longer.
-    class_names : one for each class, kept for the user.
-    **kwargs : other arguments of :class:`BasicNCAModel`.
+    device : torch.device, str or None
+        Where the parameters are made.
+    num_hidden_channels : int
+        Of :class:`BasicNCAModel`.
+    num_classes : int
+        Of the labels; so many output channels are the logits of each cell.
+    fire_rate, hidden_size, num_learned_filters, filter_padding : float, int, str
+        Of :class:`BasicNCAModel`.
+    lambda_hidden : float
+        Weight of the mean absolute value of the hidden channels in the loss.
+    num_image_channels : int
+        One, for grey; of several the largest says whether a cell lives.
+    living_above : float
+        The cells whose image is above it are the picture: they are trained, and vote.
+    cell_loss : str
+        ``"cross_entropy"``, or ``"l2"`` to the one-hot vector, which keeps the cells agreed for longer.
+    class_names : list of str or None
+        One for each class, kept for the user.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`.
 
     Raises
     ------
@@ -110,10 +120,14 @@ class SelfClassificationNCAModel(TaskNCAModel):
 
         Parameters
         ----------
-        image : (B, num_image_channels, *spatial).
-        steps : of the roll-out; ``inference_timesteps`` by default.
-        reduce : whether to tell only which class has most votes; of several, the first.
-        seed : of everything random.
+        image : Tensor
+            (B, num_image_channels, *spatial).
+        steps : int or None
+            Of the roll-out; ``inference_timesteps`` by default.
+        reduce : bool
+            Whether to tell only which class has most votes; of several, the first.
+        seed : int
+            Of everything random.
 
         Returns
         -------
