@@ -51,7 +51,7 @@ def require_importable_main(value: object, what: str) -> None:
     Parameters
     ----------
     value : object
-        Object Object to be sent, which can be pickled: functions and classes of the main program are found within it.
+        Object to be sent, which can be pickled: functions and classes of the main program are found within it.
     what : str
         Name of the object in the message.
 

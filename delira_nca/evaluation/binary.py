@@ -60,10 +60,10 @@ def labelled(labels: Any, scores: Any) -> tuple[Array, Floats]:
 
     Parameters
     ----------
-    labels : object
-        Array, tensor or list of such 1 (positive), 0 (negative) and -1 (ignored).
-    scores : object
-        Array, tensor or list of such Scores of the same shapes.
+    labels : array, tensor or list of such
+        1 (positive), 0 (negative) and -1 (ignored).
+    scores : array, tensor or list of such
+        Scores of the same shapes.
 
     Returns
     -------
@@ -170,10 +170,10 @@ class ScoreHistogram:
 
     Parameters
     ----------
-    bins : int
-        Int, optional Number of bins of equal width.
-    low, high : float
-        Float, optional Beginning of the first bin and end of the last; scores outside of them are refused.
+    bins : int, optional
+        Number of bins of equal width.
+    low, high : float, optional
+        Beginning of the first bin and end of the last; scores outside of them are refused.
 
     Attributes
     ----------
@@ -251,10 +251,10 @@ def confusion_table(labs: Any, preds: Any) -> Counts:
 
     Parameters
     ----------
-    labs : object
-        Array, tensor or list of such 1, 0, and -1 for what is ignored.
-    preds : object
-        Array, tensor or list of such 1 or True for positive, 0 or False for negative, of the same shapes.
+    labs : array, tensor or list of such
+        1, 0, and -1 for what is ignored.
+    preds : array, tensor or list of such
+        1 or True for positive, 0 or False for negative, of the same shapes.
 
     Raises
     ------
@@ -285,8 +285,8 @@ def performance_measure(tp: int, tn: int, fp: int, fn: int, *, undefined: float 
     ----------
     tp, tn, fp, fn : int
         Counts.
-    undefined : float
-        Float, optional Value of a rate whose denominator is 0.
+    undefined : float, optional
+        Value of a rate whose denominator is 0.
 
     Raises
     ------
@@ -326,10 +326,10 @@ def roc_points(labels: Any, scores: Any) -> RocPoints:
 
     Parameters
     ----------
-    labels : object
-        Array, tensor or list of such 1, 0, and -1 for what is ignored.
-    scores : object
-        Array, tensor or list of such Any numbers but NaN, of the same shape.
+    labels : array, tensor or list of such
+        1, 0, and -1 for what is ignored.
+    scores : array, tensor or list of such
+        Any numbers but NaN, of the same shape.
 
     Examples
     --------
@@ -376,14 +376,14 @@ def roc_auc(labels: Any, scores: Any, *, method: str = "exact", bins: int = 4096
 
     Parameters
     ----------
-    labels : object
-        Array, tensor or list of such 1, 0, and -1 for what is ignored.
-    scores : object
-        Array, tensor or list of such Scores of the same shape.
-    method : str
-        {"exact", "histogram"}, optional A histogram is faster, and takes probabilities; see :class:`ScoreHistogram`.
-    bins : int
-        Int, optional Number of bins of the histogram.
+    labels : array, tensor or list of such
+        1, 0, and -1 for what is ignored.
+    scores : array, tensor or list of such
+        Scores of the same shape.
+    method : {"exact", "histogram"}, optional
+        A histogram is faster, and takes probabilities; see :class:`ScoreHistogram`.
+    bins : int, optional
+        Number of bins of the histogram.
 
     Examples
     --------
@@ -405,8 +405,8 @@ def eval_thresh(args: tuple[float, Any, Any]) -> Rates:
 
     Parameters
     ----------
-    args : tuple
-        Tuple of (threshold, labels, scores) A score of at least the threshold is positive; a label of -1 is ignored.
+    args : tuple of (threshold, labels, scores)
+        A score of at least the threshold is positive; a label of -1 is ignored.
 
     Examples
     --------
@@ -431,20 +431,18 @@ def evaluate(
 
     Parameters
     ----------
-    gt : object
-        Array, tensor or list of such 1, 0, and -1 for what is ignored.
-    preds : object
-        Array, tensor or list of such Scores of the same shape.
-    save_name : str or None
-        Str, optional File for a figure: ROC, precision over recall, F1 and accuracy over the threshold; needs
-        matplotlib.
-    thresh : float or None
-        Float, optional Threshold of the rates, such as one tuned on a validation set; the best one by default.
-    n_proc : int or None
-        Int, optional Taken for old calls; the exact curve is one sort, which needs no processes.
-    select_by : str
-        {"f1", "precision", "accuracy", "balanced_accuracy"}, optional Measure that makes a threshold the best; of
-        several equally good ones it is the highest.
+    gt : array, tensor or list of such
+        1, 0, and -1 for what is ignored.
+    preds : array, tensor or list of such
+        Scores of the same shape.
+    save_name : str, optional
+        File for a figure: ROC, precision over recall, F1 and accuracy over the threshold; needs matplotlib.
+    thresh : float, optional
+        Threshold of the rates, such as one tuned on a validation set; the best one by default.
+    n_proc : int, optional
+        Taken for old calls; the exact curve is one sort, which needs no processes.
+    select_by : {"f1", "precision", "accuracy", "balanced_accuracy"}, optional
+        Measure that makes a threshold the best; of several equally good ones it is the highest.
 
     Raises
     ------
@@ -480,14 +478,14 @@ def error_hist(gt: Any, preds: Any, save_name: str | None = None, thresh: float 
 
     Parameters
     ----------
-    gt : object
-        Array, tensor or list of such 1, 0, and -1 for what is ignored.
-    preds : object
-        Array, tensor or list of such Probabilities of class 1.
-    save_name : str or None
-        Str, optional File for the figure, with logarithmic counts; needs matplotlib.
-    thresh : float
-        Float, optional Threshold that is marked in the figure.
+    gt : array, tensor or list of such
+        1, 0, and -1 for what is ignored.
+    preds : array, tensor or list of such
+        Probabilities of class 1.
+    save_name : str, optional
+        File for the figure, with logarithmic counts; needs matplotlib.
+    thresh : float, optional
+        Threshold that is marked in the figure.
 
     Raises
     ------
@@ -569,10 +567,10 @@ def binary_nll(pred: Any, gt: Any) -> float:
 
     Parameters
     ----------
-    pred : object
-        Array, tensor or list of such Probabilities of class 1.
-    gt : object
-        Array, tensor or list of such 1, 0, and -1 for what is ignored, of the same shape.
+    pred : array, tensor or list of such
+        Probabilities of class 1.
+    gt : array, tensor or list of such
+        1, 0, and -1 for what is ignored, of the same shape.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Errors of pictures: how far a prediction is from its label, cell by cell."""
+"""Squared errors of predictions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def per_sample_mse(pred: Tensor, label: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def mse(pred: Tensor, label: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
 
     Examples
     --------

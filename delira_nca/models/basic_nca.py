@@ -412,7 +412,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         if self.conditioning is not None:
             return ConditionedCell(self, goal, batch_size)
         if goal is not None:
-            raise ConfigError(f"this {type(self).__name__} has no conditioning: it cannot be told a goal")
+            raise ConfigError(f"this {type(self).__name__} has no conditioning: it takes no goals")
         return self
 
     def plain(self) -> PlainCell:

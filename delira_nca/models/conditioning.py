@@ -51,7 +51,7 @@ class GoalEmbedding(Part):
         length = num_hidden_channels if self.num_channels is None else self.num_channels
         if not 1 <= length <= num_hidden_channels:
             raise ConfigError(
-                f"a goal is told through hidden channels: {length} do not fit into the {num_hidden_channels} there are"
+                f"goals are added to hidden channels: {length} do not fit into the {num_hidden_channels} there are"
             )
         self.table = nn.Embedding(self.num_goals, length)
         return self

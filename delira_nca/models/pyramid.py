@@ -69,7 +69,7 @@ def check_models(models: Sequence[Any], levels: int) -> None:
             f"all levels have the same dimensions and image, hidden and output channels, not {kinds} in this order"
         )
     if any(model.conditioning is not None for model in models):
-        raise ConfigError("the levels of a pyramid are told no goal: none of its models may have a conditioning")
+        raise ConfigError("the levels of a pyramid take no goals: none of its models may have a conditioning")
     for level, model in enumerate(models[:-1]):
         if model.head is not None:
             raise ConfigError(f"the head of level {level} would never be asked: only the last model may have one")
@@ -647,8 +647,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
     @property
     def validation_mode(self) -> str:
-        """Whether the highest or the lowest value of that metric is best, from the finest level's model; ``"highest"``
-        by default."""
+        """``"highest"`` or ``"lowest"``: which value of that metric is best. ``"highest"`` by default."""
         return str(getattr(self._last, "validation_mode", "highest"))
 
     @property

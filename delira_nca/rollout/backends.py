@@ -174,8 +174,8 @@ def backend_for(cell: Cell, num_channels: int, dims: int, *, like: Tensor) -> st
         Automaton.
     num_channels, dims : int
         Channels and spatial dimensions of its states.
-    like : Tensor
-        Tensor Any tensor with the dtype and the device of the states.
+    like : tensor
+        Any tensor with the dtype and the device of the states.
 
     Returns
     -------
@@ -204,8 +204,8 @@ def begin_run(run_id: str, *, quiet: bool = False) -> None:
     ----------
     run_id : str
         Name of the run; nothing changes if it is that of the last call.
-    quiet : bool
-        Bool, default False Whether another process of the training logs them.
+    quiet : bool, default False
+        Whether another process of the training logs them.
     """
     global _run_id, _is_quiet
     _is_quiet = quiet

@@ -87,10 +87,9 @@ def to_rgb(state: Any, background: float | Sequence[float] = 1.0) -> npt.NDArray
 
     Parameters
     ----------
-    state : object
-        (..., C, H, W) array or tensor, C >= 4 The first three channels are red, green and blue from 0 to 1,
-        premultiplied by the fourth, alpha. Alpha is clipped to [0, 1], so is the result. Further channels are not
-        looked at.
+    state : (..., C, H, W) array or tensor, C >= 4
+        The first three channels are red, green and blue from 0 to 1, premultiplied by the fourth, alpha. Alpha is
+        clipped to [0, 1], so is the result. Further channels are not looked at.
     background : float or sequence of float
         One grey level or three colour levels, each in [0, 1]; 1.0 is white.
 

@@ -353,13 +353,13 @@ def save_growth_film(
 
     Parameters
     ----------
-    growth : object
-        (T, C >= 4, H, W) array or tensor States from the seed on, one for each step.
-    healing : object or None
-        (S, C >= 4, H, W) array or tensor, optional States after the cut, the first as it was cut: its right half, from
-        column ``W // 2`` on, is empty. Without them, the film ends with the growth.
-    path : str or path-like
-        Path As for :func:`save_film`.
+    growth : (T, C >= 4, H, W) array or tensor
+        States from the seed on, one for each step.
+    healing : (S, C >= 4, H, W) array or tensor, optional
+        States after the cut, the first as it was cut: its right half, from column ``W // 2`` on, is empty. Without
+        them, the film ends with the growth.
+    path : path
+        As for :func:`save_film`.
     every : int
         Number of steps from one frame to the next. The last state of each part is always shown.
     fps, min_size, hold

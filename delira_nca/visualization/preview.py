@@ -45,14 +45,14 @@ class Preview(AbstractCallback):
 
     Parameters
     ----------
-    path : str or path-like
-        Path Where to write the picture, a ``.png``.
-    seed : Tensor
-        (C, H, W) tensor State to grow from.
-    target : Tensor
-        (4, H, W) tensor Picture to grow, premultiplied RGBA.
-    steps : int or None
-        Int, optional Horizon n of the training: shown are n/4, n/2, n and 2n steps. The upper end of the network's
+    path : path
+        Where to write the picture, a ``.png``.
+    seed : (C, H, W) tensor
+        State to grow from.
+    target : (4, H, W) tensor
+        Picture to grow, premultiplied RGBA.
+    steps : int, optional
+        Horizon n of the training: shown are n/4, n/2, n and 2n steps. The upper end of the network's
         ``training_timesteps`` by default.
     heals : bool
         Whether to add a row: the right half of the pattern of n steps is lost, and heals for n/2 and n steps.

@@ -29,8 +29,8 @@ def fit(volume: Array, path: Path, onto: Path) -> Array:
 
     Parameters
     ----------
-    volume : Array
-        (X, Y, Z, ...) array Values in the file ``path``, in the order of its axes.
+    volume : (X, Y, Z, ...) array
+        Values in the file ``path``, in the order of its axes.
     path, onto : Path
         Where one of them is no NIfTI file, nothing is known of its place, and the volume is returned as it is.
 

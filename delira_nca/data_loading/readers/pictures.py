@@ -33,8 +33,8 @@ class Picture(NamedTuple):
     ----------
     pixels : ndarray
         (H, W), (H, W, channels), (pages, H, W) or (pages, H, W, channels) array
-    largest : int
-        Number Value that stands for full brightness; 1 where values are kept as they are.
+    largest : number
+        Value that stands for full brightness; 1 where values are kept as they are.
     has_channels : bool
         Whether the last axis is that of channels.
     """
