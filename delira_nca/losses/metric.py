@@ -140,9 +140,7 @@ def as_metric(function: Callable[..., Any]) -> Any | None:
     if not is_metric(function):
         return None
     metric: Any = copy.deepcopy(function)
-    if hasattr(
-        metric, "sync_on_compute"
-    ):  # torchmetrics; no synchronisation is needed, as the trainer passes the whole batch to every process
+    if hasattr(metric, "sync_on_compute"):  # torchmetrics; the trainer passes the whole batch to every process
         metric.sync_on_compute = False
     metric.reset()
     return metric

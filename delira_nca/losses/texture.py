@@ -240,8 +240,7 @@ class SlicedTransport:
             self.features = features
 
     def __call__(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Return the distance of (B, C, H, W) images to (B, C, h, w) textures, averaged over samples, features and
-        lines.
+        """Return the mean distance of (B, C, H, W) images to (B, C, h, w) textures over samples, features and lines.
 
         Raises
         ------

@@ -73,8 +73,7 @@ class GrowingNCAModel(TaskNCAModel):
         )
 
     def make_seed(self, *shape: int) -> Tensor:
-        """Make a (1, C, *shape) state with one living cell in the middle, in which alpha and the hidden channels are
-        1."""
+        """Make a (1, C, *shape) state with one living cell in the middle; its alpha and hidden channels are 1."""
         return make_seed(self.num_channels, shape)[None].to(self.device)
 
     def grow(self, seed: Tensor, steps: int = 100, *, rng_seed: int = 0) -> list[npt.NDArray[np.float32]]:
