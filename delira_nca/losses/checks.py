@@ -145,7 +145,8 @@ def nan_where_unknown(score: Tensor, logits: Tensor) -> Tensor:
     Parameters
     ----------
     score : Tensor
-        (B, ...) float tensor. logits : Tensor (B, ...) logits."""
+        (B, ...) float tensor. logits : Tensor (B, ...) logits.
+    """
     unknown = logits.isnan().flatten(1).any(1)
     return score.masked_fill(unknown.view(-1, *(1,) * (score.dim() - 1)), torch.nan)
 
