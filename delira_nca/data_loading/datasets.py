@@ -240,7 +240,7 @@ def list_paths(data_path: PathsLike) -> tuple[Any, ...]:
     folder = absolute(data_path)
     if not folder.is_dir():
         raise MissingFileError(
-            f"{os.fspath(folder)!r} is no folder; give the folder of the samples, or a list of their paths"
+            f"{os.fspath(folder)!r} is not a folder; give the folder of the samples, or a list of their paths"
         )
     found = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _JUNK)
     paths = tuple(sorted(found))

@@ -80,7 +80,7 @@ def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Pict
     for number, part in enumerate(parts):
         if (part.pixels.shape, part.largest) != (parts[0].pixels.shape, parts[0].largest):
             raise ConfigError(
-                f"{file!r} is no stack: page {number} is {part.pixels.shape} with values up to {part.largest}, "
+                f"{file!r} is not a stack: page {number} is {part.pixels.shape} with values up to {part.largest}, "
                 f"page 0 is {parts[0].pixels.shape} with values up to {parts[0].largest}"
             )
     _require_slices(description, file, len(parts))

@@ -205,7 +205,7 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
     try:
         opened = Image.open(path)
     except UnidentifiedImageError as error:
-        raise MissingFileError(f"{os.fspath(path)!r} is no picture that Pillow can read") from error
+        raise MissingFileError(f"{os.fspath(path)!r} is not a picture that Pillow can read") from error
     except OSError as error:
         raise MissingFileError(f"cannot open the picture {os.fspath(path)!r}: {error.strerror}") from error
     with opened as image:
