@@ -39,7 +39,8 @@ class DatasetDescription:
 
     def class_names(self) -> dict[str, Any]:
         """Return the value, or values of a region, of each class by name; nnU-Net 1 and the Decathlon map values to
-        names."""
+        names.
+        """
         labels = self._mapping("labels")[1]
         if all(isinstance(value, str) for value in labels.values()) and None not in map(_as_class, labels):
             if None not in map(_as_class, labels.values()) and any(map(_differ, labels.items())):

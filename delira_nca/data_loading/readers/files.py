@@ -217,7 +217,8 @@ def require_readable(path: PathLike) -> None:
     Raises
     ------
     MissingFileError, ConfigError, MissingDependencyError
-        If not. The message names the file. """
+        If not. The message names the file.
+    """
     path = absolute(path)
     ending = _ending(path)
     if ending not in ENDINGS:

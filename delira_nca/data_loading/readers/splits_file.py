@@ -1,5 +1,6 @@
 """Files with folds in the format of nnU-Net's ``splits_final.json``: a list of ``{"train": [names], "val":
-[names]}``."""
+[names]}``.
+"""
 
 from __future__ import annotations
 

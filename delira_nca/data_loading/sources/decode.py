@@ -46,7 +46,9 @@ def read_idx(content: bytes) -> npt.NDArray[np.uint8]:
     axes = content[3] if len(content) > 3 else 0
     start = 4 + 4 * axes
     if content[:3] != b"\x00\x00\x08" or not axes or len(content) < start:
-        raise ConfigError(f"this is not an idx file of unsigned bytes; it begins with {content[:4].hex(' ') or 'nothing'}")
+        raise ConfigError(
+            f"this is not an idx file of unsigned bytes; it begins with {content[:4].hex(' ') or 'nothing'}"
+        )
     shape = tuple(int(length) for length in np.frombuffer(content, dtype=">u4", count=axes, offset=4))
     if len(content) - start != math.prod(shape):
         raise ConfigError(f"an idx file of shape {shape} with {len(content) - start} values")
