@@ -126,9 +126,7 @@ def _rebuild(failure: Failure, attributes: dict[str, Any]) -> BatchError:
 
 
 def _make(failure: Failure) -> BatchError:
-    """Make an exception of a class derived from the original one, or from its base if the constructor is
-    incompatible.
-    """
+    """Make an exception of a class derived from the original one, or from a base if the constructor differs."""
     for base in failure.kind.__mro__:
         text = failure.text if base is failure.kind else f"{failure.kind.__name__}: {failure.text}"
         message = _message(failure._replace(text=text))

@@ -88,9 +88,7 @@ def work(
 
 
 class _Worker:
-    """State of a worker. The main thread builds; a second thread receives messages and detects the end of the
-    parent.
-    """
+    """Worker with a main thread that builds, and a thread that receives messages and detects the parent's end."""
 
     def __init__(self, builder: BatchBuilder, connection: Connection, name: str, num_slots: int, parent: int) -> None:
         self._builder, self._connection, self._name, self._parent = builder, connection, name, parent

@@ -47,7 +47,7 @@ COUNTERS = ("epoch", "step")
 COLOURS = ("#2a6fbb", "#d1662a", "#2f8f5b", "#8a55b5", "#b8395a", "#7a6a1f", "#3a8f9e", "#5c5c5c")
 INK, GREY, GRID = "#222222", "#666666", "#e6e6e6"
 FONT = "DejaVu Sans"  # comes with matplotlib
-FEW = 60  # so many points, or fewer, are marked one by one
+FEW = 60  # largest number of points for which each is marked
 # files that do not depend on the time of day
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 

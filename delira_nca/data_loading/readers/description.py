@@ -38,8 +38,9 @@ class DatasetDescription:
         return tuple(numbers[number] for number in range(len(names)))
 
     def class_names(self) -> dict[str, Any]:
-        """Return the value, or values of a region, of each class by name; nnU-Net 1 and the Decathlon map values to
-        names.
+        """Return the value of each class, or the values of each region, by name.
+
+        Files of nnU-Net 1 and the Decathlon, which map values to names, are supported.
         """
         labels = self._mapping("labels")[1]
         if all(isinstance(value, str) for value in labels.values()) and None not in map(_as_class, labels):

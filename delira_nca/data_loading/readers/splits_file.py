@@ -1,6 +1,4 @@
-"""Files with folds in the format of nnU-Net's ``splits_final.json``: a list of ``{"train": [names], "val":
-[names]}``.
-"""
+"""Files with folds: nnU-Net's ``splits_final.json``, a list of ``{"train": [names], "val": [names]}``."""
 
 from __future__ import annotations
 

@@ -59,8 +59,7 @@ def discs(
 def blobs(
     *, num_samples: int = 16, shape: Sequence[int] = (64, 64), seed: int = 0, noise: float = 0.1
 ) -> dict[str, npt.NDArray[Any]]:
-    """Compute blobs of irregular shape, which cover a fifth to a half of the image: high values of a smooth random
-    field.
+    """Compute irregular blobs, the high values of a smooth random field, which cover a fifth to a half of the image.
 
     The field is white noise smoothed by a Gaussian of a twelfth of the shortest side. It is periodic, so blobs continue
     at the opposite border.
