@@ -274,7 +274,7 @@ class MCMC(UncertaintyEstimator):
         super().__init__(nca, normalize=normalize, seed=seed, steps=steps, activation=activation)
         self.N_last = require_whole("N_last", N_last, 2)
         if not hasattr(nca, "record"):
-            raise ConfigError(f"{type(nca).__name__} has no record(): its last steps cannot be told apart")
+            raise ConfigError(f"{type(nca).__name__} has no record(): its last steps are not available")
 
     def runs(self, image: Any) -> Runs:
         """Return the predictions of the last steps."""

@@ -283,7 +283,7 @@ def _takes_convolution(rows: Tensor) -> bool:
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply (n, in) rows by (out, in) weights to (n, out).
 
-    In float32, a 1 x 1 convolution computes the product, as oneDNN's convolutions are faster here than ``F.linear``.
+    In float32, a 1 x 1 convolution computes the product, to use oneDNN instead of the BLAS library of ``F.linear``.
     """
     if not _takes_convolution(rows):
         return F.linear(rows, weight, bias)
