@@ -22,7 +22,10 @@ html_theme = "furo"
 html_title = f"delira_nca {version}"
 
 
-TYPE = re.compile(r"\(|(list|dict|tuple|mapping|path|int|float|str|bool|callable|iterable|array|None)\b(?! of the )")
+TYPE = re.compile(
+    r"[({A-Z]|(np|torch)\.|(list|dict|tuple|mapping|path|int|float|str|bool|bytes|type|object|callable|iterable|sequence|"
+    r"array|array_like|ndarray|None)\b(?! of the )"
+)
 
 
 def set_descriptions_apart(app, what, name, obj, options, lines):

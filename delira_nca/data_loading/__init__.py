@@ -1,6 +1,6 @@
-"""Where batches come from: datasets, splits, samplers, and the manager that loads and augments in workers.
+"""Data loading: datasets, splits, samplers, and the data manager with its workers.
 
-Names load on use: datasets, splits and samplers need no torch.
+Modules are imported on first use: datasets, splits and samplers do not need torch.
 """
 
 from typing import TYPE_CHECKING

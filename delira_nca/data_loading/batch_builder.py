@@ -1,6 +1,6 @@
-"""Batches, each built whole by the same code, in this process or in a worker.
+"""Building of batches, in this process or in a worker.
 
-A batch is a function of its task alone, so workers need not coordinate.
+A batch depends only on its task, so workers need no coordination.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["BatchBuilder", "BatchTask", "Source", "apply", "name_of"]
 
 
 class BatchTask(NamedTuple):
-    """All that decides what is in a batch, apart from the data themselves."""
+    """Numbers that, with the data, determine a batch."""
 
     seed: int
     epoch: int
@@ -29,31 +29,33 @@ class BatchTask(NamedTuple):
 
     @property
     def place(self) -> tuple[int, int, Indices]:
-        """Epoch, index and samples, for messages."""
+        """Epoch, index and samples, for error messages."""
         return self.epoch, self.number, self.indices
 
 
 class Source(Protocol):
-    """Where untransformed batches come from."""
+    """Interface of sources of untransformed batches."""
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether `load` draws nothing from a global generator."""
+        """Whether `load` does not use global random generators."""
 
     def load(self, task: BatchTask) -> dict[str, Any]:
-        """Batch of a task; the global generators are seeded for it."""
+        """Return the batch of a task. The global random generators are seeded for it."""
 
     def settle(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Make arrays of what is none, after the transforms."""
+        """Convert entries to arrays after the transforms."""
 
 
 class BatchBuilder:
-    """Turns a task into a batch: takes the samples, transforms them, checks and settles the arrays.
+    """Builds the batch of a task: loads the samples, transforms them and checks the arrays.
 
     Parameters
     ----------
-    source : where batches are taken from.
-    transforms : see `delira_nca.data_loading.DataManager`; ``None`` leaves the samples as they are.
+    source : Source
+        Source of untransformed batches.
+    transforms : callable or None
+        See `delira_nca.data_loading.DataManager`; None for no transform.
     """
 
     def __init__(self, source: Source, transforms: Callable[..., Any] | None) -> None:
@@ -62,10 +64,10 @@ class BatchBuilder:
         self.may_draw = transforms is not None or not source.is_deterministic
 
     def __call__(self, task: BatchTask) -> Batch:
-        """Build the batch of a task: contiguous, writable arrays of its own."""
+        """Build the batch of a task, with contiguous, writable arrays."""
         if not self.may_draw:
             return self._build(task)
-        # Torch's generator is seeded where torch is loaded: what a transform loads later would draw at will.
+        # torch must be loaded before its generator is seeded, not later in a transform
         import torch  # noqa: F401
 
         with seeding.isolated_rng(seeding.derive_seed(task.seed, "augment", task.epoch, task.number)):
@@ -87,7 +89,7 @@ class BatchBuilder:
 
 
 def apply(transforms: Callable[..., Any], batch: dict[str, Any]) -> dict[str, Any]:
-    """Transform a batch; what batchgenerators calls a transform takes the entries as keyword arguments."""
+    """Transform a batch. Transforms of batchgenerators take the entries as keyword arguments."""
     result = transforms(**batch) if _takes_keywords(transforms) else transforms(batch)
     if not isinstance(result, dict):
         raise ConfigError(
@@ -98,17 +100,17 @@ def apply(transforms: Callable[..., Any], batch: dict[str, Any]) -> dict[str, An
 
 
 def name_of(transforms: Callable[..., Any]) -> str:
-    """Name of a transform, for messages."""
+    """Return the name of a transform, for messages."""
     return str(getattr(transforms, "__name__", type(transforms).__name__))
 
 
 def _takes_keywords(transforms: object) -> bool:
-    module = sys.modules.get("batchgenerators.transforms.abstract_transforms")  # loaded where a transform exists
+    module = sys.modules.get("batchgenerators.transforms.abstract_transforms")  # loaded if a transform exists
     return bool(module is not None and isinstance(transforms, module.AbstractTransform))
 
 
 def _settle(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Same layout and order of bytes whoever built it, so that sums over it are the same to the last bit."""
+    """Convert to a fixed memory layout and byte order, so that sums over the array are bit-equal in all processes."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.flags.c_contiguous and array.flags.writeable:

@@ -1,4 +1,4 @@
-"""What every dataset does with indices and samples: check the ones, stack the others to a batch."""
+"""Checks of indices, and stacking of samples to batches."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ IndicesLike = Sequence[int] | npt.NDArray[Any]
 
 
 def as_indices(indices: IndicesLike, length: int) -> Indices:
-    """Check indices of samples and turn them into an array.
+    """Check indices of samples and convert them to an array.
 
     Returns
     -------
-    (len(indices),) int64 array, the same memory where possible
+    (len(indices),) int64 array, without a copy if possible
 
     Raises
     ------
     ConfigError
-        If they are not integers from 0 to ``length - 1``, in one dimension, at least one.
+        If they are not a non-empty one-dimensional sequence of integers from 0 to ``length - 1``.
     """
     array = np.asarray(indices)
     if array.ndim != 1 or array.size == 0:
@@ -56,7 +56,7 @@ def as_indices(indices: IndicesLike, length: int) -> Indices:
 
 
 def normal_index(index: int, length: int) -> int:
-    """Number of one sample, counted from the end where it is negative, as in a list.
+    """Return a non-negative index; negative indices count from the end, as in a list.
 
     Raises
     ------
@@ -69,12 +69,12 @@ def normal_index(index: int, length: int) -> int:
 
 
 def require_name(key: object) -> str:
-    """Refuse a key of a sample that is not a string.
+    """Check that a key of a sample is a string.
 
     Raises
     ------
     ConfigError
-        With the key.
+        If it is not.
     """
     if not isinstance(key, str):
         raise ConfigError(f"the names in a dataset are strings, not {key!r}")
@@ -82,7 +82,7 @@ def require_name(key: object) -> str:
 
 
 def name_number(number: int) -> str:
-    """Name of a sample in a message where only its number is known."""
+    """Default name of a sample in messages."""
     return f"sample {number}"
 
 
@@ -93,12 +93,12 @@ def require_keys(
     first_number: int,
     name: Callable[[int], str] = name_number,
 ) -> None:
-    """Refuse a sample that has other keys than the first; ``name`` turns a number into what a message says.
+    """Check that a sample has the keys of the first; ``name`` returns the name of a sample for messages.
 
     Raises
     ------
     ConfigError
-        With both samples and both lists of keys.
+        If the keys differ. The message contains both samples and lists of keys.
     """
     if sample.keys() != first.keys():
         raise ConfigError(
@@ -135,10 +135,10 @@ def stack(
 
 
 def located(error: Exception, where: str) -> Exception:
-    """Error of the same type whose message begins with the place, to be raised from the original.
+    """Return an error of the same type with the location prepended to the message, to be raised from the original.
 
-    Where the type takes no message, it is a `DeliraNCAError` that names it; a missing file is a
-    `MissingFileError`, so that nobody catches the end of an iteration by mistake.
+    If the type does not take a message, a `DeliraNCAError` that names it is returned; for a missing file, a
+    `MissingFileError`. The latter avoids errors that could be mistaken for the end of an iteration.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def located(error: Exception, where: str) -> Exception:
     if not isinstance(error, (LookupError, StopIteration)) or isinstance(error, DeliraNCAError):
         try:
             same = kind(message)
-        except Exception:  # the type wants other arguments than a message
+        except Exception:  # the type takes other arguments than a message
             same = None
         if same is not None and str(same) == message:
             return same

@@ -1,4 +1,4 @@
-"""What every process that works for another one does at its beginning, and what its parent does at its end."""
+"""Start of child processes, and their termination by the parent."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ __all__ = ["end_processes", "join_all", "require_importable_main", "settle_in"]
 
 
 def settle_in(*, has_torch: bool) -> None:
-    """Leave signals to the parent, and work in one thread: there are other workers for the other cores.
+    """Ignore signals, which the parent handles, and use one thread, as other workers use the other cores.
 
     Parameters
     ----------
-    has_torch : whether torch is needed; it is not loaded for its threads' sake.
+    has_torch : bool
+        Whether torch is used. It is not loaded only to set its number of threads.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -37,27 +38,27 @@ def settle_in(*, has_torch: bool) -> None:
 
         torch.set_num_threads(1)
     for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"  # for what is loaded later
+        os.environ[f"{library}_NUM_THREADS"] = "1"  # for libraries that are loaded later
     with contextlib.suppress(ImportError):
         importlib.import_module("threadpoolctl").threadpool_limits(1)
 
 
 def require_importable_main(value: object, what: str) -> None:
-    """Refuse what is defined in a main program that a process which is not forked cannot import.
+    """Check that an object is not defined in a main program that other processes cannot import.
 
-    A notebook, an interactive session, ``python -c`` and a program on standard input have no file to import.
+    Notebooks, interactive sessions, ``python -c`` and programs on standard input cannot be imported.
 
     Parameters
     ----------
     value : object
-        Object to be sent, which can be pickled: functions and classes of the main program are found within it.
+        Picklable object, which is searched for functions and classes of the main program.
     what : str
         Name of the object in the message.
 
     Raises
     ------
     ConfigError
-        With the function or class, and the cure.
+        If one is found. The message names it and gives a solution.
     """
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
@@ -71,12 +72,12 @@ def require_importable_main(value: object, what: str) -> None:
             f"{what} cannot be sent to other processes: {finder.names[0]!r} is defined in {program}, which they cannot "
             "import. Define it in a module (a .py file), and import that"
         )
-    if file is not None:  # each process would try to run it
+    if file is not None:  # each process would try to run this file
         raise ConfigError(f"{program} cannot start other processes: save it as a .py file")
 
 
 class _FinderOfMain(ForkingPickler):
-    """Pickler that notes the names of functions and classes of the main program."""
+    """Pickler that records the names of functions and classes of the main program."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -85,23 +86,24 @@ class _FinderOfMain(ForkingPickler):
     def persistent_id(self, found: object) -> None:
         if isinstance(found, type | FunctionType) and found.__module__ == "__main__":
             self.names.append(found.__qualname__)
-        elif isinstance(found, str) and found.startswith("__main__."):  # an import path in a config
+        elif isinstance(found, str) and found.startswith("__main__."):  # an import path in a configuration
             self.names.append(found.removeprefix("__main__."))
 
 
 def join_all(processes: Iterable[BaseProcess | Any], seconds: float | None) -> None:
-    """Wait for processes to end, so many seconds for all of them together, or for ever."""
+    """Wait for processes to end, with one timeout in seconds for all of them, or forever."""
     end = None if seconds is None else time.monotonic() + seconds
     for process in processes:
         process.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
 def end_processes(processes: Iterable[BaseProcess | Any], polite: float) -> None:
-    """End processes by SIGTERM, then by SIGKILL, and wait until they are gone.
+    """Stop processes by SIGTERM, then by SIGKILL, and wait until they have ended.
 
     Parameters
     ----------
-    polite : seconds between the two; 0 kills at once.
+    polite : float
+        Seconds between the two signals; 0 sends SIGKILL immediately.
     """
     processes = list(processes)
     if polite:

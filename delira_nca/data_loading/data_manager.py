@@ -33,7 +33,7 @@ __all__ = ["SETTABLE", "BaseDataManager", "BatchGenerator", "DataManager", "Sett
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a data manager is told; checked as a whole, replaced as a whole."""
+    """Settings of a data manager, which are validated and replaced as a whole."""
 
     source: SampleSource | LoaderSource
     batch_size: int
@@ -46,7 +46,7 @@ class Settings:
     start_method: str | None
     timeout: float
     sampler_kwargs: Mapping[str, Any]
-    num_drawn: int = field(init=False)  # samples in one epoch
+    num_drawn: int = field(init=False)  # number of samples in one epoch
 
     def __post_init__(self) -> None:
         if isinstance(self.source, LoaderSource):
@@ -67,7 +67,7 @@ class Settings:
             if method != "fork":
                 require_picklable(self.transforms, "transforms", method)
         if isinstance(self.source, LoaderSource):
-            seeding.derive_seed(self.seed)  # refuses what is no seed
+            seeding.derive_seed(self.seed)  # raises for invalid seeds
             object.__setattr__(self, "num_drawn", self.source.num_samples)
             return
         object.__setattr__(self, "num_drawn", len(self.sampler(self.seed, 0)))
@@ -91,7 +91,7 @@ class Settings:
 
     @property
     def dataset(self) -> AbstractDataset:
-        """The samples."""
+        """Dataset of the samples."""
         if isinstance(self.source, LoaderSource):
             raise ConfigError(
                 f"a data manager of a {type(self.source.loader).__name__} has no dataset: the loader keeps its samples"
@@ -100,19 +100,19 @@ class Settings:
 
     @property
     def n_samples(self) -> int:
-        """Number of samples; of a loader without end, those of one epoch."""
+        """Number of samples; for an infinite loader, those of one epoch."""
         return self.num_drawn if isinstance(self.source, LoaderSource) else len(self.source.dataset)
 
     @property
     def n_batches(self) -> int:
-        """Number of batches in one epoch."""
+        """Number of batches per epoch."""
         if isinstance(self.source, LoaderSource):
             return self.source.num_batches
         batches = self.num_drawn / self.batch_size
         return math.floor(batches) if self.drop_last else math.ceil(batches)
 
     def sampler(self, seed: int, epoch: int) -> AbstractSampler:
-        """Sampler of one epoch."""
+        """Make the sampler of one epoch."""
         if not isinstance(self.sampler_cls, type) or not issubclass(self.sampler_cls, AbstractSampler):
             raise ConfigError(f"sampler_cls must be a class derived from AbstractSampler, not {self.sampler_cls!r}")
         self._require_known_arguments()
@@ -133,7 +133,7 @@ class Settings:
             )
 
     def tasks(self, seed: int, epoch: int) -> Iterator[BatchTask]:
-        """Tasks of one epoch, in order."""
+        """Yield the tasks of one epoch in order."""
         if isinstance(self.source, LoaderSource):
             nobody = np.empty(0, np.int64)
             yield from (BatchTask(seed, epoch, index, nobody) for index in range(self.n_batches))
@@ -148,43 +148,54 @@ class Settings:
             yield BatchTask(seed, epoch, index, order[start : start + self.batch_size])
 
 
-# What a caller may change; the source is made of "data" and "num_batches".
+# Settings that a caller may change. The source is made from "data" and "num_batches".
 SETTABLE = ("data", "num_batches", *(f.name for f in fields(Settings) if f.init and f.name != "source"))
 
 
 class DataManager:
-    """Draws samples, puts them together to batches and transforms these, in worker processes if wanted.
+    """Loads samples, stacks them to batches and transforms these, optionally in worker processes.
 
-    Every batch is a function of seed, epoch and its index: it is bit for bit the same with 0, 1 or 8 workers, in an
-    epoch that is run alone or after others. The global random generators of the process are left as they were.
+    Every batch depends only on seed, epoch and its index: it is bit-equal for any number of workers, and whether or not
+    earlier epochs were run. The global random generators of the process remain unchanged.
 
     Parameters
     ----------
-    data : a dataset, a dict of arrays with equal first axis, an iterable of dicts; or a data loader or an augmenter of
-        batchgenerators, of which loader and transform are taken (see `LoaderSource`).
-    batch_size : samples in a batch, at least 1. A loader knows its own.
-    n_process_augmentation : worker processes; 0 builds the batches in this process. They are started at the first
-        batch and live until `close`.
-    transforms : what changes a batch, or ``None``. A transform of batchgenerators is called as
-        ``transform(**batch)``, anything else as ``transform(batch)``; it returns a dict of arrays. It may draw from
-        the global generators of Python, numpy and torch, which are seeded around it.
-    sampler_cls : class derived from `AbstractSampler` that orders the samples.
-    drop_last : whether an incomplete last batch is left out.
-    seed : what all randomness is derived from, at least 0.
-    prefetch : batches that each worker builds ahead.
-    num_batches : batches in an epoch of a data loader that has no end.
-    start_method : ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter
-        two, dataset and transforms must be picklable.
-    timeout : seconds to wait for a batch of a worker before an error is raised; 0 waits for ever. The time that new
-        processes take to start does not count.
-    **sampler_kwargs : handed to the sampler, for example ``num_samples=100``.
+    data : LoadableLike
+        Dataset, dict of arrays with equal first axes, or iterable of dicts; or a data loader or augmenter of
+        batchgenerators (see `LoaderSource`).
+    batch_size : int or None
+        Number of samples per batch, at least 1. Loaders set their own.
+    n_process_augmentation : int
+        Number of worker processes; 0 builds the batches in this process. They are started for the first batch and
+        stopped by `close`.
+    transforms : callable or None
+        Transform of batches. A transform of batchgenerators is called as ``transform(**batch)``, any other as
+        ``transform(batch)``; it returns a dict of arrays. It may use the global random generators of Python, NumPy and
+        torch, which are seeded for it.
+    sampler_cls : type
+        Subclass of `AbstractSampler` that orders the samples.
+    drop_last : bool
+        Whether to drop an incomplete last batch.
+    seed : int
+        Seed of all random numbers, at least 0.
+    prefetch : int
+        Number of batches that each worker builds ahead.
+    num_batches : int or None
+        Number of batches per epoch of an infinite data loader.
+    start_method : str or None
+        ``"fork"``, ``"spawn"`` or ``"forkserver"``; None uses the default of the platform. With the latter two, dataset
+        and transforms must be picklable.
+    timeout : float
+        Timeout in seconds for a batch of a worker; 0 waits forever. The start of new processes is not included.
+    **sampler_kwargs : object
+        Arguments of the sampler, for example ``num_samples=100``.
 
     Raises
     ------
     ConfigError
-        If a value cannot work, or ``drop_last`` would leave no batch.
+        If a value is invalid, or ``drop_last`` would leave no batch.
     UnknownNameError
-        If an argument is known neither here nor to the sampler.
+        If an argument is neither one of the data manager nor one of the sampler.
 
     Examples
     --------
@@ -216,7 +227,7 @@ class DataManager:
         self._use(
             Settings(
                 source=as_source(data, num_batches),
-                batch_size=batch_size,  # type: ignore[arg-type]  # None is refused, or replaced
+                batch_size=batch_size,  # type: ignore[arg-type]  # None raises, or is replaced
                 n_process_augmentation=n_process_augmentation,
                 transforms=transforms,
                 sampler_cls=sampler_cls,
@@ -241,22 +252,22 @@ class DataManager:
 
     @property
     def dataset(self) -> AbstractDataset:
-        """The samples; a ``ConfigError`` where a data loader keeps them to itself."""
+        """Dataset of the samples. Raises a ``ConfigError`` for data loaders, which have no dataset."""
         return self._settings.dataset
 
     @property
     def n_samples(self) -> int:
-        """Number of samples in the dataset; of a loader without end, those of one epoch."""
+        """Number of samples in the dataset; for an infinite loader, those of one epoch."""
         return self._settings.n_samples
 
     @property
     def n_batches(self) -> int:
-        """Number of batches in one epoch."""
+        """Number of batches per epoch."""
         return self._settings.n_batches
 
     @property
     def batch_size(self) -> int:
-        """Samples in a batch."""
+        """Number of samples per batch."""
         return self._settings.batch_size
 
     @property
@@ -266,17 +277,20 @@ class DataManager:
 
     @property
     def transforms(self) -> Callable[..., Any] | None:
-        """What changes a batch, or ``None``."""
+        """Transform of batches, or None."""
         return self._settings.transforms
 
     def get_batchgen(self, seed: int | None = None, *, epoch: int = 1, start: int = 0) -> BatchGenerator:
-        """Batches of one epoch; they are built when the result is iterated, and anew at each iteration.
+        """Return the batches of one epoch, which are built in every iteration over the result.
 
         Parameters
         ----------
-        seed : in place of the manager's.
-        epoch : number of the epoch, at least 0; order and augmentation differ from epoch to epoch.
-        start : number of the first batch: those before it are not built, and the others are what they would be.
+        seed : int or None
+            Seed to use instead of that of the manager.
+        epoch : int
+            Number of the epoch, at least 0; order and augmentation differ from epoch to epoch.
+        start : int
+            Index of the first batch. Earlier batches are not built; later ones are unchanged.
 
         Raises
         ------
@@ -301,14 +315,16 @@ class DataManager:
         max_samples: int = 8,
         path: str | os.PathLike[str] | None = None,
     ) -> Figure:
-        """Draw one batch as training gets it, augmented, with its targets. It is built in this process.
+        """Draw one augmented batch with its targets. It is built in this process.
 
         Parameters
         ----------
-        epoch, index : which batch.
-        seed : in place of the manager's.
-        image_key, max_samples : see `delira_nca.data_loading.show.draw_batch`.
-        path : where to save the figure too; the ending says the format.
+        epoch, index : int
+            Epoch and index of the batch. seed : int or None Seed to use instead of that of the manager.
+        image_key, max_samples : str or None, int
+            See `delira_nca.data_loading.show.draw_batch`.
+        path : str, path-like or None
+            Path to save the figure. Its suffix sets the format.
 
         Returns
         -------
@@ -317,9 +333,9 @@ class DataManager:
         Raises
         ------
         ConfigError
-            If there is no such batch, or no entry of it can be an image.
+            If there is no such batch, or none of its entries is an image.
         MissingDependencyError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         from delira_nca.data_loading.show import draw_batch
 
@@ -335,24 +351,25 @@ class DataManager:
         return figure
 
     def get_subset(self, indices: IndicesLike) -> DataManager:
-        """Manager of some samples of the same data, a view of them, with the same settings and workers of its own.
+        """Return a data manager of a view of some samples, with the same settings and separate workers.
 
         Raises
         ------
         ConfigError
-            If the indices do not fit (see `SubsetDataset`), or the settings do not fit so few samples.
+            If the indices are invalid (see `SubsetDataset`), or the settings are invalid for this number of samples.
         """
         subset = object.__new__(type(self))
         subset._use(replace(self._settings, source=SampleSource(self.dataset.get_subset(indices))))
         return subset
 
     def update_state_from_dict(self, new_state: Mapping[str, Any]) -> DataManager:
-        """Change settings, all or, after an error, none. Running batch generators keep the old ones.
+        """Change settings. After an error, none is changed. Running batch generators keep the old settings.
 
         Parameters
         ----------
-        new_state : names of constructor arguments and their new values; what goes to the sampler stands in a dict
-            ``"sampler_kwargs"``, which replaces the former one.
+        new_state : dict
+            New values of constructor arguments by name. Arguments of the sampler are in a dict ``"sampler_kwargs"``,
+            which replaces the former one.
 
         Returns
         -------
@@ -361,9 +378,9 @@ class DataManager:
         Raises
         ------
         UnknownNameError
-            If a key is unknown; the nearest right one is named.
+            If a key is unknown. The message names the most similar one.
         ConfigError
-            If a value cannot work.
+            If a value is invalid.
 
         Examples
         --------
@@ -383,7 +400,7 @@ class DataManager:
         return self
 
     def close(self) -> None:
-        """End the worker processes, also of iterations that still run; a later iteration starts new ones."""
+        """Stop the worker processes, including those of running iterations. A later iteration starts new ones."""
         self._crew.close()
 
     def __enter__(self) -> DataManager:
@@ -395,16 +412,17 @@ class DataManager:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_settings": self._settings}  # a copy starts workers of its own
+        return {"_settings": self._settings}  # a copy starts its own workers
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._use(state["_settings"])
 
 
 class BatchGenerator:
-    """The batches of one epoch: an iterable of dicts of arrays, with a length.
+    """Batches of one epoch: an iterable of dicts of arrays with a length.
 
-    It can be iterated again, left early, and iterated while another one is. Made by `DataManager.get_batchgen`.
+    It is returned by `DataManager.get_batchgen`. It can be iterated repeatedly, partially, and while another one is
+    iterated.
     """
 
     def __init__(self, settings: Settings, crew: BatchWorkers, seed: int, epoch: int, start: int = 0) -> None:
@@ -415,7 +433,7 @@ class BatchGenerator:
         return self._settings.n_batches - self.start
 
     def build(self, index: int) -> Batch:
-        """Build one batch in this process: the one that iterating gives at this place."""
+        """Build the batch with an index in this process. It equals that of an iteration."""
         tasks = self._settings.tasks(self.seed, self.epoch)
         first = self.start + index
         return next(self._crew.run(itertools.islice(tasks, first, first + 1), is_here=True))

@@ -1,4 +1,4 @@
-"""Datasets: numbered samples, each a dict of arrays. A subset is a view; a batch is taken in one go."""
+"""Datasets of indexed samples, each a dict of arrays."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ __all__ = [
 
 
 class AbstractDataset(ABC):
-    """A number of samples.
+    """Base class of datasets.
 
-    Implement ``__len__`` and ``__getitem__``; override `take` where whole batches load faster.
+    Implement ``__len__`` and ``__getitem__``. Override `take` if whole batches can be loaded faster.
 
     Attributes
     ----------
     is_deterministic : bool
-        Whether reading a sample draws nothing from a global random generator. Where it is ``False`` (the
-        default), the data manager seeds the globals around the reading, so that random reading is
-        reproducible too. Set it to ``True`` in a class that draws nothing, and loading is a bit faster.
+        Whether reading a sample does not use global random generators. If it is False (the default), the data manager
+        seeds these generators before reading, so that random reading is reproducible. Set it to True in deterministic
+        classes to load slightly faster.
 
     Examples
     --------
@@ -69,18 +69,19 @@ class AbstractDataset(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Count the samples."""
+        """Return the number of samples."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Sample as a dict of arrays or numbers, without a batch axis; ``IndexError`` beyond the end."""
+        """Return a sample as a dict of arrays or numbers without a batch axis. Raise ``IndexError`` beyond the end."""
 
     def take(self, indices: IndicesLike) -> Batch:
-        """Several samples stacked along a new first axis.
+        """Return several samples stacked along a new first axis.
 
         Parameters
         ----------
-        indices : which samples, in which order; repeated ones are allowed.
+        indices : sequence of int
+            Indices of the samples, in any order and with repetitions.
 
         Returns
         -------
@@ -89,30 +90,30 @@ class AbstractDataset(ABC):
         Raises
         ------
         ConfigError
-            If there are no indices, or two samples do not have the same keys.
+            If there are no indices, or the keys of the samples differ.
         ShapeError
-            If an entry has another shape in one sample than in another; key and sample are named.
+            If the shapes of an entry differ. The message names key and sample.
         """
         numbers = as_indices(indices, len(self)).tolist()
         return stack([self[number] for number in numbers], numbers, self.name_of)
 
     def get_sample_from_index(self, index: int) -> Mapping[str, Any]:
-        """Sample ``index``, the same as ``self[index]``."""
+        """Return ``self[index]``."""
         return self[index]
 
     def get_subset(self, indices: IndicesLike) -> SubsetDataset:
-        """View of some samples: its sample ``i`` is ``self[indices[i]]``, nothing is copied."""
+        """Return a view of some samples. Its sample ``i`` is ``self[indices[i]]``; nothing is copied."""
         return SubsetDataset(self, indices)
 
     def column(self, key: str) -> npt.NDArray[Any]:
-        """One entry of all samples, stacked: labels above all, for splits and samplers.
+        """Return one entry of all samples, stacked, such as the labels for splits and samplers.
 
-        Where samples are read on demand, all of them are read once; an entry that is a single value in each
-        sample is then kept.
+        If samples are read on demand, all of them are read once; entries with a single value per sample are cached.
 
         Parameters
         ----------
-        key : name of the entry.
+        key : str
+            Name of the entry.
 
         Returns
         -------
@@ -123,7 +124,7 @@ class AbstractDataset(ABC):
         UnknownNameError
             If a sample has no such entry.
         ShapeError
-            If its shape differs among the samples.
+            If the shapes of the entry differ.
         """
         known: Batch = self.__dict__.setdefault("_columns", {})
         if key in known:
@@ -136,7 +137,7 @@ class AbstractDataset(ABC):
         return array
 
     def name_of(self, index: int) -> str:
-        """What messages call a sample; what reads files names the file too."""
+        """Return the name of a sample for messages, with the file if it is read from one."""
         return name_number(index)
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
@@ -149,17 +150,17 @@ class DictDataset(AbstractDataset):
 
     Row ``i`` of each is sample ``i``.
 
-    The arrays are kept as they are, never copied: a memory map stays on disk, and an array that was spread
-    out with ``np.broadcast_to`` stays as small as it was.
+    The arrays are never copied: memory maps remain on disk, and arrays expanded by ``np.broadcast_to`` remain small.
 
     Parameters
     ----------
-    data : mapping of names to arrays, or what ``np.asarray`` turns into one (lists, CPU tensors).
+    data : dict
+        Arrays by name, or objects that ``np.asarray`` converts (lists, CPU tensors).
 
     Raises
     ------
     ShapeError
-        If the arrays differ in length, or an entry has no first axis.
+        If the lengths of the arrays differ, or an entry is a scalar.
     ConfigError
         If there are no arrays or no samples, or a name is not a string.
 
@@ -191,12 +192,12 @@ class DictDataset(AbstractDataset):
         return {key: array[index] for key, array in self.arrays.items()}
 
     def take(self, indices: IndicesLike) -> Batch:
-        """Copy rows of every array; see `AbstractDataset.take`."""
+        """Return copies of rows of every array; see `AbstractDataset.take`."""
         rows = as_indices(indices, self._length)
         return {key: array[rows] for key, array in self.arrays.items()}
 
     def column(self, key: str) -> npt.NDArray[Any]:
-        """One entry of all samples: the array itself."""
+        """Return the array of an entry."""
         return np.asarray(_entry(self.arrays, key, "the dataset"))
 
 
@@ -205,13 +206,13 @@ class IterableDataset(AbstractDataset):
 
     Parameters
     ----------
-    data : iterable of mappings of names to arrays or numbers; it is read once, and its samples are kept in
-        memory.
+    data : iterable of dict
+        Mappings of names to arrays or numbers. The iterable is read once, and its samples are kept in memory.
 
     Raises
     ------
     ConfigError
-        If there are no samples, or one is not a mapping or has other keys than the first.
+        If there are no samples, or one is not a mapping or has different keys.
 
     Examples
     --------
@@ -241,18 +242,17 @@ class IterableDataset(AbstractDataset):
 class SubsetDataset(AbstractDataset):
     """View of some samples of another dataset, in the given order.
 
-    A subset of a subset refers to the first dataset directly, so nesting costs nothing.
+    A subset of a subset refers to the original dataset directly, so nesting has no cost.
 
     Parameters
     ----------
-    dataset : where the samples are.
-    indices : integers from 0 to ``len(dataset) - 1``; repeated ones are allowed.
-
-    Raises
+    dataset : AbstractDataset
+        Dataset of the samples.
+    indices : sequence of int
+        Integers from 0 to ``len(dataset) - 1``; repetitions are allowed.  Raises
     ------
     ConfigError
-        If there are no indices, or they are not such integers (a mask of booleans is not; use
-        ``np.flatnonzero``).
+        If there are no indices, or they are not such integers (convert bool masks by ``np.flatnonzero``).
 
     Examples
     --------
@@ -276,15 +276,15 @@ class SubsetDataset(AbstractDataset):
         return self.dataset[int(self.indices[index])]
 
     def take(self, indices: IndicesLike) -> Batch:
-        """Take samples from the dataset below in one go; see `AbstractDataset.take`."""
+        """Return several samples by one call of the underlying dataset; see `AbstractDataset.take`."""
         return self.dataset.take(self.indices[as_indices(indices, len(self))])
 
     def name_of(self, index: int) -> str:
-        """Name of the sample in the dataset below."""
+        """Return the name of the sample in the underlying dataset."""
         return self.dataset.name_of(int(self.indices[index]))
 
     def column(self, key: str) -> npt.NDArray[Any]:
-        """One entry of all samples; the dataset below reads, and keeps, those of all of its own."""
+        """Return one entry of all samples. The underlying dataset reads and caches that of all its samples."""
         array: npt.NDArray[Any] = self.dataset.column(key)[self.indices]
         return array
 
@@ -293,19 +293,21 @@ DataLike = AbstractDataset | Mapping[str, npt.ArrayLike] | Iterable[Mapping[str,
 
 
 def repeat(sample: Mapping[str, npt.ArrayLike], times: int) -> DictDataset:
-    """Dataset of one sample, so many times: nothing is copied, however many.
+    """Return a dataset that repeats one sample without copying it.
 
-    An automaton that grows one picture sees the same seed and target in every batch.
+    It can be used to train an automaton on one image, with the same seed and target in every batch.
 
     Parameters
     ----------
-    sample : mapping of names to arrays without a batch axis.
-    times : how many samples there are to be, at least 1.
+    sample : dict
+        Arrays by name, without a batch axis.
+    times : int
+        Number of samples, at least 1.
 
     Raises
     ------
     ConfigError
-        If there are no arrays, or the number is below 1.
+        If there are no arrays, or ``times`` is below 1.
 
     Examples
     --------
@@ -319,14 +321,14 @@ def repeat(sample: Mapping[str, npt.ArrayLike], times: int) -> DictDataset:
 
 
 def as_dataset(data: DataLike) -> AbstractDataset:
-    """Make a dataset of what a user has.
+    """Convert data to a dataset.
 
-    A dataset stays itself, a mapping of arrays or an iterable of dicts is wrapped.
+    A dataset is returned unchanged; a mapping of arrays or an iterable of dicts is wrapped.
 
     Raises
     ------
     ConfigError
-        If ``data`` is none of the three, or does not make a dataset (see there).
+        If ``data`` is none of the three, or cannot be wrapped (see `DictDataset` and `IterableDataset`).
 
     Examples
     --------
@@ -346,7 +348,7 @@ def as_dataset(data: DataLike) -> AbstractDataset:
 
 
 def reading(dataset: AbstractDataset) -> contextlib.AbstractContextManager[None]:
-    """Context in which samples are read for another purpose than a batch: the globals are left as they were."""
+    """Return a context for reading samples outside of batches, which preserves the global random generators."""
     return contextlib.nullcontext() if dataset.is_deterministic else seeding.isolated_rng(0)
 
 

@@ -1,4 +1,4 @@
-"""Datasets of datasets: joined, cached, and loaded lazily."""
+"""Concatenated, cached and lazily loaded datasets."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ __all__ = [
 
 
 class ConcatDataset(AbstractDataset):
-    """The samples of one dataset after those of another; nothing is copied.
+    """Concatenation of datasets without copying.
 
     Parameters
     ----------
-    *datasets : datasets, or what makes one (a dict of arrays, an iterable of dicts), or one list of them. All need
-        the same keys, and where they meet in a batch, the same shapes.
+    *datasets : DataLike or sequence of DataLike
+        Datasets, or objects that can be converted (dict of arrays, iterable of dicts), or one list of these. All need
+        the same keys and, within a batch, the same shapes.
 
     Raises
     ------
@@ -68,14 +69,14 @@ class ConcatDataset(AbstractDataset):
             raise self._named(error, part) from error
 
     def take(self, indices: IndicesLike) -> Batch:
-        """Take samples from each dataset in one go; see `AbstractDataset.take`.
+        """Return several samples, by one call of each dataset; see `AbstractDataset.take`.
 
         Raises
         ------
         ConfigError
-            If two datasets that meet in the batch do not have the same keys.
+            If the keys of datasets in the batch differ.
         ShapeError
-            If an entry has another shape in one of them than in the other.
+            If the shapes of an entry differ.
         """
         numbers = as_indices(indices, len(self))
         owners = np.searchsorted(self.starts, numbers, side="right") - 1
@@ -86,23 +87,23 @@ class ConcatDataset(AbstractDataset):
         return {key: _interleave(arrays, order) for key, arrays in _aligned(batches, firsts).items()}
 
     def column(self, key: str) -> npt.NDArray[Any]:
-        """One entry of all samples, dataset after dataset; see `AbstractDataset.column`."""
+        """Return one entry of all samples in the order of the datasets; see `AbstractDataset.column`."""
         columns = [{key: dataset.column(key)} for dataset in self.datasets]
         firsts = {part: self._inner_name(start) for part, start in enumerate(self.starts[:-1])}
         return np.concatenate(_aligned(columns, firsts)[key])
 
     def name_of(self, index: int) -> str:
-        """Name of the sample in its own dataset, and which that is."""
+        """Return the name of the sample in its dataset, and the number of the dataset."""
         part, number = self._place(index)
         return f"{self.datasets[part].name_of(number)} of dataset {part}"
 
     def _inner_name(self, index: np.int64) -> str:
-        """Name of the sample in its own dataset."""
+        """Return the name of the sample in its dataset."""
         part, number = self._place(int(index))
         return self.datasets[part].name_of(number)
 
     def _place(self, index: int) -> tuple[int, int]:
-        """Which dataset a sample is in, and its number there."""
+        """Return the number of a sample's dataset, and its index there."""
         index = normal_index(index, len(self))
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
         return part, index - int(self.starts[part])
@@ -119,7 +120,7 @@ class ConcatDataset(AbstractDataset):
 
 
 def _aligned(batches: Sequence[Batch], names: Mapping[int, str]) -> dict[str, list[npt.NDArray[Any]]]:
-    """Arrays of datasets key by key, if they fit together; ``names`` are numbers of datasets to their first samples."""
+    """Collect the arrays of datasets by key and check that they fit; ``names`` has the first sample of each dataset."""
     first, (number, name) = batches[0], next(iter(names.items()))
     for (owner, sample), batch in zip(names.items(), batches, strict=True):
         if batch.keys() != first.keys():
@@ -137,7 +138,7 @@ def _aligned(batches: Sequence[Batch], names: Mapping[int, str]) -> dict[str, li
 
 
 def _interleave(arrays: list[npt.NDArray[Any]], order: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-    """Rows of the arrays, one array after the other, at the places ``order`` of a new one."""
+    """Write the rows of the concatenated arrays to the positions ``order`` of a new array."""
     if len(arrays) == 1:
         return arrays[0]
     rows = np.concatenate(arrays)
@@ -147,38 +148,39 @@ def _interleave(arrays: list[npt.NDArray[Any]], order: npt.NDArray[np.intp]) -> 
 
 
 _JUNK = {"thumbs.db", "desktop.ini"}
-"""Files that Windows puts into folders of pictures."""
+"""Files that Windows creates in folders of images."""
 
 PathsLike = str | os.PathLike[str] | Sequence[Any]
 
 
 class BaseLazyDataset(AbstractDataset):
-    """One sample for each path, loaded anew whenever it is asked for.
+    """Dataset with one sample per path, which is loaded at each access.
 
     Parameters
     ----------
-    data_path : a folder, of which every visible entry is a sample, in the order of their names; or a list of what
-        ``load_fn`` takes, paths for example. Paths of what exists are made absolute.
-    load_fn : ``load_fn(path, **load_kwargs)`` returns the sample, a dict of arrays. A `LoadSample` is one.
-    **load_kwargs : handed to ``load_fn``.
+    data_path : str, path-like or sequence of these
+        Folder with one sample per visible entry, sorted by name; or a list of arguments of ``load_fn``, such as paths.
+        Existing paths are made absolute.
+    load_fn : callable
+        Function ``load_fn(path, **load_kwargs)`` that returns the sample, a dict of arrays, for example a `LoadSample`.
+    **load_kwargs : object
+        Keyword arguments of ``load_fn``.
 
     Attributes
     ----------
     paths : tuple
-        What each sample is loaded from.
+        Path of each sample.
 
     Raises
     ------
     MissingFileError
-        If there is no such folder.
-    ConfigError
-        If there is nothing in it, or ``load_fn`` cannot be called.
+        If there is no such folder. ConfigError If the folder is empty, or ``load_fn`` is not callable.
 
     Notes
     -----
-    An error of ``load_fn`` keeps its type where that takes a message, and begins with the number of the sample and the
-    path. ``load_fn`` may draw from the global generators; if it does not, set ``is_deterministic`` to ``True`` on the
-    dataset, and loading is a bit faster.
+    Errors of ``load_fn`` are raised with their type, if it takes a message, and with index and path of the sample
+    prepended. ``load_fn`` may use global random generators. If it does not, set ``is_deterministic`` of the dataset to
+    True to load slightly faster.
 
     Examples
     --------
@@ -213,22 +215,22 @@ class BaseLazyDataset(AbstractDataset):
         return sample
 
     def name_of(self, index: int) -> str:
-        """Number and path of the sample."""
+        """Return index and path of the sample."""
         return f"sample {index} ({str(self.paths[index])!r})"
 
 
 def list_paths(data_path: PathsLike) -> tuple[Any, ...]:
-    """Entries of a folder, sorted by name and without hidden ones; or a list.
+    """Return the visible entries of a folder, sorted by name, or those of a list.
 
-    Left out are names that begin with a dot, and the files ``Thumbs.db`` and ``desktop.ini`` of Windows. In a list, a
-    path that exists is made absolute, also as a value of a mapping (see `LoadSample`); what is no such path stays.
+    Names that begin with a dot, and the files ``Thumbs.db`` and ``desktop.ini`` of Windows, are skipped. In a list,
+    existing paths are made absolute, also as values of a mapping (see `LoadSample`); other entries remain unchanged.
 
     Raises
     ------
     MissingFileError
         If there is no such folder.
     ConfigError
-        If there is nothing.
+        If there are no entries.
     """
     if not isinstance(data_path, (str, os.PathLike)):
         paths = tuple(_located(path) for path in data_path)
@@ -238,7 +240,7 @@ def list_paths(data_path: PathsLike) -> tuple[Any, ...]:
     folder = absolute(data_path)
     if not folder.is_dir():
         raise MissingFileError(
-            f"{os.fspath(folder)!r} is no folder; give the folder of the samples, or a list of their paths"
+            f"{os.fspath(folder)!r} is not a folder; give the folder of the samples, or a list of their paths"
         )
     found = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _JUNK)
     paths = tuple(sorted(found))
@@ -248,7 +250,7 @@ def list_paths(data_path: PathsLike) -> tuple[Any, ...]:
 
 
 def _located(path: Any) -> Any:
-    """Entry of a list of paths that does not depend on the working directory; of the same type."""
+    """Make an existing path absolute, with the same type."""
     if isinstance(path, Mapping):
         return {key: _located(value) for key, value in path.items()}
     if not isinstance(path, (str, os.PathLike)):
@@ -257,19 +259,20 @@ def _located(path: Any) -> Any:
         return absolute(path)
     try:
         place = absolute(path)
-    except ConfigError:  # a text that can be no path is whatever load_fn takes
+    except ConfigError:  # a string that is not a path is an argument of load_fn
         return path
     return os.fspath(place) if place.exists() else path
 
 
 class CachedDataset(IterableDataset):
-    """All samples of another dataset, read now and kept in memory.
+    """All samples of another dataset, read by the constructor and kept in memory.
 
-    Workers that are forked share the memory; spawned ones get a copy each.
+    Forked workers share the memory; each spawned worker has a copy.
 
     Parameters
     ----------
-    dataset : where the samples are read from. Where reading is random, what is drawn now stays.
+    dataset : AbstractDataset
+        Dataset to read. If reading is random, the values of this reading are kept.
 
     Examples
     --------
@@ -288,26 +291,25 @@ class CachedDataset(IterableDataset):
             super().__init__(dataset)
 
     def name_of(self, index: int) -> str:
-        """Name that the sample had where it was read."""
+        """Return the name of the sample in the original dataset."""
         return self._names[index]
 
 
 class BaseCacheDataset(CachedDataset):
-    """One sample for each path, all loaded now and kept in memory.
+    """Dataset with one sample per path, loaded by the constructor and kept in memory.
 
     Parameters
     ----------
-    data_path, load_fn, **load_kwargs : see `BaseLazyDataset`.
+    data_path, load_fn, **load_kwargs
+        See `BaseLazyDataset`.
 
     Attributes
     ----------
     paths : tuple
-        What each sample was loaded from.
-
-    Raises
+        Path of each sample.  Raises
     ------
     MissingFileError, ConfigError
-        As `BaseLazyDataset`; also if the samples do not all have the same keys.
+        As in `BaseLazyDataset`, or if the keys of the samples differ.
     """
 
     def __init__(self, data_path: PathsLike, load_fn: Callable[..., Any], **load_kwargs: Any) -> None:
@@ -317,22 +319,25 @@ class BaseCacheDataset(CachedDataset):
 
 
 class BaseExtendCacheDataset(IterableDataset):
-    """Several samples for each path, the slices of a volume for example, all loaded now and kept in memory.
+    """Dataset with several samples per path, such as the slices of a volume, kept in memory.
 
     Parameters
     ----------
-    data_path, **load_kwargs : see `BaseLazyDataset`.
-    load_fn : ``load_fn(path, **load_kwargs)`` returns an iterable of samples, each a dict of arrays. It may give none.
+    data_path, **load_kwargs
+        See `BaseLazyDataset`.
+    load_fn : callable
+        Function ``load_fn(path, **load_kwargs)`` that returns an iterable of samples, each a dict of arrays. It may be
+        empty.
 
     Attributes
     ----------
     paths : tuple
-        What each sample was loaded from: as long as the dataset, and fit for the ``groups`` of a split.
+        Path of each sample, usable as ``groups`` of a split.
 
     Raises
     ------
     MissingFileError, ConfigError
-        As `BaseLazyDataset`; also if no path gives a sample, or one is not a dict with the keys of the first.
+        As in `BaseLazyDataset`, or if there are no samples, or one is not a dict with the keys of the first.
 
     Examples
     --------
@@ -357,12 +362,12 @@ class BaseExtendCacheDataset(IterableDataset):
         super().__init__(samples)
 
     def name_of(self, index: int) -> str:
-        """Number and path of the sample."""
+        """Return index and path of the sample."""
         return f"sample {index} (of {str(self.paths[index])!r})"
 
 
 def _several(load_fn: Callable[..., Any], path: Any, load_kwargs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Samples of one path."""
+    """Load the samples of one path."""
     try:
         loaded = load_fn(path, **load_kwargs)
         is_several = isinstance(loaded, Iterable) and not isinstance(loaded, Mapping)

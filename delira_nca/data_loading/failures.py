@@ -1,4 +1,4 @@
-"""The error of a batch: what went wrong, in the words of who raised it, and which batch and samples it was about."""
+"""Errors of batches, with the original message, the batch and its samples."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from delira_nca.errors import DeliraNCAError
 
 __all__ = ["BatchError", "Failure", "WorkerError", "WorkerTimeoutError", "failure_of", "place_of"]
 
-_SHOWN = 16  # so many indices are written out
+_SHOWN = 16  # number of indices in a message
 
 
 class BatchError(DeliraNCAError):
     """A batch could not be built.
 
-    What is raised is a class made for the occasion: derived from this one and from that of the original error, so that
-    ``except ValueError`` catches what began as a ``ValueError``. Its text is that of the original error, followed by
-    the place. The original error is its ``__cause__``, if it could travel, and its attributes are copied.
+    The raised error has a dynamic class that is derived from this class and that of the original error, so that
+    ``except ValueError`` catches an original ``ValueError``. The message is that of the original error followed by the
+    batch. The original error is the ``__cause__`` if it could be sent to this process; its attributes are copied.
 
     Attributes
     ----------
     epoch, index : int
-        Which batch of which epoch.
+        Epoch and index of the batch.
     samples : tuple of int
         Indices of the batch's samples in the dataset of the data manager.
     worker_traceback : str
-        Where it was raised, if that was in another process; else empty, and the traceback is the cause's.
+        Traceback in the worker process; empty if the error was raised in this process.
     """
 
     epoch: int
@@ -41,17 +41,17 @@ class BatchError(DeliraNCAError):
 
 
 class WorkerError(DeliraNCAError, RuntimeError):
-    """A worker process ended, or cannot be started."""
+    """A worker process ended or cannot be started."""
 
 
 class WorkerTimeoutError(WorkerError, TimeoutError):
-    """A worker process took longer than it may."""
+    """A worker process exceeded the timeout."""
 
-    __str__ = Exception.__str__  # OSError would look for an errno
+    __str__ = Exception.__str__  # that of OSError expects an errno
 
 
 class Failure(NamedTuple):
-    """An error with its place, in a form that any process can read; `error` makes the exception of it."""
+    """Error with its batch in a form that can be sent to other processes; `error` restores the exception."""
 
     kind: type[Exception]
     text: str
@@ -61,12 +61,12 @@ class Failure(NamedTuple):
     original: bytes | Exception | None = None
 
     def error(self) -> BatchError:
-        """Exception to raise, with its cause."""
+        """Return the exception to raise, with its cause."""
         cause = self.original
         if isinstance(cause, bytes):
             try:
                 cause = pickle.loads(cause)
-            except Exception:  # an exception whose constructor takes other arguments than it passes on
+            except Exception:  # the constructor of the exception takes other arguments than those in args
                 cause = None
         error = _rebuild(self._replace(original=None), vars(cause) if isinstance(cause, Exception) else {})
         error.__cause__ = cause if isinstance(cause, Exception) else None
@@ -74,19 +74,20 @@ class Failure(NamedTuple):
 
 
 def failure_of(error: Exception, place: tuple[int, int, Sequence[int] | Indices], *, where: str = "") -> Failure:
-    """Describe an error that is being handled.
+    """Describe the error that is being handled.
 
     Parameters
     ----------
-    error : the original.
-    place : epoch, index and samples of the batch.
-    where : the process it was raised in, if another one will raise it; the error is made ready to travel.
+    error : Exception
+        Original error. place : tuple Epoch, index and samples of the batch.
+    where : str
+        Name of the process in which it was raised, if another process will raise it; the error is then pickled.
     """
     kind = type(error)
-    if isinstance(error, BatchError):  # of a data manager inside of this one
+    if isinstance(error, BatchError):  # from a data manager within this one
         kind = next(base for base in kind.__bases__ if base is not BatchError)
     if issubclass(kind, (StopIteration, StopAsyncIteration)):
-        kind = RuntimeError  # it would end a loop in silence
+        kind = RuntimeError  # StopIteration would silently end a loop
     if where:
         kind = _travelling(kind)
     text = _text_of(error) if type(error).__name__ == kind.__name__ else f"{type(error).__name__}: {error}"
@@ -99,7 +100,7 @@ def failure_of(error: Exception, place: tuple[int, int, Sequence[int] | Indices]
 
 
 def place_of(epoch: int, index: int, samples: Sequence[int] | Indices) -> str:
-    """Words for a batch.
+    """Describe a batch for messages.
 
     Examples
     --------
@@ -125,7 +126,7 @@ def _rebuild(failure: Failure, attributes: dict[str, Any]) -> BatchError:
 
 
 def _make(failure: Failure) -> BatchError:
-    """Exception of a class derived from the original one; from a base of it, if that is made in a way of its own."""
+    """Make an exception of a class derived from the original one, or from a base if the constructor differs."""
     for base in failure.kind.__mro__:
         text = failure.text if base is failure.kind else f"{failure.kind.__name__}: {failure.text}"
         message = _message(failure._replace(text=text))
@@ -142,7 +143,7 @@ def _make(failure: Failure) -> BatchError:
             error: BatchError = type(base.__name__, (BatchError, base), names)(message)
             error.args = (message,)
             return error
-    raise AssertionError(f"no exception can be made of {failure.kind!r}")  # Exception itself can
+    raise AssertionError(f"no exception can be made of {failure.kind!r}")  # unreachable: it works for Exception
 
 
 def _message(failure: Failure) -> str:
@@ -156,12 +157,12 @@ def _message(failure: Failure) -> str:
 
 def _text_of(error: Exception) -> str:
     if type(error) is KeyError and len(error.args) == 1:
-        return f"no key {error.args[0]!r}"  # its text would be the bare key
+        return f"no key {error.args[0]!r}"  # the message of a KeyError is only the key
     return str(error) or type(error).__name__
 
 
 def _without_worker(error: Exception) -> TracebackType | None:
-    """Traceback from the first line on that is not the worker's own."""
+    """Return the traceback without the first frames, which belong to the worker."""
     trace = error.__traceback__
     return trace.tb_next if trace is not None and trace.tb_next is not None else trace
 
@@ -174,7 +175,7 @@ def _pickled(error: Exception) -> bytes | None:
 
 
 def _travelling(kind: type[Exception]) -> type[Exception]:
-    """Same class, or its nearest base that another process can import."""
+    """Return the class, or its nearest base that other processes can import."""
     for base in kind.__mro__:
         try:
             pickle.dumps(base)

@@ -1,4 +1,4 @@
-"""The dataset of an automaton that grows one picture."""
+"""Dataset for automata that grow one image."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ def growing_dataset(
     num_channels: int = 16,
     times: int = 100,
 ) -> AbstractDataset:
-    """Dataset whose samples are all the same: one living cell as ``data``, the picture to grow from it as ``label``.
+    """Return a dataset of equal samples: one living cell as ``data``, and the target image as ``label``.
 
     Parameters
     ----------
-    picture : one of :data:`~delira_nca.data_loading.sources.drawings.DRAWINGS`; the path of a picture with
-        transparency; or an emoji.
-    size : cells along the longer side of the picture.
-    padding : empty cells on each side of it.
-    num_channels : of the state.
-    times : number of samples in an epoch.
+    picture : str or path-like
+        One of :data:`~delira_nca.data_loading.sources.drawings.DRAWINGS`; the path of an image with transparency; or an
+        emoji.
+    size : int
+        Number of cells along the longer side of the image.
+    padding : int
+        Number of empty cells on each side of the image.
+    num_channels : int
+        Number of channels of the state.
+    times : int
+        Number of samples per epoch.
 
     Returns
     -------
@@ -37,9 +42,9 @@ def growing_dataset(
     Raises
     ------
     UnknownNameError
-        If the picture is neither a drawing, a file nor an emoji.
+        If the name is neither a drawing, a file nor an emoji.
     ConfigError, MissingFileError
-        If a number is out of its range, or the file is missing or not a picture with transparency.
+        If a number is out of range, or the file is missing or not an image with transparency.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""One class, or one group, for each sample: checked, and numbered whatever its type is."""
+"""Checks and integer codes of one class or group per sample."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ __all__ = ["as_labels", "encode"]
 
 
 def as_labels(labels: npt.ArrayLike, what: str = "label", num_samples: int | None = None) -> npt.NDArray[Any]:
-    """One value for each sample; axes of length 1 are left out.
+    """Check labels, one value per sample, and remove axes of length 1.
 
     Parameters
     ----------
-    labels : (N,) or (N, 1) integers, strings, or whatever can be told apart.
-    what : how messages call one of them.
-    num_samples : how many there must be.
+    labels : array_like
+        (N,) or (N, 1) integers, strings, or other comparable values.
+    what : str
+        Name of a label in messages.
+    num_samples : int or None
+        Required number of labels.
 
     Returns
     -------
@@ -28,9 +31,9 @@ def as_labels(labels: npt.ArrayLike, what: str = "label", num_samples: int | Non
     Raises
     ------
     ShapeError
-        If there is not one value for each sample.
+        If there is not one value per sample.
     ConfigError
-        If there are none, or one is NaN.
+        If there are no labels, or one is NaN.
 
     Examples
     --------
@@ -58,7 +61,7 @@ def as_labels(labels: npt.ArrayLike, what: str = "label", num_samples: int | Non
 
 
 def encode(labels: npt.NDArray[Any]) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """Classes, sorted where they can be, and the number of the class of each sample.
+    """Return the classes, sorted if possible, and the index of the class of each sample.
 
     Examples
     --------
@@ -68,7 +71,7 @@ def encode(labels: npt.NDArray[Any]) -> tuple[list[Any], npt.NDArray[np.int64]]:
     """
     try:
         classes, codes = np.unique(labels, return_inverse=True)
-    except TypeError:  # mixed types have no order
+    except TypeError:  # mixed types cannot be sorted
         numbers: dict[Any, int] = {}
         mixed = [numbers.setdefault(label, len(numbers)) for label in labels.tolist()]
         return list(numbers), np.array(mixed, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Loaders of samples from files."""
+"""Functions that load samples from files, and sources of batches."""
 
 from __future__ import annotations
 
@@ -30,25 +30,31 @@ _DEFAULT_NORM = norm_range("-1,1")
 
 
 class LoadSample:
-    """Load the files of a sample and stack them to channels: a load function for the datasets of paths.
+    """Load function for datasets of paths, which stacks the files of a sample to channels.
 
     Parameters
     ----------
-    sample_ext : entry of the sample to the names of its files, which become its channels.
-    sample_fn : ``sample_fn(path, **kwargs)`` reads a file to an array without channels, `readers.read_array` for
-        example.
-    dtype : entry to its type. To integers only where no value changes.
-    normalize : what is normalised, each file by itself and before the change of type: entries, or names of files.
-    norm_fn : how, to [-1, 1] where nothing is said; see `norm_range` and `norm_zero_mean_unit_std`.
-    **kwargs : handed to ``sample_fn``.
+    sample_ext : dict
+        Names of the files, one per channel, by entry of the sample.
+    sample_fn : callable
+        Function ``sample_fn(path, **kwargs)`` that reads a file to an array without channels, for example
+        `readers.read_array`.
+    dtype : dict or None
+        Dtype by entry. Integer dtypes are only allowed if no value changes.
+    normalize : iterable of str
+        Entries or names of files to normalise. Each file is normalised separately, before the conversion of the dtype.
+    norm_fn : callable
+        Normalisation; to [-1, 1] by default. See `norm_range` and `norm_zero_mean_unit_std`.
+    **kwargs : object
+        Keyword arguments of ``sample_fn``.
 
     Raises
     ------
     UnknownNameError
         If ``dtype`` or ``normalize`` names neither an entry nor a file.
     ConfigError
-        If there are no entries, or one has no files. The call raises it with the file's name where a value does
-        not fit the type, and `ShapeError` where two channels differ in shape.
+        If there are no entries, or one has no files. A call raises it if a value does not fit the dtype, and
+        `ShapeError` if the shapes of channels differ; the messages name the file.
 
     Examples
     --------
@@ -91,7 +97,8 @@ class LoadSample:
 
         Parameters
         ----------
-        path : folder of the files, or a mapping of the names in ``sample_ext`` to paths.
+        path : FileMap
+            Folder of the files, or mapping of the names in ``sample_ext`` to paths.
 
         Returns
         -------
@@ -119,20 +126,25 @@ class LoadSample:
 
 
 class LoadSampleLabel(LoadSample):
-    """Load the files of a sample, and its label by a function of its own.
+    """Load the files of a sample, and its label by a separate function.
 
     Parameters
     ----------
-    sample_ext, sample_fn : see `LoadSample`.
-    label_ext : name of the file with the label.
-    label_fn : ``label_fn(path, **kwargs)`` returns a dict, ``{"label": 3}`` for example.
-    sample_kwargs : further arguments of `LoadSample`, as a dict.
-    **kwargs : handed to ``label_fn``.
+    sample_ext, sample_fn : dict, callable
+        See `LoadSample`.
+    label_ext : str
+        Name of the file with the label.
+    label_fn : callable
+        Function ``label_fn(path, **kwargs)`` that returns a dict, for example ``{"label": 3}``.
+    sample_kwargs : dict or None
+        Further arguments of `LoadSample`.
+    **kwargs : object
+        Keyword arguments of ``label_fn``.
 
     Raises
     ------
     ConfigError
-        As `LoadSample`; the call also where ``label_fn`` returns no dict, or an entry that the sample has already.
+        As in `LoadSample`. A call also raises it if ``label_fn`` does not return a dict, or an entry exists already.
     """
 
     def __init__(
@@ -174,11 +186,12 @@ _AUGMENTERS = {"MultiThreadedAugmenter", "NonDetMultiThreadedAugmenter", "Single
 
 
 class SampleSource:
-    """Batches of samples of a dataset.
+    """Source of batches from a dataset.
 
     Parameters
     ----------
-    dataset : where the samples are.
+    dataset : AbstractDataset
+        Dataset of the samples.
     """
 
     def __init__(self, dataset: AbstractDataset) -> None:
@@ -186,33 +199,36 @@ class SampleSource:
         self.is_deterministic = dataset.is_deterministic
 
     def load(self, task: BatchTask) -> Batch:
-        """Take the samples of a task."""
+        """Return the samples of a task."""
         return self.dataset.take(task.indices)
 
     def settle(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Leave the batch as it is."""
+        """Return the batch unchanged."""
         return batch
 
 
 class LoaderSource:
-    """Batches of a data loader of batchgenerators, or of an object that works like one.
+    """Source of batches from a data loader of batchgenerators, or a compatible object.
 
-    A loader is made for batches in a row, this asks for them in any order. So each batch is drawn from a fresh shallow
-    copy of the loader, with the global generators seeded for this batch, and with new generators, seeded likewise,
-    in place of those that the loader keeps in its attributes. What a loader counts for itself does not go on from
-    one batch to the next. A batchgenerators ``DataLoader`` that goes through its data once (``infinite=False``) is put
-    in the right place of the epoch's order.
+    Loaders yield batches in order, but batches must be available in any order. Each batch is therefore drawn from a new
+    shallow copy of the loader, with the global random generators, and those in attributes of the loader, seeded for
+    this batch. State that a loader changes does not persist between batches. A batchgenerators ``DataLoader`` with
+    ``infinite=False`` is set to the position of the batch in the epoch.
 
     Parameters
     ----------
-    loader : has ``generate_train_batch`` or ``__next__``, which return a dict.
-    transform : is called as ``transform(**batch)``; ``None`` for none.
-    num_batches : batches in an epoch; ``None`` asks the loader.
+    loader : object
+        Object with ``generate_train_batch`` or ``__next__``, which return a dict.
+    transform : callable or None
+        Transform, called as ``transform(**batch)``, or None.
+    num_batches : int or None
+        Number of batches per epoch; that of the loader by default.
 
     Raises
     ------
     ConfigError
-        If the number is not given and the loader has no end, or has an earlier one; or the loader is a generator.
+        If ``num_batches`` is missing for an infinite loader or exceeds that of the loader, or the loader is a
+        generator.
     """
 
     is_deterministic = False
@@ -245,22 +261,22 @@ class LoaderSource:
             raise ConfigError(f"{type(loader).__name__} has fewer samples than one batch")
 
     def _limit(self) -> int | None:
-        """Batches until the loader ends, or ``None``."""
+        """Return the number of batches of the loader, or None if it is infinite."""
         if self.is_finite:
             length, size = len(self.loader.indices), int(self.batch_size or 1)
             return -(-length // size) if getattr(self.loader, "return_incomplete", False) else length // size
-        number = getattr(self.loader, "_num_batches", None)  # of the former DataLoaderBase
+        number = getattr(self.loader, "_num_batches", None)  # attribute of the former DataLoaderBase
         return int(number) if number is not None and number < 1e9 else None
 
     @property
     def num_samples(self) -> int:
-        """Samples that the loader has, or, if it has no end, draws in an epoch."""
+        """Number of samples of the loader, or, if it is infinite, of an epoch."""
         if self.is_finite:
             return len(self.loader.indices)
         return self.num_batches * int(self.batch_size or 1)
 
     def load(self, task: BatchTask) -> dict[str, Any]:
-        """Draw the batch of a task."""
+        """Return the batch of a task."""
         loader = copy.copy(self.loader)
         for name, value in vars(loader).items():
             fresh = _reseeded(value, task, name)
@@ -292,19 +308,19 @@ class LoaderSource:
         loader.was_initialized, loader.last_reached = True, False
 
     def settle(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Make arrays of the lists, strings, numbers and tensors that such loaders return beside arrays."""
+        """Convert lists, strings, numbers and tensors to arrays."""
         return {key: _as_array(value) for key, value in batch.items()}
 
 
 def as_source(data: Any, num_batches: int | None = None) -> SampleSource | LoaderSource:
-    """Source of what a user has: data (see `as_dataset`), or a loader or an augmenter of batchgenerators.
+    """Return a source for data (see `as_dataset`), or for a loader or augmenter of batchgenerators.
 
-    Of an augmenter, loader and transform are taken; its processes are not started.
+    Loader and transform of an augmenter are used; its processes are not started.
 
     Raises
     ------
     ConfigError
-        If it is none of these, or ``num_batches`` is given for data, whose length decides.
+        If it is none of these, or ``num_batches`` is given for data with a length.
     """
     transform = None
     if any(base.__name__ in _AUGMENTERS for base in type(data).__mro__):
@@ -321,7 +337,7 @@ def as_source(data: Any, num_batches: int | None = None) -> SampleSource | Loade
 
 
 def changed_source(source: SampleSource | LoaderSource, changes: dict[str, Any]) -> SampleSource | LoaderSource:
-    """Source after a change of ``"data"`` or ``"num_batches"``, which are taken out of the changes."""
+    """Return the source with changed ``"data"`` or ``"num_batches"``, which are removed from ``changes``."""
     num_batches = changes.pop("num_batches", None)
     if "data" in changes:
         return as_source(changes.pop("data"), num_batches)
@@ -331,7 +347,7 @@ def changed_source(source: SampleSource | LoaderSource, changes: dict[str, Any])
 
 
 LoadableLike = DataLike | Any
-"""What a data manager takes: data, or a loader or an augmenter of batchgenerators, which need not be installed."""
+"""Input of a data manager: data, or a loader or augmenter of batchgenerators, which is an optional dependency."""
 
 
 def _reseeded(value: Any, task: BatchTask, name: str) -> Any:
@@ -353,7 +369,7 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
     if isinstance(value, (list, tuple, str, int, float, np.generic)):
         try:
             return np.asarray(value)
-        except ValueError:  # of different lengths
+        except ValueError:  # ragged lists
             pass
     array = np.empty(len(value) if isinstance(value, (list, tuple)) else (), dtype=object)
     array[...] = value if not isinstance(value, (list, tuple)) else [*value]

@@ -1,4 +1,4 @@
-"""Grey values brought to a range, or to mean 0 and standard deviation 1, image by image."""
+"""Normalisation of images to a range, or to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _RANGES = {"0,1": (0.0, 1.0), "-1,1": (-1.0, 1.0)}
 
 
 def norm_range(mode: str) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-    """Make a function that brings an image to a range, linearly: its minimum to the low end, its maximum to the high.
+    """Return a function that scales an image linearly to a range, from its minimum to its maximum.
 
-    An image of one value comes to the low end everywhere. The function can be pickled.
+    A constant image is mapped to the lower end. The function can be pickled.
 
     Parameters
     ----------
-    mode : ``"0,1"`` or ``"-1,1"``.
+    mode : {"0,1", "-1,1"} Range.
 
     Returns
     -------
-    function of an array to a floating-point array (float64 of float64, else float32)
+    function of an array to a floating-point array (float64 for float64, else float32)
 
     Raises
     ------
     UnknownNameError
-        If the range is none of the two. The function raises `ConfigError` where a value is not finite.
+        If the range is unknown. The function raises `ConfigError` if a value is not finite.
 
     Examples
     --------
@@ -46,11 +46,11 @@ def norm_range(mode: str) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
 
 
 def norm_zero_mean_unit_std(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Shift and scale an image to mean 0 and standard deviation 1; one of a single value becomes 0 everywhere.
+    """Shift and scale an image to mean 0 and standard deviation 1. A constant image becomes 0.
 
     Returns
     -------
-    floating-point array of the same shape (float64 of float64, else float32)
+    floating-point array of the same shape (float64 for float64, else float32)
 
     Raises
     ------
@@ -64,18 +64,18 @@ def norm_zero_mean_unit_std(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
     ([-1.0, 1.0], [0.0, 0.0])
     """
     values = _finite(data)
-    if values.min() == values.max():  # its computed deviation may be a rounding error instead of 0
+    if values.min() == values.max():  # rounding may make the computed deviation nonzero
         return np.zeros(values.shape, _kind(data))
     return np.asarray((values - values.mean()) / values.std(), dtype=_kind(data))
 
 
 def cast(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Change the type of an array; to integers or booleans only where no value changes.
+    """Convert the dtype of an array, to integers or bools only if no value changes.
 
     Raises
     ------
     ConfigError
-        With the first value that the type cannot hold.
+        If a value does not fit the dtype. The message contains the first one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The order of samples."""
+"""Samplers, which define the order of samples."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = [
 
 
 class AbstractSampler(ABC):
-    """An order of indices.
+    """Base class of samplers.
 
-    Implement ``__iter__``, and ``__len__`` where it draws more or fewer than it was
-    given.
+    Implement ``__iter__``, and ``__len__`` if the number of drawn samples is not that of the indices.
 
     Parameters
     ----------
-    indices : what is drawn from; the sampler yields these numbers themselves, not their positions.
-    generator : where random numbers come from; ``None`` is a new one of seed 0. The data manager hands in
-        one that is keyed by seed and epoch.
+    indices : sequence of int or ndarray
+        Indices to draw from. The sampler yields these numbers, not their positions.
+    generator : np.random.Generator or None
+        Random generator; by default a new one with seed 0. The data manager passes one that depends on seed and epoch.
 
     Raises
     ------
@@ -60,19 +60,19 @@ class AbstractSampler(ABC):
     def from_dataset(
         cls, dataset: AbstractDataset, *, generator: np.random.Generator, **kwargs: Any
     ) -> AbstractSampler:
-        """Build the sampler of a whole dataset; override it in a sampler that looks at labels."""
+        """Make the sampler of a whole dataset. Override it in samplers that use labels."""
         return cls(np.arange(len(dataset)), generator=generator, **kwargs)
 
     @abstractmethod
     def __iter__(self) -> Iterator[int]:
-        """Yield the indices of one epoch, in order."""
+        """Yield the indices of one epoch in order."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
 class SequentialSampler(AbstractSampler):
-    """The given indices in the given order.
+    """Yield the indices in the given order.
 
     Examples
     --------
@@ -85,19 +85,23 @@ class SequentialSampler(AbstractSampler):
 
 
 class RandomSampler(AbstractSampler):
-    """The given indices in random order; each iteration draws anew.
+    """Yield the indices in random order, which differs in every iteration.
 
     Parameters
     ----------
-    indices : what is drawn from.
-    replacement : whether an index can be drawn again.
-    num_samples : how many are drawn; ``None`` is as many as there are indices.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    indices : sequence of int or ndarray
+        Indices to draw from.
+    replacement : bool
+        Whether to draw with replacement.
+    num_samples : int or None
+        Number of samples per epoch; by default that of the indices.
+    generator : np.random.Generator or None
+        Random generator; by default a new one with seed 0.
 
     Raises
     ------
     ConfigError
-        If ``num_samples`` is not an integer of at least 1, or more than there are without replacement.
+        If ``num_samples`` is not an integer of at least 1, or larger than the number of indices without replacement.
 
     Examples
     --------
@@ -132,12 +136,14 @@ class RandomSampler(AbstractSampler):
 
 
 class RandomSamplerNoReplacement(RandomSampler):
-    """Each of the given indices once, in random order.
+    """Yield every index once, in random order.
 
     Parameters
     ----------
-    indices : what is drawn from.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    indices : sequence of int or ndarray
+        Indices to draw from.
+    generator : np.random.Generator or None
+        Random generator; by default a new one with seed 0.
     """
 
     def __init__(
@@ -147,13 +153,16 @@ class RandomSamplerNoReplacement(RandomSampler):
 
 
 class RandomSamplerWithReplacement(RandomSampler):
-    """Draw from the given indices; each can come again.
+    """Draw from the indices with replacement.
 
     Parameters
     ----------
-    indices : what is drawn from.
-    num_samples : how many are drawn; ``None`` is as many as there are indices.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    indices : sequence of int or ndarray
+        Indices to draw from.
+    num_samples : int or None
+        Number of samples per epoch; by default that of the indices.
+    generator : np.random.Generator or None
+        Random generator; by default a new one with seed 0.
     """
 
     def __init__(
@@ -167,24 +176,27 @@ class RandomSamplerWithReplacement(RandomSampler):
 
 
 class SizedIterable(Sized, Iterable[int], Protocol):
-    """Anything that gives indices and says how many."""
+    """Iterable of indices with a length."""
 
 
 class BatchSampler:
-    """The indices of another sampler, as lists of a batch each.
+    """Group the indices of another sampler into lists, one per batch.
 
-    The data manager does this by itself; this is for loops that draw from a dataset directly.
+    It is meant for loops that use a dataset directly; the data manager does not need it.
 
     Parameters
     ----------
-    sampler : gives single indices; anything that can be iterated and has a length.
-    batch_size : indices in a list, at least 1.
-    drop_last : whether an incomplete last list is left out.
+    sampler : SizedIterable
+        Iterable of single indices with a length.
+    batch_size : int
+        Number of indices per list, at least 1.
+    drop_last : bool
+        Whether to drop an incomplete last list.
 
     Raises
     ------
     ConfigError
-        If the size is not an integer of at least 1.
+        If ``batch_size`` is not an integer of at least 1.
 
     Examples
     --------
@@ -213,23 +225,28 @@ class BatchSampler:
 
 
 class WeightedRandomSampler(AbstractSampler):
-    """Draw samples with probabilities that are proportional to weights.
+    """Draw samples with probabilities proportional to weights.
 
     Parameters
     ----------
-    weights : (N,) finite numbers of at least 0, of any sum; a sample of weight 0 is never drawn.
-    num_samples : how many are drawn, more or fewer than N; ``None`` is N.
-    indices : (N,) what is drawn from; ``None`` is 0 to N - 1.
-    replacement : whether an index can be drawn again.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    weights : sequence of float or ndarray
+        (N,) finite, non-negative weights with any sum. Samples with weight 0 are never drawn.
+    num_samples : int or None
+        Number of samples per epoch; N by default.
+    indices : sequence of int, ndarray or None
+        (N,) indices to draw from; 0 to N - 1 by default.
+    replacement : bool
+        Whether to draw with replacement.
+    generator : np.random.Generator or None
+        Random generator; by default a new one with seed 0.
 
     Raises
     ------
     ConfigError
-        If a weight is negative or not finite, all are 0, or without replacement more are drawn than have a
-        weight above 0.
+        If a weight is negative or not finite, all are 0, or ``num_samples`` exceeds the number of positive weights
+        without replacement.
     ShapeError
-        If there is not one weight for each index.
+        If the numbers of weights and indices differ.
 
     Examples
     --------
@@ -272,15 +289,16 @@ class WeightedRandomSampler(AbstractSampler):
         weights: Sequence[float] | npt.NDArray[Any] | None = None,
         **kwargs: Any,
     ) -> AbstractSampler:
-        """Build the sampler of a whole dataset.
+        """Make the sampler of a whole dataset.
 
         Parameters
         ----------
-        dataset : what is drawn from.
-        generator : where random numbers come from.
-        key : entry that holds the weight of a sample.
-        weights : the weights themselves, in the order of the samples, in place of ``key``.
-        **kwargs : further arguments of the sampler.
+        dataset : AbstractDataset Dataset to draw from. generator : np.random.Generator Random generator. key : str or
+        None Entry with the weight of a sample.
+        weights : sequence of float, ndarray or None
+            Weights in the order of the samples, instead of ``key``.
+        **kwargs : object
+            Further arguments of the sampler.
         """
         if (key is None) == (weights is None):
             raise ConfigError(f"{cls.__name__} needs either weights, or key, the entry of a sample that is its weight")
@@ -296,19 +314,23 @@ class WeightedRandomSampler(AbstractSampler):
 
 
 class PrevalenceRandomSampler(WeightedRandomSampler):
-    """Draw each class equally often, however rare it is, with replacement.
+    """Draw with replacement such that all classes are equally likely.
 
     Parameters
     ----------
-    labels : (N,) class of each sample: integers, strings, or whatever can be told apart.
-    num_samples : how many are drawn; ``None`` is N.
-    indices : (N,) what is drawn from; ``None`` is 0 to N - 1.
-    generator : where random numbers come from; ``None`` is a new one of seed 0.
+    labels : sequence or ndarray
+        (N,) class of each sample: integers, strings, or other comparable values.
+    num_samples : int or None
+        Number of samples per epoch; N by default.
+    indices : sequence of int, ndarray or None
+        (N,) indices to draw from; 0 to N - 1 by default.
+    generator : np.random.Generator or None
+        Random generator; by default a new one with seed 0.
 
     Raises
     ------
     ShapeError
-        If there is not one label for each index.
+        If the numbers of labels and indices differ.
     ConfigError
         If a label is NaN.
 
@@ -342,15 +364,20 @@ class PrevalenceRandomSampler(WeightedRandomSampler):
         labels: Sequence[Any] | npt.NDArray[Any] | None = None,
         **kwargs: Any,
     ) -> AbstractSampler:
-        """Build the sampler of a whole dataset.
+        """Make the sampler of a whole dataset.
 
         Parameters
         ----------
-        dataset : what is drawn from.
-        generator : where random numbers come from.
-        key : entry that holds the class of a sample; it is read once, see `AbstractDataset.column`.
-        labels : the classes themselves, in the order of the samples, in place of ``key``.
-        **kwargs : further arguments of the sampler.
+        dataset : AbstractDataset
+            Indices to draw from.
+        generator : np.random.Generator
+            Random generator.
+        key : str or None
+            Entry with the class of a sample. It is read once; see `AbstractDataset.column`.
+        labels : sequence, ndarray or None
+            Classes in the order of the samples, instead of ``key``.
+        **kwargs : object
+            Further arguments of the sampler.
         """
         if labels is None and key is None:
             raise ConfigError(f"{cls.__name__} needs either labels, or key, the entry of a sample that is its class")

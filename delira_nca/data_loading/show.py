@@ -1,4 +1,4 @@
-"""Batches as pictures."""
+"""Figures of batches, and the debug mode."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ _IS_DEBUG: ContextVar[bool] = ContextVar("delira_nca.debug", default=False)
 
 @contextlib.contextmanager
 def debug_mode(enabled: bool = True) -> Iterator[None]:
-    """Build everything in this process inside the block, whatever number of processes was asked for.
+    """Build everything in this process inside the block, regardless of the requested number of processes.
 
-    What is built is the same to the last bit: it depends on seeds, not on who works. The innermost block decides. A
-    block holds for the thread (or the asyncio task) that entered it. Work that has begun stays where it began.
+    Results are bit-equal, as they depend on seeds only. The innermost block applies. A block affects the thread (or
+    asyncio task) that entered it. Work that has started already is not moved.
 
     Parameters
     ----------
-    enabled : ``False`` turns the mode off inside the block, where an outer one had turned it on.
+    enabled : bool
+        Whether to enable the mode; False disables it inside the block.
 
     Examples
     --------
@@ -49,23 +50,23 @@ def debug_mode(enabled: bool = True) -> Iterator[None]:
 
 
 def is_debug() -> bool:
-    """Whether other processes are to be avoided here and now."""
+    """Whether the debug mode is enabled in this context."""
     return _IS_DEBUG.get()
 
 
-def DebugEnabled() -> contextlib.AbstractContextManager[None]:  # noqa: N802  the name that delira gave it
-    """``debug_mode(True)``, by its name in delira."""
+def DebugEnabled() -> contextlib.AbstractContextManager[None]:  # noqa: N802  the name in delira
+    """Return ``debug_mode(True)``; name in delira."""
     return debug_mode(True)
 
 
-def DebugDisabled() -> contextlib.AbstractContextManager[None]:  # noqa: N802  the name that delira gave it
-    """``debug_mode(False)``, by its name in delira."""
+def DebugDisabled() -> contextlib.AbstractContextManager[None]:  # noqa: N802  the name in delira
+    """Return ``debug_mode(False)``; name in delira."""
     return debug_mode(False)
 
 
 Array = npt.NDArray[Any]
-_MOST_CLASSES = 64  # a picture of whole numbers up to here is a label mask
-_INCHES = 1.9  # width of a picture
+_MOST_CLASSES = 64  # an image of integers up to this value is treated as a label mask
+_INCHES = 1.9  # width of an image
 
 
 class _Targets(NamedTuple):
@@ -75,29 +76,31 @@ class _Targets(NamedTuple):
 
 
 def draw_batch(batch: Batch, *, image_key: str | None = None, max_samples: int = 8, title: str = "") -> Figure:
-    """Figure of the samples of a batch side by side, with what is to be predicted of them.
+    """Draw the samples of a batch side by side with their targets.
 
     Parameters
     ----------
-    batch : of a `DataManager`.
-    image_key : entry that holds the images, (B, C, *spatial); ``None`` for ``"data"``, or the first that can be one.
-        Three channels are RGB, four are RGBA with the colours multiplied by alpha, shown on white; of other numbers
-        the first channel is shown in gray. Of 3D images the middle slice is shown.
-    max_samples : at most so many are drawn, the first ones.
-    title : above all.
-
-    Returns
+    batch : Batch
+        Batch of a `DataManager`.
+    image_key : str or None
+        Entry with the (B, C, *spatial) images; by default ``"data"``, or the first suitable entry. Three channels are
+        RGB, four are premultiplied RGBA on white; otherwise the first channel is shown in grey. For 3D images the
+        middle slice is shown.
+    max_samples : int
+        Maximum number of samples; the first ones are drawn.
+    title : str
+        Title of the figure.  Returns
     -------
     matplotlib.figure.Figure
-        Label masks, (B, *spatial) or (B, 1, *spatial) of whole numbers, or (B, C, *spatial) with a channel for each
-        class, lie over the images in colour, 0 is see-through. Target images stand below, labels above them.
+        Label masks, (B, *spatial) or (B, 1, *spatial) of whole numbers, or (B, C, *spatial) with one channel per class,
+        are drawn over the images in colour; 0 is transparent. Target images are drawn below the images, labels above.
 
     Raises
     ------
     ConfigError
-        If no entry can be an image.
+        If no entry is an image.
     MissingDependencyError
-        Without matplotlib.
+        If matplotlib is not installed.
     """
     try:
         from matplotlib import colormaps
@@ -153,7 +156,7 @@ def _is_image(array: Array) -> bool:
 
 
 def _sort_targets(batch: Batch, image_key: str) -> _Targets:
-    """What is drawn over the images, below them, and above them; the rest is left out."""
+    """Sort the targets into those drawn over, below and above the images. Other entries are ignored."""
     images = batch[image_key]
     spatial = images.shape[2:]
     targets = _Targets([], {}, {})
@@ -187,7 +190,7 @@ def _is_whole(array: Array) -> bool:
 
 
 def _middle(array: Array, first: int) -> Array:
-    """Two spatial dimensions: the middle slice of three, a line as a row."""
+    """Convert to two spatial dimensions: the middle slice of 3D images, a row for 1D."""
     spatial = array.ndim - first
     if spatial == 3:
         array = array.take(array.shape[first] // 2, axis=first)
@@ -195,7 +198,7 @@ def _middle(array: Array, first: int) -> Array:
 
 
 def _to_rgb(images: Array) -> Array:
-    """(B, C, *spatial) of any numbers to (B, H, W, 3) from 0 to 1."""
+    """Convert (B, C, *spatial) to (B, H, W, 3) with values from 0 to 1."""
     images = _middle(images, 2)
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     images = np.nan_to_num(images.astype(np.float32)) / np.float32(scale)
@@ -205,7 +208,7 @@ def _to_rgb(images: Array) -> Array:
     elif images.shape[1] != 3:
         colours = np.repeat(images[:, :1], 3, axis=1)
     low, high = float(colours.min()), float(colours.max())
-    if alpha is None and (low < 0.0 or high > 1.0):  # normalised data: the batch's own range
+    if alpha is None and (low < 0.0 or high > 1.0):  # normalised data: scale by the range of the batch
         colours = (colours - low) / ((high - low) or 1.0)
     if alpha is not None:
         colours = colours + (1.0 - alpha)

@@ -1,8 +1,8 @@
-"""Which samples are trained on, and which are held out: k folds, or one validation part.
+"""Splits of datasets: k folds, or one validation part.
 
-Three kinds of split, by ``split_type``: ``"random"``; ``"stratified"``, each part with the same share of each class;
-``"grouped"``, the samples of one group (a patient, a volume) all in the same part. A stratified split that is given
-groups, too, keeps them together, with shares of the classes as equal as whole groups allow.
+There are three values of ``split_type``: ``"random"``; ``"stratified"``, with equal class frequencies in each part; and
+``"grouped"``, with all samples of a group (a patient, a volume) in the same part. A stratified split with groups keeps
+them together, with class frequencies as equal as possible.
 """
 
 from __future__ import annotations
@@ -39,15 +39,20 @@ def kfold(
     labels: Values | None = None,
     groups: Values | None = None,
 ) -> list[tuple[SubsetDataset, SubsetDataset]]:
-    """Divide a dataset into folds; each is held out once.
+    """Split a dataset into folds, each of which is held out once.
 
     Parameters
     ----------
-    data : a dataset, or what makes one. A subset is fine: its folds are views of the dataset below.
-    num_splits, split_type, shuffle, random_seed : see `kfold_indices`.
-    label_key : entry that holds the class of a sample, for a stratified split without ``labels``.
-    group_key : entry that holds the group of a sample, for a grouped or stratified split without ``groups``.
-    labels, groups : the classes or groups themselves, in the order of the samples.
+    data : Dataset, mapping of arrays or iterable of samples
+        Dataset, or data that can be converted to one. The folds of a subset are views of the underlying dataset.
+    num_splits, split_type, shuffle, random_seed
+        See `kfold_indices`.
+    label_key : str
+        Entry with the class of a sample, for a stratified split without ``labels``.
+    group_key : str or None
+        Entry with the group of a sample, for a grouped or stratified split without ``groups``.
+    labels, groups : array_like or None
+        Classes or groups in the order of the samples.
 
     Returns
     -------
@@ -56,7 +61,7 @@ def kfold(
     Raises
     ------
     ConfigError
-        As `kfold_indices`; also if the entry is not in the dataset, or a random split is given ``group_key``.
+        As in `kfold_indices`, or if the dataset lacks the entry, or ``group_key`` is given for a random split.
 
     Examples
     --------
@@ -89,13 +94,16 @@ def train_val_split(
     labels: Values | None = None,
     groups: Values | None = None,
 ) -> tuple[SubsetDataset, SubsetDataset]:
-    """Divide a dataset into a part to train on and a part to validate on.
+    """Split a dataset into a training and a validation part.
 
     Parameters
     ----------
-    data : a dataset, or what makes one; the training part of a fold, for example.
-    val_split, split_type, random_seed : see `train_val_indices`.
-    label_key, group_key, labels, groups : see `kfold`.
+    data : Dataset, mapping of arrays or iterable of samples
+        Dataset, or data that can be converted to one; for example the training part of a fold.
+    val_split, split_type, random_seed
+        See `train_val_indices`.
+    label_key, group_key, labels, groups
+        See `kfold`.
 
     Returns
     -------
@@ -125,18 +133,24 @@ def kfold_indices(
     labels: Values | None = None,
     groups: Values | None = None,
 ) -> list[tuple[Indices, Indices]]:
-    """Divide the numbers 0 to ``num_samples - 1`` into folds; each is held out once.
+    """Split the indices 0 to ``num_samples - 1`` into folds, each of which is held out once.
 
     Parameters
     ----------
-    num_samples : how many samples there are.
-    num_splits : number of folds, at least 2.
-    split_type : ``"random"``, ``"stratified"`` or ``"grouped"``. Groups are dealt out so that the folds are of
-        similar size.
-    shuffle : whether chance decides who is in which fold; if not, the order of the samples does.
-    random_seed : of the chance; ``None`` is 0. Global generators are never drawn from.
-    labels : (num_samples,) classes, for a stratified split.
-    groups : (num_samples,) groups, for a grouped split, or for a stratified one that keeps groups together.
+    num_samples : int
+        Number of samples.
+    num_splits : int
+        Number of folds, at least 2.
+    split_type : str
+        ``"random"``, ``"stratified"`` or ``"grouped"``. Groups are distributed such that the folds have similar sizes.
+    shuffle : bool
+        Whether to shuffle the samples; otherwise their order determines the folds.
+    random_seed : int or None
+        Seed of the shuffling; 0 by default. Global random generators are not used.
+    labels : array_like or None
+        (num_samples,) classes, for a stratified split.
+    groups : array_like or None
+        (num_samples,) groups, for a grouped split, or for a stratified one that keeps groups together.
 
     Returns
     -------
@@ -145,11 +159,11 @@ def kfold_indices(
     Raises
     ------
     UnknownNameError
-        If the kind of split is unknown.
+        If ``split_type`` is unknown.
     ConfigError
-        If there are fewer samples or groups, or fewer members of a class (with groups: groups that hold it), than
-        folds; if a fold of whole groups lacks a class; or if labels or groups are missing, or given to a split that
-        does not look at them.
+        If the number of samples or groups, or of members of a class (with groups: of groups that contain it), is below
+        the number of folds; if a fold of whole groups lacks a class; or if labels or groups are missing, or given for a
+        split that does not use them.
     """
     _require_kind(split_type, num_samples, labels, groups)
     num_splits = require_whole("num_splits", num_splits, 2)
@@ -174,7 +188,7 @@ def kfold_indices(
         names, codes = encode(as_labels(groups, "group", num_samples))  # type: ignore[arg-type]
         if len(names) < num_splits:
             raise ConfigError(f"num_splits={num_splits} folds cannot be made of {len(names)} groups: {_shown(names)}")
-        if shuffle:  # of groups of equal size, the number decides
+        if shuffle:  # the order of groups of equal size depends on their codes
             codes = np.random.default_rng(seed).permutation(len(names))[codes]
         found = GroupKFold(num_splits).split(rows, groups=codes)
     else:
@@ -191,14 +205,17 @@ def train_val_indices(
     labels: Values | None = None,
     groups: Values | None = None,
 ) -> tuple[Indices, Indices]:
-    """Divide the numbers 0 to ``num_samples - 1`` by chance into a training and a validation part.
+    """Split the indices 0 to ``num_samples - 1`` randomly into a training and a validation part.
 
     Parameters
     ----------
-    num_samples : how many samples there are.
-    val_split : share of the validation part, between 0 and 1, rounded up; or, an integer, its number of samples.
-        Of groups, where there are any. With labels and groups, the best of 100 random choices is taken.
-    split_type, random_seed, labels, groups : see `kfold_indices`.
+    num_samples : int
+        Number of samples.
+    val_split : float or int
+        Fraction of the validation part, between 0 and 1, rounded up; or its number of samples, an integer. With groups,
+        the fraction or number of groups. With labels and groups, the best of 100 random splits is used.
+    split_type, random_seed, labels, groups
+        See `kfold_indices`.
 
     Returns
     -------
@@ -207,10 +224,10 @@ def train_val_indices(
     Raises
     ------
     UnknownNameError
-        If the kind of split is unknown.
+        If ``split_type`` is unknown.
     ConfigError
-        If a part would be empty, a class has a single member, or, in a stratified split, a part has fewer
-        samples than there are classes; or as in `kfold_indices`.
+        If a part would be empty, a class has a single member, or a part of a stratified split has fewer samples than
+        there are classes; or as in `kfold_indices`.
     """
     _require_kind(split_type, num_samples, labels, groups)
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
@@ -256,7 +273,7 @@ def _values_of(
     labels: Values | None,
     groups: Values | None,
 ) -> tuple[Values | None, Values | None]:
-    """Labels or groups of the samples, read from the dataset where they were not given."""
+    """Return labels or groups of the samples, read from the dataset if they are not given."""
     require_group_key(split_type, group_key)
     if groups is not None and group_key is not None:
         raise ConfigError(f"give groups or group_key={group_key!r}, not both")
@@ -281,12 +298,12 @@ def _require_kind(split_type: str, num_samples: int, labels: Values | None, grou
 
 
 def require_group_key(split_type: str, group_key: str | None) -> None:
-    """Refuse an unknown kind of split, and a random one with ``group_key``, which would divide groups.
+    """Check the type of split. A random split with ``group_key`` raises, as it would divide groups.
 
     Raises
     ------
     UnknownNameError, ConfigError
-        With the kinds of split that keep groups together.
+        If it is invalid. The message names the types that keep groups together.
 
     Examples
     --------
@@ -306,7 +323,7 @@ def require_group_key(split_type: str, group_key: str | None) -> None:
 def _classes_and_groups(
     labels: Values | None, groups: Values | None, num_samples: int, least: int, needed_for: str
 ) -> tuple[list[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Classes, the class of each sample and its group, after a check that every part can hold every class."""
+    """Return classes, and class and group of each sample, after a check that every part can contain every class."""
     classes, codes = encode(as_labels(labels, "label", num_samples))  # type: ignore[arg-type]
     of_group = encode(as_labels(groups, "group", num_samples))[1]  # type: ignore[arg-type]
     pairs = np.unique(np.stack([codes, of_group]), axis=1)
@@ -315,7 +332,7 @@ def _classes_and_groups(
 
 
 def _imbalance(codes: npt.NDArray[np.int64], parts: Sequence[npt.NDArray[Any]]) -> float:
-    """How far the shares of the classes in parts are from those of all samples; infinite if a part lacks a class."""
+    """Difference of the class frequencies of parts from those of all samples; infinite if a part lacks a class."""
     shares = [np.bincount(codes[part], minlength=codes.max() + 1) / len(part) for part in parts]
     if not np.all(shares):
         return np.inf

@@ -1,8 +1,8 @@
-"""How a batch comes from a worker process: through memory that both see, with no name that could be left behind.
+"""Transfer of batches from worker processes through anonymous shared memory.
 
-A worker owns a few segments of memory, one for each batch that it may have on the way, and uses them again and again.
-Only a small message goes through the pipe, so that nobody waits for room in it. A segment is known by an open file
-alone: when the last process that has it open ends, in whichever way, the memory is free.
+A worker owns one reusable segment of memory for each batch that may be in transfer. Only a small message is sent
+through the pipe, so sending does not block. A segment is an open file without a name, so its memory is freed when the
+last process that has it open ends in any way.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Inbox", "Outbox", "Parcel"]
 
-# From this size on a batch goes through shared memory; below it, pickling it through the pipe is as fast.
+# Batches of at least this size use shared memory; for smaller ones, pickling through the pipe is as fast.
 _SHARED_FROM_BYTES = 1 << 14
 _ALIGNMENT = 64
-_HAS_SEGMENTS = sys.platform != "win32"  # elsewhere an open file can be sent through a pipe
+_HAS_SEGMENTS = sys.platform != "win32"  # Windows cannot send an open file through a pipe
 
 
 class Parcel(NamedTuple):
-    """A batch on its way: what fits is in it, the rest lies in a segment.
+    """Message with a batch: small entries are included, the others are in a segment.
 
-    ``entries`` maps a name to the array, or to (type, shape, offset) in the segment. Where ``size`` is not 0, the
-    segment is a new one of so many bytes, and its file follows on the connection.
+    ``entries`` maps a name to the array, or to (dtype, shape, offset) in the segment. If ``size`` is not 0, the segment
+    is a new one of this number of bytes, and its file follows on the connection.
     """
 
     entries: dict[str, Any]
@@ -41,20 +41,21 @@ class Parcel(NamedTuple):
 
 
 class Outbox:
-    """The end of the worker: puts batches into segments.
+    """Sender of a worker, which writes batches into segments.
 
     Parameters
     ----------
-    num_slots : batches that may be on the way at the same time.
+    num_slots : int
+        Maximum number of batches in transfer.
     """
 
     def __init__(self, num_slots: int) -> None:
         self._segments: list[mmap.mmap | None] = [None] * num_slots
 
     def pack(self, slot: int, batch: Batch) -> tuple[Parcel, int | None]:
-        """Parcel of a batch of C-contiguous arrays, and the open file of a new segment, to be sent and closed.
+        """Return the message with a batch of C-contiguous arrays, and the open file of a new segment to send and close.
 
-        The former batch of the slot must have been received.
+        The previous batch of the slot must have been received.
         """
         offsets, total = _layout(batch)
         if total < _SHARED_FROM_BYTES:
@@ -74,23 +75,24 @@ class Outbox:
         return Parcel(entries, 0 if file is None else len(segment)), file
 
     def forget(self, slot: int) -> None:
-        """Drop the segment of a slot, which the receiver did not get to know."""
+        """Drop the segment of a slot that was not sent to the receiver."""
         self._segments[slot] = None
 
 
 class Inbox:
-    """The end of the receiver: copies batches out of segments, so that they belong to the caller.
+    """Receiver, which copies batches from segments.
 
     Parameters
     ----------
-    num_slots : as in the worker's `Outbox`.
+    num_slots : int
+        That of the worker's `Outbox`.
     """
 
     def __init__(self, num_slots: int) -> None:
         self._segments: list[mmap.mmap | None] = [None] * num_slots
 
     def accept(self, connection: Connection, slot: int, parcel: Parcel) -> None:
-        """Take over the new segment that comes with a parcel, if one does."""
+        """Receive the new segment of a message, if there is one."""
         if not parcel.size:
             return
         file = reduction.recv_handle(connection)
@@ -100,7 +102,7 @@ class Inbox:
             os.close(file)
 
     def unpack(self, slot: int, parcel: Parcel) -> Batch:
-        """Batch of a parcel; the slot is free afterwards."""
+        """Return the batch of a message. The slot is free afterwards."""
         batch: Batch = {}
         for key, entry in parcel.entries.items():
             if isinstance(entry, tuple):
@@ -112,7 +114,7 @@ class Inbox:
 
 
 def _layout(batch: Batch) -> tuple[dict[str, int], int]:
-    """Where each array begins in a segment, and the size of all; arrays of objects have no place there."""
+    """Return the offset of each array in a segment, and the total size. Object arrays are not included."""
     offsets, total = {}, 0
     for key, array in batch.items():
         if _HAS_SEGMENTS and array.nbytes and type(array) is np.ndarray and not array.dtype.hasobject:
@@ -122,7 +124,7 @@ def _layout(batch: Batch) -> tuple[dict[str, int], int]:
 
 
 def _anonymous_file(size: int) -> int:
-    """Open file in memory that no folder lists; where the system has none, one that was deleted at once."""
+    """Open an anonymous file in memory; if the system does not support it, a deleted temporary file."""
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("delira_nca")
     else:

@@ -1,4 +1,4 @@
-"""What runs in a worker process: builds batches one after another until it is told to stop, or is left alone."""
+"""Main function of worker processes, which build batches until they are stopped or the parent ends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Hello", "NewRun", "Order", "Reply", "Stack", "Stop", "WhereAreYou", "work"]
 
-_LOOKS_EVERY = 0.5  # seconds from one look whether the parent still lives to the next
+_LOOKS_EVERY = 0.5  # seconds between two checks whether the parent is alive
 
 
 class Order(NamedTuple):
-    """To a worker: build this, and put it in that slot."""
+    """Message to a worker: build this batch and write it to this slot."""
 
     run: int
     slot: int
@@ -33,31 +33,31 @@ class Order(NamedTuple):
 
 
 class NewRun(NamedTuple):
-    """To a worker: orders of earlier runs are not wanted any more."""
+    """Message to a worker: orders of earlier runs are cancelled."""
 
     run: int
 
 
 class WhereAreYou(NamedTuple):
-    """To a worker: answer with a `Stack`."""
+    """Message to a worker: answer with a `Stack`."""
 
 
 class Stop(NamedTuple):
-    """To a worker: end after what is being built."""
+    """Message to a worker: end after the current batch."""
 
 
 class Hello(NamedTuple):
-    """From a worker: it has started."""
+    """Message from a worker: it has started."""
 
 
 class Stack(NamedTuple):
-    """From a worker: the lines that its main thread is at."""
+    """Message from a worker: the stack of its main thread."""
 
     text: str
 
 
 class Reply(NamedTuple):
-    """From a worker: what came of an order; ``None`` where it was not wanted any more."""
+    """Message from a worker: the result of an order; None if it was cancelled."""
 
     run: int
     slot: int
@@ -68,23 +68,27 @@ class Reply(NamedTuple):
 def work(
     builder: BatchBuilder, connection: Connection, *, name: str, num_slots: int, parent: int, has_torch: bool
 ) -> None:
-    """Build what is ordered through the connection, until told to stop, or the parent process is gone.
+    """Build the batches ordered through the connection until a message to stop arrives, or the parent has ended.
 
     Parameters
     ----------
-    builder : what builds the batches.
-    connection : to the parent.
-    name : what messages call this process.
-    num_slots : orders that may be open at the same time.
-    parent : process id of the parent, if this process was forked from it, else 0.
-    has_torch : whether torch is loaded in the parent.
+    builder : BatchBuilder
+        Builder of the batches.
+    connection : Connection
+        Connection to the parent. name : str Name of this process in messages.
+    num_slots : int
+        Maximum number of pending orders.
+    parent : int
+        Process id of the parent if this process was forked, else 0.
+    has_torch : bool
+        Whether torch is loaded in the parent.
     """
     settle_in(has_torch=has_torch)
     _Worker(builder, connection, name, num_slots, parent).work()
 
 
 class _Worker:
-    """One thread listens, so that the parent never waits to be heard and its end is noticed; the main one builds."""
+    """Worker with a main thread that builds, and a thread that receives messages and detects the parent's end."""
 
     def __init__(self, builder: BatchBuilder, connection: Connection, name: str, num_slots: int, parent: int) -> None:
         self._builder, self._connection, self._name, self._parent = builder, connection, name, parent
@@ -108,7 +112,7 @@ class _Worker:
                 content, file = self._outbox.pack(order.slot, self._builder(order.task))
                 message = pickle.dumps(Reply(order.run, order.slot, order.task.number, content), protocol=4)
             except Exception as error:
-                if file is not None:  # an entry of the batch cannot be pickled
+                if file is not None:  # an entry of the batch could not be pickled
                     os.close(file)
                     file = None
                     self._outbox.forget(order.slot)
@@ -127,7 +131,7 @@ class _Worker:
                 if file is not None:
                     reduction.send_handle(self._connection, file, self._parent)
         except (BrokenPipeError, ConnectionResetError):
-            os._exit(1)  # nobody is left to build for
+            os._exit(1)  # the parent has ended
         finally:
             if file is not None:
                 os.close(file)
@@ -156,13 +160,13 @@ class _Worker:
                 os._exit(1)
 
     def _stack(self) -> str:
-        """Lines that the main thread is at, from here on."""
+        """Return the stack of the main thread, from this module on."""
         stack = traceback.extract_stack(sys._current_frames().get(self._main))
         ours = max((place for place, line in enumerate(stack) if line.filename == __file__), default=-1)
         return "".join(traceback.format_list(stack[ours + 1 :] or stack))
 
     def _is_orphan(self, parent: Any) -> bool:
-        # A forked process holds the ends of pipes of those before it open, so that these notice nothing.
+        # A forked process holds the pipes of earlier processes open, so that these do not notice the parent's end.
         if self._parent:
             return os.getppid() != self._parent
         return parent is not None and bool(wait([parent.sentinel], 0))

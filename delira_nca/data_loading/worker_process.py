@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: how it is started, spoken to, and ended, in whatever state it is."""
+"""Worker processes from the view of the parent: start, messages and termination."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from delira_nca.errors import ConfigError
 
 __all__ = ["Worker", "end", "require_picklable", "start", "start_method_of"]
 
-_STACK_LIMIT = 0.5  # seconds to wait for the stack of a worker that hangs
-_POLITE = 0.3  # seconds that workers are given to end by themselves
+_STACK_LIMIT = 0.5  # seconds to wait for the stack of a hanging worker
+_POLITE = 0.3  # seconds for workers to end by themselves
 
 
 class Worker:
-    """One worker process, its connection, and what it has been given."""
+    """One worker process, its connection, and its pending orders."""
 
     def __init__(self, number: int, process: Any, connection: Connection, num_slots: int) -> None:
         self.name = f"worker process {number}"
@@ -37,23 +37,23 @@ class Worker:
         self.has_started = False
         self.inbox = Inbox(num_slots)
         self.free = list(range(num_slots))
-        self.orders: list[Order] = []  # the first one is being built
+        self.orders: list[Order] = []  # the first one is in progress
 
     def send(self, message: object) -> None:
-        """Tell the worker something."""
+        """Send a message to the worker."""
         try:
             self.connection.send_bytes(pickle.dumps(message))
         except OSError:
             raise self.ended() from None
 
     def order(self, run: int, task: BatchTask) -> None:
-        """Have a batch built; there must be a free slot."""
+        """Order a batch. There must be a free slot."""
         order = Order(run, self.free.pop(), task)
         self.orders.append(order)
         self.send(order)
 
     def receive(self) -> Reply | Hello | Stack:
-        """Read a message that is there, and the end of a process where it left none."""
+        """Read a pending message. Raise an error if the process has ended without one."""
         try:
             message = pickle.loads(self.connection.recv_bytes())
             if isinstance(message, Reply) and not isinstance(message.content, (Failure, type(None))):
@@ -65,7 +65,7 @@ class Worker:
         return message  # type: ignore[no-any-return]
 
     def settle(self, reply: Reply) -> Batch | Failure | None:
-        """Content of a reply; its slot is free afterwards."""
+        """Return the content of a reply. Its slot is free afterwards."""
         self.orders.pop(0)
         content = reply.content
         result = content if isinstance(content, (Failure, type(None))) else self.inbox.unpack(reply.slot, content)
@@ -74,11 +74,11 @@ class Worker:
 
     @property
     def place(self) -> str:
-        """What the worker is building, in words."""
+        """Describe the batch that the worker is building."""
         return place_of(*self.orders[0].task.place) if self.orders else "nothing"
 
     def ended(self) -> WorkerError:
-        """Error that says how the process ended."""
+        """Return an error that describes how the process ended."""
         self.process.join(1.0)
         code = self.process.exitcode
         text = f"{self.name} (pid {self.process.pid}) "
@@ -101,7 +101,7 @@ class Worker:
         return WorkerError(text)
 
     def stack(self) -> str:
-        """Lines that a hanging worker is at, or why they are unknown."""
+        """Return the stack of a hanging worker, or why it is unknown."""
         with contextlib.suppress(WorkerError):
             self.send(WhereAreYou())
             end = time.monotonic() + _STACK_LIMIT
@@ -112,7 +112,7 @@ class Worker:
 
 
 def start(builder: BatchBuilder, number: int, prefetch: int, method: str) -> Worker:
-    """Start a worker that may have so many batches on the way."""
+    """Start a worker that builds up to ``prefetch`` batches ahead."""
     context: Any = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
     arguments = {
@@ -135,8 +135,8 @@ def start(builder: BatchBuilder, number: int, prefetch: int, method: str) -> Wor
 
 
 def end(workers: list[Worker], owner: int, *, at_once: bool = False) -> None:
-    """End processes: by asking, then by SIGTERM, then by SIGKILL."""
-    if os.getpid() != owner:  # a forked process forgot its copy of the group
+    """Stop processes by a message, then SIGTERM, then SIGKILL."""
+    if os.getpid() != owner:  # a copy of the group in a forked process
         return
     processes = [worker.process for worker in workers]
     if not at_once:
@@ -151,18 +151,18 @@ def end(workers: list[Worker], owner: int, *, at_once: bool = False) -> None:
 
 
 def start_method_of(start_method: str | None) -> str:
-    """How processes will be started; asking decides nothing for the rest of the program."""
+    """Return the start method of processes without fixing it for the rest of the program."""
     default = multiprocessing.get_start_method(allow_none=True)
     return start_method or default or multiprocessing.get_all_start_methods()[0]
 
 
 def require_picklable(value: object, what: str, method: str) -> None:
-    """Refuse what cannot be sent to a process that is not forked.
+    """Check that an object can be pickled for processes that are not forked.
 
     Raises
     ------
     ConfigError
-        With the reason, and the cures.
+        If it cannot. The message gives the reason and solutions.
     """
     try:
         ForkingPickler(_Nowhere(), pickle.HIGHEST_PROTOCOL).dump(value)

@@ -1,4 +1,4 @@
-"""Worker processes that build the batches of an epoch together: who is given what, and who is waited for."""
+"""Groups of worker processes that build the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -20,23 +20,28 @@ from delira_nca.errors import DeliraNCAError
 
 __all__ = ["BatchWorkers", "WorkerGroup", "start_method_of"]
 
-_START_LIMIT = 120.0  # seconds that a worker may take to start, which a new interpreter does slowly
-_LOOKS_EVERY = 0.5  # seconds from one look whether the workers still live to the next
+_START_LIMIT = 120.0  # seconds for the start of a worker; a new interpreter starts slowly
+_LOOKS_EVERY = 0.5  # seconds between two checks whether the workers are alive
 
 
 class WorkerGroup:
-    """Worker processes that live as long as the group and build the batches of one epoch after another.
+    """Group of worker processes, which are reused for several epochs.
 
-    A batch goes to whoever has least to do; they are delivered in their order all the same. One epoch at a time: the
-    caller must be done with, or have given up, an earlier ``run``.
+    Each batch is assigned to the worker with the fewest pending orders; batches are returned in order. The group builds
+    one epoch at a time: an earlier ``run`` must be finished or closed.
 
     Parameters
     ----------
-    builder : what builds the batches.
-    num_workers : number of processes, at least 1.
-    prefetch : batches that each worker builds ahead.
-    start_method : how processes are started, ``None`` for the platform's way.
-    timeout : seconds to wait for a batch before an error is raised; 0 waits for ever.
+    builder : BatchBuilder
+        Builder of the batches.
+    num_workers : int
+        Number of processes, at least 1.
+    prefetch : int
+        Number of batches that each worker builds ahead.
+    start_method : str or None
+        Start method of processes; None uses the default of the platform.
+    timeout : float
+        Timeout for a batch in seconds; 0 waits forever.
 
     Raises
     ------
@@ -65,7 +70,7 @@ class WorkerGroup:
             raise
 
     def run(self, tasks: Sequence[BatchTask]) -> Iterator[Batch]:
-        """Yield the batches of the tasks, in their order.
+        """Yield the batches of the tasks in order.
 
         Raises
         ------
@@ -74,9 +79,9 @@ class WorkerGroup:
         WorkerError
             If a process ended.
         WorkerTimeoutError
-            If a batch takes too long.
+            If a batch exceeds the timeout.
         DeliraNCAError
-            If the group was closed meanwhile.
+            If the group was closed in the meantime.
         """
         self._require_open()
         self._run += 1
@@ -100,7 +105,7 @@ class WorkerGroup:
             yield batch
 
     def _hand_out(self, tasks: Sequence[BatchTask], sent: int, wanted: int) -> int:
-        """Order what comes next, and return how much is ordered by now."""
+        """Order the next batches, and return the number of ordered ones."""
         while sent < min(len(tasks), wanted + self._window):
             worker = max(self._workers, key=lambda w: len(w.free))
             if not worker.free:
@@ -110,7 +115,7 @@ class WorkerGroup:
         return sent
 
     def _read(self, ready: dict[int, Batch | Failure], seconds: float | None) -> None:
-        """Take what the workers have finished; wait for the first message so long, or until it is time to look."""
+        """Receive finished batches; wait for the first message until the timeout or the next check of the workers."""
         connections: list[Any] = [worker.connection for worker in self._workers]
         arrived = wait(connections, _LOOKS_EVERY if seconds is None else min(seconds, _LOOKS_EVERY))
         if not arrived and seconds != 0.0:
@@ -127,18 +132,18 @@ class WorkerGroup:
             arrived = wait(connections, 0.0)
 
     def _look_after_workers(self) -> None:
-        # The end of a connection says it sooner, unless a process that a transform started holds it open.
+        # The end of a connection shows it earlier, unless a process that a transform started holds it open.
         for worker in self._workers:
             if not (worker.process.is_alive() or worker.connection.poll()):
                 raise worker.ended()
 
     def _patience(self, task: BatchTask, began: float) -> float | None:
-        """Seconds that are left to wait for a batch, ``None`` for ever.
+        """Return the seconds that remain to wait for a batch, None for no limit.
 
         Raises
         ------
         WorkerTimeoutError
-            If none are left.
+            If no time remains.
         """
         if not self._timeout:
             return None
@@ -161,11 +166,12 @@ class WorkerGroup:
             raise DeliraNCAError("the data manager was closed while its batches were iterated")
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the processes now, whoever still refers to the group (a traceback may).
+        """Stop the processes, also if references to the group remain (for example in a traceback).
 
         Parameters
         ----------
-        at_once : kill them; else they may finish what they are at, for a moment.
+        at_once : bool
+            Whether to kill them; else they have a short time to finish.
         """
         self.is_closed = True
         if self._finalizer.detach():
@@ -173,19 +179,17 @@ class WorkerGroup:
 
 
 class BatchWorkers:
-    """Builder of the batches of a manager: this process, or workers that are kept from one epoch to the next.
+    """Builds the batches of a data manager in this process, or in workers that persist between epochs.
 
-    A group of workers builds one epoch at a time. An iteration that starts beside a running one gets a group of its
-    own, so that neither sees the other's batches. In debug mode, and in a process that may have no children (a
-    worker of another pool), this process builds.
+    A group of workers builds one epoch at a time. A concurrent iteration uses a separate group. In debug mode, and in
+    processes that cannot have children (workers of another pool), batches are built in this process.
 
     Parameters
     ----------
-    builder : BatchBuilder
-    num_workers : int
-        Number of processes; 0 builds in this one.
+    builder : BatchBuilder Builder of the batches. num_workers : int
+        Number of processes; 0 builds in this process.
     **options
-        As for :class:`WorkerGroup`.
+        See :class:`WorkerGroup`.
     """
 
     def __init__(self, builder: BatchBuilder, *, num_workers: int, **options: Any) -> None:
@@ -197,7 +201,7 @@ class BatchWorkers:
         self._is_retired = False
 
     def run(self, tasks: Iterable[BatchTask], *, is_here: bool = False) -> Iterator[Batch]:
-        """Yield the batches of the tasks, in their order; ``is_here`` keeps the workers out of it."""
+        """Yield the batches of the tasks in order; with ``is_here``, build them in this process."""
         if is_here or self._num_workers == 0 or is_debug() or multiprocessing.current_process().daemon:
             yield from self._run_here(tasks)
             return
@@ -208,7 +212,7 @@ class BatchWorkers:
         try:
             yield from group.run(tasks)
             is_sound = True
-        except GeneratorExit:  # left early; the workers are fine
+        except GeneratorExit:  # iteration stopped early; the workers are in a valid state
             is_sound = True
             raise
         finally:
@@ -230,13 +234,13 @@ class BatchWorkers:
         return WorkerGroup(self._builder, self._num_workers, **self._options)
 
     def close(self) -> None:
-        """End all workers. An iteration that still runs fails at its next batch."""
+        """Stop all workers. A running iteration fails at its next batch."""
         for group in (*self._busy, *([self._idle] if self._idle else [])):
             group.close()
         self._idle = None
 
     def retire(self) -> None:
-        """End the workers that have nothing to do, and the others when their iteration is over."""
+        """Stop the idle workers now, and the others when their iteration ends."""
         self._is_retired = True
         if self._idle:
             self._idle.close()

@@ -1,4 +1,4 @@
-"""How good a model is, how sure of itself, how robust: measures that need a model, or its scores, and no training."""
+"""Quality, uncertainty and robustness of trained models, and scores of predictions."""
 
 from delira_nca.evaluation.artefacts import ARTEFACTS, add_artefact
 from delira_nca.evaluation.auto_stepper import AutoStepper, AutoSteps, StepCurve, quality_over_steps

@@ -1,4 +1,4 @@
-"""Artefacts of images, in strengths from none to more than a model can take."""
+"""Artefacts of images with adjustable strength."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ __all__ = ["ARTEFACTS", "add_artefact"]
 
 
 def add_artefact(image: Tensor, artefact: str, strength: float, *, seed: int = 0) -> Tensor:
-    """Images with an artefact, each sample with draws of its own.
+    """Add an artefact to images, with separate random numbers for each sample.
 
     Parameters
     ----------
-    image : (B, C, *spatial) images of brightness 0 to 1, of one to three axes. They are not changed.
-    artefact : one of :data:`ARTEFACTS`. ``"noise"``: normal, with a standard deviation of 0.4 at full strength.
-        ``"bias"``: a factor ``exp(2 * d)``, where ``d`` is the place along a direction, 1 from the middle of the
-        image to the end of an axis. ``"blur"``: Gaussian, of 0.08 of the shortest axis. ``"ghosts"``: the image itself
-        again, shifted by a third of an axis. ``"spike"``: a wave of amplitude 0.5 along an axis, which has 6 to 12
-        periods.
-    strength : 0 changes nothing, 1 is the full strength; more is possible.
-    seed : of the draws; sample ``n`` has the same ones in every strength.
+    image : Tensor
+        (B, C, *spatial) images with values from 0 to 1 and one to three axes. They are not changed.
+    artefact : str
+        One of :data:`ARTEFACTS`. ``"noise"`` is normal with a standard deviation of 0.4 at full strength. ``"bias"`` is
+        a factor ``exp(2 * d)``, where ``d`` is the position along a direction, with 1 as the distance from the centre
+        of the image to the end of an axis. ``"blur"`` is Gaussian with a standard deviation of 0.08 of the shortest
+        axis. ``"ghosts"`` adds the image shifted by a third of an axis. ``"spike"`` is a wave of amplitude 0.5 along an
+        axis with 6 to 12 periods.
+    strength : float
+        Strength of the artefact: 0 for none, 1 for the full strength; larger values are possible.
+    seed : int
+        Seed of the random numbers. Those of sample ``n`` are equal for every strength.
 
     Returns
     -------
     tensor like ``image``
-        Not clipped.
+        The result is not clipped.
 
     Raises
     ------
     UnknownNameError
-        For an unknown artefact, with the nearest one.
+        If the artefact is unknown. The message names the most similar one.
     ConfigError
         If the strength is negative.
     ShapeError
-        If the images have not one to three spatial axes.
+        If the number of spatial axes is not 1, 2 or 3.
 
     Examples
     --------
@@ -97,7 +101,7 @@ def _spike(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
 
 
 def _place(image: Tensor, axis: int) -> Tensor:
-    """Place along a spatial axis, -1 to 1, ready to be broadcast over (C, *spatial)."""
+    """Return positions along a spatial axis, from -1 to 1, in a shape that broadcasts to (C, *spatial)."""
     line = torch.linspace(-1, 1, image.shape[axis + 1], device=image.device, dtype=image.dtype)
     return line.view([-1 if other == axis else 1 for other in range(image.dim() - 1)])
 
@@ -111,4 +115,4 @@ _ADD: dict[str, Callable[[Tensor, float, np.random.Generator], Tensor]] = {
 }
 
 ARTEFACTS = tuple(_ADD)
-"""Names of what :func:`add_artefact` adds."""
+"""Names of the artefacts of :func:`add_artefact`."""

@@ -1,4 +1,4 @@
-"""How many steps are enough: stop where an automaton has come to rest, or where more steps no longer help."""
+"""Choice of the number of steps: stop when the states converge, or when more steps do not improve a metric."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ __all__ = ["AutoStepper", "AutoSteps", "StepCurve", "quality_over_steps"]
 _LOGGER = logging.getLogger("delira_nca")
 
 _CHUNK = 8
-"""Steps of one call of the roll-out: all their states are held at once, and at most so many but one are in vain."""
+"""Steps per call of the roll-out. All their states are in memory, and at most one less is computed needlessly."""
 
 
 @dataclass(frozen=True)
 class AutoSteps:
-    """Where an automaton came to rest.
+    """Result of an :class:`AutoStepper`.
 
     Attributes
     ----------
-    prediction : of the states, each after its own number of steps.
-    steps : (B,) number of steps of each sample.
-    converged : (B,) whether the sample came to rest; otherwise it was stopped after the largest number of steps.
+    prediction : Prediction
+        Prediction from the states, each after the number of steps of its sample.
+    steps : Tensor
+        (B,) number of steps of each sample.
+    converged : Tensor
+        (B,) whether the sample converged before the maximum number of steps.
     """
 
     prediction: Prediction
@@ -44,35 +47,40 @@ class AutoSteps:
 
     @property
     def state(self) -> Tensor:
-        """(B, C, *spatial) states."""
+        """States, (B, C, *spatial)."""
         return self.prediction.output_image
 
 
 class AutoStepper:
-    """Roll out until every sample of a batch has come to rest.
+    """Roll out until every sample of a batch has converged.
 
-    A sample rests when ``plateau`` steps in a row change it by less than ``threshold``: the mean absolute change over
-    its cells and hidden channels (over all that can change, in a model without hidden ones).
+    A sample has converged when the change in ``plateau`` consecutive steps is below ``threshold``. The change is the
+    mean absolute change over all cells and hidden channels (all mutable channels if the model has no hidden ones).
 
     Parameters
     ----------
-    min_steps : a sample never stops before.
-    max_steps : it always stops then.
-    plateau : quiet steps in a row.
-    threshold : a step with a smaller change is quiet.
-    verbose : whether the numbers of steps are logged.
-    relative : whether a change is divided by the mean absolute value before the step.
+    min_steps : int
+        Minimum number of steps.
+    max_steps : int
+        Maximum number of steps.
+    plateau : int
+        Number of consecutive steps with a change below the threshold. threshold : float Upper limit of the change per
+        step.
+    verbose : bool
+        Whether to log the numbers of steps.
+    relative : bool
+        Whether to divide the change by the mean absolute value before the step.
 
     Raises
     ------
     ConfigError
-        If the numbers contradict each other.
+        If a number is out of range, or ``min_steps`` is above ``max_steps``.
 
     Notes
     -----
-    The state of a sample that stops after ``n`` steps is that of ``model.predict`` with so many steps and the same
-    seed. An automaton whose fire rate is below 1 rests where its update is zero, not where few cells fire: take a
-    plateau of several steps.
+    The state of a sample that stops after ``n`` steps is that of ``model.predict`` with ``n`` steps and the same seed.
+    With a fire rate below 1, a single step may have a small change because few cells fire; use a plateau of several
+    steps.
 
     Examples
     --------
@@ -101,19 +109,20 @@ class AutoStepper:
         self.threshold, self.verbose, self.relative = threshold, verbose, relative
 
     def __call__(self, nca: BasicNCAModel, x: Tensor, *, seed: int = 0, goal: Tensor | int | None = None) -> AutoSteps:
-        """Roll images or states out.
+        """Roll out images or states.
 
         Parameters
         ----------
-        nca : the automaton.
-        x : (B, num_image_channels, *spatial) images or (B, C, *spatial) states. They are not changed.
-        seed : of everything random.
-        goal : of each sample, for a model with a conditioning.
+        nca : BasicNCAModel Automaton.
+        x : Tensor
+            (B, num_image_channels, *spatial) images or (B, C, *spatial) states. They are not changed.
+        seed : int
+            Seed of all random numbers. goal : Tensor, int or None Goal of each sample, for a model with a conditioning.
 
         Raises
         ------
         ConfigError
-            If the model is no automaton that can be stepped, such as a pyramid.
+            If the model is not a :class:`BasicNCAModel`, for instance a pyramid.
         """
         require_type("nca", nca, BasicNCAModel)
         with evaluating(nca):
@@ -129,14 +138,14 @@ class AutoStepper:
     def _roll_out(
         self, nca: BasicNCAModel, state: Tensor, seed: int, goal: Tensor | int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """States, steps and quiet steps in a row of each sample."""
+        """Return states, numbers of steps and numbers of consecutive steps below the threshold of each sample."""
         final, samples = state.clone(), len(state)
         steps, quiet = torch.zeros(samples, dtype=torch.long), torch.zeros(samples, dtype=torch.long)
         going = torch.ones(samples, dtype=torch.bool)
         done, first = 0, 0
         while done < self.max_steps and going.any():
             left = going.nonzero().flatten()
-            lo, hi = int(left[0]), int(left[-1]) + 1  # samples in a row: their masks depend on their numbers
+            lo, hi = int(left[0]), int(left[-1]) + 1  # a contiguous range, as masks depend on the index of a sample
             state, first = state[lo - first : hi - first], lo
             chunk = min(_CHUNK, self.max_steps - done)
             cell = nca.with_goal(goal[lo:hi] if isinstance(goal, Tensor) else goal, hi - lo)
@@ -155,7 +164,7 @@ class AutoStepper:
         return final, steps, quiet
 
     def _change(self, nca: BasicNCAModel, before: Tensor, after: Tensor) -> Tensor:
-        """(B,) mean absolute change."""
+        """Return the mean absolute change, (B,)."""
         first, number = nca.num_image_channels, nca.num_hidden_channels
         part = slice(first, first + number) if number else slice(nca.num_fixed_channels, None)
         change = (after[:, part] - before[:, part]).abs().flatten(1).mean(1)
@@ -165,7 +174,7 @@ class AutoStepper:
 
 
 def _part(first: int, last: int, samples: int) -> BatchPart:
-    """Rows of what is itself, maybe, a part of a batch."""
+    """Return rows of the current batch, which may itself be a part of a batch."""
     whole = current_part()
     before, total = (0, samples) if whole is None else (whole.first, whole.total)
     return BatchPart(before + first, last - first, total)
@@ -173,14 +182,17 @@ def _part(first: int, last: int, samples: int) -> BatchPart:
 
 @dataclass(frozen=True)
 class StepCurve:
-    """Quality after every number of steps.
+    """Value of a metric for several numbers of steps.
 
     Attributes
     ----------
-    steps, values : ascending numbers of steps, and the metric after each.
-    best : number of steps with the best value; the smallest of several.
-    chosen : smallest number of steps whose value is within ``eps`` of the best.
-    mode, eps : which way is better, and how much may be missing.
+    steps : tuple of int Numbers of steps in ascending order. values : tuple of float Value of the metric after each
+    number of steps.
+    best : int
+        Smallest number of steps with the best value.
+    chosen : int
+        Smallest number of steps with a value within ``eps`` of the best.
+    mode : str Which value is best, ``"highest"`` or ``"lowest"``. eps : float Accepted difference from the best value.
     """
 
     steps: tuple[int, ...]
@@ -191,7 +203,7 @@ class StepCurve:
     eps: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the attributes as plain values."""
         return asdict(self)
 
 
@@ -205,22 +217,27 @@ def quality_over_steps(
     eps: float = 0.01,
     seed: int = 0,
 ) -> StepCurve:
-    """Measure a model after several numbers of steps, each batch being rolled out once.
+    """Compute a metric after several numbers of steps, with one roll-out per batch.
 
     Parameters
     ----------
-    model : the automaton.
-    data : batch with ``"data"`` and ``"label"``, and ``"goal"`` for a model with a conditioning; or several.
-    metric : of (prediction, label), averaged over the batches by their numbers of samples.
-    steps : numbers of steps, or the largest of all.
-    mode : ``"highest"`` or ``"lowest"`` is best.
-    eps : how far from the best value, absolutely, a smaller number of steps is as good.
-    seed : of the roll-outs.
+    model : BasicNCAModel Automaton.
+    data : dict or iterable of dict
+        One or several batches with ``"data"`` and ``"label"``, and ``"goal"`` for a model with a conditioning.
+    metric : callable
+        Function of (prediction, label). The mean over batches is weighted by the number of samples.
+    steps : int or sequence of int
+        Numbers of steps, or the largest number, for all from 1 on.
+    mode : {"highest", "lowest"} Which value of the metric is best.
+    eps : float
+        Absolute difference from the best value up to which a smaller number of steps is chosen.
+    seed : int
+        Seed of the roll-outs.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        If there are no steps, no batch, or no finite value.
+        If there are no steps, no batches, or no finite values.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Scores of two classes: counts at a threshold, curves over all of them, and a histogram that merges over batches."""
+"""Evaluation of binary classification: counts at a threshold, ROC curves, and histograms of scores."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ Ints = npt.NDArray[np.int64]
 
 _IGNORED = -1
 _MOST_POINTS = 2000
-"""Of a line in a figure: more cannot be told apart."""
+"""Maximum number of points of a line in a figure. More cannot be distinguished."""
 
 
 def as_array(values: Any) -> Array:
-    """Array of a tensor, an array or nested lists of numbers."""
+    """Convert a tensor, an array or nested lists of numbers to an array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() and values.element_size() < 4 else values
@@ -50,13 +50,13 @@ def as_array(values: Any) -> Array:
 
 
 def _pieces(values: Any) -> list[Array]:
-    """Several arrays stay several: they may differ in shape."""
+    """Return a list of arrays, which may differ in shape."""
     several = isinstance(values, (list, tuple)) and any(getattr(value, "ndim", 0) for value in values)
     return [as_array(value) for value in values] if several else [as_array(values)]
 
 
 def labelled(labels: Any, scores: Any) -> tuple[Array, Floats]:
-    """Labels and scores of what counts, as flat arrays.
+    """Return labels and scores of the elements that are not ignored, as flat arrays.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ def labelled(labels: Any, scores: Any) -> tuple[Array, Floats]:
 
     Returns
     -------
-    tuple of (bool array, float64 array), without what is ignored
+    tuple of (bool array, float64 array), without ignored elements
 
     Raises
     ------
     ShapeError
         If the shapes differ.
     ConfigError
-        If a label is none of the three, or a score that counts is NaN.
+        If a label is not 1, 0 or -1, or a score that is not ignored is NaN.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def labelled(labels: Any, scores: Any) -> tuple[Array, Floats]:
 
 
 class Counts(NamedTuple):
-    """True positives, true negatives, false positives, false negatives; :meth:`merge` sums those of two batches."""
+    """True positives, true negatives, false positives, false negatives. :meth:`merge` adds two counts."""
 
     tp: int
     tn: int
@@ -106,12 +106,12 @@ class Counts(NamedTuple):
     fn: int
 
     def merge(self, other: Counts) -> Counts:
-        """Counts of both."""
+        """Return the sum of both counts."""
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Rates(NamedTuple):
-    """Measures of a binary decision; F1 is also Dice."""
+    """Rates of a binary classification. F1 equals the Dice score."""
 
     tpr: float
     fpr: float
@@ -123,7 +123,7 @@ class Rates(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Rates at a threshold, area below the ROC curve, and the threshold."""
+    """Rates at a threshold, area under the ROC curve, and the threshold."""
 
     perf: Rates
     roc_area: float
@@ -131,9 +131,9 @@ class Evaluation(NamedTuple):
 
 
 class RocPoints(NamedTuple):
-    """Counts at every threshold that makes a difference, from the highest score down.
+    """Counts at every distinct threshold, in descending order.
 
-    ``score >= threshold`` is positive. The first threshold is infinite: nothing is positive there.
+    ``score >= threshold`` is positive. The first threshold is infinite, so that nothing is positive.
     """
 
     thresholds: Floats
@@ -166,24 +166,23 @@ class RocPoints(NamedTuple):
 
 
 class ScoreHistogram:
-    """How often either class has which score: enough for an area below the ROC curve, in constant memory.
+    """Histogram of the scores of both classes, for the area under the ROC curve in constant memory.
 
     Parameters
     ----------
     bins : int, optional
         Number of bins of equal width.
     low, high : float, optional
-        Beginning of the first bin and end of the last; scores outside of them are refused.
+        Lower edge of the first bin and upper edge of the last. Scores outside raise an error.
 
     Attributes
     ----------
-    positive, negative : (bins,) int64 arrays
-    edges : (bins + 1,) array
+    positive, negative : (bins,) int64 arrays Counts of both classes. edges : (bins + 1,) array Edges of the bins.
 
     Notes
     -----
-    Scores in one bin count as ties. :meth:`auc` therefore errs by at most :meth:`auc_error`, which is small where the
-    scores are spread; probabilities that are squeezed near 0 want more bins, their logits, or the exact area.
+    Scores in one bin count as ties. :meth:`auc` therefore errs by at most :meth:`auc_error`, which is small for scores
+    that are spread over many bins. For probabilities close to 0, use more bins, logits, or the exact area.
 
     Examples
     --------
@@ -203,7 +202,7 @@ class ScoreHistogram:
 
     @property
     def edges(self) -> Floats:
-        """Where the bins begin, and the last one ends."""
+        """Edges of the bins."""
         return np.linspace(self.low, self.high, self.bins + 1)
 
     def update(self, labels: Any, scores: Any) -> ScoreHistogram:
@@ -224,7 +223,7 @@ class ScoreHistogram:
         return self
 
     def merge(self, other: ScoreHistogram) -> ScoreHistogram:
-        """Histogram of both; a ConfigError if the bins differ."""
+        """Return the sum of two histograms. Raise a ConfigError if the bins differ."""
         mine, theirs = ((h.bins, h.low, h.high) for h in (self, other))
         if mine != theirs:
             raise ConfigError(f"histograms with other bins cannot be merged: (bins, low, high) {mine} and {theirs}")
@@ -233,12 +232,12 @@ class ScoreHistogram:
         return both
 
     def auc(self) -> float:
-        """Area below the ROC curve, scores in one bin being ties; NaN where there is one class only."""
+        """Return the area under the ROC curve, with scores in one bin as ties; NaN with one class only."""
         below = np.cumsum(self.negative) - self.negative
         return self._share_of_pairs(self.positive * (2 * below + self.negative))
 
     def auc_error(self) -> float:
-        """Largest difference that there can be between :meth:`auc` and the exact area."""
+        """Return the largest possible difference between :meth:`auc` and the exact area."""
         return self._share_of_pairs(self.positive * self.negative)
 
     def _share_of_pairs(self, doubled: Ints) -> float:
@@ -247,12 +246,12 @@ class ScoreHistogram:
 
 
 def confusion_table(labs: Any, preds: Any) -> Counts:
-    """Count the situations of a binary classification.
+    """Count true and false positives and negatives.
 
     Parameters
     ----------
     labs : array, tensor or list of such
-        1, 0, and -1 for what is ignored.
+        1, 0, and -1 for ignored elements.
     preds : array, tensor or list of such
         1 or True for positive, 0 or False for negative, of the same shapes.
 
@@ -261,7 +260,7 @@ def confusion_table(labs: Any, preds: Any) -> Counts:
     ShapeError
         If the shapes differ.
     ConfigError
-        If a label is unknown, or a prediction is not a decision: compare probabilities with a threshold first.
+        If a label or prediction has another value. Compare probabilities with a threshold first.
 
     Examples
     --------
@@ -279,7 +278,7 @@ def confusion_table(labs: Any, preds: Any) -> Counts:
 
 
 def performance_measure(tp: int, tn: int, fp: int, fn: int, *, undefined: float = math.nan) -> Rates:
-    """Rates of the counts of a confusion table.
+    """Compute rates from the counts of a confusion table.
 
     Parameters
     ----------
@@ -322,12 +321,12 @@ def performance_measure(tp: int, tn: int, fp: int, fn: int, *, undefined: float 
 
 
 def roc_points(labels: Any, scores: Any) -> RocPoints:
-    """Count what is found and what is falsely alarmed at every distinct score; nothing is rounded or sampled.
+    """Count true and false positives at every distinct score, without rounding or sampling.
 
     Parameters
     ----------
     labels : array, tensor or list of such
-        1, 0, and -1 for what is ignored.
+        1, 0, and -1 for ignored elements.
     scores : array, tensor or list of such
         Any numbers but NaN, of the same shape.
 
@@ -337,7 +336,7 @@ def roc_points(labels: Any, scores: Any) -> RocPoints:
     >>> points.thresholds.tolist(), points.tp.tolist(), points.fp.tolist()
     ([inf, 0.9, 0.8, 0.1], [0, 1, 2, 2], [0, 0, 1, 2])
     """
-    # not by sklearn.metrics.roc_curve: that returns rates, and takes neither infinite scores nor labels of one class
+    # sklearn.metrics.roc_curve returns rates, and supports neither infinite scores nor a single class
     label, score = labelled(labels, scores)
     values, place = np.unique(-score, return_inverse=True)
     tp, fp = (np.cumsum([0, *np.bincount(place[of], minlength=values.size)]) for of in (label, ~label))
@@ -345,12 +344,12 @@ def roc_points(labels: Any, scores: Any) -> RocPoints:
 
 
 def roc_area(tpr: Any, fpr: Any) -> float:
-    """Area below a ROC curve by the trapezoidal rule, in any order of its points; the corners need not be there.
+    """Compute the area under a ROC curve by the trapezoidal rule, for points in any order and without corners.
 
     Raises
     ------
     ShapeError
-        If the two are not as long as each other.
+        If the two differ in length.
     ConfigError
         If a rate is not between 0 and 1.
 
@@ -372,16 +371,16 @@ def roc_area(tpr: Any, fpr: Any) -> float:
 
 
 def roc_auc(labels: Any, scores: Any, *, method: str = "exact", bins: int = 4096) -> float:
-    """Probability that a positive scores higher than a negative; ties count half. NaN where there is one class only.
+    """Return the probability that a positive scores higher than a negative; ties count half. NaN with one class only.
 
     Parameters
     ----------
     labels : array, tensor or list of such
-        1, 0, and -1 for what is ignored.
+        1, 0, and -1 for ignored elements.
     scores : array, tensor or list of such
         Scores of the same shape.
     method : {"exact", "histogram"}, optional
-        A histogram is faster, and takes probabilities; see :class:`ScoreHistogram`.
+        Method. The histogram is faster and needs probabilities; see :class:`ScoreHistogram`.
     bins : int, optional
         Number of bins of the histogram.
 
@@ -401,7 +400,7 @@ def _area(points: RocPoints) -> float:
 
 
 def eval_thresh(args: tuple[float, Any, Any]) -> Rates:
-    """Rates at a threshold.
+    """Compute the rates at a threshold.
 
     Parameters
     ----------
@@ -432,7 +431,7 @@ def evaluate(
     Parameters
     ----------
     gt : array, tensor or list of such
-        1, 0, and -1 for what is ignored.
+        1, 0, and -1 for ignored elements.
     preds : array, tensor or list of such
         Scores of the same shape.
     save_name : str, optional
@@ -440,16 +439,16 @@ def evaluate(
     thresh : float, optional
         Threshold of the rates, such as one tuned on a validation set; the best one by default.
     n_proc : int, optional
-        Taken for old calls; the exact curve is one sort, which needs no processes.
+        Ignored, for compatibility. The exact curve needs one sort and no processes.
     select_by : {"f1", "precision", "accuracy", "balanced_accuracy"}, optional
-        Measure that makes a threshold the best; of several equally good ones it is the highest.
+        Measure that the best threshold maximises; in case of ties, the highest threshold is used.
 
     Raises
     ------
     ConfigError, ShapeError, UnknownNameError
-        If labels and scores do not fit, there is nothing that counts, or no threshold can be chosen.
+        If labels and scores do not fit together, all labels are ignored, or no threshold can be chosen.
     MissingDependencyError
-        If a figure is asked for without matplotlib.
+        If a figure is requested and matplotlib is not installed.
 
     Examples
     --------
@@ -474,12 +473,12 @@ def evaluate(
 
 
 def error_hist(gt: Any, preds: Any, save_name: str | None = None, thresh: float = 0.42) -> ScoreHistogram:
-    """Histogram of the scores of either class, drawn to a file if a name is given.
+    """Compute the histogram of the scores of both classes, and draw it if ``save_name`` is given.
 
     Parameters
     ----------
     gt : array, tensor or list of such
-        1, 0, and -1 for what is ignored.
+        1, 0, and -1 for ignored elements.
     preds : array, tensor or list of such
         Probabilities of class 1.
     save_name : str, optional
@@ -514,7 +513,7 @@ def _figure(columns: int) -> tuple[Any, Any]:
 
 
 def _save_curves(points: RocPoints, thresh: float, path: str) -> None:
-    """ROC curve, precision over recall, and F1 and accuracy over the threshold."""
+    """Draw the ROC curve, precision over recall, and F1 and accuracy over the threshold."""
     figure, (roc, precision, measures) = _figure(3)
     shown = np.unique(np.linspace(1, points.thresholds.size - 1, _MOST_POINTS).astype(int))
     values = {name: value[shown] for name, value in points.measures.items()}
@@ -531,7 +530,7 @@ def _save_curves(points: RocPoints, thresh: float, path: str) -> None:
 
 
 def find_nearest(array: Any, value: float) -> float:
-    """Element of an array that is nearest to a value; of several, the first. An empty array is a ConfigError.
+    """Return the first of the elements nearest to a value. An empty array raises a ConfigError.
 
     Examples
     --------
@@ -545,12 +544,12 @@ def find_nearest(array: Any, value: float) -> float:
 
 
 def rescale_fudge(pred: Any, fudge: float = 0.15) -> Floats:
-    """Clip scores to [fudge, 1 - fudge], and stretch that to [0, 1]. The input is not changed.
+    """Clip scores to [fudge, 1 - fudge] and rescale them to [0, 1]. The input is not changed.
 
     Raises
     ------
     ConfigError
-        If ``fudge`` is not from 0 to below 0.5.
+        If ``fudge`` is not in [0, 0.5).
 
     Examples
     --------
@@ -563,19 +562,19 @@ def rescale_fudge(pred: Any, fudge: float = 0.15) -> Floats:
 
 
 def binary_nll(pred: Any, gt: Any) -> float:
-    """Mean negative log likelihood of binary labels, in nats. Infinite where certainty was wrong.
+    """Mean negative log likelihood of binary labels, in nats; infinite if the predicted probability of a label is 0.
 
     Parameters
     ----------
     pred : array, tensor or list of such
         Probabilities of class 1.
     gt : array, tensor or list of such
-        1, 0, and -1 for what is ignored, of the same shape.
+        1, 0, and -1 for ignored elements, of the same shape.
 
     Raises
     ------
     ConfigError
-        If a probability is not between 0 and 1, or nothing counts.
+        If a probability is not in [0, 1], or all labels are ignored.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From a score of doubt to an alarm: thresholds, what they find, and probabilities that mean what they say."""
+"""Calibration: alarm thresholds of uncertainty scores, and temperature scaling of logits."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ from delira_nca.evaluation.binary import as_array, labelled, roc_auc
 __all__ = ["AlarmThreshold", "alarm_threshold", "failure_auroc", "fit_temperature"]
 
 _ROUNDING = 1e-9
-"""Of a rate times a number of cases, which may be a hair below a whole number."""
+"""Tolerance for a rate times a number of cases, which rounding may put slightly below an integer."""
 
 _SHARPEST = 1e4
-"""Largest factor of logits, and inverse of the smallest, that a temperature may amount to."""
+"""Largest factor of the logits, and inverse of the smallest, in the search for a temperature."""
 
 
 @dataclass(frozen=True)
 class AlarmThreshold:
-    """A score above ``threshold`` is an alarm.
+    """Threshold of an uncertainty score. Scores above it are alarms.
 
     Attributes
     ----------
-    threshold : the largest score that is no alarm.
-    wanted_rate : false-alarm rate that was asked for.
-    false_alarm_rate : share of the good cases that it alarms; at most the wanted one.
-    sensitivity : share of the failures that it finds; NaN where there was none.
-    num_good, num_failed : cases it was calibrated on.
+    threshold : float
+        Largest score that is not an alarm.
+    wanted_rate : float
+        Requested false-alarm rate.
+    false_alarm_rate : float
+        Fraction of the good cases that are alarms; at most ``wanted_rate``.
+    sensitivity : float
+        Fraction of the failures that are alarms; NaN without failures.
+    num_good, num_failed : int
+        Number of good cases and failures of the validation set.
     """
 
     threshold: float
@@ -45,34 +50,37 @@ class AlarmThreshold:
     num_failed: int
 
     def alarms(self, scores: Any) -> Any:
-        """Bool array: which scores are alarms; a score that is NaN is one."""
+        """Return a bool array of the scores that are alarms; NaN is an alarm."""
         return ~(as_array(scores) <= self.threshold)
 
     def to_dict(self) -> dict[str, float | int]:
-        """Plain values."""
+        """Return the attributes as plain values."""
         return asdict(self)
 
 
 def alarm_threshold(scores: Any, failed: Any, false_alarm_rate: float = 0.05) -> AlarmThreshold:
-    """Lowest threshold of a score whose false-alarm rate on a validation set is at most the wanted one.
+    """Find the lowest threshold of a score that does not exceed a false-alarm rate on a validation set.
 
     Parameters
     ----------
-    scores : (n,) scores of doubt, higher for worse cases, such as :class:`~delira_nca.evaluation.NQM`'s.
-    failed : (n,) whether a case is a failure (Dice below 0.8, say); -1 for a case that does not count.
-    false_alarm_rate : share of good cases that may be alarmed, from 0 to 1.
+    scores : object
+        (n,) uncertainty scores, higher for worse cases, such as those of :class:`~delira_nca.evaluation.NQM`.
+    failed : object
+        (n,) 1 for a failure (for instance, Dice below 0.8), 0 for a good case, -1 for an ignored case.
+    false_alarm_rate : float
+        Largest accepted fraction of alarms among the good cases, from 0 to 1.
 
     Raises
     ------
     ConfigError
         If the rate is out of range, there is no good case, or a score is NaN.
     ShapeError
-        If there is not one score for each case.
+        If the numbers of scores and cases differ.
 
     Notes
     -----
-    The threshold is one of the scores of the good cases, an order statistic without interpolation. Scores that tie
-    with it are no alarms, so ties can only lower the rate.
+    The threshold is one of the scores of the good cases, an order statistic without interpolation. Scores equal to it
+    are not alarms, so ties can only lower the rate.
 
     Examples
     --------
@@ -99,11 +107,12 @@ def alarm_threshold(scores: Any, failed: Any, false_alarm_rate: float = 0.05) ->
 
 
 def failure_auroc(scores: Any, failed: Any) -> float:
-    """Probability that a failure has a higher score of doubt than a good case; 0.5 is chance, NaN without either.
+    """Return the probability that a failure has a higher score than a good case; 0.5 is chance, NaN without either.
 
     Parameters
     ----------
-    scores, failed : as of :func:`alarm_threshold`.
+    scores, failed : object
+        See :func:`alarm_threshold`.
 
     Examples
     --------
@@ -114,29 +123,31 @@ def failure_auroc(scores: Any, failed: Any) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Temperature that makes ``logits / temperature`` as likely as can be on a validation set.
+    """Fit the temperature that maximises the likelihood of ``logits / temperature`` on a validation set.
 
     Parameters
     ----------
-    logits : (B, C, *spatial) scores before softmax, or, with one channel, before the sigmoid.
-    labels : (B, *spatial) class numbers, or (B, 1, *spatial) of 0 and 1 for one channel; -1 is ignored.
+    logits : Tensor
+        (B, C, *spatial) logits of the softmax, or of the sigmoid for one channel.
+    labels : Tensor
+        (B, *spatial) class numbers, or, for one channel, (B, 1, *spatial) labels 0 and 1; -1 is ignored.
 
     Returns
     -------
     float
-        Above 1 for a model that is too sure of itself.
+        Temperature; above 1 for overconfident models.
 
     Raises
     ------
     ShapeError
         If the shapes do not fit.
     ConfigError
-        If no finite temperature is best: every label that counts is right, or chance would be better.
+        If no finite temperature is optimal: all predictions are correct, or not better than chance.
 
     Notes
     -----
-    Guo et al. (2017), "On Calibration of Modern Neural Networks". The loss is convex in the inverse temperature; its
-    slope is halved to zero in float64.
+    Guo et al. (2017), "On Calibration of Modern Neural Networks". The loss is convex in the inverse temperature; the
+    zero of its slope is found by bisection in float64.
 
     Examples
     --------

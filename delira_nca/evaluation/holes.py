@@ -1,4 +1,4 @@
-"""Where a pattern is destroyed, to see whether it grows again."""
+"""Masks of damage, for tests of regeneration."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ _SIDES = (("left", "right"), ("top", "bottom"), ("front", "back"))
 """Names of the halves along the last axis, the one before it, and the one before that."""
 
 _CENTRE = 0.3
-"""Radius of the hole in the middle; the grid reaches from -1 to 1."""
+"""Radius of the central hole, for a grid from -1 to 1."""
 
 
 def standard_holes(shape: tuple[int, ...], seed: int = 0) -> dict[str, Tensor]:
-    """Holes that every pattern is tried with.
+    """Return the standard set of holes for tests of regeneration.
 
     Parameters
     ----------
-    shape : spatial shape, of one to three axes.
-    seed : of the three discs.
+    shape : tuple of int
+        Spatial shape, of one to three axes.
+    seed : int
+        Seed of the three random discs.
 
     Returns
     -------
     dict of str to bool tensor of the shape
-        True where cells are destroyed: the halves along every axis (of an odd axis the middle stays), a disc in the
-        middle, and three discs with centre U(-0.5, 0.5) and radius U(0.1, 0.4), the grid reaching from -1 to 1.
+        True for destroyed cells: the halves along every axis (without the middle of an odd axis), a central disc, and
+        three discs with centre U(-0.5, 0.5) and radius U(0.1, 0.4), for a grid from -1 to 1.
 
     Raises
     ------
     ShapeError
-        For another number of axes.
+        If the number of axes is not 1, 2 or 3.
 
     Examples
     --------
@@ -60,13 +62,14 @@ def standard_holes(shape: tuple[int, ...], seed: int = 0) -> dict[str, Tensor]:
 
 
 def ball(shape: Sequence[int], centre: Iterable[float], radius: float) -> Tensor:
-    """Cells of a grid that are nearer to a place than a radius: a disc in 2D.
+    """Return the cells of a grid within a radius of a centre: a disc in 2D.
 
     Parameters
     ----------
-    shape : spatial shape of the grid, which reaches from -1 to 1 along each axis.
-    centre : for each axis.
-    radius : on the same scale.
+    shape : sequence of int
+        Spatial shape of the grid, which extends from -1 to 1 along each axis.
+    centre : iterable of float
+        Coordinate along each axis. radius : float Radius in the same units.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Whether the doubt of a model tells where it fails: its quality on images that get worse, against its doubt."""
+"""Test of uncertainty estimates: quality of predictions on degraded images against their uncertainty."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ __all__ = ["QualityCase", "QualityReport", "quality_report"]
 
 @dataclass(frozen=True)
 class QualityCase:
-    """One image with one artefact.
+    """Result for one image with one artefact.
 
     Attributes
     ----------
-    artefact, strength : what was added; ``"none"`` and 0 for the image itself.
-    sample, draw : number of the image, and of the draw of the artefact.
-    quality : of the mean prediction, such as its Dice score.
-    doubt : score of the estimator; higher is worse.
+    artefact, strength : str, float Added artefact and its strength; ``"none"`` and 0 for the image itself.
+    sample, draw : int
+        Index of the image, and of the random draw of the artefact.
+    quality : float
+        Quality of the mean prediction, such as the Dice score.
+    doubt : float
+        Uncertainty score of the estimator; higher is worse.
     """
 
     artefact: str
@@ -44,12 +47,14 @@ class QualityCase:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """Quality and doubt of many cases. Its text is a table of means, and what the doubt is worth.
+    """Quality and uncertainty of several cases. Its ``str`` is a table of means and correlations.
 
     Attributes
     ----------
-    cases : the images themselves first.
-    failure_below : a case of a lower quality is a failure.
+    cases : tuple of QualityCase
+        Cases, beginning with the original images.
+    failure_below : float
+        Quality below which a case is a failure.
     """
 
     cases: tuple[QualityCase, ...]
@@ -60,29 +65,29 @@ class QualityReport:
 
     @property
     def correlation(self) -> float:
-        """Pearson's correlation of quality and doubt over all cases: -1 at best; NaN where one of them is constant."""
+        """Pearson correlation of quality and uncertainty over all cases; -1 is best, NaN if one is constant."""
         return _correlation(*self._numbers())
 
     @property
     def rank_correlation(self) -> float:
-        """Spearman's correlation, that of the ranks; equal numbers share their mean rank."""
+        """Spearman rank correlation; ties have their mean rank."""
         from scipy.stats import rankdata
 
         return _correlation(*map(rankdata, self._numbers()))
 
     @property
     def num_failures(self) -> int:
-        """Cases whose quality is too low."""
+        """Number of failures."""
         return int(np.count_nonzero(self._numbers()[0] < self.failure_below))
 
     @property
     def auroc(self) -> float:
-        """Probability that a failure is doubted more than a good case; NaN without either."""
+        """Probability that a failure has a higher uncertainty than a good case; NaN without either."""
         quality, doubt = self._numbers()
         return failure_auroc(doubt, quality < self.failure_below)
 
     def groups(self) -> dict[str, tuple[list[float], list[float]]]:
-        """Artefact to (doubt, quality) of its cases, as :func:`delira_nca.visualization.save_scatter` draws them."""
+        """Return (uncertainty, quality) of the cases by artefact, for :func:`delira_nca.visualization.save_scatter`."""
         found: dict[str, tuple[list[float], list[float]]] = {}
         for case in self.cases:
             doubt, quality = found.setdefault(case.artefact, ([], []))
@@ -91,7 +96,7 @@ class QualityReport:
         return found
 
     def mean(self, artefact: str, strength: float) -> tuple[float, float]:
-        """Mean quality and doubt of the cases of one artefact in one strength; NaN where there is none."""
+        """Return the mean quality and uncertainty for one artefact and strength; NaN without cases."""
         chosen = [(c.quality, c.doubt) for c in self.cases if (c.artefact, c.strength) == (artefact, strength)]
         if not chosen:
             return math.nan, math.nan
@@ -99,7 +104,7 @@ class QualityReport:
         return quality, doubt
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the report as plain values."""
         return {
             "correlation": self.correlation,
             "rank_correlation": self.rank_correlation,
@@ -142,32 +147,40 @@ def quality_report(
     failure_below: float = 0.8,
     seed: int = 0,
 ) -> QualityReport:
-    """Measure quality and doubt of a model on images as they are, and made worse.
+    """Measure quality and uncertainty of a model on original and degraded images.
 
     Parameters
     ----------
-    model : of binary segmentations: an automaton, a pyramid, or any other model that the estimator can run.
-    images : (B, C, *spatial), of brightness 0 to 1.
-    labels : (B, C', *spatial) tensor of {0, 1}, like the predictions.
-    estimator : what doubts; :class:`~delira_nca.evaluation.NQM` of ten roll-outs by default. It is given one image at
-        a time, and never a label.
-    metric : of (logits, label), where above 0 is inside; it is given the mean of the probabilities, less a half.
-    artefacts, strengths : of :func:`~delira_nca.evaluation.add_artefact`; every one in every strength.
-    draws : cases of each artefact, strength and image. Those of blur, in which nothing is drawn, are equal.
-    failure_below : quality of a failure.
-    seed : of the artefacts.
+    model : object
+        Model for binary segmentation: an automaton, a pyramid, or any other model that the estimator supports.
+    images : Tensor
+        (B, C, *spatial) images with values from 0 to 1.
+    labels : Tensor
+        (B, C', *spatial) tensor of {0, 1}, like the predictions.
+    estimator : UncertaintyEstimator or None
+        Uncertainty estimator; :class:`~delira_nca.evaluation.NQM` with ten roll-outs by default. It is applied to one
+        image at a time, without the label.
+    metric : callable
+        Function of (logits, label), where logits above 0 are foreground. It is called with the mean probability minus
+        0.5.
+    artefacts, strengths : sequence of str, sequence of float
+        Arguments of :func:`~delira_nca.evaluation.add_artefact`; all combinations are used.
+    draws : int
+        Number of cases per artefact, strength and image. Those of ``"blur"`` are equal, as it has no random numbers.
+    failure_below : float
+        Quality below which a case is a failure. seed : int Seed of the artefacts.
 
     Raises
     ------
     ShapeError
-        If there is not one label for each image.
+        If the numbers of images and labels differ.
     ConfigError, UnknownNameError
         If there is no image, a number is out of range, or an artefact is unknown.
 
     Notes
     -----
-    After the failure detection of M3D-NCA (Kalkhof et al., 2023). A correlation is one over the cases that were made:
-    say with it which ones they were.
+    After the failure detection of M3D-NCA (Kalkhof et al., 2023). Correlations depend on the chosen artefacts and
+    strengths; report them together.
 
     Examples
     --------
@@ -184,7 +197,7 @@ def quality_report(
         raise ShapeError(f"every image has a label, and there is one at least: not {len(images)} and {len(labels)}")
     require_whole("draws", draws, 1)
     doubting = NQM(model) if estimator is None else estimator
-    for artefact in artefacts:  # a wrong name or number is an error before the first roll-out
+    for artefact in artefacts:  # invalid names or numbers raise before the first roll-out
         for strength in strengths:
             add_artefact(images[:0], artefact, strength)
     plan = [("none", 0.0, 0), *((a, float(s), n) for a in artefacts for s in strengths for n in range(draws))]

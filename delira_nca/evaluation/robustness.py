@@ -1,4 +1,4 @@
-"""Whether a pattern lasts, and whether it grows again where it was destroyed."""
+"""Tests of the persistence and regeneration of patterns."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class PersistenceRow:
 
     Attributes
     ----------
-    multiple, steps : of the horizon, and in steps.
-    error, spread : mean squared error, averaged over the runs, and its standard deviation over them.
+    multiple, steps : int Duration as a multiple of the horizon, and in steps.
+    error, spread : float
+        Mean and standard deviation of the mean squared error over the runs.
     """
 
     multiple: int
@@ -44,16 +45,19 @@ class PersistenceRow:
 
 @dataclass(frozen=True)
 class HoleRow:
-    """What became of one hole.
+    """Regeneration of one hole.
 
     Attributes
     ----------
-    hole : name.
-    share : of the cells that were destroyed.
-    before, damaged, recovered : mean squared errors, averaged over the runs.
-    score : (damaged - recovered) / (damaged - before): 1 is as good as before, 0 as bad as damaged, below 0 worse;
-        None where the hole did no harm.
-    spread : standard deviation of the score over the runs; None where there is no score.
+    hole : str
+        Name of the hole. share : float Fraction of destroyed cells.
+    before, damaged, recovered : float
+        Mean squared error before the damage, after it and after the recovery, averaged over the runs.
+    score : float or None
+        (damaged - recovered) / (damaged - before): 1 if as good as before, 0 if as bad as after the damage, below 0 if
+        worse; None if the damage did not increase the error.
+    spread : float or None
+        Standard deviation of the score over the runs; None without a score.
     """
 
     hole: str
@@ -67,13 +71,15 @@ class HoleRow:
 
 @dataclass(frozen=True)
 class RobustnessReport:
-    """Rows of all tests.
+    """Results of all tests.
 
     Attributes
     ----------
-    horizon, recovery : steps of a training, and steps that a hole has to heal.
-    runs, seed : how often everything was done, and from which seed.
-    persistence, regeneration : rows.
+    horizon, recovery : int
+        Number of steps of the training, and of the recovery from a hole.
+    runs, seed : int
+        Number of runs, and their seed.
+    persistence, regeneration : tuple of PersistenceRow, tuple of HoleRow Results of the tests.
     """
 
     horizon: int
@@ -85,29 +91,29 @@ class RobustnessReport:
 
     @property
     def persistence_ratio(self) -> float:
-        """Largest error after several horizons, over that after one; infinite for what explodes, or was perfect."""
+        """Largest error after several horizons divided by that after one; infinite if states diverge or that is 0."""
         return _ratio(max(row.error for row in self.persistence), self.persistence[0].error)
 
     @property
     def regeneration_score(self) -> float | None:
-        """Mean score of the holes that did harm; None if none did."""
+        """Mean score of the holes that increased the error; None if none did."""
         scores = [row.score for row in self.regeneration if row.score is not None]
         return sum(scores) / len(scores) if scores else None
 
     @property
     def recovery_ratio(self) -> float:
-        """Mean error after the recovery of all holes, over that before; infinite for what explodes, or was perfect."""
+        """Mean error after the recovery divided by that before; infinite if states diverge or the latter is 0."""
         return _ratio(sum(row.recovered for row in self.regeneration), sum(row.before for row in self.regeneration))
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows, with the name of the test, for a table."""
+        """Return all rows with the name of the test, for a table."""
         return [
             *({"test": "persistence", **asdict(row)} for row in self.persistence),
             *({"test": "regeneration", **asdict(row)} for row in self.regeneration),
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, with the summaries."""
+        """Return the report and its summaries as plain values."""
         names = ("persistence_ratio", "recovery_ratio", "regeneration_score")
         return {**asdict(self), **{name: getattr(self, name) for name in names}}
 
@@ -119,7 +125,7 @@ def _ratio(after: float, before: float) -> float:
 
 
 def _starts(model: BasicNCAModel, target: Tensor, state: Tensor | None, runs: int) -> Tensor:
-    """(runs, C, *spatial) states to begin with."""
+    """Return the initial states, (runs, C, *spatial)."""
     require_whole("runs", runs, 1)
     if state is None:
         first = max(model.num_image_channels - 1, 0)
@@ -131,7 +137,7 @@ def _starts(model: BasicNCAModel, target: Tensor, state: Tensor | None, runs: in
 
 
 def _errors(model: BasicNCAModel, states: Tensor, target: Tensor, goal: Tensor | int | None) -> Tensor:
-    """(runs,) mean squared errors; infinite for what is not a number any more."""
+    """Return the mean squared errors, (runs,); infinite for NaN."""
     pred = model(states, 0, seed=0, goal=goal).pred
     if pred.shape[1:] != target.shape:
         raise ShapeError(f"the target is {tuple(pred.shape[1:])}, like the prediction, not {tuple(target.shape)}")
@@ -161,23 +167,27 @@ def persistence(
     seed: int = 0,
     goal: Tensor | int | None = None,
 ) -> tuple[PersistenceRow, ...]:
-    """Error after 1, 2, ... times the horizon, along one roll-out.
+    """Measure the error after 1, 2, ... times the horizon in one roll-out.
 
     Parameters
     ----------
-    model : a growing model.
-    target : (c, *spatial) what it grows, compared with what it predicts.
-    horizon : steps; the largest number of its training by default.
-    multiples : how many times the horizon the roll-out goes on.
-    state : (C, *spatial) to begin with; one living cell in the middle by default.
-    runs : samples with fire masks of their own.
-    seed : of the masks.
-    goal : of a model with a conditioning, the one whose target this is.
+    model : BasicNCAModel
+        Growing model. target : Tensor (c, *spatial) target of the prediction.
+    horizon : int or None
+        Number of steps; the largest number of steps of the training by default.
+    multiples : int
+        Duration of the roll-out as a multiple of the horizon.
+    state : Tensor or None
+        (C, *spatial) initial state; one living cell in the middle by default.
+    runs : int
+        Number of samples, each with its own fire masks.
+    seed : int Seed of the masks. goal : Tensor, int or None
+        Goal that corresponds to the target, for a model with a conditioning.
 
     Raises
     ------
     ConfigError, ShapeError
-        If a number is out of range, or the target or the state does not fit.
+        If a number is out of range, or the target or the state has the wrong shape.
     """
     steps = _horizon(model, horizon)
     require_whole("multiples", multiples, 1)
@@ -203,18 +213,22 @@ def regeneration(
     seed: int = 0,
     goal: Tensor | int | None = None,
 ) -> tuple[HoleRow, ...]:
-    r"""Grow for one horizon, destroy, grow again, for one hole after the other.
+    r"""Measure the recovery from damage: grow for one horizon, destroy cells, and grow again, for each hole.
 
     Parameters
     ----------
-    model, target, horizon, state, runs, seed, goal : as of :func:`persistence`. All holes meet the same states.
-    recovery : steps after the damage; the horizon by default.
-    holes : name to (\*spatial) bool tensor; :func:`standard_holes` of the seed by default. All channels become 0.
+    model, target, horizon, state, runs, seed, goal
+        See :func:`persistence`. All holes are applied to the same states.
+    recovery : int or None
+        Number of steps after the damage; the horizon by default.
+    holes : dict or None
+        (\*spatial) bool tensors by name; :func:`standard_holes` with the seed by default. All channels of destroyed
+        cells are set to 0.
 
     Raises
     ------
     ConfigError, ShapeError
-        If a number is out of range, or the target, the state or a hole does not fit.
+        If a number is out of range, or the target, the state or a hole has the wrong shape.
     """
     steps = _horizon(model, horizon)
     after = steps if recovery is None else _horizon(model, recovery)
@@ -256,7 +270,7 @@ def robustness_report(
     seed: int = 0,
     goal: Tensor | int | None = None,
 ) -> RobustnessReport:
-    """Report on persistence and regeneration; parameters as of :func:`persistence` and :func:`regeneration`.
+    """Test persistence and regeneration. See :func:`persistence` and :func:`regeneration` for the parameters.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Several stochastic roll-outs of the same images, as probabilities."""
+"""Probabilities from several stochastic roll-outs of the same images."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Activation = str | Callable[[Tensor], Tensor]
 """``"sigmoid"``, ``"softmax"``, ``"none"``, ``"auto"``, or a function of the logits."""
 
 Steps = int | Sequence[int]
-"""A number of steps; for an automaton also a range, (low, high); for a pyramid one number for each level."""
+"""Number of steps; for an automaton also a range (low, high); for a pyramid one number per level."""
 
 _WIDTHS = 4
-"""Times that all layers' channels, at full resolution, are at work in one step of a roll-out without gradients."""
+"""Estimated number of simultaneous copies of all layers' channels in one step without gradients."""
 
 
 class Runs(NamedTuple):
@@ -34,8 +34,10 @@ class Runs(NamedTuple):
 
     Attributes
     ----------
-    predictions : (N, B, C, *spatial) probabilities.
-    exclusive : whether the channels are classes that exclude each other, and sum to 1.
+    predictions : Tensor
+        (N, B, C, *spatial) probabilities.
+    exclusive : bool
+        Whether the channels are mutually exclusive classes, which sum to 1.
     """
 
     predictions: Tensor
@@ -44,7 +46,7 @@ class Runs(NamedTuple):
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside the block; afterwards every module is in the mode that it was in."""
+    """Set evaluation mode and disable gradients inside the block. Afterwards the modes of all modules are restored."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -56,12 +58,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def predicted(model: Any, batch: Mapping[str, Any], *, seed: int, steps: Steps | None) -> tuple[Any, Tensor]:
-    """Prediction of a model, and what of it is compared with a label: ``"logits"`` if it names any, else ``"pred"``.
+    """Return the prediction of a model, and its part ``"logits"`` if that exists, else ``"pred"``.
 
     Raises
     ------
     ConfigError
-        If a number of steps is given to a model that decides itself, or the model predicts nothing.
+        If ``steps`` is given for a model that sets them itself, or the model has no prediction.
     """
     if set(batch) <= {"data", "goal"} and hasattr(model, "predict"):
         arguments = {name: batch[name] for name in set(batch) - {"data"}}
@@ -78,18 +80,20 @@ def predicted(model: Any, batch: Mapping[str, Any], *, seed: int, steps: Steps |
 
 
 def probabilities(prediction: Any, scores: Tensor, activation: Activation) -> tuple[Tensor, bool]:
-    """Probabilities, and whether the channels exclude each other.
+    """Return probabilities, and whether the channels are mutually exclusive.
 
     Parameters
     ----------
-    prediction : what the scores are of; of an automaton a picture is told apart from logits.
-    scores : (B, C, *spatial)
-    activation : ``"auto"`` is the sigmoid for one channel, the softmax for several.
+    prediction : object
+        Prediction that contains the scores. For an automaton it shows whether they are logits or an image.
+    scores : Tensor
+        (B, C, *spatial) scores. activation : str or callable Activation. ``"auto"`` is the sigmoid for one channel, the
+        softmax for several.
 
     Raises
     ------
     ConfigError
-        If ``"auto"`` is asked for a picture or a depth.
+        If the activation is ``"auto"`` and the prediction is an image or a depth.
     """
     if callable(activation):
         return activation(scores), False
@@ -120,32 +124,38 @@ def stochastic_runs(
     activation: Activation = "auto",
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> Runs:
-    """Predict the same images several times, with other fire masks and noise each time.
+    """Predict the same images several times, with different fire masks and noise.
 
     Parameters
     ----------
-    model : anything with ``predict`` or ``forward_batch``. It is run in evaluation mode, and left in its own.
-    image : (B, channels, *spatial) images or states, or a batch of tensors by name with ``"data"`` among them.
-    runs : how many, at least 1.
-    seed : of everything random; the same seed gives the same runs.
-    steps : of the roll-out; the model's own by default. A range is drawn from once, for all runs; a pyramid takes a
-        number for each level.
-    activation : what makes probabilities of the model's logits: sigmoid, softmax, none, a function; ``"auto"`` is the
-        sigmoid for one channel and the softmax for several.
-    memory_budget : bytes, beside those of the predictions, for roll-outs that are computed together. The result does
-        not depend on it, except for a model whose samples see each other (batch normalisation without running
-        statistics).
+    model : object
+        Model with ``predict`` or ``forward_batch``. It is run in evaluation mode; its mode is restored.
+    image : Tensor or dict
+        (B, channels, *spatial) images or states, or a batch, a dict of tensors with ``"data"``.
+    runs : int
+        Number of runs, at least 1.
+    seed : int
+        Seed of all random numbers. The same seed gives the same runs.
+    steps : int, sequence of int or None
+        Number of steps; that of the model by default. For a range, one number is drawn for all runs. A pyramid needs
+        one number per level.
+    activation : str or callable
+        Function that maps logits to probabilities, or ``"sigmoid"``, ``"softmax"``, ``"none"`` or ``"auto"``, which is
+        the sigmoid for one channel and the softmax for several.
+    memory_budget : int
+        Number of bytes for simultaneous roll-outs, without the predictions. It does not change the result unless
+        samples of a batch interact (batch normalisation without running statistics).
 
     Returns
     -------
     Runs
-        Run ``n`` of image ``b`` is that of sample ``b * runs + n``. A model without an automaton in it is run one by
-        one, each with a seed of its own, also for torch's global generator.
+        Run ``n`` of image ``b`` has the random numbers of sample ``b * runs + n``. Runs of a model without automata are
+        computed one by one, each with its own seed, which is also set in torch's global generator.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        If a number is out of range, the activation is unknown, or it is ``"auto"`` for a picture or a depth.
+        If a number is out of range, the activation is unknown, or it is ``"auto"`` for an image or a depth.
 
     Examples
     --------
@@ -179,7 +189,7 @@ def stochastic_runs(
 def _parts(
     model: nn.Module, batch: dict[str, Any], runs: int, seed: int, budget: int
 ) -> Iterator[tuple[AbstractContextManager[Any], dict[str, Any], int]]:
-    """Context, batch and seed of what is computed together."""
+    """Yield context, batch and seed of simultaneous runs."""
     if not _counts_samples(model):
         for run in range(runs):
             run_seed = derive_seed(seed, "run", run)
@@ -190,7 +200,7 @@ def _parts(
     total = images * runs
     size = max(1, min(total, budget // _bytes_per_sample(model, batch["data"])))
     for first in range(0, total, size):
-        wanted = torch.arange(first, min(first + size, total)) // runs  # each image is several samples in a row
+        wanted = torch.arange(first, min(first + size, total)) // runs  # the runs of an image are consecutive samples
         part = {
             key: value[wanted.to(value.device)]
             if isinstance(value, Tensor) and value.dim() and len(value) == images
@@ -201,7 +211,7 @@ def _parts(
 
 
 def _counts_samples(model: nn.Module) -> bool:
-    """Whether what is random in the model depends on the number of the sample: then one seed serves all runs."""
+    """Whether random numbers of the model depend on the index of the sample, so that one seed suffices for all runs."""
     return any(isinstance(module, BasicNCAModel) for module in model.modules())
 
 

@@ -1,7 +1,7 @@
-"""How far several predictions of one image are apart.
+"""Measures of the spread of several predictions of one image.
 
-All functions take (N, B, C, *spatial) predictions of N runs. ``exclusive`` says that the C channels are classes of
-which one is true, so that they sum to 1; otherwise every channel is a question of its own.
+All functions take (N, B, C, *spatial) predictions of N runs. ``exclusive`` means that the C channels are mutually
+exclusive classes, which sum to 1; otherwise every channel is a separate binary class.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _check(predictions: Tensor, least: int = 2) -> None:
 
 
 def deviation(predictions: Tensor) -> Tensor:
-    """(B, C, *spatial) standard deviation over the runs, that of the population: 0 for equal runs, exactly.
+    """Population standard deviation over the runs, (B, C, *spatial); exactly 0 for equal runs.
 
     Examples
     --------
@@ -30,22 +30,22 @@ def deviation(predictions: Tensor) -> Tensor:
     0.25
     """
     _check(predictions)
-    centred = predictions - predictions[:1]  # equal runs are exactly zero, whatever a mean would round to
+    centred = predictions - predictions[:1]  # the rounding of a mean would make the deviation of equal runs nonzero
     spread: Tensor = centred.std(0, correction=0)
     return spread
 
 
 def nqm(predictions: Tensor) -> Tensor:
-    """(B, C) NCA quality metric: sum of the cells' standard deviations over the sum of their means.
+    """NCA quality metric, (B, C): sum of the cells' standard deviations divided by the sum of their means.
 
-    0 for equal runs, higher for predictions to be trusted less, and NaN where one is no number. It knows no size: the
-    same doubt around a small structure weighs more than around a large one. Doubt is not error: where all runs agree on
-    nothing, or on the wrong structure, it is low.
+    It is 0 for equal runs, higher for less reliable predictions, and NaN if a prediction is NaN. The same deviation
+    around a small structure counts more than around a large one. It does not measure errors: it is low if all runs
+    agree on an empty or wrong structure.
 
     Raises
     ------
     ConfigError
-        For fewer than two runs, or negative predictions, which are no probabilities.
+        If there are fewer than two runs, or predictions are negative.
 
     Notes
     -----
@@ -78,7 +78,7 @@ def _check_probabilities(predictions: Tensor) -> None:
 
 
 def entropy(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
-    """Entropy of the mean prediction, in nats: all doubt, of the image and of the model.
+    """Entropy of the mean prediction in nats: the total uncertainty of image and model.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def entropy(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
     Raises
     ------
     ConfigError
-        If a prediction is no probability.
+        If a prediction is not in [0, 1].
 
     Examples
     --------
@@ -99,11 +99,11 @@ def entropy(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
 
 
 def mutual_information(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
-    """Entropy of the mean less the mean entropy, in nats: the doubt that comes from the runs being unequal.
+    """Entropy of the mean minus the mean entropy in nats: the uncertainty due to differences of the runs.
 
     Returns
     -------
-    As :func:`entropy`; at least 0.
+    See :func:`entropy`; at least 0.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def mutual_information(predictions: Tensor, *, exclusive: bool = False) -> Tenso
 
 
 def decisions(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
-    """(N, B, C, *spatial) bool: above one half, or, of exclusive classes, the likeliest."""
+    """Decisions, (N, B, C, *spatial) bool: above 0.5, or the most likely of exclusive classes."""
     _check(predictions, least=1)
     if not exclusive:
         return predictions > 0.5
@@ -126,9 +126,9 @@ def decisions(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
 
 
 def pairwise_dice(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
-    """(B, C) Dice score between the decisions of two runs, averaged over all pairs.
+    """Dice score between the decisions of two runs, averaged over all pairs, (B, C).
 
-    Two empty masks score 1, and what is no number in any run NaN.
+    Two empty masks score 1. The score is NaN if a run contains NaN.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def pairwise_dice(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
 
 
 def disagreement(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
-    """(B, C, *spatial) share of the pairs of runs that decide otherwise about a cell; NaN where one is no number."""
+    """Fraction of the pairs of runs with different decisions about a cell, (B, C, *spatial); NaN if a run is NaN."""
     _check(predictions)
     runs = len(predictions)
     inside = decisions(predictions, exclusive=exclusive).sum(0)
@@ -157,6 +157,6 @@ def disagreement(predictions: Tensor, *, exclusive: bool = False) -> Tensor:
 
 
 def _unknown(predictions: Tensor, exclusive: bool) -> Tensor:
-    """(B, C, *spatial) bool: where a run has no number, or, of exclusive classes, has none for any of them."""
+    """Mask of cells with NaN in a run, (B, C, *spatial) bool; for exclusive classes, in any class."""
     unknown = predictions.isnan().any(0)
     return unknown.any(1, keepdim=True).expand_as(unknown) if exclusive else unknown

@@ -1,4 +1,4 @@
-"""How sure a model is of a prediction: the spread of stochastic roll-outs, or of the last steps of one."""
+"""Uncertainty of predictions from the spread of stochastic roll-outs, or of the last steps of one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ REDUCTIONS = ("mean", "min", "max")
 
 
 class Estimate(NamedTuple):
-    """What an estimator found.
+    """Result of an estimator.
 
     Attributes
     ----------
-    heatmap : (B, C, *spatial) doubt about every cell.
-    predictions : (N, B, C, *spatial) probabilities of every run, or of every one of the last steps.
-    score : (B, C) doubt about every image; higher is worse, whatever the estimator.
+    heatmap : Tensor
+        (B, C, *spatial) uncertainty of every cell. predictions : Tensor (N, B, C, *spatial) probabilities of every run,
+        or of each of the last steps.
+    score : Tensor
+        (B, C) uncertainty of every image; higher is worse for every estimator.
     """
 
     heatmap: Tensor
@@ -38,22 +40,25 @@ class Estimate(NamedTuple):
 
 
 def _reduced(heatmap: Tensor, reduce: str) -> Tensor:
-    """(B, C, *spatial) to (B, C)."""
+    """Reduce (B, C, *spatial) to (B, C)."""
     flat = heatmap.reshape(*heatmap.shape[:2], -1)
     return flat.mean(2) if reduce == "mean" else flat.amin(2) if reduce == "min" else flat.amax(2)
 
 
 class UncertaintyEstimator(ABC):
-    """An estimator of the doubt about a prediction. Subclasses say what is predicted, and how far it is apart.
+    """Base class of estimators of uncertainty. Subclasses define the predictions and the measure of their spread.
 
     Parameters
     ----------
-    nca : model, with ``predict`` or ``forward_batch``: binary, of several classes, or a pyramid.
-    normalize : whether a heatmap is stretched to a largest value of 1 for each image and channel, to be shown. The
-        score is always that of the heatmap as it was.
-    seed : of everything random.
-    steps : of the roll-outs; the model's own by default.
-    activation : what makes probabilities of logits; see :func:`~delira_nca.evaluation.stochastic_runs`.
+    nca : object
+        Model with ``predict`` or ``forward_batch``, for binary or multi-class predictions.
+    normalize : bool
+        Whether to scale the heatmap to a maximum of 1 per image and channel, for display. The score is computed from
+        the unscaled heatmap.
+    seed : int
+        Seed of all random numbers. steps : int, sequence of int or None Number of steps; that of the model by default.
+    activation : str or callable
+        Function that maps logits to probabilities; see :func:`~delira_nca.evaluation.stochastic_runs`.
     """
 
     def __init__(
@@ -70,33 +75,34 @@ class UncertaintyEstimator(ABC):
 
     @abstractmethod
     def runs(self, image: Any) -> Runs:
-        """Predictions to compare with each other."""
+        """Return the predictions to compare."""
 
     @abstractmethod
     def heatmap(self, runs: Runs) -> Tensor:
-        """(B, C, *spatial) doubt about every cell."""
+        """Return the uncertainty of every cell, (B, C, *spatial)."""
 
     def score(self, runs: Runs, heatmap: Tensor, reduce: str) -> Tensor:
-        """(B, C) doubt about every image: the heatmap, reduced over the cells."""
+        """Return the uncertainty of every image, (B, C): the heatmap reduced over the cells."""
         return _reduced(heatmap, reduce)
 
     def estimate(self, image: Any, reduce: str = "mean") -> Estimate:
-        """Estimate the doubt about images.
+        """Estimate the uncertainty of predictions for images.
 
         Parameters
         ----------
-        image : (B, channels, *spatial) images, or a batch by name with ``"data"``. They are not changed.
-        reduce : how the doubts about the cells become the score of an image: mean, min or max.
+        image : object
+            (B, channels, *spatial) images, or a batch, a dict with ``"data"``. They are not changed.
+        reduce : {"mean", "min", "max"} Reduction of the heatmap to the score of an image.
 
         Returns
         -------
         Estimate
-            Heatmap, predictions and score, which can be unpacked.
+            Named tuple of heatmap, predictions and score.
 
         Raises
         ------
         UnknownNameError
-            For an unknown reduction.
+            If the reduction is unknown.
         """
         require_choice("reduction", reduce, REDUCTIONS)
         runs = self.runs(image)
@@ -117,9 +123,11 @@ class _OfRuns(UncertaintyEstimator):
 
     Parameters
     ----------
-    nca, normalize, seed, steps, activation : as of :class:`UncertaintyEstimator`.
-    N : number of roll-outs, at least 2.
-    memory_budget : bytes for roll-outs that are computed together; it changes no result.
+    nca, normalize, seed, steps, activation See :class:`UncertaintyEstimator`.
+    N : int
+        Number of roll-outs, at least 2.
+    memory_budget : int
+        Number of bytes for simultaneous roll-outs. It does not change the result.
     """
 
     def __init__(
@@ -137,7 +145,7 @@ class _OfRuns(UncertaintyEstimator):
         self.N, self.memory_budget = require_whole("N", N, 2), memory_budget
 
     def runs(self, image: Any) -> Runs:
-        """N stochastic roll-outs."""
+        """Return N stochastic roll-outs."""
         return stochastic_runs(
             self.nca,
             image,
@@ -150,17 +158,18 @@ class _OfRuns(UncertaintyEstimator):
 
 
 class NQM(_OfRuns):
-    """NCA quality metric: how far stochastic roll-outs are apart, against how much they predict.
+    """NCA quality metric: spread of stochastic roll-outs relative to their mean.
 
     The heatmap is the standard deviation of the probabilities over the runs. The score is its mean over the cells,
-    divided by the mean probability: with ``reduce="mean"`` the metric of M3D-NCA, the sum of the standard deviations
-    over the sum of the means. With ``"min"`` and ``"max"`` it is the least and the largest deviation that is divided.
+    divided by the mean probability: with ``reduce="mean"`` it is the metric of M3D-NCA, the sum of the standard
+    deviations divided by the sum of the means. With ``"min"`` and ``"max"``, the smallest and the largest deviation is
+    divided.
 
     Parameters
     ----------
-    nca, N, normalize : NCALab's arguments: the model, the number of roll-outs (at least 2), and whether the heatmap is
-        stretched to a largest value of 1.
-    seed, steps, activation, memory_budget : see :func:`~delira_nca.evaluation.stochastic_runs`.
+    nca, N, normalize Arguments of NCALab: the model, the number of roll-outs (at least 2), and whether to scale the
+    heatmap to a maximum of 1. seed, steps, activation, memory_budget See
+    :func:`~delira_nca.evaluation.stochastic_runs`.
 
     Notes
     -----
@@ -176,11 +185,11 @@ class NQM(_OfRuns):
     """
 
     def heatmap(self, runs: Runs) -> Tensor:
-        """Standard deviation over the runs."""
+        """Return the standard deviation over the runs."""
         return deviation(runs.predictions)
 
     def score(self, runs: Runs, heatmap: Tensor, reduce: str) -> Tensor:
-        """Reduced deviation over the mean probability."""
+        """Return the reduced deviation divided by the mean probability."""
         if reduce == "mean":
             return nqm(runs.predictions)
         part, whole = _reduced(heatmap, reduce), _reduced(runs.predictions.mean(0), "mean")
@@ -188,41 +197,41 @@ class NQM(_OfRuns):
 
 
 class Entropy(_OfRuns):
-    """Entropy of the mean of stochastic roll-outs, in nats: also what every single run is in doubt about.
+    """Entropy of the mean of stochastic roll-outs in nats, which includes the uncertainty of every single run.
 
-    Parameters as of :class:`NQM`. Exclusive classes have one heatmap and one score, (B, 1, ...), together.
+    The parameters are those of :class:`NQM`. Exclusive classes share one heatmap and one score, (B, 1, ...).
     """
 
     def heatmap(self, runs: Runs) -> Tensor:
-        """Entropy of the mean prediction."""
+        """Return the entropy of the mean prediction."""
         return entropy(runs.predictions, exclusive=runs.exclusive)
 
 
 class MutualInformation(_OfRuns):
-    """Information that the choice of the run holds about the prediction, in nats: only that the runs are unequal.
+    """Mutual information of run and prediction in nats, which measures only the differences between runs.
 
-    Parameters as of :class:`NQM`. Exclusive classes have one heatmap and one score, (B, 1, ...), together.
+    The parameters are those of :class:`NQM`. Exclusive classes share one heatmap and one score, (B, 1, ...).
     """
 
     def heatmap(self, runs: Runs) -> Tensor:
-        """Entropy of the mean less the mean entropy."""
+        """Return the entropy of the mean minus the mean entropy."""
         return mutual_information(runs.predictions, exclusive=runs.exclusive)
 
 
 class Disagreement(_OfRuns):
-    """One less the mean Dice score between the decisions of two stochastic roll-outs.
+    """One minus the mean Dice score between the decisions of two stochastic roll-outs.
 
-    The heatmap is the share of the pairs of runs that decide otherwise about a cell. The score, with
-    ``reduce="mean"``, is that of the masks as wholes, which knows no size; otherwise the heatmap is reduced.
-    Parameters as of :class:`NQM`; :func:`~delira_nca.evaluation.pairwise_dice` is the agreement itself.
+    The heatmap is the fraction of the pairs of runs with different decisions about a cell. With ``reduce="mean"``, the
+    score is that of the whole masks, independent of their size; otherwise the heatmap is reduced. The parameters are
+    those of :class:`NQM`. :func:`~delira_nca.evaluation.pairwise_dice` computes the agreement itself.
     """
 
     def heatmap(self, runs: Runs) -> Tensor:
-        """Share of the pairs of runs that decide otherwise."""
+        """Return the fraction of the pairs of runs with different decisions."""
         return disagreement(runs.predictions, exclusive=runs.exclusive)
 
     def score(self, runs: Runs, heatmap: Tensor, reduce: str) -> Tensor:
-        """One less the mean pairwise Dice score."""
+        """Return one minus the mean pairwise Dice score."""
         if reduce != "mean":
             return _reduced(heatmap, reduce)
         return 1 - pairwise_dice(runs.predictions, exclusive=runs.exclusive)
@@ -233,14 +242,16 @@ class MCMC(UncertaintyEstimator):
 
     Parameters
     ----------
-    nca : model with ``record``: an automaton, or a pyramid, whose last steps are those of its finest level.
-    N_last : number of last steps, at least 2.
-    normalize, seed, steps, activation : as of :class:`NQM`.
+    nca : object
+        Model with ``record``: an automaton, or a pyramid, for which the last steps are those of the finest level.
+    N_last : int
+        Number of last steps, at least 2.
+    normalize, seed, steps, activation See :class:`NQM`.
 
     Raises
     ------
     ConfigError
-        If the model records nothing, or the roll-out has fewer steps.
+        If the model has no ``record``, or the roll-out has fewer steps.
 
     Examples
     --------
@@ -263,14 +274,16 @@ class MCMC(UncertaintyEstimator):
         super().__init__(nca, normalize=normalize, seed=seed, steps=steps, activation=activation)
         self.N_last = require_whole("N_last", N_last, 2)
         if not hasattr(nca, "record"):
-            raise ConfigError(f"{type(nca).__name__} has no record(): its last steps cannot be told apart")
+            raise ConfigError(f"{type(nca).__name__} has no record(): its last steps are not available")
 
     def runs(self, image: Any) -> Runs:
-        """Predictions of the last steps."""
+        """Return the predictions of the last steps."""
         batch = dict(image) if isinstance(image, Mapping) else {"data": image}
         steps, total, last = self._length()
         if last < self.N_last:
-            raise ConfigError(f"{last} steps on the finest grid are no {self.N_last}: give more steps, or less N_last")
+            raise ConfigError(
+                f"{last} steps on the finest grid are fewer than {self.N_last}: give more steps, or less N_last"
+            )
         kept = list(range(total - self.N_last + 1, total + 1))
         found, exclusive = [], False
         for prediction in self.nca.record(batch.pop("data"), steps, **batch, seed=self.seed, keep=kept):
@@ -280,7 +293,7 @@ class MCMC(UncertaintyEstimator):
         return Runs(torch.stack(found), exclusive)
 
     def _length(self) -> tuple[Steps, int, int]:
-        """Steps as the model takes them, their sum, and those on the finest grid."""
+        """Return the steps as the model takes them, their sum, and those on the finest grid."""
         if isinstance(self.nca, BasicNCAModel):
             steps: Any = self.nca.inference_timesteps if self.steps is None else self.steps
             number = interpret_range_parameter(steps, generator(self.seed, "steps"))
@@ -291,5 +304,5 @@ class MCMC(UncertaintyEstimator):
         return levels, sum(levels), levels[-1]
 
     def heatmap(self, runs: Runs) -> Tensor:
-        """Standard deviation over the last steps."""
+        """Return the standard deviation over the last steps."""
         return deviation(runs.predictions)

@@ -1,4 +1,4 @@
-"""What is minimised and measured. No loss broadcasts: shapes that differ are an error."""
+"""Losses and metrics. They never broadcast; different shapes raise an error."""
 
 from delira_nca.losses.depth import abs_rel, rmse, within_ratio
 from delira_nca.losses.focal import focal, multiclass_focal
@@ -56,5 +56,5 @@ for _name in set(__all__) - {
     "RMSE",
     "MacroAccuracy",
     "Metric",
-}:  # the path that a config names a function by, wherever it is defined
+}:  # configurations name a function by this path, not by the module that defines it
     globals()[_name].__module__ = __name__

@@ -1,4 +1,4 @@
-"""What a loss asks of its arguments before it computes: shapes that fit, and labels that are classes."""
+"""Checks of the arguments of losses: shapes, and values of labels."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _ROUNDING = 1e-3
 
 
 def same_shape(pred: Tensor, label: Tensor) -> Tensor:
-    """Refuse shapes that differ.
+    """Check that prediction and label have the same shape.
 
     Returns
     -------
     Tensor
-        The label; booleans as 0 and 1 in the type of the prediction, since torch does not subtract booleans.
+        The label. A bool label is converted to the dtype of the prediction, as torch does not subtract bools.
 
     Raises
     ------
     ShapeError
-        If they do. Nothing is broadcast.
+        If the shapes differ. Nothing is broadcast.
     """
     if pred.shape != label.shape:
         raise ShapeError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
@@ -39,12 +39,13 @@ def same_shape(pred: Tensor, label: Tensor) -> Tensor:
 
 
 def with_channel(label: Tensor, pred: Tensor) -> Tensor:
-    """Label of one channel in the shape of its prediction.
+    """Add the channel axis to a label with one channel if it is missing.
 
     Parameters
     ----------
-    label : (B, *spatial) or (B, 1, *spatial).
-    pred : (B, 1, *spatial).
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) label. pred : Tensor
+            (B, 1, *spatial) prediction.
 
     Returns
     -------
@@ -68,12 +69,12 @@ def with_channel(label: Tensor, pred: Tensor) -> Tensor:
 
 
 def mask_values(label: Tensor) -> None:
-    """Refuse a mask with values that are not from 0 to 1; what rounding has put just beyond is let pass.
+    """Check that the values of a mask are in [0, 1]; small rounding errors are accepted.
 
     Raises
     ------
     ConfigError
-        If there are any, such as the 255 of a picture.
+        If a value is outside, such as 255 in an image.
 
     Examples
     --------
@@ -90,14 +91,14 @@ def mask_values(label: Tensor) -> None:
 
 
 def class_labels(logits: Tensor, label: Tensor) -> Tensor:
-    """Labels of classes as torch's losses want them.
+    """Check class labels and convert them to the form that torch's losses take.
 
     Parameters
     ----------
-    logits : (B, K, *spatial), of K classes; (B, K) where a sample has one class.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-
-    Returns
+    logits : Tensor
+        (B, K, *spatial) logits of K classes; (B, K) for one class per sample.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.  Returns
     -------
     (B, *spatial) int64 tensor
 
@@ -106,7 +107,7 @@ def class_labels(logits: Tensor, label: Tensor) -> Tensor:
     ShapeError
         If the label has neither shape.
     ConfigError
-        If there are fewer than two classes, or the label holds other numbers.
+        If there are fewer than two classes, or the label contains other values.
 
     Examples
     --------
@@ -134,29 +135,29 @@ def class_labels(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """The tensor in single precision, or in double where it is."""
+    """Convert a tensor to single precision; double precision is kept."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def nan_where_unknown(score: Tensor, logits: Tensor) -> Tensor:
-    """Score of samples, NaN where their logits hold one: a prediction that is no number is never right.
+    """Set the score of samples to NaN if their logits contain NaN.
 
     Parameters
     ----------
-    score : (B, ...) float tensor.
-    logits : (B, ...).
+    score : Tensor
+        (B, ...) float tensor. logits : Tensor (B, ...) logits.
     """
     unknown = logits.isnan().flatten(1).any(1)
     return score.masked_fill(unknown.view(-1, *(1,) * (score.dim() - 1)), torch.nan)
 
 
 def living_cells(logits: Tensor, alive: Tensor | None) -> Tensor:
-    """(B, *spatial) bool: which cells of (B, K, *spatial) logits count; all of them without a (B, 1, *spatial) mask.
+    """Return the (B, *spatial) bool mask of the cells that count; all cells without a (B, 1, *spatial) mask.
 
     Raises
     ------
     ShapeError, ConfigError
-        If the mask has another shape or is not of bools.
+        If the mask has the wrong shape or is not bool.
     """
     samples, _, *spatial = logits.shape
     if alive is None:
@@ -166,5 +167,5 @@ def living_cells(logits: Tensor, alive: Tensor | None) -> Tensor:
             f"living cells of {tuple(logits.shape)} are {(samples, 1, *spatial)}, not {tuple(alive.shape)}"
         )
     if alive.dtype != torch.bool:
-        raise ConfigError(f"which cells live is told by bools, not {alive.dtype}")
+        raise ConfigError(f"a mask of living cells is bool, not {alive.dtype}")
     return alive.squeeze(1)

@@ -1,4 +1,4 @@
-"""Scores of depth, or of any other map of numbers above 0."""
+"""Scores of depth maps, or of other maps of positive values."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ __all__ = ["abs_rel", "rmse", "within_ratio"]
 
 
 def abs_rel(pred: Tensor, label: Tensor) -> Tensor:
-    """Mean of the absolute error as a part of the label.
+    """Mean of the absolute error divided by the label.
 
     Parameters
     ----------
-    pred, label : tensors of one shape; the label is above 0.
-
-    Returns
+    pred, label : Tensor
+        Tensors of one shape; the label is positive.  Returns
     -------
     () tensor
 
     Raises
     ------
     ShapeError, ConfigError
-        If the two shapes differ, or the label is not above 0 everywhere.
+        If the shapes differ, or the label is not positive everywhere.
 
     Examples
     --------
@@ -42,7 +41,8 @@ def rmse(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : tensors of one shape.
+    pred, label : Tensor
+        Tensors of one shape.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def rmse(pred: Tensor, label: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
 
     Examples
     --------
@@ -64,25 +64,25 @@ def rmse(pred: Tensor, label: Tensor) -> Tensor:
 
 
 def within_ratio(pred: Tensor, label: Tensor, *, ratio: float = 1.25) -> Tensor:
-    """Share of the cells whose prediction is less than so many times too large or too small. It has no gradient.
+    """Fraction of the cells in which prediction / label and its inverse are below a ratio. It is not differentiable.
 
     Parameters
     ----------
-    pred, label : tensors of one shape; the label is above 0. A prediction that is not counts as wrong.
-    ratio : above 1.
-
-    Returns
+    pred, label : Tensor
+        Tensors of one shape; the label is positive. Predictions that are not positive count as wrong.
+    ratio : float
+        Upper limit of the ratio; above 1.  Returns
     -------
     () tensor in [0, 1]
 
     Raises
     ------
     ShapeError, ConfigError
-        If the two shapes differ, the label is not above 0 everywhere, or the ratio not above 1.
+        If the shapes differ, the label is not positive everywhere, or the ratio is not above 1.
 
     Notes
     -----
-    Eigen et al. (2014), "Depth Map Prediction from a Single Image using a Multi-Scale Deep Network": the share below
+    Eigen et al. (2014), "Depth Map Prediction from a Single Image using a Multi-Scale Deep Network": the fraction below
     1.25, its square and its cube.
 
     Examples

@@ -1,4 +1,4 @@
-"""Focal loss: cross entropy that cares less for what is right already."""
+"""Focal loss: cross entropy with a lower weight for correct predictions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
 
     Parameters
     ----------
-    logits : float tensor
+    logits : Tensor
         Scores before the sigmoid.
-    target : tensor from 0 to 1 in the same shape.
-    gamma : exponent of ``1 - p_t``, the probability that is given to the wrong answer; 0 is the binary cross entropy.
-    alpha : weight of the elements that are 1, from 0 to 1; those that are 0 weigh ``1 - alpha``. None weighs none.
+    target : Tensor
+        Tensor of the same shape with values from 0 to 1.
+    gamma : float
+        Exponent of ``1 - p_t``, the predicted probability of the wrong class; 0 gives the binary cross entropy.
+    alpha : float or None
+        Weight of elements with target 1, from 0 to 1; elements with target 0 have the weight ``1 - alpha``. None
+        applies no weights.
 
     Returns
     -------
@@ -33,9 +37,9 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
     ConfigError
-        If the target has values beyond 0 and 1, ``gamma`` is below 0, or ``alpha`` is no weight.
+        If the target has values outside of [0, 1], ``gamma`` is below 0, or ``alpha`` is outside of [0, 1].
 
     Notes
     -----
@@ -54,7 +58,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
         require_number("alpha", alpha, 0, 1)
     logits = at_least_single(logits)
     target = target.to(logits.dtype)
-    towards = logits * (2 * target - 1)  # positive where it is right
+    towards = logits * (2 * target - 1)  # positive for correct predictions
     loss = -(gamma * F.logsigmoid(-towards)).exp() * F.logsigmoid(towards)
     if alpha is not None:
         loss = loss * (alpha * target + (1 - alpha) * (1 - target))
@@ -64,15 +68,18 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
 def multiclass_focal(
     logits: Tensor, label: Tensor, *, gamma: float = 2.0, alpha: Sequence[float] | Tensor | None = None
 ) -> Tensor:
-    """Focal loss of one class of many, averaged over samples and cells.
+    """Focal loss of several classes, averaged over samples and cells.
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        Scores before the softmax.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    gamma : exponent of ``1 - p_t``; 0 is the cross entropy.
-    alpha : K weights, one for each class; None weighs none. The mean is over elements, not over weights.
+    logits : Tensor
+        (B, K, *spatial) float tensor. Scores before the softmax.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.
+    gamma : float
+        Exponent of ``1 - p_t``; 0 gives the cross entropy.
+    alpha : sequence of float, Tensor or None
+        One weight for each of the K classes; None applies no weights. The mean is over elements, not over weights.
 
     Returns
     -------
@@ -81,8 +88,8 @@ def multiclass_focal(
     Raises
     ------
     ShapeError, ConfigError
-        If the shapes do not fit, the label holds other numbers than those of classes, ``gamma`` is below 0, or there
-        is not one weight of at least 0 for each class.
+        If the shapes do not fit, the label contains values outside of 0 to K - 1, ``gamma`` is below 0, or ``alpha`` is
+        not one non-negative weight per class.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Metrics of a whole set: they take in batch after batch, and are no mean of what single batches score."""
+"""Metrics of a whole data set, which accumulate batches and differ from the mean over batches."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ __all__ = ["RMSE", "MacroAccuracy", "Metric", "as_metric", "is_metric", "load_me
 
 
 class Metric(ABC):
-    """Metric with ``update``, ``compute`` and ``reset``, as those of torchmetrics are.
+    """Base class of metrics with ``update``, ``compute`` and ``reset``, as in torchmetrics.
 
-    A trainer resets it before each pass over a set, updates it with every batch, and computes it at the end, so that
-    the value depends on the samples and not on how they were batched. Any object with these three methods will do.
-    Attributes that are numbers, arrays, tensors and lists or dicts of them are its state.
+    The trainer resets a metric before each pass over a data set, updates it with every batch, and computes it at the
+    end, so that the value does not depend on the batch size. Any object with these three methods can be used.
+    Attributes that are numbers, arrays, tensors, or lists or dicts of them, are its state.
     """
 
     @abstractmethod
     def update(self, *args: Tensor) -> None:
-        """Take in one batch: the tensors that the metric is wired to, (B, ...) each."""
+        """Add one batch of (B, ...) tensors."""
 
     @abstractmethod
     def compute(self) -> Tensor | float:
-        """Value of all that was taken in since the last reset, one number."""
+        """Return the value over all batches since the last reset, one number."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget what was taken in."""
+        """Remove all batches."""
 
     def __call__(self, *args: Tensor) -> Tensor | float:
-        """Value of one batch alone; the state stays as it is."""
+        """Return the value of one batch without changing the state."""
         alone = copy.deepcopy(self)
         alone.reset()
         alone.update(*args)
@@ -49,7 +49,7 @@ class Metric(ABC):
 
 
 class RMSE(Metric):
-    """Root of the mean squared error over all cells of all samples of a set: :func:`delira_nca.losses.rmse`.
+    """Root of the mean squared error over all cells of a data set; see :func:`delira_nca.losses.rmse`.
 
     Examples
     --------
@@ -66,22 +66,22 @@ class RMSE(Metric):
         self.total, self.count = 0.0, 0
 
     def update(self, pred: Tensor, label: Tensor) -> None:  # type: ignore[override]
-        """Take in tensors of one shape."""
+        """Add tensors of one shape."""
         label = same_shape(pred, label)
         self.total += float((pred - label).double().square().sum())
         self.count += label.numel()
 
     def compute(self) -> float:
-        """Root of the mean; NaN of nothing."""
+        """Return the root of the mean; NaN without data."""
         return (self.total / self.count) ** 0.5 if self.count else float("nan")
 
     def reset(self) -> None:
-        """Forget all errors."""
+        """Remove all errors."""
         self.total, self.count = 0.0, 0
 
 
 class MacroAccuracy(Metric):
-    """Mean over the classes of a set of the share of right answers: :func:`delira_nca.losses.macro_accuracy`.
+    """Accuracy of each class, averaged over the classes of a data set; see :func:`delira_nca.losses.macro_accuracy`.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class MacroAccuracy(Metric):
         self.is_finite = True
 
     def update(self, logits: Tensor, label: Tensor) -> None:  # type: ignore[override]
-        """Take in (B, K, ...) scores, the largest of which is the answer, and whole numbers from 0 to K - 1."""
+        """Add (B, K, ...) scores, the maximum of which is the predicted class, and integer labels from 0 to K - 1."""
         label = class_labels(logits, label)
         classes = logits.shape[1]
         right = label[logits.argmax(1) == label]
@@ -112,12 +112,12 @@ class MacroAccuracy(Metric):
         self.is_finite = self.is_finite and not bool(logits.isnan().any())
 
     def compute(self) -> float:
-        """Mean over the classes that are among the labels; NaN where a prediction was no number."""
+        """Return the mean over the classes that occur in the labels; NaN if a prediction was NaN."""
         shares = [right / count for right, count in zip(self.right, self.counts, strict=True) if count]
         return sum(shares) / len(shares) if shares and self.is_finite else float("nan")
 
     def reset(self) -> None:
-        """Forget all answers."""
+        """Remove all predictions."""
         self.counts, self.right, self.is_finite = [], [], True
 
 
@@ -125,7 +125,7 @@ _METRICS: dict[Any, type[Metric]] = {rmse: RMSE, macro_accuracy: MacroAccuracy}
 
 
 def as_metric(function: Callable[..., Any]) -> Any | None:
-    """Fresh metric of a set that belongs to a function or is one; None for a function whose mean over samples counts.
+    """Return a new metric for a function or metric; None for a function that is averaged over samples.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def as_metric(function: Callable[..., Any]) -> Any | None:
     if not is_metric(function):
         return None
     metric: Any = copy.deepcopy(function)
-    if hasattr(metric, "sync_on_compute"):  # of torchmetrics; the trainer hands every process the whole batch
+    if hasattr(metric, "sync_on_compute"):  # torchmetrics; the trainer passes the whole batch to every process
         metric.sync_on_compute = False
     metric.reset()
     return metric
@@ -159,25 +159,25 @@ def is_metric(value: Any) -> bool:
 
 
 def metric_state(metric: Any) -> dict[str, Any]:
-    """What a metric has taken in: plain values and tensors."""
-    names = getattr(metric, "_defaults", None)  # the states of a metric of torchmetrics
+    """Return the state of a metric as plain values and tensors."""
+    names = getattr(metric, "_defaults", None)  # names of the states in torchmetrics
     if names is not None:
         return {name: getattr(metric, name) for name in (*names, "_update_count")}
     return {name: value for name, value in vars(metric).items() if _is_state(value)}
 
 
 def load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
-    """Take up what :func:`metric_state` gave.
+    """Load a state returned by :func:`metric_state`.
 
     Raises
     ------
     ConfigError
-        If the metric has other attributes.
+        If the metric has no such attribute.
     """
     if unknown := sorted(state.keys() - metric_state(metric).keys()):
         raise ConfigError(f"{type(metric).__name__} has no state {unknown[0]!r}: it is not the metric that was saved")
     for name, value in state.items():
-        is_array = isinstance(getattr(metric, name), np.ndarray)  # which a checkpoint holds as a tensor
+        is_array = isinstance(getattr(metric, name), np.ndarray)  # checkpoints store arrays as tensors
         setattr(metric, name, torch.as_tensor(value).clone().numpy() if is_array else copy.deepcopy(value))
 
 

@@ -1,4 +1,4 @@
-"""Squared error that does not ask which way up a picture is."""
+"""Rotation-invariant squared error of images."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ __all__ = ["rotation_invariant_mse"]
 def rotation_invariant_mse(
     pred: Tensor, label: Tensor, *, num_angles: int | None = None, num_radii: int | None = None
 ) -> Tensor:
-    """Mean squared error over the disc inside the grid, at the rotation about its centre that fits best.
+    """Mean squared error over the disc inside the grid, at the best rotation about its centre.
 
-    Both pictures are looked at in polar coordinates, where a rotation is a shift; the shift that fits best is found by
-    a cross-correlation. Each sample has its own.
+    Both images are resampled in polar coordinates, where a rotation is a shift. The best shift of each sample is the
+    maximum of a cross-correlation.
 
     Parameters
     ----------
-    pred, label : (B, C, H, W) of one shape. What lies outside the disc, in the corners, is not compared.
-    num_angles : rotations that are tried, at least 4; 6 for each cell of half the shorter side by default, rounded up
-        to a multiple of 4, so that quarter turns are among them.
-    num_radii : circles at which is looked; as many as half the shorter side has cells by default.
+    pred, label : Tensor
+        (B, C, H, W) images of one shape. The corners outside of the disc are ignored.
+    num_angles : int or None
+        Number of rotations that are tested, at least 4. The default is 6 for each cell of half the shorter side,
+        rounded up to a multiple of 4 to include rotations by 90 degrees.
+    num_radii : int or None
+        Number of circles on which the images are sampled; by default half the length of the shorter side.
 
     Returns
     -------
@@ -37,14 +40,14 @@ def rotation_invariant_mse(
     Raises
     ------
     ShapeError
-        If the two shapes differ or are not those of pictures.
+        If the shapes differ or are not (B, C, H, W).
     ConfigError
-        If there are fewer than 4 angles or no radius.
+        If ``num_angles`` is below 4 or ``num_radii`` below 1.
 
     Notes
     -----
-    Mordvintsev et al. (2022), "Growing Isotropic Neural Cellular Automata". The correlation only chooses the rotation:
-    the error is that of the differences themselves, so that it is 0 for equal pictures and loses no digits.
+    Mordvintsev et al. (2022), "Growing Isotropic Neural Cellular Automata". The correlation only selects the rotation.
+    The error is computed from the differences, so that it is 0 for equal images and keeps full precision.
 
     Examples
     --------
@@ -74,7 +77,7 @@ def rotation_invariant_mse(
 
 
 def _polar_grid(like: Tensor, angles: int, radii: int) -> tuple[Tensor, Tensor]:
-    """(B, radii, angles, 2) places for ``grid_sample``, and the (radii, 1) area that each radius stands for."""
+    """Return (B, radii, angles, 2) positions for ``grid_sample``, and the (radii, 1) area of each ring."""
     height, width = like.shape[2:]
     side = min(height, width)
     radius = (torch.arange(radii, dtype=like.dtype, device=like.device) + 0.5) / radii * (side - 1) / 2

@@ -1,4 +1,4 @@
-"""Scores that tell how good a prediction is, and which way is better."""
+"""Scores of predictions, and which value of a score is best."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ __all__ = ["accuracy", "agreement", "direction", "macro_accuracy", "psnr"]
 
 
 def accuracy(logits: Tensor, label: Tensor, *, average: str = "micro") -> Tensor:
-    """Share of right answers. It has no gradient.
+    """Fraction of correct predictions. It is not differentiable.
 
     Parameters
     ----------
-    logits : (B, K) or (B, K, *spatial); the largest is the answer.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    average : ``"micro"``, of all answers; or ``"macro"``, the mean of the shares of each class that is among the
-        labels (balanced accuracy). The latter is no mean over samples: what a trainer averages over batches is only
-        near that of the whole.
+    logits : Tensor
+        (B, K) or (B, K, *spatial) logits; the maximum is the predicted class.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.
+    average : {"micro", "macro"} ``"micro"`` averages over all predictions, ``"macro"`` over the accuracies of the
+    classes that occur in the labels (balanced accuracy). The latter is not a mean over samples: its average over
+    batches only approximates the value for the whole data set.
 
     Returns
     -------
-    () tensor in [0, 1]; NaN where a prediction is no number.
+    () tensor in [0, 1]; NaN if a prediction is NaN.
 
     Raises
     ------
     ShapeError, ConfigError, UnknownNameError
-        If the shapes do not fit, the label holds other numbers than those of classes, or the average is unknown.
+        If the shapes do not fit, the label contains values outside of 0 to K - 1, or the average is unknown.
 
     Examples
     --------
@@ -59,16 +61,17 @@ def accuracy(logits: Tensor, label: Tensor, *, average: str = "micro") -> Tensor
 
 
 def macro_accuracy(logits: Tensor, label: Tensor) -> Tensor:
-    """Mean over classes of the share of right answers: :func:`accuracy` with ``average="macro"``."""
+    """Accuracy averaged over classes: :func:`accuracy` with ``average="macro"``."""
     return accuracy(logits, label, average="macro")
 
 
 def agreement(votes: Tensor) -> Tensor:
-    """Share of the samples whose cells all say the same.
+    """Fraction of the samples in which all living cells vote for the same class.
 
     Parameters
     ----------
-    votes : (B, K) share of the living cells that say each class; all 0 where no cell lives.
+    votes : Tensor
+        (B, K) fractions of the living cells that vote for each class; 0 for samples without living cells.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def agreement(votes: Tensor) -> Tensor:
 
     Notes
     -----
-    The total agreement of Randazzo et al. (2020): whether what they agree on is right, :func:`accuracy` tells.
+    This is the total agreement of Randazzo et al. (2020). :func:`accuracy` measures whether the class is correct.
 
     Examples
     --------
@@ -92,17 +95,19 @@ def psnr(pred: Tensor, label: Tensor, *, data_range: float = 1.0) -> Tensor:
 
     Parameters
     ----------
-    pred, label : (B, ...) tensors of one shape.
-    data_range : distance between the smallest and the largest possible value.
+    pred, label : Tensor
+        (B, ...) tensors of one shape.
+    data_range : float
+        Distance between the smallest and the largest possible value.
 
     Returns
     -------
-    () tensor; infinite where a prediction equals its label.
+    () tensor; infinite if a prediction equals its label.
 
     Raises
     ------
     ShapeError, ConfigError
-        If the two shapes differ, or the range is not above 0.
+        If the shapes differ, or ``data_range`` is not positive.
 
     Examples
     --------
@@ -131,12 +136,12 @@ _DIRECTIONS: dict[Callable[..., Any], str] = {
 
 
 def direction(score: Callable[..., Any]) -> str:
-    """Which way a score is better, as the trainer's ``val_score_mode``: highest or lowest.
+    """Return which value of a score is best, ``"highest"`` or ``"lowest"``, as for the trainer's ``val_score_mode``.
 
     Raises
     ------
     ConfigError
-        If the function is none of the package's scores and does not say so by an attribute ``direction``.
+        If the function is neither a score of the package nor has an attribute ``direction``.
 
     Examples
     --------
@@ -146,5 +151,7 @@ def direction(score: Callable[..., Any]) -> str:
     found = getattr(score, "direction", None) or _DIRECTIONS.get(score)
     if found not in ("highest", "lowest"):
         name = getattr(score, "__name__", repr(score))
-        raise ConfigError(f"nobody says which way {name} is better: give it an attribute direction, highest or lowest")
+        raise ConfigError(
+            f"the better direction of {name} is unknown: give it an attribute direction, highest or lowest"
+        )
     return found

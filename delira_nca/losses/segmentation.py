@@ -1,4 +1,4 @@
-"""Segmentation with two classes or many: Dice's loss, alone and with the cross entropy, and his score."""
+"""Losses and scores of binary and multi-class segmentation: Dice, alone and with cross entropy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
 
     Parameters
     ----------
-    logits : (B, C, *spatial) float tensor
-        Scores before the sigmoid.
-    target : (B, C, *spatial) tensor from 0 to 1
-    smooth : added to numerator and denominator, above 0; 1.0 makes an empty pair score 0.
+    logits : Tensor
+        (B, C, *spatial) float tensor. Scores before the sigmoid.
+    target : Tensor
+        (B, C, *spatial) tensor from 0 to 1
+    smooth : float
+        Positive constant that is added to numerator and denominator; with 1.0 the loss of an empty pair is 0.
 
     Returns
     -------
@@ -28,9 +30,9 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
     ConfigError
-        If the target has values beyond 0 and 1, or ``smooth`` is not above 0.
+        If the target has values outside of [0, 1], or ``smooth`` is not positive.
 
     Notes
     -----
@@ -52,11 +54,12 @@ def soft_dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
 
 
 def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Soft Dice loss plus binary cross entropy: Dice looks at the whole structure, the entropy at each cell.
+    """Sum of the soft Dice loss, which depends on the whole structure, and the binary cross entropy of each cell.
 
     Parameters
     ----------
-    logits, target : as of :func:`soft_dice`.
+    logits, target : Tensor
+        See :func:`soft_dice`.
 
     Returns
     -------
@@ -65,9 +68,9 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
     ConfigError
-        If the target has values beyond 0 and 1.
+        If the target has values outside of [0, 1].
 
     Examples
     --------
@@ -81,22 +84,23 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dice_score(logits: Tensor, target: Tensor) -> Tensor:
-    """Dice score of binary segmentations, averaged over samples and channels. For measuring: it has no gradient.
+    """Dice score of binary segmentations, averaged over samples and channels. It is not differentiable.
 
     Parameters
     ----------
-    logits : (B, C, *spatial) float tensor
-        Above 0 is inside.
-    target : (B, C, *spatial) tensor of {0, 1}
+    logits : Tensor
+        (B, C, *spatial) float tensor. Cells above 0 are foreground.
+    target : Tensor
+        (B, C, *spatial) tensor of {0, 1}
 
     Returns
     -------
-    () tensor in [0, 1]; an empty prediction of an empty target scores 1, and one that is no number NaN.
+    () tensor in [0, 1]; an empty prediction of an empty target scores 1, a NaN prediction NaN.
 
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
 
     Examples
     --------
@@ -112,15 +116,17 @@ def dice_score(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_background: bool = True) -> Tensor:
-    """Soft Dice loss of a segmentation into classes, averaged over samples and classes.
+    """Soft Dice loss of a multi-class segmentation, averaged over samples and classes.
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        Scores before the softmax.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    smooth : added to numerator and denominator, above 0.
-    include_background : whether class 0 counts.
+    logits : Tensor
+        (B, K, *spatial) float tensor. Scores before the softmax.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.
+    smooth : float
+        Positive constant that is added to numerator and denominator. include_background : bool Whether class 0 is
+        included.
 
     Returns
     -------
@@ -129,7 +135,7 @@ def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, inclu
     Raises
     ------
     ShapeError, ConfigError
-        If the shapes do not fit, the label holds other numbers than those of classes, or ``smooth`` is not above 0.
+        If the shapes do not fit, the label contains values outside of 0 to K - 1, or ``smooth`` is not positive.
 
     Notes
     -----
@@ -152,11 +158,11 @@ def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, inclu
 
 
 def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_background: bool = True) -> Tensor:
-    """Soft Dice loss of a segmentation into classes plus cross entropy.
+    """Sum of the soft Dice loss of a multi-class segmentation and the cross entropy.
 
     Parameters
     ----------
-    logits, label, smooth, include_background : as of :func:`multiclass_dice`; the cross entropy counts all cells.
+    logits, label, smooth, include_background See :func:`multiclass_dice`. The cross entropy includes all cells.
 
     Returns
     -------
@@ -164,8 +170,7 @@ def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_backg
 
     Raises
     ------
-    ShapeError, ConfigError
-        As :func:`multiclass_dice`.
+    ShapeError, ConfigError As in :func:`multiclass_dice`.
 
     Examples
     --------
@@ -179,23 +184,25 @@ def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_backg
 
 
 def multiclass_dice_score(logits: Tensor, label: Tensor, *, include_background: bool = False) -> Tensor:
-    """Dice score of a segmentation into classes, averaged over samples and classes. It has no gradient.
+    """Dice score of a multi-class segmentation, averaged over samples and classes. It is not differentiable.
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        The largest is the class of a cell.
-    label : (B, *spatial) or (B, 1, *spatial) whole numbers from 0 to K - 1.
-    include_background : whether class 0 counts.
+    logits : Tensor
+        (B, K, *spatial) float tensor. The maximum is the predicted class.
+    label : Tensor
+        (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.
+    include_background : bool
+        Whether class 0 is included.
 
     Returns
     -------
-    () tensor in [0, 1]; a class that is neither there nor predicted scores 1, a prediction that is no number NaN.
+    () tensor in [0, 1]; a class that occurs in neither label nor prediction scores 1, a NaN prediction NaN.
 
     Raises
     ------
     ShapeError, ConfigError
-        If the shapes do not fit, or the label holds other numbers than those of classes.
+        If the shapes do not fit, or the label contains values outside of 0 to K - 1.
 
     Examples
     --------
@@ -214,5 +221,5 @@ def multiclass_dice_score(logits: Tensor, label: Tensor, *, include_background: 
 
 
 def _one_hot(label: Tensor, num_classes: int) -> Tensor:
-    """(B, *spatial) class numbers to (B, K, cells) bools."""
+    """Convert (B, *spatial) class numbers to (B, K, cells) bools."""
     return F.one_hot(label.flatten(1), num_classes).movedim(-1, 1).bool()

@@ -1,4 +1,4 @@
-"""Errors of pictures: how far a prediction is from its label, cell by cell."""
+"""Squared errors of predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def per_sample_mse(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : (B, ...) tensors of one shape.
+    pred, label : Tensor
+        (B, ...) tensors of one shape.
 
     Returns
     -------
@@ -23,7 +24,7 @@ def per_sample_mse(pred: Tensor, label: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
 
     Examples
     --------
@@ -40,7 +41,8 @@ def mse(pred: Tensor, label: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pred, label : tensors of one shape.
+    pred, label : Tensor
+        Tensors of one shape.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def mse(pred: Tensor, label: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
 
     Examples
     --------

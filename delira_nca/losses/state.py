@@ -17,25 +17,28 @@ def one_hot_l2(logits: Tensor, label: Tensor, alive: Tensor | None = None, *, re
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        What each cell says; it is to be 1 for the class and 0 for all others.
-    label : (B,) whole numbers from 0 to K - 1, the class of all cells of a sample; or (B, *spatial) or
-        (B, 1, *spatial), one for each cell.
-    alive : (B, 1, *spatial) bool; all cells by default.
-    reduction : ``"sum"`` over the living cells of a sample, or their ``"mean"``.
+    logits : Tensor
+        (B, K, *spatial) float tensor. Scores of each cell, with the target 1 for its class and 0 for all others.
+    label : Tensor
+        Integers from 0 to K - 1: (B,), one class for all cells of a sample, or (B, *spatial) or (B, 1, *spatial), one
+        per cell.
+    alive : Tensor or None
+        (B, 1, *spatial) bool mask of living cells; all cells by default.
+    reduction : {"sum", "mean"} Reduction over the living cells of a sample.
 
     Returns
     -------
-    () tensor; a sample without a living cell adds nothing.
+    () tensor; samples without living cells contribute 0.
 
     Raises
     ------
     ShapeError, ConfigError, UnknownNameError
-        If the shapes do not fit, the label holds other numbers than those of classes, or the reduction is unknown.
+        If the shapes do not fit, the label contains values outside of 0 to K - 1, or the reduction is unknown.
 
     Notes
     -----
-    Randazzo et al. (2020), "Self-classifying MNIST Digits": it keeps the cells agreed for longer than cross entropy.
+    Randazzo et al. (2020), "Self-classifying MNIST Digits": it keeps the agreement of the cells for longer than the
+    cross entropy.
 
     Examples
     --------
@@ -55,18 +58,19 @@ def cell_cross_entropy(logits: Tensor, label: Tensor, alive: Tensor | None = Non
 
     Parameters
     ----------
-    logits : (B, K, *spatial) float tensor
-        Scores before the softmax.
-    label, alive : as of :func:`one_hot_l2`.
+    logits : Tensor
+        (B, K, *spatial) float tensor. Scores before the softmax.
+    label, alive
+        See :func:`one_hot_l2`.
 
     Returns
     -------
-    () tensor; a sample without a living cell adds nothing.
+    () tensor; samples without living cells contribute 0.
 
     Raises
     ------
     ShapeError, ConfigError
-        If the shapes do not fit, or the label holds other numbers than those of classes.
+        If the shapes do not fit, or the label contains values outside of 0 to K - 1.
 
     Examples
     --------
@@ -80,7 +84,7 @@ def cell_cross_entropy(logits: Tensor, label: Tensor, alive: Tensor | None = Non
 
 
 def _of_cells(logits: Tensor, label: Tensor) -> Tensor:
-    """(B, *spatial) class of each cell."""
+    """Return the class of each cell, (B, *spatial)."""
     if logits.dim() < 3:
         raise ShapeError(f"logits of cells are (B, K, *spatial), not {tuple(logits.shape)}")
     samples, _, *spatial = logits.shape
@@ -98,14 +102,17 @@ def _over_living(each: Tensor, cells: Tensor, reduction: str) -> Tensor:
 
 
 def overflow(state: Tensor, *, limit: float = 1.0, squared: bool = False, reduction: str = "sum") -> Tensor:
-    """How far the values of a state lie beyond a limit.
+    """Distance of the values of a state from an interval around 0.
 
     Parameters
     ----------
-    state : float tensor of any shape.
-    limit : values from ``-limit`` to ``limit`` cost nothing.
-    squared : whether the distances are squared.
-    reduction : ``"sum"`` over all values, of all samples, or their ``"mean"``, which does not depend on the size.
+    state : Tensor
+        Float tensor of any shape.
+    limit : float
+        Values from ``-limit`` to ``limit`` have the loss 0.
+    squared : bool
+        Whether the distances are squared.
+    reduction : {"sum", "mean"} Reduction over all values of all samples.
 
     Returns
     -------
@@ -114,7 +121,7 @@ def overflow(state: Tensor, *, limit: float = 1.0, squared: bool = False, reduct
     Raises
     ------
     ConfigError, UnknownNameError
-        If the limit is not above 0, or the reduction is unknown.
+        If the limit is not positive, or the reduction is unknown.
 
     Notes
     -----
@@ -138,11 +145,12 @@ def hidden_penalty(hidden: Tensor) -> Tensor:
 
     Parameters
     ----------
-    hidden : (B, num_hidden_channels, *spatial).
+    hidden : Tensor
+        (B, num_hidden_channels, *spatial) hidden channels.
 
     Returns
     -------
-    () tensor; 0 where there are no hidden channels.
+    () tensor; 0 without hidden channels.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Errors of maps that have structure, such as depth: edges, values up to a shift, and structural similarity."""
+"""Errors of maps such as depth: gradients, shift-invariant squared error, and structural similarity."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ __all__ = ["gradient_l1", "shift_free_mse", "ssim"]
 
 
 def gradient_l1(pred: Tensor, label: Tensor) -> Tensor:
-    """Mean absolute difference of the gradients along all axes: edges are to be where they are in the label.
+    """Mean absolute difference of the gradients along all axes, which compares the edges.
 
     Parameters
     ----------
-    pred, label : (B, C, *spatial) of one shape, at least 2 long along each axis. The gradient is the difference of
-        neighbours.
+    pred, label : Tensor
+        (B, C, *spatial) tensors of one shape with at least 2 cells along each axis. The gradient is the difference of
+        neighbouring cells.
 
     Returns
     -------
@@ -28,7 +29,7 @@ def gradient_l1(pred: Tensor, label: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ, or an axis is too short.
+        If the shapes differ, or an axis is too short.
 
     Examples
     --------
@@ -45,11 +46,12 @@ def gradient_l1(pred: Tensor, label: Tensor) -> Tensor:
 
 
 def shift_free_mse(pred: Tensor, label: Tensor) -> Tensor:
-    """Mean squared error after the median of each sample is taken off: a constant that is added costs nothing.
+    """Mean squared error after subtracting the median of each sample, which ignores a constant offset.
 
     Parameters
     ----------
-    pred, label : (B, ...) tensors of one shape. Of an even number of values the median is the lower of the middle two.
+    pred, label : Tensor
+        (B, ...) tensors of one shape. The median of an even number of values is the lower of the middle two.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def shift_free_mse(pred: Tensor, label: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the two shapes differ.
+        If the shapes differ.
 
     Examples
     --------
@@ -74,23 +76,26 @@ def shift_free_mse(pred: Tensor, label: Tensor) -> Tensor:
 
 
 def ssim(pred: Tensor, label: Tensor, *, data_range: float = 1.0, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """Structural similarity, averaged over all places where the window fits. It can be differentiated.
+    """Structural similarity, averaged over all positions where the window fits. It is differentiable.
 
     Parameters
     ----------
-    pred, label : (B, C, *spatial) of one shape.
-    data_range : distance between the smallest and the largest possible value.
-    window : cells along each axis of the Gaussian window, odd.
-    sigma : of the Gaussian, in cells.
+    pred, label : Tensor
+        (B, C, *spatial) tensors of one shape. data_range : float Distance between the smallest and the largest possible
+        value.
+    window : int
+        Size of the Gaussian window along each axis, an odd number of cells.
+    sigma : float
+        Standard deviation of the Gaussian, in cells.
 
     Returns
     -------
-    () tensor in [-1, 1]; 1 where they are equal.
+    () tensor in [-1, 1]; 1 for equal tensors.
 
     Raises
     ------
     ShapeError
-        If the two shapes differ, or the window does not fit.
+        If the shapes differ, or the window does not fit.
     ConfigError
         If a number is out of range.
 
@@ -127,7 +132,7 @@ def ssim(pred: Tensor, label: Tensor, *, data_range: float = 1.0, window: int = 
 
 
 def _smooth(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve (B, C, *spatial) with the kernel along each spatial axis, where it fits."""
+    """Convolve (B, C, *spatial) with the kernel along each spatial axis, without padding."""
     for axis in range(2, x.dim()):
         moved = x.movedim(axis, -1)
         rows = F.conv1d(moved.reshape(-1, 1, moved.shape[-1]), kernel[None, None])

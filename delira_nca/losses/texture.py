@@ -18,13 +18,16 @@ __all__ = ["FilterBank", "SlicedTransport", "VGGFeatures"]
 
 
 class FilterBank(nn.Module):
-    """Random orthogonal filters of 5 x 5 and 7 x 7, with a rectifier, and the raw pixels, at the levels of a pyramid.
+    """Random orthogonal 5 x 5 and 7 x 7 filters with a ReLU, and the raw pixels, at the levels of an image pyramid.
 
     Parameters
     ----------
-    num_filters : K, at most half of them 5 x 5; filters of one size are orthogonal, each of length 1.
-    num_levels : of the pyramid; each has half the size of the one before.
-    seed : of the filters: the same number gives the same filters, for each number of channels.
+    num_filters : int
+        Number of filters K, of which at most half are 5 x 5. Filters of one size are orthonormal.
+    num_levels : int
+        Number of levels of the pyramid. Each has half the size of the previous one.
+    seed : int
+        Seed of the filters. For each number of channels, the same seed gives the same filters.
 
     Raises
     ------
@@ -47,12 +50,12 @@ class FilterBank(nn.Module):
         self._made: dict[int, list[Tensor]] = {}
 
     def filters(self, num_channels: int) -> list[Tensor]:
-        """Filters (k, num_channels, s, s) of each size s, on the CPU.
+        """Return the (k, num_channels, s, s) filters of each size s, on the CPU.
 
         Raises
         ------
         ConfigError
-            If so many of them cannot be orthogonal.
+            If the number of filters exceeds the possible number of orthogonal filters.
         """
         if num_channels not in self._made:
             small = min(self.num_filters // 2, 25 * num_channels)
@@ -67,7 +70,7 @@ class FilterBank(nn.Module):
         return self._made[num_channels]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C, H, W) picture to a list of (B, places, channels), two for each level: pixels and filters.
+        """Map a (B, C, H, W) image to a list of (B, positions, channels), two per level: pixels and filter outputs.
 
         Raises
         ------
@@ -93,18 +96,19 @@ class FilterBank(nn.Module):
 
 
 class VGGFeatures(nn.Module):
-    """Layers of VGG16, trained on ImageNet, and the raw pixels. Nothing is downloaded.
+    """Layers of VGG16, trained on ImageNet, and the raw pixels. The weights are not downloaded.
 
     Parameters
     ----------
-    layers : numbers of the layers, the rectifiers that Niklasson et al. (2021) take.
+    layers : tuple of int
+        Indices of the layers. The default are the ReLU layers used by Niklasson et al. (2021).
 
     Raises
     ------
     MissingDependencyError
-        If torchvision is not there.
+        If torchvision is not installed.
     MissingFileError
-        If its weights are not in torch's cache.
+        If the weights are not in torch's cache.
     """
 
     mean: Tensor
@@ -118,12 +122,12 @@ class VGGFeatures(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) picture in [0, 1] to a list of (B, places, channels).
+        """Map a (B, 3, H, W) image with values in [0, 1] to a list of (B, positions, channels).
 
         Raises
         ------
         ShapeError
-            If it does not have three channels.
+            If the image does not have three channels.
         """
         if x.dim() != 4 or x.shape[1] != 3:
             raise ShapeError(f"VGG sees (B, 3, H, W) pictures, not {tuple(x.shape)}; features='filters' sees any")
@@ -156,11 +160,11 @@ def _cached_vgg16() -> Any:
 
 
 def _orthogonal(count: int, num_channels: int, size: int, source: torch.Generator) -> Tensor:
-    """(count, num_channels, size, size) filters, orthogonal to each other and of length 1."""
+    """Draw (count, num_channels, size, size) orthonormal filters."""
     drawn = torch.randn(num_channels * size * size, count, generator=source, dtype=torch.float64)
     rows: Tensor
     rows, triangle = torch.linalg.qr(drawn)
-    rows = rows * triangle.diagonal().sign()  # so that it does not depend on who computes it
+    rows = rows * triangle.diagonal().sign()  # fixes the sign, which depends on the LAPACK implementation
     return rows.T.float().reshape(count, num_channels, size, size)
 
 
@@ -170,7 +174,7 @@ def _middle(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _places(x: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, places, C)."""
+    """Reshape (B, C, H, W) to (B, positions, C)."""
     return x.flatten(2).transpose(1, 2)
 
 
@@ -178,28 +182,32 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 
 
 class SlicedTransport:
-    """Distance of two textures: features are projected to lines, sorted, and compared in their order.
+    """Sliced Wasserstein distance of two textures: features are projected to lines, sorted and compared.
 
     Parameters
     ----------
-    features : ``"filters"``, a :class:`~delira_nca.losses.texture.FilterBank`, for grey, RGB or any channels;
-        ``"vgg"``, layers of a trained VGG16, where torchvision and its weights are installed; or a function that maps
-        (B, C, H, W) to a list of (B, places, channels).
-    num_projections : lines, each a random unit vector.
-    seed : of filters and lines; None draws new lines at every call from torch's global generator, which a trainer seeds
-        by the iteration.
-    num_filters, num_levels : of the filter bank.
+    features : str or Features
+        ``"filters"``, a :class:`~delira_nca.losses.texture.FilterBank` for any number of channels; ``"vgg"``, layers of
+        a trained VGG16, which needs torchvision and the weights; or a function that maps (B, C, H, W) to a list of (B,
+        positions, channels).
+    num_projections : int
+        Number of lines, which are random unit vectors.
+    seed : int or None
+        Seed of filters and lines. None draws new lines in every call from torch's global generator, which the trainer
+        seeds in every iteration.
+    num_filters, num_levels : int
+        Arguments of the filter bank.
 
     Raises
     ------
     UnknownNameError, ConfigError, MissingDependencyError, MissingFileError
-        If the features are unknown or not there, or there is no projection.
+        If the features are unknown or not available, or ``num_projections`` is below 1.
 
     Notes
     -----
     Heitz et al. (2021), "A Sliced Wasserstein Loss for Neural Texture Synthesis"; Niklasson et al. (2021),
-    "Self-Organising Textures": 32 projections, and textures of different size are matched by taking the nearest rank.
-    Where a texture goes on is not compared, only how often what occurs in it.
+    "Self-Organising Textures": 32 projections, and features of textures of different sizes are matched by the nearest
+    rank. The loss compares the distribution of features, not their positions.
 
     Examples
     --------
@@ -232,14 +240,14 @@ class SlicedTransport:
             self.features = features
 
     def __call__(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Distance of (B, C, H, W) pictures to (B, C, h, w) textures, averaged over samples, kinds of features, lines.
+        """Return the mean distance of (B, C, H, W) images to (B, C, h, w) textures over samples, features and lines.
 
         Raises
         ------
         ShapeError
-            If numbers of samples or channels differ, or the pictures are too small.
+            If the numbers of samples or channels differ, or the images are too small.
         ConfigError
-            If the texture is of whole numbers.
+            If the dtype of the texture is an integer type.
         """
         if pred.dim() != 4 or target.dim() != 4 or pred.shape[:2] != target.shape[:2]:
             raise ShapeError(
@@ -256,7 +264,7 @@ class SlicedTransport:
         return torch.stack(distances).mean()
 
     def _distance(self, ours: Tensor, theirs: Tensor, source: torch.Generator | None) -> Tensor:
-        """Distance of (B, n, D) to (B, m, D) features."""
+        """Return the distance of (B, n, D) to (B, m, D) features."""
         lines = torch.randn(ours.shape[2], self.num_projections, generator=source).to(ours)
         lines = nn.functional.normalize(lines, dim=0)
         a, b = (ours @ lines).sort(1).values, (theirs @ lines).sort(1).values

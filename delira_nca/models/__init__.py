@@ -1,4 +1,4 @@
-"""What a cell is: perception, rule, alive mask, and the model that puts them together."""
+"""Models: perception, rule, alive mask, and the cellular automaton that combines them."""
 
 from delira_nca.models import presets
 from delira_nca.models.basic_nca import BasicNCAModel

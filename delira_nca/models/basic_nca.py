@@ -34,16 +34,16 @@ from delira_nca.seeding import derive_seed, generator
 __all__ = ["BasicNCAModel", "built", "check_arguments", "check_channels", "cost_of", "require_module"]
 
 _SIDE = 16
-"""Cells along each axis of the grid that parts are tried on."""
+"""Cells along each axis of the grid on which custom parts are tested."""
 
 
 def check_arguments(model: BasicNCAModel) -> None:
-    """Refuse numbers that cannot work, of a model that has no parts yet.
+    """Check the arguments of a model before its parts are built.
 
     Raises
     ------
     ConfigError, UnknownNameError, TypeError
-        With the number, and what was expected.
+        If an argument is invalid. The message names its value and the expected range.
     """
     for name in ("num_image_channels", "num_hidden_channels", "num_output_channels"):
         require_whole(name, getattr(model, name), 0)
@@ -73,12 +73,12 @@ def check_arguments(model: BasicNCAModel) -> None:
 
 
 def require_module(name: str, given: Any) -> nn.Module:
-    """A part of a model, which is a module.
+    """Return a part of a model after checking that it is a module.
 
     Raises
     ------
     ConfigError
-        With what it is, and how it becomes a module.
+        If it is not a module. The message says how to make one of it.
 
     Examples
     --------
@@ -95,12 +95,12 @@ def require_module(name: str, given: Any) -> nn.Module:
 
 
 def built(name: str, given: Any, *numbers: int) -> nn.Module:
-    """Copy of a part, built for the given numbers of channels and dimensions; any other module as it is.
+    """Copy a part and build it for the given numbers of channels and dimensions; return any other module unchanged.
 
     Raises
     ------
     ConfigError
-        If it is no module.
+        If it is not a module.
     """
     module: Any = require_module(name, given)
     if isinstance(module, Part):
@@ -110,12 +110,11 @@ def built(name: str, given: Any, *numbers: int) -> nn.Module:
 
 
 def check_channels(model: BasicNCAModel) -> None:
-    """Refuse a perception or a rule of the user's that has other channels than the model needs.
+    """Check that a custom perception or rule has the numbers of channels that the model needs.
 
     Raises
     ------
-    ShapeError
-        With the module and both shapes.
+    ShapeError If it has not. The message names the module and both shapes.
     """
     seen, free = model.input_vector_size, model.num_channels - model.num_fixed_channels
     _try("perception", model.perception, model.num_channels, seen - model.use_temporal_encoding, model.dims)
@@ -123,20 +122,22 @@ def check_channels(model: BasicNCAModel) -> None:
 
 
 def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims: int, draws: int = 0) -> None:
-    """Refuse a module that does not map (B, in_channels, *spatial) to (B, out_channels, *spatial).
+    """Check that a module maps (B, in_channels, *spatial) to (B, out_channels, *spatial).
 
-    A copy of the module is tried on zeros. Parts of the package, and modules that cannot be copied, are not tried, and
-    those that fail for another reason than their channels pass.
+    A copy of the module is called on zeros. Parts of the package and modules that cannot be copied are not tested.
+    Modules that fail for another reason than their channels pass.
 
     Parameters
     ----------
-    name : what the module is, for the message.
-    draws : random numbers per cell that it is called with, too.
+    name : str
+        Name of the module in the error message.
+    draws : int
+        Number of random numbers per cell, the second argument of the module; 0 calls it with one argument.
 
     Raises
     ------
     ShapeError
-        With both shapes, or the error of the module.
+        If the shape of the result differs, or the module raises an error about its channels.
     """
     if isinstance(module, Part):
         return
@@ -152,7 +153,7 @@ def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims
     except Exception as error:
         wrong = channels_taken(module) not in (None, in_channels) or isinstance(error, TypeError)
         if isinstance(error, ConfigError) or not wrong:
-            return  # it cannot be copied, or wants another grid: its roll-out says so
+            return  # it cannot be copied, or needs another grid: its roll-out will raise then
         raise ShapeError(f"{what} cannot take {in_channels} channels, {given}: {error}") from error
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != expected:
         shown = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
@@ -167,10 +168,10 @@ def cost_of(
     Raises
     ------
     ConfigError
-        If a number is out of range, or a part of the model cannot be written as numbers.
+        If a number is out of range, or a part of the model has no plain form.
     """
     try:
-        with torch.enable_grad():  # which weights are learned decides what is kept
+        with torch.enable_grad():  # requires_grad of the weights decides what is stored
             plain = model.plain()
     except NotPlainError as error:
         raise ConfigError(f"the cost of this {type(model).__name__} cannot be counted: {error}") from None
@@ -193,45 +194,65 @@ Steps = int | tuple[int, int]
 class BasicNCAModel(AbstractPyTorchNetwork):
     """Neural cellular automaton on a grid of one, two or three dimensions.
 
-    A state is (B, C, *spatial) with the image channels first, then the hidden, then the output channels.
+    A state has the shape (B, C, *spatial). Its channels are the image channels, the hidden channels and the output
+    channels, in this order.
 
     Parameters
     ----------
-    device : where the parameters are made; they follow ``.to()`` like those of any module.
-    num_image_channels, num_hidden_channels, num_output_channels : of the state.
-    plot_function : object that draws predictions, kept for the user.
-    validation_metric : name of the metric that says how good the model is, kept for the user.
-    fire_rate : probability that a cell updates in a step; 1 is deterministic.
-    hidden_size : neurons of the rule's hidden layer.
-    use_alive_mask : whether cells die outside of life; ``alive=AliveMask(...)`` says how.
-    immutable_image_channels : whether the image channels stay what they are. The rule then has no rows for them.
-    num_learned_filters : learned depth-wise filters beside the identity; 0 takes Sobel's instead.
-    filter_padding : zeros, reflect, replicate or circular.
-    use_laplace : whether the laplacian joins Sobel's filters.
-    kernel_size : of the learned filters.
-    pad_noise : whether the hidden channels of an image that is given start as noise.
-    use_temporal_encoding : whether each cell is told the time: a channel of ``t / T``, with ``T`` the (upper) number
-        of training steps that the model was made with.
-    rule_type : makes the rule from ``(hidden_size, final_bias=False)``.
-    training_timesteps, inference_timesteps : a number of steps, or a range ``(low, high)`` to draw below ``high``.
-    dims : spatial dimensions, 1, 2 or 3.
-    perception, rule, alive, head : the parts themselves, instead of the arguments that describe them. A :class:`Part`,
-        as those of the package are, is copied and built for the model; any other module is taken as it is and maps
-        (B, C, *spatial) to (B, out_channels, *spatial), and (B, out_channels (+ 1 for the time), *spatial) to the
-        update. A head maps the hidden channels to what is compared with the label. A rule whose update of a cell
-        depends only on what that cell perceives, and draws no random numbers, may say ``local = True``: dead space is
-        then left out, as with the package's own.
-    conditioning : what tells each sample its goal, a :class:`GoalEmbedding` for instance, or any module that maps a
-        batch's ``"goal"`` to (B, n): numbers for the last n hidden channels. See
-        :class:`ConditionedCell`.
-    input_mask : where cells update at all, by an image channel; everywhere by default.
-    update_noise : standard deviation of the noise that joins the update in every step, in training and after it.
-    memory_budget : bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
+    device : torch.device, str or None
+        Device of the parameters. It can be changed later by ``.to()``.
+    num_image_channels, num_hidden_channels, num_output_channels : int
+        Number of channels of each kind in the state.
+    plot_function : object
+        Object that draws predictions. The model only stores it.
+    validation_metric : str or None
+        Name of the metric by which models are compared. The model only stores it.
+    fire_rate : float
+        Probability that a cell updates in a step; 1 is deterministic.
+    hidden_size : int
+        Number of neurons in the hidden layer of the rule.
+    use_alive_mask : bool
+        Whether cells without a living neighbour die; ``alive=AliveMask(...)`` sets the details.
+    immutable_image_channels : bool
+        Whether the image channels keep their values. The rule then has no outputs for them.
+    num_learned_filters : int
+        Number of learned depth-wise filters in addition to the identity; 0 uses Sobel filters instead.
+    filter_padding : {"zeros", "reflect", "replicate", "circular"} Values beyond the border of the grid.
+    use_laplace : bool
+        Whether the laplacian is used in addition to the Sobel filters.
+    kernel_size : int
+        Size of the learned filters; an odd number of cells.
+    pad_noise : bool
+        Whether the hidden channels that are appended to an image start as noise; else as zeros.
+    use_temporal_encoding : bool
+        Whether the rule sees a channel with the time ``t / T``, where ``T`` is the (upper) number of training steps
+        given to the constructor.
+    rule_type : callable
+        Class or function that makes the rule, called as ``rule_type(hidden_size, final_bias=False)``.
+    training_timesteps, inference_timesteps : int or (int, int)
+        Number of steps, or a range ``(low, high)`` from which it is drawn, without ``high``.
+    dims : int
+        Number of spatial dimensions: 1, 2 or 3.
+    perception, rule, alive, head : Module or None, AliveMask or None
+        Parts of the model, used instead of the arguments that describe them. A :class:`Part`, such as those of the
+        package, is copied and built for the model. Any other module is used unchanged: a perception maps (B, C,
+        *spatial) to (B, out_channels, *spatial), and a rule maps (B, out_channels (+ 1 for the time), *spatial) to the
+        update. A head maps the hidden channels to the prediction that is compared with the label. A rule may set
+        ``local = True`` if the update of a cell depends only on the perception of that cell and needs no random
+        numbers; dead space is then skipped, as for the rules of the package.
+    conditioning : Module or None
+        Module that maps the ``"goal"`` entry of a batch to (B, n) values, which are added to the last n hidden
+        channels, for instance a :class:`GoalEmbedding`. See :class:`ConditionedCell`.
+    input_mask : InputMask or None
+        Mask of the cells that update, computed from an image channel. By default all cells update.
+    update_noise : float
+        Standard deviation of the noise that is added to the update in every step, in training and in inference.
+    memory_budget : int
+        Number of bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
 
     Raises
     ------
-    ConfigError, UnknownNameError, UnknownKeywordError
-        For arguments that cannot work, before anything is built.
+    ConfigError, UnknownNameError, UnknownKeywordError If an argument is invalid or unknown.
 
     Notes
     -----
@@ -321,23 +342,23 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         return Perception(*fixed, padding=self.filter_padding)
 
     def _define_rule(self) -> nn.Module:
-        """Rule for the model; override to make another."""
+        """Make the rule. Override to use another one."""
         return self.rule_type(self.hidden_size, final_bias=False)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         tensor = next(itertools.chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
     @property
     def use_alive_mask(self) -> bool:
-        """Whether cells die outside of life."""
+        """Whether cells without a living neighbour die."""
         return self.alive is not None
 
     @property
     def skips_dead_space(self) -> bool:
-        """Whether a roll-out may leave out the space around all life, with the same result."""
+        """Whether a roll-out may skip the space around the living cells with the same result."""
         return (
             type(self.alive) is AliveMask
             and self.alive.before
@@ -352,27 +373,28 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
     @property
     def radius(self) -> int:
-        """Farthest cell, by the larger of the axis distances, that one step can see."""
+        """Distance of the farthest cell that a step depends on, as the maximum over the axes."""
         if not hasattr(self.perception, "radius"):
             raise ConfigError(f"perception {type(self.perception).__name__} does not say its radius")
         return int(self.perception.radius) + int(getattr(self.rule, "radius", 0))  # type: ignore[arg-type]
 
     @property
     def num_draws(self) -> int:
-        """Random numbers by which each cell chooses in a step."""
+        """Number of random numbers that the rule needs per cell and step."""
         return int(getattr(self.rule, "num_draws", 0))
 
     @property
     def input_vector_size(self) -> int:
-        """Channels that the rule sees."""
+        """Number of input channels of the rule."""
         if not hasattr(self.perception, "out_channels"):
             raise ConfigError(f"perception {type(self.perception).__name__} needs an attribute out_channels")
         return int(self.perception.out_channels) + int(self.use_temporal_encoding)  # type: ignore[arg-type]
 
-    # The cell, as a roll-out sees it ------------------------------------------------------------------------------
+    # Interface of a cell, used by roll-outs
+    # ------------------------------------------------------------------------------
 
     def perceive(self, x: Tensor, t: int) -> Tensor:
-        """(B, C, *spatial) state at step ``t`` to (B, input_vector_size, *spatial)."""
+        """Map the (B, C, *spatial) state at step ``t`` to the (B, input_vector_size, *spatial) perception."""
         perception: Tensor = self.perception(x)
         if not self.use_temporal_encoding:
             return perception
@@ -380,26 +402,26 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         return torch.cat([perception, time], 1)
 
     def with_goal(self, goal: Tensor | int | None, batch_size: int) -> Cell:
-        """The automaton of samples that know their goals; itself, where there is nothing to know.
+        """Return the cell of one roll-out with its goals; the model itself if it has no conditioning.
 
         Raises
         ------
         ConfigError, ShapeError
-            If a goal is missing or given for nothing, is none of the goals, or there is not one for each sample.
+            If a goal is missing or unknown, the model takes no goals, or their number is not that of the samples.
         """
         if self.conditioning is not None:
             return ConditionedCell(self, goal, batch_size)
         if goal is not None:
-            raise ConfigError(f"this {type(self).__name__} has no conditioning: it cannot be told a goal")
+            raise ConfigError(f"this {type(self).__name__} has no conditioning: it takes no goals")
         return self
 
     def plain(self) -> PlainCell:
-        """The cell as numbers, for the back ends that do not call its modules.
+        """Return the weights and options of the cell, for the back ends that do not call its modules.
 
         Raises
         ------
         NotPlainError
-            If a part of it is not the package's own: only the reference back end can run it then.
+            If a part is not one of the package's. Only the reference back end can run the model then.
         """
         if "perceive" in vars(self) or type(self).perceive is not BasicNCAModel.perceive:
             raise NotPlainError(f"{type(self).__name__} perceives in a way of its own")
@@ -412,16 +434,16 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         )
 
     def _alive(self, x: Tensor) -> Tensor:
-        """(B, 1, *spatial) bool: which cells live; all where there is no alive mask."""
+        """Mask of the living cells, (B, 1, *spatial) bool; without an alive mask all cells live."""
         return x.new_ones(x.shape[0], 1, *x.shape[2:], dtype=torch.bool) if self.alive is None else self.alive(x)
 
     def _update(self, x: Tensor, step: int) -> Tensor:
-        """(B, C - fixed, *spatial) update before fire and alive mask."""
+        """Update before the fire mask and the alive mask are applied, (B, C - fixed, *spatial)."""
         update: Tensor = self.rule(self.perceive(x, step))
         return update
 
     def _forward_step(self, x: Tensor, step_number: int) -> Tensor:
-        """State after the one step of this number, every cell firing that ever updates."""
+        """State after one step with the given number, in which all cells fire."""
         cell = self.with_goal(None, len(x))
         job = Job(x, cell, 1, (1,), step_number, masks=lambda t: None).gated()
         return step(cell, x, step_number, job.fires(step_number), None, job.draws(step_number))
@@ -429,7 +451,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     # Roll-outs ----------------------------------------------------------------------------------------------------
 
     def prepare_input(self, x: Tensor) -> Tensor:
-        """Preprocess a padded state before a roll-out. Override where an input needs it."""
+        """Preprocess a padded state before a roll-out. Override it if the input needs preprocessing."""
         return x
 
     @plain_numbers
@@ -448,10 +470,14 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
         Parameters
         ----------
-        x : (B, C, *spatial) state, all channels; :func:`pad_input` makes one of an image.
-        steps, start, masks : see :func:`delira_nca.rollout.rollout`.
-        seed : of the fire masks. Without one it is drawn from torch's global generator, as dropout would.
-        goal : of each sample, for a model with a conditioning; see :meth:`told`.
+        x : Tensor
+            (B, C, *spatial) state with all channels; :func:`pad_input` makes it from an image.
+        steps, start, masks : int, int, and Tensor, callable or None
+            See :func:`delira_nca.rollout.rollout`.
+        seed : int or None
+            Seed of the fire masks. By default it is drawn from torch's global generator.
+        goal : Tensor, int or None
+            Goal of each sample, for a model with a conditioning; see :meth:`with_goal`.
 
         Raises
         ------
@@ -470,7 +496,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     def forward_batch(
         self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
     ) -> tuple[Prediction, dict[str, Tensor]]:
-        """Roll ``batch["data"]`` out for the number of steps of training or inference; both are drawn by the seed.
+        """Roll out ``batch["data"]`` for the number of steps of training or inference, drawn with the seed.
 
         A model with a conditioning takes the goal of each sample from ``batch["goal"]``.
         """
@@ -493,16 +519,21 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         masks: Masks | None = None,
         goal: Tensor | int | None = None,
     ) -> Prediction:
-        """Roll an image or a state out without gradients, in evaluation mode.
+        """Roll out an image or a state without gradients, in evaluation mode.
 
         Parameters
         ----------
-        image : (B, num_image_channels, *spatial) image or (B, C, *spatial) state. It is not changed. Floats that are
-            narrower than the weights are converted.
-        steps : how many, or a range; ``inference_timesteps`` by default.
-        seed : of everything random: steps, noise and fire masks. The same seed gives the same prediction.
-        masks : fire masks from outside.
-        goal : of each sample, for a model with a conditioning.
+        image : Tensor
+            (B, num_image_channels, *spatial) image or (B, C, *spatial) state. It is not changed. Floats of a narrower
+            dtype than the weights are converted.
+        steps : int, (int, int) or None
+            Number of steps, or a range; ``inference_timesteps`` by default.
+        seed : int
+            Seed of the number of steps, the noise and the fire masks. The same seed gives the same prediction.
+        masks : Tensor, callable or None
+            Fire masks to use instead of drawn ones.
+        goal : Tensor, int or None
+            Goal of each sample, for a model with a conditioning.
         """
         return self.record(image, steps, seed=seed, masks=masks, keep="last", goal=goal)[-1]
 
@@ -518,12 +549,14 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         keep: str | list[int] = "all",
         goal: Tensor | int | None = None,
     ) -> list[Prediction]:
-        """Predictions along one roll-out.
+        """Return predictions after several steps of one roll-out.
 
         Parameters
         ----------
-        image, steps, seed, masks, goal : as for :meth:`predict`, whose result the last prediction equals.
-        keep : ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is the input).
+        image, steps, seed, masks, goal
+            See :meth:`predict`. The last prediction equals its result.
+        keep : {"all", "last"} or list of int ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is
+        the input).
         """
         require_tensor(image)
         steps = interpret_range_parameter(
@@ -564,28 +597,30 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     # Training -----------------------------------------------------------------------------------------------------
 
     def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
-        """Mean squared error of the prediction; override, together with ``loss_names``, for another task."""
+        """Mean squared error of the prediction. Override it, together with ``loss_names``, for another task."""
         error = mse(prediction.pred, label)
         return {"total": error, "mse": error}
 
     def metrics(self, pred: Prediction, label: Tensor) -> dict[str, float]:
-        """Standard metrics of a prediction; override for another task."""
+        """Standard metrics of a prediction. Override them for another task."""
         return {"mse": float(mse(pred.pred, label))}
 
     def validate(
         self, image: Tensor, label: Tensor, steps: Steps | None = None, *, seed: int = 0, **given: Any
     ) -> tuple[dict[str, float], Prediction]:
-        """Predict, with what else is given, and measure against the label."""
+        """Predict and compute the metrics. Further keyword arguments are passed to :meth:`predict`."""
         prediction = self.predict(image, steps, seed=seed, **given)
         return self.metrics(prediction, label.to(self.device)), prediction
 
     def finetune(self, freeze_head: bool = False) -> None:
-        """Freeze all but the rule's last layer and, unless it is to be frozen too, the head; set training mode.
+        """Freeze all parameters but those of the rule's last layer and of the head; set training mode.
+
+        With ``freeze_head``, the head is frozen too.
 
         Raises
         ------
         ConfigError
-            If the rule is a module of the user's that has no ``freeze()``.
+            If the rule has no ``freeze()`` method.
         """
         if not callable(getattr(self.rule, "freeze", None)):
             raise ConfigError(f"rule {type(self.rule).__name__} has no freeze(): freeze its layers by hand")
@@ -596,26 +631,27 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.train()
 
     def num_trainable_parameters(self) -> int:
-        """Number of weights that training changes."""
+        """Number of trainable weights."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @plain_numbers
     def cost(
         self, shape: Sequence[int], steps: int, *, batch_size: int = 1, memory_budget: int | None = None
     ) -> RolloutCost:
-        """Count parameters, operations and bytes of a roll-out; nothing is run.
+        """Count parameters, operations and bytes of a roll-out without running it.
 
         Parameters
         ----------
-        shape : spatial shape of the grid.
-        steps : how many.
-        batch_size : how many states are rolled out together.
-        memory_budget : bytes that may be kept for the backward pass; the model's own by default.
+        shape : sequence of int
+            Spatial shape of the grid. steps : int Number of steps. batch_size : int Number of states in the batch.
+        memory_budget : int or None
+            Number of bytes that may be stored for the backward pass; that of the model by default.
 
         Raises
         ------
         ConfigError
-            If a number is out of range, or a part of the model is not the package's own: its work cannot be counted.
+            If a number is out of range, or a part of the model is not one of the package's, so that its operations
+            cannot be counted.
 
         Examples
         --------
@@ -630,45 +666,49 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     # Description --------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description of the model, without weights: what :meth:`from_dict` takes.
+        """Return a plain description of the model, without weights, for :meth:`from_dict`.
 
-        Modules of the user's own appear under their class path, and must be handed in again to :meth:`from_dict`.
+        Custom modules are described by their class path and must be passed to :meth:`from_dict` again.
         """
         return describe(self)
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], **modules: Any) -> BasicNCAModel:
-        """Model from its description, with fresh weights.
+        """Make a model from its description, with new weights.
 
         Parameters
         ----------
-        config : from :meth:`to_dict`.
-        **modules : perception, rule or head, where they are modules of the user's own; or other arguments to change.
+        config : dict
+            Description returned by :meth:`to_dict`.
+        **modules : object
+            Custom perception, rule or head, and other arguments to change.
 
         Raises
         ------
         UnknownKeywordError, ConfigError
-            If an argument is unknown, or a module of the user's is missing.
+            If an argument is unknown, or a custom module is missing.
         """
         return cls(**arguments_from(cls, {**config, **modules}, BasicNCAModel))
 
 
 class ConditionedCell(nn.Module):
-    """A model with a goal for each sample: the cell of one roll-out.
+    """Cell of one roll-out: a model with a goal for each sample.
 
-    The goal's vector is added to the last hidden channels of living cells before they perceive. The state does not keep
-    it, and dead cells do not get it.
+    The vector of the goal is added to the last hidden channels of living cells before each perception. It is not stored
+    in the state, and dead cells do not receive it.
 
     Parameters
     ----------
-    model : with a conditioning.
-    goal : for each sample, what the conditioning takes: (B,) numbers of goals; one number stands for all samples.
-    batch_size : number of samples.
+    model : BasicNCAModel Model with a conditioning.
+    goal : Tensor, int or None
+        Input of the conditioning: (B,) numbers of goals, or one number for all samples.
+    batch_size : int
+        Number of samples.
 
     Raises
     ------
     ConfigError, ShapeError
-        If there is no goal, none for each sample, or the conditioning refuses it.
+        If the goals are missing or unknown, or their number is not that of the samples.
     """
 
     def __init__(self, model: BasicNCAModel, goal: Tensor | int | None, batch_size: int) -> None:
@@ -681,7 +721,7 @@ class ConditionedCell(nn.Module):
             goal = torch.full((batch_size,), goal)
         if goal.dim() == 0 or len(goal) != batch_size:
             raise ShapeError(f"goals of {batch_size} samples are {batch_size}, not of shape {tuple(goal.shape)}")
-        vectors: Tensor = model.conditioning(goal.to(model.device))  # type: ignore[misc]  # asked for only if there
+        vectors: Tensor = model.conditioning(goal.to(model.device))  # type: ignore[misc]  # called only if there is one
         if vectors.dim() != 2 or len(vectors) != batch_size or vectors.shape[1] > model.num_hidden_channels:
             raise ShapeError(
                 f"a conditioning gives {batch_size} vectors for at most {model.num_hidden_channels} hidden channels, "
@@ -694,16 +734,16 @@ class ConditionedCell(nn.Module):
 
     @property
     def skips_dead_space(self) -> bool:
-        """Whether a roll-out may leave out the space around all life: as the model."""
+        """Whether a roll-out may skip the space around the living cells, as for the model."""
         return self.model.skips_dead_space
 
     @property
     def radius(self) -> int:
-        """Farthest cell that one step can see."""
+        """Distance of the farthest cell that a step depends on."""
         return self.model.radius
 
     def with_goal(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state with the goals in the hidden channels of living cells."""
+        """Add the goals to the hidden channels of living cells of a (B, C, *spatial) state."""
         last = self.model.num_image_channels + self.model.num_hidden_channels
         first = last - self.vectors.shape[1]
         vectors = self.vectors.to(x.dtype).view(*self.vectors.shape, *(1,) * (x.dim() - 2))
@@ -711,9 +751,9 @@ class ConditionedCell(nn.Module):
         return torch.cat([x[:, :first], x[:, first:last] + added, x[:, last:]], 1)
 
     def perceive(self, x: Tensor, t: int) -> Tensor:
-        """(B, C, *spatial) state at step ``t`` to what its cells see, who know their goals."""
+        """Perception of the (B, C, *spatial) state at step ``t`` with the goals added."""
         return self.model.perceive(self.with_goal(x), t)
 
     def plain(self) -> PlainCell:
-        """Never: the fast back ends know nothing of goals."""
+        """Raise :class:`NotPlainError`: the fast back ends do not support goals."""
         raise NotPlainError("its cells have a goal")

@@ -1,4 +1,4 @@
-"""Models by the name of their preset, for configs and command lines."""
+"""Make models by the name of a preset, for configurations and command lines."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 __all__ = ["CLASSES", "build_model"]
 
 CLASSES: dict[str, type[Any]] = {"m3d_nca": PyramidNCA, "med_nca": PyramidNCA, "octree_nca": PyramidNCA}
-"""Class by the name of a preset, where it is another than :class:`BasicNCAModel`."""
+"""Class of a preset by its name, for presets of another class than :class:`BasicNCAModel`."""
 
 
 def build_model(preset: str, changes: dict[str, Any] | None = None) -> AbstractPyTorchNetwork:
-    """Model of a preset, by name.
+    """Make a model by the name of a preset.
 
     Parameters
     ----------
-    preset : name of a function of :mod:`delira_nca.models.presets`.
-    changes : arguments of the model to set otherwise.
+    preset : str
+        Name of a function of :mod:`delira_nca.models.presets`.
+    changes : dict or None
+        Arguments of the model or the preset to change.
 
     Returns
     -------
     BasicNCAModel
-        Or a model of the preset's own class, where :data:`CLASSES` names one.
+        The model, or one of the class that :data:`CLASSES` names for the preset.
 
     Raises
     ------
     UnknownNameError, UnknownKeywordError, ConfigError
-        For an unknown preset, or arguments that cannot work.
+        If the preset or an argument is unknown, or an argument is invalid.
 
     Examples
     --------

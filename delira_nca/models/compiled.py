@@ -1,4 +1,4 @@
-"""Networks that ``torch.compile`` has wrapped, under their own names."""
+"""Remove the wrappers of ``torch.compile`` from networks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["unwrapped"]
 
 
 def unwrapped(module: Any) -> Any:
-    """Take a module, and all modules in it, out of the wrappers of ``torch.compile``.
+    """Remove the wrappers of ``torch.compile`` from a module and all its submodules.
 
-    Names of weights are then those of the module that was compiled, without ``_orig_mod``. Calls stay compiled, as
-    after :meth:`torch.nn.Module.compile`. Anything but a module is returned as it is.
+    The names of the weights then lack the prefix ``_orig_mod``. Calls stay compiled, as after
+    :meth:`torch.nn.Module.compile`. Anything but a module is returned unchanged.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Compiled or not. Its compiled submodules are replaced in place.
+        Module, compiled or not. Its compiled submodules are replaced in place.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a model is told beside its state: the goal of each sample."""
+"""Conditioning of a model on a goal for each sample."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ __all__ = ["GoalEmbedding"]
 
 
 class GoalEmbedding(Part):
-    """A learned vector for each of several goals, which are whole numbers.
+    """Learned vector for each of several goals, which are numbered from 0.
 
     Parameters
     ----------
-    num_goals : how many there are.
-    num_channels : length of a vector, which is added to so many of the last hidden channels; all of them by default.
+    num_goals : int
+        Number of goals.
+    num_channels : int or None
+        Length of the vectors: the number of hidden channels, the last ones, to which they are added; all by default.
 
     Raises
     ------
     ConfigError
-        For numbers below 1, or more channels than are hidden.
+        If a number is below 1, or ``num_channels`` is larger than the number of hidden channels.
 
     Notes
     -----
@@ -45,22 +47,22 @@ class GoalEmbedding(Part):
         self.num_goals, self.num_channels = num_goals, num_channels
 
     def build(self, num_hidden_channels: int) -> GoalEmbedding:
-        """Make the table, and return the module itself."""
+        """Make the table of vectors and return the module itself."""
         length = num_hidden_channels if self.num_channels is None else self.num_channels
         if not 1 <= length <= num_hidden_channels:
             raise ConfigError(
-                f"a goal is told through hidden channels: {length} do not fit into the {num_hidden_channels} there are"
+                f"goals are added to hidden channels: {length} do not fit into the {num_hidden_channels} there are"
             )
         self.table = nn.Embedding(self.num_goals, length)
         return self
 
     def forward(self, goals: Tensor) -> Tensor:
-        """(B,) numbers of goals to (B, num_channels).
+        """Map (B,) numbers of goals to (B, num_channels) vectors.
 
         Raises
         ------
         ShapeError, ConfigError
-            If they are no whole numbers, or one of them is none of the goals.
+            If the goals are not integers, or one is not in the range.
         """
         if goals.dim() != 1 or goals.is_floating_point() or goals.dtype == torch.bool:
             raise ShapeError(f"goals are (B,) whole numbers, not {goals.dtype} of {tuple(goals.shape)}")
@@ -71,5 +73,5 @@ class GoalEmbedding(Part):
         return vectors
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {"num_goals": self.num_goals, "num_channels": self.num_channels}

@@ -1,4 +1,4 @@
-"""Models and their parts as plain values, and back."""
+"""Convert models and their parts to plain values and back."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ _ROOM = "delira_nca.models."
 
 
 def class_of_package(path: str, base: type[T]) -> type[T] | None:
-    """Class of a model of this package; None for any other, of which nothing is imported.
+    """Return a class of this package by its path; None for any other path, which is not imported.
 
     Parameters
     ----------
-    path : module and name.
-    base : class that it must derive from.
+    path : str
+        Path of the class: module and name.
+    base : type
+        Required base class.
 
     Examples
     --------
@@ -58,7 +60,7 @@ _PARTS: dict[str, tuple[type[Part], ...]] = {
     "conditioning": (GoalEmbedding,),
     "head": (ImplicitDecoder,),
 }
-"""Kinds of parts that a description holds; the first of a kind is meant where it does not say which."""
+"""Classes of parts that a description can hold, by argument. The first one is the default."""
 
 
 class _Described(Protocol):
@@ -67,7 +69,7 @@ class _Described(Protocol):
 
 
 def describe(model: _Described) -> dict[str, Any]:
-    """Plain description of a model, without weights; parts that are not the package's own by their class path."""
+    """Return a plain description of a model, without weights; custom parts are described by their class path."""
     own = {*_MADE_ANEW, *_MASKS, *_PARTS}
     config = {key: value for key, value in model.init_kwargs.items() if key not in own}
     for name in _MASKS:
@@ -84,12 +86,12 @@ def describe(model: _Described) -> dict[str, Any]:
 
 
 def arguments_from(cls: type, config: Mapping[str, Any], base: type) -> dict[str, Any]:
-    """Arguments of a model's class from a description, its parts made anew.
+    """Return the arguments of a model's class from a description, with new parts.
 
     Raises
     ------
     UnknownKeywordError, ConfigError
-        If the class takes no such argument, or a part is a module of the user's that was not handed in.
+        If an argument is unknown, or a custom part is missing.
     """
     arguments = dict(config)
     known = arguments_of(cls, base)
@@ -114,7 +116,7 @@ def _part(name: str, config: Mapping[str, Any]) -> Part:
 
 
 def arguments_of(cls: type, base: type) -> set[str]:
-    """Names that a constructor takes; where it passes any others on, also those of the next class, up to ``base``."""
+    """Names of a constructor's arguments; with ``**kwargs`` also those of its base classes, up to ``base``."""
     names: set[str] = set()
     for owner in cls.__mro__:
         if "__init__" not in vars(owner):

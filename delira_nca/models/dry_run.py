@@ -1,4 +1,4 @@
-"""What a module makes of a shape, found without touching the module."""
+"""Find the output shape of a module without changing the module."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ T = TypeVar("T")
 
 
 def dry_run(module: M, run: Callable[[M, Tensor], T], shape: Sequence[int]) -> T:
-    """Result of running a copy of a module, in evaluation mode and without gradients, on zeros.
+    """Run a copy of a module on zeros, in evaluation mode and without gradients.
 
-    The copy has no numbers (it is on the meta device) where the module can do without; else it is a true one. Weights,
-    buffers, modes and attributes of the module stay as they are, and so do all generators.
+    The copy is on the meta device if the module supports it; otherwise it is a full copy. Weights, buffers, modes and
+    attributes of the module and all random generators remain unchanged.
 
     Parameters
     ----------
-    module : to be copied.
-    run : called with the copy and the zeros.
-    shape : of the zeros, whose type is that of the module's first weight.
+    module : M
+        Module to copy.
+    run : callable
+        Function that is called with the copy and the zeros.
+    shape : sequence of int
+        Shape of the zeros. Their dtype is that of the module's first weight.
 
     Raises
     ------
     ConfigError
         If the module cannot be copied.
     Exception
-        Whatever the true copy raises.
+        Any exception that the full copy raises.
 
     Examples
     --------
@@ -48,7 +51,7 @@ def dry_run(module: M, run: Callable[[M, Tensor], T], shape: Sequence[int]) -> T
     first = next(itertools.chain(module.parameters(), module.buffers()), torch.empty(()))
     dtype = first.dtype if first.is_floating_point() and not is_lazy(first) else torch.float32
     with isolated_rng(0), torch.no_grad():
-        with contextlib.suppress(Exception):  # whatever it is: what counts is whether the true copy can
+        with contextlib.suppress(Exception):  # any error: the full copy decides whether the module works
             return run(_without_numbers(module).eval(), torch.zeros(*shape, dtype=dtype, device="meta"))
         try:
             copied = copy.deepcopy(module)
@@ -58,7 +61,7 @@ def dry_run(module: M, run: Callable[[M, Tensor], T], shape: Sequence[int]) -> T
 
 
 def _without_numbers(module: M) -> M:
-    """Copy of a module whose tensors are on the meta device."""
+    """Copy a module with all tensors on the meta device."""
     copies: dict[int, Tensor] = {}
     for parameter in module.parameters():
         if not is_lazy(parameter):
@@ -70,7 +73,7 @@ def _without_numbers(module: M) -> M:
 
 
 def channels_taken(module: nn.Module) -> int | None:
-    """Channels of the input of a module, as it says itself, or its first layer with weights; None if neither does.
+    """Return the number of input channels of a module or of its first layer with weights; None if unknown.
 
     Examples
     --------
@@ -88,7 +91,7 @@ def channels_taken(module: nn.Module) -> int | None:
 
 
 def dimensions_taken(module: nn.Module) -> int | None:
-    """Spatial dimensions of a module, as it says itself, or its first convolution; None if neither does.
+    """Return the number of spatial dimensions of a module or of its first convolution; None if unknown.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pictures sharper than the grid: what lies between the cells, computed from their states."""
+"""Decoder that computes images of a higher resolution than the grid from the states of the cells."""
 
 from __future__ import annotations
 
@@ -20,30 +20,35 @@ Scale = int | Sequence[int]
 
 
 class ImplicitDecoder(Part):
-    """Small perceptron that every pixel of a finer picture asks about the place where it lies.
+    """Small perceptron that computes every pixel of an image that is finer than the grid.
 
-    A pixel sees the states of the cells around it, bilinearly interpolated, and where it is in its cell: sine and
-    cosine of each coordinate, which go on smoothly from cell to cell. As the ``head`` of a
-    :class:`delira_nca.models.BasicNCAModel` it is given the hidden channels, and what is compared with the label is
-    ``scale`` times as large as the grid.
+    Its input are the states of the cells around the pixel, bilinearly interpolated, and the position of the pixel in
+    its cell: sine and cosine of each coordinate, which are continuous between cells. As the ``head`` of a
+    :class:`delira_nca.models.BasicNCAModel` it maps the hidden channels to a prediction that is ``scale`` times as
+    large as the grid.
 
     Parameters
     ----------
-    in_channels : that a pixel sees; as a head, the model's hidden channels.
-    out_channels : of the picture.
-    scale : pixels for each cell along an axis, or a number for each axis. Training at one scale and looking at
-        another is possible: see :meth:`forward`.
-    hidden_size : neurons of the hidden layer, or of each of several.
-    dims : spatial axes.
+    in_channels : int
+        Number of input channels; for a head, the number of hidden channels of the model.
+    out_channels : int
+        Number of channels of the image.
+    scale : int or sequence of int
+        Pixels per cell along each axis; one number for all axes or one for each. Another scale can be passed to
+        :meth:`forward`, for instance after training.
+    hidden_size : int or sequence of int
+        Number of neurons of the hidden layer, or of each hidden layer.
+    dims : int
+        Number of spatial axes.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        If a number is below 1, or there are other than 1 to 3 dimensions.
+        If a number is below 1, or ``dims`` is not 1, 2 or 3.
 
     Notes
     -----
-    The idea is the local pattern producing network of "Neural Cellular Automata: From Cells to Pixels" (2025).
+    The method follows the local pattern producing network of "Neural Cellular Automata: From Cells to Pixels" (2025).
 
     Examples
     --------
@@ -74,24 +79,25 @@ class ImplicitDecoder(Part):
 
     @property
     def scale_factor(self) -> tuple[int, ...]:
-        """Pixels for each cell along every axis, as modules of torch call it."""
+        """Pixels per cell along every axis, under the name that torch's modules use."""
         return self.scale
 
     def _interpret_scale(self, scale: Scale) -> tuple[int, ...]:
         return require_wholes("scale", scale, 1, count=self.dims, repeat=self.dims)
 
     def forward(self, states: Tensor, scale: Scale | None = None) -> Tensor:
-        """(B, in_channels, *spatial) states to the (B, out_channels, *finer) picture.
+        """Map (B, in_channels, *spatial) states to the (B, out_channels, *finer) image.
 
         Parameters
         ----------
-        states : of the cells.
-        scale : pixels for each cell, where it is to be another than the decoder's own.
+        states : Tensor States of the cells.
+        scale : int, sequence of int or None
+            Pixels per cell; that of the decoder by default.
 
         Raises
         ------
         ShapeError, ConfigError
-            If the states have other channels or axes, or the scale is below 1.
+            If the number of channels or axes is wrong, or the scale is below 1.
         """
         if states.dim() != self.dims + 2 or states.shape[1] != self.in_channels:
             raise ShapeError(
@@ -108,7 +114,7 @@ class ImplicitDecoder(Part):
         return picture.movedim(-1, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
@@ -119,9 +125,9 @@ class ImplicitDecoder(Part):
 
 
 def _between(states: Tensor, axis: int, factor: int) -> Tensor:
-    """Linear interpolation along an axis; the last cells go on beyond the border.
+    """Interpolate linearly along an axis; values beyond the border are those of the last cells.
 
-    In slices and sums, so that the way back adds up in one order on every device.
+    It consists of slices and sums, so that the backward pass adds in one order on every device.
     """
     if factor == 1:
         return states
@@ -129,7 +135,7 @@ def _between(states: Tensor, axis: int, factor: int) -> Tensor:
     padded = torch.cat([states.narrow(axis, 0, 1), states, states.narrow(axis, size - 1, 1)], axis)
     phases = []
     for pixel in range(factor):
-        place = (pixel + 0.5) / factor - 0.5  # of the pixel, in cells from the middle of its own
+        place = (pixel + 0.5) / factor - 0.5  # offset of the pixel from the centre of its cell, in cells
         first = 0 if place < 0 else 1
         share = place + 1 - first
         phases.append(padded.narrow(axis, first, size) * (1 - share) + padded.narrow(axis, first + 1, size) * share)
@@ -137,7 +143,7 @@ def _between(states: Tensor, axis: int, factor: int) -> Tensor:
 
 
 def _places(seen: Tensor, factors: Sequence[int]) -> Tensor:
-    """(B, 2 * dims, *spatial): sine and cosine of where each pixel lies in its cell, along each axis."""
+    """Sine and cosine of the position of each pixel in its cell along each axis, (B, 2 * dims, *spatial)."""
     planes, shape = [], seen.shape[2:]
     for axis, factor in enumerate(factors):
         angle = math.pi * ((2 * torch.arange(factor, device=seen.device, dtype=seen.dtype) + 1) / factor - 1)

@@ -1,4 +1,4 @@
-"""States to begin with, and the small helpers of NCALab's API page."""
+"""Initial states, and the helper functions of NCALab's API page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 class HasChannels(Protocol):
-    """How the channels of a state are divided: what :func:`pad_input` and predictions need to know of a model."""
+    """Numbers of channels of a model, as :func:`pad_input` and predictions need them."""
 
     num_image_channels: int
     num_hidden_channels: int
@@ -38,12 +38,12 @@ class HasChannels(Protocol):
 
 
 def require_tensor(image: object, name: str = "an image") -> None:
-    """Refuse an image, or what the name says, that is no tensor.
+    """Check that an image, or the named argument, is a tensor.
 
     Raises
     ------
     ConfigError
-        With its class, and how it becomes a tensor.
+        If it is not. The message says how to convert it.
     """
     if not isinstance(image, Tensor):
         raise ConfigError(
@@ -52,14 +52,15 @@ def require_tensor(image: object, name: str = "an image") -> None:
 
 
 def as_weights(x: Tensor, network: nn.Module) -> Tensor:
-    """Input in the dtype of a network's weights.
+    """Convert an input to the dtype of a network's weights.
 
-    Floats of a narrower dtype are converted, which changes no value. Where autocast is on, the input stays as it is.
+    Only floats of a narrower dtype are converted, which changes no value. Under autocast the input is returned
+    unchanged.
 
     Raises
     ------
     ConfigError
-        If the weights cannot hold the input: it is wider than they are, or holds no floats.
+        If the input has a wider dtype than the weights, or its values are not floats.
 
     Examples
     --------
@@ -87,14 +88,16 @@ def as_weights(x: Tensor, network: nn.Module) -> Tensor:
 
 @plain_numbers
 def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3) -> Tensor:
-    """State with one living cell in the middle.
+    """Make a state with one living cell in the middle.
 
     Parameters
     ----------
-    num_channels : of the state.
-    shape : spatial shape; the middle of an even axis is the cell behind it.
-    first_channel : this channel and those after it are 1 in that cell; all others are 0 (alpha and the hidden
-        channels of RGBA states, as Mordvintsev et al., 2020).
+    num_channels : int Number of channels of the state.
+    shape : sequence of int
+        Spatial shape. On an axis of even length, the living cell is the first one after the middle.
+    first_channel : int
+        First channel that is 1 in the living cell, as are all channels after it; all other values are 0. The default
+        sets alpha and the hidden channels of RGBA states, as in Mordvintsev et al. (2020).
 
     Returns
     -------
@@ -103,7 +106,7 @@ def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3
     Raises
     ------
     ConfigError
-        If no channel is left to be 1.
+        If no channel would be 1.
 
     Examples
     --------
@@ -129,16 +132,21 @@ def pad_input(
     *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Append the channels that an image lacks to be a state.
+    """Append the hidden and output channels to an image.
 
     Parameters
     ----------
-    x : (B, c, *spatial) image, or a whole state, which is returned as it is.
-    nca : model, of which the numbers of channels are read.
-    noise : whether hidden channels are Gaussian noise; they are zero otherwise. Output channels are always zero.
-    mean, std : of the noise.
-    generator : to draw the noise from; torch's global one by default. Of a batch that is shared with other processes
-        the noise is that of the whole, cut out.
+    x : Tensor
+        (B, c, *spatial) image, or a state with all channels, which is returned unchanged.
+    nca : HasChannels
+        Model that gives the numbers of channels.
+    noise : bool
+        Whether hidden channels are Gaussian noise; otherwise they are zero. Output channels are always zero.
+    mean, std : float
+        Mean and standard deviation of the noise.
+    generator : torch.Generator or None
+        Generator of the noise; torch's global one by default. If a batch is distributed over several processes, each
+        takes its part of the noise of the whole batch.
 
     Returns
     -------
@@ -147,7 +155,7 @@ def pad_input(
     Raises
     ------
     ShapeError
-        If ``x`` has more channels than a state, or, of an image, others than the model's image channels.
+        If the number of channels of ``x`` is neither that of an image nor that of a state.
     """
     image, hidden, output = nca.num_image_channels, nca.num_hidden_channels, nca.num_output_channels
     channels = image + hidden + output
@@ -168,17 +176,19 @@ def pad_input(
 
 
 def interpret_range_parameter(x: int | tuple[int, int], rng: np.random.Generator | None = None) -> int:
-    """Number of steps out of a number or a range.
+    """Return a number of steps, drawn if a range is given.
 
     Parameters
     ----------
-    x : a number, or ``(low, high)``: drawn uniformly from ``low`` to ``high - 1``.
-    rng : to draw from; a fresh unseeded one by default.
+    x : int or tuple
+        Number of steps, or ``(low, high)``: a number is drawn uniformly from ``low`` to ``high - 1``.
+    rng : np.random.Generator or None
+        Random generator; a new unseeded one by default.
 
     Raises
     ------
     TypeError
-        If ``x`` is neither a whole number nor a pair of them.
+        If ``x`` is neither an integer nor a pair of integers.
     ConfigError
         If a number is negative, or the range is reversed or empty.
 
@@ -201,16 +211,16 @@ def interpret_range_parameter(x: int | tuple[int, int], rng: np.random.Generator
 
 
 intepret_range_parameter = interpret_range_parameter
-"""The name on NCALab's API page, as it is spelt there."""
+"""Name on NCALab's API page, with its spelling."""
 
 
 def unwrap(x: T | None) -> T:
-    """Return ``x``, which the caller knows not to be None.
+    """Return ``x`` after checking that it is not None.
 
     Raises
     ------
     RuntimeError
-        If it is None after all.
+        If it is None.
 
     Examples
     --------

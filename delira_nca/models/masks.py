@@ -1,4 +1,4 @@
-"""Which cells are alive, and which get an input."""
+"""Masks of the living cells and of the cells that update."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ _MAX_POOL = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}
 @plain_numbers
 @dataclass(frozen=True)
 class AliveMask:
-    """A cell lives while the largest alive channel among it and its neighbours is above a threshold.
+    """Mask of living cells: the maximum of the alive channel over a cell and its neighbours exceeds a threshold.
 
-    A dead cell is zero in all channels but the fixed ones.
+    Dead cells are set to zero in all channels but the fixed ones.
 
     Parameters
     ----------
-    channel : index of the alive channel; alpha, 3, for RGBA states.
-    threshold : strictly above it is alive.
-    before : whether a cell must live before the update.
-    after : whether a cell must live after the update.
-    num_spared : so many of the last channels stay what they are in a dead cell: an angle, for instance, that cells are
-        born with. The reference back end alone spares channels.
+    channel : int
+        Index of the alive channel; 3 (alpha) for RGBA states.
+    threshold : float
+        Value that a living cell must exceed.
+    before : bool
+        Whether a cell must live before the update.
+    after : bool
+        Whether a cell must live after the update.
+    num_spared : int
+        Number of channels, the last ones, that keep their values in dead cells, for instance an angle that is set at
+        the start. Only the reference back end supports values above 0.
 
     Notes
     -----
-    Mordvintsev et al. (2020) ask before and after; NCALab only after, so that there a dead cell next to life can come
-    alive by itself.
+    Mordvintsev et al. (2020) apply the mask before and after the update. NCALab applies it only after, so that a dead
+    cell next to living ones can come alive by its own update.
 
     Examples
     --------
@@ -52,7 +57,7 @@ class AliveMask:
     num_spared: int = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state to (B, 1, *spatial) bool."""
+        """Map a (B, C, *spatial) state to a (B, 1, *spatial) bool mask."""
         with torch.no_grad():
             alpha = x[:, self.channel : self.channel + 1]
             mask: Tensor = _MAX_POOL[x.dim()](alpha, 3, 1, 1) > self.threshold
@@ -62,18 +67,20 @@ class AliveMask:
 @plain_numbers
 @dataclass(frozen=True)
 class InputMask:
-    """A cell updates only where a channel of the input, which never changes, is above a threshold.
+    """Mask of cells that update: those where an immutable image channel exceeds a threshold.
 
-    All others keep their state, in the first step as in the last. Unlike life this does not spread.
+    All other cells keep their initial state. Unlike the alive mask, this mask is constant over the steps.
 
     Parameters
     ----------
-    channel : index of an image channel; the image channels are immutable.
-    threshold : strictly above it cells update.
+    channel : int
+        Index of an image channel. The image channels must be immutable.
+    threshold : float
+        Value that the channel must exceed.
 
     Notes
     -----
-    Randazzo et al. (2020), "Self-classifying MNIST Digits": cells of the paper do nothing.
+    Randazzo et al. (2020), "Self-classifying MNIST Digits", where the cells of the background do not update.
 
     Examples
     --------
@@ -87,5 +94,5 @@ class InputMask:
     threshold: float = 0.1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state to (B, 1, *spatial) bool."""
+        """Map a (B, C, *spatial) state to a (B, 1, *spatial) bool mask."""
         return x[:, self.channel : self.channel + 1].detach() > self.threshold

@@ -23,38 +23,43 @@ from delira_nca.seeding import derive_seed
 __all__ = ["Model"]
 
 _SIDE = 32
-"""Cells along each axis of an input whose shape nobody says."""
+"""Default number of cells along each axis of the input."""
 
 
 class Model(AbstractPyTorchNetwork):
-    """A backbone, a head on what it gives, and an activation that is applied in evaluation mode only.
+    """Backbone, prediction head, and an activation that is applied in evaluation mode only.
 
-    Of an automaton the head is given the whole state after the roll-out, or, if it has a head of its own, what that
-    one predicts. Making a model changes nothing of its parts: no weights, no buffers, no modes, no generators.
+    If the backbone is an automaton, the head takes the whole state after the roll-out, or the prediction of the
+    automaton's own head. The constructor changes neither the parts (weights, buffers, modes) nor any random generator.
 
     Parameters
     ----------
-    architecture : the backbone: a module, or a function without arguments that makes one. It maps a tensor to a
-        tensor, or is a :class:`BasicNCAModel`.
-    prediction_head : a module that maps the backbone's (B, C, *spatial) to the prediction.
-    eval_activation : a module that is applied to the prediction in evaluation mode, such as ``nn.Sigmoid()`` for a
-        training on logits.
-    num_in_channels : of the input; by default what the architecture says (an automaton: its image channels).
-    input_shape : spatial shape of a typical input; by default what the architecture says, else 32 along each axis.
+    architecture : Module or callable
+        Backbone, or a function without arguments that returns it: a module that maps a tensor to a tensor, or a
+        :class:`BasicNCAModel`.
+    prediction_head : Module
+        Module that maps the (B, C, *spatial) output of the backbone to the prediction.
+    eval_activation : Module or None
+        Module that is applied to the prediction in evaluation mode, such as ``nn.Sigmoid()`` if the model is trained on
+        logits.
+    num_in_channels : int or None
+        Number of input channels; by default that of the architecture (the image channels of an automaton).
+    input_shape : sequence of int or None
+        Spatial shape of a typical input; by default that of the architecture, or 32 along each axis.
 
     Attributes
     ----------
     dims : int
         Number of spatial axes of the input.
     eval_input_shape : tuple of int
-        Spatial shape of a typical input in evaluation: larger by ``architecture.eval_shape_increase``, if it has one.
-    num_out_channels, output_shape : int, tuple of int
-        Of the prediction for an input of ``input_shape``.
+        Spatial shape of a typical input in evaluation: larger by ``architecture.eval_shape_increase`` if that exists.
+    num_out_channels : int Number of channels of the prediction. output_shape : tuple of int Spatial shape of the
+    prediction for an input of ``input_shape``.
 
     Raises
     ------
     ConfigError
-        If a part is no module, or nobody says what the input looks like.
+        If a part is not a module, or the shape of the input is unknown.
     ShapeError
         If the head does not fit the architecture, or the architecture the input.
 
@@ -101,18 +106,20 @@ class Model(AbstractPyTorchNetwork):
 
     @property
     def chain(self) -> nn.Sequential:
-        """The architecture followed by the head, without the activation."""
+        """Architecture followed by the head, without the activation."""
         chain = _Chain(self.architecture, self.prediction_head)
         chain.training = self.training
         return chain
 
     def forward(self, x: Tensor, **kwargs: Any) -> Tensor:
-        """Prediction for an input, with the activation if the model is in evaluation mode.
+        """Predict; in evaluation mode, the activation is applied.
 
         Parameters
         ----------
-        x : (B, num_in_channels, *spatial) tensor. An automaton takes an image, which is padded to a state, or a state.
-        **kwargs : of the architecture's ``forward``, such as the ``steps`` and the ``seed`` of an automaton.
+        x : Tensor
+            (B, num_in_channels, *spatial) tensor; for an automaton, an image, which is padded to a state, or a state.
+        **kwargs : object
+            Keyword arguments of the architecture's ``forward``, such as ``steps`` and ``seed`` of an automaton.
         """
         x = as_weights(x, self) if x.is_floating_point() else x
         return self._activated(self.prediction_head(_features(_run(self.architecture, x, kwargs))))
@@ -120,12 +127,12 @@ class Model(AbstractPyTorchNetwork):
     def forward_batch(
         self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
     ) -> tuple[Any, dict[str, Any]]:
-        """Prediction for a prepared batch, and its parts by name.
+        """Return the prediction for a prepared batch, and its parts by name.
 
-        ``"pred"`` is the prediction as :meth:`forward` gives it; ``"logits"`` is the prediction before the activation,
-        in both modes: a criterion on logits is to be wired to it where there is an activation. An architecture with a
-        ``forward_batch`` of its own, such as an automaton, decides itself how it is run (the number of steps), and
-        its other parts are there too.
+        ``"pred"`` is the result of :meth:`forward`. ``"logits"`` is the prediction before the activation in both modes;
+        if there is an activation, pass this part to criterions on logits. If the architecture has a ``forward_batch``
+        method, as an automaton has, that method runs it (and sets the number of steps), and the parts that it returns
+        are included.
         """
         parts: dict[str, Any] = {}
         if isinstance(self.architecture, AbstractPyTorchNetwork):
@@ -148,30 +155,30 @@ class Model(AbstractPyTorchNetwork):
         return activated
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
-        """Channels and spatial shape of the prediction, in evaluation mode, for an input of a spatial shape.
+        """Return channels and spatial shape of the prediction in evaluation mode, for an input of a spatial shape.
 
-        A copy of the model is run on nothing but shapes, if it can be; the model itself is not touched.
+        A copy of the model is run, on the meta device if possible. The model itself remains unchanged.
 
         Raises
         ------
         ShapeError
-            If the shape has another number of axes, an axis is shorter than 1, or the model cannot take it.
+            If the number of axes is wrong, an axis is shorter than 1, or the model does not support the shape.
         ConfigError
-            If the architecture or the head gives something else than a tensor, or cannot be copied.
+            If the architecture or the head does not return a tensor, or cannot be copied.
         """
         shape = dry_run(self, _output_shape, (1, self.num_in_channels, *self._spatial(input_shape)))
         return shape[1], shape[2:]
 
     def scale(self, voxel_size: Sequence[float]) -> tuple[float, ...]:
-        """Voxel size of the prediction for an input of a voxel size.
+        """Return the voxel size of the prediction for the voxel size of the input.
 
-        The same, unless the architecture or the head says otherwise: by a method ``scale(voxel_size)``, or by an
-        attribute ``scale_factor``, a number or one for each axis, such as that of ``nn.Upsample``.
+        Both are equal unless the architecture or the head has a method ``scale(voxel_size)`` or an attribute
+        ``scale_factor`` (one number, or one per axis), such as that of ``nn.Upsample``.
 
         Raises
         ------
         ShapeError
-            If there is not one size for each axis.
+            If the number of sizes is not that of the axes.
         ConfigError
             If a size is not a positive number.
 
@@ -199,7 +206,7 @@ class _Chain(nn.Sequential):
 
 
 def _run(architecture: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> Any:
-    """Call the backbone; what an automaton is given is made a state, as :meth:`BasicNCAModel.predict` would."""
+    """Call the backbone. For an automaton, convert the input to a state as in :meth:`BasicNCAModel.predict`."""
     if isinstance(architecture, BasicNCAModel) and x.dim() > 2 and x.shape[1] != architecture.num_channels:
         seed = kwargs.get("seed")
         generator = None if seed is None else torch.Generator().manual_seed(derive_seed(seed, "noise"))
@@ -209,7 +216,7 @@ def _run(architecture: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _features(found: Any) -> Tensor:
-    """What the head is given of what the backbone gave."""
+    """Input of the head, taken from the output of the backbone."""
     if isinstance(found, Prediction):
         return found.output_image if found.head_prediction is None else found.head_prediction
     if not isinstance(found, Tensor):

@@ -1,4 +1,4 @@
-"""What the replaceable parts of a cell have in common: a model builds a copy of them, and can describe them."""
+"""Base class of the replaceable parts of a model."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ __all__ = ["Part"]
 
 
 class Part(nn.Module):
-    """A perception, a rule or a conditioning whose layers are made when a model knows its numbers of channels.
+    """Base class of perceptions, rules and conditionings. A model builds their layers for its channels.
 
-    One part may describe many models: each builds a copy of its own, by the part's ``build``. A description of the
-    model holds :meth:`to_dict`.
+    The same part can be passed to several models: each copies it and calls ``build`` of the copy. The description of a
+    model contains the result of :meth:`to_dict`.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let the constructor of every subclass take numpy scalars."""
+        """Make the constructor of every subclass accept NumPy scalars."""
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for :meth:`from_dict`."""
+        """Return a plain description, for :meth:`from_dict`."""
         raise NotImplementedError
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Part:
-        """Part from what :meth:`to_dict` gave, to be built by its model."""
+        """Make an unbuilt part from the result of :meth:`to_dict`."""
         return cls(**config)

@@ -1,4 +1,4 @@
-"""What a cell sees of its neighbours: fixed, learned, grouped, isotropic and steerable filters."""
+"""Perception of the neighbourhood of a cell by fixed, learned, grouped, isotropic and steerable filters."""
 
 from __future__ import annotations
 
@@ -45,13 +45,16 @@ _CONV_MODULES: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = 
 @plain_numbers
 @dataclass(frozen=True)
 class LearnedFilters:
-    """Learned depth-wise filters: each maps every channel to one channel of its own (NCALab, M3D-NCA).
+    """Learned depth-wise filters, each of which maps every channel to one channel (NCALab, M3D-NCA).
 
     Parameters
     ----------
-    num : how many filters, so ``num * C`` channels.
-    kernel_size : odd number of cells.
-    bias : whether each channel of each filter has one.
+    num : int
+        Number of filters; they give ``num * C`` channels.
+    kernel_size : int
+        Number of cells along each axis; odd.
+    bias : bool
+        Whether each output channel has a bias.
     """
 
     num: int = 2
@@ -66,11 +69,16 @@ class FullFilters:
 
     Parameters
     ----------
-    num : how many filter banks.
-    out_channels : of each bank; as many as the state by default.
-    kernel_size : odd number of cells.
-    bias : whether each output channel has one.
-    relu : whether a rectifier follows.
+    num : int
+        Number of filter banks.
+    out_channels : int or None
+        Number of output channels of each bank; by default that of the state.
+    kernel_size : int
+        Number of cells along each axis; odd.
+    bias : bool
+        Whether each output channel has a bias.
+    relu : bool
+        Whether a ReLU follows.
     """
 
     num: int = 2
@@ -91,7 +99,7 @@ def _outer(vectors: list[Tensor]) -> Tensor:
 def fixed_kernels(
     name: str, dims: int, angle: float = 0.0, laplacian_scale: float = 1.0, sobel_scale: float = 1.0
 ) -> list[Tensor]:
-    """Kernels of one fixed filter, each of shape ``(3,) * dims``."""
+    """Return the kernels of one fixed filter, each of shape ``(3,) * dims``."""
     smooth, difference = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
     if name == "identity":
         return [_outer([torch.tensor([0.0, 1.0, 0.0])] * dims)]
@@ -99,7 +107,7 @@ def fixed_kernels(
         kernel = _outer([smooth] * dims)
         kernel[(1,) * dims] -= 4.0**dims
         return [kernel * laplacian_scale]
-    gain = 2.0 * 4.0 ** (dims - 1) / sobel_scale  # so that a ramp of slope 1 gives the scale
+    gain = 2.0 * 4.0 ** (dims - 1) / sobel_scale  # a ramp of slope 1 then gives sobel_scale
     last_axis_first = range(dims - 1, -1, -1)
     gradients = [_outer([difference if a == axis else smooth for a in range(dims)]) / gain for axis in last_axis_first]
     if dims == 2 and angle:
@@ -110,7 +118,7 @@ def fixed_kernels(
 
 
 def pad_state(x: Tensor, padding: str) -> Tensor:
-    """(B, C, *spatial) state with a border of one cell; as it is for zeros, which convolutions add themselves.
+    """Pad a (B, C, *spatial) state by one cell; with zero padding, return it unchanged, as convolutions add zeros.
 
     Raises
     ------
@@ -125,9 +133,10 @@ def pad_state(x: Tensor, padding: str) -> Tensor:
 
 
 class _FixedFilters(torch.autograd.Function):
-    """Every channel through every kernel in one convolution, kernel by kernel: few operations for a GPU.
+    """Apply every fixed kernel to every channel in one convolution. Outputs are ordered by kernel.
 
-    Autograd would keep the repeated state; the gradient does not need it. On CPUs, convolutions one by one are faster.
+    One large operation suits GPUs; on CPUs, one convolution per kernel is faster. The function avoids storing the
+    repeated state, which autograd would keep although the gradient does not need it.
     """
 
     generate_vmap_rule = True
@@ -151,7 +160,7 @@ class _FixedFilters(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         dims, groups = grad.dim() - 2, len(weight)
         size = [n + 2 - 2 * ctx.padding for n in grad.shape[2:]]
-        given = grad if ctx.padding else grad.new_empty(*grad.shape[:2], *size)  # of which the shape is looked at
+        given = grad if ctx.padding else grad.new_empty(*grad.shape[:2], *size)  # only its shape is used
         one, none = [1] * dims, [0] * dims
         options = (None, one, [ctx.padding] * dims, one, False, none, groups, [True, False, False])
         every: Tensor = torch.ops.aten.convolution_backward(grad, given, weight, *options)[0]
@@ -165,28 +174,36 @@ class _FixedFilters(torch.autograd.Function):
 
 
 class Perception(Part):
-    """Filters over the neighbourhood of each cell, side by side.
+    """Filters over the neighbourhood of each cell, with concatenated outputs.
 
     Parameters
     ----------
-    *filters : ``"identity"``, ``"sobel"`` (one gradient per axis, last axis first, a ramp of slope 1 gives 1: divided
-        by 8 in 2D), ``"laplacian"``, ``"learned"`` or a :class:`LearnedFilters`, ``"full"`` or a :class:`FullFilters`.
-    padding : what lies beyond the border, for all filters: zeros, reflect, replicate or circular.
-    angle : radians by which the two Sobel filters are turned (2D only), counterclockwise on a picture whose first
-        axis points down, like ``torch.rot90``: what a perception turned by pi/2 sees of a turned picture is the turned
-        perception of the picture.
-    laplacian_scale : factor of the laplacian; 1 is the kernel ``[[1, 2, 1], [2, -12, 2], [1, 2, 1]]``.
-    sobel_scale : factor of Sobel's filters; 8 is the kernel ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+    *filters : Filter
+        ``"identity"``, ``"sobel"`` (one gradient per axis, last axis first, scaled so that a ramp of slope 1 gives 1:
+        divided by 8 in 2D), ``"laplacian"``, ``"learned"`` or a :class:`LearnedFilters`, ``"full"`` or a
+        :class:`FullFilters`.
+    padding : str
+        Values beyond the border for all filters: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+    angle : float
+        Angle in radians by which the two Sobel filters are rotated (2D only), counterclockwise on an image with the
+        first axis pointing down, like ``torch.rot90``. Perceiving a rotated image with ``angle=pi/2`` equals rotating
+        the perception of the image.
+    laplacian_scale : float
+        Factor of the laplacian; 1 is the kernel ``[[1, 2, 1], [2, -12, 2], [1, 2, 1]]``.
+    sobel_scale : float
+        Factor of Sobel's filters; 8 is the kernel ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
 
     Raises
     ------
     UnknownNameError, ConfigError
-        For an unknown filter or padding, an even kernel, no filter at all, or an angle where there is none.
+        If a filter or the padding is unknown, a kernel size is even, no filter is given, or an angle is given without
+        Sobel filters in 2D.
 
     Notes
     -----
     Mordvintsev et al. (2020), "Growing Neural Cellular Automata"; the laplacian is the one of Niklasson et al. (2021),
-    "Self-Organising Textures". A model builds a copy for its own channels, so that one perception may describe many.
+    "Self-Organising Textures". A model builds a copy for its channels, so one perception can be passed to several
+    models.
 
     Examples
     --------
@@ -225,7 +242,7 @@ class Perception(Part):
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> Perception:
-        """Make the kernels for a state of so many channels and spatial dimensions, and return the module itself."""
+        """Make the kernels for the numbers of channels and spatial dimensions, and return the module itself."""
         require_choice("number of spatial dimensions", dims, _CONVOLUTIONS)
         if self.angle and dims != 2:
             raise ConfigError(f"angle turns the filters of a 2D perception, not of one in {dims}D")
@@ -256,12 +273,12 @@ class Perception(Part):
 
     @property
     def kernels(self) -> Tensor:
-        """(number of fixed filters, *kernel) numbers of the fixed filters."""
+        """Kernels of the fixed filters, (number of fixed filters, *kernel)."""
         return self.fixed_weights[:: max(self.num_channels, 1), 0]
 
     @property
     def out_channels(self) -> int:
-        """Channels of the perception."""
+        """Number of output channels."""
         channels = 0
         for spec in self.filters:
             if isinstance(spec, FullFilters):
@@ -274,17 +291,17 @@ class Perception(Part):
 
     @property
     def radius(self) -> int:
-        """Farthest cell, by the larger of the axis distances, that one look can reach."""
+        """Distance of the farthest cell that is perceived, as the maximum over the axes."""
         reach = {"identity": 0, "sobel": 1, "laplacian": 1}
         return max(reach[f] if isinstance(f, str) else f.kernel_size // 2 for f in self.filters)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state to (B, out_channels, *spatial); channels run filter by filter.
+        """Map a (B, C, *spatial) state to (B, out_channels, *spatial), ordered by filter.
 
         Raises
         ------
         ShapeError
-            If the state has other channels or dimensions than the perception was built for.
+            If the channels or dimensions differ from those that the perception was built for.
         """
         if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
             raise ShapeError(
@@ -307,7 +324,7 @@ class Perception(Part):
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def _fixed(self, x: Tensor, padded: Tensor, names: list[Any], first: int) -> list[Tensor]:
-        """What fixed filters in a row see, of which the first is filter ``first`` of all fixed ones."""
+        """Outputs of consecutive fixed filters, beginning with filter ``first`` of all fixed ones."""
         if {*names} == {"identity"}:
             return [x] * len(names)
         channels, padding = self.num_channels, int(self.padding == "zeros")
@@ -322,7 +339,7 @@ class Perception(Part):
         ]
 
     def _in_one_call(self, padded: Tensor, number: int, first: int) -> Tensor:
-        """What so many of the fixed filters see, from filter ``first`` on, filter by filter."""
+        """Outputs of ``number`` fixed filters from filter ``first`` on, ordered by filter."""
         channels, weight = self.num_channels, self.fixed_weights
         if number * channels < len(weight):
             weight = weight[first * channels : (first + number) * channels]
@@ -330,7 +347,7 @@ class Perception(Part):
         return seen
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for :meth:`from_dict`."""
+        """Return a plain description, for :meth:`from_dict`."""
         return {
             "filters": [f if isinstance(f, str) else {"type": type(f).__name__, **asdict(f)} for f in self.filters],
             "padding": self.padding,
@@ -341,7 +358,7 @@ class Perception(Part):
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Perception:
-        """Perception from what :meth:`to_dict` gave, to be built by its model."""
+        """Make an unbuilt perception from the result of :meth:`to_dict`."""
         config = dict(config)
         types = {"LearnedFilters": LearnedFilters, "FullFilters": FullFilters}
         filters = [
@@ -352,22 +369,25 @@ class Perception(Part):
 
 
 class GroupedPerception(Part):
-    """Each channel through one fixed filter of its own; the state, what was seen, and the absolute values of both.
+    """State, one fixed filter per channel, and the absolute values of both.
 
-    The first channels go through the laplacian, the next ones through Sobel's filter along the last axis, and so on
-    for each axis before it.
+    The first group of channels is filtered by the laplacian, the next by the Sobel filter along the last axis, and each
+    further group by that along the axis before.
 
     Parameters
     ----------
-    groups : number of channels for the laplacian, and for the filter of each axis; by default a share each where the
-        channels can be divided so, else the laplacian has twice the share of a gradient.
-    padding : what lies beyond the border: zeros, reflect, replicate or circular.
-    sobel_scale : factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+    groups : tuple of int or None
+        Numbers of channels for the laplacian and for the filter of each axis. By default the shares are equal if the
+        number of channels is divisible; otherwise that of the laplacian is twice that of each gradient.
+    padding : str
+        Values beyond the border: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+    sobel_scale : float
+        Factor of the Sobel filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For groups that are no numbers, or do not add up to the channels of the state.
+        If the groups are not numbers, or their sum is not the number of channels.
 
     Notes
     -----
@@ -393,7 +413,7 @@ class GroupedPerception(Part):
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> GroupedPerception:
-        """Make the kernels for a state of so many channels and spatial dimensions, and return the module itself."""
+        """Make the kernels for the numbers of channels and spatial dimensions, and return the module itself."""
         require_choice("number of spatial dimensions", dims, _CONVOLUTIONS)
         groups = _shares(num_channels, dims) if self.groups is None else self.groups
         if len(groups) != dims + 1 or sum(groups) != num_channels:
@@ -409,21 +429,21 @@ class GroupedPerception(Part):
 
     @property
     def out_channels(self) -> int:
-        """Channels of the perception."""
+        """Number of output channels."""
         return 4 * self.num_channels
 
     @property
     def radius(self) -> int:
-        """Farthest cell that one look can reach."""
+        """Distance of the farthest cell that is perceived."""
         return 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state to (B, 4 C, *spatial): the state, its filters, and the absolute values of these.
+        """Map a (B, C, *spatial) state to (B, 4 C, *spatial): state, filtered state, and the absolute values of both.
 
         Raises
         ------
         ShapeError
-            If the state has other channels or dimensions than the perception was built for.
+            If the channels or dimensions differ from those that the perception was built for.
         """
         if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
             raise ShapeError(
@@ -437,13 +457,13 @@ class GroupedPerception(Part):
         return torch.cat([both, both.abs()], 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for :meth:`from_dict`."""
+        """Return a plain description, for :meth:`from_dict`."""
         groups = None if self.groups is None else list(self.groups)
         return {"groups": groups, "padding": self.padding, "sobel_scale": self.sobel_scale}
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> GroupedPerception:
-        """Perception from what :meth:`to_dict` gave, to be built by its model."""
+        """Make an unbuilt perception from the result of :meth:`to_dict`."""
         groups = config.get("groups")
         return cls(**{**config, "groups": None if groups is None else tuple(groups)})
 
@@ -454,23 +474,26 @@ def _shares(num_channels: int, dims: int) -> tuple[int, ...]:
 
 
 class IsotropicPerception(Part):
-    """The state, the length of its gradient, and its laplacian, each channel by itself.
+    """State, length of its gradient, and its laplacian, per channel.
 
     Parameters
     ----------
-    laplacian : whether the laplacian is seen.
-    padding : what lies beyond the border: zeros, reflect, replicate or circular.
-    sobel_scale : factor of Sobel's filters; 1, the default, gives 1 on a ramp of slope 1.
+    laplacian : bool
+        Whether the laplacian is included.
+    padding : str
+        Values beyond the border: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+    sobel_scale : float
+        Factor of the Sobel filters; 1, the default, gives 1 on a ramp of slope 1.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For an unknown padding, a scale that is not above 0, or other dimensions than 1, 2 and 3.
+        If the padding is unknown, the scale is not positive, or ``dims`` is not 1, 2 or 3.
 
     Notes
     -----
     Mordvintsev, Randazzo & Fouts (2022), "Growing Isotropic Neural Cellular Automata". Without the gradient,
-    ``Perception("identity", "laplacian")`` is the same, and all back ends can do it.
+    ``Perception("identity", "laplacian")`` is equal, and all back ends support it.
 
     Examples
     --------
@@ -490,7 +513,7 @@ class IsotropicPerception(Part):
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> IsotropicPerception:
-        """Make the kernels for a state of so many channels and spatial dimensions, and return the module itself."""
+        """Make the kernels for the numbers of channels and spatial dimensions, and return the module itself."""
         require_choice("number of spatial dimensions", dims, _CONVOLUTIONS)
         self.num_channels, self.dims = num_channels, dims
         kernels = fixed_kernels("sobel", dims, sobel_scale=self.sobel_scale)
@@ -499,23 +522,23 @@ class IsotropicPerception(Part):
 
     @property
     def out_channels(self) -> int:
-        """Channels of the perception."""
+        """Number of output channels."""
         return self.num_channels * (3 if self.laplacian else 2)
 
     @property
     def radius(self) -> int:
-        """Farthest cell that one look can reach."""
+        """Distance of the farthest cell that is perceived."""
         return 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state to (B, out_channels, *spatial): state, lengths of gradients, laplacian.
+        """Map a (B, C, *spatial) state to (B, out_channels, *spatial): state, lengths of gradients, laplacian.
 
-        Where a channel is flat, the length has a gradient of 0.
+        Where a channel is constant, the length has a gradient of 0.
 
         Raises
         ------
         ShapeError
-            If the state has other channels or dimensions than the perception was built for.
+            If the channels or dimensions differ from those that the perception was built for.
         """
         if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
             raise ShapeError(
@@ -533,7 +556,7 @@ class IsotropicPerception(Part):
         return torch.cat([x, steepness, *([filtered(laplacian)] if self.laplacian else [])], 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {"laplacian": self.laplacian, "padding": self.padding, "sobel_scale": self.sobel_scale}
 
 
@@ -541,29 +564,33 @@ FRAMES = ("angle", "gradient")
 
 
 class SteerablePerception(Part):
-    """The state, its two gradients in the frame of the cell, and its laplacian. In 2D only.
+    """State, its two gradients in the frame of the cell, and its laplacian; for 2D only.
 
-    A gradient ``(gx, gy)`` becomes ``(c gx + s gy, c gy - s gx)``: its parts along the direction ``(c, s)`` of the
-    cell and across it. The direction comes out of the last channel of the state.
+    A gradient ``(gx, gy)`` becomes ``(c gx + s gy, c gy - s gx)``: its components along the direction ``(c, s)`` of the
+    cell and across it. The direction is computed from the last channel of the state.
 
     Parameters
     ----------
-    frame : ``"angle"``: the last channel is an angle in radians, from the last axis towards the one before it, and is
-        perceived in no other way. ``"gradient"``: the gradient of the last channel, divided by its length where that is
-        above 1, is the direction; the last channel itself is perceived as the others are, but for its gradient.
-    laplacian : whether the laplacian is seen.
-    padding : what lies beyond the border: zeros, reflect, replicate or circular.
-    sobel_scale : factor of Sobel's filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
+    frame : str
+        ``"angle"``: the last channel is an angle in radians, from the last axis towards the one before it, and is not
+        perceived itself. ``"gradient"``: the direction is the gradient of the last channel, divided by its length if
+        that is above 1; the last channel is perceived like the others, without its gradient.
+    laplacian : bool
+        Whether the laplacian is included.
+    padding : str
+        Values beyond the border: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+    sobel_scale : float
+        Factor of the Sobel filters; 8, the default, is ``[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]``.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For an unknown frame or padding, fewer than 2 channels, or other dimensions than 2.
+        If the frame or the padding is unknown, there are fewer than 2 channels, or ``dims`` is not 2.
 
     Notes
     -----
-    Randazzo, Mordvintsev & Fouts (2023), "Growing Steerable Neural Cellular Automata". Where a picture is turned by
-    ``torch.rot90`` and pi/2 is taken from all angles, each cell sees what it saw.
+    Randazzo, Mordvintsev & Fouts (2023), "Growing Steerable Neural Cellular Automata". The perception of each cell is
+    unchanged if an image is rotated by ``torch.rot90`` and pi/2 is subtracted from all angles.
 
     Examples
     --------
@@ -585,7 +612,7 @@ class SteerablePerception(Part):
         self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> SteerablePerception:
-        """Make the kernels for a state of so many channels, and return the module itself."""
+        """Make the kernels for the number of channels, and return the module itself."""
         if dims != 2:
             raise ConfigError(f"a steerable perception turns on a plane: it takes dims=2, not {dims}")
         if num_channels < 2:
@@ -597,22 +624,22 @@ class SteerablePerception(Part):
 
     @property
     def out_channels(self) -> int:
-        """Channels of the perception."""
+        """Number of output channels."""
         scalars = self.num_channels - (self.frame == "angle")
         return scalars * (2 if self.laplacian else 1) + 2 * (self.num_channels - 1)
 
     @property
     def radius(self) -> int:
-        """Farthest cell that one look can reach."""
+        """Distance of the farthest cell that is perceived."""
         return 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) state to (B, out_channels, H, W): state, gradients along and across, laplacian.
+        """Map a (B, C, H, W) state to (B, out_channels, H, W): state, gradients along and across, laplacian.
 
         Raises
         ------
         ShapeError
-            If the state has other channels or dimensions than the perception was built for.
+            If the channels or dimensions differ from those that the perception was built for.
         """
         if x.dim() != 4 or x.shape[1] != self.num_channels:
             raise ShapeError(f"perception was built for (B, {self.num_channels}, 2 spatial axes), got {tuple(x.shape)}")
@@ -639,7 +666,7 @@ class SteerablePerception(Part):
         return along_x / length, along_y / length
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {
             "frame": self.frame,
             "laplacian": self.laplacian,

@@ -1,4 +1,4 @@
-"""A model as numbers, for the back ends that do not call its modules."""
+"""Plain form of a model: the weights and options for back ends that do not call its modules."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> PlainCell:
-    """Write a model of the package's own parts as numbers that gradients flow to.
+    """Return the weights and options of a model that consists of parts of the package; gradients flow to the weights.
 
     Parameters
     ----------
-    model : with a :class:`Perception`, an :class:`MLPRule` and, maybe, an :class:`AliveMask`.
-    time_scale : of its time channel, which the rule sees last; None where there is none.
-    update_noise : standard deviation of the noise on its updates.
+    model : object
+        Model with a :class:`Perception`, an :class:`MLPRule` and, optionally, an :class:`AliveMask`.
+    time_scale : float or None
+        Scale of the time channel, the last input of the rule; None without a time channel.
+    update_noise : float
+        Standard deviation of the noise on the updates.
 
     Raises
     ------
     NotPlainError
-        If a part is the user's own, or somebody listens to it.
+        If a part is custom, or has hooks.
     """
     perception, rule, alive = model.perception, model.rule, model.alive
     if type(rule) is LinearRule:
@@ -79,9 +82,9 @@ def _life(alive: Any) -> AliveRule | None:
 
 
 def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -> PlainCell:
-    """A linear rule as a perceptron: x is relu(x) - relu(-x), and its absolute value relu(x) + relu(-x).
+    """Write a linear rule as a perceptron: x is relu(x) - relu(-x), and abs(x) is relu(x) + relu(-x).
 
-    Where gradients are wanted it is refused: that of the two rectifiers is 0 where x is 0, that of x is 1.
+    It raises if gradients are needed: at x = 0 the gradient of the two ReLUs is 0, but that of x is 1.
     """
     perception, rule = model.perception, model.rule
     _refuse_what_is_not_ours("rule", rule, LinearRule)
@@ -130,7 +133,7 @@ def _refuse_what_is_not_ours(what: str, module: nn.Module, cls: type[nn.Module])
 def _filters(
     perception: Perception,
 ) -> tuple[Tensor, tuple[bool, ...], Tensor | None, Tensor | None, Tensor | None, bool, list[int] | None]:
-    """Depth-wise filters first, full filters after them, all of one kernel size; the order if it had to change."""
+    """Depth-wise filters, then full filters, with one kernel size; and the new order of outputs if it changed."""
     channels, dims = perception.num_channels, perception.dims
     width = 2 * perception.radius + 1
     depthwise: list[Tensor] = []
@@ -185,6 +188,6 @@ def _stacked(biases: list[Tensor | None], nothing: Tensor) -> Tensor | None:
 
 
 def _widened(kernel: Tensor, width: int, dims: int) -> Tensor:
-    """Kernel of the width in its last axes: zero around what was there, or its middle where the rest is zero."""
+    """Kernel with the given width in its last axes: padded by zeros, or cut to the middle if the rest is zero."""
     margin = (width - kernel.shape[-1]) // 2
     return F.pad(kernel, (margin, margin) * dims) if margin else kernel

@@ -1,4 +1,4 @@
-"""Arithmetic of a training step: which dtype, and how the backward pass and the optimizer step are taken in it."""
+"""Full and mixed precision of a training step: dtype, backward pass and optimizer step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FEATURES = {
     torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
     torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
 }
-"""Features of processors, of which one is needed for fast matrix products in a dtype."""
+"""Processor features by dtype. One of them is needed for fast matrix products in the dtype."""
 
 
 class Precision:
@@ -29,16 +29,19 @@ class Precision:
 
     Parameters
     ----------
-    mixed : whether to compute in a lower precision where torch's autocast finds it safe.
-    device_type : ``"cpu"`` (bfloat16 by default) or ``"cuda"`` (float16 by default, with a gradient scaler).
-    options : ``dtype`` (a torch dtype or its name), ``cache_enabled``, and ``scaler``, a dict for
-        ``torch.amp.GradScaler``. Delira's apex keys are taken: ``enable_caching`` is ``cache_enabled``; the others
-        mean nothing to torch and are dropped with a warning when they are set.
+    mixed : bool
+        Whether torch's autocast computes suitable operations in a lower precision.
+    device_type : str
+        ``"cpu"`` (bfloat16 by default) or ``"cuda"`` (float16 by default, with a gradient scaler).
+    options : dict or None
+        ``dtype`` (a torch dtype or its name), ``cache_enabled``, and ``scaler``, a dict for ``torch.amp.GradScaler``.
+        Delira's apex keys are accepted: ``enable_caching`` is ``cache_enabled``; the others have no meaning in torch
+        and are dropped with a warning.
 
     Raises
     ------
     ConfigError
-        For an unknown option or dtype.
+        If an option or dtype is unknown.
 
     Examples
     --------
@@ -73,18 +76,18 @@ class Precision:
         return found
 
     def check(self, backends: Sequence[str] = ()) -> None:
-        """Refuse mixed precision that a processor has no instructions for.
+        """Check that the processor has instructions for the mixed precision.
 
         Parameters
         ----------
         backends : sequence of str
-            Names of the back ends of roll-outs that are trained.
+            Names of the back ends of the training roll-outs.
 
         Raises
         ------
         ConfigError
-            If the native back end would compute in float32 instead, or another one would emulate the dtype, which is
-            slower than float32.
+            If the native back end would compute in float32, or another one would emulate the dtype, which is slower
+            than float32.
         """
         if not self.mixed:
             return
@@ -103,30 +106,30 @@ class Precision:
             )
 
     def autocast(self) -> torch.amp.autocast_mode.autocast:
-        """Context of the forward pass and the losses."""
+        """Return the context of the forward pass and the losses."""
         return torch.autocast(self.device_type, self.dtype, self.mixed, self.cache_enabled)
 
     def backward(self, loss: Tensor) -> None:
-        """Back-propagate, scaled where float16 needs it."""
+        """Compute the gradients of the loss, scaled for float16."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
     def step(self, optimizer: Optimizer) -> None:
-        """Let the optimizer step on true gradients; skipped by the scaler where they overflowed."""
+        """Call the optimizer's step with unscaled gradients; the scaler skips it if they overflowed."""
         if self.scaler is None:
             optimizer.step()
         else:
             self.scaler.step(optimizer)
 
     def update(self) -> None:
-        """Adapt the scale, once per iteration, after the last optimizer."""
+        """Update the scale, once per iteration, after the step of the last optimizer."""
         if self.scaler is not None:
             self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the scaler, empty without one."""
+        """Return the state of the scaler; empty without one."""
         return {} if self.scaler is None else dict(self.scaler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the scaler's state."""
+        """Load the state of the scaler."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(dict(state))

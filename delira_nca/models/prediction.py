@@ -1,4 +1,4 @@
-"""What a roll-out returns, by name."""
+"""Result of a roll-out, with named parts."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ __all__ = ["Prediction", "Visual"]
 
 
 class Visual(ABC):
-    """Draws a batch and what a model made of it. Override :meth:`show`."""
+    """Base class of objects that draw a batch and its prediction. Override :meth:`show`."""
 
     @abstractmethod
     def show(
         self, model: Any, image: npt.NDArray[Any], prediction: Prediction, label: npt.NDArray[Any] | None
     ) -> Figure:
-        """Figure of a batch.
+        """Return the figure of a batch.
 
         Parameters
         ----------
-        model : that made the prediction.
-        image : (B, c, *spatial) what the prediction began with; ``B`` may be 1.
-        prediction : of the whole batch.
-        label : of the whole batch, or None where there is none.
+        model : object
+            Model that made the prediction.
+        image : ndarray
+            (B, c, *spatial) input of the prediction; ``B`` may be 1.
+        prediction : Prediction Prediction of the whole batch.
+        label : ndarray or None
+            Labels of the whole batch, or None without labels.
         """
 
 
@@ -44,10 +47,14 @@ class Prediction:
 
     Parameters
     ----------
-    model : the model that made it; its numbers of channels name the parts.
-    steps : how many steps it took.
-    output_image : (B, C, *spatial) state, all channels.
-    head_prediction : what the model's head made of it, if it has one.
+    model : HasChannels
+        Model that made it. Its numbers of channels define the parts.
+    steps : int
+        Number of steps.
+    output_image : Tensor
+        (B, C, *spatial) state with all channels.
+    head_prediction : Tensor or None
+        Output of the model's head, if it has one.
 
     Examples
     --------
@@ -68,29 +75,29 @@ class Prediction:
 
     @property
     def image_channels(self) -> Tensor:
-        """(B, num_image_channels, *spatial) view."""
+        """Image channels, a (B, num_image_channels, *spatial) view."""
         return self.output_image[:, : self.model.num_image_channels]
 
     @property
     def hidden_channels(self) -> Tensor:
-        """(B, num_hidden_channels, *spatial) view."""
+        """Hidden channels, a (B, num_hidden_channels, *spatial) view."""
         first = self.model.num_image_channels
         return self.output_image[:, first : first + self.model.num_hidden_channels]
 
     @property
     def output_channels(self) -> Tensor:
-        """(B, num_output_channels, *spatial) view; empty for a model that has none."""
+        """Output channels, a (B, num_output_channels, *spatial) view; empty for a model without any."""
         return self.output_image[:, self.model.num_image_channels + self.model.num_hidden_channels :]
 
     @property
     def pred(self) -> Tensor:
-        """What is compared with the label: the head's prediction, else the output channels, else the image."""
+        """Tensor that is compared with the label: the head's prediction, else the output channels, else the image."""
         if self.head_prediction is not None:
             return self.head_prediction
         return self.output_channels if self.model.num_output_channels else self.image_channels
 
     def parts(self) -> dict[str, Tensor]:
-        """All parts by name: what criterions and metrics can be wired to."""
+        """Return all parts by name, for the arguments of criterions and metrics."""
         named = {
             "pred": self.pred,
             "state": self.output_image,
@@ -101,7 +108,7 @@ class Prediction:
         return named if self.head_prediction is None else {**named, "head": self.head_prediction}
 
     def detach(self) -> Prediction:
-        """The same without its graph."""
+        """Return the prediction without its graph."""
         head = None if self.head_prediction is None else self.head_prediction.detach()
         return Prediction(self.model, self.steps, self.output_image.detach(), head)
 
@@ -115,25 +122,25 @@ class Prediction:
 
     @property
     def output_array(self) -> Array:
-        """The state as an array, brought to the CPU at the first call."""
+        """State as an array, copied to the CPU at the first access."""
         return self._array("output_array", self.output_image)
 
     @property
     def image_channels_np(self) -> Array:
-        """The image channels as an array."""
+        """Image channels as an array."""
         return self._array("image_channels_np", self.image_channels)
 
     @property
     def hidden_channels_np(self) -> Array:
-        """The hidden channels as an array."""
+        """Hidden channels as an array."""
         return self._array("hidden_channels_np", self.hidden_channels)
 
     @property
     def output_channels_np(self) -> Array:
-        """The output channels as an array."""
+        """Output channels as an array."""
         return self._array("output_channels_np", self.output_channels)
 
     @property
     def head_prediction_array(self) -> Array | None:
-        """The head's prediction as an array, or None."""
+        """Prediction of the head as an array, or None."""
         return None if self.head_prediction is None else self._array("head_prediction_array", self.head_prediction)

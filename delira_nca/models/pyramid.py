@@ -50,12 +50,12 @@ __all__ = [
 
 
 def check_models(models: Sequence[Any], levels: int) -> None:
-    """Refuse models that cannot be the levels of a pyramid.
+    """Check that models can be the levels of a pyramid.
 
     Raises
     ------
     ConfigError
-        If one is no automaton, or they differ in number, dimensions or channels.
+        If one is not an automaton, their number is wrong, or they differ in dimensions or channels.
     """
     for model in models:
         require_type("a level of a pyramid", model, BasicNCAModel)
@@ -69,25 +69,28 @@ def check_models(models: Sequence[Any], levels: int) -> None:
             f"all levels have the same dimensions and image, hidden and output channels, not {kinds} in this order"
         )
     if any(model.conditioning is not None for model in models):
-        raise ConfigError("the levels of a pyramid are told no goal: none of its models may have a conditioning")
+        raise ConfigError("the levels of a pyramid take no goals: none of its models may have a conditioning")
     for level, model in enumerate(models[:-1]):
         if model.head is not None:
             raise ConfigError(f"the head of level {level} would never be asked: only the last model may have one")
 
 
 def check_size(shape: tuple[int, ...], scales: Sequence[tuple[int, ...]], fewest: Sequence[int]) -> None:
-    """Refuse an image that is too small for a level of a pyramid.
+    """Check that an image is large enough for all levels of a pyramid.
 
     Parameters
     ----------
-    shape : spatial shape of the image.
-    scales : of the levels, for each axis, from coarse to fine.
-    fewest : cells along each axis that a level needs.
+    shape : tuple of int
+        Spatial shape of the image.
+    scales : sequence of tuple of int
+        Scale of each level along each axis, from coarse to fine.
+    fewest : sequence of int
+        Minimum number of cells along each axis of each level.
 
     Raises
     ------
     ShapeError
-        If the image has other axes, is smaller than one cell of the coarsest level, or has too few cells somewhere.
+        If the number of axes is wrong, or the image is too small for a level.
 
     Examples
     --------
@@ -118,23 +121,23 @@ def check_size(shape: tuple[int, ...], scales: Sequence[tuple[int, ...]], fewest
 
 
 def least_cells(model: BasicNCAModel) -> int:
-    """Cells along an axis that the padding of a model's perception needs."""
+    """Minimum number of cells along an axis that the padding of a model's perception needs."""
     extra = {"reflect": 1, "circular": 0}.get(getattr(model.perception, "padding", ""))
     return 1 if extra is None else max(1, model.radius + extra)
 
 
 def described(model: Any) -> dict[str, Any]:
-    """Class path and arguments of a level's model."""
+    """Return class path and arguments of the model of a level."""
     return {"class": f"{type(model).__module__}.{type(model).__qualname__}", "arguments": model.to_dict()}
 
 
 def made(description: Mapping[str, Any]) -> BasicNCAModel:
-    """Model from what :func:`described` gave, with fresh weights.
+    """Make a model from the result of :func:`described`, with new weights.
 
     Raises
     ------
     ConfigError
-        If its class is not the package's, or a part of it is the user's own.
+        If its class is not one of the package's, or a part is custom.
     """
     cls = class_of_package(description["class"], BasicNCAModel)
     if cls is None:
@@ -144,16 +147,18 @@ def made(description: Mapping[str, Any]) -> BasicNCAModel:
 
 @dataclass(frozen=True)
 class PyramidCost:
-    """What a roll-out over all levels costs. Its text is a short report.
+    """Cost of a roll-out over all levels. Its ``str`` is a short report.
 
-    A multiply-add is two operations. Making images coarser and states finer is not counted.
+    A multiply-add counts as two operations. The resizing of images and states is not counted.
 
     Attributes
     ----------
-    num_parameters : weights of the pyramid; those of one model for all levels count once.
-    batch_size, shape : of the images.
-    levels : of each level from coarse to fine, with the grid that it works on. In inference only one of them needs its
-        memory at a time; in training what each keeps stays until the backward pass.
+    num_parameters : int
+        Number of weights; those of a model that is shared by all levels count once.
+    batch_size : int Number of images. shape : tuple of int Spatial shape of the images.
+    levels : tuple of RolloutCost
+        Cost of each level from coarse to fine on its grid. In inference the levels use their memory one after the
+        other; in training the stored states of all levels remain until the backward pass.
     """
 
     num_parameters: int
@@ -163,35 +168,38 @@ class PyramidCost:
 
     @property
     def steps(self) -> int:
-        """Steps of all levels together."""
+        """Total number of steps of all levels."""
         return sum(level.steps for level in self.levels)
 
     def operations(self, *, training: bool = False, every_cell: bool = False) -> int:
-        """Operations of the whole roll-out of the batch.
+        """Return the number of operations of the whole roll-out of the batch.
 
         Parameters
         ----------
-        training, every_cell : as of :meth:`delira_nca.rollout.cost.RolloutCost.step_operations`.
+        training, every_cell : bool
+            See :meth:`delira_nca.rollout.cost.RolloutCost.step_operations`.
         """
         return sum(
             level.steps * level.step_operations(training=training, every_cell=every_cell) for level in self.levels
         )
 
     def inference_bytes(self, backend: str) -> int:
-        """Bytes of the level that needs most of them without gradients, on a back end.
+        """Return the largest number of bytes that a level needs without gradients on a back end.
 
         Parameters
         ----------
-        backend : a name in the ``memory`` of the levels.
+        backend : str
+            Name of the back end, a key of the ``memory`` of the levels.
         """
         return max(level.memory[backend].inference for level in self.levels)
 
     def kept_bytes(self, backend: str) -> int:
-        """Bytes that all levels together keep at most for the backward pass, on a back end.
+        """Return the largest number of bytes that all levels together store for the backward pass on a back end.
 
         Parameters
         ----------
-        backend : a name in the ``memory`` of the levels.
+        backend : str
+            Name of the back end, a key of the ``memory`` of the levels.
         """
         return sum(level.memory[backend].kept for level in self.levels)
 
@@ -213,12 +221,12 @@ def pyramid_cost(
     memory_budget: int | None,
     patches: bool,
 ) -> PyramidCost:
-    """Count what a roll-out costs; see :meth:`delira_nca.models.PyramidNCA.cost`.
+    """Count the cost of a roll-out; see :meth:`delira_nca.models.PyramidNCA.cost`.
 
     Raises
     ------
     ConfigError
-        If a number is out of range, or a part of a level's model cannot be written as numbers.
+        If a number is out of range, or a part of a level's model has no plain form.
     ShapeError
         If the shape has another number of axes than the pyramid.
     """
@@ -238,7 +246,7 @@ def pyramid_cost(
 
 
 def _grids(pyramid: PyramidNCA, shape: tuple[int, ...], *, patches: bool) -> list[tuple[int, ...]]:
-    """Cells of each level along each axis, or of its patch."""
+    """Number of cells along each axis of each level, or of its patch."""
     coarsest = pyramid.scales[0]
     if len(shape) != len(coarsest):
         raise ShapeError(f"an image of this pyramid has {len(coarsest)} spatial axes, not {len(shape)}: {shape}")
@@ -253,39 +261,47 @@ def _grids(pyramid: PyramidNCA, shape: tuple[int, ...], *, patches: bool) -> lis
 
 
 class PyramidNCA(AbstractPyTorchNetwork):
-    """Automata on grids from coarse to fine: each level goes on from the states of the one before.
+    """Automata on grids from coarse to fine. Each level continues from the states of the previous one.
 
-    The coarsest level starts from the image, made coarser. Every further one gets the states of the level before,
-    each cell repeated (nearest), with the image channels replaced by the image at its own resolution; at the finest
-    level that is the image itself. An image whose axes are no multiples of the largest scale is continued by its last
-    cells, and the prediction cut back.
+    The coarsest level starts from the downscaled image. Every further level starts from the states of the previous
+    level, with each cell repeated (nearest neighbour) and the image channels replaced by the image at the level's
+    resolution; at the finest level that is the image itself. If the size of an image is not a multiple of the largest
+    scale, its last cells are repeated, and the prediction is cropped.
 
     Parameters
     ----------
-    models : one for all levels, or one for each from coarse to fine. They are taken as they are, not copied.
-    scales : by how much each level is coarser than the image, from coarse to fine, the last one 1; a number, or one
-        for each axis. Each is a multiple of the next.
-    steps : number of steps of each level. Those of the models are not asked.
-    downscale : how the image gets coarser: ``"area"``, ``"bilinear"``, ``"max"`` or ``"nearest"``.
-    patch_size : cells along each axis of the patch that a training looks at; None looks at the whole image. Evaluation
-        always does.
-    patch_levels : how many of the finest levels work on a patch in training, each in that of the level before.
-    jitter : largest share by which the steps of a level are more or fewer in a training step.
+    models : BasicNCAModel or sequence of BasicNCAModel
+        One model for all levels, or one per level from coarse to fine. They are not copied.
+    scales : sequence of (int or sequence of int)
+        Downscaling factor of each level, from coarse to fine, as one number or one per axis. Each is a multiple of the
+        next; the last is 1.
+    steps : sequence of int
+        Number of steps of each level. It replaces those of the models.
+    downscale : str
+        Method of downscaling the image: ``"area"``, ``"bilinear"``, ``"max"`` or ``"nearest"``.
+    patch_size : int, sequence of int or None
+        Number of cells along each axis of the training patches; None trains on whole images. Evaluation always uses
+        whole images.
+    patch_levels : int
+        Number of levels, the finest ones, that use a patch in training. Each patch lies within that of the previous
+        level.
+    jitter : float
+        Largest relative change of the number of steps of a level in a training step.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        If the models do not fit each other, the scales do not descend to 1, or a number is out of range.
+        If the models do not fit together, the scales do not descend to 1, or a number is out of range.
 
     Notes
     -----
-    Two levels are Med-NCA, more M3D-NCA (Kalkhof et al., 2023) and OctreeNCA (Krumb et al., 2025).
+    Two levels correspond to Med-NCA, more to M3D-NCA (Kalkhof et al., 2023) and OctreeNCA (Krumb et al., 2025).
 
-    One model for all levels counts its steps on from level to level, and its time plane with them; of several, each
-    begins at 0. The first level draws from the seed as its model alone would, so that a pyramid of one level is its
-    model. Heads of coarse levels would never be asked: only the last of several models may have one.
+    One model for all levels continues its step numbers, and its time channel, from level to level; each of several
+    models starts at 0. The first level uses the seed as its model alone would, so that a pyramid of one level equals
+    its model. Heads of coarse levels would not be used: only the last of several models may have one.
 
-    Each level is rolled out by the back end that its model can have.
+    Each level is rolled out by the back end that supports its model.
 
     Examples
     --------
@@ -332,18 +348,18 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return last  # type: ignore[no-any-return]
 
     def model_of(self, level: int) -> BasicNCAModel:
-        """Model that works at a level, 0 being the coarsest."""
+        """Return the model of a level; level 0 is the coarsest."""
         model: Any = self.models[min(level, len(self.models) - 1)]
         return model  # type: ignore[no-any-return]
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self._last.device
 
     @property
     def num_in_channels(self) -> int:
-        """Channels of an image."""
+        """Number of channels of an image."""
         return self.num_image_channels
 
     @property
@@ -352,18 +368,19 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return self._last.fire_rate
 
     def num_trainable_parameters(self) -> int:
-        """Number of weights that training changes; those of one model for all levels count once."""
+        """Return the number of trainable weights; those of a model that is shared by all levels count once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def finetune(self, freeze_head: bool = False) -> None:
-        """Freeze, at every level, all but the rule's last layer and, unless it is to be frozen too, the head.
+        """Freeze all parameters of every level but those of the rule's last layer and of the head.
 
-        The pyramid is in training mode then. :func:`delira_nca.models.finetune` freezes other parts.
+        With ``freeze_head``, the head is frozen too. Training mode is set. Use :func:`delira_nca.models.finetune` to
+        freeze other parts.
 
         Raises
         ------
         ConfigError
-            If a rule is a module of the user's that has no ``freeze()``; nothing is frozen then.
+            If a rule has no ``freeze()`` method; nothing is frozen then.
         """
         for level in range(len(self.models)):
             rule = self.model_of(level).rule
@@ -385,21 +402,26 @@ class PyramidNCA(AbstractPyTorchNetwork):
         memory_budget: int | None = None,
         patches: bool = False,
     ) -> PyramidCost:
-        """Count parameters, operations and bytes of a roll-out over all levels; nothing is run.
+        """Count parameters, operations and bytes of a roll-out over all levels without running it.
 
         Parameters
         ----------
-        shape : spatial shape of the image.
-        steps : of each level; those that the pyramid was made with by default.
-        batch_size : how many images are rolled out together.
-        memory_budget : bytes that each level may keep for the backward pass; those of the models by default.
-        patches : whether the levels that are trained on patches are counted on them.
+        shape : sequence of int
+            Spatial shape of the image.
+        steps : sequence of int or None
+            Number of steps of each level; those of the constructor by default.
+        batch_size : int
+            Number of images in the batch.
+        memory_budget : int or None
+            Number of bytes that each level may store for the backward pass; those of the models by default.
+        patches : bool
+            Whether levels that are trained on patches are counted with the patch as their grid.
 
         Raises
         ------
         ConfigError
-            If a number is out of range, a part of a model is not the package's own or cannot be counted, or patches are
-            asked for and there are none.
+            If a number is out of range, a part of a model is custom or cannot be counted, or ``patches`` is set without
+            a ``patch_size``.
         ShapeError
             If the shape has another number of axes, or is too small.
 
@@ -422,7 +444,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return require_wholes("steps of a pyramid", steps, 1, count=len(self.scales))
 
     def _checked(self, image: Tensor) -> Tensor:
-        """Image in the dtype of the weights."""
+        """Check the image and convert it to the dtype of the weights."""
         require_tensor(image)
         shape = tuple(image.shape)
         if image.dim() != self.dims + 2 or shape[1] != self.num_image_channels:
@@ -445,7 +467,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         kept: Sequence[int] = (),
         patches: Sequence[Patch | None] | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """State of the finest level, and those after the kept numbers of steps, as large as the image."""
+        """State of the finest level, and the states after the ``kept`` numbers of steps, resized to the image."""
         shape, image = tuple(image.shape[2:]), pad_to(image, self.scales[0])
         patches = patches or [None] * len(self.scales)
         frames: dict[int, Tensor] = {}
@@ -466,7 +488,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
                 "seed": seed if level == 0 else derive_seed(seed, "level", level),
                 "memory_budget": model.memory_budget,
             }
-            if wanted == {number}:  # losses may look into it
+            if wanted == {number}:  # losses may observe this roll-out
                 states = {number: rollout(state, model, number, **numbers)}
             else:
                 states = trajectory(state, model, number, keep=wanted, **numbers)
@@ -478,7 +500,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return cropped(state, shape), frames
 
     def _carried(self, state: Tensor, level: int, before: Patch | None, patch: Patch | None) -> Tensor:
-        """States of the level before on the grid of this one, or on its patch."""
+        """States of the previous level, resized to the grid of this level or to its patch."""
         factor = tuple(a // b for a, b in zip(self.scales[level - 1], self.scales[level], strict=True))
         state = enlarge(state, factor)
         return state if patch is None else patch.cut(state, 0 if before is None else before.origin * factor)
@@ -486,18 +508,20 @@ class PyramidNCA(AbstractPyTorchNetwork):
     @plain_numbers
     @untraced
     def forward(self, x: Tensor, steps: Sequence[int] | None = None, *, seed: int | None = None) -> Prediction:
-        """Roll whole images out over all levels.
+        """Roll out whole images over all levels.
 
         Parameters
         ----------
-        x : (B, num_image_channels, *spatial)
-        steps : of each level; those that the pyramid was made with by default.
-        seed : of everything random. Without one it is drawn from torch's global generator, as dropout would.
+        x : Tensor
+            (B, num_image_channels, *spatial) images. steps : sequence of int or None Number of steps of each level;
+            those of the constructor by default.
+        seed : int or None
+            Seed of all random numbers. By default it is drawn from torch's global generator.
 
         Raises
         ------
         ShapeError, ConfigError
-            If the image has other channels or is too small, or there is not one number of steps for each level.
+            If the image has the wrong channels or is too small, or the number of ``steps`` is not that of the levels.
         """
         x = self._checked(x)
         numbers = self._interpret_steps(steps)
@@ -517,15 +541,15 @@ class PyramidNCA(AbstractPyTorchNetwork):
     def forward_batch(
         self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
     ) -> tuple[Prediction, dict[str, Tensor]]:
-        """Roll ``batch["data"]`` out.
+        """Roll out ``batch["data"]``.
 
-        In training on patches, every tensor of the batch that has the image's spatial shape is among the parts, cut
-        like the image: criterions and metrics are given those.
+        In training on patches, the parts contain every tensor of the batch with the spatial shape of the image, cut to
+        the patch. Criterions and metrics receive these.
 
         Raises
         ------
         ShapeError
-            If the image does not fit, or the patch is larger than the image.
+            If the image has the wrong shape, or the patch is larger than the image.
         """
         image = entry(batch, "data", type(self).__name__)
         require_tensor(image, "entry 'data' of a batch")
@@ -565,7 +589,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
     @plain_numbers
     @torch.no_grad()
     def predict(self, image: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0) -> Prediction:
-        """Roll whole images out without gradients, in evaluation mode; the arguments are those of :meth:`forward`."""
+        """Roll out whole images without gradients, in evaluation mode; see :meth:`forward` for the arguments."""
         return self.record(image, steps, seed=seed, keep="last")[-1]
 
     @plain_numbers
@@ -578,18 +602,20 @@ class PyramidNCA(AbstractPyTorchNetwork):
         seed: int = 0,
         keep: str | list[int] = "all",
     ) -> list[Prediction]:
-        """Predictions along the roll-out of all levels, each as large as the image.
+        """Return predictions after several steps of the roll-out of all levels, each resized to the image.
 
         Parameters
         ----------
-        image, steps, seed : as for :meth:`predict`, whose result the last prediction equals.
-        keep : ``"all"`` steps from 1 on, counted over the levels, the ``"last"``, or a list of step numbers (0 is the
-            input of the coarsest level). A state of a coarse level is shown with every cell repeated.
+        image, steps, seed
+            See :meth:`predict`. The last prediction equals its result.
+        keep : str or list of int
+            ``"all"`` steps from 1 on, counted over the levels, the ``"last"``, or a list of step numbers (0 is the
+            input of the coarsest level). In states of a coarse level every cell is repeated.
 
         Raises
         ------
         ShapeError, ConfigError
-            As :meth:`forward`, or if a step to keep lies outside of the roll-out.
+            As in :meth:`forward`, or if a step to keep is out of range.
         """
         numbers = self._interpret_steps(steps)
         total = sum(numbers)
@@ -611,28 +637,28 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
     @property
     def metrics(self) -> Any:
-        """Metrics of the finest level's model, to be called, or by name where it has them by name."""
+        """Metrics of the finest level's model: a callable, or a dict of metrics by name if the model has one."""
         return self._last.metrics
 
     @property
     def validation_metric(self) -> str | None:
-        """Name of the metric that says how good the finest level's model is."""
+        """Name of the validation metric of the finest level's model."""
         return self._last.validation_metric
 
     @property
     def validation_mode(self) -> str:
-        """Which way that metric is better, as the finest level's model says; highest where it says nothing."""
+        """``"highest"`` or ``"lowest"``: which value of that metric is best. ``"highest"`` by default."""
         return str(getattr(self._last, "validation_mode", "highest"))
 
     @property
     def plot_function(self) -> Any:
-        """What draws predictions: the finest level's model's."""
+        """Object that draws predictions, from the finest level's model."""
         return self._last.plot_function
 
     def validate(
         self, image: Tensor, label: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0
     ) -> tuple[dict[str, float], Prediction]:
-        """Predict, and measure against the label."""
+        """Predict and compute the metrics."""
         prediction = self.predict(image, steps, seed=seed)
         return self._last.metrics(prediction, label.to(self.device)), prediction
 
@@ -649,22 +675,24 @@ class PyramidNCA(AbstractPyTorchNetwork):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, without weights: what :meth:`from_dict` takes."""
+        """Return a plain description without weights, for :meth:`from_dict`."""
         return {"models": [described(model) for model in self.models], **self._options()}
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], **changes: Any) -> PyramidNCA:
-        """Pyramid from its description, with fresh weights.
+        """Make a pyramid from its description, with new weights.
 
         Parameters
         ----------
-        config : from :meth:`to_dict`.
-        **changes : arguments to set otherwise; ``models`` where a model is of a class, or has parts, of the user's own.
+        config : dict
+            Description returned by :meth:`to_dict`.
+        **changes : object
+            Arguments to change; ``models`` is required if a model has a custom class or custom parts.
 
         Raises
         ------
         UnknownKeywordError, ConfigError
-            If an argument is unknown, or the description holds the name of a class that is not the package's.
+            If an argument is unknown, or the description contains a class that is not one of the package's.
         """
         arguments = {**config, **changes}
         known = arguments_of(cls, PyramidNCA)
@@ -693,20 +721,21 @@ Scale = int | Sequence[int]
 
 
 class CascadeNCA(PyramidNCA):
-    """A pyramid out of one model, with the arguments of NCALab.
+    """Pyramid of one model, with the arguments of NCALab.
 
     Parameters
     ----------
-    wrapped : the model.
-    scales, steps : of the levels, as of a :class:`PyramidNCA`.
-    single_model : whether the model itself works at all levels; else each level has a copy of its own, whose weights
-        go their own ways in training. A head stays with the finest.
-    downscale, **options : as of a :class:`PyramidNCA`.
+    wrapped : BasicNCAModel Model of all levels.
+    scales, steps Scales and numbers of steps of the levels; see :class:`PyramidNCA`.
+    single_model : bool
+        Whether all levels share the model; else each level has a copy that is trained separately. Only the finest level
+        keeps the head.
+    downscale, **options See :class:`PyramidNCA`.
 
     Notes
     -----
-    NCALab varies the steps by a fifth even in evaluation; here they are what is said, and ``jitter=0.2`` varies them in
-    training. Its bilinear interpolation aligns the corners; this one aligns the cells.
+    NCALab varies the steps by 20 % even in evaluation; here they are fixed, and ``jitter=0.2`` varies them in training.
+    NCALab's bilinear interpolation aligns the corners; this one aligns the cells.
 
     Examples
     --------
@@ -734,5 +763,5 @@ class CascadeNCA(PyramidNCA):
         self.single_model = bool(single_model)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, without weights: what :meth:`from_dict` takes."""
+        """Return a plain description without weights, for :meth:`from_dict`."""
         return {"wrapped": described(self._last), "single_model": self.single_model, **self._options()}

@@ -1,4 +1,4 @@
-"""Grids of several resolutions: pictures down, states up, and patches that lie in one another."""
+"""Grids of several resolutions: downscaled images, upscaled states and nested patches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 DOWNSCALES = ("area", "bilinear", "max", "nearest")
-"""Ways of :func:`shrink`."""
+"""Methods of :func:`shrink`."""
 
 Shape = tuple[int, ...]
 _AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -39,17 +39,19 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def interpret_scales(scales: Sequence[int | Sequence[int]], dims: int) -> tuple[Shape, ...]:
-    """Scale of every level along every axis, from the coarsest level to the finest.
+    """Return the scale of every level along every axis, from the coarsest level to the finest.
 
     Parameters
     ----------
-    scales : a number for each level, by how much it is coarser than the image, or a number for each of its axes.
-    dims : spatial axes.
+    scales : sequence of int, or of sequences of int
+        Downscaling factor of each level, as one number or one per axis.
+    dims : int
+        Number of spatial axes.
 
     Raises
     ------
     ConfigError
-        If they do not descend to 1, or one is no multiple of the next.
+        If they do not descend to 1, or one is not a multiple of the next.
 
     Examples
     --------
@@ -81,7 +83,7 @@ def pad_to(image: Tensor, scale: Shape) -> Tensor:
 
 
 def cropped(state: Tensor, shape: Sequence[int]) -> Tensor:
-    """First cells of (B, C, *spatial) along each axis, as many as there are in the image: what undoes :func:`pad_to`.
+    """Crop (B, C, *spatial) to the first cells along each axis, which reverts :func:`pad_to`.
 
     Examples
     --------
@@ -94,14 +96,14 @@ def cropped(state: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def shrink(image: Tensor, scale: Shape, how: str) -> Tensor:
-    """Image that is coarser by a scale which divides its axes; at scale 1 it is the image itself.
+    """Downscale an image by a scale that divides its axes; scale 1 returns the image itself.
 
     Parameters
     ----------
-    image : (B, C, *spatial)
-    scale : for each axis.
-    how : ``"area"`` takes the mean of each block of cells and ``"max"`` the largest, ``"bilinear"`` interpolates at
-        its middle, ``"nearest"`` takes its first cell.
+    image : Tensor
+        (B, C, *spatial) image. scale : tuple of int Scale along each axis. how : str Value of each block of cells:
+        ``"area"`` is the mean, ``"max"`` the maximum, ``"bilinear"`` the interpolation at its centre, ``"nearest"`` its
+        first cell.
 
     Examples
     --------
@@ -124,7 +126,7 @@ def shrink(image: Tensor, scale: Shape, how: str) -> Tensor:
 
 
 def enlarge(state: Tensor, factor: Shape) -> Tensor:
-    """(B, C, *spatial) with every cell repeated ``factor`` times along each axis: nearest interpolation.
+    """Repeat every cell of (B, C, *spatial) ``factor`` times along each axis: nearest interpolation.
 
     Examples
     --------
@@ -139,12 +141,14 @@ def enlarge(state: Tensor, factor: Shape) -> Tensor:
 
 
 def resize_labels(label: Tensor, shape: Sequence[int]) -> Tensor:
-    """Label map of another size, by the nearest cell: of the same type, and with no number that was not in it.
+    """Resize a label map by nearest-cell interpolation, which keeps its dtype and adds no new labels.
 
     Parameters
     ----------
-    label : (..., *spatial) tensor of any type.
-    shape : spatial shape that is wanted; its length says how many axes are spatial.
+    label : Tensor
+        (..., *spatial) tensor of any type.
+    shape : sequence of int
+        New spatial shape. Its length is the number of spatial axes.
 
     Raises
     ------
@@ -172,15 +176,16 @@ class Patch:
 
     Attributes
     ----------
-    origin : (B, dims) whole numbers, of the first cell of each.
-    shape : for each axis.
+    origin : ndarray
+        First cell of each box, (B, dims) integers.
+    shape : tuple of int Length along each axis.
     """
 
     origin: npt.NDArray[np.int64]
     shape: Shape
 
     def cut(self, tensor: Tensor, offset: npt.NDArray[np.int64] | int = 0) -> Tensor:
-        """Boxes of a (B, ..., *spatial) tensor that begins at cell ``offset`` of the grid."""
+        """Cut the boxes from a (B, ..., *spatial) tensor that begins at cell ``offset`` of the grid."""
         first, boxes = tensor.dim() - len(self.shape), []
         for sample, origin in zip(tensor, self.origin - offset, strict=True):
             box = sample
@@ -193,25 +198,32 @@ class Patch:
 def draw_patches(
     rng: np.random.Generator, samples: int, shape: Shape, scales: Sequence[Shape], patch: Shape, levels: int
 ) -> list[Patch | None]:
-    """Patches of the finest levels, each in that of the level above.
+    """Draw patches of the finest levels, each within that of the previous level.
 
-    The finest ones are drawn first, uniformly over the image, and the others uniformly around them.
+    The finest patches are drawn first, uniformly over the image, and the others uniformly around them.
 
     Parameters
     ----------
-    rng : to draw from.
-    samples : each with patches of its own.
-    shape : of the image; the grid of the finest level is as much larger as :func:`pad_to` makes it.
-    scales : of all levels.
-    patch : cells of a patch, at each level. Where it covers an axis of the image, that axis is taken whole.
-    levels : how many levels work on a patch.
+    rng : np.random.Generator
+        Random generator.
+    samples : int
+        Number of samples. Each has its own patches.
+    shape : tuple of int
+        Spatial shape of the image, before :func:`pad_to`.
+    scales : sequence of tuple of int
+        Scales of all levels.
+    patch : tuple of int
+        Number of cells of a patch along each axis, at each level. If it covers an axis of the image, the whole axis is
+        used.
+    levels : int
+        Number of levels that use a patch.
 
     Returns
     -------
     list
-        One for each level; None where the whole grid is taken.
+        One patch per level; None for a level on its whole grid.
     """
-    drawn = rng.random((samples, len(scales), len(shape)))  # the same numbers, whatever the sizes are
+    drawn = rng.random((samples, len(scales), len(shape)))  # the same draws for all sizes
     found: list[Patch | None] = [None] * len(scales)
     whole = [size + -size % by for size, by in zip(shape, scales[0], strict=True)]
     origin = np.zeros((samples, len(shape)), np.int64)

@@ -1,4 +1,4 @@
-"""The base class of networks: closures, losses by name, and predictions."""
+"""Base classes of networks: closures, losses by name, and predictions."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ __all__ = [
 
 
 class AbstractNetwork(ABC):
-    """A network that knows how to be trained on one batch.
+    """Base class of networks that define how they are trained on one batch.
 
     Parameters
     ----------
-    **kwargs : what the network was made with; kept per instance as :attr:`init_kwargs` (a class attribute in delira,
-        where the last network made decided for all).
+    **kwargs : object
+        Arguments of the constructor, stored per instance as :attr:`init_kwargs` (in delira a class attribute, shared by
+        all networks).
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let the constructor of every subclass take numpy scalars."""
+        """Make the constructor of every subclass accept NumPy scalars."""
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
@@ -57,7 +58,7 @@ class AbstractNetwork(ABC):
 
     @property
     def init_kwargs(self) -> dict[str, Any]:
-        """Copy of what the network was made with."""
+        """Copy of the arguments of the constructor."""
         return dict(self._init_kwargs)
 
     @staticmethod
@@ -72,30 +73,30 @@ class AbstractNetwork(ABC):
         batch_nr: int = 0,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        """Train, or without optimizers only evaluate, on one prepared batch.
+        """Train on one prepared batch; without optimizers only evaluate.
 
         Returns
         -------
         tuple of (metric values, loss values, prediction)
-            The losses hold their sum under ``"loss"``.
+            The losses contain their sum under ``"loss"``.
         """
 
     @staticmethod
     @abstractmethod
     def prepare_batch(batch: Mapping[str, Any], input_device: Any, output_device: Any) -> dict[str, Any]:
-        """Turn arrays into what the closure works on, on the right devices."""
+        """Convert the arrays of a batch to the input of :meth:`closure`, on the given devices."""
 
 
 DEFAULT_KEYS = ("pred", "label")
 
 
 def entry(named: Mapping[str, Any], key: str, owner: str) -> Any:
-    """Take what somebody is wired to.
+    """Return the named entry that ``owner`` uses as an argument.
 
     Raises
     ------
     UnknownNameError
-        If it is not there.
+        If there is no such entry.
     """
     if key not in named:
         raise UnknownNameError(f"{owner} is wired to {key!r}, which is not there. {did_you_mean(key, named)}")
@@ -107,18 +108,21 @@ def evaluate(
     named: Mapping[str, Any],
     keys: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Tensor]:
-    """Call every function with the tensors that it is wired to.
+    """Call every function with its named arguments.
 
     Parameters
     ----------
-    functions : name to a callable of tensors.
-    named : all tensors by name: the parts of the prediction and the entries of the batch.
-    keys : name of a function to the names of its arguments; ``("pred", "label")`` where nothing is said.
+    functions : dict
+        Callables of tensors by name.
+    named : dict
+        Tensors by name: the parts of the prediction and the entries of the batch.
+    keys : dict or None
+        Names of the arguments of each function, by its name; ``("pred", "label")`` by default.
 
     Raises
     ------
     UnknownNameError
-        If a name is neither in the prediction nor in the batch.
+        If an argument is neither in the prediction nor in the batch.
 
     Examples
     --------
@@ -139,7 +143,7 @@ def wired(
     named: Mapping[str, Any],
     keys: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Callable[..., Any]]:
-    """Those functions whose arguments are all there.
+    """Return the functions for which all arguments exist.
 
     Examples
     --------
@@ -150,12 +154,12 @@ def wired(
 
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """Sum of the criterions.
+    """Return the sum of the criterions.
 
     Raises
     ------
     ConfigError
-        If there is no criterion, or one of several is itself called ``"loss"``, the name of the sum.
+        If there is no criterion, or one of several is named ``"loss"``, the name of the sum.
     """
     if not losses:
         raise ConfigError("there is nothing to minimise: the trainer was given no criterions")
@@ -169,31 +173,31 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 LossOf = Callable[[int, Tensor], Tensor]
-"""From a number of steps and the state after them to what is minimised of a prediction of that state."""
+"""Function of a number of steps and the state after them that returns the loss of a prediction of that state."""
 
 
 class LossTerm(Protocol):
-    """What joins the loss of a training step.
+    """Term that is added to the loss of a training step.
 
-    A term whose gradients have to pass by the states that it wants has a true ``linked``, see
+    A term sets ``linked`` to True if gradients must flow through the states that it observes; see
     :class:`delira_nca.rollout.job.Observer`.
     """
 
     def stops(self, steps: int, seed: int) -> Iterable[int]:
-        """After how many steps of a roll-out of ``steps`` the state is wanted; ``seed`` is the iteration's."""
+        """Return the numbers of steps after which the term needs the state; ``seed`` is that of the iteration."""
         ...
 
     def value(self, rollouts: Sequence[Watched], loss_of: LossOf, seed: int) -> Tensor | None:
-        """() tensor that joins the loss; None from what only wants to meet the states before the backward pass.
+        """Return the scalar tensor to add to the loss; None if the term only observes states before the backward pass.
 
-        ``rollouts`` are those of the forward pass in their order, with the states that any term has asked for.
+        ``rollouts`` are those of the forward pass in order, with the states that any term needs.
         """
         ...
 
 
 @contextlib.contextmanager
 def watching(terms: Mapping[str, LossTerm], seed: int) -> Iterator[Sequence[Watched]]:
-    """Roll-outs of a forward pass with the states that the terms want; nothing where there is no term."""
+    """Collect the roll-outs of a forward pass with the states that the terms need; nothing without terms."""
     if not terms:
         yield []
         return
@@ -210,18 +214,21 @@ def evaluate_terms(
     named: Mapping[str, Any],
     loss_of: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Any]],
 ) -> dict[str, Tensor]:
-    """Value of each term that has one.
+    """Return the value of each term that has one.
 
     Parameters
     ----------
-    named : what criterions are wired to, of the end of the roll-out; where a state within it is judged, the parts of
-        its prediction take the place of those of the end.
-    loss_of : from a prediction and the named tensors to what is minimised.
+    named : dict
+        Arguments of criterions by name, from the end of the roll-out. For the loss of an intermediate state, the parts
+        of its prediction replace those of the end.
+    loss_of : callable
+        Function of a prediction and the named tensors that returns the loss.
 
     Raises
     ------
     ConfigError
-        If the forward pass has no roll-out, or a term judges states of a model that makes no predictions of them.
+        If the forward pass has no roll-out, or a term needs predictions of intermediate states and the model makes
+        none.
     """
     if not terms:
         return {}
@@ -232,7 +239,7 @@ def evaluate_terms(
         predict = getattr(model, "_prediction", None)
         if predict is None:
             raise ConfigError(f"{type(model).__name__} makes no prediction of a state within a roll-out")
-        if isinstance(end := named.get("state"), Tensor):  # a pyramid computes cells beyond the image
+        if isinstance(end := named.get("state"), Tensor):  # a pyramid pads the image
             state = cropped(state, end.shape[2:])
         prediction = predict(steps, state)
         return loss_of(prediction, {**named, **prediction.parts()})[0]
@@ -242,36 +249,39 @@ def evaluate_terms(
 
 
 class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
-    """A PyTorch module that the trainer can train.
+    """Base class of PyTorch modules that the trainer can train.
 
-    Override :meth:`forward_batch` to feed the network something else than ``batch["data"]``; override
-    :meth:`closure` for another kind of training step (several optimizers, adversaries), the loop stays as it is.
+    Override :meth:`forward_batch` to use another input than ``batch["data"]``. Override :meth:`closure` for another
+    training step (several optimizers, adversarial training); the training loop remains unchanged.
     """
 
     loss_names: tuple[str, ...] | None = None
-    """Names of what :meth:`loss` returns, for networks that bring their own loss; ``None`` for those that do not."""
+    """Names of the losses that :meth:`loss` returns; None for networks without a loss."""
 
     def loss(self, prediction: Any, label: Tensor) -> dict[str, Tensor]:
-        """Losses of the network's own, used where the trainer is given no criterions; ``"total"`` is minimised."""
+        """Losses of the network, used by trainers without criterions; ``"total"`` is minimised."""
         raise ConfigError(f"{type(self).__name__} has no loss of its own: give the trainer criterions")
 
     def forward_batch(
         self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
     ) -> tuple[Any, dict[str, Any]]:
-        """Prediction for a prepared batch.
+        """Return the prediction for a prepared batch, and its parts by name.
 
         Parameters
         ----------
-        batch : tensors by name.
-        seed : of whatever is random in the prediction.
-        train : whether the prediction is trained on.
+        batch : dict
+            Tensors by name.
+        seed : int
+            Seed of all random numbers of the prediction.
+        train : bool
+            Whether the prediction is used for training.
 
         Returns
         -------
         tuple of (prediction, its parts by name)
-            A tensor's only part is ``"pred"``; the parts of a dict or a dataclass are its entries, those of a tuple or
-            a list ``"0"``, ``"1"``, ..., of which a single one is ``"pred"`` as well. Those of a named tuple have
-            their names, too.
+            A tensor has the part ``"pred"``. The parts of a dict or a dataclass are its entries; those of a tuple or a
+            list are ``"0"``, ``"1"``, ..., and a single one is also ``"pred"``. Parts of a named tuple can be accessed
+            by their names, too.
         """
         prediction = self(entry(batch, "data", "the network"))
         return prediction, parts_of(prediction)
@@ -295,29 +305,39 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
         watch: Callable[[Any, Mapping[str, Tensor]], None] | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
-        """Forward pass, losses, and, if there are optimizers, backward pass and their steps.
+        """Compute the forward pass and the losses and, with optimizers, the backward pass and their steps.
 
         Parameters
         ----------
-        model : the network.
-        data_dict : prepared batch.
-        optimizers : by name; empty to evaluate only.
-        criterions, metrics : by name; criterions are summed, metrics are not differentiated. Without criterions the
-            network's own :meth:`loss` of the prediction and ``data_dict["label"]`` is minimised.
-        fold, batch_nr : of the run and of the iteration, for closures that want to know.
-        keys : name of a criterion or metric to the names of its arguments.
-        precision : arithmetic; full by default.
-        seed : of the roll-out.
-        forward : takes the forward pass, a function that gives the loss, and runs it; of several processes that train
-            together, it lets the gradients be those of the whole batch.
-        terms : name to what joins the loss where there are optimizers, see :mod:`delira_nca.models.pytorch_network`.
-        watch : called with the prediction and the losses, ``"loss"`` among them, before the backward pass.
-        partial : leave out criterions and metrics whose arguments are not there, to evaluate without labels.
+        model : AbstractPyTorchNetwork Network to train or evaluate.
+        data_dict : dict
+            Prepared batch.
+        optimizers : dict
+            Optimizers by name; empty to evaluate only.
+        criterions, metrics : dict
+            Functions by name. The sum of the criterions is minimised; metrics are not differentiated. Without
+            criterions, the :meth:`loss` of the prediction and ``data_dict["label"]`` is minimised.
+        fold, batch_nr : int
+            Number of the fold and of the iteration, for use in overridden closures.
+        keys : dict or None
+            Names of the arguments of each criterion or metric, by its name.
+        precision : Precision or None
+            Precision of the computation; full by default.
+        seed : int Seed of the roll-out.
+        forward : callable or None
+            Function that calls the forward pass, a function that returns the loss. In distributed training, it makes
+            the gradients those of the whole batch.
+        terms : dict or None
+            Terms that are added to the loss in training, by name; see :class:`LossTerm`.
+        watch : callable or None
+            Function that is called with the prediction and the losses, including ``"loss"``, before the backward pass.
+        partial : bool
+            Whether to skip criterions and metrics with missing arguments, to evaluate without labels.
 
         Returns
         -------
         tuple of (metric values, loss values with ``"loss"``, prediction), all detached
-            There is no ``"loss"`` where a criterion is left out.
+            ``"loss"`` is missing if a criterion was skipped.
         """
         precision = precision or Precision()
         prediction: Any = None
@@ -366,15 +386,15 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
     def prepare_batch(
         batch: Mapping[str, Any], input_device: torch.device | str, output_device: torch.device | str
     ) -> dict[str, Any]:
-        """Tensors on the devices: ``"data"`` on the input's, the rest on the output's.
+        """Convert a batch to tensors: ``"data"`` on the input device, the rest on the output device.
 
-        Floating-point arrays become float32; integers and booleans keep their type; what is no array of numbers
-        stays as it is.
+        Floating-point arrays become float32; integers and booleans keep their dtype; entries that are not arrays of
+        numbers remain unchanged.
         """
         prepared = {}
         for key, value in batch.items():
             if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-                if value.dtype == np.longdouble:  # which torch does not have
+                if value.dtype == np.longdouble:  # torch has no long double
                     value = value.astype(np.float64)
                 native = value.astype(value.dtype.newbyteorder("="), order="C", copy=not value.flags.writeable)
                 value = torch.from_numpy(native)
@@ -386,7 +406,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
 
 
 def declared_loss_names(network: Any) -> tuple[str, ...] | None:
-    """What a network says that its ``loss`` returns; None where a class has a ``loss`` of its own and says nothing."""
+    """Return the ``loss_names`` of a network; None if a class overrides ``loss`` without setting them."""
     if "loss_names" in vars(network):
         return tuple(network.loss_names or ())
     for cls in type(network).__mro__:
@@ -409,7 +429,7 @@ def _own_losses(model: AbstractPyTorchNetwork, prediction: Any, named: Mapping[s
 
 
 def _check_total(total: Any, name: str) -> None:
-    """Refuse what cannot be minimised."""
+    """Check that the total loss can be minimised."""
     if not isinstance(total, Tensor) or total.numel() != 1:
         shown = f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else repr(total)
         raise ConfigError(f"the loss of {name} has to be a tensor with one number, not {shown}")
@@ -418,7 +438,7 @@ def _check_total(total: Any, name: str) -> None:
 
 
 def parts_of(prediction: Any) -> dict[str, Any]:
-    """Parts of a network's output by name, as :meth:`AbstractPyTorchNetwork.forward_batch` says.
+    """Return the parts of a network's output by name; see :meth:`AbstractPyTorchNetwork.forward_batch`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a cell does with what it sees: perceptrons, and rules with norms, attention or several experts."""
+"""Rules that compute the update of a cell: perceptrons, and rules with norms, attention or several experts."""
 
 from __future__ import annotations
 
@@ -33,26 +33,31 @@ _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLPRule(Part):
-    """Multi-layer perceptron per cell, whose last layer starts at zero: a fresh automaton changes nothing.
+    """Multi-layer perceptron per cell. Its last layer starts at zero, so a new automaton does not change its state.
 
     Parameters
     ----------
-    hidden_size : neurons of the hidden layer, or of each of several.
-    nonlinearity : relu, leaky_relu, gelu, silu or tanh.
-    final_bias : whether the last layer has a bias (it starts at zero as well).
-    zero_init : whether the last layer starts at zero; as torch's layers do otherwise.
-    spare_rows : rows of the last layer, before all others, that nobody asks for: published models of a fixed image
-        have them for its channels. They make a model count, and take weights, as published; its function is the same.
+    hidden_size : int or sequence of int
+        Number of neurons of the hidden layer, or of each hidden layer.
+    nonlinearity : {"relu", "leaky_relu", "gelu", "silu", "tanh"} Activation function of the hidden layers.
+    final_bias : bool
+        Whether the last layer has a bias.
+    zero_init : bool
+        Whether the last layer starts at zero; otherwise it has torch's default initialisation.
+    spare_rows : int
+        Number of unused rows at the start of the last layer. Published models with an immutable image have them for its
+        channels; they keep the number of parameters and the shapes of the weights as published, without changing the
+        update.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For a size below 1 or an unknown nonlinearity.
+        If a size is below 1 or the nonlinearity is unknown.
 
     Notes
     -----
-    Mordvintsev et al. (2020): one hidden layer of 128, with the final bias. A model builds a copy for its own
-    channels, so that one rule may describe many.
+    Mordvintsev et al. (2020): one hidden layer of 128, with the final bias. A model builds a copy for its channels, so
+    one rule can be passed to several models.
 
     Examples
     --------
@@ -78,7 +83,7 @@ class MLPRule(Part):
         self.zero_init, self.spare_rows = bool(zero_init), require_whole("spare_rows", spare_rows, 0)
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> MLPRule:
-        """Make the layers, and return the module itself."""
+        """Make the layers and return the module itself."""
         require_choice("number of spatial dimensions", dims, _POINTWISE)
         convolution = _POINTWISE[dims]
         sizes = (in_channels, *self.hidden_sizes)
@@ -89,23 +94,23 @@ class MLPRule(Part):
         return self
 
     def forward(self, perception: Tensor) -> Tensor:
-        """(B, P, *spatial) perception to (B, out_channels, *spatial) update."""
+        """Map a (B, P, *spatial) perception to a (B, out_channels, *spatial) update."""
         for number, layer in enumerate(self.hidden):
             perception = self.activated(number, layer(perception))
         update: Tensor = self.last(perception)
         return update[:, self.spare_rows :] if self.spare_rows else update
 
     def activated(self, layer: int, hidden: Tensor) -> Tensor:
-        """(B, neurons, *spatial) of a hidden layer after the nonlinearity."""
+        """Apply the nonlinearity to a hidden layer, (B, neurons, *spatial)."""
         return _NONLINEARITIES[self.nonlinearity](hidden)
 
     def freeze(self, freeze_last: bool = False) -> None:
-        """Take the layers out of training, but for the last one unless it is asked for."""
+        """Freeze the layers; the last one only if ``freeze_last`` is set."""
         for layer in (*self.hidden, *((self.last,) if freeze_last else ())):
             layer.requires_grad_(False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {
             "hidden_size": list(self.hidden_sizes),
             "nonlinearity": self.nonlinearity,
@@ -116,17 +121,19 @@ class MLPRule(Part):
 
 
 class LinearRule(Part):
-    """One layer per cell and nothing else: what is not linear lies in the perception.
+    """One linear layer per cell, for perceptions that are nonlinear.
 
     Parameters
     ----------
-    init_scale : standard deviation of the weights at the start, of the bias too; 0 starts at the identity.
-    bias : whether there is one.
+    init_scale : float
+        Standard deviation of the initial weights and bias; with 0, a new automaton does not change its state.
+    bias : bool
+        Whether the layer has a bias.
 
     Raises
     ------
     ConfigError
-        For a negative or infinite scale.
+        If the scale is negative or infinite.
 
     Notes
     -----
@@ -143,7 +150,7 @@ class LinearRule(Part):
         self.init_scale, self.bias = float(require_number("init_scale", init_scale, 0)), bool(bias)
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> LinearRule:
-        """Make the layer, and return the module itself."""
+        """Make the layer and return the module itself."""
         require_choice("number of spatial dimensions", dims, _POINTWISE)
         self.last = _POINTWISE[dims](in_channels, out_channels, 1, bias=self.bias)
         for parameter in self.last.parameters():
@@ -151,22 +158,22 @@ class LinearRule(Part):
         return self
 
     def forward(self, perception: Tensor) -> Tensor:
-        """(B, P, *spatial) perception to (B, out_channels, *spatial) update."""
+        """Map a (B, P, *spatial) perception to a (B, out_channels, *spatial) update."""
         update: Tensor = self.last(perception)
         return update
 
     def freeze(self, freeze_last: bool = False) -> None:
-        """Take the layer out of training if that is asked for: it is the last one."""
+        """Freeze the layer if ``freeze_last`` is set, as it is the last one."""
         if freeze_last:
             self.last.requires_grad_(False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {"init_scale": self.init_scale, "bias": self.bias}
 
 
 BasicNCARule = MLPRule
-"""The name on NCALab's API page."""
+"""Name on NCALab's API page."""
 
 
 _BATCH: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
@@ -177,27 +184,30 @@ _BATCH: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNor
 
 
 class NormedRule(MLPRule):
-    """Perceptron per cell with a normalisation between each hidden layer and its nonlinearity.
+    """Perceptron per cell with a normalisation layer before each nonlinearity.
 
-    The statistics are those of the states at hand, in evaluation too; none are kept. So what a cell does depends on all
-    cells: a patch is not computed like the image that it comes from, and with ``"batch"`` a sample not like alone.
+    The statistics are those of the current states, in evaluation too; there are no running statistics. The update of a
+    cell therefore depends on all cells: the result for a patch differs from that for its image, and with ``"batch"``
+    the result for a sample depends on the other samples.
 
     Parameters
     ----------
-    hidden_size, nonlinearity, final_bias, zero_init, spare_rows : as of :class:`MLPRule`.
-    norm : ``"batch"`` normalises each neuron over all samples and cells, ``"group"`` each group of neurons over the
-        cells of a sample.
-    num_groups : of ``"group"``; divides the numbers of neurons.
+    hidden_size, nonlinearity, final_bias, zero_init, spare_rows See :class:`MLPRule`.
+    norm : {"batch", "group"}
+        ``"batch"`` normalises each neuron over all samples and cells, ``"group"`` each group of neurons over the cells
+        of a sample.
+    num_groups : int
+        Number of groups of ``"group"``. It must divide the numbers of neurons.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For an unknown norm, or groups that do not divide the neurons.
+        If the norm is unknown, or ``num_groups`` does not divide the numbers of neurons.
 
     Notes
     -----
-    M3D-NCA (Kalkhof and Mukhopadhyay, 2023) has ``BatchNorm3d(track_running_stats=False)``. No fast back end knows the
-    rule.
+    M3D-NCA (Kalkhof and Mukhopadhyay, 2023) has ``BatchNorm3d(track_running_stats=False)``. Only the reference back end
+    supports this rule.
 
     Examples
     --------
@@ -207,7 +217,7 @@ class NormedRule(MLPRule):
     """
 
     local = False
-    """Whether an update depends on the cell's perception only."""
+    """Whether the update of a cell depends only on its own perception."""
 
     def __init__(
         self,
@@ -233,7 +243,7 @@ class NormedRule(MLPRule):
         self.norm, self.num_groups = norm, num_groups
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> NormedRule:
-        """Make the layers, and return the module itself."""
+        """Make the layers and return the module itself."""
         super().build(in_channels, out_channels, dims)
         self.norms = nn.ModuleList(
             _BATCH[dims](size, track_running_stats=False)
@@ -244,43 +254,47 @@ class NormedRule(MLPRule):
         return self
 
     def activated(self, layer: int, hidden: Tensor) -> Tensor:
-        """(B, neurons, *spatial) of a hidden layer, normalised and after the nonlinearity."""
+        """Apply the norm and the nonlinearity to a hidden layer, (B, neurons, *spatial)."""
         normed: Tensor = self.norms[layer](hidden)
         return super().activated(layer, normed)
 
     def freeze(self, freeze_last: bool = False) -> None:
-        """Take the layers and their norms out of training, but for the last layer unless it is asked for."""
+        """Freeze the layers and their norms; the last layer only if ``freeze_last`` is set."""
         super().freeze(freeze_last)
         self.norms.requires_grad_(False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {**super().to_dict(), "norm": self.norm, "num_groups": self.num_groups}
 
 
 class AttentionRule(Part):
-    """A transformer's block per cell that sees the 3, 9 or 27 cells around and a zero-initialised last layer.
+    """Transformer block per cell that attends to the 3, 9 or 27 nearest cells, with a zero-initialised last layer.
 
-    What a cell perceives is embedded; each head compares the cell with its neighbours, and with where they are; a
-    perceptron and the last layer make the update of it. A fresh automaton changes nothing.
+    The perception of a cell is embedded. Each head attends to the embeddings and relative positions of the neighbours.
+    A perceptron and the last layer compute the update. A new automaton does not change its state.
 
     Parameters
     ----------
-    width : of the embedding; a multiple of the heads.
-    num_heads : of the attention.
-    hidden_size : neurons of the perceptron.
-    padding : what lies beyond the border: circular, reflect, replicate, or zeros, where nobody is: such places are not
-        attended to.
+    width : int
+        Width of the embedding; a multiple of ``num_heads``.
+    num_heads : int
+        Number of attention heads.
+    hidden_size : int
+        Number of neurons of the hidden layer of the perceptron.
+    padding : str
+        Neighbours beyond the border: ``"circular"``, ``"reflect"``, ``"replicate"``, or ``"zeros"`` to exclude them
+        from the attention.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For numbers below 1, a width that cannot be divided by the heads, or an unknown padding.
+        If a number is below 1, ``width`` is not a multiple of ``num_heads``, or the padding is unknown.
 
     Notes
     -----
-    Tesfaldet et al. (2022), "Attention-based Neural Cellular Automata". Places are relative to the cell, so that the
-    rule is the same wherever it stands; the article adds absolute ones. Only the reference back end runs it.
+    Tesfaldet et al. (2022), "Attention-based Neural Cellular Automata". Positions are relative to the cell, so that the
+    rule is equal at all positions; the article adds absolute positions. Only the reference back end supports this rule.
 
     Examples
     --------
@@ -301,7 +315,7 @@ class AttentionRule(Part):
         self.width, self.num_heads, self.hidden_size, self.padding = width, num_heads, hidden_size, padding
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> AttentionRule:
-        """Make the layers, and return the module itself."""
+        """Make the layers and return the module itself."""
         require_choice("number of spatial dimensions", dims, _POINTWISE)
         convolution = _POINTWISE[dims]
         self.dims = dims
@@ -319,7 +333,7 @@ class AttentionRule(Part):
         return self
 
     def forward(self, perception: Tensor) -> Tensor:
-        """(B, P, *spatial) perception to (B, out_channels, *spatial) update."""
+        """Map a (B, P, *spatial) perception to a (B, out_channels, *spatial) update."""
         x = self.embed(perception)
         x = x + self.project(self._attend(self._normalised(0, x)))
         first, second = self.hidden
@@ -345,7 +359,7 @@ class AttentionRule(Part):
         return attended
 
     def _neighbours(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) to (B, C, 3 ** dims, *spatial): each cell with those around it, row by row."""
+        """Collect the neighbours of each cell row by row: (B, C, *spatial) to (B, C, 3 ** dims, *spatial)."""
         zeros = self.padding == "zeros"
         padded, sizes = F.pad(x, (1, 1) * self.dims) if zeros else pad_state(x, self.padding), x.shape[2:]
         shifted = []
@@ -357,12 +371,12 @@ class AttentionRule(Part):
         return torch.stack(shifted, 2)
 
     def freeze(self, freeze_last: bool = False) -> None:
-        """Take the layers out of training, but for the last one unless it is asked for."""
+        """Freeze the layers; the last one only if ``freeze_last`` is set."""
         self.requires_grad_(False)
         self.last.requires_grad_(not freeze_last)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for the constructor."""
+        """Return the arguments of the constructor as plain values."""
         return {
             "width": self.width,
             "num_heads": self.num_heads,
@@ -375,26 +389,30 @@ CHOICES = ("categorical", "mean")
 
 
 class MixtureRule(Part):
-    """K rules, of which each cell takes one, or the mean, by the probabilities of a selector.
+    """K rules, of which each cell applies one, or the mean, by the probabilities of a selector.
 
     Parameters
     ----------
-    num_rules : K, at least 1.
-    rule : what all K look like; each has weights of its own.
-    selector_size : neurons of the hidden layer of the selector, whose last layer starts at zero: all rules are equally
-        likely at first.
-    choice : ``"categorical"`` draws one rule for each cell and step, by the same numbers in every repetition; the
-        gradient is that of the mean. ``"mean"`` takes the mean of all updates by probability.
+    num_rules : int
+        Number of rules K, at least 1.
+    rule : MLPRule or None
+        Architecture of all K rules. Each has its own weights.
+    selector_size : int
+        Number of neurons of the hidden layer of the selector. Its last layer starts at zero, so that all rules are
+        equally likely at first.
+    choice : {"categorical", "mean"}
+        ``"categorical"`` draws one rule for each cell and step, reproducibly from the seed; the gradient is that of the
+        mean. ``"mean"`` is the mean of all updates weighted by probability.
 
     Raises
     ------
     ConfigError, UnknownNameError
-        For fewer than 1 rule, another rule than an :class:`MLPRule`, or an unknown choice.
+        If ``num_rules`` is below 1, ``rule`` is not an :class:`MLPRule`, or ``choice`` is unknown.
 
     Notes
     -----
-    Mixtures of neural cellular automata (2025). Which rule a cell would take can be read:
-    :meth:`probabilities` of ``model.perceive(x, t)``. Only the reference back end runs it.
+    Mixtures of neural cellular automata (2025). The probabilities of the rules of each cell are given by
+    :meth:`probabilities` of ``model.perceive(x, t)``. Only the reference back end supports this rule.
 
     Examples
     --------
@@ -423,11 +441,11 @@ class MixtureRule(Part):
 
     @property
     def num_draws(self) -> int:
-        """Random numbers that each cell needs in a step."""
+        """Number of random numbers per cell and step."""
         return int(self.choice == "categorical")
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> MixtureRule:
-        """Make the layers, and return the module itself."""
+        """Make the layers and return the module itself."""
         self.rules = nn.ModuleList(
             MLPRule(**copy.deepcopy(self._config)).build(in_channels, out_channels, dims) for _ in range(self.num_rules)
         )
@@ -435,22 +453,24 @@ class MixtureRule(Part):
         return self
 
     def probabilities(self, perception: Tensor) -> Tensor:
-        """(B, P, *spatial) perception to (B, K, *spatial): how likely each cell takes each rule."""
+        """Map a (B, P, *spatial) perception to the (B, K, *spatial) probabilities of the rules."""
         chances: Tensor = self.selector(perception).softmax(1)
         return chances
 
     def forward(self, perception: Tensor, draw: Tensor | None = None) -> Tensor:
-        """(B, P, *spatial) perception to (B, out_channels, *spatial) update.
+        """Map a (B, P, *spatial) perception to a (B, out_channels, *spatial) update.
 
         Parameters
         ----------
-        perception : what each cell sees.
-        draw : (B, 1, *spatial) numbers from 0 to 1 by which the cells choose; a roll-out gives them.
+        perception : Tensor
+            Perception of each cell.
+        draw : Tensor or None
+            (B, 1, *spatial) random numbers from 0 to 1 for the choice of the rules, passed by roll-outs.
 
         Raises
         ------
         ConfigError
-            If cells are to choose and there are no numbers.
+            If the numbers are missing for ``choice="categorical"``.
         """
         chances = self.probabilities(perception)
         weights = chances
@@ -464,13 +484,13 @@ class MixtureRule(Part):
         return (weights.unsqueeze(2) * updates).sum(1)
 
     def freeze(self, freeze_last: bool = False) -> None:
-        """Take the layers out of training, but for the last ones of the rules unless it is asked for."""
+        """Freeze the layers; the last layers of the rules only if ``freeze_last`` is set."""
         self.selector.requires_grad_(False)
         for rule in self.rules:
             rule.freeze(freeze_last)  # type: ignore[operator]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description, for :meth:`from_dict`."""
+        """Return a plain description, for :meth:`from_dict`."""
         return {
             "num_rules": self.num_rules,
             "rule": dict(self._config),
@@ -480,5 +500,5 @@ class MixtureRule(Part):
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> MixtureRule:
-        """Rule from what :meth:`to_dict` gave, to be built by its model."""
+        """Make an unbuilt rule from the result of :meth:`to_dict`."""
         return cls(**{**config, "rule": MLPRule(**config["rule"])})

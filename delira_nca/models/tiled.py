@@ -1,4 +1,4 @@
-"""Images that are too large at once: predicted in tiles, with the result of the whole."""
+"""Tiled prediction of images that do not fit into memory, with the result of the whole image."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def step_reach(model: BasicNCAModel) -> int:
-    """Farthest cell, by the larger of the axis distances, that a cell's next state depends on.
+    """Return the distance of the farthest cell that the next state of a cell depends on, as the maximum over the axes.
 
-    The radius of the perception, and one more where life is asked for after the update: a neighbour's new state
-    decides about a cell then.
+    It is the radius of the perception, plus 1 if an alive mask is applied after the update, as it depends on the new
+    states of the neighbours.
 
     Examples
     --------
@@ -56,38 +56,49 @@ def tiled_predict(
     goal: Tensor | int | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """What a model predicts for an image, without ever holding more of it than a tile and its surroundings.
+    """Predict an image in tiles, with only one tile and its surroundings in memory.
 
     Parameters
     ----------
-    model : an automaton on one resolution.
-    image : (B, num_image_channels, *spatial) image or (B, C, *spatial) state. Tiles go to the model's device.
-    tile : cells of a tile along each axis; the last one of an axis is moved back to end with the image.
-    steps : how many, or a range; ``inference_timesteps`` by default.
-    overlap : cells that are computed around a tile and thrown away; by default as far as the steps reach,
-        ``steps * step_reach(model)``, with which the result is that of ``model.predict(image).pred``.
-    seed : of everything random, as for :meth:`BasicNCAModel.predict`.
-    exact : whether to refuse a model whose tiles are not those of the whole: noise that is drawn for a whole grid, or
-        parts that look farther than they say. With False, every tile is predicted as an image of its own.
-    goal : of each sample, for a model with a conditioning.
-    out : where the prediction is written, on any device; memory that is mapped to a file, for instance.
+    model : BasicNCAModel
+        Automaton with one resolution.
+    image : Tensor
+        (B, num_image_channels, *spatial) image or (B, C, *spatial) state. Tiles are moved to the device of the model.
+    tile : int or sequence of int
+        Number of cells of a tile along each axis. The last tile of an axis is shifted to end at the border of the
+        image.
+    steps : int, tuple or None
+        Number of steps, or a range; ``inference_timesteps`` by default.
+    overlap : int or None
+        Number of additional cells around a tile that are computed and discarded. The default, ``steps *
+        step_reach(model)``, gives the result of ``model.predict(image).pred``.
+    seed : int
+        Seed of all random numbers, as for :meth:`BasicNCAModel.predict`.
+    exact : bool
+        Whether to raise if the tiles would differ from the whole prediction, because noise is drawn for a whole grid or
+        a part of the model depends on more distant cells. If False, every tile is predicted as a separate image.
+    goal : Tensor, int or None
+        Goal of each sample, for a model with a conditioning.
+    out : Tensor or None
+        Tensor for the prediction, on any device, for instance a memory-mapped file.
 
     Returns
     -------
     (B, P, *spatial) tensor
-        ``out``, or a new one where the image is.
+        ``out``, or a new tensor on the device of the image.
 
     Raises
     ------
     ConfigError
-        If a number is out of range, the model is a pyramid, or it cannot be tiled exactly; the message names why.
+        If a number is out of range, the model is a pyramid, or it cannot be tiled exactly. The message gives the
+        reason.
     ShapeError
-        If ``out`` has another shape.
+        If ``out`` has the wrong shape.
 
     Warns
     -----
     UserWarning
-        If the overlap is smaller than the steps reach, with the number that is needed.
+        If the overlap is smaller than the reach of the steps. The message gives the required number.
 
     Examples
     --------
@@ -138,13 +149,13 @@ def tiled_predict(
 
 
 class _Span:
-    """Cells along one axis: those of a tile, and those around it that are computed as well."""
+    """Cells of a tile along one axis, and the additional cells around it."""
 
     def __init__(self, first: int, stop: int, margin: int, size: int, circular: bool) -> None:
         self.first, self.stop = first, stop
         if circular and stop - first + 2 * margin < size:
             begin, end = first - margin, stop + margin
-        elif circular:  # all of it, so that it meets itself where the whole does
+        elif circular:  # the whole axis, so that it wraps around as in the whole image
             begin, end = 0, size
         else:
             begin, end = max(first - margin, 0), min(stop + margin, size)
@@ -165,7 +176,7 @@ def _taken(image: Tensor, spans: Sequence[_Span]) -> Tensor:
 def _fires(
     model: BasicNCAModel, samples: int, shape: tuple[int, ...], spans: Sequence[_Span], seed: int
 ) -> Callable[[int], Tensor | None]:
-    """Fire masks of a tile's cells under their numbers in the whole grid."""
+    """Fire masks of the cells of a tile, drawn by their index in the whole grid."""
     numbers = torch.zeros((), dtype=torch.int64)
     for size, span in zip(shape, spans, strict=True):
         numbers = numbers.unsqueeze(-1) * size + span.cells

@@ -1,4 +1,4 @@
-"""One model's weights for another task: freezing parts, and blending two models."""
+"""Transfer of weights to another task: freezing of parts, and interpolation between two models."""
 
 from __future__ import annotations
 
@@ -25,34 +25,37 @@ ALL_BUT_LAST = "all_but_last"
 def finetune(
     model: nn.Module, freeze: str | Iterable[str] = ALL_BUT_LAST, freeze_head: bool = False
 ) -> dict[str, nn.Parameter]:
-    """Choose what a model goes on learning, and set training mode.
+    """Freeze parts of a model and set training mode.
 
-    Everything that is not frozen is trainable afterwards, whatever it was before.
+    All parameters that are not frozen become trainable.
 
     Parameters
     ----------
-    model : an automaton, or a model that holds some: of a pyramid a part is that of all levels.
-    freeze : parts, by name. ``"perception"``; ``"rule"``; ``"head"``; ``"all_but_last"``: everything but the last
-        layer of the rule, and the head; or the name of any module or parameter of the model, such as
+    model : Module
+        Automaton, or a model that contains automata. In a pyramid, the parts of all levels are frozen.
+    freeze : str or iterable of str
+        Names of the parts to freeze: ``"perception"``, ``"rule"``, ``"head"``, ``"all_but_last"`` (all but the last
+        layer of the rule and the head), or the name of any module or parameter of the model, such as
         ``"rule.hidden.0"``. An empty list freezes nothing.
-    freeze_head : whether the head is frozen too, as NCALab's argument says it.
+    freeze_head : bool
+        Whether to freeze the head, too; this is NCALab's argument.
 
     Returns
     -------
     dict of str to Parameter
-        What is trainable, by name; its values are what an optimizer takes.
+        Trainable parameters by name. The values can be passed to an optimizer.
 
     Raises
     ------
     UnknownNameError
-        For a name that is no part, with the nearest one.
+        If a name is unknown. The message names the most similar one.
     ConfigError
-        If the model has no such part, a rule of the user's cannot freeze itself, or nothing would be left. The model
-        is as it was then.
+        If the model has no such part, a custom rule has no ``freeze()``, or no trainable parameter would remain. The
+        model is unchanged then.
 
     Notes
     -----
-    A run that begins with the weights of another one is :func:`delira_nca.experiment.load_start`.
+    :func:`delira_nca.experiment.load_start` starts a run from the weights of another run.
 
     Examples
     --------
@@ -84,7 +87,7 @@ def finetune(
 
 
 def _parts(model: nn.Module) -> dict[str, list[Any]]:
-    """Modules and parameters of every name."""
+    """Modules and parameters by name."""
     automata = [module for module in model.modules() if isinstance(module, BasicNCAModel)]
     heads: list[Any] = [automaton.head for automaton in automata if automaton.head is not None]
     heads += [module.prediction_head for module in model.modules() if isinstance(module, Model)]
@@ -112,14 +115,15 @@ def _freeze(model: nn.Module, names: list[str], parts: Mapping[str, list[Any]]) 
 
 @plain_numbers
 def graft(model: M, other: nn.Module, share: float | Mapping[str, float] = 0.5) -> M:
-    """New model between two of equal shape.
+    """Interpolate between the weights of two models of equal shapes.
 
     Parameters
     ----------
-    model, other : with tensors of the same names and shapes. Neither is changed.
-    share : how much of ``other`` is in the new model: 0 is ``model``, 1 is ``other``, bit for bit; between them the
-        weights are interpolated. Or one number for each of several parts by the name of a module or a tensor, the
-        longest name that fits counting; what is in no part stays ``model``'s.
+    model, other : Module Models with tensors of the same names and shapes. They are not changed.
+    share : float or dict
+        Weight of ``other``: 0 gives exactly ``model``, 1 exactly ``other``; values between interpolate linearly. A dict
+        gives one number per part by the name of a module or a tensor; the longest matching name counts. Tensors without
+        a matching name are those of ``model``.
 
     Returns
     -------
@@ -128,15 +132,16 @@ def graft(model: M, other: nn.Module, share: float | Mapping[str, float] = 0.5) 
     Raises
     ------
     ShapeError
-        If the two have other tensors.
+        If the two models have different tensors.
     ConfigError
         If a share is not between 0 and 1.
     UnknownNameError
-        For a part that is none.
+        If a part is unknown.
 
     Notes
     -----
-    Weights of automata that were trained apart need not mean the same; those of a model and of its finetuned copy do.
+    Interpolation is meaningful between a model and its fine-tuned copy. Weights of models that were trained separately
+    need not correspond to each other.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How T steps of an automaton are computed: the step, its randomness, the back ends, and the memory they need."""
+"""Roll-outs of automata: the step, its random numbers, the back ends, and their memory."""
 
 from delira_nca.rollout.backends import (
     BACKENDS,

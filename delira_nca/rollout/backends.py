@@ -1,4 +1,4 @@
-"""Which way a roll-out is computed: back ends by name, and how one is chosen for a job."""
+"""Registry of the back ends of roll-outs, and the choice of one for a job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _log = logging.getLogger("delira_nca")
 
 
 class Backend(Protocol):
-    """A way to compute roll-outs. Every one is held against the reference, in values and in gradients."""
+    """Interface of back ends. The values and gradients of each are tested against the reference."""
 
     @property
     def name(self) -> str:
@@ -41,20 +41,20 @@ class Backend(Protocol):
         ...
 
     def unavailable(self) -> str | None:
-        """Why it cannot run on this machine, or None."""
+        """Return why the back end cannot run on this machine, or None."""
         ...
 
     def refusal(self, job: Job) -> str | None:
-        """Why it cannot do this job, or None; asked only where it is available."""
+        """Return why the back end does not support a job, or None. Called only if it is available."""
         ...
 
     def states(self, job: Job) -> dict[int, Tensor]:
-        """State after each of the job's stops, of which there is at least one."""
+        """Return the state after each of the job's stops, of which there is at least one."""
         ...
 
 
 BACKENDS: dict[str, Backend] = {}
-"""By name, in the order in which ``auto`` asks them."""
+"""Back ends by name, in the order in which ``auto`` tries them."""
 
 _chosen = "auto"
 _told: set[tuple[str, int]] = set()
@@ -66,12 +66,14 @@ _FAST = (
 
 
 def register_backend(backend: Backend, *, first: bool = False) -> None:
-    """Add a back end under its name; one of the same name is replaced where it stands.
+    """Add a back end under its name. It replaces one of the same name, at the same position.
 
     Parameters
     ----------
-    backend : to add.
-    first : whether ``auto`` asks it before all others; it is asked last but the reference otherwise.
+    backend : Backend
+        Back end to add.
+    first : bool
+        Whether ``auto`` tries it before all others; otherwise it is tried just before the reference.
     """
     if backend.name in BACKENDS:
         BACKENDS[backend.name] = backend
@@ -84,18 +86,19 @@ def register_backend(backend: Backend, *, first: bool = False) -> None:
 
 
 def set_backend(name: str) -> None:
-    """Choose the back end of all roll-outs of this process.
+    """Set the back end of all roll-outs of this process.
 
     Parameters
     ----------
-    name : ``"auto"`` takes the first that can do a job, of native, sparse and reference; a name insists on one.
+    name : str
+        Name of a back end, or ``"auto"`` for the first of native, sparse and reference that supports a job.
 
     Raises
     ------
     UnknownNameError
-        For a name that nothing is registered under.
+        If no back end of this name is registered.
     ConfigError
-        If that back end cannot run on this machine, with the reason.
+        If the back end cannot run on this machine. The message gives the reason.
 
     Examples
     --------
@@ -112,13 +115,13 @@ def set_backend(name: str) -> None:
 
 
 def current_backend() -> str:
-    """Name that :func:`set_backend` was given last; ``"auto"`` at first."""
+    """Return the name set by :func:`set_backend`; ``"auto"`` by default."""
     return _chosen
 
 
 @contextmanager
 def using_backend(name: str) -> Iterator[None]:
-    """Choose the back end within a ``with`` block."""
+    """Set the back end within a ``with`` block."""
     before = current_backend()
     set_backend(name)
     try:
@@ -128,15 +131,15 @@ def using_backend(name: str) -> Iterator[None]:
 
 
 def choose(job: Job) -> Backend:
-    """Back end for a job: the chosen one, or the first that can do it.
+    """Return the back end for a job: the one that was set, or the first that supports the job.
 
-    A slower back end than the first on a CPU is logged once per run of a trainer, with the reasons: as a warning where
-    gradients are wanted, else as information.
+    On a CPU, the use of another back end than the first is logged with the reasons, once per run of a trainer: as a
+    warning for roll-outs with gradients, else as information.
 
     Raises
     ------
     ConfigError
-        If a back end was insisted on that cannot do the job.
+        If the back end that was set does not support the job.
     """
     backend, reasons = _decide(job)
     if reasons and job.x.device.type == "cpu" and job.x.numel():
@@ -145,7 +148,7 @@ def choose(job: Job) -> Backend:
 
 
 def _decide(job: Job) -> tuple[Backend, dict[str, str]]:
-    """Back end for a job, and why each of those before it cannot do it."""
+    """Return the back end for a job, and the reason why each back end before it does not support the job."""
     if _chosen != "auto":
         backend = BACKENDS[_chosen]
         if (reason := backend.refusal(job)) is not None:
@@ -163,21 +166,21 @@ def _decide(job: Job) -> tuple[Backend, dict[str, str]]:
 
 
 def backend_for(cell: Cell, num_channels: int, dims: int, *, like: Tensor) -> str | None:
-    """Name of the back end of a training's roll-outs, without rolling out.
+    """Return the name of the back end that would compute training roll-outs.
 
     Parameters
     ----------
     cell : Cell
         Automaton.
     num_channels, dims : int
-        Channels and spatial dimensions of its states.
+        Number of channels and of spatial dimensions of the states.
     like : tensor
         Any tensor with the dtype and the device of the states.
 
     Returns
     -------
     str or None
-        None if the chosen back end cannot do it.
+        None if the back end that was set does not support it.
 
     Examples
     --------
@@ -195,14 +198,14 @@ def backend_for(cell: Cell, num_channels: int, dims: int, *, like: Tensor) -> st
 
 
 def begin_run(run_id: str, *, quiet: bool = False) -> None:
-    """Log slower back ends again, of the roll-outs of another run.
+    """Start a new run, in which slower back ends are logged again.
 
     Parameters
     ----------
     run_id : str
-        Name of the run; nothing changes if it is that of the last call.
+        Name of the run. A call with the name of the last call has no effect.
     quiet : bool, default False
-        Whether another process of the training logs them.
+        Whether to log nothing, because another process of the training does.
     """
     global _run_id, _is_quiet
     _is_quiet = quiet

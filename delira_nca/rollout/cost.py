@@ -1,4 +1,4 @@
-"""What a roll-out costs: operations and memory."""
+"""Cost of a roll-out in operations and memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ...]) -> str | None:
-    """Why a state and the tensors of a cell are not all ordinary CPU tensors of one of these dtypes, or None."""
+    """Return why a state and the tensors of a cell are not all plain CPU tensors of the given dtypes, or None."""
     tensors = [x, *(tensor for tensor in plain.tensors() if tensor is not None)]
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "a transform of torch.func is at work"
@@ -56,13 +56,13 @@ def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ..
 
 
 def is_autocast(x: Tensor) -> bool:
-    """Whether autocast is on for the device of a tensor; there is none on the meta device."""
+    """Whether autocast is enabled for the device of a tensor. The meta device has no autocast."""
     kind = x.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def why_not_floats(x: Tensor, cell: object) -> str | None:
-    """Why a state and the weights of a cell are not floats of one dtype, or None; autocast mixes them."""
+    """Return why a state and the weights of a cell are not floats of one dtype, or None; autocast may mix them."""
     if not x.is_floating_point():
         return f"a state is of floats, not {x.dtype}"
     weights = cell.parameters() if isinstance(cell, torch.nn.Module) else []
@@ -73,13 +73,15 @@ def why_not_floats(x: Tensor, cell: object) -> str | None:
 
 
 def check_padding(padding: str, radius: Sequence[int], shape: Sequence[int]) -> None:
-    """Refuse a grid that is too small for its padding.
+    """Check that a grid is large enough for its padding.
 
     Parameters
     ----------
-    padding : zeros, reflect, replicate or circular.
-    radius : width of the padding along each axis.
-    shape : spatial shape of the grid.
+    padding : str
+        ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``. radius : sequence of int Width of the padding
+        along each axis.
+    shape : sequence of int
+        Spatial shape of the grid.
 
     Raises
     ------
@@ -104,12 +106,12 @@ def check_padding(padding: str, radius: Sequence[int], shape: Sequence[int]) -> 
 
 
 def check_budget(plain: PlainCell, job: Job) -> None:
-    """Refuse a memory budget that cannot hold the backward pass however it is cut.
+    """Check that the memory budget suffices for the backward pass with some segment length.
 
     Raises
     ------
     ConfigError
-        With the least number of bytes that would do.
+        If not. The message gives the smallest sufficient number of bytes.
     """
     tensors = [job.x, *(tensor for tensor in plain.tensors() if tensor is not None)]
     keeps = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
@@ -125,38 +127,47 @@ def check_budget(plain: PlainCell, job: Job) -> None:
 
 
 def worst_step_bytes(x: Tensor, *, mortal: bool) -> int:
-    """Bytes that one step can change at most: all cells of a state, and which of them fired, lived and died."""
+    """Largest number of bytes that one step changes: all cells, and the masks of those that fired, lived or died."""
     row_words = -(-x.shape[-1] // 64)
     rows = x.shape[0] * x[0, 0].numel() // x.shape[-1]
     return int(x.nbytes + 8 * row_words * rows * (3 if mortal else 1))
 
 
 _SLAB, _CHUNK, _LANES, _BANDS, _ROWS = 2**21, 2**17, 16, 16, 56
-"""Of the native library: huge page, piece of a log, floats of a vector, parts of a batch, rows of a tile."""
+"""Constants of the native library: bytes of a huge page, bytes of a chunk of a log, floats of a vector, bands of a
+batch, rows of a tile."""
 
 _TILE, _LIBRARIES = 6144, 3 * 2**25
-"""Rows of a tile of the sparse back end; what the libraries of PyTorch make room for beside the reference's tensors."""
+"""Rows of a tile of the sparse back end; bytes that PyTorch's libraries allocate in addition to the tensors of the
+reference."""
 
 _HASH = 96
-"""Bytes of whole numbers at work for one random number."""
+"""Bytes of temporary integers per random number."""
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes that a back end needs at its peak, beside the weights, their gradients and the state that it is given.
+    """Peak memory of a back end in bytes, without the weights, their gradients and the input state.
 
-    The result and, in training, its gradient are counted. What the C library holds of memory that was freed is not.
+    The result and, in training, its gradient are included. Freed memory that the C library retains is not.
 
     Attributes
     ----------
-    training : at most, with every cell alive and firing.
-    training_expected : with every cell alive, firing with the fire rate. Where cells die it is less.
-    training_least : at least, whatever the state holds.
-    inference : at most, without gradients, for the last state only.
-    kept, kept_expected : the part of the training that the memory budget bounds: what stays for the backward pass.
-    kept_steps : of so many steps everything is kept in the worst case; after them the budget binds.
-    segment : of the steps that follow, one state in so many is kept, and the others are computed again; None where
-        no step follows.
+    training : int
+        Upper bound for training, with every cell alive and firing.
+    training_expected : int
+        Expected value for training with every cell alive, for the fire rate. It is lower if cells die.
+    training_least : int
+        Lower bound for training, for any state.
+    inference : int
+        Upper bound without gradients, for the last state only.
+    kept, kept_expected : int
+        Part of ``training`` and ``training_expected`` that is stored for the backward pass and limited by the memory
+        budget.
+    kept_steps : int
+        Number of steps that are stored completely in the worst case, before the budget is exhausted.
+    segment : int or None
+        Number of steps per stored state after that; the other states are recomputed. None if no step follows.
     """
 
     training: int
@@ -170,7 +181,7 @@ class MemoryNeed:
 
 
 class ByteCounter:
-    """Formulas for the bytes of each back end; each says in its comment which tensors it counts."""
+    """Formulas for the bytes of each back end. Their docstrings and comments name the tensors that they count."""
 
     def __init__(
         self, plain: PlainCell, x: Tensor, steps: int, budget: int, convolutions: int, *, skips_dead_space: bool
@@ -193,23 +204,23 @@ class ByteCounter:
     # Back ends ------------------------------------------------------------------------------------------------------
 
     def native(self) -> MemoryNeed:
-        """Old rows of the cells that changed, and bits; the last state; scratch of each thread."""
+        """Previous rows of the changed cells, and bit masks; the last state; scratch memory of each thread."""
         worst = self.worst["native"]
         fired = round(self.plain.fire_rate * self.state)
         expected = worst - self.state + fired
         kept_steps, segment = self._plan(worst, worst)
         threads = max_threads()
-        at_once = min(threads, self.batch)  # samples, each led by one thread
+        at_once = min(threads, self.batch)  # samples at a time, one thread each
         channels = -(-self.plain.num_channels // _LANES) * _LANES
         grid, bands = _buffer(self.padded // self.batch * channels * 4), -(-_BANDS // self.batch)
         updates = self.cells // self.batch * channels * 4 + bands * 8 * channels * 4
         updates += bands * (_SLAB if updates >= _SLAB else 128)
         scratch = at_once * (grid + updates + self.cells // self.batch * 12)
         scratch_back = scratch + at_once * grid
-        # weights laid out for the kernels, in bfloat16 too, tiles of 56 cells, sums of each band
+        # weights in the layout of the kernels (and in bfloat16), tiles of 56 cells, sums of each band
         layout = 16 * self.weights + 2**20 + threads * _ROWS * 4 * (4 * self.seen + 6 * sum(self.hidden) + 64)
         sums = (self.batch + _BANDS) * 2 * (self.weights + 8 * 4 * sum(self.hidden) + 2**12)
-        # two logs of each band: of the steps kept whole, of the last segment, and of the one that is computed again
+        # two logs per band: of the completely stored steps, of the last segment, and of the recomputed one
         pieces = (1 if segment is None else 3) * 2 * (self.batch + _BANDS) * _CHUNK + _SLAB
         end = self.batch * _buffer(self.state // self.batch)
         rounding = 0 if segment is None else (self.steps // segment + 1) * (end - self.state)
@@ -229,7 +240,7 @@ class ByteCounter:
         )
 
     def sparse(self) -> MemoryNeed:
-        """Old rows of the cells that changed, and their numbers; one state; views of the whole grid."""
+        """Previous rows of the changed cells, and their indices; one state; perceptions of the whole grid."""
         worst, expected = self.worst["sparse"], self._sparse_step(self.plain.fire_rate)
         kept_steps, segment = self._plan(worst, worst)
         width = self.seen - (self.plain.time_scale is not None)
@@ -253,7 +264,7 @@ class ByteCounter:
         )
 
     def reference(self) -> MemoryNeed:
-        """All that autograd keeps of a step, for every cell; temporary tensors of one step."""
+        """Everything that autograd stores of a step for every cell; temporary tensors of one step."""
         step, floor = self._reference_step()
         group = min(WINDOW_STEPS, self.steps)
         kept_steps, segment = self._reference_plan(step)
@@ -282,16 +293,17 @@ class ByteCounter:
             segment=segment,
         )
 
-    # Parts of them --------------------------------------------------------------------------------------------------
+    # Parts of the formulas
+    # --------------------------------------------------------------------------------------------------
 
     def _least(self, step: int, worst: int) -> int:
-        """Result, its gradient, and what is kept of steps in which so many bytes change; without life nothing does."""
+        """Result, its gradient, and the stored part of steps that change ``step`` bytes; 0 without living cells."""
         if not self.learns:
             return self.state
         return 2 * self.state + (0 if self.mortal else round(0.98 * self._kept(step, worst)))
 
     def _kept(self, step: int, worst: int) -> int:
-        """Bytes that native and sparse keep, if every step changes so many."""
+        """Bytes that native and sparse store if every step changes ``step`` bytes."""
         whole, segment = self._plan(step, worst)
         if segment is None:
             return whole * step + self.state
@@ -299,10 +311,10 @@ class ByteCounter:
         return whole * step + -(-rest // segment) * self.state + min(segment, rest) * step
 
     def _plan(self, step: int, worst: int) -> tuple[int, int | None]:
-        """(steps that are kept whole, length of the segments after them) of native and sparse.
+        """Return (number of completely stored steps, length of the segments after them) of native and sparse.
 
-        They keep everything for as long as what is left of the budget would hold the rest, in segments of the best
-        length, even if each of its steps changed all that it can.
+        They store complete steps as long as the remaining budget would suffice for the remaining steps in segments of
+        the best length, in the worst case.
         """
         steps, state = self.steps, self.state
         whole = used = 0
@@ -324,15 +336,15 @@ class ByteCounter:
         return (kept, length) if length < rest else (self.steps, None)
 
     def _sparse_step(self, fire_rate: float) -> int:
-        """Old numbers of the free channels and the place of each cell that fired; who lived."""
+        """Previous values of the free channels and the index of each cell that fired; the mask of living cells."""
         fired = round(self.cells * fire_rate)
         return fired * (self.free * self.item + 4) + (self.padded if self.mortal else 0)
 
     def _reference_step(self) -> tuple[int, int]:
-        """(at most, at least) bytes that autograd keeps of one step.
+        """Return (upper bound, lower bound) of the bytes that autograd stores of one step.
 
-        The state, padded copies of it for every convolution that does not pad itself, what is seen, what comes out of
-        every hidden layer, before and after those nonlinearities that need both, and the masks.
+        These are the state, a padded copy for every convolution without built-in padding, the perception, the outputs
+        of the hidden layers (before and after nonlinearities that need both), and the masks.
         """
         plain = self.plain
         copies = 0 if plain.padding == "zeros" else self.convolutions
@@ -346,29 +358,33 @@ class ByteCounter:
 
 
 def _buffer(number: int) -> int:
-    """Bytes of a buffer of the native library: whole huge pages, if it fills one."""
+    """Bytes of a buffer of the native library, which consists of whole huge pages if it fills one."""
     number += 128
     return -(-number // _SLAB) * _SLAB if number >= _SLAB else number
 
 
 @dataclass(frozen=True)
 class RolloutCost:
-    """What a roll-out costs. Its text is a short report.
+    """Cost of a roll-out. Its ``str`` is a short report.
 
-    A multiply-add is two operations. Additions of biases, nonlinearities, masks and random numbers are not counted.
+    A multiply-add counts as two operations. Biases, nonlinearities, masks and random numbers are not counted.
 
     Attributes
     ----------
-    num_parameters : weights of the model.
-    batch_size, shape, steps, fire_rate : of the roll-out.
-    memory_budget : bytes that it may keep for the backward pass.
-    least_memory_budget : smallest budget that the back ends native and sparse accept for it.
-    perception, rule : multiply-adds of one evaluated cell in one step. The identity costs none, and of fixed filters
-        only the numbers that are not zero count.
-    backward : multiply-adds that the backward pass adds: gradients of weights and inputs, and perception and hidden
-        layers computed again.
-    memory : name of a back end to its bytes. They are those of float32 masks from a seed, and of native with as many
-        threads as torch had when they were counted.
+    num_parameters : int Number of weights of the model. batch_size, shape, steps, fire_rate Arguments of the roll-out.
+    memory_budget : int
+        Number of bytes that it may store for the backward pass.
+    least_memory_budget : int
+        Smallest budget that the native and sparse back ends accept.
+    perception, rule : int
+        Multiply-adds per evaluated cell and step. The identity needs none; fixed filters count their nonzero values
+        only.
+    backward : int
+        Multiply-adds of the backward pass per evaluated cell and step: gradients of weights and inputs, and the
+        recomputation of perception and hidden layers.
+    memory : dict
+        :class:`MemoryNeed` of each back end by name, for float32 and masks from a seed, and for native with torch's
+        number of threads at the time of counting.
     """
 
     num_parameters: int
@@ -385,27 +401,29 @@ class RolloutCost:
 
     @property
     def num_cells(self) -> int:
-        """Cells of the whole batch."""
+        """Number of cells of the whole batch."""
         return self.batch_size * prod(self.shape)
 
     @property
     def forward_operations(self) -> int:
-        """Operations of one evaluated cell in one step."""
+        """Number of operations per evaluated cell and step, forward only."""
         return 2 * (self.perception + self.rule)
 
     @property
     def training_operations(self) -> int:
-        """Operations of one evaluated cell in one step, forward and back."""
+        """Number of operations per evaluated cell and step, forward and backward."""
         return self.forward_operations + 2 * self.backward
 
     def step_operations(self, *, training: bool = False, every_cell: bool = False) -> int:
-        """Operations of one step of the whole batch.
+        """Return the number of operations of one step of the whole batch.
 
         Parameters
         ----------
-        training : whether the way back is counted too.
-        every_cell : whether all cells are evaluated, as the reference does, or only those that fire, as the others
-            do. Where cells die, these evaluate fewer still.
+        training : bool
+            Whether to include the backward pass.
+        every_cell : bool
+            Whether all cells are evaluated, as in the reference, or only those that fire, as in the other back ends
+            (which evaluate even fewer cells if cells die).
         """
         one = self.training_operations if training else self.forward_operations
         return round(one * self.num_cells * (1.0 if every_cell else self.fire_rate))
@@ -450,18 +468,20 @@ def count_cost(
     batch_size: int = 1,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> RolloutCost:
-    """Count what a roll-out costs; nothing is run.
+    """Count the cost of a roll-out without running it.
 
     Parameters
     ----------
-    plain : the automaton as numbers.
-    shape : spatial shape of the grid.
-    steps : how many.
-    cell : the automaton itself.
-    num_parameters : of the model.
-    num_convolutions : of its perception; where padding is not zeros, each has a padded copy of the state.
-    batch_size : how many states are rolled out together.
-    memory_budget : bytes that may be kept for the backward pass.
+    plain : PlainCell
+        Plain form of the automaton.
+    shape : sequence of int
+        Spatial shape of the grid.
+    steps : int Number of steps. cell : Cell
+        Automaton.
+    num_parameters : int Number of weights of the model. num_convolutions : int
+        Number of convolutions of the perception. Unless the padding is zeros, each has a padded copy of the state.
+    batch_size : int
+        Number of states in the batch. memory_budget : int Number of bytes that may be stored for the backward pass.
 
     Raises
     ------
@@ -470,7 +490,7 @@ def count_cost(
     """
     require_whole("batch_size", batch_size, 1)
     require_wholes("shape", shape, 1, count=plain.dims)
-    x = plain.filters.detach().new_zeros(()).expand(batch_size, plain.num_channels, *shape)  # takes no memory
+    x = plain.filters.detach().new_zeros(()).expand(batch_size, plain.num_channels, *shape)  # needs no memory
     Job(x, cell, steps, (steps,), memory_budget=memory_budget).check()
     counted = ByteCounter(plain, x, steps, memory_budget, num_convolutions, skips_dead_space=cell.skips_dead_space)
     perception, learned = _perception(plain)
@@ -491,7 +511,7 @@ def count_cost(
 
 
 def format_bytes(number: float) -> str:
-    """Bytes in a unit that is easy to read.
+    """Format a number of bytes with a binary unit.
 
     Examples
     --------
@@ -514,7 +534,7 @@ def _count(number: float) -> str:
 
 
 def _perception(plain: PlainCell) -> tuple[int, int]:
-    """Multiply-adds of what a cell sees, and of those the part whose weights are learned."""
+    """Multiply-adds of the perception of a cell, and the part of them with learned weights."""
     total = learned = 0
     identity = plain.filters.new_zeros(plain.filters.shape[2:])
     identity.view(-1)[identity.numel() // 2] = 1.0

@@ -1,4 +1,4 @@
-"""Roll-outs with the operations of PyTorch on whole states."""
+"""Reference back end: roll-outs by PyTorch operations on whole states."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ __all__ = ["Reference", "Window"]
 
 
 class Window:
-    """Box of cells, the same for all samples of a batch.
+    """Box that contains all nonzero cells of all samples of a batch.
 
     Parameters
     ----------
-    state : (B, C, *spatial) to look at.
-    margin : cells around the smallest box that holds all that is not zero.
+    state : Tensor
+        (B, C, *spatial) state.
+    margin : int
+        Number of cells that are added on each side of the smallest box around all nonzero cells.
 
     Examples
     --------
@@ -43,20 +45,20 @@ class Window:
         for axis, size in enumerate(self.shape):
             others = [other for other in range(len(self.shape)) if other != axis]
             line = (occupied.amax(others) if others else occupied).nonzero()
-            if len(line) == 0:  # nothing anywhere: one cell stands for all
+            if len(line) == 0:  # all zero: a window of one cell
                 self.bounds.append((0, 1))
                 continue
             first, last = int(line[0]), int(line[-1])
             self.bounds.append((max(first - margin, 0), min(last + 1 + margin, size)))
 
     def cut(self, tensor: Tensor) -> Tensor:
-        """(B, C, *spatial) to the (B, C, *box) view of it."""
+        """Return the (B, C, *box) view of a (B, C, *spatial) tensor."""
         for axis, (first, last) in enumerate(self.bounds):
             tensor = tensor.narrow(axis + 2, first, last - first)
         return tensor
 
     def put_back(self, tensor: Tensor) -> Tensor:
-        """(B, C, *box) to (B, C, *spatial), zero around it."""
+        """Pad a (B, C, *box) tensor with zeros to (B, C, *spatial)."""
         pads: list[int] = []
         for size, (first, last) in zip(reversed(self.shape), reversed(self.bounds), strict=True):
             pads += [first, size - last]
@@ -64,29 +66,29 @@ class Window:
 
 
 class Reference:
-    """Every step through :func:`delira_nca.rollout.reference.step`, differentiated by autograd.
+    """Back end that calls :func:`delira_nca.rollout.reference.step`, with gradients by autograd.
 
-    Space without life is left out where the cell allows it. As soon as half of the memory budget is stored, the rest
-    of the roll-out is cut into segments, of which only the borders are kept.
+    Space without living cells is skipped if the cell allows it. When half of the memory budget is used, the remaining
+    steps are divided into segments, of which only the first states are stored (gradient checkpointing).
     """
 
     name = "reference"
 
     def unavailable(self) -> str | None:
-        """Why it cannot run on this machine: it always can."""
+        """Return None: the back end runs on every machine."""
         return None
 
     def refusal(self, job: Job) -> str | None:
-        """Why it cannot do this job, or None."""
+        """Return why the back end does not support a job, or None."""
         return why_not_floats(job.x, job.cell)
 
     def states(self, job: Job) -> dict[int, Tensor]:
-        """State after each of the job's stops."""
+        """Return the state after each of the job's stops."""
         return {done: state for done, state in _states(job) if done in job.stops}
 
 
 class _Rests:
-    """Masks of the cells that do not update in a step of a job, drawn for several steps in one call."""
+    """Masks of the cells that do not update in a step, drawn for several steps in one call."""
 
     def __init__(self, job: Job) -> None:
         cells = job.x[:, :1].numel()
@@ -108,14 +110,14 @@ def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
     x, cell, steps, start, stops = job.x, job.cell, job.steps, job.start, job.stops
     windows: dict[int, Window] = {}
     rests = _Rests(job)
-    # where nothing dies, or a look for life would make a GPU wait, everything is computed
+    # a search for living cells would synchronise a GPU, and is useless if cells do not die
     looks_for_life = cell.skips_dead_space and x.device.type == "cpu"
 
     def run(state: Tensor, begin: int, end: int) -> Tensor:
         while begin < end:
             group, last = (begin - start) // WINDOW_STEPS, end
             window = None
-            if looks_for_life:  # the same window for the same steps, however they are cut into segments
+            if looks_for_life:  # windows do not depend on the segments, so that recomputed steps are bit-equal
                 last = min(start + (group + 1) * WINDOW_STEPS, end)
                 if group not in windows:
                     windows[group] = Window(state, margin=max(WINDOW_STEPS, 1 + cell.radius))
@@ -142,7 +144,7 @@ def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
             if looks_for_life or step_bytes is None:
                 x, saved = measure_saved_bytes(forward, [before, *weights])
                 step_bytes = saved // (done - begin)
-            else:  # every step keeps as much; to measure it takes longer than to compute it on a GPU
+            else:  # every step stores equally much; measuring takes longer than computing on a GPU
                 x = forward()
             stored += step_bytes * (done - begin) + x.nbytes
             length = segment_length(steps - done, step_bytes, x.nbytes)

@@ -1,4 +1,4 @@
-"""One roll-out: model, states, steps, observers, and the part of a batch that this process has."""
+"""Description of one roll-out: cell, state and steps; observers of states; and the part of a batch on this process."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Watched:
-    """One roll-out that was looked at.
+    """States of one observed roll-out.
 
     Attributes
     ----------
-    steps : its length.
-    states : number of steps done to (B, C, *spatial) state: 0 (the input), those that were asked for, and the last.
-        They carry gradients where the roll-out does.
+    steps : int Number of steps.
+    states : dict
+        (B, C, *spatial) states by the number of steps: 0 (the input), the requested ones, and the last. They have
+        gradients if the roll-out has.
     """
 
     steps: int
@@ -47,18 +48,19 @@ class Watched:
 
 
 class Observer:
-    """Collects states of every roll-out inside a block of :func:`observing`, in the order in which they run.
+    """Collects states of every roll-out inside a block of :func:`observing`, in order.
 
     Parameters
     ----------
-    stops : from the number of steps of a roll-out to the numbers of steps after which the state is wanted.
-    linked : whether the roll-out goes on from each of these states, so that all gradients of what comes after pass
-        by them on their way back. Otherwise it may be computed as one piece, and they are looked at from the side.
+    stops : callable
+        Function of the number of steps of a roll-out that returns the numbers of steps after which the state is stored.
+    linked : bool
+        Whether the roll-out continues from each of these states, so that the gradients of all later states flow through
+        them. Otherwise the roll-out may be a single node of the graph, with the states as additional outputs.
 
     Attributes
     ----------
-    linked : as given.
-    rollouts : list of :class:`Watched`.
+    linked : bool The argument. rollouts : list of :class:`Watched` Observed roll-outs.
     """
 
     def __init__(self, stops: Callable[[int], Iterable[int]], linked: bool = False) -> None:
@@ -66,12 +68,12 @@ class Observer:
         self.rollouts: list[Watched] = []
 
     def stops(self, steps: int) -> set[int]:
-        """Steps after which the state of a roll-out is wanted, the end not counted.
+        """Return the numbers of steps after which the state is stored, without the last one.
 
         Raises
         ------
         ConfigError
-            If one lies outside of the roll-out.
+            If a number is out of range.
         """
         wanted = set(self._stops(steps))
         if outside := sorted(n for n in wanted if not 0 <= n <= steps):
@@ -79,7 +81,7 @@ class Observer:
         return wanted - {0, steps}
 
     def take(self, steps: int, states: Mapping[int, Tensor]) -> None:
-        """Take in a roll-out that has been done."""
+        """Add a finished roll-out."""
         self.rollouts.append(Watched(steps, dict(states)))
 
 
@@ -88,11 +90,11 @@ _CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 @contextlib.contextmanager
 def observing(stops: Callable[[int], Iterable[int]], linked: bool = False) -> Iterator[Observer]:
-    """Keep states of the roll-outs inside the block; what :func:`delira_nca.rollout.rollout` returns stays the same.
+    """Store states of the roll-outs inside the block. The results of :func:`delira_nca.rollout.rollout` do not change.
 
     Parameters
     ----------
-    stops, linked : see :class:`Observer`. Each state that is kept costs its own memory, and no more.
+    stops, linked See :class:`Observer`. Each stored state needs only its own memory.
 
     Examples
     --------
@@ -113,19 +115,22 @@ def observing(stops: Callable[[int], Iterable[int]], linked: bool = False) -> It
 
 
 def current_observer() -> Observer | None:
-    """Who looks at roll-outs now, or None."""
+    """Return the active observer, or None."""
     return _CURRENT.get()
 
 
 @dataclass(frozen=True)
 class BatchPart:
-    """So many samples of a whole batch, beginning with one of them.
+    """Range of samples of a batch that is distributed over processes.
 
     Attributes
     ----------
-    first : number of the first sample, counted in the whole batch.
-    size : number of samples; 0 where a batch has fewer samples than there are processes.
-    total : samples of the whole batch.
+    first : int
+        Index of the first sample in the whole batch.
+    size : int
+        Number of samples; 0 if the batch has fewer samples than there are ranks.
+    total : int
+        Number of samples of the whole batch.
 
     Examples
     --------
@@ -141,24 +146,24 @@ class BatchPart:
 
     @classmethod
     def of(cls, rank: int, num_ranks: int, total: int) -> BatchPart:
-        """Part of one of several processes: parts follow one another, and differ by one sample at most."""
+        """Return the part of a rank. Parts are contiguous, and their sizes differ by at most one sample."""
         size, rest = divmod(total, num_ranks)
         size, first = size + (rank < rest), rank * size + min(rank, rest)
         return cls(first if size else 0, size, total)
 
     @property
     def rows(self) -> slice:
-        """Samples that are computed: without any of its own, the first one, whose results count for nothing."""
+        """Samples to compute. A rank without samples computes the first one and ignores the results."""
         return slice(self.first, self.first + max(self.size, 1))
 
     @property
     def own(self) -> slice:
-        """Samples that count."""
+        """Samples of this rank."""
         return slice(self.first, self.first + self.size)
 
     @property
     def share(self) -> float:
-        """Of the whole batch, from 0 to 1."""
+        """Fraction of the whole batch, from 0 to 1."""
         return self.size / self.total
 
 
@@ -167,7 +172,7 @@ _CURRENT_PART: ContextVar[BatchPart | None] = ContextVar("batch_part", default=N
 
 @contextlib.contextmanager
 def at_part(part: BatchPart | None) -> Iterator[None]:
-    """Let what is computed inside the block be a part of a batch: what is random knows its place in the whole."""
+    """Treat computations inside the block as a part of a batch, with the random numbers of the whole batch."""
     token = _CURRENT_PART.set(part)
     try:
         yield
@@ -176,16 +181,17 @@ def at_part(part: BatchPart | None) -> Iterator[None]:
 
 
 def current_part() -> BatchPart | None:
-    """Part that is worked on; None for a batch that is whole."""
+    """Return the active part; None for a whole batch."""
     return _CURRENT_PART.get()
 
 
 def first_sample(states: Tensor) -> int:
-    """Number of the first of some states in the whole batch.
+    """Return the index of the first of some states in the whole batch.
 
     Parameters
     ----------
-    states : (B, ...); where each sample of the part has become several, so have those before it.
+    states : Tensor
+        (B, ...) states. If each sample of the part was repeated, the index is that in the equally repeated batch.
 
     Examples
     --------
@@ -204,18 +210,19 @@ def first_sample(states: Tensor) -> int:
 
 
 DEFAULT_MEMORY_BUDGET = 2**30
-"""Bytes that a roll-out may keep for its backward pass before it stores states at segment borders only."""
+"""Default number of bytes that a roll-out may store for the backward pass."""
 
 Masks = Tensor | Callable[[int], Tensor | None]
-"""Fire masks from outside: (T, B, 1, *spatial) bool, or a function of the step that returns one (None: all fire)."""
+"""Given fire masks: (T, B, 1, *spatial) bool, or a function of the step that returns one mask (None: all cells
+fire)."""
 
 
 @dataclass(frozen=True)
 class Job:
     """State, automaton and numbers of a roll-out; the parameters are those of :func:`delira_nca.rollout.rollout`.
 
-    ``stops`` are the numbers of steps after which the state is wanted, ascending, each from 1 to ``steps``;
-    ``first_sample`` is the number of the first sample in the batch that these are a part of.
+    ``stops`` are the numbers of steps after which the state is returned, in ascending order, each from 1 to ``steps``.
+    ``first_sample`` is the index of the first sample in the whole batch.
     """
 
     x: Tensor
@@ -230,12 +237,12 @@ class Job:
     first_sample: int = 0
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the numbers and shapes.
 
         Raises
         ------
         ConfigError, ShapeError
-            If a number is out of range, or the state or the masks have another shape.
+            If a number is out of range, or the state or the masks have the wrong shape.
         """
         require_type("a state", self.x, Tensor)
         for name, number, least in (
@@ -247,7 +254,7 @@ class Job:
             require_whole(name, number, least)
         x, masks = self.x, self.masks
         if getattr(self.cell, "conditioning", None) is not None:
-            raise ConfigError(f"{type(self.cell).__name__} knows no goal here: roll out its told(goal, batch_size)")
+            raise ConfigError(f"{type(self.cell).__name__} has no goal here: roll out its with_goal(goal, batch_size)")
         if x.dim() < 3:
             raise ShapeError(f"a state is (B, C, *spatial) with at least one spatial axis, not {tuple(x.shape)}")
         if isinstance(masks, Tensor):
@@ -259,7 +266,7 @@ class Job:
             fire_threshold(self.cell.fire_rate)
 
     def fires(self, t: int) -> Tensor | None:
-        """(B, 1, *spatial) bool mask of the cells that update in step ``t``; None where all do."""
+        """Return the (B, 1, *spatial) bool mask of the cells that update in step ``t``; None if all do."""
         if callable(self.masks):
             fire = self.masks(t)
             expected = (self.x.shape[0], 1, *self.x.shape[2:])
@@ -274,7 +281,7 @@ class Job:
         return fire_mask(self.seed, t, samples, shape, self.cell.fire_rate, self.x.device, self.first_sample)
 
     def rests(self, steps: range) -> Sequence[Tensor | None]:
-        """Masks of the cells that do not update in each of several steps; those from the seed are drawn in one call."""
+        """Return the masks of the cells that do not update in several steps, drawn in one call if from the seed."""
         if self.masks is not None:
             return [None if (fire := self.fires(t)) is None else ~fire for t in steps]
         samples, _, *shape = self.x.shape
@@ -282,7 +289,7 @@ class Job:
         return [None] * len(steps) if drawn is None else (~drawn).unbind()
 
     def noise(self, t: int) -> Tensor | None:
-        """(B, C - fixed, *spatial) noise that joins the updates of step ``t``; None where there is none."""
+        """Return the (B, C - fixed, *spatial) noise that is added to the updates of step ``t``; None without noise."""
         std = getattr(self.cell, "update_noise", 0.0)
         if not std:
             return None
@@ -292,7 +299,7 @@ class Job:
         return drawn[:, fixed:].to(self.x.dtype) * std
 
     def draws(self, t: int) -> Tensor | None:
-        """(B, n, *spatial) numbers from 0 to 1 by which cells choose in step ``t``; None where their rule does not."""
+        """Return (B, n, *spatial) random numbers from 0 to 1 for the rule in step ``t``; None if it needs none."""
         number = getattr(self.cell, "num_draws", 0)
         if not number:
             return None
@@ -300,7 +307,7 @@ class Job:
         return cell_draws(self.seed, t, samples, number, shape, self.x.device, self.first_sample)
 
     def gated(self) -> Job:
-        """The job whose fire masks spare the cells that never update, where the automaton has an ``input_mask``."""
+        """Return the job with fire masks that exclude cells outside of the automaton's ``input_mask``, if any."""
         mask = getattr(self.cell, "input_mask", None)
         if mask is None:
             return self
@@ -313,15 +320,16 @@ class Job:
         return replace(self, masks=fires)
 
     def part(self, x: Tensor, first: int, last: int) -> Job:
-        """The job of the steps between two numbers of steps done, from the state after the first of them."""
+        """Return the job of steps ``first`` to ``last``, from the state ``x`` after ``first`` steps."""
         masks = self.masks[first:] if isinstance(self.masks, Tensor) else self.masks
         return replace(self, x=x, steps=last - first, stops=(last - first,), start=self.start + first, masks=masks)
 
     @property
     def plain(self) -> PlainCell | str:
-        """The automaton as numbers, or why it cannot be written so.
+        """Plain form of the automaton, or the reason why it has none.
 
-        Written once for a job, without the lock of a ``cached_property``: that one, of all jobs, may be held at a fork.
+        It is computed once per job, without ``functools.cached_property``: its lock, shared by all jobs, may be held at
+        a fork.
         """
         if "_plain" not in self.__dict__:
             self.__dict__["_plain"] = self._describe()
@@ -339,12 +347,12 @@ class Job:
         return plain
 
     def numbers(self) -> PlainCell:
-        """The automaton as numbers.
+        """Plain form of the automaton.
 
         Raises
         ------
         ConfigError
-            If it cannot be written so; a back end that needs it has refused the job before.
+            If it has none. Back ends that need the plain form do not support such jobs.
         """
         if isinstance(self.plain, str):
             raise ConfigError(self.plain)

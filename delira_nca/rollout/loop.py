@@ -1,4 +1,4 @@
-"""The only place where steps are looped. Training, prediction, recording, previews and export all call it."""
+"""Entry points of all roll-outs, which training, prediction, recording, previews and export call."""
 
 from __future__ import annotations
 
@@ -30,22 +30,27 @@ def rollout(
     segment: int | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> Tensor:
-    """State after a number of steps.
+    """Return the state after a number of steps.
 
     Parameters
     ----------
-    x : (B, C, *spatial) state at step ``start``.
-    cell : the automaton.
-    steps : how many steps, at least 0.
-    start : number of the first step; the fire masks and the time plane go on from there.
-    seed : of the fire masks and the noise, together with step, sample and cell. Samples are counted in the whole
-        batch where this is a part of one, see :func:`delira_nca.rollout.job.at_part`.
-    masks : the fire masks themselves, instead of a seed; a tensor's first entry belongs to step ``start``.
-    segment : steps between two stored states. What lies between is computed again in the backward pass, with
-        gradients bit-equal to those of the plain roll-out. ``None`` chooses by the budget; a number of at least
+    x : Tensor
+        (B, C, *spatial) state at step ``start``.
+    cell : Cell Automaton. steps : int Number of steps, at least 0.
+    start : int
+        Number of the first step, for the fire masks and the time channel.
+    seed : int
+        Seed of the fire masks and the noise, which also depend on the indices of step, sample and cell. The index of a
+        sample is that in the whole batch; see :func:`delira_nca.rollout.job.at_part`.
+    masks : Tensor, callable or None
+        Fire masks, used instead of the seed. The first entry of a tensor is the mask of step ``start``.
+    segment : int or None
+        Number of steps between two stored states. The steps between them are recomputed in the backward pass, with
+        gradients bit-equal to those without recomputation. None chooses the number by the budget; a number of at least
         ``steps`` stores everything.
-    memory_budget : bytes that may be kept for the backward pass, beside a few states. Where they do not suffice for
-        all steps, states at segment borders are kept, and the rest is computed again.
+    memory_budget : int
+        Number of bytes that may be stored for the backward pass, in addition to a few states. If they do not suffice
+        for all steps, only states at segment borders are stored, and the rest is recomputed.
 
     Returns
     -------
@@ -54,8 +59,8 @@ def rollout(
     Raises
     ------
     ConfigError, ShapeError
-        If a number is out of range, given masks do not fit the state, or the back end that was insisted on cannot do
-        it (see :func:`delira_nca.rollout.set_backend`).
+        If a number is out of range, the masks have the wrong shape, or the back end set by
+        :func:`delira_nca.rollout.set_backend` does not support the roll-out.
     """
     observer = current_observer()
     stops = () if observer is None else sorted(observer.stops(steps))
@@ -88,21 +93,24 @@ def trajectory(
     segment: int | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> dict[int, Tensor]:
-    """States at chosen steps of one roll-out.
+    """Return the states after several steps of one roll-out.
 
     Parameters
     ----------
-    keep : after how many steps to keep the state, from 0 (the input) to ``steps``; all of 1 to ``steps`` by default.
+    keep : iterable of int or None
+        Numbers of steps after which the state is returned, from 0 (the input) to ``steps``; by default all from 1 to
+        ``steps``.
 
     Returns
     -------
     dict of int to (B, C, *spatial) tensor
-        Bit-equal to what :func:`rollout` gives for so many steps. The other arguments are those of :func:`rollout`.
+        Bit-equal to the results of :func:`rollout` for these numbers of steps. The other arguments are those of
+        :func:`rollout`.
 
     Raises
     ------
     ConfigError
-        If a step to keep lies outside of the roll-out.
+        If a number to keep is out of range.
     """
     Job(x, cell, steps, (), start, seed, masks, segment, memory_budget).check()
     wanted = set(range(1, steps + 1) if keep is None else keep)

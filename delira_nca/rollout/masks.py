@@ -1,11 +1,11 @@
-"""The randomness of a roll-out: fire masks and update noise from a counter-based generator.
+"""Random numbers of a roll-out: fire masks and update noise from a counter-based generator.
 
-Each number is a pure function of (seed, step, sample, cell). Any device, tile, worker or re-computation draws the
-same, in any order, and nothing has to be stored for the backward pass.
+Each number is a pure function of (seed, step, sample, cell). It does not depend on device, tile, worker or order, so
+nothing has to be stored for recomputation in the backward pass.
 
 The generator is ``pcg4d`` of Jarzynski and Olano, "Hash Functions for GPU Rendering", Journal of Computer Graphics
-Techniques 9(3), 2020: four 32-bit words in, four out, additions, multiplications and shifts only, so that a shader or
-a vector unit computes the same bits.
+Techniques 9(3), 2020: it maps four 32-bit words to four by additions, multiplications and shifts only, so that shaders
+and vector units compute the same bits.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from delira_nca.checks import require_number
 __all__ = ["cell_draws", "fire_mask", "fire_threshold", "uniform24", "update_noise"]
 
 _MULTIPLIER, _INCREMENT, _WORD = 1664525, 1013904223, 0xFFFFFFFF
-_NOISE_STREAM = 0x9E3779B9  # added to the seed, so that noise and fire masks are strangers
-_DRAW_STREAM = 0x7F4A7C15  # and so are the draws by which cells choose
+_NOISE_STREAM = 0x9E3779B9  # added to the seed, so that noise and fire masks are independent
+_DRAW_STREAM = 0x7F4A7C15  # the same for the random numbers of rules
 _NOISE_MEAN, _NOISE_SCALE = 8 * 65535 // 2, (12 / (8 * (2**32 - 1))) ** 0.5
 
 
 def fire_threshold(fire_rate: float) -> int:
-    """Number of the 2**24 equally likely hashes that make a cell fire, rounded to the nearest.
+    """Return the number of the 2**24 equally likely hashes for which a cell fires, rounded to the nearest.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def fire_threshold(fire_rate: float) -> int:
 
 
 def _signed(word: int) -> int:
-    """Read 32 bits as the int32 that torch multiplies without overflow checks."""
+    """Interpret 32 bits as int32, the dtype that torch multiplies without overflow checks."""
     word &= _WORD
     return word - 2**32 if word >= 2**31 else word
 
@@ -57,7 +57,7 @@ def _hash(
     first_sample: int,
     items: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Four (num_samples, num_items) int32 words for every item of every sample, or for the numbered ones.
+    """Return four (num_samples, num_items) int32 words for every item of every sample, or for the given ``items``.
 
     For a range of steps, the words are (steps, num_samples, num_items).
     """
@@ -93,15 +93,19 @@ def uniform24(
     first_sample: int = 0,
     cells: Tensor | None = None,
 ) -> Tensor:
-    """Hash of every cell of a batch.
+    """Return a 24-bit hash for every cell of a batch.
 
     Parameters
     ----------
-    seed : of this roll-out; its low 32 bits count.
-    step : number of the step, from 0, or a range of steps without gaps.
-    num_samples, num_cells : the last cell of a sample is its last in row-major order.
-    first_sample : number of the first sample, where these are a part of a batch.
-    cells : (num_cells,) numbers of the cells, where these are a part of a grid; 0 to ``num_cells - 1`` by default.
+    seed : int
+        Seed of the roll-out; its low 32 bits are used.
+    step : int or range
+        Number of the step, from 0, or a range of steps without gaps.
+    num_samples, num_cells : int Number of samples, and of cells per sample, in row-major order.
+    first_sample : int
+        Index of the first sample, for a part of a batch.
+    cells : Tensor or None
+        (num_cells,) indices of the cells, for a part of a grid; 0 to ``num_cells - 1`` by default.
 
     Returns
     -------
@@ -126,18 +130,21 @@ def update_noise(
     device: torch.device | str = "cpu",
     first_sample: int = 0,
 ) -> Tensor:
-    """Noise for every channel of every cell, nearly normal with mean 0 and variance 1.
+    """Return noise for every channel of every cell, approximately normal with mean 0 and variance 1.
 
-    Each number is the sum of the eight 16-bit halves of one hash of four words: whole numbers up to the last
-    multiplication, so that every back end gets the same bits. The excess kurtosis is -0.15, and no number is larger
-    than 4.9.
+    Each number is the sum of the eight 16-bit halves of one hash of four words. All operations but the last
+    multiplication use integers, so that every back end gets the same bits. The excess kurtosis is -0.15, and no
+    absolute value exceeds 4.9.
 
     Parameters
     ----------
-    seed : of this roll-out; fire masks of the same seed are independent of it.
-    step : number of the step, from 0.
-    num_samples, num_channels, shape : of the state.
-    first_sample : number of the first sample, where these are a part of a batch.
+    seed : int
+        Seed of the roll-out. The noise is independent of the fire masks of the same seed.
+    step : int
+        Number of the step, from 0.
+    num_samples, num_channels, shape Dimensions of the state.
+    first_sample : int
+        Index of the first sample, for a part of a batch.
 
     Returns
     -------
@@ -164,18 +171,21 @@ def cell_draws(
     device: torch.device | str = "cpu",
     first_sample: int = 0,
 ) -> Tensor:
-    """Uniform numbers by which cells choose in one step, where their rule does.
+    """Return uniform random numbers for the rule in one step.
 
     Parameters
     ----------
-    seed : of this roll-out; fire masks and noise of the same seed are independent of it.
-    step : number of the step, from 0.
-    num_samples, num_draws, shape : of the result.
-    first_sample : number of the first sample, where these are a part of a batch.
+    seed : int
+        Seed of the roll-out. The numbers are independent of fire masks and noise of the same seed.
+    step : int
+        Number of the step, from 0.
+    num_samples, num_draws, shape Dimensions of the result.
+    first_sample : int
+        Index of the first sample, for a part of a batch.
 
     Returns
     -------
-    (num_samples, num_draws, *shape) float32 tensor from 0 to below 1
+    (num_samples, num_draws, *shape) float32 tensor with values in [0, 1)
 
     Examples
     --------
@@ -199,21 +209,26 @@ def fire_mask(
     first_sample: int = 0,
     cells: Tensor | None = None,
 ) -> Tensor | None:
-    """Cells that update in one step.
+    """Return the mask of the cells that update in one step.
 
     Parameters
     ----------
-    seed : of this roll-out.
-    step : number of the step, from 0, or a range of steps without gaps.
-    num_samples : batch size.
-    shape : spatial shape of the grid.
-    fire_rate : probability that a cell updates. 1 is deterministic and hashes nothing; 0 never updates.
-    first_sample : number of the first sample, where these are a part of a batch.
-    cells : (*shape) numbers of the cells in row-major order of the whole grid, where these are a part of it.
+    seed : int Seed of the roll-out. step : int or range
+        Number of the step, from 0, or a range of steps without gaps.
+    num_samples : int
+        Batch size.
+    shape : sequence of int
+        Spatial shape of the grid.
+    fire_rate : float
+        Probability that a cell updates. 1 returns None without computing hashes; with 0 no cell updates.
+    first_sample : int
+        Index of the first sample, for a part of a batch.
+    cells : Tensor or None
+        (*shape) indices of the cells in row-major order of the whole grid, for a part of a grid.
 
     Returns
     -------
-    (num_samples, 1, *shape) bool tensor, or None where every cell fires
+    (num_samples, 1, *shape) bool tensor, or None if every cell fires
         One value for all channels of a cell. (steps, num_samples, 1, *shape) for a range of steps.
 
     Examples

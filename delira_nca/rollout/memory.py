@@ -1,4 +1,4 @@
-"""How many steps may be stored before states are dropped and computed again in the backward pass."""
+"""Segment lengths of gradient checkpointing, from the memory that steps and states need."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from torch import Tensor
 __all__ = ["WINDOW_STEPS", "best_length", "least_bytes", "masks_at_once", "measure_saved_bytes", "segment_length"]
 
 WINDOW_STEPS = 4
-"""Steps between two looks for the box: more would widen it, fewer would look too often."""
+"""Number of steps for which one window is used. More steps need larger windows; fewer need more frequent searches."""
 
 
 def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Tensor]) -> tuple[Tensor, int]:
-    """Run a function and count what autograd keeps of it for the backward pass.
+    """Run a function and count the bytes that autograd stores for its backward pass.
 
     Parameters
     ----------
-    function : takes nothing and returns a tensor.
-    not_counted : tensors that exist anyway (weights, the input).
+    function : callable
+        Function without arguments that returns a tensor.
+    not_counted : iterable of Tensor
+        Tensors to ignore because they exist anyway (weights, the input).
 
     Returns
     -------
-    tuple of (the result, bytes of the distinct storages that were saved)
+    tuple of (result, bytes of the distinct saved storages)
     """
     known = {tensor.untyped_storage().data_ptr() for tensor in not_counted}
     saved: dict[int, int] = {}
@@ -37,7 +39,7 @@ def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Te
 
     def unpack(packed: tuple[Tensor, int]) -> Tensor:
         tensor, version = packed
-        if tensor._version != version:  # which autograd looks at only where nobody else does the keeping
+        if tensor._version != version:  # autograd does not check versions of tensors with pack hooks
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
                 f"{tensor.dtype} of {tuple(tensor.shape)}"
@@ -50,16 +52,15 @@ def measure_saved_bytes(function: Callable[[], Tensor], not_counted: Iterable[Te
 
 
 def masks_at_once(x: Tensor) -> int:
-    """Cells, of all samples and steps, whose fire masks the reference draws in one call; more on a GPU."""
+    """Return the number of cells, over samples and steps, for which fire masks are drawn in one call; more on a GPU."""
     return 2**18 if x.device.type == "cpu" else 2**22
 
 
 def segment_length(steps: int, step_bytes: int, state_bytes: int) -> int:
-    """Steps of one segment between two stored states, with the least memory.
+    """Return the number of steps between two stored states that needs the least memory.
 
-    Every segment but the one at work is dropped and computed again, which costs one more forward pass however long a
-    segment is. Stored are ``steps / length`` states and ``length`` whole steps; their sum is smallest at
-    ``sqrt(steps * state / step)``.
+    Every segment is recomputed when its backward pass begins, which costs one more forward pass for any length. Stored
+    are ``steps / length`` states and ``length`` complete steps; the sum is minimal at ``sqrt(steps * state / step)``.
 
     Examples
     --------
@@ -70,9 +71,9 @@ def segment_length(steps: int, step_bytes: int, state_bytes: int) -> int:
 
 
 def least_bytes(steps: int, state_bytes: int, step_bytes: int) -> int:
-    """Least memory in which a roll-out can go back, if states are kept at the best distance.
+    """Return the least memory of a backward pass, with states stored at the best distance.
 
-    Kept are one state for each segment and what the steps of one segment need; without steps, one state.
+    Stored are one state per segment and the steps of one segment; without steps, one state.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def least_bytes(steps: int, state_bytes: int, step_bytes: int) -> int:
 
 
 def best_length(steps: int, state_bytes: int, step_bytes: int) -> int:
-    """Steps of a segment with which :func:`least_bytes` suffice; of several, the longest.
+    """Return the longest segment for which :func:`least_bytes` suffice.
 
     Examples
     --------
@@ -100,6 +101,6 @@ def _segmented(steps: int, length: int, state_bytes: int, step_bytes: int) -> in
 
 
 def _lengths(steps: int) -> set[int]:
-    """Shortest lengths for every number of segments: no other needs to be looked at."""
+    """Return the shortest length for every number of segments. No other length can be optimal."""
     few = range(1, min(isqrt(steps) + 1, steps) + 1)
     return {*few, *(-(-steps // segments) for segments in few)}

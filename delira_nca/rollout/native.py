@@ -1,4 +1,4 @@
-"""The compiled back end: a whole roll-out as one call forward, and one backward."""
+"""Native back end: a roll-out as one call of the compiled library forward, and one backward."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ __all__ = ["Native"]
 _PADDINGS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 _LEAKS = {"relu": 0.0, "leaky_relu": 0.01}
 _CHUNK = 2**17
-"""Bytes that the library logs in a row: ``Pool::CHUNK`` of ``csrc/pool.h``."""
+"""Bytes of a contiguous chunk of a log: ``Pool::CHUNK`` of ``csrc/pool.h``."""
 
 
 class Native:
-    """Fused roll-out in C++: cells that cannot change are not evaluated, and what did change is all that is kept.
+    """Fused roll-out in C++ that skips cells that cannot change and stores only changes.
 
-    A step keeps the old values of the cells that it changed, and the backward pass undoes it with them. Perception and
-    hidden layer are computed again, tile by tile, in the cache. With ``torch.autocast("cpu", torch.bfloat16)`` the
-    matrix products are taken in bfloat16, where the CPU has them; the state and all sums stay in float32.
+    A step stores the previous values of the cells that it changes; the backward pass restores them. Perception and
+    hidden layer are recomputed tile by tile in the cache. With ``torch.autocast("cpu", torch.bfloat16)``, matrix
+    products use bfloat16 if the CPU supports it; the state and all sums remain float32.
 
-    Where all numbers are finite, results are those of the reference up to rounding, whatever the number of threads and
-    the memory budget, which change no bit.
+    For finite values, results equal those of the reference up to rounding. The number of threads and the memory budget
+    do not change any bit.
     """
 
     name = "native"
 
     def unavailable(self) -> str | None:
-        """Why it cannot run on this machine, or None."""
+        """Return why the back end cannot run on this machine, or None."""
         return native_library.why_not()
 
     def refusal(self, job: Job) -> str | None:
-        """Why it cannot do this job, or None."""
+        """Return why the back end does not support a job, or None."""
         plain = job.plain
         if isinstance(plain, str):
             return plain
@@ -63,7 +63,7 @@ class Native:
         return None
 
     def states(self, job: Job) -> dict[int, Tensor]:
-        """State after each of the job's stops."""
+        """Return the state after each of the job's stops."""
         plain = job.numbers()
         check_padding(plain.padding, plain.radius, job.x.shape[2:])
         check_budget(plain, job)
@@ -73,7 +73,7 @@ class Native:
 
 
 class _Call:
-    """One roll-out as the library wants it. Everything that the C struct points to is held here."""
+    """Arguments of the library for one roll-out. The object owns all memory to which the C struct points."""
 
     def __init__(self, job: Job, plain: PlainCell, library: NativeLibrary) -> None:
         self.library, self.plain, self.stops = library, plain, job.stops
@@ -89,7 +89,7 @@ class _Call:
         self.masks = _masks(job)
 
     def struct(self, x: Tensor, tensors: list[Tensor | None]) -> tuple[native_library.Job, list[Any]]:
-        """The C struct, and what has to stay alive as long as it is used."""
+        """Return the C struct, and the objects that must stay alive while it is used."""
         plain = self.plain
         held: list[Any] = [_contiguous(tensor) for tensor in tensors]
         filters, filter_bias, full, full_bias, w1, w2, b1, b2 = held
@@ -137,20 +137,20 @@ class _Call:
         return struct, [*held, learned, stops]
 
     def _num_threads(self) -> int:
-        if torch.get_num_threads() > 1:  # also where this roll-out takes one: under a quota, spinning uses up its time
+        if torch.get_num_threads() > 1:  # spinning threads use up a CPU quota
             native_library.calm_openmp()
         return THREAD_COUNT.choose(max_threads())
 
     @staticmethod
     def take_note(struct: native_library.Job) -> None:
-        """Report how the threads of a pass got on, to the choice of the next number."""
+        """Record the processor time of the threads of a pass, for the choice of the next number."""
         usage = struct.usage.contents
-        if usage.threads == struct.threads:  # a small pass takes fewer
+        if usage.threads == struct.threads:  # a small pass uses fewer
             THREAD_COUNT.record(usage.threads, usage.cpu, usage.wall)
 
 
 class _Rollout(Function):
-    """The one node of a roll-out in the graph: from the state and all tensors of a cell to the states at the stops."""
+    """Node of a roll-out in the graph, from the state and all tensors of a cell to the states at the stops."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, x: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -208,7 +208,7 @@ class _Rollout(Function):
 
 
 class _Handle(ctypes.c_int64):
-    """Memory of the tensor that autograd saves instead of a tape; the tape goes with it."""
+    """Memory of a tensor that autograd saves in place of the tape. Freeing it frees the tape."""
 
 
 _serials = itertools.count().__next__
@@ -216,7 +216,7 @@ _TAPES: dict[int, _Tape] = {}
 
 
 class _Tape:
-    """What the library keeps for a backward pass, given back when autograd lets its saved tensors go."""
+    """Memory of the library for a backward pass, freed when autograd frees its saved tensors."""
 
     def __init__(self, library: NativeLibrary, address: int, handle: _Handle) -> None:
         self.free, self.address = library.free, address
@@ -228,7 +228,7 @@ class _Tape:
 
 
 def _masks(job: Job) -> Tensor | None:
-    """(T, B, 1, *spatial) contiguous bytes; None where the masks come from the seed."""
+    """Return given masks as (T, B, 1, *spatial) contiguous bytes; None for masks from the seed."""
     if job.masks is None:
         return None
     if isinstance(job.masks, Tensor):
@@ -239,7 +239,7 @@ def _masks(job: Job) -> Tensor | None:
 
 
 def _three(sizes: Any) -> Any:
-    """Sizes of the spatial axes as depth, height, width."""
+    """Extend the sizes of the spatial axes to depth, height, width."""
     return (ctypes.c_int64 * 3)(*(1,) * (3 - len(sizes)), *sizes)
 
 

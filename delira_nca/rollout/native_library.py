@@ -1,4 +1,4 @@
-"""The compiled roll-out as a library: which files were built, which one this CPU can run, and its C interface."""
+"""Compiled library of roll-outs: available builds, choice by the CPU, and C interface."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = [
 ]
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")
-"""Builds of the library, from the one that every CPU can run; a later one needs a higher level of CPU."""
+"""Builds of the library in ascending order of the required CPU features; every CPU can run the first."""
 
 ENVIRONMENT_VARIABLE = "DELIRA_NCA_INSTRUCTION_SET"
 """Environment variable that names the highest instruction set to use; ``none`` hides the library.
 
-It is read once per process, and processes started from this one inherit it: a way to see what another CPU would do.
+It is read once per process and inherited by child processes. It can be used to test the behaviour of other CPUs.
 """
 
 _ABI = 4
@@ -102,12 +102,11 @@ class Gradients(Structure):
 
 
 class NativeLibrary:
-    """One build of the library, loaded.
+    """Loaded build of the library.
 
     Parameters
     ----------
-    path : of the file.
-    name : of its instruction set.
+    path : Path Path of the file. name : str Name of its instruction set.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -128,26 +127,26 @@ class NativeLibrary:
             raise OSError(f"{path} was built for another version of the package: install it again")
 
     def forward(self, job: Job, x: int, outs: list[int], *, tape: bool) -> int | None:
-        """Roll out from the state at an address to those of ``outs``; the address of the tape, if it is wanted."""
+        """Roll out from the state at address ``x`` to those of ``outs``. Return the address of a tape if requested."""
         handle = c_void_p()
         places = (c_void_p * len(outs))(*outs)
         self._check(self._forward(job, x, places, ctypes.byref(handle) if tape else None))
         return handle.value
 
     def backward(self, job: Job, tape: int, grads: list[int | None], out: Gradients) -> None:
-        """Fill the gradients from those of the stops; None where one is zero."""
+        """Compute the gradients ``out`` from those of the stops, of which None stands for zero."""
         self._check(self._backward(job, tape, (c_void_p * len(grads))(*grads), out))
 
     def free(self, tape: int) -> None:
-        """Give the memory of a tape back."""
+        """Free the memory of a tape."""
         self._free(tape)
 
     def tape_bytes(self, tape: int) -> int:
-        """Bytes that a tape keeps for the backward pass."""
+        """Return the number of bytes that a tape stores for the backward pass."""
         return int(self._tape_bytes(tape))
 
     def pool_bytes(self, *, trim: bool = False) -> int:
-        """Bytes that the library holds for tapes, in use or not; after giving back what is free, if asked."""
+        """Return the number of bytes held for tapes, used or free. ``trim`` releases free memory first."""
         return int(self._pool_bytes(int(trim)))
 
     @staticmethod
@@ -159,7 +158,7 @@ class NativeLibrary:
 
 
 def _openmp() -> ctypes.CDLL | None:
-    """GNU's OpenMP library, as PyTorch brings it along; the copy that is loaded already."""
+    """Return GNU's OpenMP library in the copy that PyTorch has loaded."""
     root = Path(torch.__file__).parent
     for path in sorted([*root.glob("lib/libgomp*"), *root.parent.glob("torch.libs/libgomp*")]):
         library = ctypes.CDLL(str(path))
@@ -170,10 +169,10 @@ def _openmp() -> ctypes.CDLL | None:
 
 @cache
 def calm_openmp() -> None:
-    """Keep the threads of PyTorch's OpenMP library from spinning for long, if that is GNU's.
+    """Reduce the time for which the threads of PyTorch's OpenMP library spin, if that is GNU's.
 
-    They spin for milliseconds after each operation of PyTorch, which delays the threads of a roll-out, and on a busy
-    machine those of every program. After this call they sleep after microseconds, as long as the process lives.
+    By default they spin for milliseconds after each operation of PyTorch, which delays the threads of a roll-out and,
+    on a busy machine, other programs. After this call they sleep after microseconds until the process ends.
     """
     library = _openmp()
     if library is not None:
@@ -190,12 +189,15 @@ def _load(name: str) -> NativeLibrary | None:
 
 @cache
 def available() -> tuple[str, ...]:
-    """Instruction sets that were built and that this CPU has, up to that of the environment variable, slowest first.
+    """Return the instruction sets that were built and that this CPU supports, slowest first.
+
+    :data:`ENVIRONMENT_VARIABLE` limits them.
 
     Raises
     ------
     UnknownNameError, ConfigError
-        If :data:`ENVIRONMENT_VARIABLE` holds an unknown name, or one that was not built or this CPU does not have.
+        If :data:`ENVIRONMENT_VARIABLE` contains an unknown name, or one that was not built or is not supported by this
+        CPU.
     """
     highest = os.environ.get(ENVIRONMENT_VARIABLE)
     if highest:
@@ -212,7 +214,7 @@ def available() -> tuple[str, ...]:
 
 @cache
 def why_not() -> str | None:
-    """Why there is nothing to load, or None if there is."""
+    """Return why no library can be loaded, or None."""
     try:
         if available():
             return None
@@ -224,12 +226,12 @@ def why_not() -> str | None:
 
 
 def use_instruction_set(name: str | None) -> None:
-    """Insist on an instruction set, to compare or to test; None takes the best.
+    """Set the instruction set, for comparisons and tests; None selects the best one.
 
     Raises
     ------
     UnknownNameError, ConfigError
-        For a name that there is not, or that was not built or this CPU does not have.
+        If the name is unknown, or the instruction set was not built or is not supported by this CPU.
     """
     global _forced
     if name is not None:
@@ -240,7 +242,7 @@ def use_instruction_set(name: str | None) -> None:
 
 
 def load() -> NativeLibrary:
-    """Best build that this CPU can run, or the one that was insisted on."""
+    """Return the best build that this CPU supports, or the one that was set."""
     library = None if why_not() is not None else _load(_forced or available()[-1])
     if library is None:
         raise ConfigError(f"the native roll-out cannot run here: {why_not()}")

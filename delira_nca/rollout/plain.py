@@ -1,4 +1,4 @@
-"""An automaton as numbers: what a back end that does not call the cell's own modules has to know of it."""
+"""Plain form of an automaton, for back ends that do not call its modules."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["AliveRule", "NotPlainError", "PlainCell"]
 
 
 class NotPlainError(DeliraNCAError):
-    """A cell cannot be written as a :class:`PlainCell`; the message says which part of it, in half a sentence."""
+    """Raised if a cell has no plain form. The message is a clause that gives the reason."""
 
 
 @dataclass(frozen=True)
 class AliveRule:
-    """Cells live while the largest value of a channel among their 3, 9 or 27 neighbours is above a threshold."""
+    """Alive mask: the maximum of a channel over the 3, 9 or 27 cells around a cell exceeds a threshold."""
 
     channel: int
     threshold: float
@@ -27,28 +27,39 @@ class AliveRule:
 
 @dataclass(frozen=True)
 class PlainCell:
-    """Perception, multi-layer perceptron, and masks, as tensors that gradients can flow to.
+    """Perception, multi-layer perceptron and masks of a cell as differentiable tensors and numbers.
 
-    A perception is ``num_filters * C`` depth-wise channels, filter by filter, then the outputs of the full filters,
-    then, if there is one, the time. All filters are cross-correlations with one odd kernel shape.
+    A perception consists of ``num_filters * C`` depth-wise channels, ordered by filter, the outputs of the full
+    filters, and the optional time. All filters are cross-correlations with one odd kernel shape.
 
     Parameters
     ----------
-    num_channels, num_fixed_channels : of the state; the first ``num_fixed_channels`` never change.
-    padding : zeros, reflect, replicate or circular.
-    filters : (F, C, *kernel) depth-wise filters; the identity is one of them.
-    learned : for each filter, whether its numbers are weights; zeros of the others may be left out.
-    filter_bias : (F, C), or None.
-    full : (O, C, *kernel) filters over all channels, or None.
-    full_bias : (O,), or None.
-    full_relu : whether a rectifier follows the full filters.
-    weights : of the layers of the rule, (out, in) each; the last one has ``num_channels - num_fixed_channels`` rows.
-    biases : one for each layer, (out,) or None.
-    nonlinearity : after every layer but the last: relu, leaky_relu, gelu, silu or tanh.
-    time_scale : the time channel is ``t * time_scale``; None where there is none.
-    alive : which cells live; None where all do.
-    fire_rate : probability that a cell updates.
-    update_noise : standard deviation of the noise on every update, 0 for none.
+    num_channels, num_fixed_channels : int
+        Number of channels of the state, and of the first channels that never change.
+    padding : str
+        ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+    filters : Tensor
+        (F, C, *kernel) depth-wise filters, including the identity.
+    learned : tuple of bool
+        Whether each filter is learned. Zeros of other filters may be skipped.
+    filter_bias : Tensor or None
+        (F, C) biases, or None. full : Tensor or None (O, C, *kernel) filters over all channels, or None.
+    full_bias : Tensor or None
+        (O,) biases, or None. full_relu : bool Whether a ReLU follows the full filters.
+    weights : tuple of Tensor
+        (out, in) weights of each layer of the rule. The last one has ``num_channels - num_fixed_channels`` rows.
+    biases : tuple
+        (out,) bias of each layer, or None.
+    nonlinearity : str
+        Activation after every layer but the last: ``"relu"``, ``"leaky_relu"``, ``"gelu"``, ``"silu"`` or ``"tanh"``.
+    time_scale : float or None
+        Factor of the time channel, ``t * time_scale``; None without a time channel.
+    alive : AliveRule or None
+        Alive mask; None if all cells live.
+    fire_rate : float
+        Probability that a cell updates.
+    update_noise : float
+        Standard deviation of the noise on every update; 0 for no noise.
     """
 
     num_channels: int
@@ -70,20 +81,20 @@ class PlainCell:
 
     @property
     def dims(self) -> int:
-        """Spatial dimensions."""
+        """Number of spatial dimensions."""
         return self.filters.dim() - 2
 
     @property
     def radius(self) -> tuple[int, ...]:
-        """Farthest cell along each axis that the filters reach."""
+        """Distance of the farthest cell that the filters reach along each axis."""
         return tuple(size // 2 for size in self.filters.shape[2:])
 
     def tensors(self) -> list[Tensor | None]:
-        """All tensors, in one order for all back ends."""
+        """Return all tensors in a fixed order."""
         return [self.filters, self.filter_bias, self.full, self.full_bias, *self.weights, *self.biases]
 
     def with_tensors(self, tensors: list[Tensor | None]) -> PlainCell:
-        """The same cell with other tensors, in the order of :meth:`tensors`."""
+        """Return the cell with other tensors, in the order of :meth:`tensors`."""
         filters, filter_bias, full, full_bias, *layers = tensors
         depth = len(self.weights)
         return PlainCell(

@@ -1,4 +1,4 @@
-"""One step of an automaton in plain PyTorch: the definition that every fast path is held against."""
+"""Reference step of an automaton in plain PyTorch, against which all back ends are tested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Alive", "Cell", "step", "step_beside"]
 
 
 class Alive(Protocol):
-    """Which cells live: a rule on the state, asked before the update, after it, or both."""
+    """Interface of alive masks, applied before the update, after it, or both."""
 
     @property
     def before(self) -> bool:
@@ -27,12 +27,12 @@ class Alive(Protocol):
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) state to (B, 1, *spatial) bool."""
+        """Map a (B, C, *spatial) state to the (B, 1, *spatial) bool mask of living cells."""
         ...
 
 
 class Cell(Protocol):
-    """What a roll-out needs to know of an automaton."""
+    """Interface of automata that can be rolled out."""
 
     fire_rate: float
     num_fixed_channels: int
@@ -40,28 +40,29 @@ class Cell(Protocol):
 
     @property
     def skips_dead_space(self) -> bool:
-        """Whether a cell without life in its neighbourhood is zero after a step, and padding adds nothing but zeros."""
+        """Whether cells without living neighbours are zero after a step, and padding adds only zeros."""
         ...
 
     @property
     def radius(self) -> int:
-        """Farthest cell that one look can reach; asked for only where ``skips_dead_space``."""
+        """Distance of the farthest cell that is perceived; used only if ``skips_dead_space``."""
         ...
 
     @property
     def alive(self) -> Alive | None:
-        """Which cells live; None where all do."""
+        """Alive mask; None if all cells live."""
         ...
 
     def perceive(self, x: Tensor, t: int) -> Tensor:
-        """(B, C, *spatial) state at step ``t`` to (B, P, *spatial) perception."""
+        """Map the (B, C, *spatial) state at step ``t`` to the (B, P, *spatial) perception."""
         ...
 
     @property
     def rule(self) -> Callable[..., Tensor]:
-        """(B, P, *spatial) perception to the (B, C - num_fixed_channels, *spatial) update.
+        """Map from the (B, P, *spatial) perception to the (B, C - num_fixed_channels, *spatial) update.
 
-        Where the cell has an attribute ``num_draws`` above 0, the rule is handed so many uniform numbers per cell, too.
+        If the cell has an attribute ``num_draws`` above 0, the second argument of the rule are that many uniform random
+        numbers per cell.
         """
         ...
 
@@ -76,21 +77,26 @@ def step(
 ) -> Tensor:
     """Update every cell once.
 
-    Selection instead of products with 0 and 1: a NaN in a cell that does not fire, or dies, goes nowhere.
+    Masks are applied by selection, not by multiplication, so that NaN in cells that do not fire, or die, does not
+    spread.
 
     Parameters
     ----------
-    cell : the automaton.
-    x : (B, C, *spatial) state.
-    t : number of the step, from 0.
-    fire : (B, 1, *spatial) bool mask of the cells that update, or None for all.
-    noise : (B, C - fixed, *spatial) that joins the update, or None.
-    draws : (B, n, *spatial) numbers from 0 to 1 for a rule in which cells choose, or None.
+    cell : Cell
+        Automaton. x : Tensor (B, C, *spatial) state.
+    t : int
+        Number of the step, from 0.
+    fire : Tensor or None
+        (B, 1, *spatial) bool mask of the cells that update, or None for all.
+    noise : Tensor or None
+        (B, C - fixed, *spatial) noise that is added to the update, or None.
+    draws : Tensor or None
+        (B, n, *spatial) random numbers from 0 to 1 for the rule, or None.
 
     Returns
     -------
     (B, C, *spatial) tensor
-        The first ``cell.num_fixed_channels`` channels are those of ``x``, bit for bit.
+        The first ``cell.num_fixed_channels`` channels are bit-equal to those of ``x``.
 
     Notes
     -----
@@ -102,7 +108,7 @@ def step(
 def step_beside(
     cell: Cell, x: Tensor, t: int, rest: Tensor | None, noise: Tensor | None = None, draws: Tensor | None = None
 ) -> Tensor:
-    """:func:`step` with the (B, 1, *spatial) bool mask of the cells that do not update, which saves an operation."""
+    """Apply :func:`step` with the (B, 1, *spatial) bool mask of the cells that do not update, to save an operation."""
     alive, fixed = cell.alive, cell.num_fixed_channels
     perception = cell.perceive(x, t)
     update = cell.rule(perception) if draws is None else cell.rule(perception, draws)

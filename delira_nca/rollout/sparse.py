@@ -1,4 +1,4 @@
-"""The back end for every machine: a roll-out on the rows of cells that can change, as one node of the graph."""
+"""Sparse back end for all machines: a roll-out on the rows of cells that can change, as one node of the graph."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ __all__ = ["Sparse"]
 
 
 class Sparse:
-    """Rows of the cells that fire and may live go through the rule; all others cost next to nothing.
+    """Back end that applies the rule only to the rows of cells that fire and may live.
 
-    The whole roll-out is one node of autograd's graph. It keeps the numbers that each step overwrites, and goes back
-    with them to the states that it needs; where the memory budget does not hold all of them, states at segment borders
-    are kept instead, and what lies between is computed again. Gradients of gradients are not offered.
+    The whole roll-out is one node of autograd's graph. It stores the values that each step overwrites and restores the
+    states from them in the backward pass. If the memory budget does not suffice, states at segment borders are stored
+    instead, and the steps between them are recomputed. Second derivatives are not supported.
 
-    Where all numbers are finite, results are those of the reference up to rounding.
+    For finite values, results equal those of the reference up to rounding.
     """
 
     name = "sparse"
 
     def unavailable(self) -> str | None:
-        """Why it cannot run on this machine: it always can."""
+        """Return None: the back end runs on every machine."""
         return None
 
     def refusal(self, job: Job) -> str | None:
-        """Why it cannot do this job, or None."""
+        """Return why the back end does not support a job, or None."""
         plain = job.plain
         if isinstance(plain, str):
             return plain
@@ -48,13 +48,13 @@ class Sparse:
         return None
 
     def states(self, job: Job) -> dict[int, Tensor]:
-        """State after each of the job's stops.
+        """Return the state after each of the job's stops.
 
         Raises
         ------
         ConfigError, ShapeError
-            If the memory budget does not hold what the backward pass needs, however it is cut, or the grid is too
-            small for its padding.
+            If the memory budget is too small for the backward pass with any segment length, or the grid is too small
+            for its padding.
         """
         plain, x = job.numbers(), job.x
         check_padding(plain.padding, plain.radius, x.shape[2:])
@@ -71,17 +71,18 @@ class Sparse:
 
 
 def _let_freed_memory_stay() -> None:
-    """Tell the C library not to hand every large tensor that is freed back to the system.
+    """Make the C library retain the memory of large freed tensors.
 
-    Its allocator learns from the largest block that is freed, up to 32 MiB. Without this, tensors that live for a part
-    of a step are made of new pages again and again, and more time goes into these than into arithmetic.
+    glibc raises its mmap threshold to the largest freed block, up to 32 MiB. Freeing one block of that size here lets
+    temporary tensors reuse memory. Otherwise each gets new pages from the system, which takes more time than the
+    arithmetic.
     """
     torch.UntypedStorage(2**25 - 2**16)  # type: ignore[no-untyped-call]
 
 
 @dataclass
 class _Tape:
-    """What a roll-out keeps for its way back: changes of the first steps, and then states, one for each segment."""
+    """Data of a roll-out for its backward pass: changes of the first steps, then one state per segment."""
 
     budget: int | None
     state_bytes: int
@@ -95,7 +96,7 @@ class _Tape:
 
     @classmethod
     def for_job(cls, job: Job, plain: PlainCell, grid: Rows) -> _Tape:
-        """Empty tape, for steps that change every cell in the worst case.
+        """Make an empty tape, for steps that change every cell in the worst case.
 
         Raises
         ------
@@ -119,7 +120,7 @@ class _Tape:
         return tape
 
     def choose(self, rest: int) -> None:
-        """Switch from changes to states if the budget might not hold one more step's changes and all that follows."""
+        """Switch from changes to states if the budget may not suffice for the changes of one more step and the rest."""
         if self.length is None and self.budget is not None:
             left = self.budget - self.used
             if (
@@ -129,27 +130,27 @@ class _Tape:
                 self.length = best_length(rest, self.state_bytes, self.step_bytes)
 
     def add(self, change: Change) -> None:
-        """Keep what one step overwrote."""
+        """Store the values that one step overwrote."""
         self.changes.append(change)
         self.used += change.nbytes
         self.logged += 1
 
     def clear(self) -> list[Tensor | None]:
-        """Hand over all tensors, in an order that :meth:`fill` knows."""
+        """Remove all tensors and return them in the order of :meth:`fill`."""
         tensors = [*self.borders, *(tensor for change in self.changes for tensor in change)]
         self.num_borders = len(self.borders)
         self.changes, self.borders = [], []
         return tensors
 
     def fill(self, tensors: list[Any]) -> tuple[list[Change], list[Tensor]]:
-        """(changes, states) that :meth:`clear` handed over."""
+        """Return (changes, states) from the tensors that :meth:`clear` returned."""
         borders, rest = tensors[: self.num_borders], tensors[self.num_borders :]
         size = len(Change._fields)
         return [Change(*rest[i : i + size]) for i in range(0, len(rest), size)], borders
 
 
 def _forward(job: Job, stepper: Stepper, grid: Rows, tape: _Tape | None) -> list[Tensor]:
-    """States at the stops."""
+    """Return the states at the stops."""
     x, held, outputs = grid.load(job.x), None, []
     for done in range(job.stops[-1]):
         if tape is not None:
@@ -168,7 +169,7 @@ def _forward(job: Job, stepper: Stepper, grid: Rows, tape: _Tape | None) -> list
 
 
 class _RollOut(torch.autograd.Function):
-    """All steps of a job: state and tensors of the automaton to the states at the stops."""
+    """Node of a roll-out in the graph, from the state and tensors of the automaton to the states at the stops."""
 
     @staticmethod
     def forward(
@@ -201,7 +202,7 @@ class _RollOut(torch.autograd.Function):
 
 @dataclass
 class _WayBack:
-    """One backward pass; ``grad``, of the state where it stands, is None until the first gradient has arrived."""
+    """Backward pass. ``grad`` is the gradient of the current state, None before the first stop with a gradient."""
 
     job: Job
     grid: Rows
@@ -212,7 +213,7 @@ class _WayBack:
     grad: Tensor | None = None
 
     def walk(self, tape: _Tape, changes: list[Change], borders: list[Tensor]) -> Tensor | None:
-        """Go from the last state to the first, and return the gradient of that if it is wanted."""
+        """Go back from the last state to the first, and return the gradient of the first if it is needed."""
         steps = self.job.stops[-1]
         for index in reversed(range(len(borders) if tape.length is not None else 0)):
             begin = tape.logged + index * (tape.length or steps)

@@ -1,4 +1,4 @@
-"""Rows of living cells, and the layers of a rule on them."""
+"""Rows of cells in memory, and the layers of a rule on them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ __all__ = ["Layers", "Rows", "living_rows", "spread", "tile_rows", "tiles"]
 
 
 class Rows:
-    """Where the cells of a batch stand in a (rows, ...) tensor, border included.
+    """Layout of the cells of a batch, including the border, in a (rows, ...) tensor.
 
-    A line of cells is treated as a picture that is one cell high.
+    A 1D grid is treated as an image with a height of one cell.
 
     Parameters
     ----------
-    samples : batch size.
-    shape : spatial shape of the grid.
-    radius : width of the border along each axis.
-    padding : what the border holds: zeros, reflect, replicate or circular.
+    samples : int
+        Batch size.
+    shape : sequence of int
+        Spatial shape of the grid.
+    radius : sequence of int
+        Width of the border along each axis.
+    padding : str
+        Values of the border: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
 
     Examples
     --------
@@ -50,7 +54,7 @@ class Rows:
         ]
 
     def inner(self, rows: Tensor) -> Tensor:
-        """(rows, ...) to the (samples, *shape, ...) view of what lies inside of the border."""
+        """Return the (samples, *shape, ...) view of (rows, ...) without the border."""
         view = rows.view(self.samples, *self.padded, *rows.shape[1:])
         for axis, (size, reach) in enumerate(zip(self.shape, self.radius, strict=True)):
             if reach:
@@ -58,47 +62,47 @@ class Rows:
         return view
 
     def image(self, rows: Tensor) -> Tensor:
-        """(rows, C) to the (samples, C, *padded) view in the order of memory that convolutions are fastest on."""
+        """Return the (samples, C, *padded) view of (rows, C), in channels-last order, the fastest for convolutions."""
         return rows.view(self.samples, *self.padded, rows.shape[1]).movedim(-1, 1)
 
     def cells_last(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) to its (samples, *shape, C) view."""
+        """Return the (samples, *shape, C) view of (B, C, *spatial)."""
         return (x.unsqueeze(2) if self._is_line else x).movedim(1, -1)
 
     def load(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) to (rows, C), with the border filled."""
+        """Convert (B, C, *spatial) to (rows, C), with the border filled."""
         return self.restore(self.cells_last(x))
 
     def save(self, rows: Tensor) -> Tensor:
-        """(rows, C) to a new (samples, *shape, C) tensor."""
+        """Convert (rows, C) to a new (samples, *shape, C) tensor."""
         return self.inner(rows).clone(memory_format=torch.contiguous_format)
 
     def restore(self, cells: Tensor) -> Tensor:
-        """(samples, *shape, C) to (rows, C), with the border filled."""
+        """Convert (samples, *shape, C) to (rows, C), with the border filled."""
         rows = cells.new_zeros(self.number, cells.shape[-1])
         self.inner(rows).copy_(cells)
         self.fill_border(rows)
         return rows
 
     def unload(self, rows: Tensor) -> Tensor:
-        """(rows, C) to a new (B, C, *spatial) tensor."""
+        """Convert (rows, C) to a new (B, C, *spatial) tensor."""
         x = self.inner(rows).movedim(-1, 1).clone(memory_format=torch.contiguous_format)
         return x.squeeze(2) if self._is_line else x
 
     def mask(self, cells: Tensor) -> Tensor:
-        """(B, 1, *spatial) bool to (rows,), False on the border."""
+        """Convert a (B, 1, *spatial) bool mask to (rows,), False on the border."""
         rows = cells.new_zeros(self.number)
         self.inner(rows).copy_(self.cells_last(cells).squeeze(-1))
         return rows
 
     def fill_border(self, rows: Tensor) -> None:
-        """Copy into the border what the padding shows there."""
+        """Set the border to the values of the padding."""
         view = rows.view(self.samples, *self.padded, -1)
         for axis, to, source in self._border:
             view.select(axis, to).copy_(view.select(axis, source))
 
     def fold_border(self, grad: Tensor) -> None:
-        """Add the gradients of the border to those of the cells that it shows, and clear it."""
+        """Add the gradients of the border to those of the cells that it copies, and set them to zero."""
         view = grad.view(self.samples, *self.padded, -1)
         for axis, to, source in reversed(self._border):
             view.select(axis, source).add_(view.select(axis, to))
@@ -106,7 +110,7 @@ class Rows:
 
 
 def _border_pairs(size: int, reach: int, padding: str) -> list[tuple[int, int]]:
-    """(place in the border, place that it shows) along one axis, counted with the border."""
+    """Return pairs (index in the border, index that it copies) along one axis, including the border."""
     first, last = reach, reach + size - 1
     pairs: list[tuple[int, int]] = []
     for j in range(1, reach + 1):
@@ -120,7 +124,7 @@ def _border_pairs(size: int, reach: int, padding: str) -> list[tuple[int, int]]:
 
 
 def spread(cells: Tensor) -> Tensor:
-    """Largest value of each cell and its neighbours in a (samples, *shape) tensor; a NaN is larger than all."""
+    """Return the maximum over each cell and its neighbours in a (samples, *shape) tensor; NaN propagates."""
     for axis in range(1, cells.dim()):
         rest = cells.shape[axis] - 1
         if rest:
@@ -133,7 +137,7 @@ def spread(cells: Tensor) -> Tensor:
 
 
 def living_rows(grid: Rows, rule: AliveRule, values: Tensor) -> Tensor:
-    """(rows,) values of the alive channel to a (number,) bool mask of the cells that live, False on the border."""
+    """Map (rows,) values of the alive channel to the (number,) bool mask of living cells, False on the border."""
     rows = torch.zeros(grid.number, dtype=torch.bool, device=values.device)
     torch.gt(spread(grid.inner(values)), rule.threshold, out=grid.inner(rows))
     return rows
@@ -144,7 +148,7 @@ _aten = torch.ops.aten
 
 
 class _Nonlinearity(NamedTuple):
-    """A function and its gradient, from the result or, where that does not tell, from the argument."""
+    """Function and its gradient, as a function of the result if possible, else of the argument."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
@@ -165,7 +169,7 @@ _NONLINEARITIES = {
 
 
 def tile_rows(number: int) -> int:
-    """Rows of the tile that holds so many: few different sizes, because each new one costs a millisecond once.
+    """Return the size of the tile for a number of rows. There are few sizes, as the first use of each takes 1 ms.
 
     Examples
     --------
@@ -178,7 +182,7 @@ def tile_rows(number: int) -> int:
 
 
 def tiles(rows: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Cut rows into parts that fit into the cache; yield each with the number of rows of its tile."""
+    """Split rows into parts that fit into the cache; yield each with the number of rows of its tile."""
     for begin in range(0, len(rows), _TILE):
         part = rows[begin : begin + _TILE]
         yield part, tile_rows(len(part))
@@ -189,8 +193,10 @@ class Layers:
 
     Parameters
     ----------
-    plain : the automaton, with tensors that are not differentiated.
-    columns : of a perception; those of the first weights, but for that of the time.
+    plain : PlainCell
+        Plain form of the automaton, with tensors that do not require gradients.
+    columns : int
+        Number of columns of a perception: those of the first weights without that of the time.
     """
 
     def __init__(self, plain: PlainCell, columns: int) -> None:
@@ -203,12 +209,12 @@ class Layers:
         self._activate = _NONLINEARITIES[plain.nonlinearity]
 
     def update(self, seen: Tensor, t: int) -> Tensor:
-        """(n, columns) perception at step ``t`` to the (n, free channels) update."""
+        """Map the (n, columns) perception at step ``t`` to the (n, free channels) update."""
         *_, update = self._pass(seen, t)
         return update
 
     def _pass(self, seen: Tensor, t: int) -> Iterator[Tensor]:
-        """Yield what the gradient of each nonlinearity needs and what comes out of it, and the update last."""
+        """Yield the tensor that the gradient of each nonlinearity needs, and its output; then the update."""
         last = len(self._weights) - 1
         for index, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
             if index == 0 and self._of_time is not None and self._time_scale is not None:
@@ -222,15 +228,20 @@ class Layers:
             yield out
 
     def learn(self, seen: Tensor, of_update: Tensor, t: int, sums: PlainCell, *, into_seen: bool) -> Tensor | None:
-        """Add up the gradients of the layers.
+        """Accumulate the gradients of the layers.
 
         Parameters
         ----------
-        seen : (n, columns) perception.
-        of_update : (n, free channels) gradient of the update.
-        t : number of the step.
-        sums : gradients of the automaton's tensors, added up in place; None for those that nobody wants.
-        into_seen : whether the gradient of the perception is wanted.
+        seen : Tensor
+            (n, columns) perception.
+        of_update : Tensor
+            (n, free channels) gradient of the update.
+        t : int
+            Number of the step.
+        sums : PlainCell
+            Gradients of the automaton's tensors, accumulated in place; None for those that are not needed.
+        into_seen : bool
+            Whether the gradient of the perception is needed.
 
         Returns
         -------
@@ -261,6 +272,7 @@ class Layers:
 
 
 def _image(rows: Tensor) -> Tensor:
+    """View (n, C) rows as (samples, C, n / samples, 1) in channels-last order, the input of a 1 x 1 convolution."""
     return rows.view(_SAMPLES, len(rows) // _SAMPLES, 1, rows.shape[1]).movedim(-1, 1)
 
 
@@ -269,7 +281,10 @@ def _takes_convolution(rows: Tensor) -> bool:
 
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(n, in) rows and (out, in) weights to (n, out)."""
+    """Multiply (n, in) rows by (out, in) weights to (n, out).
+
+    In float32, a 1 x 1 convolution computes the product, to use oneDNN instead of the BLAS library of ``F.linear``.
+    """
     if not _takes_convolution(rows):
         return F.linear(rows, weight, bias)
     out = F.conv2d(_image(rows), weight[..., None, None], bias)
@@ -279,7 +294,7 @@ def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _product_backward(
     grad: Tensor, rows: Tensor, weight: Tensor, into_rows: bool, into_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the rows and of the weights, as far as they are wanted."""
+    """Return the gradients of the rows and of the weights, as far as they are needed."""
     if not _takes_convolution(rows):
         return grad @ weight if into_rows else None, grad.t() @ rows if into_weight else None
     if not into_rows and not into_weight:

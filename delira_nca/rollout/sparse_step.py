@@ -1,11 +1,10 @@
-"""One step on rows of cells, forwards and backwards: only cells that can change are seen by the rule.
+"""One step on rows of cells, forward and backward. The rule is applied only to cells that can change.
 
-The filters run as dense depth-wise convolutions with the channels last, which are so fast that picking the cells
-before them would not pay. From there on only the rows of cells that fire and may live are gathered, and go through the
-layers of the rule.
+The filters are dense depth-wise convolutions in channels-last order, which are faster than selecting the cells first.
+Then only the rows of cells that fire and may live are gathered and passed through the layers of the rule.
 
-A step notes what it overwrites, so that the way back needs no states: it puts the old numbers back, computes again
-what the changed cells saw, and adds up gradients.
+A step records the values that it overwrites, so that the backward pass needs no stored states: it restores the old
+values, recomputes the perception of the changed cells, and accumulates gradients.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _aten = torch.ops.aten
 
 
 class Change(NamedTuple):
-    """What one step overwrote: the free channels of cells that were updated, and of cells that only died."""
+    """Values that one step overwrote: the free channels of cells that were updated, and of cells that only died."""
 
     rows: Tensor
     old: Tensor
@@ -39,13 +38,13 @@ class Change(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of it all."""
+        """Number of bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self if tensor is not None)
 
 
 @dataclass
 class _Bank:
-    """Filters of one convolution, and the columns of the perception that they fill; the identity has no weight."""
+    """Filters of one convolution, and their columns of the perception. The identity has no weight."""
 
     columns: slice
     weight: Tensor | None = None
@@ -65,9 +64,12 @@ class Stepper:
 
     Parameters
     ----------
-    job : gives fire masks and noise.
-    plain : the automaton, with tensors that are not differentiated.
-    grid : where the cells stand.
+    job : Job
+        Roll-out, with fire masks and noise.
+    plain : PlainCell
+        Plain form of the automaton, with tensors that do not require gradients.
+    grid : Rows
+        Layout of the cells.
     """
 
     def __init__(self, job: Job, plain: PlainCell, grid: Rows) -> None:
@@ -87,17 +89,20 @@ class Stepper:
         self._wanted = job.x.new_zeros(tile, plain.weights[-1].shape[0])
 
     def forward(self, x: Tensor, t: int, held: Tensor | None, *, keep: bool) -> tuple[Tensor | None, Change | None]:
-        """Do step ``t``.
+        """Compute step ``t``.
 
         Parameters
         ----------
-        x : (rows, C) state, changed in place.
-        held : cells that may hold anything but zeros, as the step before returned it; None where nobody knows.
-        keep : whether what was overwritten is wanted.
+        x : Tensor
+            (rows, C) state, changed in place.
+        held : Tensor or None
+            Mask of the cells that may be nonzero, as returned by the previous step; None if unknown.
+        keep : bool
+            Whether to return the overwritten values.
 
         Returns
         -------
-        tuple of (the cells that may hold something now, what was overwritten or None)
+        tuple of (mask of the cells that may be nonzero now, overwritten values or None)
         """
         rule, free = self.alive, x[:, self.fixed :]
         fire = self.job.fires(t)
@@ -137,15 +142,20 @@ class Stepper:
     def backward(
         self, x: Tensor, grad: Tensor | None, t: int, change: Change, sums: PlainCell, *, into_state: bool
     ) -> None:
-        """Undo step ``t``, and carry gradients through it.
+        """Undo step ``t`` and back-propagate through it.
 
         Parameters
         ----------
-        x : (rows, C) state after the step; after the call, that before it.
-        grad : its gradient, changed in place likewise; None where there is none yet.
-        change : what the step overwrote.
-        sums : gradients of the automaton's tensors, added up in place; None for those that nobody wants.
-        into_state : whether the gradient of the state before the step is wanted.
+        x : Tensor
+            (rows, C) state after the step, changed in place to that before the step.
+        grad : Tensor or None
+            Gradient of the state, changed in place in the same way; None if there is none yet.
+        change : Change
+            Values that the step overwrote.
+        sums : PlainCell
+            Gradients of the automaton's tensors, accumulated in place; None for those that are not needed.
+        into_state : bool
+            Whether the gradient of the state before the step is needed.
         """
         free, rows = x[:, self.fixed :], change.rows.long()
         free.index_copy_(0, rows, change.old)
@@ -183,10 +193,10 @@ class Stepper:
         if into_state:
             self.grid.fold_border(grad)
 
-    # Forwards -----------------------------------------------------------------------------------------------------
+    # Forward -----------------------------------------------------------------------------------------------------
 
     def _look(self, x: Tensor) -> list[Tensor]:
-        """What every cell sees, bank by bank, (rows, width) each."""
+        """Return the perception of every cell, one (rows, width) tensor per bank."""
         views = []
         for index, bank in enumerate(self._banks):
             if bank.weight is None:
@@ -206,7 +216,7 @@ class Stepper:
     def _convolve(
         self, rows: Tensor, weight: Tensor, bias: Tensor | None, groups: int
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows and what their cells see, a few samples at a time: the results of many need new memory."""
+        """Yield rows and their perception for a few samples at a time, so that the memory of the results is reused."""
         convolution = F.conv2d if len(self.grid.shape) == 2 else F.conv3d
         images, size = self.grid.image(rows), len(rows) // self.grid.samples
         for begin in range(0, self.grid.samples, self._samples):
@@ -235,13 +245,13 @@ class Stepper:
         views: list[Tensor],
         noise: Tensor | None,
     ) -> Tensor:
-        """Which cells live by the new state.
+        """Return the mask of the cells that live by the new state.
 
-        A cell that did not live before dies and need not be updated, but for one case: where a neighbour of it would
-        die, the number that it would have reached may save that neighbour.
+        A cell that did not live before dies and need not be updated. There is one exception: if one of its neighbours
+        would die, the updated value of the cell may keep that neighbour alive.
         """
         rule, grid = self.alive, self.grid
-        if rule is None:  # never: the caller has one
+        if rule is None:  # unreachable, the caller has a rule; for the type checker
             return self._inside
         after = living_rows(grid, rule, x[:, rule.channel])
         if before is None:
@@ -259,10 +269,10 @@ class Stepper:
             after = living_rows(grid, rule, values)
         return before & after
 
-    # Backwards ----------------------------------------------------------------------------------------------------
+    # Backward ----------------------------------------------------------------------------------------------------
 
     def _clean_views(self, x: Tensor) -> list[Tensor | None]:
-        """Zeros for the gradients of what is seen; the memory is made once."""
+        """Return zeros for the gradients of the perception. Their memory is allocated once."""
         if self._of_views is None:
             self._of_views = [None if bank.weight is None else x.new_empty(len(x), bank.width) for bank in self._banks]
         return [None if view is None else view.zero_() for view in self._of_views]
@@ -296,7 +306,7 @@ class Stepper:
 
 
 def _banks(plain: PlainCell) -> list[_Bank]:
-    """Convolutions of a perception, in the order of its columns."""
+    """Return the convolutions of a perception in the order of its columns."""
     channels, dims = plain.num_channels, plain.dims
     line = dims == 1
     axes = [2, 3] if dims < 3 else [2, 3, 4]
@@ -324,7 +334,7 @@ def _wants_perception(sums: PlainCell) -> bool:
 
 
 def _clear_but(values: Tensor, spared: Tensor) -> None:
-    """Set all rows to zero but some; selection, because a product with zero would keep a NaN."""
+    """Set all but the spared rows to zero by selection, as a product with zero would keep NaN."""
     rows = spared.nonzero().view(-1)
     kept = values.index_select(0, rows)
     values.zero_().index_copy_(0, rows, kept)

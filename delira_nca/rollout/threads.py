@@ -1,4 +1,4 @@
-"""The number of threads of a native roll-out: at most what the process may use, and of these as many as pay."""
+"""Choice of the number of threads of native roll-outs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from delira_nca.machine import usable_cores
 __all__ = ["THREAD_COUNT", "ThreadCount", "max_threads"]
 
 _TRIAL = 4
-"""Passes of a trial. On a busy machine, the speed of a single pass says little."""
+"""Passes per trial. On a busy machine, the speed of a single pass varies too much."""
 _SOONEST, _LATEST = 16, 256
-"""Passes between two trials; the number doubles after each trial that changes nothing."""
+"""Smallest and largest number of passes between two trials. It doubles after each trial without a change."""
 _SHORTEST = 2e-3
-"""Seconds of the shortest pass that counts."""
+"""Minimum duration in seconds of a pass that is measured."""
 
 
 def max_threads() -> int:
-    """``torch.get_num_threads()``, limited by the cores that affinity and control groups leave to this process."""
+    """Return ``torch.get_num_threads()``, limited by the CPU affinity and control groups of this process."""
     return min(torch.get_num_threads(), usable_cores())
 
 
 class ThreadCount:
-    """Finds the number of threads that gives the most processor time per second, while other programs come and go.
+    """Adapts the number of threads to get the most processor time per second under a changing load.
 
-    Usually that is the largest one, since the system shares its processors out by thread. Where it shares them out by
-    process or container, or where other programs have a higher priority, more threads get no more time, and only wait
-    for each other. So when the threads get less than 60 % of a processor each, half of them are tried for a few passes
-    now and then; when fewer than allowed are at work, twice as many. The number changes no bit of any result.
+    Usually that is the largest number, as the system divides its processors among threads. If it divides them among
+    processes or containers, or other programs have a higher priority, more threads get no more time and wait for each
+    other. When the threads get less than 60 % of a processor each, half of them are therefore tried for a few passes
+    from time to time; when fewer than allowed are used, twice as many. The number does not change any bit of a result.
 
     The speed of a pass is the processor time of its threads per second.
     """
@@ -38,7 +38,7 @@ class ThreadCount:
         self._passes, self._interval, self._num_trials = 0, _SOONEST, 0
 
     def choose(self, most: int) -> int:
-        """Number of threads for the next pass, from 1 to ``most``."""
+        """Return the number of threads for the next pass, from 1 to ``most``."""
         if not 0 < self._number <= most:
             self._settle(most)
         if not self._tried and self._passes >= self._interval:
@@ -46,13 +46,16 @@ class ThreadCount:
         return min(self._tried or self._number, most)
 
     def record(self, threads: int, cpu: float, wall: float) -> None:
-        """Take note of a pass.
+        """Record a pass.
 
         Parameters
         ----------
-        threads : number that took part.
-        cpu : processor time of all of them, in seconds; 0 if unknown.
-        wall : seconds that the pass took.
+        threads : int
+            Number of threads.
+        cpu : float
+            Processor time of all threads in seconds; 0 if unknown.
+        wall : float
+            Duration of the pass in seconds.
         """
         if cpu <= 0 or wall < _SHORTEST:
             return
@@ -74,7 +77,7 @@ class ThreadCount:
 
     def _end_trial(self) -> None:
         speed, factor = sum(self._trial) / len(self._trial), 1.1 if self._tried > self._number else 0.95
-        if speed > factor * self._speed:  # fewer threads are better at the same speed: they wait less
+        if speed > factor * self._speed:  # at equal speed, fewer threads are better, as they wait less
             self._settle(self._tried, speed)
         else:
             self._tried, self._interval = 0, min(2 * self._interval, _LATEST)
@@ -85,4 +88,4 @@ class ThreadCount:
 
 
 THREAD_COUNT = ThreadCount()
-"""Of this process."""
+"""Thread count of this process."""

@@ -1,4 +1,4 @@
-"""Functions that run as they are inside of what ``torch.compile`` traces."""
+"""Exclude functions from tracing by ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def untraced(function: Callable[P, T]) -> Callable[P, T]:
-    """Let ``torch.compile`` call a function instead of tracing it.
+    """Make ``torch.compile`` call a function instead of tracing it.
 
-    Roll-outs choose a back end of their own, which Dynamo cannot trace. ``torch.compiler.disable`` alone would import
-    the compiler with this package.
+    Dynamo cannot trace the choice of a back end. ``torch.compiler.disable`` at import time would import the compiler
+    with this package.
     """
 
     @functools.wraps(function)

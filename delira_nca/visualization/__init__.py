@@ -1,4 +1,4 @@
-"""Pictures and films of cells, and curves of their training."""
+"""Images and films of cells, and curves of their training."""
 
 from typing import TYPE_CHECKING
 

@@ -13,20 +13,22 @@ from delira_nca.errors import ConfigError, ShapeError
 __all__ = ["shared_palette", "to_rgb"]
 
 UInt8Array = npt.NDArray[np.uint8]
-NUM_EXACT = 16  # the most frequent colours, the background first of all, are kept as they are
+NUM_EXACT = 16  # number of most frequent colours that are kept exactly, such as the background
 
 
 def shared_palette(frames: UInt8Array, num_colours: int = 256) -> tuple[UInt8Array, UInt8Array]:
-    """One palette for all frames, and the frames in its colours.
+    """Compute one palette for all frames, and convert the frames to indices of it.
 
-    Up to ``num_colours`` different colours are kept exactly. Of more, the most frequent are kept exactly and the
-    others are gathered by median cut and k-means; every pixel gets the nearest colour, without dithering. The same
-    colour is the same entry in every frame, so a still region stays still.
+    Up to ``num_colours`` different colours are kept exactly. If there are more, the most frequent are kept exactly and
+    the others are clustered by median cut and k-means. Every pixel gets the nearest colour, without dithering. A colour
+    has the same index in every frame, so static regions do not flicker.
 
     Parameters
     ----------
-    frames : (T, H, W, 3) uint8 array
-    num_colours : the largest size of the palette, at most 256.
+    frames : ndarray of uint8
+        (T, H, W, 3) uint8 array
+    num_colours : int
+        Maximum size of the palette, at most 256.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def shared_palette(frames: UInt8Array, num_colours: int = 256) -> tuple[UInt8Arr
 
 
 def _gather(colours: UInt8Array, counts: npt.NDArray[np.intp], num_colours: int) -> UInt8Array:
-    """Palette of a set of colours; how often a colour occurs counts, but far less than in proportion."""
+    """Compute a palette of a set of colours. The weight of a colour grows less than linearly with its count."""
     from PIL import Image
 
     order = np.argsort(-counts, kind="stable")
@@ -69,7 +71,7 @@ def _gather(colours: UInt8Array, counts: npt.NDArray[np.intp], num_colours: int)
 
 
 def _nearest(colours: UInt8Array, palette: UInt8Array) -> UInt8Array:
-    """Index of the nearest palette entry of each colour, by squared distance, in bounded memory."""
+    """Return the index of the nearest palette entry of each colour, by squared distance, in bounded memory."""
     entries = palette.astype(np.float32)
     lengths = (entries**2).sum(axis=1)
     chunks = np.array_split(colours, max(1, len(colours) // 16384))
@@ -81,19 +83,20 @@ DIVERGED = (255, 0, 255)
 
 
 def to_rgb(state: Any, background: float | Sequence[float] = 1.0) -> npt.NDArray[np.uint8]:
-    """Colours of cells on a plain background: ``rgb + (1 - alpha) * background``.
+    """Convert states to colours on a plain background: ``rgb + (1 - alpha) * background``.
 
     Parameters
     ----------
     state : (..., C, H, W) array or tensor, C >= 4
-        The first three channels are red, green and blue from 0 to 1, premultiplied by the fourth, alpha. Alpha is
-        clipped to [0, 1], so is the result. Further channels are not looked at.
-    background : one grey level or three colour levels, each in [0, 1]; 1.0 is white.
+        The first three channels are red, green and blue from 0 to 1, premultiplied by the fourth, alpha. Alpha and the
+        result are clipped to [0, 1]. Further channels are ignored.
+    background : float or sequence of float
+        One grey level or three colour levels, each in [0, 1]; 1.0 is white.
 
     Returns
     -------
     (..., H, W, 3) uint8 array
-        A cell that holds NaN in one of its four channels is magenta, so that a diverged cell is seen.
+        Cells with NaN in one of the four channels are magenta, so that divergence is visible.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The part of a film in which something is to be seen."""
+"""Crop states to the living cells."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ __all__ = ["crop_to_life", "life_window"]
 
 
 def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt.NDArray[Any]:
-    """Cut states to the smallest square that holds the living cells of all of them.
+    """Crop states to the smallest square that contains the living cells of all of them.
 
     Parameters
     ----------
-    states : (..., C, H, W) array or tensor, C >= 4, the fourth channel alpha.
-    margin : cells to leave around life, as far as there are any.
-    threshold : a cell lives whose alpha is above it.
+    states : object
+        (..., C, H, W) array or tensor with C >= 4. The fourth channel is alpha.
+    margin : int
+        Number of cells around the living cells that are kept, within the grid.
+    threshold : float
+        Alpha value above which a cell lives.
 
     Returns
     -------
-    (..., C, h, w) array, a view where ``states`` is an array
-        The whole where nothing lives. The square is as large as its longer side needs, and the grid allows.
+    (..., C, h, w) array, a view if ``states`` is an array
+        The whole grid if no cell lives. The side of the square is the longer side of the bounding box, limited by the
+        grid.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def crop_to_life(states: Any, margin: int = 2, *, threshold: float = 0.1) -> npt
 
 
 def life_window(cells: npt.NDArray[Any], margin: int = 2, *, threshold: float = 0.1) -> tuple[slice, slice]:
-    """Rows and columns that :func:`crop_to_life` cuts to, from the same arguments, of an array.
+    """Return the rows and columns to which :func:`crop_to_life` crops an array.
 
     Examples
     --------
@@ -71,7 +75,7 @@ def life_window(cells: npt.NDArray[Any], margin: int = 2, *, threshold: float = 
 
 
 def _centred(span: npt.NDArray[np.intp], side: int, size: int) -> slice:
-    """Slice of so many cells with the span in its middle, moved inside of the axis."""
+    """Return a slice of ``side`` cells centred on the span, shifted to lie within the axis."""
     side = min(side, size)
     first = (int(span[0]) + int(span[-1]) + 1 - side) // 2
     first = min(max(first, 0), size - side)

@@ -1,4 +1,4 @@
-"""Films of growth."""
+"""Films of roll-outs."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["Cut", "film_strip", "save_film", "save_growth_film", "save_picture"]
 
 UInt8Array = npt.NDArray[np.uint8]
-LONGEST_DELAY = 655.35  # seconds; a GIF counts them in 16 bits of 10 ms
+LONGEST_DELAY = 655.35  # seconds; a GIF stores delays as 16 bits in units of 10 ms
 CUT_COLOUR = (214, 40, 57)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Moment of a film at which a part is cut off: it is marked by a dashed line and a caption, and the film pauses.
+    """Moment of a film at which a part is cut off, marked by a dashed line, a caption and a pause.
 
     Parameters
     ----------
     frame : int
         Number of the first frame after the cut; it and the one before are marked.
     column : int
-        Column of cells whose left edge is cut along.
-    caption : str
-    pause : float
-        Seconds that each of the two frames stands, at least.
+        Column of cells. The cut is along its left edge.
+    caption : str Text beside the line. pause : float
+        Minimum duration of each of the two frames in seconds.
     """
 
     frame: int
@@ -64,33 +63,41 @@ def save_film(
     tolerance: int = 0,
     num_colours: int = 254,
 ) -> None:
-    """Write an animated picture that loops for ever.
+    """Write an animated image that loops forever.
 
     Parameters
     ----------
-    frames : (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
-    path : the suffix says the format: ``.gif`` (at most 256 colours, one palette for the whole film, no dithering),
-        ``.png`` (APNG) or ``.webp``, which keep every colour. The file appears when it is complete.
-    fps : frames per second, in (0, 50]. Delays are multiples of 10 ms, chosen so that the film keeps its length;
-        viewers slow a film down whose delays are below 20 ms.
-    scale : pixels per cell and axis; enlarged without smoothing. By default the smallest whole number by which the
-        longer side has at least ``min_size`` pixels.
-    min_size : pixels along the longer side where no scale is given.
-    hold : seconds that the last frame stands, if that is longer than the others.
-    cuts : moments to mark.
-    tolerance : a pixel keeps its colour while none of red, green and blue differs by more than this from what is to
-        be shown, out of 255; the background is always exact. Flickering that is hardly seen makes a film several
-        times larger.
-    num_colours : size of the palette of a GIF, at most 254.
+    frames : object
+        (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
+    path : str or path-like
+        Path of the file. Its suffix sets the format: ``.gif`` (at most 256 colours, one palette for the whole film, no
+        dithering), ``.png`` (APNG) or ``.webp``, both lossless. The file appears when it is complete.
+    fps : float
+        Frames per second, in (0, 50]. Delays are multiples of 10 ms, chosen to keep the duration of the film. Viewers
+        slow down films with delays below 20 ms.
+    scale : int or None
+        Pixels per cell along each axis; frames are enlarged without smoothing. By default the smallest integer for
+        which the longer side has at least ``min_size`` pixels.
+    min_size : int
+        Minimum number of pixels along the longer side if ``scale`` is None.
+    hold : float
+        Minimum duration of the last frame in seconds.
+    cuts : sequence of Cut
+        Moments to mark.
+    tolerance : int
+        Difference per colour channel, out of 255, up to which a pixel keeps the colour of the previous frame; the
+        background is always exact. Barely visible flickering makes a film several times larger.
+    num_colours : int
+        Size of the palette of a GIF, at most 254.
 
     Raises
     ------
     ShapeError
-        If there is no frame, or the frames are not of one shape (H, W, 3).
+        If there is no frame, or the frames do not have one shape (H, W, 3).
     ConfigError
-        If frames are not uint8, or a number is out of its range.
+        If frames are not uint8, or a number is out of range.
     UnknownNameError
-        If the suffix is none that can be written here; they are listed.
+        If the suffix is not supported. The message lists the supported ones.
 
     Examples
     --------
@@ -117,13 +124,13 @@ def save_film(
         palette, indices = shared_palette(film, num_colours)
         clear = len(palette) + 1
         pictures = _indexed(palette, indices, scale, marks)
-        # with a palette for the whole file, the frames are written without one of their own
+        # with a palette for the whole file, frames are written without a local palette
         options |= {"disposal": 1, "optimize": False, "palette": _palette_bytes(palette), "transparency": clear}
     else:
         pictures = _coloured(film, scale, marks)
         options |= {"lossless": True} if suffix == ".webp" else {}
     first = next(pictures)
-    others = list(pictures) if suffix == ".png" else pictures  # Pillow goes over those of an APNG twice
+    others = list(pictures) if suffix == ".png" else pictures  # Pillow iterates twice over the frames of an APNG
     with replaced(path) as temporary:
         first.save(temporary, save_all=True, append_images=others, duration=delays, loop=0, **options)
 
@@ -131,28 +138,33 @@ def save_film(
 def film_strip(
     frames: Any, columns: int = 8, *, rows: int | None = 1, gap: int = 1, gap_colour: int = 208
 ) -> UInt8Array:
-    """Lay frames side by side in one picture.
+    """Arrange frames side by side in one image.
 
     Parameters
     ----------
-    frames : (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
-    columns : frames in a row.
-    rows : number of rows. Of a film with more frames than places, frames at even distances are shown, the first and
-        the last among them. ``None`` shows all frames in as many rows as that takes.
-    gap : pixels between frames.
-    gap_colour : grey level of the gaps and of empty places, 0 to 255.
+    frames : object
+        (T, H, W, 3) uint8 array or tensor, or an iterable of (H, W, 3) ones
+    columns : int
+        Number of frames per row.
+    rows : int or None
+        Number of rows. If there are more frames than places, evenly spaced frames are shown, including the first and
+        the last. None shows all frames.
+    gap : int
+        Number of pixels between frames.
+    gap_colour : int
+        Grey level of the gaps and of empty places, 0 to 255.
 
     Returns
     -------
     (rows * (H + gap) - gap, columns * (W + gap) - gap, 3) uint8 array
-        Fewer columns and rows where there are fewer frames.
+        Fewer columns and rows if there are fewer frames.
 
     Raises
     ------
     ShapeError
-        If there is no frame, or the frames are not of one shape (H, W, 3).
+        If there is no frame, or the frames do not have one shape (H, W, 3).
     ConfigError
-        If frames are not uint8, or a number is out of its range.
+        If frames are not uint8, or a number is out of range.
 
     Examples
     --------
@@ -179,22 +191,23 @@ def film_strip(
 
 
 def save_picture(rgb: Any, path: str | os.PathLike[str], scale: int = 8) -> None:
-    """Write one picture, enlarged without smoothing and without loss.
+    """Write one image, enlarged without smoothing, in a lossless format.
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8 array or tensor
-    path : ends in ``.png``, or in ``.webp`` where Pillow can. The file appears when it is complete.
-    scale : pixels per cell and axis.
-
-    Raises
+    rgb : object
+        (H, W, 3) uint8 array or tensor
+    path : str or path-like
+        Path that ends in ``.png``, or ``.webp`` if Pillow supports it. The file appears when it is complete.
+    scale : int
+        Pixels per cell along each axis.  Raises
     ------
     ShapeError
-        If the picture has another shape.
+        If the shape of the image is wrong.
     ConfigError
-        If the picture is not uint8, or the scale is not a positive integer.
+        If the image is not uint8, or the scale is not a positive integer.
     UnknownNameError
-        If the suffix is none that can be written here; they are listed.
+        If the suffix is not supported. The message lists the supported ones.
     """
     from PIL import features
 
@@ -209,7 +222,7 @@ def save_picture(rgb: Any, path: str | os.PathLike[str], scale: int = 8) -> None
 
 
 def _as_film(frames: Any) -> UInt8Array:
-    """Frames as one array (T, H, W, 3)."""
+    """Convert frames to one (T, H, W, 3) array."""
     if not hasattr(frames, "shape") and not isinstance(frames, Iterable):
         raise ShapeError(f"frames are an array (T, H, W, 3) or an iterable of (H, W, 3), not {type(frames).__name__}")
     arrays = [np.asarray(_on_cpu(frame)) for frame in _on_cpu(frames)]
@@ -227,13 +240,13 @@ def _on_cpu(value: Any) -> Any:
 
 
 def _settled(film: UInt8Array, tolerance: int) -> UInt8Array:
-    """Film whose pixels change only where they would be off by more than the tolerance."""
+    """Return the film with pixels that change only if the difference exceeds the tolerance."""
     if not tolerance:
         return film
     colours, counts = np.unique(film.reshape(-1, 3), axis=0, return_counts=True)
-    background = colours[counts.argmax()]  # nothing is left standing where a part was cut off
+    background = colours[counts.argmax()]  # the background is exact, so that no remains of a cut part are visible
     film = film.copy()
-    for former, frame in itertools.pairwise(film):  # views: what was settled is what the next frame is compared with
+    for former, frame in itertools.pairwise(film):  # views: frames are compared with settled ones
         near = np.abs(frame.astype(np.int16) - former).max(axis=-1) <= tolerance
         near &= (frame != background).any(axis=-1)
         frame[near] = former[near]
@@ -245,7 +258,7 @@ def _scale(film: UInt8Array, min_size: int) -> int:
 
 
 def _marks(cuts: Sequence[Cut], film: UInt8Array) -> dict[int, Cut]:
-    """Cuts by the numbers of the frames that show them."""
+    """Return the cuts by the numbers of the frames that show them."""
     for cut in cuts:
         if not (1 <= cut.frame < len(film) and 0 <= cut.column <= film.shape[2]):
             raise ConfigError(
@@ -255,7 +268,7 @@ def _marks(cuts: Sequence[Cut], film: UInt8Array) -> dict[int, Cut]:
 
 
 def _delays(num_frames: int, fps: float, hold: float, pauses: Mapping[int, float] | None = None) -> list[int]:
-    """Milliseconds that each frame stands, multiples of 10; without hold and pauses, their sum is the exact one.
+    """Return the duration of each frame in ms, multiples of 10. Without hold and pauses, their sum is exact.
 
     >>> _delays(4, fps=30, hold=0.5)
     [30, 40, 30, 500]
@@ -282,12 +295,12 @@ def _coloured(film: UInt8Array, scale: int, marks: Mapping[int, Cut] | None = No
 
 
 def _indexed(palette: UInt8Array, indices: UInt8Array, scale: int, marks: Mapping[int, Cut]) -> Iterator[Image.Image]:
-    """Frames in the colours of a palette, followed by the colour of cuts and one that stands for "as before"."""
+    """Return frames with the palette, the colour of cuts, and one transparent colour that stands for "unchanged"."""
     from PIL import Image
 
     ink, clear = len(palette), len(palette) + 1
     for number, frame in enumerate(indices):
-        if number and not marks.keys() & {number, number - 1}:  # lines and captions go away only where all is drawn
+        if number and not marks.keys() & {number, number - 1}:  # only complete frames remove lines
             frame = np.where(frame == indices[number - 1], np.uint8(clear), frame)
         picture = Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))  # becomes "P" with its palette
         picture.putpalette(_palette_bytes(palette))
@@ -305,7 +318,7 @@ def _draw_cut(picture: Image.Image, cut: Cut, scale: int, ink: int | tuple[int, 
     from PIL import ImageDraw, ImageFont
 
     pen = ImageDraw.Draw(picture)
-    pen.fontmode = "1"  # without half-tones, which a palette may not have
+    pen.fontmode = "1"  # no anti-aliasing, as the palette may lack the half-tones
     unit = max(1, max(picture.size) // 128)
     x = cut.column * scale
     for y in range(0, picture.height, 6 * unit):
@@ -318,7 +331,7 @@ def _draw_cut(picture: Image.Image, cut: Cut, scale: int, ink: int | tuple[int, 
 
 _LOGGER = logging.getLogger("delira_nca")
 _SETTINGS = ((4, 128, 1), (8, 64, 1), (12, 48, 1), (12, 48, 2), (16, 32, 3))
-"""Tolerance, number of colours, and by how much fewer frames are shown: what is seen least goes first."""
+"""Tolerance, number of colours and frame interval of each attempt, from the least to the most visible loss."""
 
 
 def save_growth_film(
@@ -333,31 +346,31 @@ def save_growth_film(
     hold: float = 2.0,
     max_bytes: int = 400_000,
 ) -> None:
-    """Write a film of growth from the seed, a pause, the cut, and healing, with the last frame held.
+    """Write a film of growth from the seed, a pause, the cut, and regeneration, with a longer last frame.
 
     Parameters
     ----------
     growth : (T, C >= 4, H, W) array or tensor
-        States from the seed on, one for each step.
+        States from the seed on, one per step.
     healing : (S, C >= 4, H, W) array or tensor, optional
-        States after the cut, the first as it was cut: its right half, from column ``W // 2`` on, is empty. Without
-        them, the film ends with the growth.
+        States from the cut on. In the first one the right half, from column ``W // 2`` on, is empty. None ends the film
+        with the growth.
     path : path
-        As for :func:`save_film`.
+        See :func:`save_film`.
     every : int
         Number of steps from one frame to the next. The last state of each part is always shown.
     fps, min_size, hold
-        As for :func:`save_film`.
+        See :func:`save_film`.
     margin : int
-        Cells to leave around the pattern.
+        Number of cells around the pattern.
     max_bytes : int
-        Largest size of the file. As far as it takes, slight changes of colour are left out, colours are fewer, and
-        then frames are. A film that is still larger is written, and a warning logged.
+        Maximum size of the file. If necessary, small changes of colour are dropped, then the number of colours and of
+        frames is reduced. If the film is still larger, it is written and a warning is logged.
 
     Raises
     ------
     ShapeError, ConfigError, UnknownNameError
-        For states of other shapes, numbers out of range, and an unknown suffix.
+        If states have the wrong shape, a number is out of range, or the suffix is unknown.
 
     Examples
     --------

@@ -47,7 +47,7 @@ COUNTERS = ("epoch", "step")
 COLOURS = ("#2a6fbb", "#d1662a", "#2f8f5b", "#8a55b5", "#b8395a", "#7a6a1f", "#3a8f9e", "#5c5c5c")
 INK, GREY, GRID = "#222222", "#666666", "#e6e6e6"
 FONT = "DejaVu Sans"  # comes with matplotlib
-FEW = 60  # so many points, or fewer, are marked one by one
+FEW = 60  # largest number of points for which each is marked
 # files that do not depend on the time of day
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
@@ -60,28 +60,33 @@ def save_curves(
     log10: bool | Sequence[str] = True,
     title: str | None = None,
 ) -> None:
-    """Draw the history of a training: one panel per quantity, training solid, validation dashed.
+    """Draw the history of a training with one panel per quantity; training is solid, validation dashed.
 
     Parameters
     ----------
-    history : one dict per epoch, ``{"epoch": 1, "loss": 0.1, "val_loss": 0.2, ...}``
-        The horizontal axis is ``"epoch"``, else ``"step"``, else the place in the list from 1. ``"val_loss"`` shares
-        panel and colour with ``"loss"``. A line passes over epochs that lack its key or have ``None`` there (not
-        measured), and is broken by NaN and infinities (diverged).
-    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
-    keys : what to draw, in this order; by default every key that has numbers.
-    log10 : draw the decimal logarithm and say so at the axis. ``True``: of every quantity whose numbers are all
-        positive. Names of quantities, such as ``["loss", "lr"]``: of those.
-    title : above the figure.
+    history : sequence of dict
+        One dict per epoch, ``{"epoch": 1, "loss": 0.1, "val_loss": 0.2, ...}``. The horizontal axis is ``"epoch"``,
+        else ``"step"``, else the index in the list from 1. ``"val_loss"`` shares panel and colour with ``"loss"``. A
+        line skips epochs without its key or with None (not measured), and is interrupted by NaN and infinity
+        (diverged).
+    path : str or path-like
+        Path that ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    keys : sequence of str or None
+        Keys to draw, in this order; by default every key with numbers.
+    log10 : bool or sequence of str
+        Whether to draw the decimal logarithm, with a label at the axis. True does so for every quantity with positive
+        numbers only; a list of names, such as ``["loss", "lr"]``, for these quantities.
+    title : str or None
+        Title of the figure.
 
     Raises
     ------
     ConfigError
         If there is nothing to draw, or a quantity named in ``log10`` is not positive.
     UnknownNameError
-        If nobody recorded a key, with the nearest that somebody did; or if the suffix is unknown.
+        If a key was never recorded (the message names the most similar one), or the suffix is unknown.
     MissingDependencyError
-        Without matplotlib.
+        If matplotlib is not installed.
 
     Examples
     --------
@@ -100,14 +105,14 @@ def save_curves(
 
 
 def _counter(history: Sequence[Mapping[str, Any]]) -> str | None:
-    """Name of the horizontal axis, if every record has it."""
+    """Return the name of the horizontal axis, if every record has it."""
     return next((name for name in COUNTERS if all(is_number(record.get(name)) for record in history)), None)
 
 
 def _panels(
     history: Sequence[Mapping[str, Any]], keys: Sequence[str] | None
 ) -> dict[str, dict[str, tuple[FloatArray, FloatArray]]]:
-    """Quantity -> key -> (x, y) of what was measured."""
+    """Return the measured (x, y) by quantity and key."""
     if not history:
         raise ConfigError("there are no curves of an empty history")
     counter = _counter(history)
@@ -130,7 +135,7 @@ def _panels(
 
 
 def _quantity(key: str) -> str:
-    """What a key measures, on whatever data.
+    """Return the quantity of a key, without the name of the data set.
 
     >>> _quantity("val_loss"), _quantity("train_loss"), _quantity("loss")
     ('loss', 'loss', 'loss')
@@ -141,7 +146,7 @@ def _quantity(key: str) -> str:
 def _logarithmic(
     panels: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]], log10: bool | Sequence[str]
 ) -> set[str]:
-    """Quantities that are drawn as their logarithm."""
+    """Return the quantities of which the logarithm is drawn."""
     finite = {name: np.concatenate([y for _, y in lines.values()]) for name, lines in panels.items()}
     finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
     positive = {name for name, values in finite.items() if values.size and (values > 0).all()}
@@ -161,7 +166,7 @@ def _draw(
     counter: str | None,
     title: str | None,
 ) -> Figure:
-    """Figure of all panels, in up to three columns."""
+    """Draw the figure of all panels, in up to three columns."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -239,14 +244,14 @@ def _draw_panel(
 
 
 def _limits(xs: Sequence[FloatArray]) -> tuple[float, float]:
-    """Ends of the horizontal axis of all panels, with room for the markers at the borders."""
+    """Return the limits of the horizontal axis of all panels, with space for the markers at the borders."""
     first, last = min(float(x[0]) for x in xs), max(float(x[-1]) for x in xs)
     room = 0.02 * (last - first) or 0.5
     return first - room, last + room
 
 
 def _marked(y: FloatArray) -> list[int]:
-    """Points to mark: all of a few, else those that no line touches, as both neighbours are gaps.
+    """Return the points to mark: all of them if there are few, else those between two gaps, which have no line.
 
     >>> _marked(np.array([1.0, np.nan, 1.0] + [2.0] * 100 + [np.nan, 3.0]))
     [0, 104]
@@ -265,22 +270,25 @@ def save_overlay(
     ylabel: str,
     title: str | None = None,
 ) -> None:
-    """Draw lines in one panel, with their names beside it.
+    """Draw lines in one panel with a legend.
 
     Parameters
     ----------
-    lines : name to (x, y); the first is drawn over the others. NaN breaks a line.
-    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
-    xlabel, ylabel : of the axes. Where all numbers are positive and spread over more than a decade, the vertical one is
-        logarithmic.
-    title : above the figure.
+    lines : dict
+        (x, y) by name. The first line is drawn over the others. NaN interrupts a line.
+    path : str or path-like
+        Path that ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    xlabel, ylabel : str
+        Labels of the axes. The vertical axis is logarithmic if all numbers are positive and span more than a decade.
+    title : str or None
+        Title of the figure.
 
     Raises
     ------
     ConfigError, UnknownNameError
         If there is nothing to draw, or the suffix is unknown.
     MissingDependencyError
-        Without matplotlib.
+        If matplotlib is not installed.
     """
     path = absolute(path)
     suffix = suffix_of(path, list(METADATA))
@@ -344,23 +352,25 @@ def save_scatter(
     ylabel: str,
     title: str | None = None,
 ) -> None:
-    """Draw points in one panel, each group with a colour and a marker of its own, and its name beside the panel.
+    """Draw points in one panel, with a colour and a marker per group, and a legend.
 
     Parameters
     ----------
-    groups : name to (x, y); the first is drawn over the others. Points that are not finite are left out.
-    path : ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
-    xlabel, ylabel : of the axes.
-    title : above the figure.
+    groups : dict
+        (x, y) by name. The first group is drawn over the others. Points that are not finite are skipped.
+    path : str or path-like
+        Path that ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
+    xlabel, ylabel : str
+        Labels of the axes. title : str or None Title of the figure.
 
     Raises
     ------
     ConfigError, UnknownNameError
         If there is nothing to draw, or the suffix is unknown.
     ShapeError
-        If a group has not one y for each x.
+        If x and y of a group differ in length.
     MissingDependencyError
-        Without matplotlib.
+        If matplotlib is not installed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The callback that keeps a picture of what grows by now beside what is to grow."""
+"""Callback that draws the target of a training and the current result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Preview"]
 
 _LOGGER = logging.getLogger("delira_nca")
-_TILE = 160  # pixels along the longer side of a tile, at least
+_TILE = 160  # minimum number of pixels along the longer side of a tile
 _GAP = 8  # pixels
 _PAPER, _INK, _SOFT, _LINE = (255, 255, 255), (40, 42, 48), (110, 113, 120), (208, 208, 208)
 
@@ -38,35 +38,36 @@ Tile = tuple[str, npt.NDArray[np.uint8]]
 
 
 class Preview(AbstractCallback):
-    """Write a picture of a training that grows something: the target, and what grows from the seed after some steps.
+    """Write an image during the training of a growing model: the target, and the results after several steps.
 
-    The picture is written when the training begins, renewed at the ends of epochs, and shows the best network at the
-    end. The roll-outs have fire masks of their own: a training with and without a preview gives the same weights.
+    The image is written when the training begins, updated at the ends of epochs, and finally shows the best network.
+    The roll-outs do not use the random generators of the training, so a preview does not change the weights.
 
     Parameters
     ----------
     path : path
-        Where to write the picture, a ``.png``.
+        Path of the image, which ends in ``.png``.
     seed : (C, H, W) tensor
-        State to grow from.
+        Initial state.
     target : (4, H, W) tensor
-        Picture to grow, premultiplied RGBA.
+        Target image, premultiplied RGBA.
     steps : int, optional
-        Horizon n of the training: shown are n/4, n/2, n and 2n steps. The upper end of the network's
-        ``training_timesteps`` by default.
+        Horizon n of the training. The states after n/4, n/2, n and 2n steps are shown. The default is the upper end of
+        the network's ``training_timesteps``.
     heals : bool
-        Whether to add a row: the right half of the pattern of n steps is lost, and heals for n/2 and n steps.
+        Whether to add a row with the state after n steps without its right half, and its regeneration after n/2 and n
+        steps.
     every : float
-        Seconds between two pictures, at least.
+        Minimum time between two images in seconds.
     share : float
-        Largest share of the time that drawing may take; a slow machine draws less often.
+        Largest fraction of the time spent on drawing; slow machines draw less often.
     title : str
-        Text at the top.
+        Title of the image.
 
     Raises
     ------
     ConfigError, ShapeError
-        For a path that does not end in .png, steps below 1, or a seed and a target that do not fit.
+        If the path does not end in ``.png``, ``steps`` is below 1, or seed and target do not fit together.
 
     Examples
     --------
@@ -113,13 +114,13 @@ class Preview(AbstractCallback):
         self._num_epochs = 0
 
     def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
-        """Write the first picture, so that what cannot work is an error before the first epoch."""
+        """Write the first image, so that invalid settings raise before the first epoch."""
         self._num_epochs = num_epochs
         with self._pace.job():
             self._write(trainer, validated_network(trainer))
 
     def at_epoch_end(self, trainer: Any, **event: Any) -> None:
-        """Renew the picture where it is time. A full disk is logged, and does not end the training."""
+        """Update the image if it is due. A full disk is logged and does not stop the training."""
         if not self._pace.is_due():
             return
         try:
@@ -129,7 +130,7 @@ class Preview(AbstractCallback):
             _LOGGER.warning("the preview was not renewed: %s", error)
 
     def at_training_end(self, trainer: Any, **event: Any) -> None:
-        """Write the picture of the best network."""
+        """Write the image of the best network."""
         epoch = trainer.best.epoch if trainer.best.score is not None else None
         self._write(trainer, trainer.best_network(), epoch)
 
@@ -143,7 +144,7 @@ class Preview(AbstractCallback):
             picture.save(temporary, format="PNG")
 
     def _grow(self, network: BasicNCAModel) -> list[list[Tile]]:
-        """Rows of tiles."""
+        """Compute the rows of tiles."""
         trained = network.training_timesteps
         horizon = self.steps or (trained if isinstance(trained, int) else trained[1])
         counts = sorted({max(1, horizon // 4), max(1, horizon // 2), horizon, 2 * horizon})
@@ -167,7 +168,7 @@ class Preview(AbstractCallback):
 
 
 def _lay_out(title: str, rows: Sequence[Sequence[Tile]]) -> Image.Image:
-    """Tiles in rows, enlarged without smoothing, each with its caption below, and the title above all."""
+    """Arrange tiles in rows, enlarged without smoothing, with captions below and the title at the top."""
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = rows[0][0][1].shape[:2]

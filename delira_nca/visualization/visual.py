@@ -1,4 +1,4 @@
-"""Drawings of a batch: what went in, what was wanted, what came out."""
+"""Figures of a batch: images, labels and predictions."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ Array = npt.NDArray[Any]
 
 
 class VisualRows(Visual):
-    """One column for each sample; rows for the images, the labels, and the predictions.
+    """Figure with one column per sample and rows for images, labels and predictions.
 
     Parameters
     ----------
-    max_samples : so many columns at most.
-    sigmoid : whether predictions are scores before the sigmoid, as those of a segmentation.
+    max_samples : int
+        Maximum number of columns.
+    sigmoid : bool
+        Whether to apply the sigmoid to predictions, for logits of a segmentation.
 
     Raises
     ------
     ConfigError
-        For a number of samples below 1.
+        If ``max_samples`` is below 1.
 
     Notes
     -----
-    Pictures of 1, 3 (RGB) and 4 channels (premultiplied RGBA over white) are drawn; of others the first channel is.
-    Labels that are no pictures, such as classes, are written.
+    Images of 1, 3 (RGB) and 4 channels (premultiplied RGBA over white) are drawn; of others, the first channel. Labels
+    that are not images, such as classes, are printed.
     """
 
     def __init__(self, max_samples: int = 8, *, sigmoid: bool = False) -> None:
@@ -43,14 +45,14 @@ class VisualRows(Visual):
         self.max_samples, self.sigmoid = max_samples, sigmoid
 
     def show(self, model: Any, image: Array, prediction: Prediction, label: Array | None) -> Figure:
-        """Figure of a batch.
+        """Draw a batch.
 
         Raises
         ------
         ShapeError
             If the images are not (B, c, H, W).
         MissingDependencyError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         try:
             from matplotlib.figure import Figure

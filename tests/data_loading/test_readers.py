@@ -163,7 +163,7 @@ def test_image_and_mask_of_different_size_name_both_files_and_sizes(folders):
 def test_mask_without_whole_numbers_is_refused(tmp_path):
     save(tmp_path / "images" / "a.npy", np.ones((2, 2)))
     save(tmp_path / "masks" / "a.npy", np.full((2, 2), 0.5))
-    with pytest.raises(ConfigError, match="a.npy' is no mask of classes: the value 0.5"):
+    with pytest.raises(ConfigError, match="a.npy' is not a mask of classes: the value 0.5"):
         PairedFolderDataset(tmp_path / "images", tmp_path / "masks")[0]
 
 
@@ -217,7 +217,7 @@ def test_files_may_differ_in_their_endings_and_suffixes(tmp_path):
 def test_folders_without_images_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="there are no images"):
         PairedFolderDataset(tmp_path)
-    with pytest.raises(MissingFileError, match="nowhere' is no folder"):
+    with pytest.raises(MissingFileError, match="nowhere' is not a folder"):
         PairedFolderDataset(tmp_path / "nowhere")
 
 

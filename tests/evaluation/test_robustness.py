@@ -162,7 +162,7 @@ def test_a_goal_is_told_to_all_samples(target):
     assert robustness_report(told, target, 2, goal=1).persistence[0].error == pytest.approx((SIDE * SIDE - 1) / SIDE**2)
     with pytest.raises(ConfigError, match="goal"):
         robustness_report(told, target, 2)
-    with pytest.raises(ConfigError, match="cannot be told a goal"):
+    with pytest.raises(ConfigError, match="takes no goals"):
         robustness_report(model, target, 2, goal=1)
 
 

@@ -85,7 +85,7 @@ def test_last_steps_are_those_of_one_roll_out(randomise, noise):
     recorded = [p.pred.sigmoid() for p in model.record(image, 6, seed=2)][-3:]
     assert torch.equal(found.predictions, torch.stack(recorded))
     assert torch.allclose(found.heatmap, found.predictions.std(0, correction=0), atol=1e-6)
-    with pytest.raises(ConfigError, match="4 steps on the finest grid are no 10"):
+    with pytest.raises(ConfigError, match="4 steps on the finest grid are fewer than 10"):
         MCMC(model).estimate(image)
 
 
@@ -94,7 +94,7 @@ def test_last_steps_of_a_pyramid_are_on_its_finest_grid(randomise, noise):
     image = noise(2, 1, 8, 8)
     found = MCMC(pyramid, 3).estimate(image)
     assert torch.equal(found.predictions[-1], pyramid.predict(image).pred.sigmoid())
-    with pytest.raises(ConfigError, match="3 steps on the finest grid are no 4"):
+    with pytest.raises(ConfigError, match="3 steps on the finest grid are fewer than 4"):
         MCMC(pyramid, 4).estimate(image)
     with pytest.raises(ConfigError, match="one number for each level, not 5"):
         MCMC(pyramid, 3, steps=5).estimate(image)

@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_refused(loss):
         loss(logits, torch.zeros(3).long())
     with pytest.raises(ShapeError, match=r"living cells of \(2, 3, 4, 4\) are \(2, 1, 4, 4\), not \(1, 1, 4, 4\)"):
         loss(logits, torch.zeros(2).long(), torch.ones(1, 1, 4, 4, dtype=torch.bool))
-    with pytest.raises(ConfigError, match="which cells live is told by bools, not torch.float32"):
+    with pytest.raises(ConfigError, match="a mask of living cells is bool, not torch.float32"):
         loss(logits, torch.zeros(2).long(), torch.ones(2, 1, 4, 4))
     with pytest.raises(ShapeError, match=r"logits of cells are \(B, K, \*spatial\)"):
         loss(torch.zeros(2, 3), torch.zeros(2).long())

@@ -43,7 +43,7 @@ def test_every_score_says_which_way_is_better():
     def own(pred, label):
         return pred
 
-    with pytest.raises(ConfigError, match="nobody says which way own is better: give it an attribute direction"):
+    with pytest.raises(ConfigError, match="the better direction of own is unknown: give it an attribute direction"):
         direction(own)
     own.direction = "lowest"
     assert direction(own) == "lowest"

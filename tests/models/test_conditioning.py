@@ -151,9 +151,9 @@ def test_goals_that_do_not_fit_are_refused(model, seeds, noise):
         model.predict(seeds, 1, goal=torch.zeros(3))
     with pytest.raises(ConfigError, match="this BasicNCAModel needs goals: give goal="):
         model.predict(seeds, 1)
-    with pytest.raises(ConfigError, match=r"knows no goal here: roll out its told\(goal, batch_size\)"):
+    with pytest.raises(ConfigError, match=r"has no goal here: roll out its with_goal\(goal, batch_size\)"):
         rollout(seeds, model, 1)
-    with pytest.raises(ConfigError, match="has no conditioning: it cannot be told a goal"):
+    with pytest.raises(ConfigError, match="has no conditioning: it takes no goals"):
         build_model("growing").predict(noise(1, 16, 5, 5), 1, goal=0)
     with pytest.raises(ConfigError, match="num_goals must be a whole number of at least 1, not 0"):
         GoalEmbedding(0)

@@ -1,4 +1,4 @@
-"""Any function that returns arrays, called in the background: results come in order through shared memory."""
+"""Background calls of functions that return arrays, with ordered results through shared memory."""
 
 from delira_nca.data_loading.background.faults import (
     EmptyQueueError,

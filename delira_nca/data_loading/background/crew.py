@@ -1,4 +1,4 @@
-"""Background processes that make numbered calls ahead of time: whom to give which call, and where its result lies."""
+"""Background processes that make numbered calls ahead of time, and the assignment of calls and slots."""
 
 from __future__ import annotations
 
@@ -24,27 +24,30 @@ from delira_nca.errors import ConfigError, DeliraNCAError
 
 __all__ = ["Crew"]
 
-_MOST_PENDING = 64  # orders that a worker may have in its pipe: never so many that sending one has to wait
-_START_LIMIT = 60.0  # seconds that processes may take to start, if a result may take less
+_MOST_PENDING = 64  # maximum number of calls in the pipe of a worker, low enough that sending never blocks
+_START_LIMIT = 60.0  # minimum timeout in seconds for the start of processes
 
 
 class Crew:
-    """Workers that make numbered calls of one job ahead of time, each result in a slot until it is taken.
+    """Workers that make numbered calls of one job ahead of time, with each result in a slot until it is released.
 
-    A call goes to whoever has least to do; results are asked for by number.
+    A call is assigned to the worker with the fewest pending calls. Results are requested by number.
 
     Parameters
     ----------
-    job : what is called.
-    method : how processes are started.
-    num_workers : how many, at least 1.
-    first_call : number of the first call.
-    limit : number of the call before which it ends; ``None`` is no limit.
+    job : Job
+        Function and arguments. method : str Start method of the processes.
+    num_workers : int
+        Number of workers, at least 1.
+    first_call : int
+        Number of the first call.
+    limit : int or None
+        Number of the first call that is not made; None for no limit.
 
     Raises
     ------
     ConfigError
-        If this process may have no children, or the job cannot be sent to them.
+        If this process cannot have children, or the job cannot be sent to them.
     """
 
     def __init__(self, job: Job, method: str, num_workers: int, first_call: int, limit: int | None = None) -> None:
@@ -68,7 +71,7 @@ class Crew:
         self.close = weakref.finalize(self, self._estate.clear)
         try:
             if os.name == "posix":
-                resource_tracker.ensure_running()  # else each forked worker would start one of its own
+                resource_tracker.ensure_running()  # otherwise each forked worker would start its own tracker
             for number in range(num_workers):
                 self._estate.workers.append(Worker(number, birth, multiprocessing.get_context(method)))
         except BaseException:
@@ -76,7 +79,7 @@ class Crew:
             raise
 
     def furnish(self, layout: Layout, num_slots: int) -> None:
-        """Make the slots, and begin with the calls as soon as the workers are attached to them."""
+        """Create the slots, and begin with the calls when the workers are attached to them."""
         self._estate.slots = slots = Slots(layout, num_slots)
         self._free = list(range(num_slots))
         for worker in self._estate.workers:
@@ -84,56 +87,56 @@ class Crew:
         self._assign()
 
     def scout(self) -> int:
-        """Begin with a call whose result nobody knows the shape of; it comes through a pipe. Return its number."""
+        """Start a call with an unknown layout of its result, which is sent through a pipe. Return its number."""
         call, self._next = self._next, self._next + 1
         self._give(self._estate.workers[0], call, Scout(call))
         return call
 
     def wait_until_ready(self, seconds: float = 0.0) -> None:
-        """Wait until all workers have begun and are attached to the slots, so that these need no name any more.
+        """Wait until all workers have started and are attached to the slots, which then need no name.
 
         Parameters
         ----------
-        seconds : how long, but never less than a minute, which processes may need to start; 0 is for ever.
+        seconds : float
+            Timeout, at least one minute for the start of processes; 0 waits forever.
 
         Raises
         ------
         TimeoutError, WorkerDiedError, ConfigError
-            As `wait_for`.
+            As in `wait_for`.
         """
         self._wait(None, max(seconds, _START_LIMIT) if seconds else 0.0)
 
     def wait_for(self, call: int, seconds: float = 0.0) -> None:
-        """Wait for the result of a call that was begun.
+        """Wait for the result of a started call.
 
         Parameters
         ----------
-        call : its number.
-        seconds : how long; 0 is for ever.
+        call : int Number of the call. seconds : float Timeout; 0 waits forever.
 
         Raises
         ------
         TimeoutError
-            If it is not there in time.
+            If the result is not available in time.
         WorkerDiedError
-            If a worker ended, and the result is not there.
+            If a worker ended without the result.
         ConfigError
             If the workers cannot load the target.
         """
         self._wait(call, seconds)
 
     def look(self, call: int, *, view: bool = False) -> Flat:
-        """Result of a call that was waited for.
+        """Return the result of a finished call.
 
         Parameters
         ----------
-        call : its number.
-        view : whether the arrays lie in the slot, instead of copies of it.
+        call : int Number of the call. view : bool
+            Whether to return views of the slot instead of copies.
 
         Raises
         ------
         Exception
-            What the call raised.
+            The exception that the call raised.
         """
         answer = self._answers[call]
         if isinstance(answer, Failed):
@@ -147,12 +150,12 @@ class Crew:
         return Flat(answer.container, slots.layout.keys, arrays)
 
     def seconds(self, call: int) -> tuple[float, int]:
-        """How long a call took that was waited for, and the number of the worker that made it."""
+        """Return the duration of a finished call, and the number of its worker."""
         answer = self._answers[call]
         return (answer.seconds if isinstance(answer, Done) else math.nan), self._maker[call].number
 
     def release(self, call: int) -> None:
-        """Forget a result that was waited for, and make a further one in its slot."""
+        """Release the slot of a finished call for a further call."""
         del self._answers[call], self._maker[call]
         if call in self._slot:
             self._free.append(self._slot.pop(call))
@@ -174,13 +177,13 @@ class Crew:
         worker.send(message)
 
     def _wait(self, call: int | None, seconds: float) -> None:
-        """Wait for a call, or, without one, until all workers are ready."""
+        """Wait for a call; with None, until all workers are ready."""
         if os.getpid() != self._estate.owner:
             raise DeliraNCAError("background processes work for the process that started them, not for a fork of it")
         end = time.monotonic() + seconds if seconds else math.inf
         while True:
             dead = [worker for worker in self._estate.workers if worker.process.exitcode is not None]
-            self._collect()  # after the look: what a dead one had said is in
+            self._collect()  # after the check, so that the last messages of a dead worker are included
             if self._is_ready if call is None else call in self._answers:
                 return
             if dead:
@@ -207,7 +210,7 @@ class Crew:
         return all(worker.is_ready if has_slots else worker.has_begun for worker in self._estate.workers)
 
     def _collect(self) -> None:
-        """Take all that the workers have said."""
+        """Receive all messages of the workers."""
         for worker in self._estate.workers:
             for message in worker.receive():
                 self._note(worker, message)

@@ -1,4 +1,4 @@
-"""What can go wrong in a background process, and how an exception travels from there to the caller."""
+"""Errors of background processes, and the transfer of exceptions to the caller."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ __all__ = ["EmptyQueueError", "Failure", "TimeoutError", "WorkerDiedError", "Wor
 
 
 class TimeoutError(WorkerTimeoutError):  # noqa: A001  the name on ELEKTRONN2's API page
-    """A result was not there in time. It is also a ``RuntimeError`` and the built-in ``TimeoutError``."""
+    """A result was not available in time. It is also a ``RuntimeError`` and a built-in ``TimeoutError``."""
 
 
 class WorkerDiedError(WorkerError):
-    """A worker process was killed, or ended by itself; the message says how."""
+    """A worker process was killed or ended. The message gives the reason."""
 
 
 class EmptyQueueError(DeliraNCAError, IndexError):
-    """More results were asked for than processes were started."""
+    """More results were requested than processes were started."""
 
 
-class WorkerTraceback(Exception):  # noqa: N818  it is no error of its own, but where another one comes from
-    """The cause of an exception that was raised in another process: the lines it was raised at."""
+class WorkerTraceback(Exception):  # noqa: N818  not an error, but the cause of one
+    """Cause of an exception from another process, with its traceback."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
 class Failure(NamedTuple):
-    """An exception in a form that can travel to another process.
+    """Exception in a form that can be sent to another process.
 
     Attributes
     ----------
-    pickled : the exception, if it can be rebuilt from that, else ``None``.
-    name, text : of its class, and what it says.
-    trace : its formatted traceback.
+    pickled : bytes or None
+        Pickled exception, or None if it cannot be unpickled.
+    name, text : str
+        Name of the class, and message.
+    trace : str
+        Formatted traceback.
     """
 
     pickled: bytes | None
@@ -49,20 +52,23 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Describe an exception that is being handled."""
+        """Describe the exception that is being handled."""
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         return cls(_pickled(error), type(error).__qualname__, _text(error), trace.rstrip())
 
     def error(self, where: str) -> Exception:
-        """Exception to raise: of the same class, or a `WorkerError` that names the class; its cause is the traceback.
+        """Return the exception to raise, with the traceback as its cause.
+
+        It has the same class, or is a `WorkerError` that names the class.
 
         Parameters
         ----------
-        where : the process and the call, for the message.
+        where : str
+            Process and call, for the message.
         """
         rebuilt: Exception | None = None
         if self.pickled is not None:
-            with contextlib.suppress(Exception):  # a class that only the worker can import
+            with contextlib.suppress(Exception):  # the class may be importable only in the worker
                 rebuilt = pickle.loads(self.pickled)
         if rebuilt is None:
             rebuilt = WorkerError(f"{self.name}: {self.text} (raised in {where})")
@@ -71,7 +77,7 @@ class Failure(NamedTuple):
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    """Pickled exception, if the same comes out again, and if it ends no loop or program where it is raised."""
+    """Pickle an exception; None if it does not round-trip, or if raising it would end a loop or the program."""
     if not isinstance(error, Exception) or isinstance(error, (StopIteration, StopAsyncIteration)):
         return None
     with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""What a result looks like: one array, or a tuple, list or dict of arrays; and what every result must look like."""
+"""Layout of results: one array, or a tuple, list or dict of arrays, with dtypes and shapes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _KIND = {"array": "array", "tuple": "sequence", "list": "sequence", "dict": "map
 
 
 class Flat(NamedTuple):
-    """A result taken apart: its arrays, what they were in, and the keys, if that was a dict."""
+    """Flattened result: arrays, type of the container, and the keys of a dict."""
 
     container: str
     keys: tuple[Any, ...]
     arrays: Arrays
 
     def join(self) -> Any:
-        """Put the result together again."""
+        """Restore the result."""
         if self.container == "array":
             return self.arrays[0]
         if self.container == "dict":
@@ -36,17 +36,19 @@ class Flat(NamedTuple):
 
 
 def flatten(result: Any, call: int) -> Flat:
-    """Take a result apart.
+    """Flatten a result.
 
     Parameters
     ----------
-    result : an array or number, or a tuple, list or dict of them; CPU tensors are arrays too.
-    call : number of the call, for messages.
+    result : object
+        Array, CPU tensor or number, or a tuple, list or dict of these.
+    call : int
+        Number of the call, for messages.
 
     Raises
     ------
     ConfigError
-        If something in it is not an array of numbers, texts or dates.
+        If an entry is not an array of numbers, texts or dates.
     """
     if isinstance(result, Mapping):
         return Flat("dict", tuple(result), [_as_array(value, f"entry {key!r}", call) for key, value in result.items()])
@@ -68,14 +70,18 @@ def _as_array(value: Any, what: str, call: int) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Types and shapes of the arrays of every result.
+    """Dtypes and shapes of the arrays of every result.
 
     Attributes
     ----------
-    kind : ``"array"``, ``"sequence"`` or ``"mapping"``.
-    container : what a result is that was written in place: ``"array"``, ``"tuple"``, ``"list"`` or ``"dict"``.
-    keys : of a mapping, in their order.
-    dtypes, shapes : of each array.
+    kind : {"array", "sequence", "mapping"}
+        Kind of the container.
+    container : str
+        Container of results that are written in place: ``"array"``, ``"tuple"``, ``"list"`` or ``"dict"``.
+    keys : tuple
+        Keys of a mapping in order.
+    dtypes, shapes : tuple
+        Dtype and shape of each array.
     """
 
     container: str
@@ -85,22 +91,22 @@ class Layout:
 
     @property
     def kind(self) -> str:
-        """Whether a result is an array, a sequence or a mapping; a tuple may become a list."""
+        """Kind of the container: array, sequence or mapping. A result may change from tuple to list."""
         return _KIND[self.container]
 
     @classmethod
     def of(cls, flat: Flat) -> Layout:
-        """Layout of a first result."""
+        """Return the layout of a result."""
         return cls(flat.container, flat.keys, tuple(a.dtype for a in flat.arrays), tuple(a.shape for a in flat.arrays))
 
     @classmethod
     def from_spec(cls, dtypes: Any, shapes: Any) -> Layout | None:
-        """Layout of what a caller says: one type and one shape, or lists or dicts of them; ``None`` for neither.
+        """Return the layout for one dtype and one shape, or lists or dicts of them; None if both are None.
 
         Raises
         ------
         ConfigError
-            If only one is given, they do not fit together, or one is no type or no shape.
+            If only one is given, they do not fit together, or one is not a dtype or not a shape.
 
         Examples
         --------
@@ -127,18 +133,18 @@ class Layout:
         return cls(container, keys, tuple(map(_as_dtype, types)), tuple(map(_as_shape, sizes)))
 
     def fit(self, flat: Flat, call: int) -> Flat:
-        """Same result with its arrays in the order of the layout.
+        """Return the result with its arrays in the order of the layout.
 
         Raises
         ------
         ShapeError
-            If the result looks otherwise; the message names the call, what was expected and what came.
+            If the result has another layout. The message names the call and both layouts.
         """
         if self.kind == "mapping" and flat.container == "dict" and set(flat.keys) == set(self.keys):
             by_key = dict(zip(flat.keys, flat.arrays, strict=True))
             flat = Flat("dict", self.keys, [by_key[key] for key in self.keys])
         elif self.kind == "sequence" and len(self.shapes) == len(flat.arrays) and flat.container == "array":
-            pass  # a list of one type, and a target that returns the bare array
+            pass  # a list of one dtype, and a target that returns the array itself
         elif (self.kind, len(self.shapes), self.keys) != (_KIND[flat.container], len(flat.arrays), flat.keys):
             raise ShapeError(f"call {call} returned {_describe(Layout.of(flat))}, expected {_describe(self)}")
         expected = zip(self.dtypes, self.shapes, strict=True)
@@ -150,17 +156,17 @@ class Layout:
         return flat
 
     def arrange(self, values: Sequence[Any]) -> Any:
-        """Values in the form of dtypes and shapes: one, a list, or a dict."""
+        """Arrange values as dtypes and shapes: a single value, a list, or a dict."""
         if self.kind == "array":
             return values[0]
         return dict(zip(self.keys, values, strict=True)) if self.kind == "mapping" else list(values)
 
     def allocate(self) -> Arrays:
-        """New arrays of zeros."""
+        """Return new arrays of zeros."""
         return [np.zeros(shape, dtype) for dtype, shape in zip(self.dtypes, self.shapes, strict=True)]
 
     def place(self, buffer: Any, start: int) -> Arrays:
-        """Arrays that lie in a buffer."""
+        """Return arrays in the memory of a buffer."""
         arrays = []
         for dtype, shape, offset in zip(self.dtypes, self.shapes, self._offsets[0], strict=True):
             arrays.append(np.ndarray(shape, dtype, buffer, start + offset))
@@ -168,7 +174,7 @@ class Layout:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that one result takes, in whole pages of memory."""
+        """Number of bytes of one result, rounded up to whole pages."""
         return max(1, -(-self._offsets[1] // mmap.PAGESIZE)) * mmap.PAGESIZE
 
     @property

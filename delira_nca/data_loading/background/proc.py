@@ -1,4 +1,4 @@
-"""A function that is called again and again by background processes, its results in order."""
+"""Repeated calls of a function in background processes, with ordered results."""
 
 from __future__ import annotations
 
@@ -26,42 +26,54 @@ _LOGGER = logging.getLogger("delira_nca")
 
 
 class BackgroundProc:
-    """Calls a function in background processes, ahead of time, and hands out the results in order.
+    """Call a function in background processes ahead of time, and return the results in order.
 
-    The results of 1, 2 or 4 processes are the same: call ``k`` sees the global random generators of Python, numpy and
-    torch seeded by ``(seed, k)``, whoever makes it, and comes ``k``-th out of `get`. What the target remembers from
-    one call to the next, it remembers in one process only; a target that does so loses this guarantee.
+    The results do not depend on the number of processes: the global random generators of Python, NumPy and torch are
+    seeded by ``(seed, k)`` for call ``k``, and its result is the ``k``-th of `get`. This does not hold for targets with
+    a state, as each process has its own.
 
     Parameters
     ----------
-    target : function to call, for example a method of a data set. It returns an array, or a tuple, list or dict of
-        arrays, of the same types and shapes in every call.
-    dtypes, shapes : types and shapes of the arrays: one of each for a single array, else lists or dicts of them.
-        ``None`` takes them from the first result, for which the constructor then waits.
-    n_proc : number of processes; 0 calls the target in this one, when a result is asked for.
-    target_args, target_kwargs : constant arguments of the target.
-    profile : whether times are logged, at level INFO of the logger ``"delira_nca"``.
-    read_ahead : results that are made ahead for each process, at least 1.
-    seed : what all randomness is derived from, at least 0.
-    start_method : ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None`` is what the platform does. With the latter
-        two, target and arguments must be picklable.
-    timeout : seconds that `get` and the constructor wait; 0 waits for ever.
-    first_call : number of the first call, to go on where another run ended.
-    copy : ``False`` hands out arrays that lie in the shared memory, and change at the next `get`.
-    fill : the target is called as ``target(arrays, shapes, *target_args, **target_kwargs)``, and writes into the
-        arrays; its return value is ignored. That saves a copy. Arrays and shapes come as one, a list or a dict, as
-        ``shapes`` was given, and hold what is left of a former result.
+    target : callable
+        Function to call, for example a method of a data set. It returns an array, or a tuple, list or dict of arrays,
+        with the same dtypes and shapes in every call.
+    dtypes, shapes : object
+        Dtypes and shapes of the arrays: one of each for a single array, else lists or dicts of them. By default they
+        are those of the first result, for which the constructor waits.
+    n_proc : int
+        Number of processes; 0 calls the target in this process when a result is requested.
+    target_args, target_kwargs : tuple, dict or None
+        Constant arguments of the target.
+    profile : bool
+        Whether to log times at level INFO of the logger ``"delira_nca"``.
+    read_ahead : int
+        Number of results that each process computes ahead, at least 1.
+    seed : int
+        Seed of all random numbers, at least 0.
+    start_method : str or None
+        ``"fork"``, ``"spawn"`` or ``"forkserver"``; None uses the default of the platform. With the latter two, target
+        and arguments must be picklable.
+    timeout : float
+        Timeout of `get` and the constructor in seconds; 0 waits forever.
+    first_call : int
+        Number of the first call, to resume after another run.
+    copy : bool
+        Whether to copy the arrays. If False, they are views of the shared memory and change in the next `get`.
+    fill : bool
+        Whether to call ``target(arrays, shapes, *target_args, **target_kwargs)``, which writes into the arrays. Its
+        return value is ignored; this saves a copy. Arrays and shapes have the form of ``shapes``: one, a list or a
+        dict. The arrays contain the values of an earlier result.
 
     Raises
     ------
     ConfigError
-        If an argument cannot work, or the target cannot be sent to a process that is not forked.
+        If an argument is invalid, or the target cannot be pickled for a process that is not forked.
     Exception
-        What the first call raises, if the constructor waits for it.
+        Any exception of the first call, if the constructor waits for it.
 
     Notes
     -----
-    In `delira_nca.data_loading.show.debug_mode` no process is started, and the results are the same.
+    In `delira_nca.data_loading.show.debug_mode` no process is started; the results are equal.
 
     Examples
     --------
@@ -99,39 +111,40 @@ class BackgroundProc:
         self._seconds, self._profile, self._copy = as_seconds(timeout), bool(profile), bool(copy)
         self._call = int(first_call)
         self._crew: Crew | None = None
-        self._first: Flat | None = None  # made in this process, to know the layout
-        self._lent: int | None = None  # call whose slot the caller still looks at
+        self._first: Flat | None = None  # computed in this process to find the layout
+        self._lent: int | None = None  # call with a slot that the caller still views
         self._has_timed_out = False
         self._trouble = ""
         self._begin()
 
     @property
     def call(self) -> int:
-        """Number of the call whose result comes next."""
+        """Number of the call with the next result."""
         return self._call
 
     def get(self, timeout: float | bool | None = False) -> Any:
-        """Next result; blocks until it is there.
+        """Return the next result; block until it is available.
 
         Parameters
         ----------
-        timeout : seconds to wait, 0 for ever; ``False`` or ``None`` is that of the constructor.
+        timeout : float, bool or None
+            Timeout in seconds; 0 waits forever; False or None uses that of the constructor.
 
         Returns
         -------
-        Arrays in the form that the target returned them: C-contiguous, and the caller's own (but see ``copy``).
+        C-contiguous arrays in the container that the target returned; copies, unless ``copy`` is False.
 
         Raises
         ------
         TimeoutError
-            If the result is not there in time. It can be asked for again.
+            If the result is not available in time. It can be requested again.
         ShapeError
-            If the result has other types or shapes than the first.
+            If dtypes or shapes differ from those of the first result.
         WorkerDiedError
             If a process ended; `reset` starts new ones.
         Exception
-            What the target raised; its cause is the traceback of the process. The next `get` goes on with the next
-            call.
+            Any exception of the target, with the traceback of the process as its cause. The next `get` continues with
+            the next call.
         """
         seconds = self._seconds if timeout is None or timeout is False else as_seconds(timeout)
         if self._trouble:
@@ -168,7 +181,7 @@ class BackgroundProc:
         return result
 
     def _go_on(self, crew: Crew, is_done_with: bool) -> None:
-        """Count the call, and give its slot back if nobody looks at it."""
+        """Advance to the next call, and release the slot if the caller does not view it."""
         call, self._call, self._has_timed_out = self._call, self._call + 1, False
         if is_done_with:
             crew.release(call)
@@ -188,13 +201,13 @@ class BackgroundProc:
         return result
 
     def reset(self, call: int | None = None) -> None:
-        """End the processes, whatever they are at, and start new ones: after an exception, or to go somewhere else.
+        """Stop the processes and start new ones, after an exception or to continue at another call.
 
         Parameters
         ----------
-        call : number of the call to go on with. ``None`` is the one after the last that `get` returned or raised an
-            error for: a call that failed, that timed out or during which a process died is not made again, one that
-            was interrupted (Ctrl+C) is.
+        call : int or None
+            Number of the next call. By default it is the one after the last for which `get` returned or raised. Calls
+            that failed, timed out or lost their process are not repeated; interrupted calls (Ctrl+C) are.
 
         Raises
         ------
@@ -209,9 +222,9 @@ class BackgroundProc:
         self._begin()
 
     def shutdown(self) -> None:
-        """End the processes and give the shared memory back. Repeated calls do nothing; `reset` starts anew.
+        """Stop the processes and free the shared memory. Repeated calls have no effect; `reset` starts new processes.
 
-        It also happens at the end of a ``with`` block, when the object is forgotten, and when the program ends.
+        It is called at the end of a ``with`` block, when the object is garbage-collected, and at exit.
         """
         self._end("the background processes were shut down; call reset() to start them again")
 
@@ -252,12 +265,12 @@ class BackgroundProc:
 
 
 def make_job(target: Any, args: Any, kwargs: Any, seed: Any, fill: bool, *, has_layout: bool) -> Job:
-    """Job of a caller's arguments.
+    """Check the arguments of a caller and make the job.
 
     Raises
     ------
     ConfigError
-        If one cannot work.
+        If an argument is invalid.
     """
     if not callable(target):
         raise ConfigError(f"target must be a function, not a {type(target).__name__}: it is the first argument")
@@ -272,14 +285,14 @@ def make_job(target: Any, args: Any, kwargs: Any, seed: Any, fill: bool, *, has_
 
 
 def method_of(start_method: str | None) -> str:
-    """How processes are started."""
+    """Return the start method of processes."""
     method = start_method_of(start_method)
     require_choice("start_method", method, ("fork", "spawn", "forkserver"))
     return method
 
 
 def as_seconds(timeout: Any) -> float:
-    """Seconds to wait, 0 for ever.
+    """Check a timeout in seconds; 0 waits forever.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A background process as its parent sees it, and how it is ended, however it is."""
+"""Background processes from the view of their parent, and their termination."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from delira_nca.data_loading.child_process import end_processes, join_all
 
 __all__ = ["Estate", "Worker"]
 
-_POLITE = 0.25  # seconds that a worker is given to end by itself, then by SIGTERM
-_STACK_LIMIT = 1.0  # seconds that a hanging worker is given to say where it is
+_POLITE = 0.25  # seconds for a worker to end by itself, then after SIGTERM
+_STACK_LIMIT = 1.0  # seconds for a hanging worker to report its stack
 _GUESS = {
     "SIGKILL": "probably out of memory: fewer processes, a smaller read_ahead or smaller results need less",
     "SIGBUS": "probably out of shared memory: a smaller read_ahead or a larger /dev/shm helps",
@@ -24,13 +24,16 @@ _GUESS = {
 
 
 class Worker:
-    """One process, and the calls that it was given and has not answered.
+    """One process, and its pending calls.
 
     Parameters
     ----------
-    number : for messages.
-    birth : what it must know.
-    context : how it is started.
+    number : int
+        Number of the worker, for messages.
+    birth : Birth
+        Data that the process needs at its start.
+    context : object
+        Multiprocessing context that starts it.
     """
 
     def __init__(self, number: int, birth: Birth, context: Any) -> None:
@@ -53,16 +56,16 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """Words for it."""
+        """Name of the process, for messages."""
         return f"background worker {self.number} (pid {self.process.pid})"
 
     def send(self, message: object) -> None:
-        """Tell it something; who is dead does not hear it, which is found out elsewhere."""
+        """Send a message. Errors for dead processes are ignored, as these are detected elsewhere."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.tasks.send(message)
 
     def receive(self) -> list[Any]:
-        """Take all that it has said."""
+        """Receive all messages."""
         messages: list[Any] = []
         try:
             while not self.is_deaf and self.tasks.poll():
@@ -72,7 +75,7 @@ class Worker:
         return messages
 
     def death(self) -> WorkerDiedError:
-        """How it ended, in words."""
+        """Return an error that describes how the process ended."""
         code = self.process.exitcode
         doing = f"while it made call {self.pending[0]}" if self.pending else "while it had nothing to do"
         if code is not None and code < 0:
@@ -89,7 +92,7 @@ class Worker:
         return WorkerDiedError(text)
 
     def stack(self) -> str:
-        """Lines that it is at, or why they are unknown."""
+        """Return the current stack of the process, or why it is unknown."""
         with contextlib.suppress(OSError, EOFError):
             self.watch.send(None)
             if self.watch.poll(_STACK_LIMIT):
@@ -98,7 +101,7 @@ class Worker:
 
 
 class Estate:
-    """What must be gone in the end, kept apart from the crew so that it can be cleared when the crew is forgotten."""
+    """Processes and memory to clean up, separate from the crew so that a finalizer of the crew can clear them."""
 
     def __init__(self) -> None:
         self.workers: list[Worker] = []
@@ -106,8 +109,8 @@ class Estate:
         self.owner = os.getpid()
 
     def clear(self) -> None:
-        """End the processes: by asking, by SIGTERM, by SIGKILL; then give the memory back."""
-        if os.getpid() != self.owner:  # a forked process forgot its copy
+        """Stop the processes by a message, then SIGTERM, then SIGKILL, and free the memory."""
+        if os.getpid() != self.owner:  # a copy in a forked process
             return
         workers, self.workers[:] = list(self.workers), []
         for worker in workers:

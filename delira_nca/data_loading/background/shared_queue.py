@@ -1,4 +1,4 @@
-"""A queue of one-shot processes: each makes one result, which come out in the order the processes were started."""
+"""Queue of processes that compute one result each, returned in the order of their start."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ class _Item:
     number: int
     job: Job
     layout: Layout | None
-    crew: Crew | None  # None: made in this process, when it is asked for
+    crew: Crew | None  # None: computed in this process when requested
 
 
 class SharedQ:
-    """First-in first-out queue of results, each made by a process of its own; every one may have another function.
+    """First-in first-out queue of results, each computed by a separate process with its own function.
 
-    The ``k``-th process that is started sees the global random generators of Python, numpy and torch seeded by
-    ``(seed, k)``.
+    The global random generators of Python, NumPy and torch are seeded by ``(seed, k)`` in the ``k``-th process.
 
     Parameters
     ----------
-    n_proc : number of processes that should be running; a message is logged when there are fewer after a `get`.
-        0 is no wish.
-    profile : whether times are logged, at level INFO of the logger ``"delira_nca"``.
-    seed : what all randomness is derived from, at least 0.
-    start_method : see `delira_nca.data_loading.background.BackgroundProc`.
+    n_proc : int
+        Intended number of running processes; a message is logged if there are fewer after a `get`. 0 disables it.
+    profile : bool
+        Whether to log times at level INFO of the logger ``"delira_nca"``.
+    seed : int
+        Seed of all random numbers, at least 0.
+    start_method : str or None
+        See `delira_nca.data_loading.background.BackgroundProc`.
 
     Examples
     --------
@@ -66,7 +68,7 @@ class SharedQ:
         self._number = 0
 
     def __len__(self) -> int:
-        """Count the results that can be asked for."""
+        """Number of results that can be requested."""
         return len(self._items)
 
     def startproc(
@@ -79,21 +81,24 @@ class SharedQ:
         *,
         fill: bool = False,
     ) -> None:
-        """Start a process that makes one result.
+        """Start a process that computes one result.
 
         Parameters
         ----------
-        dtypes, shapes : types and shapes of the arrays, as for `delira_nca.data_loading.background.BackgroundProc`;
-            with ``None`` for both, the result comes through a pipe, which is slower.
-        target : function that returns an array, or a tuple, list or dict of arrays.
-        target_args, target_kwargs : arguments of the target.
-        fill : the target is called as ``target(arrays, shapes, *target_args, **target_kwargs)``, and writes into the
-            arrays.
+        dtypes, shapes : object
+            Dtypes and shapes of the arrays, as for `delira_nca.data_loading.background.BackgroundProc`. If both are
+            None, the result is sent through a pipe, which is slower.
+        target : callable
+            Function that returns an array, or a tuple, list or dict of arrays.
+        target_args, target_kwargs : tuple, dict or None
+            Arguments of the target.
+        fill : bool
+            Whether to call ``target(arrays, shapes, *target_args, **target_kwargs)``, which writes into the arrays.
 
         Raises
         ------
         ConfigError
-            If an argument cannot work, or the target cannot be sent to a process that is not forked.
+            If an argument is invalid, or the target cannot be pickled for a process that is not forked.
         """
         layout = Layout.from_spec(dtypes, shapes)
         job = make_job(target, target_args, target_kwargs, self._seed, fill, has_layout=layout is not None)
@@ -105,7 +110,7 @@ class SharedQ:
                     crew.scout()
                 else:
                     crew.furnish(layout, 1)
-                    if self._method == "fork":  # a matter of milliseconds, after which the memory has no name
+                    if self._method == "fork":  # takes milliseconds; then the memory needs no name
                         crew.wait_until_ready()
             except BaseException:
                 crew.close()
@@ -114,24 +119,25 @@ class SharedQ:
         self._number += 1
 
     def get(self, timeout: float | bool | None = False) -> Any:
-        """Result of the process that was started first; blocks until it is there.
+        """Return the result of the process that was started first; block until it is available.
 
         Parameters
         ----------
-        timeout : seconds to wait; ``False``, ``None`` or 0 waits for ever.
+        timeout : float, bool or None
+            Timeout in seconds; False, None or 0 waits forever.
 
         Raises
         ------
         EmptyQueueError
-            If no process was started for it.
+            If no process is pending.
         TimeoutError
-            If the result is not there in time. It can be asked for again.
+            If the result is not available in time. It can be requested again.
         ShapeError
-            If the result has other types or shapes than were given.
+            If dtypes or shapes differ from the given ones.
         WorkerDiedError
             If the process ended without a result.
         Exception
-            What the target raised; its cause is the traceback of the process.
+            Any exception of the target, with the traceback of the process as its cause.
         """
         seconds = 0.0 if timeout is None or timeout is False else as_seconds(timeout)
         if not self._items:
@@ -174,12 +180,12 @@ class SharedQ:
             crew.close()
 
     def reset(self) -> None:
-        """End all processes and forget their results; numbers go on."""
+        """Stop all processes and discard their results. The numbers of later processes continue."""
         while self._items:
             self._drop()
 
     def shutdown(self) -> None:
-        """End all processes and give the shared memory back. Repeated calls do nothing."""
+        """Stop all processes and free the shared memory. Repeated calls have no effect."""
         self.reset()
 
     def __enter__(self) -> SharedQ:

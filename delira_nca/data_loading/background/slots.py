@@ -1,4 +1,4 @@
-"""Places for results in memory that all processes see."""
+"""Slots for results in shared memory."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from delira_nca.errors import ConfigError
 
 __all__ = ["Slots"]
 
-_FOLDER = "/dev/shm"  # where Linux counts shared memory
+_FOLDER = "/dev/shm"  # file system of shared memory on Linux
 
 
 class Slots:
-    """A number of places, each for one result.
+    """Slots of shared memory, each for one result.
 
-    Pickled, it is the name of a segment of shared memory, to which the other process attaches. `unlink` removes the
-    name as soon as everybody is attached: from then on the memory lives as long as the processes, however they end.
+    The object is pickled as the name of a segment of shared memory, to which the other process attaches. `unlink`
+    removes the name when all processes are attached; the memory is then freed when they end, in any way.
 
     Parameters
     ----------
-    layout : what a result looks like.
-    count : number of places.
+    layout : Layout
+        Layout of a result.
+    count : int
+        Number of slots.
 
     Raises
     ------
     ConfigError
-        If the system has not so much shared memory.
+        If the system has too little shared memory.
     """
 
     def __init__(self, layout: Layout, count: int, *, name: str | None = None) -> None:
@@ -40,29 +42,29 @@ class Slots:
         if name is None:
             _require_room(size, layout.num_bytes, count)
         self.layout, self.count = layout, count
-        self._has_name = name is None  # the creator removes it
+        self._has_name = name is None  # the creator removes the name
         self._segment = _create(size) if name is None else _attach(name)
-        # Unlike an array made by the constructor of np.ndarray, this one keeps the memory from being given back.
+        # np.frombuffer, unlike the constructor of np.ndarray, holds a reference that prevents freeing the memory
         buffer: Any = self._segment.buf
         memory = np.frombuffer(buffer, np.uint8)
         self._arrays = [layout.place(memory, layout.num_bytes * i) for i in range(count)]
 
     def __getitem__(self, slot: int) -> Arrays:
-        """Arrays that lie in a place."""
+        """Return the arrays of a slot."""
         return self._arrays[slot]
 
     def __reduce__(self) -> Any:
         return _attached, (self.layout, self.count, self._segment.name)
 
     def unlink(self) -> None:
-        """Remove the name; nobody else can attach."""
+        """Remove the name, so that no other process can attach."""
         if self._has_name:
             self._has_name = False
-            with contextlib.suppress(FileNotFoundError):  # somebody swept the folder
+            with contextlib.suppress(FileNotFoundError):  # another program has deleted the file
                 self._segment.unlink()
 
     def close(self) -> None:
-        """Give the memory back; what the caller still has a view of, with the last view."""
+        """Free the memory. Parts that the caller views are freed with the last view."""
         self.unlink()
         self._arrays.clear()
         _LENT.append(self._segment)
@@ -70,7 +72,7 @@ class Slots:
 
 
 class _Segment(SharedMemory):
-    """A segment that may be let go while arrays still lie in it: these keep its memory alive."""
+    """Segment that can be closed while arrays view it; they keep its memory alive."""
 
     def try_close(self) -> bool:
         try:
@@ -83,7 +85,7 @@ class _Segment(SharedMemory):
         self.try_close()
 
 
-_LENT: list[_Segment] = []  # segments that could not be closed yet; the next one to be closed tries them again
+_LENT: list[_Segment] = []  # segments that could not be closed yet; closing another one retries them
 
 
 def _create(size: int) -> _Segment:

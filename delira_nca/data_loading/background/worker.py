@@ -1,4 +1,4 @@
-"""What runs in a background process: one call after another, its results written into slots of shared memory."""
+"""Main function of background processes, which write the results of calls into slots of shared memory."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from delira_nca.errors import ConfigError
 
 __all__ = ["Birth", "Done", "Failed", "Hello", "Job", "Ready", "Run", "Scout", "work"]
 
-_LOOKS_EVERY = 0.5  # seconds between two looks whether the parent still lives
+_LOOKS_EVERY = 0.5  # seconds between two checks whether the parent is alive
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """The function to call, with its constant arguments; a result is a function of ``seed`` and number of the call."""
+    """Function to call, with its constant arguments. A result depends on ``seed`` and the number of the call."""
 
     target: Callable[..., Any]
     args: tuple[Any, ...]
@@ -43,15 +43,16 @@ class Job:
     fill: bool
 
     def make(self, call: int, layout: Layout | None, place: Arrays | None = None) -> Flat:
-        """Result of a call, checked against the layout if there is one.
+        """Compute the result of a call, and check it against the layout if there is one.
 
         Parameters
         ----------
-        call : its number.
-        layout : what the result must look like.
-        place : where a target with ``fill`` writes to; ``None`` is new arrays.
+        call : int Number of the call. layout : Layout or None
+            Required layout of the result.
+        place : Arrays or None
+            Arrays into which a target with ``fill`` writes; None allocates new arrays.
         """
-        import torch  # noqa: F401  torch's generator is seeded where torch is loaded: not too late, in the target
+        import torch  # noqa: F401  torch must be loaded before its generator is seeded, not later in the target
 
         with seeding.isolated_rng(seeding.derive_seed(self.seed, "background", call)):
             if not self.fill:
@@ -68,14 +69,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Scout:
-    """To a worker: make this call, and send the whole result, because nobody knows what it looks like."""
+    """Message to a worker: make this call and send the result through the pipe, as its layout is unknown."""
 
     call: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """To a worker: make this call, and put the result there."""
+    """Message to a worker: make this call and write the result into this slot."""
 
     call: int
     slot: int
@@ -83,19 +84,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Hello:
-    """From a worker: it has begun; or why it cannot."""
+    """Message from a worker: it has started, or has failed to start."""
 
     failure: Failure | None = None
 
 
 @dataclass(frozen=True)
 class Ready:
-    """From a worker: it is attached to the slots."""
+    """Message from a worker: it is attached to the slots."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """From a worker: the result lies in its slot (or is ``content``), and how long the call took."""
+    """Message from a worker: the result is in its slot (or in ``content``), with the duration of the call."""
 
     call: int
     container: str
@@ -105,7 +106,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """From a worker: the call raised."""
+    """Message from a worker: the call raised an exception."""
 
     call: int
     failure: Failure
@@ -113,16 +114,16 @@ class Failed:
 
 @dataclass(frozen=True)
 class Birth:
-    """What a worker must know: the job (pickled, if it is not forked) and who its parent is."""
+    """Data for the start of a worker: the job (pickled unless it is forked) and its parent."""
 
     job: Job | bytes
     parent: int
     is_forked: bool
-    is_tied: bool  # the parent's main thread started it, so that the system may end it together with that thread
+    is_tied: bool  # started by the parent's main thread, so that the system can end it together with that thread
 
 
 def work(birth: Birth, tasks: Connection, watch: Connection) -> None:
-    """Make calls until told to stop, or until the parent is gone."""
+    """Make calls until a message to stop arrives, or the parent has ended."""
     settle_in(has_torch=True)
     _tie_to_parent(birth)
     threading.Thread(target=_watch, args=(birth, watch, threading.get_ident()), daemon=True).start()
@@ -141,7 +142,7 @@ def _serve(job: Job, tasks: Connection) -> None:
     while True:
         try:
             message = tasks.recv()
-        except FileNotFoundError:  # the slots are gone already: so are those who wanted the results
+        except FileNotFoundError:  # the slots are deleted, so the results are not needed
             return
         if isinstance(message, Slots):
             slots = message
@@ -149,7 +150,7 @@ def _serve(job: Job, tasks: Connection) -> None:
         elif isinstance(message, Run) and slots is not None:
             tasks.send(_answer(job, message.call, slots.layout, slots[message.slot]))
         elif isinstance(message, Scout):
-            # Below protocol 5, arrays arrive with another order of bytes than they had.
+            # below protocol 5, pickling changes the byte order of arrays
             tasks.send_bytes(pickle.dumps(_answer(job, message.call, None, None), protocol=5))
         else:
             return
@@ -170,7 +171,7 @@ def _answer(job: Job, call: int, layout: Layout | None, place: Arrays | None) ->
 
 
 def _tie_to_parent(birth: Birth) -> None:
-    """Have the system end this process together with its parent, where it can."""
+    """Let the system end this process together with its parent, if supported."""
     if sys.platform == "linux" and birth.is_tied:
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -179,12 +180,12 @@ def _tie_to_parent(birth: Birth) -> None:
 
 
 def _watch(birth: Birth, watch: Connection, main: int) -> None:
-    """End this process when the parent is gone, whatever the main thread does; say where that is, when asked."""
+    """End this process when the parent has ended, in any state of the main thread; report its stack on request."""
     parent = multiprocessing.parent_process()
     ends: list[Any] = [watch, *([parent.sentinel] if parent is not None else [])]
     while True:
         ready = wait(ends, _LOOKS_EVERY)
-        # A forked process holds the ends of pipes of those before it open, so that these notice nothing.
+        # A forked process holds the pipes of earlier processes open, so that these do not notice the parent's end.
         is_orphan = birth.is_forked and os.getppid() != birth.parent
         if is_orphan or any(end is not watch for end in ready):
             os._exit(1)

@@ -1,4 +1,4 @@
-"""Readers of data that users have: folders of images and masks, nnU-Net, the Decathlon, MedMNIST."""
+"""Readers of common data layouts: folders of images and masks, nnU-Net, the Decathlon, MedMNIST."""
 
 from delira_nca.data_loading.readers.cases import Case, CaseDataset
 from delira_nca.data_loading.readers.decathlon import DecathlonDataset

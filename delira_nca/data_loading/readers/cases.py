@@ -1,4 +1,4 @@
-"""What the readers of folders have in common: a case is one or more image files, and perhaps a mask."""
+"""Base class of readers of folders. A case consists of one or more image files and an optional mask."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["Case", "CaseDataset", "read_json", "shown"]
 
 @dataclass(frozen=True)
 class Case:
-    """Files of one sample: one image, or one for each channel, and the mask where there is one."""
+    """Files of one sample: one image, or one per channel, and an optional mask."""
 
     name: str
     images: tuple[Path, ...]
@@ -40,28 +40,35 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them."""
+        """Return all files."""
         return (*self.images, *([self.label] if self.label else []))
 
 
 class CaseDataset(AbstractDataset):
-    """Images with their masks, read from files when they are asked for.
+    """Images with masks, which are read from files on access.
 
-    A sample is ``{"data", "label", "name"}``: (C, *spatial) float32, (1, *spatial) int64 classes (left out where there
-    are no masks), and the name of the case, a string; in a batch, an array of strings, which networks leave alone.
-    What else is known of a case, `info` tells.
+    A sample is ``{"data", "label", "name"}``: (C, *spatial) float32, (1, *spatial) int64 classes (missing without
+    masks), and the name of the case, a string. In a batch the names are an array of strings, which networks ignore.
+    `info` returns further data of a case.
 
     Parameters
     ----------
-    cases : what there is to read, all with a mask, or none.
-    resize : length of each spatial axis; one number is the side of a square picture; ``None`` keeps the size.
-        Images are averaged or interpolated linearly, masks take the nearest value.
-    channel_axis : axis of the channels in ``.npy`` and ``.npz`` images; ``None`` for images without.
-    binarise : what is above it in a mask becomes 1, the rest 0; ``None`` does so with JPEG masks only, at 127.
-    channel_names : what the channels of an image are; ``None`` for any number of channels.
-    classes : all values that a mask may have; ``None`` for any.
-    check_geometry : whether channels and mask of a case must lie over each other in space, as far as their files say
-        where they are (NIfTI). Those whose axes are swapped or flipped against the first channel are turned to fit.
+    cases : iterable of Case
+        Cases to read, all with or all without masks.
+    resize : int, sequence of int or None
+        Length of each spatial axis, or one number for square images; None keeps the size. Images are resized by
+        averaging or linear interpolation, masks by the nearest value.
+    channel_axis : int or None
+        Axis of the channels in ``.npy`` and ``.npz`` images; None for images without channels.
+    binarise : float or None
+        Threshold of masks: values above it become 1, others 0. None applies a threshold of 127 to JPEG masks only.
+    channel_names : sequence of str or None
+        Names of the channels; None allows any number of channels.
+    classes : Collection[int] or None
+        Allowed values of masks; None for any.
+    check_geometry : bool
+        Whether channels and mask of a case must have the same geometry, if their files define it (NIfTI). Volumes with
+        swapped or flipped axes are reoriented to the first channel.
 
     Attributes
     ----------
@@ -71,11 +78,10 @@ class CaseDataset(AbstractDataset):
     Raises
     ------
     ConfigError
-        If there are no cases, some have masks and some have not, or a file has an unknown ending. Reading
-        raises it where the files of a case differ in spacing, direction or origin; see
-        :func:`~delira_nca.data_loading.readers.geometry.fit`.
+        If there are no cases, only some have masks, or a file has an unknown suffix. Reading raises it if the files of
+        a case differ in spacing, direction or origin; see :func:`~delira_nca.data_loading.readers.geometry.fit`.
     MissingFileError
-        If a file is not there.
+        If a file does not exist.
     MissingDependencyError
         If a file is a NIfTI volume, and nibabel is not installed.
     """
@@ -112,7 +118,7 @@ class CaseDataset(AbstractDataset):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the cases, in order."""
+        """Names of the cases in order."""
         return tuple(case.name for case in self.cases)
 
     def __len__(self) -> int:
@@ -126,39 +132,39 @@ class CaseDataset(AbstractDataset):
             raise located(error, self.name_of(number)) from error
 
     def name_of(self, index: int) -> str:
-        """Number and name of the case."""
+        """Return index and name of the case."""
         return f"sample {index} ({self.cases[index].name!r})"
 
     def info(self, index: int) -> dict[str, Any]:
-        """What is known of a case and is no part of a sample.
+        """Return data of a case that are not part of a sample.
 
         Returns
         -------
         dict
-            ``"name"``; ``"images"``, paths; ``"label"``, a path or ``None``; of NIfTI files ``"affine"``, (4, 4), and
-            ``"spacing"``, millimetres of each axis, as they are in the file, whatever the samples are resized to.
+            ``"name"``; ``"images"``, paths; ``"label"``, a path or None; for NIfTI files also ``"affine"``, (4, 4), and
+            ``"spacing"``, in mm along each axis. These are the values of the file, before resizing.
         """
         case = self.cases[normal_index(index, len(self))]
         return {"name": case.name, "images": case.images, "label": case.label, **describe_file(case.images[0])}
 
     def take(self, indices: IndicesLike) -> Batch:
-        """Several samples stacked; an error names their files. See `AbstractDataset.take`."""
+        """Return several samples, stacked; errors name their files. See `AbstractDataset.take`."""
         chosen = as_indices(indices, len(self)).tolist()
         return stack([self[number] for number in chosen], chosen, self._with_files)
 
     def check(self, *, same_shape: bool = True) -> None:
-        """Read every case once, before a long training for example.
+        """Read every case once, for example before a long training.
 
         Parameters
         ----------
         same_shape : bool
-            Whether all cases must fit into one batch. ``False`` is for batches of one sample.
+            Whether all cases must have the same shape. Set it to False for batches of one sample.
 
         Raises
         ------
         ConfigError
-            With all that is wrong, one line for each case: what cannot be read, and images with values that are NaN or
-            infinite; then the shapes that differ, each with a file.
+            If there are errors. The message has one line per case that cannot be read or has NaN or infinite values,
+            followed by the differing shapes, each with a file.
         """
         problems: list[str] = []
         shapes: dict[str, dict[tuple[int, ...], int]] = {}
@@ -179,11 +185,11 @@ class CaseDataset(AbstractDataset):
             raise ConfigError("\n".join(problems))
 
     def column(self, key: str) -> npt.NDArray[Any]:
-        """One entry of all samples; the names are known without reading. See `AbstractDataset.column`."""
+        """Return one entry of all samples. Names do not require reading. See `AbstractDataset.column`."""
         return np.array(self.names) if key == "name" else super().column(key)
 
     def _with_files(self, index: int) -> str:
-        """Number, name and files of the case."""
+        """Return index, name and files of the case."""
         case = self.cases[index]
         return f"{self.name_of(index)}, {shown([os.fspath(path) for path in case.files])}"
 
@@ -198,7 +204,7 @@ class CaseDataset(AbstractDataset):
                 )
 
     def _differing(self, key: str, found: Mapping[tuple[int, ...], int]) -> str:
-        """Line about the shapes of an entry, with the first case of each."""
+        """Return a line with the shapes of an entry and the first case of each."""
         parts = [f"{shape} in {self._with_files(number)}" for shape, number in list(found.items())[:10]]
         more = f", and {len(found) - 10} more" if len(found) > 10 else ""
         return (
@@ -216,7 +222,7 @@ class CaseDataset(AbstractDataset):
         return sample
 
     def _read_images(self, case: Case) -> npt.NDArray[np.float32]:
-        """Channels of all image files of a case."""
+        """Read the channels of all image files of a case."""
         parts = [read_image(path, self.channel_axis) for path in case.images]
         if self.check_geometry:
             moved = (np.moveaxis(part, 0, -1) for part in parts[1:])
@@ -258,12 +264,12 @@ class CaseDataset(AbstractDataset):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a ``dataset.json``.
+    """Read a ``dataset.json``.
 
     Raises
     ------
     MissingFileError
-        If it is not there, or no object in JSON.
+        If it does not exist, or is not a JSON object.
     """
     try:
         raw = path.read_bytes()
@@ -277,13 +283,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _located_case(case: Case) -> Case:
-    """Case whose paths do not depend on the working directory."""
+    """Return the case with absolute paths."""
     label = None if case.label is None else absolute(case.label)
     return Case(case.name, tuple(absolute(path) for path in case.images), label)
 
 
 def shown(names: Iterable[Any], most: int = 10) -> str:
-    """The first names of a list for a message, and how many more there are.
+    """Format the first names of a list for a message, with the number of further ones.
 
     Examples
     --------

@@ -19,15 +19,16 @@ _ENTRIES = {"train": "training", "test": "test"}
 
 
 class DecathlonDataset(CaseDataset):
-    """A task of the Medical Segmentation Decathlon. For what a sample is, see `CaseDataset`.
+    """Task of the Medical Segmentation Decathlon. Samples are described in `CaseDataset`.
 
     The channels (modalities) of a volume are its fourth axis.
 
     Parameters
     ----------
-    root : folder of the task, with ``dataset.json``.
-    split : ``"train"``, or ``"test"``, which has no masks.
-    resize, check_geometry : see `CaseDataset`.
+    root : str or path-like
+        Folder of the task, with ``dataset.json``.
+    split : str
+        Part of the data: ``"train"``, or ``"test"``, which has no masks. resize, check_geometry See `CaseDataset`.
 
     Attributes
     ----------
@@ -37,11 +38,11 @@ class DecathlonDataset(CaseDataset):
     Raises
     ------
     UnknownNameError
-        If the split is none of the two.
+        If the split is unknown.
     MissingFileError
-        If ``dataset.json``, or a file that it lists, is not there; by name.
+        If ``dataset.json``, or a file that it lists, does not exist.
     ConfigError
-        If an entry of ``dataset.json`` is missing or cannot be. Reading raises it where a mask has a value that is not
+        If an entry of ``dataset.json`` is missing or invalid. Reading raises it if a mask has a value that is not
         listed.
 
     Notes
@@ -82,7 +83,7 @@ class DecathlonDataset(CaseDataset):
 
 
 def _case(root: Path, entry: Any, has_mask: bool) -> Case:
-    """Case of one entry of the list: a dict of image and label, or the image alone."""
+    """Make the case of one entry of the list: a dict of image and label, or only the image."""
     image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, Mapping) else (entry, None)
     if not isinstance(image, str) or (has_mask and not isinstance(label, str)):
         raise ConfigError(f"dataset.json: an entry must name image{' and label' if has_mask else ''}, not {entry!r}")

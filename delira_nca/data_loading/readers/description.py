@@ -14,25 +14,23 @@ __all__ = ["DatasetDescription"]
 
 
 class DatasetDescription:
-    """Entries of a ``dataset.json``, each checked when it is asked for.
+    """Entries of a ``dataset.json``, which are checked on access.
 
     Parameters
     ----------
-    path : Path
-
-    Raises
+    path : Path Path of the file.  Raises
     ------
     MissingFileError
-        If there is no such file, or it is not valid JSON object.
+        If the file does not exist or is not a JSON object.
     ConfigError
-        If an entry is missing, or has a value that cannot be; every method raises it.
+        If an entry is missing or invalid; raised by every method.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.content = path, read_json(path)
 
     def channel_names(self, *keys: str) -> tuple[str, ...]:
-        """Names of the channels in the order of their numbers; ``keys`` are the entry and its former names."""
+        """Return the names of the channels by number; ``keys`` are the entry and its former names."""
         key, names = self._mapping(*keys)
         numbers = {_as_class(number): str(name) for number, name in names.items()}
         if set(numbers) != set(range(len(names))) or len(numbers) != len(names):
@@ -40,7 +38,10 @@ class DatasetDescription:
         return tuple(numbers[number] for number in range(len(names)))
 
     def class_names(self) -> dict[str, Any]:
-        """Name of a class to its value, or to those of a region; nnU-Net 1 and the Decathlon have it the other way."""
+        """Return the value of each class, or the values of each region, by name.
+
+        Files of nnU-Net 1 and the Decathlon, which map values to names, are supported.
+        """
         labels = self._mapping("labels")[1]
         if all(isinstance(value, str) for value in labels.values()) and None not in map(_as_class, labels):
             if None not in map(_as_class, labels.values()) and any(map(_differ, labels.items())):
@@ -55,19 +56,19 @@ class DatasetDescription:
         return found
 
     def classes(self) -> set[int]:
-        """Values of all classes."""
+        """Return the values of all classes."""
         entries = self.class_names().values()
         return {value for entry in entries for value in (entry if isinstance(entry, list) else [entry])}
 
     def file_ending(self) -> str:
-        """``file_ending``, ``".nii.gz"`` where there is none."""
+        """Return ``file_ending``; ``".nii.gz"`` by default."""
         ending = self.content.get("file_ending", ".nii.gz")
         if not isinstance(ending, str) or not ending.startswith("."):
             raise self._wrong(f"file_ending must begin with a dot, as in '.nii.gz', not {ending!r}")
         return ending
 
     def require_count(self, key: str, count: int) -> None:
-        """Refuse a number of cases other than that of an entry, if there is one."""
+        """Check that the number of cases is that of an entry, if the entry exists."""
         told = self.content.get(key, count)
         if _as_class(told) != count:
             raise self._wrong(f"{key} is {told!r}, but there are {count} cases")
@@ -86,7 +87,7 @@ class DatasetDescription:
 
 
 def _as_class(value: Any) -> int | None:
-    """Whole number of at least 0, also as text or as a float; None for anything else."""
+    """Convert an integer, text or float to an integer of at least 0; return None for other values."""
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""One file to one array: pictures, numpy arrays, NIfTI volumes, by the ending of their names."""
+"""Reading of files to arrays: images, NumPy arrays and NIfTI volumes, by their suffix."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ JPEG = (".jpg", ".jpeg")
 PICTURES = (".png", *JPEG, ".bmp", ".tif", ".tiff")
 NIFTI = (".nii", ".nii.gz")
 ENDINGS = (*PICTURES, ".npy", ".npz", *NIFTI)
-"""Endings of the files that can be read."""
+"""Supported suffixes."""
 
 JPEG_THRESHOLD = 127
-"""A JPEG mask has no exact values; what is above this is foreground."""
+"""Threshold of the foreground in JPEG masks, which have no exact values."""
 
 
 def split_ending(name: str) -> tuple[str, str]:
-    """Name of a file without its ending, and the ending in small letters; both parts of ``.nii.gz``.
+    """Split a file name into stem and lower-case suffix; ``.nii.gz`` is one suffix.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def split_ending(name: str) -> tuple[str, str]:
 
 
 def normal_name(name: str) -> str:
-    """Name in composed Unicode (NFC); some file systems and archives decompose accents.
+    """Normalise a name to composed Unicode (NFC), as some file systems and archives decompose accents.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def normal_name(name: str) -> str:
 
 
 def find_file(path: Path) -> Path:
-    """File at a path, or the one in its folder whose name differs in composed or decomposed accents only."""
+    """Return the file at a path, or one in the folder with a name that differs only in the composition of accents."""
     if path.exists() or path.name.isascii() or not path.parent.is_dir():
         return path
     same = (other for other in path.parent.iterdir() if normal_name(other.name) == normal_name(path.name))
@@ -77,21 +77,23 @@ def find_file(path: Path) -> Path:
 
 
 def read_array(path: PathLike, key: str | None = None) -> npt.NDArray[Any]:
-    """Array in a file, as it is there.
+    """Read an array from a file without conversion.
 
     Parameters
     ----------
-    path : a picture (grey (H, W), palette indices (H, W), colour (H, W, 3 or 4)), a TIFF stack, which has its pages
-        as a first axis more, ``.npy``, ``.npz`` or NIfTI. An EXIF orientation of a picture is followed.
-    key : which array of an ``.npz`` file; ``None`` is the only one.
+    path : str or path-like
+        Image (grey (H, W), palette indices (H, W), colour (H, W, 3 or 4)), TIFF stack with an additional first axis of
+        pages, ``.npy``, ``.npz`` or NIfTI. The EXIF orientation of images is applied.
+    key : str or None
+        Name of the array in an ``.npz`` file; by default the only one.
 
     Raises
     ------
     MissingFileError
-        If there is no such file, or its content is not what the ending says.
+        If the file does not exist, or its content does not match the suffix.
     ConfigError
-        If the ending is unknown, a picture cannot be read exactly (see `pictures.read_picture`), or an ``.npz`` file
-        does not have the array.
+        If the suffix is unknown, an image cannot be read exactly (see `pictures.read_picture`), or an ``.npz`` file
+        lacks the array.
     MissingDependencyError
         If it is a NIfTI file and nibabel is not installed.
     """
@@ -108,24 +110,27 @@ def read_array(path: PathLike, key: str | None = None) -> npt.NDArray[Any]:
 
 
 def read_image(path: PathLike, channel_axis: int | None = None, key: str | None = None) -> npt.NDArray[np.float32]:
-    """Image in a file, channels first.
+    """Read an image, channels first.
 
-    Pictures are scaled by their type: unsigned integers to [0, 1], signed integers of a TIFF to [-1, 1], by the largest
-    value of their bit depth (255 of 8 bits, 4095 of 12, 65535 of 16); values of 12 bits in a file that declares 16 are
-    divided by 65535. A palette is turned into colours. TIFFs of floating-point numbers, arrays and NIfTI volumes keep
-    their values.
+    Images are scaled by their dtype: unsigned integers to [0, 1], signed integers of a TIFF to [-1, 1], by the largest
+    value of their bit depth (255 of 8 bits, 4095 of 12, 65535 of 16); 12-bit values in a file that declares 16 bits are
+    divided by 65535. Palettes are converted to colours. Floating-point TIFFs, arrays and NIfTI volumes keep their
+    values.
 
     Parameters
     ----------
-    path : see `read_array`.
-    channel_axis : which axis of an ``.npy`` or ``.npz`` array holds channels; ``None`` for none, one is added.
-        Of a NIfTI volume, what follows the three axes of space is channels.
-    key : which array of an ``.npz`` file.
+    path : str or path-like
+        See `read_array`.
+    channel_axis : int or None
+        Axis of the channels in an ``.npy`` or ``.npz`` array; None adds one. In a NIfTI volume, the axes after the
+        three spatial ones are channels.
+    key : str or None
+        Name of the array in an ``.npz`` file.
 
     Returns
     -------
     (C, *spatial) float32 array
-        A TIFF stack is (C, pages, H, W).
+        (C, pages, H, W) for a TIFF stack.
     """
     path, largest = absolute(path), 1
     if _ending(path) in PICTURES:
@@ -139,7 +144,7 @@ def read_image(path: PathLike, channel_axis: int | None = None, key: str | None 
             channel_axis = -1 if array.ndim > 3 else None
     if array.dtype.kind not in "biuf" or not 0 < array.ndim < 5 or not array.size:
         raise ShapeError(f"{os.fspath(path)!r} holds no image, but {array.dtype} of shape {array.shape}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `CaseDataset.check` names
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which `CaseDataset.check` reports
         values: npt.NDArray[np.float32] = array.astype(np.float32)
     if largest > 1:
         values = np.maximum(values / np.float32(largest), -1)  # the lowest signed value has no positive counterpart
@@ -151,16 +156,19 @@ def read_image(path: PathLike, channel_axis: int | None = None, key: str | None 
 
 
 def read_label(path: PathLike, binarise: float | None = None, key: str | None = None) -> npt.NDArray[np.int64]:
-    """Mask in a file: the class of each place.
+    """Read a mask with the class of each cell.
 
-    A picture must be grey, or have a palette whose indices are the classes. Values are not scaled, whatever their bit
-    depth. A JPEG file has no exact values: it is 1 above 127, else 0.
+    Images must be grey, or have a palette with the classes as indices. Values of any bit depth are not scaled. JPEG
+    files have no exact values: the mask is 1 above 127, else 0.
 
     Parameters
     ----------
-    path : see `read_array`.
-    binarise : every value above it becomes 1, every other 0; for masks of 0 and 255, for example.
-    key : which array of an ``.npz`` file.
+    path : str or path-like
+        See `read_array`.
+    binarise : float or None
+        Threshold: values above it become 1, others 0, for example in masks with 0 and 255.
+    key : str or None
+        Name of the array in an ``.npz`` file.
 
     Returns
     -------
@@ -169,7 +177,7 @@ def read_label(path: PathLike, binarise: float | None = None, key: str | None = 
     Raises
     ------
     ConfigError
-        If a value is not a whole number (with ``binarise``, not finite), or a picture has colours.
+        If a value is not an integer (with ``binarise``, not finite), or an image has colours.
     """
     path = absolute(path)
     file, ending = os.fspath(path), _ending(path)
@@ -182,19 +190,19 @@ def read_label(path: PathLike, binarise: float | None = None, key: str | None = 
     else:
         array = read_array(path, key)
     if array.dtype.kind not in "biuf":
-        raise ConfigError(f"{file!r} is no mask of classes, but {array.dtype} of shape {array.shape}")
+        raise ConfigError(f"{file!r} is not a mask of classes, but {array.dtype} of shape {array.shape}")
     if wrong := count_non_finite(array):
-        raise ConfigError(f"{file!r} is no mask of classes: {wrong} of {array.size} values are NaN or infinite")
+        raise ConfigError(f"{file!r} is not a mask of classes: {wrong} of {array.size} values are NaN or infinite")
     if ending in JPEG and binarise is None:
         binarise = JPEG_THRESHOLD
     try:
         return cast(array if binarise is None else array > binarise, np.int64)
     except ConfigError as error:
-        raise located(error, f"{file!r} is no mask of classes") from error
+        raise located(error, f"{file!r} is not a mask of classes") from error
 
 
 def describe_file(path: PathLike) -> dict[str, Any]:
-    """What a NIfTI file says of its place in space: ``"affine"`` and ``"spacing"``; of other files nothing."""
+    """Return the geometry of a NIfTI file, ``"affine"`` and ``"spacing"``; an empty dict for other files."""
     path = absolute(path)
     if _ending(path) not in NIFTI:
         return {}
@@ -204,12 +212,12 @@ def describe_file(path: PathLike) -> dict[str, Any]:
 
 
 def require_readable(path: PathLike) -> None:
-    """Refuse a file that is not there, or whose ending nobody here reads; before its content is looked at.
+    """Check that a file exists and has a supported suffix, without reading it.
 
     Raises
     ------
     MissingFileError, ConfigError, MissingDependencyError
-        With the file.
+        If not. The message names the file.
     """
     path = absolute(path)
     ending = _ending(path)
@@ -222,7 +230,7 @@ def require_readable(path: PathLike) -> None:
 
 
 def count_non_finite(array: npt.NDArray[Any]) -> int:
-    """Number of values that are NaN or infinite."""
+    """Return the number of values that are NaN or infinite."""
     return int(np.count_nonzero(~np.isfinite(array))) if array.dtype.kind in "fc" else 0
 
 
@@ -232,12 +240,12 @@ def _ending(path: Path) -> str:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Context in which whatever goes wrong is an error that names the file."""
+    """Convert all errors inside the block to errors that name the file."""
     try:
         yield
     except (ConfigError, MissingDependencyError):
         raise
-    except Exception as error:  # decoders raise almost anything
+    except Exception as error:  # decoders raise many types of errors
         raise MissingFileError(f"{os.fspath(path)!r} cannot be read as {_ending(path)}: {error}") from error
 
 
@@ -252,7 +260,7 @@ def _nibabel() -> Any:
 
 
 def _grey(array: npt.NDArray[Any], file: str, is_exact: bool) -> npt.NDArray[Any]:
-    """One channel of a grey picture that was saved with several; a JPEG's are averaged."""
+    """Return one channel of a grey image that was saved with several; those of a JPEG are averaged."""
     if not is_exact:
         return np.asarray(array.mean(axis=-1))
     count = 3 if array.shape[-1] > 2 else 1

@@ -1,4 +1,4 @@
-"""Place of volumes in space: files of a case are turned to fit, and refused where they lie elsewhere."""
+"""Geometry of volumes: reorientation of the files of a case, and checks of their positions."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from delira_nca.errors import ConfigError
 __all__ = ["fit"]
 
 _STEP, _PLACE = 1e-3, 0.1
-"""Tolerances in voxels: of one step along an axis, and of the corners of the volume."""
+"""Tolerances in voxels of one step along an axis, and of the corners of the volume."""
 
 Array = npt.NDArray[Any]
 
 
 def fit(volume: Array, path: Path, onto: Path) -> Array:
-    """Turn a volume so that its voxels lie over those of another file.
+    """Reorient a volume such that its voxels match those of another file.
 
-    Axes are swapped and flipped, nothing is interpolated. The order of axes is that of the other file.
+    Axes are swapped and flipped without interpolation. The order of axes is that of the other file.
 
     Parameters
     ----------
     volume : (X, Y, Z, ...) array
         Values in the file ``path``, in the order of its axes.
     path, onto : Path
-        Where one of them is no NIfTI file, nothing is known of its place, and the volume is returned as it is.
+        File of the volume, and reference file. If one is not a NIfTI file, the volume is returned unchanged.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def fit(volume: Array, path: Path, onto: Path) -> Array:
     ------
     ConfigError
         If the affine matrices differ otherwise: a step along an axis by more than a thousandth of a voxel, or a corner
-        of the volume by more than a tenth of one. Both geometries are named.
+        of the volume by more than a tenth of one. The message describes both geometries.
     """
     affine, wanted = (describe_file(file).get("affine") for file in (path, onto))
     if affine is None or wanted is None:
@@ -51,7 +51,7 @@ def fit(volume: Array, path: Path, onto: Path) -> Array:
     voxel = float(np.linalg.norm(wanted[:3, :3], axis=0).min())
     step = float(np.abs(placed[:3, :3] - wanted[:3, :3]).max())
     apart = float(np.linalg.norm(_corners(placed, turned.shape) - _corners(wanted, turned.shape), axis=1).max())
-    if not (step <= _STEP * voxel and apart <= _PLACE * voxel):  # also where an affine is not finite
+    if not (step <= _STEP * voxel and apart <= _PLACE * voxel):  # also true if an affine is not finite
         raise ConfigError(
             f"{os.fspath(path)!r} does not lie over {os.fspath(onto)!r}: {_described(affine)}, but "
             f"{_described(wanted)}. Resample it to the same grid; if the headers are wrong, set check_geometry=False"
@@ -60,7 +60,7 @@ def fit(volume: Array, path: Path, onto: Path) -> Array:
 
 
 def _turn(volume: Array, affine: Array, wanted: Array) -> tuple[Array, Array]:
-    """Volume and affine with axes in the directions of another affine, as nearly as swaps and flips can."""
+    """Reorient volume and affine by swaps and flips to the directions of another affine, as closely as possible."""
     orientations = _orientations()
     both = [orientations.io_orientation(matrix) for matrix in (affine, wanted) if np.isfinite(matrix).all()]
     if volume.ndim < 3 or len(both) < 2 or np.isnan(both).any() or np.array_equal(*both):
@@ -73,7 +73,7 @@ def _turn(volume: Array, affine: Array, wanted: Array) -> tuple[Array, Array]:
 
 
 def _corners(affine: Array, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Positions of the corner voxels, (8, 3) in millimetres."""
+    """Return the positions of the corner voxels, (8, 3), in mm."""
     ends = [(0, length - 1) for length in (*shape, 1, 1)[:3]]
     return np.asarray(np.array(list(itertools.product(*ends))) @ affine[:3, :3].T + affine[:3, 3], dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""The files of MedMNIST: small pictures or volumes with their classes, all in one ``.npz``."""
+"""Reader of MedMNIST: small images or volumes with classes in one ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ _SPLITS = ("train", "val", "test")
 
 
 class MedMNISTDataset(AbstractDataset):
-    """One part of a MedMNIST file.
+    """Training, validation or test part of a MedMNIST file.
 
-    A sample is ``{"data", "label"}``: (1 or 3, *spatial) float32 in [0, 1], and an int64 class; of files with several
-    labels (ChestMNIST), (K,) int64. The file's 8-bit values stay in memory, and are converted when they are taken.
+    A sample is ``{"data", "label"}``: (1 or 3, *spatial) float32 in [0, 1], and an int64 class; for several labels
+    (ChestMNIST), (K,) int64. The 8-bit values are kept in memory and converted on access.
 
     Parameters
     ----------
-    path : the ``.npz`` file.
-    split : ``"train"``, ``"val"`` or ``"test"``.
+    path : str or path-like
+        Path of the ``.npz`` file.
+    split : str
+        ``"train"``, ``"val"`` or ``"test"``.
 
     Raises
     ------
     UnknownNameError
-        If the split is none of the three.
+        If the split is unknown.
     MissingFileError
-        If there is no such file, or it is no ``.npz``.
+        If the file does not exist or is not an ``.npz`` file.
     ConfigError
-        If it does not have the arrays of the split, or they do not fit together.
+        If the arrays of the split are missing or do not fit together.
 
     Notes
     -----
@@ -83,12 +85,12 @@ class MedMNISTDataset(AbstractDataset):
         return {"data": self._convert(self.images[[index]])[0], "label": np.asarray(self.labels[index])}
 
     def take(self, indices: IndicesLike) -> Batch:
-        """Several samples; see `AbstractDataset.take`."""
+        """Return several samples; see `AbstractDataset.take`."""
         rows = as_indices(indices, len(self))
         return {"data": self._convert(self.images[rows]), "label": self.labels[rows]}
 
     def column(self, key: str) -> npt.NDArray[Any]:
-        """One entry of all samples; labels are known without reading. See `AbstractDataset.column`."""
+        """Return one entry of all samples. Labels do not require reading. See `AbstractDataset.column`."""
         if key not in ("data", "label"):
             raise UnknownNameError(f"the dataset has no entry {key!r}. {did_you_mean(key, ('data', 'label'))}")
         return self.labels if key == "label" else self._convert(self.images)
@@ -110,7 +112,7 @@ def _arrays(path: str | os.PathLike[str], split: str) -> tuple[npt.NDArray[Any],
             images, labels = (_member(loaded, f"{split}_{part}", file) for part in ("images", "labels"))
     except UnknownNameError:
         raise
-    except Exception as error:  # a broken archive has many names
+    except Exception as error:  # damaged archives raise many types of errors
         raise MissingFileError(f"{file!r} cannot be read as .npz: {error}") from error
     return images, labels
 

@@ -19,15 +19,17 @@ _FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 
 
 class NNUNetDataset(CaseDataset):
-    """A dataset in the raw layout of nnU-Net, of version 1 or 2. For what a sample is, see `CaseDataset`.
+    """Dataset in the raw layout of nnU-Net, version 1 or 2. Samples are described in `CaseDataset`.
 
-    Each channel is a file of its own, in the order of their numbers; a colour picture may be one file.
+    Each channel is a separate file, ordered by number; a colour image may be one file.
 
     Parameters
     ----------
-    root : folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
-    split : ``"train"``, or ``"test"``, which has masks only where there is a folder ``labelsTs``.
-    resize, check_geometry : see `CaseDataset`.
+    root : str or path-like
+        Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
+    split : str
+        Part of the data: ``"train"``, or ``"test"``, which has masks only if the folder ``labelsTs`` exists. resize,
+        check_geometry See `CaseDataset`.
 
     Attributes
     ----------
@@ -37,12 +39,12 @@ class NNUNetDataset(CaseDataset):
     Raises
     ------
     UnknownNameError
-        If the split is none of the two.
+        If the split is unknown.
     MissingFileError
-        If ``dataset.json`` or a folder is not there.
+        If ``dataset.json`` or a folder does not exist.
     ConfigError
-        If an entry of ``dataset.json`` is missing or cannot be, channels or masks are missing, or there are images of
-        other names or masks without an image; by name. Reading raises it where a mask has a value that
+        If an entry of ``dataset.json`` is missing or invalid, channels or masks are missing, images have other names,
+        or masks have no image. The message names the files. Reading raises it if a mask has a value that
         ``dataset.json`` does not list.
     """
 
@@ -84,15 +86,15 @@ class NNUNetDataset(CaseDataset):
 
 
 def _readable(folder: Path) -> list[Path]:
-    """Files of a folder that could be images or masks, in the order of their names."""
+    """Return the files of a folder with a supported suffix, sorted by name."""
     visible = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(path for path in visible if split_ending(path.name)[1] in ENDINGS)
 
 
 def _channel_files(folder: Path, ending: str) -> dict[str, dict[int, Path]]:
-    """Case to number of a channel to file, the numbers in order."""
+    """Return the files by case and by number of the channel, in ascending order."""
     if not folder.is_dir():
-        raise MissingFileError(f"{os.fspath(folder)!r} is no folder")
+        raise MissingFileError(f"{os.fspath(folder)!r} is not a folder")
     pattern = re.compile(rf"(?P<case>[^.].*)_(?P<channel>\d{{4}}){re.escape(ending)}")
     files: dict[str, dict[int, Path]] = {}
     strange = []

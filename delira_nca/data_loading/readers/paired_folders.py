@@ -1,4 +1,4 @@
-"""A folder of images and a folder of masks with the same names."""
+"""Reader of a folder of images and a folder of masks with the same names."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ __all__ = ["PairedFolderDataset"]
 
 
 class PairedFolderDataset(CaseDataset):
-    """Images of one folder with the masks of another, matched by name: ``images/ann.jpg`` and ``masks/ann.png``.
+    """Images of one folder and masks of another, matched by name: ``images/ann.jpg`` and ``masks/ann.png``.
 
-    Read are ``.png``, ``.jpg``, ``.bmp``, ``.tif``, ``.npy``, ``.npz`` (one array in each) and, with nibabel,
-    ``.nii`` and ``.nii.gz``. Files with another ending, hidden files and subfolders are left out; composed and
-    decomposed accents in names are the same. For what a sample is, see `CaseDataset`.
+    Supported are ``.png``, ``.jpg``, ``.bmp``, ``.tif``, ``.npy``, ``.npz`` (one array in each) and, with nibabel,
+    ``.nii`` and ``.nii.gz``. Files with another suffix, hidden files and subfolders are ignored; composed and
+    decomposed accents in names are equal. Samples are described in `CaseDataset`.
 
     Parameters
     ----------
-    images : folder of the images.
-    labels : folder of the masks, the same one if suffixes tell them apart; ``None`` if there are none.
-    image_suffix, label_suffix : end of the name before the ending that is no part of it: ``"_mask"`` where the
-        mask of ``ann.jpg`` is ``ann_mask.png``.
-    resize, channel_axis, binarise, check_geometry : see `CaseDataset`.
+    images : str or path-like
+        Folder of the images.
+    labels : str, path-like or None
+        Folder of the masks; it may be that of the images if suffixes distinguish them. None without masks.
+    image_suffix, label_suffix : str
+        End of the stem that is removed for matching: ``"_mask"`` if the mask of ``ann.jpg`` is ``ann_mask.png``.
+    resize, channel_axis, binarise, check_geometry
+        See `CaseDataset`.
 
     Raises
     ------
     MissingFileError
-        If a folder is not there.
+        If a folder does not exist.
     ConfigError
-        If there are no images, an image has no mask or the other way round, or two files have the same name; by
-        name. Reading raises `ShapeError` where an image and its mask differ in size.
+        If there are no images, an image has no mask or vice versa, or two files have the same name. The message names
+        the files. Reading raises `ShapeError` if an image and its mask differ in size.
 
     Examples
     --------
@@ -65,7 +68,7 @@ class PairedFolderDataset(CaseDataset):
         images, labels = absolute(images), None if labels is None else absolute(labels)
         shared = labels is not None and images.resolve() == labels.resolve()
         if shared and image_suffix == label_suffix:
-            raise ConfigError("images and masks in one folder are told apart by image_suffix or label_suffix")
+            raise ConfigError("images and masks in one folder need image_suffix or label_suffix")
         found = _named_files(images, image_suffix, not_suffix=label_suffix if shared else "")
         if not found:
             raise ConfigError(
@@ -86,9 +89,9 @@ class PairedFolderDataset(CaseDataset):
 
 
 def _named_files(folder: Path, suffix: str, not_suffix: str = "") -> dict[str, Path]:
-    """Files with a known ending by name, less the suffix; without those that have ``not_suffix``."""
+    """Return files with a supported suffix by stem without ``suffix``, excluding those with ``not_suffix``."""
     if not folder.is_dir():
-        raise MissingFileError(f"{os.fspath(folder)!r} is no folder")
+        raise MissingFileError(f"{os.fspath(folder)!r} is not a folder")
     named: dict[str, Path] = {}
     suffix, not_suffix = normal_name(suffix), normal_name(not_suffix)
     for path in sorted(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Pixels of picture files: every bit depth that Pillow reads exactly, and the pages of TIFF stacks."""
+"""Reading of image files in every bit depth that Pillow supports exactly, and of TIFF stacks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ __all__ = ["Picture", "read_picture"]
 
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _DESCRIPTION = 254, 258, 262, 270
 _ORIENTATION, _SAMPLES, _SAMPLE_FORMAT = 274, 277, 339
-"""Tags of TIFF."""
+"""TIFF tags."""
 _COLOURS = ("RGB", "RGBA", "LA", "RGBX", "RGBa", "La", "PA")
 _CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV")
 
 
 class Picture(NamedTuple):
-    """Pixels of a file.
+    """Pixels of an image file.
 
     Attributes
     ----------
-    pixels : (H, W), (H, W, channels), (pages, H, W) or (pages, H, W, channels) array
+    pixels : ndarray
+        (H, W), (H, W, channels), (pages, H, W) or (pages, H, W, channels) array
     largest : number
-        Value that stands for full brightness; 1 where values are kept as they are.
+        Value of full brightness; 1 if values are not scaled.
     has_channels : bool
         Whether the last axis is that of channels.
     """
@@ -44,14 +45,13 @@ class Picture(NamedTuple):
 
 
 def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Picture:
-    """Read a picture, or all pages of a TIFF stack.
+    """Read an image, or all pages of a TIFF stack.
 
     Parameters
     ----------
-    path : str or path-like
-    as_colours : bool
-        Whether the picture is an image: a palette becomes colours, and grey values of 2 or 4 bits fill 8 bits.
-        Otherwise indices of a palette and all grey values come as they are stored.
+    path : str or path-like Path of the file. as_colours : bool
+        Whether to convert palettes to colours, and scale 2-bit and 4-bit grey values to 8 bits. Otherwise palette
+        indices and grey values are returned as stored.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Pict
     Raises
     ------
     ConfigError
-        If Pillow cannot read the pixels exactly, or pages are not slices of one volume.
+        If Pillow cannot read the pixels exactly, or the pages are not slices of one volume.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -78,7 +78,7 @@ def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Pict
     for number, part in enumerate(parts):
         if (part.pixels.shape, part.largest) != (parts[0].pixels.shape, parts[0].largest):
             raise ConfigError(
-                f"{file!r} is no stack: page {number} is {part.pixels.shape} with values up to {part.largest}, "
+                f"{file!r} is not a stack: page {number} is {part.pixels.shape} with values up to {part.largest}, "
                 f"page 0 is {parts[0].pixels.shape} with values up to {parts[0].largest}"
             )
     _require_slices(description, file, len(parts))
@@ -88,9 +88,9 @@ def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Pict
 
 
 def _pages(opened: Image, file: str) -> list[int]:
-    """Numbers of the pages to read, without smaller copies of a page."""
+    """Return the numbers of the pages to read, without thumbnails."""
     count = getattr(opened, "n_frames", 1)
-    if count == 1 or opened.format in ("JPEG", "MPO"):  # a camera's JPEG has previews behind it
+    if count == 1 or opened.format in ("JPEG", "MPO"):  # JPEGs of cameras may contain previews
         return [0]
     if opened.format != "TIFF":
         raise ConfigError(f"{file!r} is an animation of {count} pictures; save the one that is meant, or a TIFF stack")
@@ -129,12 +129,12 @@ def _page(opened: Image, path: str | os.PathLike[str], number: int, as_colours: 
     if is_signed:
         return Picture(pixels.view(np.int8), 127, has_channels=pixels.ndim == 3)
     if image.mode == "L" and bits < 8 and not as_colours:
-        pixels = pixels // (255 // (2**bits - 1))  # Pillow spreads 2 and 4 bits over the range of 8
+        pixels = pixels // (255 // (2**bits - 1))  # Pillow scales 2 and 4 bits to 8
     return Picture(pixels, 255, has_channels=pixels.ndim == 3)
 
 
 def _kind_of_tiff(path: str | os.PathLike[str]) -> str:
-    """Words for the values of a TIFF that Pillow does not read; nothing for another file."""
+    """Describe the values of a TIFF that Pillow does not support; empty for another file."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     try:
@@ -143,7 +143,7 @@ def _kind_of_tiff(path: str | os.PathLike[str]) -> str:
             tags = ImageFileDirectory_v2(head + file.read(8 if head[2:3] == b"+" or head[3:4] == b"+" else 0))
             file.seek(tags.next)
             tags.load(file)
-    except Exception:  # it is no TIFF, or a damaged one
+    except Exception:  # not a TIFF, or damaged
         return ""
     kinds = {
         1: "unsigned integers",
@@ -158,7 +158,7 @@ def _kind_of_tiff(path: str | os.PathLike[str]) -> str:
 
 
 def _raw_mode(opened: Image) -> str:
-    """Layout of the stored pixels in Pillow's words, ``"RGB;16B"`` for example."""
+    """Return Pillow's raw mode of the stored pixels, for example ``"RGB;16B"``."""
     tiles = getattr(opened, "tile", None)
     arguments = tiles[0][3] if tiles else opened.mode
     return str(arguments[0] if isinstance(arguments, (tuple, list)) and arguments else arguments)
@@ -169,12 +169,12 @@ def _tag(opened: Any, number: int, default: Any) -> Any:
 
 
 def _require_exact(opened: Image, file: str, as_colours: bool) -> int:
-    """Refuse a TIFF page that Pillow would read in part, or in another order; return its bits per sample."""
+    """Check that Pillow reads a TIFF page completely and in order; return its bits per sample."""
     bits = _tag(opened, _BITS, (1,))[0]
     samples, known = _tag(opened, _SAMPLES, 1), len(opened.getbands())
     if samples != known:
         raise ConfigError(f"{file!r} has {samples} values in a pixel, of which Pillow reads {known}: save it as .npy")
-    if _tag(opened, _ORIENTATION, 1) > 4:  # Pillow takes rows for columns where these are not compressed
+    if _tag(opened, _ORIENTATION, 1) > 4:  # Pillow swaps rows and columns of uncompressed files
         raise ConfigError(f"{file!r} is stored on its side (orientation tag): save it upright")
     is_inverted = _tag(opened, _PHOTOMETRIC, 1) == 0
     if is_inverted and bits > (8 if as_colours else 1):
@@ -183,7 +183,7 @@ def _require_exact(opened: Image, file: str, as_colours: bool) -> int:
 
 
 def _colours_of_16_bits(opened: Image, path: str | os.PathLike[str], number: int, bits: int) -> Picture:
-    """Colours of 16 bits, of which Pillow keeps the upper 8: read twice, each time with the bytes in another order."""
+    """Read 16-bit colours in two passes with different byte orders, as Pillow keeps only the upper 8 bits."""
     from PIL import Image, ImageOps
 
     raw = _raw_mode(opened)
@@ -204,13 +204,13 @@ def _colours_of_16_bits(opened: Image, path: str | os.PathLike[str], number: int
 
 
 def _reordered(tile: Any, raw: str) -> Any:
-    """Tile that is decoded in another layout; Pillow's tiles are tuples, and named ones from some version on."""
+    """Return the tile with another raw mode. Tiles of Pillow are tuples, or named tuples in newer versions."""
     changed = (*tile[:3], raw if isinstance(tile[3], str) else (raw, *tile[3][1:]))
     return type(tile)(*changed) if hasattr(tile, "_fields") else changed
 
 
 def _require_slices(description: str, file: str, pages: int) -> None:
-    """Refuse pages that are channels or time points, or slices and channels mixed, as far as the file says so."""
+    """Check that pages are slices, not channels, time points or a mixture, if the file describes them."""
     text, counts = description.strip(), dict[str, Any]()
     if text.startswith("ImageJ="):
         told = dict(re.findall(r"^(\w+)=(\d+)\s*$", text, flags=re.MULTILINE))

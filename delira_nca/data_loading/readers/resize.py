@@ -1,4 +1,4 @@
-"""Images and masks brought to another size: images by averaging, masks by picking, never the other way."""
+"""Resizing of images by averaging or interpolation, and of masks by the nearest value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ __all__ = ["resize_image", "resize_label"]
 
 
 def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Resize an image, axis by axis: smaller by the mean of the area that a new pixel covers, larger linearly.
+    """Resize an image along each axis, by area averaging to smaller sizes and linearly to larger ones.
 
-    Both keep the mean of a constant image and never leave the range of the values.
+    Both preserve constant images and the range of the values.
 
     Parameters
     ----------
-    image : (C, *spatial) array
-    size : the new length of each spatial axis.
+    image : ndarray
+        (C, *spatial) array.
+    size : sequence of int
+        New length of each spatial axis.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np
     Raises
     ------
     ShapeError
-        If there is not one length for each spatial axis.
+        If the number of lengths is not that of the axes, for each spatial axis.
 
     Examples
     --------
@@ -44,27 +46,27 @@ def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np
         old = values.shape[axis]
         if new != old:
             weights = _areas(old, new) if new < old else _ramps(old, new)
-            with np.errstate(invalid="ignore"):  # infinite values become NaN, which `CaseDataset.check` names
+            with np.errstate(invalid="ignore"):  # infinite values become NaN, which `CaseDataset.check` reports
                 values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def resize_label(label: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[Any]:
-    """Resize a mask by the nearest place, so that no class appears that was not there.
+    """Resize a mask by nearest-neighbour interpolation, which adds no new classes.
 
     Parameters
     ----------
-    label : spatial array
-    size : the new length of each axis.
+    label : ndarray
+        Array of the spatial axes. size : sequence of int New length of each axis.
 
     Returns
     -------
-    array of that shape and the same type
+    array of the new shape with the same dtype
 
     Raises
     ------
     ShapeError
-        If there is not one length for each axis.
+        If the number of lengths is not that of the axes, for each axis.
 
     Examples
     --------
@@ -84,7 +86,7 @@ def _require_axes(size: Sequence[int], spatial: tuple[int, ...]) -> None:
 
 
 def _areas(old: int, new: int) -> npt.NDArray[np.float64]:
-    """Share of each old pixel in the area of each new one, (new, old); rows add up to 1."""
+    """Return the fraction of each old pixel in the area of each new one, (new, old). Rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
     overlap = np.minimum(edges[1:, None], np.arange(1, old + 1)) - np.maximum(edges[:-1, None], np.arange(old))
     overlap = np.clip(overlap, 0.0, None)
@@ -92,6 +94,6 @@ def _areas(old: int, new: int) -> npt.NDArray[np.float64]:
 
 
 def _ramps(old: int, new: int) -> npt.NDArray[np.float64]:
-    """Weights of linear interpolation between the centres of pixels, (new, old); beyond the last centre it is flat."""
+    """Return the weights of linear interpolation between pixel centres, (new, old), constant beyond the last centre."""
     centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     return np.asarray(np.maximum(0.0, 1 - np.abs(centres[:, None] - np.arange(old))))

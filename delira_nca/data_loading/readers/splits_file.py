@@ -1,4 +1,4 @@
-"""Folds in a file: nnU-Net's ``splits_final.json``, a list of ``{"train": [names], "val": [names]}``."""
+"""Files with folds: nnU-Net's ``splits_final.json``, a list of ``{"train": [names], "val": [names]}``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PARTS = ("train", "val")
 
 
 def names_of(dataset: AbstractDataset) -> tuple[str, ...]:
-    """Names of all samples: their entry ``"name"``, or what messages call them.
+    """Return the names of all samples: their entry ``"name"``, or `AbstractDataset.name_of`.
 
     Raises
     ------
@@ -53,8 +53,8 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
 
     Parameters
     ----------
-    path : of the file.
-    dataset : whose samples the file names; see :func:`names_of`. Samples that a fold does not name are left out of it.
+    path : str or path-like Path of the file. dataset : AbstractDataset Dataset of the named samples; see
+    :func:`names_of`. Samples that a fold does not name are not part of it.
 
     Returns
     -------
@@ -63,11 +63,11 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
     Raises
     ------
     MissingFileError
-        If there is no such file, or it is not valid JSON.
+        If the file does not exist or is not valid JSON.
     UnknownNameError
-        If a case is not in the dataset; with the nearest that is.
+        If a case is not in the dataset. The message names the most similar one.
     ConfigError
-        If the file has another form, a part is empty, or a case is in a part twice or in both.
+        If the format is wrong, a part is empty, or a case occurs twice in a part or in both parts.
     """
     path = absolute(path)
     content, names = _read(path), names_of(dataset)
@@ -91,14 +91,17 @@ def write_splits(
 
     Parameters
     ----------
-    path : of the file, which is replaced.
-    dataset : whose samples are numbered; see :func:`names_of`.
-    folds : (training, held out) pairs, of :func:`~delira_nca.data_loading.splits.kfold_indices` for example.
+    path : str or path-like
+        Path of the file, which is replaced.
+    dataset : AbstractDataset
+        Dataset of the samples; see :func:`names_of`.
+    folds : sequence of pairs of index sequences
+        (training, held out) pairs, for example from :func:`~delira_nca.data_loading.splits.kfold_indices`.
 
     Raises
     ------
     ConfigError
-        If an index is none of the dataset's, or a sample is in both parts of a fold.
+        If an index is out of range, or a sample is in both parts of a fold.
 
     Examples
     --------

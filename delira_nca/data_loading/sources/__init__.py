@@ -1,4 +1,4 @@
-"""Real data out of packages that are installed or named, computed data, and pictures as targets to grow."""
+"""Sources of data: files of installed or given packages, computed data, and images as targets."""
 
 from delira_nca.data_loading.sources.dahlia import dahlia
 from delira_nca.data_loading.sources.drawings import DRAWINGS, drawing, load_target

@@ -1,4 +1,4 @@
-"""Files inside package files (wheels, tarballs, Debian packages), read without unpacking anything to disk."""
+"""Reading of files in package files (wheels, tarballs, Debian packages) without unpacking to disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _AR_HEADER = 60
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins as a wheel (zip), a tarball or a Debian package does; a gzip file counts as a tarball.
+    """Whether a file has the signature of a wheel (zip), a tarball or a Debian package. Gzip files count as tarballs.
 
     Raises
     ------
@@ -46,26 +46,28 @@ def is_archive(path: Path) -> bool:
 
 
 def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
-    """Read files out of an archive.
+    """Read files from an archive.
 
-    A member is found by its path, whatever folders the archive puts before it (``./``, ``package/``,
-    ``name-1.0/``). Where several fit, the one that agrees in most folders is taken.
+    Members are found by the end of their path, without leading folders of the archive (``./``, ``package/``,
+    ``name-1.0/``). If several match, the one with the longest common path is used.
 
     Parameters
     ----------
-    path : wheel or other zip, tarball, or Debian package.
-    wanted : paths inside it, with forward slashes.
+    path : Path
+        Wheel or other zip, tarball, or Debian package.
+    wanted : Collection[str]
+        Paths inside it, with forward slashes.
 
     Returns
     -------
-    Content by wanted path; those that the archive does not have are left out.
+    Content by wanted path. Missing members are omitted.
 
     Raises
     ------
     MissingFileError
         If the archive is damaged.
     MissingDependencyError
-        If a Debian package is compressed in a way that this Python cannot read.
+        If this Python does not support the compression of a Debian package.
 
     Examples
     --------
@@ -93,7 +95,7 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
 
 
 def _agreement(member: str, wanted: str) -> int:
-    """Number of names at the end of two paths that are the same."""
+    """Return the number of equal components at the end of two paths."""
     pairs = zip(reversed(PurePosixPath(member).parts), reversed(PurePosixPath(wanted).parts), strict=False)
     number = 0
     for have, want in pairs:
@@ -114,13 +116,13 @@ def _read_zip(stream: IO[bytes], wanted: Collection[str]) -> dict[str, bytes]:
 
 
 def _read_tar(stream: IO[bytes], wanted: Collection[str]) -> dict[str, bytes]:
-    """Go through a tarball once; links in it are not followed."""
+    """Read a tarball in one pass without following links."""
     found: dict[str, bytes] = {}
     score = dict.fromkeys(wanted, 0)
     complete = {path: len(PurePosixPath(path).parts) for path in wanted}
     start = stream.read(6)
     stream.seek(-len(start), io.SEEK_CUR)
-    # tarfile's own decompression takes a tarball that ends too early for a short one
+    # tarfile's own decompression accepts truncated tarballs
     opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), None)
     with tarfile.open(fileobj=stream if opener is None else opener(stream), mode="r:*") as archive:
         for member in archive:
@@ -139,7 +141,7 @@ def _read_tar(stream: IO[bytes], wanted: Collection[str]) -> dict[str, bytes]:
 
 
 def _data_of_debian_package(stream: IO[bytes], path: Path) -> IO[bytes]:
-    """Tarball of the installed files: a member of the ``ar`` archive that a Debian package is."""
+    """Return the tarball of installed files from the ``ar`` archive of a Debian package."""
     stream.seek(len(_DEBIAN))
     while len(header := stream.read(_AR_HEADER)) == _AR_HEADER:
         name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])

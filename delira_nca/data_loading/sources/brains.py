@@ -1,4 +1,4 @@
-"""Sources of brains: magnetic resonance templates with tissues and regions, 1 mm, axes to the right, front and top."""
+"""Brain templates (MRI) with tissues and regions; 1 mm voxels, axes to the right, front and top."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All sources by name: those in packages, and those that are computed."""
+"""Catalogue of all sources by name, from packages or computed."""
 
 from __future__ import annotations
 
@@ -60,4 +60,4 @@ _COMPUTED = (
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {source.name: source for source in (*_TARGETS, *PICTURES, *BRAINS, *_COMPUTED)}
 )
-"""Every source by its name, targets first."""
+"""Sources by name, beginning with targets."""

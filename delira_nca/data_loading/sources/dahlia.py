@@ -1,4 +1,4 @@
-"""The dahlia: a real flower that is installed with scikit-learn, cut out of its photograph."""
+"""Target image of a dahlia, cut out of a photograph in scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["FLOWER_SHA256", "cut_dahlia", "dahlia"]
 
 FLOWER_SHA256 = "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638"
 
-# Petals in Pillow's HSV, 0 to 255 each: from pink over orange to yellow, neither dark nor grey.
+# Hue of the petals in Pillow's HSV (0 to 255), from pink over orange to yellow.
 _HUE_FROM, _HUE_TO = 241, 36
 _MIN_SATURATION, _MIN_VALUE = 35, 100
 
 
 def dahlia(size: int) -> Target:
-    """Salmon-coloured dahlia on a transparent ground, a round target with fine detail.
+    """Return a salmon-coloured dahlia on a transparent background, a round target with fine details.
 
-    Cut by hue out of ``flower.jpg``, which comes with scikit-learn: the largest connected patch of petals,
-    holes filled, one pixel of mixed colour taken off its border. In the photograph the flower is 275 pixels
-    wide.
+    It is segmented by hue in ``flower.jpg`` of scikit-learn: the largest connected region of petals with filled holes,
+    eroded by one pixel of mixed colours. The flower is 275 pixels wide in the photograph.
 
     Parameters
     ----------
-    size : side of the target in cells, at least 1; 24 to 48 is usual.
+    size : int
+        Side of the target in cells, at least 1; 24 to 48 is usual.
 
     Returns
     -------
@@ -41,9 +41,9 @@ def dahlia(size: int) -> Target:
     Raises
     ------
     MissingDependencyError
-        If scikit-learn, or the picture in it, is missing.
+        If scikit-learn, or its photograph, is missing.
     ConfigError
-        If the installed picture is another one than the cut was made for.
+        If the installed photograph has another checksum.
 
     Notes
     -----
@@ -71,12 +71,14 @@ def dahlia(size: int) -> Target:
 
 
 def cut_dahlia(photograph: bytes, size: int) -> Target:
-    """Target of :func:`dahlia`, cut out of the photograph that the caller has read and verified.
+    """Return the target of :func:`dahlia` from a photograph that the caller has read and verified.
 
     Parameters
     ----------
-    photograph : content of ``flower.jpg``.
-    size : side of the target in cells, at least 1.
+    photograph : bytes
+        Content of ``flower.jpg``.
+    size : int
+        Side of the target in cells, at least 1.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def cut_dahlia(photograph: bytes, size: int) -> Target:
 
 
 def _find_photograph() -> Path:
-    spec = importlib.util.find_spec("sklearn")  # finds the folder without importing the package
+    spec = importlib.util.find_spec("sklearn")  # find the folder without importing the package
     if spec is None or spec.origin is None:
         raise MissingDependencyError("the dahlia is a picture in scikit-learn: pip install scikit-learn")
     path = Path(spec.origin).parent / "datasets" / "images" / "flower.jpg"
@@ -105,7 +107,7 @@ def _find_photograph() -> Path:
 
 
 def _cut(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Mask of the largest flower in (H, W, 3) pixels, without the half-covered pixels of its border."""
+    """Return the mask of the largest flower in (H, W, 3) pixels, without partially covered border pixels."""
     from PIL import Image
     from scipy import ndimage
 

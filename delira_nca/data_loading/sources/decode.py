@@ -1,4 +1,4 @@
-"""Contents of files to arrays: idx, gzipped tables, PNG, TIFF, NIfTI."""
+"""Decoding of file contents to arrays: idx, gzipped tables, PNG, TIFF, NIfTI."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ __all__ = ["read_idx", "read_nifti", "read_picture", "read_table", "read_tiff"]
 
 
 def read_idx(content: bytes) -> npt.NDArray[np.uint8]:
-    """Array of an idx file, the format of MNIST.
+    """Decode an idx file, the format of MNIST.
 
     Parameters
     ----------
-    content : the file: two zero bytes, the type (8: unsigned bytes), the number of axes, the length of each axis
+    content : bytes
+        Content of the file: two zero bytes, the type (8: unsigned bytes), the number of axes, the length of each axis
         as four big-endian bytes, and the values.
 
     Returns
@@ -31,7 +32,7 @@ def read_idx(content: bytes) -> npt.NDArray[np.uint8]:
     Raises
     ------
     ConfigError
-        If it is no idx file of unsigned bytes, or its length does not fit its shape.
+        If it is not an idx file of unsigned bytes, or its length does not match its shape.
 
     Notes
     -----
@@ -45,7 +46,9 @@ def read_idx(content: bytes) -> npt.NDArray[np.uint8]:
     axes = content[3] if len(content) > 3 else 0
     start = 4 + 4 * axes
     if content[:3] != b"\x00\x00\x08" or not axes or len(content) < start:
-        raise ConfigError(f"this is no idx file of unsigned bytes; it begins with {content[:4].hex(' ') or 'nothing'}")
+        raise ConfigError(
+            f"this is not an idx file of unsigned bytes; it begins with {content[:4].hex(' ') or 'nothing'}"
+        )
     shape = tuple(int(length) for length in np.frombuffer(content, dtype=">u4", count=axes, offset=4))
     if len(content) - start != math.prod(shape):
         raise ConfigError(f"an idx file of shape {shape} with {len(content) - start} values")
@@ -53,7 +56,7 @@ def read_idx(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 def read_table(content: bytes) -> npt.NDArray[np.int64]:
-    r"""Array of whole numbers of a gzipped table with commas between them: (rows, columns).
+    r"""Decode a gzipped table of comma-separated integers to a (rows, columns) array.
 
     Examples
     --------
@@ -65,7 +68,7 @@ def read_table(content: bytes) -> npt.NDArray[np.int64]:
 
 
 def read_picture(content: bytes) -> npt.NDArray[np.uint8]:
-    """Pixels of a picture that Pillow can read: (H, W) if it is grey, else (H, W, channels)."""
+    """Decode an image by Pillow: (H, W) if it is grey, else (H, W, channels)."""
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as image:
@@ -73,19 +76,19 @@ def read_picture(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 def read_tiff(content: bytes) -> npt.NDArray[Any]:
-    """Array of a TIFF file, pages first; 16 unsigned bits are widened to int32, with which torch can compute.
+    """Decode a TIFF file, pages first. Unsigned 16-bit values are converted to int32, which torch supports.
 
     Raises
     ------
     MissingDependencyError
-        If tifffile is missing, which comes with scikit-image.
+        If tifffile, a dependency of scikit-image, is missing.
     """
     array = np.asarray(_library("tifffile", "pip install tifffile").imread(io.BytesIO(content)))
     return array.astype(np.int32) if array.dtype == np.uint16 else array
 
 
 def read_nifti(content: bytes) -> npt.NDArray[Any]:
-    """Values of a NIfTI-1 file, gzipped or not, in the order of its axes and scaled as its header says.
+    """Decode a NIfTI-1 file, gzipped or not, with its order of axes and the scaling of its header.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Targets drawn by code: flat colours inside dark outlines, without a font or a photograph.
+"""Target images drawn by code, with flat colours and dark outlines.
 
-A drawing is a sequence of layers, painted one over the other on a canvas of 100 x 100 units, y pointing down. The
-shapes of one layer share a colour and an outline around their union.
+A drawing is a sequence of layers on a canvas of 100 x 100 units with y pointing down. The shapes of a layer share a
+colour and an outline around their union.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["DRAWINGS", "drawing", "load_target"]
 
 _MIN_SIZE = 8
 _UNITS = 100
-_MIN_PIXELS = 768  # along a side, before they are averaged
-_SPACING = 0.5  # units between the discs of a stroke, small enough to leave no scallops
+_MIN_PIXELS = 768  # along a side, before averaging
+_SPACING = 0.5  # units between the discs of a stroke, small enough for a smooth edge
 
 _Points = npt.NDArray[np.float64]
 _Point = tuple[float, float]
@@ -38,25 +38,27 @@ _WHITE: _Colour = (255, 255, 255)
 
 
 def drawing(name: str, size: int) -> Target:
-    """Draw a target: strong outlines and few flat colours, cropped to what is drawn.
+    """Draw a target with strong outlines and few flat colours, cropped to its content.
 
     Parameters
     ----------
-    name : one of :data:`DRAWINGS`.
-    size : side of the target in cells, at least 8 (1 for the dahlia); 28 to 40 is usual.
+    name : str
+        One of :data:`DRAWINGS`.
+    size : int
+        Side of the target in cells, at least 8 (1 for the dahlia); 28 to 40 is usual.
 
     Returns
     -------
-    (4, size, size) float32 array in [0, 1], premultiplied; the longer side fills it
+    (4, size, size) float32 array in [0, 1], premultiplied; the longer side of the drawing fills the array
 
     Raises
     ------
     UnknownNameError
-        With the nearest name.
+        If the name is unknown. The message contains the most similar name.
     ConfigError
         If ``size`` is not an integer, or too small.
     MissingDependencyError
-        For ``"dahlia"`` only, which is cut out of a photograph in scikit-learn, see
+        For ``"dahlia"`` without scikit-learn; see
         :func:`~delira_nca.data_loading.sources.dahlia.dahlia`.
 
     Examples
@@ -75,14 +77,16 @@ def drawing(name: str, size: int) -> Target:
 
 
 def load_target(target: str | os.PathLike[str], size: int) -> Target:
-    """Target by the name of a drawing, or out of a picture file.
+    """Load a target by the name of a drawing, or from an image file.
 
     Parameters
     ----------
-    target : one of :data:`DRAWINGS`; otherwise a file with transparency, as
-        :func:`~delira_nca.data_loading.sources.rgba.load_image` reads it. A file that is called like a drawing is
-        read if a folder stands before it, as in ``"./lizard"``.
-    size : side of the target in cells; at least 8 for a drawing, at least 1 for a file.
+    target : str or path-like
+        One of :data:`DRAWINGS`; otherwise a file with transparency, as
+        :func:`~delira_nca.data_loading.sources.rgba.load_image` reads it. Give a path with a folder, as in
+        ``"./lizard"``, for a file with the name of a drawing.
+    size : int
+        Side of the target in cells; at least 8 for a drawing, at least 1 for a file.
 
     Returns
     -------
@@ -91,11 +95,11 @@ def load_target(target: str | os.PathLike[str], size: int) -> Target:
     Raises
     ------
     UnknownNameError
-        If it is neither a drawing nor a file; with the nearest name.
+        If it is neither a drawing nor a file. The message contains the most similar name.
     MissingFileError
-        If it has the suffix of a file, but there is no such file, or it is not a picture.
+        If a file does not exist, or is not an image.
     ConfigError
-        If ``size`` is not an integer, or too small, or the picture has no transparency.
+        If ``size`` is not an integer, or too small, or the image has no transparency.
 
     Examples
     --------
@@ -118,7 +122,7 @@ def load_target(target: str | os.PathLike[str], size: int) -> Target:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Discs along a curve, (N, 3): x, y, radius; if ``is_filled``, also what the curve encloses."""
+    """Discs along a curve, (N, 3): x, y, radius; with ``is_filled``, also the enclosed area."""
 
     discs: _Points
     is_filled: bool
@@ -143,7 +147,7 @@ def _flat(colour: _Colour, *shapes: _Shape) -> _Layer:
 
 
 def _stroke(*points: tuple[float, float, float]) -> _Shape:
-    """Smooth line through x, y, radius."""
+    """Return a smooth line through points (x, y, radius)."""
     return _Shape(_spline(points, closed=False), is_filled=False)
 
 
@@ -152,19 +156,19 @@ def _disc(x: float, y: float, radius: float) -> _Shape:
 
 
 def _area(*points: _Point) -> _Shape:
-    """Area inside a smooth closed curve through x, y."""
+    """Return the area inside a smooth closed curve through points (x, y)."""
     return _Shape(_spline([(x, y, 0.0) for x, y in points], closed=True), is_filled=True)
 
 
 def _polygon(*corners: _Point, rounding: float = 0.0) -> _Shape:
-    """Polygon, grown by ``rounding`` with round corners."""
+    """Return a polygon, enlarged by ``rounding`` with round corners."""
     points = np.array([(x, y, rounding) for x, y in (*corners, corners[0])])
     sides = [np.linspace(a, b, _num_steps(a, b)) for a, b in itertools.pairwise(points)]
     return _Shape(np.concatenate(sides), is_filled=True)
 
 
 def _ellipse(x: float, y: float, width: float, height: float, degrees: float = 0.0) -> _Shape:
-    """Ellipse of two half axes, turned clockwise about its centre."""
+    """Return an ellipse with two half axes, rotated clockwise about its centre."""
     angles = np.linspace(0, 2 * np.pi, math.ceil(2 * np.pi * max(width, height) / _SPACING), endpoint=False)
     curve = np.stack([x + width * np.cos(angles), y + height * np.sin(angles), 0 * angles], axis=1)
     return _turned(_Shape(curve, is_filled=True), degrees, (x, y))
@@ -173,17 +177,17 @@ def _ellipse(x: float, y: float, width: float, height: float, degrees: float = 0
 def _turned(shape: _Shape, degrees: float, centre: _Point = (50, 50)) -> _Shape:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     middle = np.array([*centre, 0.0])
-    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])  # of row vectors, y pointing down
+    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])  # for row vectors, with y pointing down
     return _Shape((shape.discs - middle) @ turn + middle, shape.is_filled)
 
 
 def _both(*shapes: _Shape) -> tuple[_Shape, ...]:
-    """The shapes and their mirror images in the other half of the canvas."""
+    """Return the shapes and their mirror images in the other half of the canvas."""
     return (*shapes, *(_Shape(shape.discs * (-1, 1, 1) + (_UNITS, 0, 0), shape.is_filled) for shape in shapes))
 
 
 def _at(centre: _Point, radius: float, degrees: float) -> _Point:
-    """Point at a distance from another; 0 degrees is to the right, 90 below."""
+    """Return the point at a distance and an angle from another; 0 degrees is right, 90 is down."""
     return centre[0] + radius * math.cos(math.radians(degrees)), centre[1] + radius * math.sin(math.radians(degrees))
 
 
@@ -192,7 +196,7 @@ def _num_steps(a: _Points, b: _Points) -> int:
 
 
 def _spline(points: Iterable[tuple[float, ...]], *, closed: bool) -> _Points:
-    """Catmull-Rom spline through the points."""
+    """Return a Catmull-Rom spline through the points."""
     knots = np.array([*points], dtype=np.float64)
     before, after = (knots[-1:], knots[:2]) if closed else (knots[:1], knots[-1:])
     knots = np.concatenate([before, knots, after])
@@ -204,15 +208,15 @@ def _spline(points: Iterable[tuple[float, ...]], *, closed: bool) -> _Points:
 
 
 def _render(layers: tuple[_Layer, ...], size: int) -> Target:
-    """Paint the layers finely, without anti-aliasing, and average the premultiplied colours over each cell."""
+    """Draw the layers in a high resolution without anti-aliasing, and average premultiplied colours over each cell."""
     from PIL import Image, ImageDraw
 
     reach = np.concatenate([shape.grown(layer.outline) for layer in layers for shape in layer.shapes])
     low, high = (reach[:, :2] - reach[:, 2:]).min(axis=0), (reach[:, :2] + reach[:, 2:]).max(axis=0)
     fine = max(_MIN_PIXELS // size, 4)  # pixels along the side of a cell
     scale = size * fine / (high - low).max()
-    shift = np.append(size * fine / 2 - scale * (low + high) / 2, 0.0)  # the middle of the drawing is that of the grid
-    canvas = Image.new("L", (size * fine, size * fine))  # numbers of colours
+    shift = np.append(size * fine / 2 - scale * (low + high) / 2, 0.0)  # centre the drawing on the grid
+    canvas = Image.new("L", (size * fine, size * fine))  # indices of colours
     draw = ImageDraw.Draw(canvas)
     colours = [(0, 0, 0, 0), (*_INK, 255), *((*layer.colour, 255) for layer in layers)]
     for number, layer in enumerate(layers, start=2):
@@ -392,4 +396,4 @@ _LAYERS: Mapping[str, Callable[[], tuple[_Layer, ...]]] = MappingProxyType(
 )
 
 DRAWINGS = (*_LAYERS, "dahlia")
-"""Names of all drawings; the dahlia alone is cut out of a photograph."""
+"""Names of all drawings. ``"dahlia"`` is from a photograph."""

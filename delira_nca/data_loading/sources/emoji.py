@@ -1,4 +1,4 @@
-"""Emoji as targets, drawn with a colour font that the system has."""
+"""Emoji as target images, drawn with a colour font of the system."""
 
 from __future__ import annotations
 
@@ -38,23 +38,26 @@ _HOW_TO_GET_ONE = (
     "Arch: pacman -S noto-fonts-emoji; Alpine: apk add font-noto-emoji; macOS and Windows have one "
     "(Apple Color Emoji, Segoe UI Emoji). Anywhere: put NotoColorEmoji.ttf into ~/.fonts"
 )
-# Fonts of bitmaps open only at the sizes of their bitmaps: 109 Noto, 160 to 20 Apple; outlines at any.
+# Bitmap fonts open only at the sizes of their bitmaps: 109 for Noto, 160 to 20 for Apple; outline fonts at any.
 _FONT_SIZES = (109, 160, 137, 136, 128, 96, 72, 64, 48, 40, 32, 20)
 # Joiner, keycap frame, presentation selectors, skin tones, tags (in flags such as Scotland's).
 _ATTACHING = ((0x200D, 0x200D), (0x20E3, 0x20E3), (0xFE0E, 0xFE0F), (0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F))
 _FACE = "\N{GRINNING FACE}"  # every emoji font has it
-_UNASSIGNED = "\U000effff"  # no font has it, so it draws what the font shows for a missing character
+_UNASSIGNED = "\U000effff"  # in no font, so it draws the glyph for missing characters
 
 
 def emoji(character: str, size: int, *, font: str | os.PathLike[str] | bytes | None = None) -> Target:
-    """One emoji, drawn with a colour-emoji font, cropped to what is drawn.
+    """Draw one emoji with a colour-emoji font, cropped to its content.
 
     Parameters
     ----------
-    character : one emoji as the user sees it; skin tones, flags and joined emoji count as one where the font
-        and Pillow can join them (joining needs Pillow with libraqm).
-    size : side of the target in cells, at least 1; 40 in the growing-NCA article.
-    font : a font file, or its content; by default the one of the system that :func:`find_emoji_font` finds.
+    character : str
+        One visible emoji. Skin tones, flags and joined emoji count as one if the font and Pillow can join them (this
+        needs Pillow with libraqm).
+    size : int
+        Side of the target in cells, at least 1; 40 in the growing-NCA article.
+    font : str, path-like, bytes or None
+        Font file or its content; by default the system font found by :func:`find_emoji_font`.
 
     Returns
     -------
@@ -63,14 +66,14 @@ def emoji(character: str, size: int, *, font: str | os.PathLike[str] | bytes | N
     Raises
     ------
     MissingDependencyError
-        If no colour-emoji font is found that Pillow can draw; the message says which package brings one.
+        If Pillow cannot draw any colour-emoji font. The message names a package with one.
     ConfigError
         If ``character`` is not one emoji, or the font cannot draw it in colour.
 
     Notes
     -----
     The artwork of Noto Color Emoji is under the Apache licence 2.0, the font under the SIL Open Font License
-    1.1; other fonts have licences of their own.
+    1.1; other fonts have other licences.
 
     Examples
     --------
@@ -97,11 +100,11 @@ def emoji(character: str, size: int, *, font: str | os.PathLike[str] | bytes | N
 
 
 def find_emoji_font() -> Path | None:
-    """Colour-emoji font of this system: the usual folders first, then what fontconfig knows.
+    """Find a colour-emoji font of this system, in the usual folders and then by fontconfig.
 
     Returns
     -------
-    Path of the first font found, the preferred ones first; ``None`` without any.
+    Path of the most preferred font found, or None.
     """
     found = {path.name: path for path in _fonts_in_folders()}
     for name in _FONT_FILES:
@@ -125,7 +128,7 @@ def _fonts_in_folders() -> Iterator[Path]:
             Path("/usr/local/share/fonts"),
             Path("/usr/share/fonts"),
         ]
-    for folder in reversed(folders):  # what comes last is kept: the user's own fonts
+    for folder in reversed(folders):  # the last one is kept, so that fonts of the user take precedence
         for parent, _, names in os.walk(folder):
             yield from (Path(parent, name) for name in names if name in _FONT_FILES)
 
@@ -155,7 +158,7 @@ def _open_font(source: str | os.PathLike[str] | bytes) -> FreeTypeFont:
 
 
 def _draw(font: FreeTypeFont, text: str) -> npt.NDArray[np.uint8]:
-    """Draw a text in colour and crop it to its pixels: (H, W, 4); one empty pixel if nothing is drawn."""
+    """Draw a text in colour and crop it to its content, (H, W, 4); one empty pixel if nothing is drawn."""
     from PIL import Image, ImageDraw
 
     left, top, right, bottom = font.getbbox(text)
@@ -174,7 +177,7 @@ def _require_one(character: str) -> None:
 
 
 def _count(text: str) -> int:
-    """Emoji that a reader sees: what joins itself to the character before it is not counted."""
+    """Return the number of visible emoji, without characters that join the previous one."""
     number, joined, flag_half = 0, False, False
     for code in map(ord, text):
         is_flag = 0x1F1E6 <= code <= 0x1F1FF
@@ -186,7 +189,7 @@ def _count(text: str) -> int:
 
 
 def _require_one_picture(font: FreeTypeFont, character: str, font_name: str) -> None:
-    """Refuse a joined emoji that the font draws as several pictures side by side."""
+    """Check that the font does not draw a joined emoji as several images."""
     advance, one = font.getlength(character), max(font.getlength(part) for part in character)
     if advance > 1.5 * one:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The files of a source: found in a package file, a folder or an installed package, and verified by sha256."""
+"""Search for the files of a source in package files, folders and installed packages, with verification by sha256."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["FoundFile", "find_folder", "find_module", "is_here", "read_files"]
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file that was found.
+    """Verified file of a source.
 
     Parameters
     ----------
-    path : inside the package.
-    origin : the file, or the package file that it is in.
-    content : its bytes.
-    sha256 : of the content.
+    path : str
+        Path inside the package. origin : Path The file, or the package file that contains it.
+    content : bytes
+        Content of the file. sha256 : str Checksum of the content.
     """
 
     path: str
@@ -34,20 +34,20 @@ class FoundFile:
 
 
 def find_module(name: str) -> Path | None:
-    """Folder in which an installed Python package lies; the package is not imported."""
+    """Return the folder of an installed Python package without importing it."""
     spec = importlib.util.find_spec(name)
     folders = spec.submodule_search_locations if spec is not None else None
     return Path(next(iter(folders))).parent if folders else None
 
 
 def find_folder(*parts: str) -> Path | None:
-    """Folder of an installed package, if it is there."""
+    """Return the folder of an installed package if it exists."""
     folder = Path(*parts)
     return folder if folder.is_dir() else None
 
 
 def is_here(source: Source, root: str | os.PathLike[str] | None = None) -> bool:
-    """Whether the files of a source, or the package file they are in, are found; nothing is read or verified."""
+    """Whether the files of a source, or their package file, exist; they are not read or verified."""
     try:
         _find(source, root)
     except (ConfigError, MissingDependencyError, OSError):
@@ -56,26 +56,28 @@ def is_here(source: Source, root: str | os.PathLike[str] | None = None) -> bool:
 
 
 def read_files(source: Source, root: str | os.PathLike[str] | None = None) -> list[FoundFile]:
-    """Read and verify the files of a source. Nothing is downloaded, nothing is unpacked to disk.
+    """Read and verify the files of a source, without downloading or unpacking to disk.
 
     Parameters
     ----------
-    source : entry of the catalogue.
-    root : package file, folder that holds it, folder with its unpacked or installed content, or the file itself
-        where the source has only one; ``None`` takes the installed package.
+    source : Source
+        Entry of the catalogue.
+    root : str, path-like or None
+        Package file, folder that contains it, folder with its unpacked or installed content, or the file itself if the
+        source has only one. By default the installed package is used.
 
     Returns
     -------
-    One entry per file, in the order of ``source.files``.
+    One entry per file in the order of ``source.files``.
 
     Raises
     ------
     MissingDependencyError
-        If ``root`` is ``None`` and the package is not installed; the message says how to get it.
+        If ``root`` is ``None`` and the package is not installed; the message describes how to get it.
     MissingFileError
         If ``root`` does not exist, is damaged, or lacks a file.
     ConfigError
-        If a file is another one than was checked: its sha256 differs.
+        If the sha256 of a file differs from the expected one.
     """
     found = []
     for file, (origin, content) in zip(source.files, _read(source, _find(source, root)), strict=True):
@@ -90,7 +92,7 @@ def read_files(source: Source, root: str | os.PathLike[str] | None = None) -> li
 
 
 def _find(source: Source, root: str | os.PathLike[str] | None) -> Path | list[Path]:
-    """Package file that the files are in, or the files themselves."""
+    """Return the package file that contains the files, or the files themselves."""
     package, paths = source.package, [file.path for file in source.files]
     if package is None:
         if root is not None:
@@ -124,7 +126,7 @@ def _find(source: Source, root: str | os.PathLike[str] | None) -> Path | list[Pa
 
 
 def _in_folder(folder: Path, path: str) -> Path | None:
-    """File in a folder that is the package, or one of the folders inside it."""
+    """Return a file in a folder that corresponds to the package, or to one of the folders inside it."""
     parts = PurePosixPath(path).parts
     candidates = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
     return next((file for file in candidates if file.is_file()), None)

@@ -1,4 +1,4 @@
-"""The packages that data are read from, in the versions whose files were checked."""
+"""Packages with data, in the versions with known checksums."""
 
 from __future__ import annotations
 

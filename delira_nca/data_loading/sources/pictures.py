@@ -1,4 +1,4 @@
-"""Sources of pictures: targets, textures, digits, nuclei; each file was opened and its sha256 computed."""
+"""Sources of images: targets, textures, digits and nuclei."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from delira_nca.data_loading.sources.source import Arrays, ArraySpec, PackageFil
 __all__ = ["PICTURES", "TARGET"]
 
 TARGET = (ArraySpec("data", (4, "size", "size"), "float32", "premultiplied red, green, blue, alpha, 0 to 1"),)
-"""Arrays of a source of targets."""
+"""Description of the arrays of a target."""
 
 
 def _dahlia(photograph: bytes, *, size: int = 48) -> Arrays:

@@ -1,4 +1,4 @@
-"""Open a source by its name: verified files in, plain arrays out. Nothing is ever downloaded."""
+"""Access to sources by name, with verified files and without downloads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Root = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class Opened:
-    """What was read from a source.
+    """Result of reading a source.
 
     Parameters
     ----------
-    source : its entry.
-    files : the files, verified, with their sha256.
-    arrays : what is in them.
+    source : Source
+        Entry of the source. files : tuple of FoundFile Verified files with their sha256.
+    arrays : Arrays
+        Arrays of the source.
     """
 
     source: Source
@@ -34,7 +35,7 @@ class Opened:
 
 
 def available() -> tuple[str, ...]:
-    """Names of all sources, whether their files are here or not.
+    """Return the names of all sources, including those without files on this machine.
 
     Examples
     --------
@@ -45,12 +46,12 @@ def available() -> tuple[str, ...]:
 
 
 def describe(name: str) -> Source:
-    """Entry of a source: package, files with sha256, licence, citation, shapes, options.
+    """Return the entry of a source: package, files with sha256, licence, citation, shapes, options.
 
     Raises
     ------
     UnknownNameError
-        With the nearest name.
+        If the name is unknown. The message contains the most similar name.
 
     Examples
     --------
@@ -65,7 +66,7 @@ def describe(name: str) -> Source:
 
 
 def is_here(name: str, root: Root = None) -> bool:
-    """Whether the files of a source, or the package file they are in, are found; nothing is read or verified.
+    """Whether the files of a source, or their package file, exist; they are not read or verified.
 
     Examples
     --------
@@ -76,34 +77,36 @@ def is_here(name: str, root: Root = None) -> bool:
 
 
 def open_source(name: str, root: Root = None, **options: Any) -> Arrays:
-    """Arrays of a source. Also called ``sources.open``.
+    """Return the arrays of a source. This function is also available as ``sources.open``.
 
     Parameters
     ----------
-    name : one of :func:`available`.
-    root : where the files are: a package file (wheel, tarball, ``.deb``), a folder with it in it, or a folder with its
-        unpacked or installed content. ``None`` looks for the installed package, or for a font of the system.
-    options : of this source, see ``describe(name).options``: ``picture`` and ``size`` of a drawing, ``size`` of a
-        dahlia, ``character`` and ``size`` of an emoji, ``num_samples``, ``shape``, ``seed`` and ``noise`` of what is
-        computed.
+    name : str
+        Name of the source, one of :func:`available`.
+    root : str, path-like or None
+        Package file (wheel, tarball, ``.deb``), folder that contains it, or folder with its unpacked or installed
+        content. By default the installed package, or a font of the system, is used.
+    **options : object Options of the source, see ``describe(name).options``: ``picture`` and ``size`` of a drawing,
+    ``size`` of a dahlia, ``character`` and ``size`` of an emoji, ``num_samples``, ``shape``, ``seed`` and ``noise`` of
+    computed data.
 
     Returns
     -------
     dict of arrays
-        ``describe(name).arrays`` says which, of what shape and type. Pictures have their channels first.
+        ``describe(name).arrays`` lists their names, shapes and dtypes. Images have their channels first.
 
     Raises
     ------
     UnknownNameError
-        If nothing has this name.
+        If the name is unknown.
     UnknownKeywordError
         If the source has no such option.
     MissingDependencyError
-        If the package, or a library to read its files with, is missing; with the command that brings it.
+        If the package, or a library to read its files, is missing. The message contains the command to install it.
     MissingFileError
         If ``root`` does not exist, is damaged, or lacks a file.
     ConfigError
-        If a file is another one than was checked (the sha256 found and the one expected are named).
+        If the sha256 of a file differs from the expected one. The message contains both.
 
     Examples
     --------
@@ -117,11 +120,12 @@ def open_source(name: str, root: Root = None, **options: Any) -> Arrays:
 
 
 def check(name: str, root: Root = None, **options: Any) -> Opened:
-    """Do what :func:`open_source` does, and tell which files were read.
+    """Read a source as :func:`open_source` does, and return the files that were read, too.
 
     Parameters
     ----------
-    name, root, options : as of :func:`open_source`, whose errors it raises.
+    name, root, **options
+        See :func:`open_source`. The same errors are raised.
 
     Examples
     --------

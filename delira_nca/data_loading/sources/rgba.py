@@ -1,8 +1,7 @@
-"""Pictures as targets: ``(4, H, W)`` float32; red, green, blue, alpha in [0, 1]; premultiplied.
+"""Images as targets: ``(4, H, W)`` float32 with red, green, blue and alpha in [0, 1], premultiplied.
 
-Premultiplied means that a transparent pixel is zero in all four channels, as a dead cell is. Everything that
-averages pixels (resizing above all) is right only on premultiplied colours: else the hidden colour of
-transparent pixels bleeds into the edge.
+With premultiplied alpha a transparent pixel is zero in all four channels, like a dead cell. Averaging of pixels, as in
+resizing, needs premultiplied colours; otherwise the hidden colours of transparent pixels affect the edges.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ Target = npt.NDArray[np.float32]
 
 
 def premultiply(pixels: npt.NDArray[np.uint8]) -> Target:
-    """Turn 8-bit pixels with alpha into a target.
+    """Convert 8-bit pixels with alpha to a target.
 
     Parameters
     ----------
-    pixels : (H, W, 4) uint8 array
-        Red, green, blue, alpha as an image file has them: not premultiplied.
+    pixels : ndarray
+        (H, W, 4) uint8 array of red, green, blue and alpha as in image files, not premultiplied.
 
     Returns
     -------
@@ -53,14 +52,13 @@ def premultiply(pixels: npt.NDArray[np.uint8]) -> Target:
 def area_resize(image: Target, height: int, width: int) -> Target:
     """Resize by area averaging: a new pixel is the mean of exactly the area that it covers.
 
-    The weights are never negative, so there is no ringing and a premultiplied picture stays one (colour at
-    most alpha). At a whole-numbered factor this is the mean over blocks; enlarging keeps the pixels as sharp
-    squares.
+    The weights are not negative, so there is no ringing and colours remain at most alpha. For an integer factor this is
+    the mean over blocks; enlarging keeps pixels as sharp squares.
 
     Parameters
     ----------
-    image : (C, H, W) array
-    height, width : the new size, at least 1 each.
+    image : ndarray of float32
+        (C, H, W) array. height, width : int New size, at least 1 each.
 
     Returns
     -------
@@ -69,7 +67,7 @@ def area_resize(image: Target, height: int, width: int) -> Target:
     Raises
     ------
     ShapeError
-        If the image does not have three axes, or one of length 0.
+        If the image does not have three axes, or one has length 0.
     ConfigError
         If a size is not an integer of at least 1.
 
@@ -86,7 +84,7 @@ def area_resize(image: Target, height: int, width: int) -> Target:
 
 
 def _coverage(old: int, new: int) -> npt.NDArray[np.float64]:
-    """Share of each of ``old`` pixels in each of ``new`` pixels of the same line: (new, old), rows add up to 1."""
+    """Return the fraction of each of ``old`` pixels in each of ``new`` pixels, (new, old). Rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
     pixels = np.arange(old)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -95,12 +93,14 @@ def _coverage(old: int, new: int) -> npt.NDArray[np.float64]:
 
 
 def fit_square(image: Target, size: int) -> Target:
-    """Resize so that the longer side is ``size``, and centre it, aspect ratio kept, in a transparent square.
+    """Resize the longer side to ``size``, keeping the aspect ratio, and centre the image in a transparent square.
 
     Parameters
     ----------
-    image : (4, H, W) target
-    size : side of the square, at least 1.
+    image : ndarray of float32
+        (4, H, W) target
+    size : int
+        Side of the square, at least 1.
 
     Returns
     -------
@@ -116,17 +116,19 @@ def fit_square(image: Target, size: int) -> Target:
     height, width = image.shape[1:]
     scale = size / max(height, width)
     fitted = area_resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
-    np.minimum(fitted[:3], fitted[3], out=fitted[:3])  # rounding to float32 may lift a colour above its alpha
+    np.minimum(fitted[:3], fitted[3], out=fitted[:3])  # rounding to float32 may make a colour exceed its alpha
     return place(fitted, size)
 
 
 def place(target: Target, grid: int) -> Target:
-    """Centre a target on an empty grid; where the rest is odd, it sits one cell nearer to the upper left.
+    """Centre a target on an empty grid; if the margin is odd, it is one cell closer to the upper left.
 
     Parameters
     ----------
-    target : (4, H, W) array
-    grid : side of the square grid, at least ``max(H, W)``.
+    target : ndarray of float32
+        (4, H, W) array
+    grid : int
+        Side of the square grid, at least ``max(H, W)``.
 
     Returns
     -------
@@ -157,16 +159,17 @@ def place(target: Target, grid: int) -> Target:
 
 
 def load_image(path: str | os.PathLike[str], size: int) -> Target:
-    """Read a picture with an alpha channel as a target.
+    """Read an image with an alpha channel as a target.
 
-    The colours are premultiplied before the picture is resized (area averaging, longer side to ``size``,
-    aspect ratio kept) and centred in a square. An EXIF orientation is followed; of an animation the first
-    picture is taken.
+    The colours are premultiplied, then the image is resized (area averaging, longer side to ``size``, constant aspect
+    ratio) and centred in a square. The EXIF orientation is applied. The first frame of an animation is used.
 
     Parameters
     ----------
-    path : a file that Pillow can read: PNG, WebP, GIF, TIFF, ...
-    size : side of the target, at least 1.
+    path : str or path-like
+        Image file that Pillow supports: PNG, WebP, GIF, TIFF, ...
+    size : int
+        Side of the target, at least 1.
 
     Returns
     -------
@@ -175,9 +178,9 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
     Raises
     ------
     ConfigError
-        If the picture has no alpha channel, or is transparent everywhere.
+        If the image has no alpha channel, or is completely transparent.
     MissingFileError
-        If there is no such file, or it is no picture (also a ``FileNotFoundError``).
+        If the file does not exist or is not an image (also a ``FileNotFoundError``).
 
     Examples
     --------
@@ -197,7 +200,7 @@ def load_image(path: str | os.PathLike[str], size: int) -> Target:
     try:
         opened = Image.open(path)
     except UnidentifiedImageError as error:
-        raise MissingFileError(f"{os.fspath(path)!r} is no picture that Pillow can read") from error
+        raise MissingFileError(f"{os.fspath(path)!r} is not a picture that Pillow can read") from error
     except OSError as error:
         raise MissingFileError(f"cannot open the picture {os.fspath(path)!r}: {error.strerror}") from error
     with opened as image:

@@ -1,6 +1,6 @@
-"""Computed photographs of balls on a floor in front of a wall, of which the depth is known exactly.
+"""Rendered images of balls on a floor in front of a wall, with exact depth.
 
-Scene ``i`` is a function of ``seed`` and ``i`` (and of the other arguments).
+Scene ``i`` depends only on ``seed``, ``i`` and the other arguments, not on ``num_samples``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from delira_nca.seeding import generator
 __all__ = ["FARTHEST", "scenes"]
 
 FARTHEST = 10.0
-"""Depth that the label calls 1, in metres."""
+"""Depth in metres that corresponds to the label 1."""
 
 _Array = npt.NDArray[np.float64]
 _HAZE = np.array([0.75, 0.8, 0.85])
@@ -26,28 +26,30 @@ _HAZE = np.array([0.75, 0.8, 0.85])
 def scenes(
     *, num_samples: int = 16, shape: Sequence[int] = (48, 48), seed: int = 0, noise: float = 0.02
 ) -> dict[str, npt.NDArray[Any]]:
-    """Scenes with depth: one to four balls on a chequered floor before a wall, in haze, under one lamp.
+    """Render scenes with depth: one to four balls on a chequered floor before a wall, in haze, under one lamp.
 
-    The camera stands 0.8 to 1.4 m high and looks 6 to 20 degrees down; the wall is 5 to 9 m away. What tells how far a
-    cell is: where it is in the picture, how small the squares of the floor are, shade, and haze.
+    The camera stands 0.8 to 1.4 m high and looks 6 to 20 degrees down; the wall is 5 to 9 m away. Cues of the depth are
+    the position in the image, the size of the squares of the floor, shading and haze.
 
     Parameters
     ----------
-    num_samples : number of scenes, at least 1.
-    shape : (H, W), at least 8 each.
-    seed : at least 0.
-    noise : standard deviation of the normal noise on the picture.
+    num_samples : int
+        Number of scenes, at least 1.
+    shape : sequence of int
+        (H, W), at least 8 each.
+    seed : int Seed, at least 0. noise : float
+        Standard deviation of the normal noise of the image.
 
     Returns
     -------
     dict
         ``"data"``: (N, 3, H, W) float32 in [0, 1], red, green and blue; ``"label"``: (N, 1, H, W) float32, depth along
-        the optical axis as a part of 10 m, above 0 and at most 1.
+        the optical axis divided by 10 m, above 0 and at most 1.
 
     Raises
     ------
     ConfigError
-        If an argument is out of its range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -69,7 +71,7 @@ def scenes(
 
 
 def _rays(height: int, width: int) -> _Array:
-    """(H, W, 3) directions right, down and ahead of the cells' middles, 1 ahead; the longer side spans 64 degrees."""
+    """Return (H, W, 3) directions (right, down, ahead = 1) of the cell centres; the longer side spans 64 degrees."""
     longer = 0.8 * max(height, width)
     down, right = np.meshgrid(
         (np.arange(height) + 0.5 - height / 2) / longer, (np.arange(width) + 0.5 - width / 2) / longer, indexing="ij"
@@ -78,7 +80,7 @@ def _rays(height: int, width: int) -> _Array:
 
 
 def _scene(rng: np.random.Generator, rays: _Array) -> tuple[_Array, _Array]:
-    """(H, W) depth in metres and (H, W, 3) colours of one scene."""
+    """Render the (H, W) depth in metres and (H, W, 3) colours of one scene."""
     pitch, height, wall = rng.uniform(0.1, 0.35), rng.uniform(0.8, 1.4), rng.uniform(5.0, 9.0)
     below = np.array([0.0, np.cos(pitch), np.sin(pitch)])
     ahead = np.array([0.0, -np.sin(pitch), np.cos(pitch)])
@@ -110,7 +112,7 @@ def _scene(rng: np.random.Generator, rays: _Array) -> tuple[_Array, _Array]:
 
 
 def _ball(rays: _Array, centre: _Array, radius: float) -> _Array:
-    """(H, W) depth at which each ray enters a ball; infinite where it misses."""
+    """Return the (H, W) depth at which each ray enters a ball; infinite for rays that miss it."""
     squared, along = (rays**2).sum(-1), rays @ centre
     inside = along**2 - squared * (centre @ centre - radius**2)
     entry = (along - np.sqrt(np.maximum(inside, 0.0))) / squared
@@ -118,5 +120,5 @@ def _ball(rays: _Array, centre: _Array, radius: float) -> _Array:
 
 
 def _lit(normal: _Array, lamp: _Array) -> _Array:
-    """Brightness of a matt surface, 0.35 in the shade."""
+    """Return the brightness of a matt surface; 0.35 in the shade."""
     return np.asarray(0.35 + 0.65 * np.maximum(normal @ lamp, 0.0))

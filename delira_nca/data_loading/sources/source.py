@@ -1,4 +1,4 @@
-"""What is known about a source: where its files come from, what is in them, who made them."""
+"""Descriptions of sources: origin, content and authors of the files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A published package with data in it.
+    """Published package that contains data.
 
     Parameters
     ----------
-    name, version : as its registry calls it; the version whose files were checked.
-    kind : where it is published, as in ``"PyPI wheel"``.
-    fetch : the command that brings it.
-    archive : pattern of its file name.
-    find : gives the folder (or the file) of an installed copy, or ``None``.
+    name, version : str
+        Name in its registry, and version with known checksums.
+    kind : str
+        Kind of package, as in ``"PyPI wheel"``.
+    fetch : str
+        Command that downloads it.
+    archive : str
+        Pattern of its file name.
+    find : callable
+        Function that returns the folder (or file) of an installed copy, or None.
     """
 
     name: str
@@ -45,13 +50,16 @@ class Package:
 
 @dataclass(frozen=True)
 class PackageFile:
-    """One file of a package.
+    """File of a package.
 
     Parameters
     ----------
-    path : inside the package, with forward slashes.
-    sha256 : of its content, in hexadecimal digits.
-    is_fixed : whether another content is refused.
+    path : str
+        Path inside the package, with forward slashes.
+    sha256 : str
+        Checksum of the content in hexadecimal digits.
+    is_fixed : bool
+        Whether a different checksum raises an error.
     """
 
     path: str
@@ -61,14 +69,16 @@ class PackageFile:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array that a source gives.
+    """Description of an array of a source.
 
     Parameters
     ----------
-    key : name in the dict.
-    shape : lengths; a name stands for the option of that name, ``"*name"`` for an option that is a tuple.
-    dtype : name of the type.
-    meaning : what the values are.
+    key : str
+        Name in the dict.
+    shape : tuple
+        Lengths of the axes. A name stands for the value of an option, ``"*name"`` for an option that is a tuple.
+    dtype : str
+        Name of the dtype. meaning : str Meaning of the values.
     """
 
     key: str
@@ -77,7 +87,7 @@ class ArraySpec:
     meaning: str
 
     def resolved_shape(self, options: Mapping[str, Any]) -> tuple[int, ...]:
-        """Shape with the values of the options in it.
+        """Return the shape with the values of the options.
 
         Examples
         --------
@@ -98,19 +108,25 @@ class ArraySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A source of real or computed data.
+    """Source of real or computed data.
 
     Parameters
     ----------
-    name : what :func:`~delira_nca.data_loading.sources.registry.open_source` calls it.
-    summary : what it is, in a line.
-    package : where the files are, or ``None`` if the data are computed.
-    files : what is read, in the order in which ``decode`` takes it.
-    arrays : what comes out.
-    licence : of the data where it is stated, else of the package.
-    citation : whom to cite.
-    decode : turns the contents of the files into arrays; its keyword-only arguments are the options.
-    note : what a user has to know.
+    name : str
+        Name for :func:`~delira_nca.data_loading.sources.registry.open_source`.
+    summary : str
+        Description in one line.
+    package : Package or None
+        Package of the files, or None for computed data.
+    files : tuple of PackageFile
+        Files in the order of the arguments of ``decode``.
+    arrays : tuple of ArraySpec
+        Descriptions of the arrays. licence : str Licence of the data if stated, else of the package.
+    citation : str
+        Publication to cite. decode : callable Function that converts the contents of the files to arrays. Its
+        keyword-only arguments are the options.
+    note : str
+        Notes for users.
     """
 
     name: str
@@ -125,17 +141,17 @@ class Source:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Options that the source takes, with their defaults."""
+        """Options of the source with their defaults."""
         parameters = inspect.signature(self.decode).parameters.values()
         return MappingProxyType({p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
 
     @property
     def origin(self) -> str:
-        """Package with version and kind, or that the data are computed."""
+        """Package with version and kind, or a note that the data are computed."""
         return "computed" if self.package is None else str(self.package)
 
     def how_to_get(self) -> str:
-        """Sentence that says how the files are brought and named."""
+        """Return a sentence about how to get and pass the files."""
         if self.package is None:
             return f"{self.name!r} is computed and needs no file"
         return (
@@ -144,12 +160,12 @@ class Source:
         )
 
     def require_arrays(self, arrays: Arrays, options: Mapping[str, Any]) -> None:
-        """Refuse arrays that are not what the source says.
+        """Check that arrays match the description of the source.
 
         Raises
         ------
         ShapeError
-            With the name of the array, its shape and type, and those that were expected.
+            If not. The message contains the name, shape and dtype of the array, and the expected ones.
         """
         expected = {spec.key: (spec.resolved_shape(options), np.dtype(spec.dtype)) for spec in self.arrays}
         found = {key: (array.shape, array.dtype) for key, array in arrays.items()}

@@ -1,7 +1,7 @@
-"""Computed pictures whose masks are known exactly: discs, blobs and vessels, in two or three dimensions.
+"""Computed images with exact masks: discs, blobs and vessels in two or three dimensions.
 
-Sample ``i`` is a function of ``seed`` and ``i`` (and of the other arguments), so the first samples of a larger
-draw are those of a smaller one. The mask is made first; the picture is painted from it.
+Sample ``i`` depends only on ``seed``, ``i`` and the other arguments, not on ``num_samples``. The image is computed from
+the mask.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ _MIN_LENGTH = 8
 def discs(
     *, num_samples: int = 16, shape: Sequence[int] = (64, 64), seed: int = 0, noise: float = 0.1
 ) -> dict[str, npt.NDArray[Any]]:
-    """Discs, or balls in three dimensions: one to four in each picture, all of them whole; they may overlap.
+    """Compute discs, or balls in 3D: one to four per image, completely inside of it; they may overlap.
 
     Parameters
     ----------
-    num_samples : number of pictures, at least 1.
-    shape : (H, W) or (D, H, W), at least 8 each.
-    seed : at least 0.
-    noise : standard deviation of the normal noise on the picture; its brightness runs from 0 to 1.
+    num_samples : int
+        Number of images, at least 1.
+    shape : sequence of int
+        (H, W) or (D, H, W), at least 8 each.
+    seed : int Seed, at least 0. noise : float
+        Standard deviation of the normal noise of the image, which has values from 0 to 1.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def discs(
     Raises
     ------
     ConfigError
-        If an argument is out of its range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -57,14 +59,15 @@ def discs(
 def blobs(
     *, num_samples: int = 16, shape: Sequence[int] = (64, 64), seed: int = 0, noise: float = 0.1
 ) -> dict[str, npt.NDArray[Any]]:
-    """Blobs of any form: where a smooth random field is high, in a fifth to a half of the picture.
+    """Compute irregular blobs, the high values of a smooth random field, which cover a fifth to a half of the image.
 
-    The field is white noise under a Gaussian of a twelfth of the shortest side; it is periodic, so blobs that
-    are cut by a border go on at the opposite one.
+    The field is white noise smoothed by a Gaussian of a twelfth of the shortest side. It is periodic, so blobs continue
+    at the opposite border.
 
     Parameters
     ----------
-    num_samples, shape, seed, noise : as of :func:`discs`.
+    num_samples, shape, seed, noise
+        See :func:`discs`.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def blobs(
     Raises
     ------
     ConfigError
-        If an argument is out of its range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -88,11 +91,12 @@ def blobs(
 def vessels(
     *, num_samples: int = 16, shape: Sequence[int] = (64, 64), seed: int = 0, noise: float = 0.1
 ) -> dict[str, npt.NDArray[Any]]:
-    """Vessels: a winding trunk that comes in at a border, with two generations of thinner branches.
+    """Compute vessels: a winding trunk from a border, with two generations of thinner branches.
 
     Parameters
     ----------
-    num_samples, shape, seed, noise : as of :func:`discs`.
+    num_samples, shape, seed, noise
+        See :func:`discs`.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def vessels(
     Raises
     ------
     ConfigError
-        If an argument is out of its range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -115,12 +119,12 @@ def vessels(
 
 
 def require_drawable(num_samples: int, shape: Sequence[int], noise: float, *, dims: tuple[int, ...]) -> tuple[int, ...]:
-    """Refuse numbers of which nothing can be drawn; give the shape back otherwise.
+    """Check the arguments and return the shape.
 
     Raises
     ------
     ConfigError
-        With the argument and its value.
+        If one is invalid. The message contains its name and value.
     """
     require_whole("num_samples", num_samples, 1)
     lengths = require_wholes("shape", shape, _MIN_LENGTH)
@@ -151,7 +155,7 @@ def _draw(
 
 
 def _paint(rng: np.random.Generator, inside: _Mask, noise: float) -> npt.NDArray[np.float64]:
-    """Brightness: a ground with a slope of light, brighter in the mask, and noise."""
+    """Compute the brightness: a background with a gradient, a brighter foreground, and noise."""
     direction = rng.normal(size=inside.ndim)
     slope = np.zeros(inside.shape)
     for axis, length in enumerate(inside.shape):
@@ -163,7 +167,7 @@ def _paint(rng: np.random.Generator, inside: _Mask, noise: float) -> npt.NDArray
 
 
 def _stamp(inside: _Mask, centre: npt.NDArray[np.float64], radius: float) -> None:
-    """Set the cells whose centres, at whole numbers, are at most ``radius`` away from ``centre``."""
+    """Set the cells with centres, at integer coordinates, within ``radius`` of ``centre``."""
     low = np.maximum(np.ceil(centre - radius).astype(int), 0)
     high = np.minimum(np.floor(centre + radius).astype(int) + 1, inside.shape)
     if (low >= high).any():
@@ -215,7 +219,7 @@ def _walk(
     shape: tuple[int, ...],
     steps: int,
 ) -> list[npt.NDArray[np.float64]]:
-    """Middle line of a vessel: points half a cell apart, until it leaves the grid."""
+    """Return the centre line of a vessel: points at distances of half a cell, until it leaves the grid."""
     line = []
     last = np.array(shape) - 1.0
     for _ in range(steps):

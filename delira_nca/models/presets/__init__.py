@@ -1,4 +1,4 @@
-"""Published models as plain arguments: ``BasicNCAModel(**presets.growing())``; how they were trained: ``recipe``."""
+"""Arguments of published models, as in ``BasicNCAModel(**presets.growing())``, and recipes of their training."""
 
 from delira_nca.models.presets.classifying import self_classifying
 from delira_nca.models.presets.growing import growing, isotropic, persistent, regenerating, steerable

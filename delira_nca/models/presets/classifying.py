@@ -1,4 +1,4 @@
-"""Automata whose cells agree on what they are a part of."""
+"""Presets of automata that classify images by agreement of their cells."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ __all__ = ["self_classifying"]
 
 
 def self_classifying(**changes: Any) -> dict[str, Any]:
-    """Self-classifying digits: a grey image that stays, 9 hidden channels, and the scores of 10 classes in each cell.
+    """Self-classifying digits: an immutable grey image, 9 hidden channels, and the logits of 10 classes in each cell.
 
-    Only cells of the digit update, those whose grey is above 0.1. The label is (B, 10, H, W).
+    Only cells of the digit, with a grey value above 0.1, update. The label is (B, 10, H, W).
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to change.
 
     Returns
     -------

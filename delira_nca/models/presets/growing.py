@@ -1,4 +1,4 @@
-"""Automata that grow a picture from a single cell."""
+"""Presets of automata that grow an image from a single cell."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ __all__ = ["growing", "isotropic", "persistent", "regenerating", "steerable"]
 
 
 def growing(**changes: Any) -> dict[str, Any]:
-    """Growing NCA: 16 channels from RGBA, identity and Sobel filters, 128 hidden neurons, alive before and after.
+    """Growing NCA: 16 channels beginning with RGBA, identity and Sobel filters, 128 hidden neurons.
+
+    The alive mask is applied before and after the update.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to change.
 
     Returns
     -------
@@ -44,22 +47,23 @@ def growing(**changes: Any) -> dict[str, Any]:
 
 
 def persistent(**changes: Any) -> dict[str, Any]:
-    """The model of :func:`growing`; its recipe has a pool, so that what has grown stays."""
+    """Model of :func:`growing`. Its recipe trains with a pool, so that the grown image is stable."""
     return growing(**changes)
 
 
 def regenerating(**changes: Any) -> dict[str, Any]:
-    """The model of :func:`growing`; its recipe has a pool and damages it, so that what is hurt heals."""
+    """Model of :func:`growing`. Its recipe trains with a pool and damage, so that the image regenerates."""
     return growing(**changes)
 
 
 def isotropic(**changes: Any) -> dict[str, Any]:
-    """Isotropic NCA: identity and laplacian only, so that a turned or mirrored seed grows turned or mirrored.
+    """Isotropic NCA: identity and laplacian only, so that growth is equivariant to rotations and reflections.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``perception=IsotropicPerception()`` adds the length of the
-        gradient, and makes 12 480 parameters of them.
+    **changes : object
+        Arguments of the model to change; ``perception=IsotropicPerception()`` adds the length of the gradient, with 12
+        480 parameters.
 
     Returns
     -------
@@ -68,8 +72,8 @@ def isotropic(**changes: Any) -> dict[str, Any]:
 
     Notes
     -----
-    Mordvintsev, Randazzo & Fouts (2022), "Growing Isotropic Neural Cellular Automata". A cell must have lived before
-    an update, and not after it.
+    Mordvintsev, Randazzo & Fouts (2022), "Growing Isotropic Neural Cellular Automata". The alive mask is applied only
+    before the update.
     """
     return growing(
         **{
@@ -82,14 +86,15 @@ def isotropic(**changes: Any) -> dict[str, Any]:
 
 
 def steerable(**changes: Any) -> dict[str, Any]:
-    """Steerable NCA: the last of 16 channels is an angle, and cells see gradients in the frame that it turns.
+    """Steerable NCA: the last of 16 channels is an angle, by which the perceived gradients are rotated.
 
-    The angle of dead cells stays what it is in the seed: nobody else knows a direction.
+    Dead cells keep the angle of the seed, which is the only source of directions.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``perception=SteerablePerception("gradient")`` together with
-        ``alive=AliveMask(after=False)`` takes the direction from the gradient of the last channel.
+    **changes : object
+        Arguments of the model to change; ``perception=SteerablePerception("gradient")`` together with
+        ``alive=AliveMask(after=False)`` uses the gradient of the last channel as direction.
 
     Returns
     -------

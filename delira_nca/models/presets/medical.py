@@ -1,4 +1,4 @@
-"""Pyramids that segment medical images: ``PyramidNCA(**presets.med_nca())``."""
+"""Presets of pyramids for the segmentation of medical images, as in ``PyramidNCA(**presets.med_nca())``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ def med_nca(
     image_rows: bool = True,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Med-NCA: an automaton on the image at a quarter of its resolution, and another one on the image itself.
+    """Med-NCA: one automaton at a quarter of the image's resolution, and one at the full resolution.
 
     Parameters
     ----------
-    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
-    fire_rate, dims : of both automata.
-    image_rows : whether the last layers have the rows for the image channels that the published ones have and do not
-        use; without them there are fewer weights, 25 664, and the function is the same.
-    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise; ``patch_size`` trains on patches,
-        which the publication makes as large as the coarse image.
+    num_image_channels, num_output_channels, num_channels : int
+        Numbers of image channels, of output channels, and of all channels of the state.
+    fire_rate, dims : float, int
+        Fire rate and number of spatial dimensions of both automata.
+    image_rows : bool
+        Whether the last layers have the unused rows for the image channels of the published model. Without them there
+        are 25 664 parameters; the function is equal.
+    **changes : object
+        Arguments of :class:`delira_nca.models.PyramidNCA` to change; ``patch_size`` trains on patches, which have the
+        size of the coarse image in the publication.
 
     Returns
     -------
@@ -67,17 +71,23 @@ def m3d_nca(
     image_rows: bool = True,
     **changes: Any,
 ) -> dict[str, Any]:
-    """M3D-NCA: automata on volumes whose resolution doubles from level to level.
+    """M3D-NCA: automata on volumes, with twice the resolution at each level.
 
     Parameters
     ----------
-    num_levels : how many; the coarsest has filters of 7 cells along each axis, the others of 3.
-    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
-    fire_rate, dims : of all automata.
-    batch_norm : whether the hidden layer is normalised over all cells, as published. Every cell depends on all others
-        then, also in evaluation, and no fast back end can do it.
-    image_rows : as of :func:`med_nca`.
-    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise.
+    num_levels : int
+        Number of levels. The filters of the coarsest level have 7 cells along each axis, the others 3.
+    num_image_channels, num_output_channels, num_channels : int
+        Numbers of image channels, of output channels, and of all channels of the state.
+    fire_rate, dims : float, int
+        Fire rate and number of spatial dimensions of all automata.
+    batch_norm : bool
+        Whether the hidden layer is normalised over all cells, as published. Every cell then depends on all others, in
+        evaluation too, and no fast back end supports it.
+    image_rows : bool
+        See :func:`med_nca`.
+    **changes : object
+        Arguments of :class:`delira_nca.models.PyramidNCA` to change.
 
     Returns
     -------
@@ -86,7 +96,7 @@ def m3d_nca(
 
     Notes
     -----
-    Kalkhof and Mukhopadhyay (2023), "M3D-NCA: Robust 3D Segmentation with Built-in Quality Control". Optimizer as of
+    Kalkhof and Mukhopadhyay (2023), "M3D-NCA: Robust 3D Segmentation with Built-in Quality Control". Optimizer as in
     :func:`med_nca`; Dice and focal loss, batches of 4.
     """
     spare = num_image_channels if image_rows else 0
@@ -116,17 +126,23 @@ def octree_nca(
     image_rows: bool = True,
     **changes: Any,
 ) -> dict[str, Any]:
-    """OctreeNCA: many levels of few steps each, and 20 at the coarsest, where news travel far.
+    """OctreeNCA: many levels with few steps each, and 20 steps at the coarsest level.
 
     Parameters
     ----------
-    num_levels : how many, each with an automaton of its own.
-    num_steps : of each level but the coarsest; 5 to 10 were published.
-    num_image_channels, num_output_channels, num_channels : of the state, all channels together.
-    fire_rate, dims : of all automata.
-    image_rows : as of :func:`med_nca`.
-    **changes : arguments of :class:`delira_nca.models.PyramidNCA` to set otherwise. With ``patch_size``, the two finest
-        levels are trained on patches. ``scales`` may hold a number for each axis, for volumes of thick slices.
+    num_levels : int
+        Number of levels, each with a separate automaton.
+    num_steps : int
+        Number of steps of each level but the coarsest; 5 to 10 in the publication.
+    num_image_channels, num_output_channels, num_channels : int
+        Numbers of image channels, of output channels, and of all channels of the state.
+    fire_rate, dims : float, int
+        Fire rate and number of spatial dimensions of all automata.
+    image_rows : bool
+        See :func:`med_nca`.
+    **changes : object
+        Arguments of :class:`delira_nca.models.PyramidNCA` to change. With ``patch_size``, the two finest levels
+        are trained on patches. ``scales`` may contain one number per axis, for volumes with thick slices.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How the published models were trained, in plain values."""
+"""Training settings of the published models."""
 
 from __future__ import annotations
 
@@ -11,32 +11,52 @@ __all__ = ["RECIPES", "Recipe", "recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Training of one preset. None, 0 or an empty tuple: there is none of it, or nobody says how much.
+    """Training settings of one preset. None, 0 or an empty tuple means that the setting is not used or not published.
 
     Attributes
     ----------
-    steps : ``(low, high)`` of a roll-out, drawn below ``high``; for a pyramid one number for each level, coarse first.
-    batch_size, iterations, epochs : of the training.
-    losses : names in :mod:`delira_nca.losses` of what is summed.
-    terms : names of callbacks that look at states within the roll-out, most of which add losses.
-    optimizer, learning_rate, betas : name of torch's class and its arguments.
-    schedule : ``"multi_step"`` (times ``decay`` at each of the ``milestones``), ``"exponential"`` (times ``decay`` in
-        every iteration), ``"cyclic"`` (triangles between ``lowest_rate`` and ``learning_rate``, ``period`` iterations
-        up, each half as high as the last) or ``"linear"`` (down to ``decay`` times the rate in ``period``).
-    milestones, decay, lowest_rate, period : of the schedule.
-    gradients : ``"normalise"`` divides that of each tensor by its norm, ``"clip"`` limits the norm of all to
+    steps : tuple of int
+        Range ``(low, high)`` of the number of steps, without ``high``; for a pyramid, the number of steps of each level
+        from coarse to fine.
+    batch_size, iterations, epochs : int or None
+        Batch size, and number of iterations or epochs.
+    losses : tuple of str
+        Names of the losses in :mod:`delira_nca.losses` that are added.
+    terms : tuple of str
+        Names of callbacks that observe states of the roll-out, most of which add losses.
+    optimizer : str Name of the optimizer class of torch. learning_rate, betas : float, tuple Arguments of the
+    optimizer.
+    schedule : str or None
+        ``"multi_step"`` (multiply by ``decay`` at each of the ``milestones``), ``"exponential"`` (multiply by ``decay``
+        in every iteration), ``"cyclic"`` (triangles between ``lowest_rate`` and ``learning_rate`` that rise over
+        ``period`` iterations; each has half the height of the previous one) or ``"linear"`` (decrease to ``decay``
+        times the rate over ``period``).
+    milestones, decay, lowest_rate, period Parameters of the schedule.
+    gradients : str or None
+        ``"normalise"`` divides the gradient of each tensor by its norm; ``"clip"`` limits the norm of all gradients to
         ``clip_norm``.
-    pool_size : states in the pool.
-    num_seeds, seed_every : so many of a batch are replaced by the seed, every so many iterations.
-    num_damaged, damage_every : so many get a hole, every so many iterations.
-    damage_radius : from and to, where the grid reaches from -1 to 1.
-    fresh_share, mutated_share : of a batch: states that begin anew, and states that get another input.
-    reseed_dead : whether dead states of the pool begin anew.
-    calls_per_batch : training steps on the states of one batch, each from where the last one ended.
-    overflow_limit, overflow_squared : states are free up to it in size; whether what is beyond is squared.
-    activity_weight : factor of the term of the activity.
-    mask_ratio : share of the input that is hidden.
-    ema : decay of the mean of the weights, per epoch.
+    pool_size : int
+        Number of states in the pool.
+    num_seeds, seed_every : int
+        Number of samples per batch that are reset to the seed, and the interval in iterations.
+    num_damaged, damage_every : int
+        Number of samples per batch that are damaged, and the interval in iterations.
+    damage_radius : tuple or None
+        Range of the radius of the damage, where the grid extends from -1 to 1.
+    fresh_share, mutated_share : float
+        Fraction of a batch that is reset, and fraction that receives another input.
+    reseed_dead : bool
+        Whether dead states of the pool are reset.
+    calls_per_batch : int
+        Number of training steps per batch. Each continues from the states of the previous one.
+    overflow_limit, overflow_squared : float or None, bool
+        Absolute value above which states are penalised, and whether the excess is squared.
+    activity_weight : float or None
+        Weight of the activity term.
+    mask_ratio : float or None
+        Fraction of the input that is masked.
+    ema : float or None
+        Decay of the moving average of the weights, per epoch.
     """
 
     steps: tuple[int, ...]
@@ -193,20 +213,21 @@ RECIPES: dict[str, Recipe] = {
         ema=0.99,
     ),
 }
-"""By the name of the preset."""
+"""Recipes by the name of the preset."""
 
 
 def recipe(preset: str) -> Recipe:
-    """Training of a preset, as published.
+    """Return the published training settings of a preset.
 
     Parameters
     ----------
-    preset : name of the preset.
+    preset : str
+        Name of the preset.
 
     Raises
     ------
     UnknownNameError
-        With the nearest name.
+        If the preset is unknown. The message contains the most similar name.
 
     Examples
     --------

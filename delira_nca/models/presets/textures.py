@@ -1,4 +1,4 @@
-"""Automata that become a texture, on a grid without borders."""
+"""Presets of automata that generate textures on a periodic grid."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ __all__ = ["micro_texture", "texture"]
 
 
 def texture(**changes: Any) -> dict[str, Any]:
-    """Self-organising textures: 12 channels, of which 3 are a colour less a half, unscaled filters, no alive mask.
+    """Self-organising textures: 12 channels, of which 3 are the colour minus 0.5, unscaled filters, no alive mask.
 
-    The seed is zero everywhere; that not all cells fire makes the difference.
+    The seed is zero everywhere; the random fire masks break the symmetry.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to change.
 
     Returns
     -------
@@ -43,14 +44,15 @@ def texture(**changes: Any) -> dict[str, Any]:
 
 
 def micro_texture(**changes: Any) -> dict[str, Any]:
-    """The smallest textures: one filter for each channel, absolute values, one layer, every cell fires.
+    """Ultra-compact textures: one filter per channel, absolute values, one layer, deterministic updates.
 
     The seed is random, from -0.5 to 0.5 in every channel.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``num_hidden_channels`` of 1, 3, 5 and 9 are the article's
-        automata of 68, 150, 264 and 588 parameters.
+    **changes : object
+        Arguments of the model to change; ``num_hidden_channels`` of 1, 3, 5 and 9 gives the article's automata with
+        68, 150, 264 and 588 parameters.
 
     Returns
     -------

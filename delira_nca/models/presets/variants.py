@@ -1,4 +1,4 @@
-"""Automata with another kind of rule, or with a goal."""
+"""Presets of automata with other rules, or with goals."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ __all__ = ["attention", "conditional", "mixture"]
 
 
 def conditional(**changes: Any) -> dict[str, Any]:
-    """Goal-guided NCA: a goal by its number, told to living cells through 16 hidden channels before they perceive.
+    """Goal-guided NCA: the vector of a goal is added to 16 hidden channels of living cells before each perception.
 
-    Of 21 channels the first 4 are RGBA, and alpha says who lives; of the 17 that are hidden, the last 16 hear the goal.
+    There are 21 channels: 4 RGBA channels, of which alpha is the alive channel, and 17 hidden channels, of which the
+    last 16 receive the goal.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``conditioning=GoalEmbedding(num_goals, 16)`` for another
-        number of goals than 3.
+    **changes : object
+        Arguments of the model to change; ``conditioning=GoalEmbedding(num_goals, 16)`` for another number of
+        goals than 3.
 
     Returns
     -------
@@ -30,9 +32,9 @@ def conditional(**changes: Any) -> dict[str, Any]:
 
     Notes
     -----
-    Sudhakaran et al. (2022), "Goal-Guided Neural Cellular Automata"; the authors' code also keeps the state between
-    -10 and 10. A batch names its goals in ``"goal"``; states of a pool are then told new ones, as the authors do, and
-    a slot of that name in the pool keeps them.
+    Sudhakaran et al. (2022), "Goal-Guided Neural Cellular Automata"; the authors' code also clips the state to [-10,
+    10]. The goals of a batch are its entry ``"goal"``; states from a pool then receive new goals, as in the authors'
+    code, unless the pool has a slot of that name, which stores them.
     """
     return {
         "num_image_channels": 4,
@@ -51,11 +53,12 @@ def conditional(**changes: Any) -> dict[str, Any]:
 
 
 def attention(**changes: Any) -> dict[str, Any]:
-    """Attention NCA: 32 channels, 4 heads that look at the 3x3 neighbourhood; the image stays, and is denoised.
+    """Attention NCA: 32 channels, 4 heads that attend to the 3x3 neighbourhood, for denoising of an immutable image.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise.
+    **changes : object
+        Arguments of the model to change.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def attention(**changes: Any) -> dict[str, Any]:
 
     Notes
     -----
-    Tesfaldet et al. (2022), "Attention-based Neural Cellular Automata", in the size of CAX's example.
+    Tesfaldet et al. (2022), "Attention-based Neural Cellular Automata", with the sizes of CAX's example.
     """
     return {
         "num_image_channels": 1,
@@ -81,12 +84,12 @@ def attention(**changes: Any) -> dict[str, Any]:
 
 
 def mixture(**changes: Any) -> dict[str, Any]:
-    """Mixture of NCAs: the cell of :func:`growing` with 3 rules, of which each cell draws one in every step.
+    """Mixture of NCAs: the model of :func:`growing` with 3 rules, of which each cell draws one in every step.
 
     Parameters
     ----------
-    **changes : arguments of the model to set otherwise; ``rule=MixtureRule(num_rules)`` for another number of rules,
-        or for their mean.
+    **changes : object
+        Arguments of the model to change; ``rule=MixtureRule(num_rules)`` sets another number of rules, or their mean.
 
     Returns
     -------

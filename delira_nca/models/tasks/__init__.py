@@ -1,4 +1,4 @@
-"""Automata for tasks, each with its loss and its metrics, under the names of NCALab."""
+"""Models for common tasks with losses and metrics, under the names of NCALab."""
 
 from delira_nca.models.tasks.classification import ClassificationNCAModel
 from delira_nca.models.tasks.depth import DepthNCAModel

@@ -1,4 +1,4 @@
-"""The task of classification: one class for each picture, told by a head or by the mean of the cells."""
+"""Model for the classification of images, by a head or by the mean over the cells."""
 
 from __future__ import annotations
 
@@ -17,31 +17,41 @@ __all__ = ["ClassificationNCAModel"]
 
 
 class ClassificationNCAModel(TaskNCAModel):
-    """Automaton that tells the class of a picture.
+    """Automaton that classifies images.
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels : of :class:`BasicNCAModel`.
-    num_classes : of the labels.
-    fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : of :class:`BasicNCAModel`.
-    use_laplace, kernel_size, pad_noise, use_temporal_encoding : of :class:`BasicNCAModel`.
-    use_classifier : whether a :class:`ClassificationNCAHead` reads the hidden channels. Otherwise there are
-        ``num_classes`` output channels, the logits of each cell, of which the mean over all cells is taken.
-    class_names : one for each class, kept for the user.
-    avg_pool_size : parts along each axis that the head looks at.
-    lambda_hidden : weight of the mean absolute value of the hidden channels in the loss.
-    gamma : of the focal loss; 0 is the cross entropy.
-    **kwargs : other arguments of :class:`BasicNCAModel`; a ``head`` of one's own takes the place of the usual one.
+    device : torch.device, str or None
+        Device of the parameters.
+    num_image_channels, num_hidden_channels : int
+        See :class:`BasicNCAModel`.
+    num_classes : int Number of classes. fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding
+        See :class:`BasicNCAModel`.
+    use_laplace, kernel_size, pad_noise, use_temporal_encoding
+        See :class:`BasicNCAModel`.
+    use_classifier : bool
+        Whether a :class:`ClassificationNCAHead` computes the logits from the hidden channels. Otherwise the logits are
+        the mean of ``num_classes`` output channels over all cells.
+    class_names : list of str or None
+        Names of the classes. The model only stores them.
+    avg_pool_size : int
+        Size of the output of the head's average pooling along each axis.
+    lambda_hidden : float
+        Weight of the mean absolute value of the hidden channels in the loss.
+    gamma : float
+        Exponent of the focal loss; 0 gives the cross entropy.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`; a custom ``head`` replaces the default one.
 
     Raises
     ------
     ConfigError, UnknownKeywordError
-        For arguments that cannot work, that the task decides, or that nobody takes.
+        If an argument is invalid, unknown, or set by the task itself.
 
     Notes
     -----
-    The label is (B,) or (B, 1) with whole numbers from 0 to ``num_classes - 1``; the prediction (B, K) logits.
+    The label has the shape (B,) or (B, 1) and contains integers from 0 to ``num_classes - 1``. The prediction contains
+    (B, K) logits.
 
     Examples
     --------
@@ -83,7 +93,7 @@ class ClassificationNCAModel(TaskNCAModel):
         check_weights(classification=1.0, lambda_hidden=lambda_hidden)
         require_number("gamma", gamma, 0)
         if not use_classifier and kwargs.get("head") is not None:
-            self._task(kwargs, head=None)  # an error that names it
+            self._task(kwargs, head=None)  # raises an error that names it
         if use_classifier and kwargs.get("head") is None:
             kwargs["head"] = ClassificationNCAHead(
                 num_hidden_channels, num_classes, device, avg_pool_size, dims=kwargs.get("dims", 2)
@@ -91,7 +101,7 @@ class ClassificationNCAModel(TaskNCAModel):
         self._set_up(locals(), num_output_channels=0 if use_classifier else num_classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description of the model; its own head follows from the arguments."""
+        """Return a plain description of the model. The default head is described by the arguments."""
         config = super().to_dict()
         if self.head is None or type(self.head) is ClassificationNCAHead:
             del config["head"]
@@ -104,14 +114,18 @@ class ClassificationNCAModel(TaskNCAModel):
         return prediction
 
     def classify(self, image: Tensor, steps: int | None = None, reduce: bool = False, *, seed: int = 0) -> Tensor:
-        """Classes of pictures.
+        """Classify images.
 
         Parameters
         ----------
-        image : (B, num_image_channels, *spatial).
-        steps : of the roll-out; ``inference_timesteps`` by default.
-        reduce : whether to tell only which class it is.
-        seed : of everything random.
+        image : Tensor
+            (B, num_image_channels, *spatial) images.
+        steps : int or None
+            Number of steps; ``inference_timesteps`` by default.
+        reduce : bool
+            Whether to return only the number of the most probable class.
+        seed : int
+            Seed of all random numbers.
 
         Returns
         -------
@@ -126,7 +140,7 @@ class ClassificationNCAModel(TaskNCAModel):
         Raises
         ------
         ShapeError, ConfigError
-            If the label does not fit, or holds other numbers than those of classes.
+            If the shape of the label is wrong, or it contains values outside of 0 to ``num_classes - 1``.
         """
         focal = multiclass_focal(prediction.pred, label, gamma=self.gamma)
         return self._sum(prediction, {"classification": (1.0, focal)})

@@ -1,4 +1,4 @@
-"""The task of telling depth, or any other map of real numbers, from a picture."""
+"""Model for the estimation of depth, or another map of real numbers, from an image."""
 
 from __future__ import annotations
 
@@ -29,35 +29,37 @@ _ssim.direction, _error.direction = "highest", "lowest"  # type: ignore[attr-def
 
 
 def _window(x: Tensor) -> int:
-    """11 cells, or the largest odd number that fits."""
+    """Size of the window: 11 cells, or the largest odd number that fits."""
     least = min(x.shape[2:])
     return min(11, least - 1 + least % 2)
 
 
 class DepthNCAModel(TaskNCAModel):
-    """Automaton that gives each cell a depth.
+    """Automaton that predicts the depth of each cell.
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise : of
-        :class:`BasicNCAModel`.
-    lambda_gradient, lambda_depth, lambda_ssim, lambda_hidden : weights in the loss: of the differences of gradients, of
-        the squared error, of what structural similarity lacks to 1, and of the mean absolute value of the hidden
-        channels.
-    shift_free : whether the squared error leaves the medians out, so that a depth that is off by a constant costs
-        nothing.
-    **kwargs : other arguments of :class:`BasicNCAModel`. The task has one output channel, the depth.
+    device : torch.device, str or None
+        Device of the parameters.
+    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise
+        See :class:`BasicNCAModel`.
+    lambda_gradient, lambda_depth, lambda_ssim, lambda_hidden : float
+        Weights in the loss of the difference of gradients, the squared error, one minus the structural similarity, and
+        the mean absolute value of the hidden channels.
+    shift_free : bool
+        Whether the medians are subtracted before the squared error, so that it ignores a constant offset.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`. The task sets one output channel, the depth.
 
     Raises
     ------
     ConfigError, UnknownKeywordError
-        For arguments that cannot work, that the task decides, or that nobody takes.
+        If an argument is invalid, unknown, or set by the task itself.
 
     Notes
     -----
-    The label is a map of (B, *spatial) or (B, 1, *spatial), at least 2 long along each axis, in [0, 1]. The window of
-    the structural similarity has 11 cells along each axis, or as many as fit.
+    The label is a (B, *spatial) or (B, 1, *spatial) map with values in [0, 1] and at least 2 cells along each axis. The
+    window of the structural similarity has 11 cells along each axis, or the largest odd number that fits.
 
     Examples
     --------
@@ -101,12 +103,12 @@ class DepthNCAModel(TaskNCAModel):
         self._set_up(locals(), num_output_channels=1)
 
     def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
-        """Weighted sum of the errors of gradients, of depths, and of structure.
+        """Weighted sum of the errors of gradients, depths and structure.
 
         Raises
         ------
         ShapeError, ConfigError
-            If the label is not of the prediction's shape, or not of real numbers.
+            If the shape of the label is not that of the prediction, or its values are not real numbers.
         """
         depth = prediction.pred.float()
         if not label.is_floating_point():

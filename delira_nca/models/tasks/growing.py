@@ -1,4 +1,4 @@
-"""The task of growing a picture from one cell."""
+"""Model for growing an image from one cell."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ __all__ = ["GrowingNCAModel"]
 
 
 class GrowingNCAModel(TaskNCAModel):
-    """Automaton that grows an RGBA picture from a seed.
+    """Automaton that grows an RGBA image from a seed.
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_hidden_channels, fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding : of
-        :class:`BasicNCAModel`.
-    lambda_hidden : weight of the mean absolute value of the hidden channels in the loss.
-    **kwargs : other arguments of :class:`BasicNCAModel`. The task has four image channels, which change, no output
-        channels and no noise in the beginning.
+    device : torch.device, str or None
+        Device of the parameters.
+    num_hidden_channels, fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding
+        See :class:`BasicNCAModel`.
+    lambda_hidden : float
+        Weight of the mean absolute value of the hidden channels in the loss.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`. The task sets four mutable image channels, no output channels and no
+        initial noise.
 
     Raises
     ------
     ConfigError, UnknownKeywordError
-        For arguments that cannot work, that the task decides, or that nobody takes.
+        If an argument is invalid, unknown, or set by the task itself.
 
     Notes
     -----
-    The label is a (B, 4, H, W) picture with premultiplied alpha; the loss is its mean squared error. The published
+    The label is a (B, 4, H, W) image with premultiplied alpha; the loss is its mean squared error. The published
     automaton (Mordvintsev et al., 2020) is ``BasicNCAModel(**presets.growing())``.
 
     Examples
@@ -70,17 +73,18 @@ class GrowingNCAModel(TaskNCAModel):
         )
 
     def make_seed(self, *shape: int) -> Tensor:
-        """(1, C, *shape) state with one living cell in the middle: alpha and the hidden channels are 1 there."""
+        """Make a (1, C, *shape) state with one living cell in the middle; its alpha and hidden channels are 1."""
         return make_seed(self.num_channels, shape)[None].to(self.device)
 
     def grow(self, seed: Tensor, steps: int = 100, *, rng_seed: int = 0) -> list[npt.NDArray[np.float32]]:
-        """Pictures of each step.
+        """Return the image after each step.
 
         Parameters
         ----------
-        seed : (1, C, *spatial) state, or (C, *spatial), such as of :meth:`make_seed`.
-        steps : how many.
-        rng_seed : of the fire masks.
+        seed : Tensor
+            (1, C, *spatial) or (C, *spatial) state, such as that of :meth:`make_seed`.
+        steps : int Number of steps. rng_seed : int
+            Seed of the fire masks.
 
         Returns
         -------
@@ -91,11 +95,11 @@ class GrowingNCAModel(TaskNCAModel):
         return [np.moveaxis(frame.image_channels_np[0].clip(0, 1), 0, -1) for frame in frames]
 
     def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
-        """Mean squared error of the picture, and the mean absolute value of the hidden channels.
+        """Mean squared error of the image, and the mean absolute value of the hidden channels.
 
         Raises
         ------
         ShapeError
-            If the label is not of the picture's shape.
+            If the shape of the label is not that of the image.
         """
         return self._sum(prediction, {"growing": (1.0, mse(prediction.image_channels, label))})

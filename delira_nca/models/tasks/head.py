@@ -1,4 +1,4 @@
-"""Heads: what makes a prediction for the whole picture of what the cells know."""
+"""Heads that compute a prediction for the whole image from the hidden channels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POOLS: dict[int, type[nn.AdaptiveAvgPool1d] | type[nn.AdaptiveAvgPool2d] | type
 
 
 class BasicNCAHead(nn.Module, ABC):
-    """A module that maps the hidden channels after the roll-out to the prediction.
+    """Base class of heads, which map the hidden channels after the roll-out to the prediction.
 
     Examples
     --------
@@ -39,25 +39,31 @@ class BasicNCAHead(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, num_hidden_channels, *spatial) to the prediction."""
+        """Map (B, num_hidden_channels, *spatial) to the prediction."""
 
     @abstractmethod
     def freeze(self, freeze_last: bool = False) -> None:
-        """Take the layers out of training, but for the last one unless it is asked for."""
+        """Freeze the layers; the last one only if ``freeze_last`` is set."""
 
 
 @plain_numbers
 class ClassificationNCAHead(BasicNCAHead):
-    """Mean over parts of the picture, and a small perceptron that tells the class.
+    """Average pooling and a small perceptron that computes the logits of the classes.
 
     Parameters
     ----------
-    num_hidden_channels : of the automaton.
-    num_classes : how many logits.
-    device : where the parameters are made.
-    avg_pool_size : parts along each axis, over each of which the channels are averaged.
-    hidden_size : neurons between.
-    dims : spatial axes of the automaton.
+    num_hidden_channels : int
+        Number of hidden channels of the automaton.
+    num_classes : int
+        Number of logits.
+    device : torch.device, str or None
+        Device of the parameters.
+    avg_pool_size : int
+        Size of the output of the average pooling along each axis.
+    hidden_size : int
+        Number of neurons of the hidden layer.
+    dims : int
+        Number of spatial axes of the automaton.
 
     Raises
     ------
@@ -91,11 +97,11 @@ class ClassificationNCAHead(BasicNCAHead):
         self.last = nn.Linear(hidden_size, num_classes, device=device)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, num_hidden_channels, *spatial) to (B, num_classes) logits."""
+        """Map (B, num_hidden_channels, *spatial) to (B, num_classes) logits."""
         logits: Tensor = self.last(self.hidden(self.pool(hidden).flatten(1)).relu())
         return logits
 
     def freeze(self, freeze_last: bool = False) -> None:
-        """Take the layers out of training, but for the last one unless it is asked for."""
+        """Freeze the layers; the last one only if ``freeze_last`` is set."""
         self.hidden.requires_grad_(False)
         self.last.requires_grad_(not freeze_last)

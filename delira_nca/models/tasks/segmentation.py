@@ -1,4 +1,4 @@
-"""The task of segmentation: what a cell belongs to, inside or outside, or to which class."""
+"""Models for the segmentation of images, binary or with several classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["BinarySegmentationNCAModel", "SegmentationNCAModel"]
 
 
 def _binary(pred: Tensor, label: Tensor) -> Tensor:
-    """(B, 1, *spatial) mask out of a (B, *spatial) or (B, 1, *spatial) label with values from 0 to 1."""
+    """Convert a (B, *spatial) or (B, 1, *spatial) label with values from 0 to 1 to (B, 1, *spatial)."""
     label = with_channel(label, pred)
     mask_values(label)
     return label
@@ -31,26 +31,29 @@ _dice.direction = "highest"  # type: ignore[attr-defined]
 
 
 class BinarySegmentationNCAModel(TaskNCAModel):
-    """Automaton that tells inside from outside.
+    """Automaton for binary segmentation.
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : of
-        :class:`BasicNCAModel`.
-    lambda_hidden, lambda_bce, lambda_dice : weights in the loss: of the mean absolute value of the hidden channels, of
-        the binary cross entropy and of the soft Dice loss.
-    **kwargs : other arguments of :class:`BasicNCAModel`. The task has one output channel, the logit of inside.
+    device : torch.device, str or None
+        Device of the parameters.
+    num_image_channels, num_hidden_channels, fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding
+        See :class:`BasicNCAModel`.
+    lambda_hidden, lambda_bce, lambda_dice : float
+        Weights in the loss of the mean absolute value of the hidden channels, the binary cross entropy and the soft
+        Dice loss.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`. The task sets one output channel, the logit of the foreground.
 
     Raises
     ------
     ConfigError, UnknownKeywordError
-        For arguments that cannot work, that the task decides, or that nobody takes.
+        If an argument is invalid, unknown, or set by the task itself.
 
     Notes
     -----
-    The label is a mask of (B, *spatial) or (B, 1, *spatial) with 1 inside. ``dice`` is the mean over samples of the
-    Dice score of the whole mask.
+    The label is a (B, *spatial) or (B, 1, *spatial) mask, 1 in the foreground. ``dice`` is the Dice score of each mask,
+    averaged over samples.
 
     Examples
     --------
@@ -87,7 +90,7 @@ class BinarySegmentationNCAModel(TaskNCAModel):
 
     @staticmethod
     def mask(prediction: Prediction) -> Tensor:
-        """(B, 1, *spatial) bool: which cells are inside."""
+        """Return the mask of the foreground, (B, 1, *spatial) bool."""
         return prediction.pred > 0
 
     def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
@@ -96,7 +99,7 @@ class BinarySegmentationNCAModel(TaskNCAModel):
         Raises
         ------
         ShapeError, ConfigError
-            If the label is not of the prediction's shape, or has values beyond 0 and 1.
+            If the shape of the label is not that of the prediction, or a value is outside of [0, 1].
         """
         logits = prediction.pred.float()
         target = with_channel(label, logits)
@@ -108,28 +111,35 @@ class BinarySegmentationNCAModel(TaskNCAModel):
 
 
 class SegmentationNCAModel(TaskNCAModel):
-    """Automaton that tells to which class each cell belongs.
+    """Automaton for segmentation into classes.
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_image_channels, num_hidden_channels : of :class:`BasicNCAModel`.
-    num_classes : of the labels, with the background as class 0; so many output channels are the logits.
-    fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding : of :class:`BasicNCAModel`.
-    lambda_hidden, lambda_ce, lambda_dice : weights in the loss: of the mean absolute value of the hidden channels, of
-        the cross entropy and of the soft Dice loss over all classes.
-    class_names : one for each class, kept for the user.
-    **kwargs : other arguments of :class:`BasicNCAModel`.
+    device : torch.device, str or None
+        Device of the parameters.
+    num_image_channels, num_hidden_channels : int
+        See :class:`BasicNCAModel`.
+    num_classes : int
+        Number of classes, with the background as class 0. It is the number of output channels, the logits.
+    fire_rate, hidden_size, num_learned_filters, pad_noise, filter_padding
+        See :class:`BasicNCAModel`.
+    lambda_hidden, lambda_ce, lambda_dice : float
+        Weights in the loss of the mean absolute value of the hidden channels, the cross entropy and the soft Dice loss
+        over all classes.
+    class_names : list of str or None
+        Names of the classes. The model only stores them.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`.
 
     Raises
     ------
     ConfigError, UnknownKeywordError
-        For arguments that cannot work, that the task decides, or that nobody takes.
+        If an argument is invalid, unknown, or set by the task itself.
 
     Notes
     -----
-    The label is (B, *spatial) or (B, 1, *spatial) with whole numbers from 0 to ``num_classes - 1``. ``dice`` is the
-    mean over samples and classes but the background.
+    The label has the shape (B, *spatial) or (B, 1, *spatial) and contains integers from 0 to ``num_classes - 1``.
+    ``dice`` is the Dice score averaged over samples and all classes but the background.
 
     Examples
     --------
@@ -168,7 +178,7 @@ class SegmentationNCAModel(TaskNCAModel):
 
     @staticmethod
     def mask(prediction: Prediction) -> Tensor:
-        """(B, *spatial) int64: class of each cell."""
+        """Return the class of each cell, (B, *spatial) int64."""
         return prediction.pred.argmax(1)
 
     def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
@@ -177,7 +187,7 @@ class SegmentationNCAModel(TaskNCAModel):
         Raises
         ------
         ShapeError, ConfigError
-            If the label does not fit the prediction, or holds other numbers than those of classes.
+            If the shape of the label is wrong, or it contains values outside of 0 to ``num_classes - 1``.
         """
         logits = prediction.pred.float()
         label = class_labels(logits, label)

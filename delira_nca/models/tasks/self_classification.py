@@ -1,4 +1,4 @@
-"""The task in which every cell tells the class of the whole picture, and the living ones vote."""
+"""Model for self-classification: every cell predicts the class of the image, and the living cells vote."""
 
 from __future__ import annotations
 
@@ -24,32 +24,42 @@ _agreement.direction = "highest"  # type: ignore[attr-defined]
 
 
 class SelfClassificationNCAModel(TaskNCAModel):
-    """Automaton whose cells each tell the class of the picture that they are part of.
+    """Automaton in which each cell predicts the class of the image.
 
     Parameters
     ----------
-    device : where the parameters are made.
-    num_hidden_channels : of :class:`BasicNCAModel`.
-    num_classes : of the labels; so many output channels are the logits of each cell.
-    fire_rate, hidden_size, num_learned_filters, filter_padding : of :class:`BasicNCAModel`.
-    lambda_hidden : weight of the mean absolute value of the hidden channels in the loss.
-    num_image_channels : one, for grey; of several the largest says whether a cell lives.
-    living_above : the cells whose image is above it are the picture: they are trained, and vote.
-    cell_loss : ``"cross_entropy"``, or ``"l2"`` to the one-hot vector, which keeps the cells agreed for longer.
-    class_names : one for each class, kept for the user.
-    **kwargs : other arguments of :class:`BasicNCAModel`.
+    device : torch.device, str or None
+        Device of the parameters.
+    num_hidden_channels : int
+        See :class:`BasicNCAModel`.
+    num_classes : int Number of classes, which is the number of output channels, the logits of each cell. fire_rate,
+    hidden_size, num_learned_filters, filter_padding
+        See :class:`BasicNCAModel`.
+    lambda_hidden : float
+        Weight of the mean absolute value of the hidden channels in the loss.
+    num_image_channels : int
+        Number of image channels; 1 for grey images. Of several, the maximum decides whether a cell lives.
+    living_above : float
+        Threshold of the image. Cells above it are alive: only they are trained and vote.
+    cell_loss : str
+        ``"cross_entropy"``, or ``"l2"``, the distance to the one-hot vector, which keeps the agreement of the cells for
+        longer.
+    class_names : list of str or None
+        Names of the classes. The model only stores them.
+    **kwargs : object
+        Other arguments of :class:`BasicNCAModel`.
 
     Raises
     ------
     ConfigError, UnknownNameError, UnknownKeywordError
-        For arguments that cannot work, that the task decides, or that nobody takes.
+        If an argument is invalid, unknown, or set by the task itself.
 
     Notes
     -----
-    Randazzo et al. (2020), "Self-classifying MNIST Digits". The label is (B,) or (B, 1) with whole numbers from 0 to
-    ``num_classes - 1``, or one number for each cell: (B, *spatial) or (B, 1, *spatial). The prediction is (B, K), the
-    share of the living cells that says each class; it has no gradient: criterions are to be wired to ``"output"``, the
-    logits of the cells. Metrics want one class for each picture.
+    Randazzo et al. (2020), "Self-classifying MNIST Digits". The label contains integers from 0 to ``num_classes - 1``,
+    one per image, (B,) or (B, 1), or one per cell, (B, *spatial) or (B, 1, *spatial). The prediction is (B, K), the
+    fraction of the living cells that vote for each class. It is not differentiable; use ``"output"``, the logits of the
+    cells, as the argument of criterions. Metrics need one class per image.
 
     Examples
     --------
@@ -89,7 +99,7 @@ class SelfClassificationNCAModel(TaskNCAModel):
         self._set_up(locals(), num_output_channels=num_classes, immutable_image_channels=True)
 
     def living(self, image: Tensor) -> Tensor:
-        """(B, num_image_channels, *spatial) to (B, 1, *spatial) bool: which cells are part of the picture."""
+        """Map a (B, num_image_channels, *spatial) image to the (B, 1, *spatial) bool mask of living cells."""
         return image.amax(1, keepdim=True) > self.living_above
 
     def _prediction(self, steps: int, state: Tensor) -> Prediction:
@@ -100,24 +110,28 @@ class SelfClassificationNCAModel(TaskNCAModel):
 
     @torch.no_grad()
     def _votes(self, prediction: Prediction) -> Tensor:
-        """(B, K) share of the living cells that says each class; all 0 where no cell lives."""
+        """Fraction of the living cells that vote for each class, (B, K); 0 for samples without living cells."""
         said = F.one_hot(prediction.output_channels.argmax(1).flatten(1), self.num_output_channels)
         living = self.living(prediction.image_channels).flatten(1)
         return (said * living[..., None]).sum(1) / living.sum(1, keepdim=True).clamp(min=1)
 
     def classify(self, image: Tensor, steps: int | None = None, reduce: bool = False, *, seed: int = 0) -> Tensor:
-        """Classes of pictures, by the vote of their living cells.
+        """Classify images by the vote of their living cells.
 
         Parameters
         ----------
-        image : (B, num_image_channels, *spatial).
-        steps : of the roll-out; ``inference_timesteps`` by default.
-        reduce : whether to tell only which class has most votes; of several, the first.
-        seed : of everything random.
+        image : Tensor
+            (B, num_image_channels, *spatial) images.
+        steps : int or None
+            Number of steps; ``inference_timesteps`` by default.
+        reduce : bool
+            Whether to return only the class with most votes, the first in case of a tie.
+        seed : int
+            Seed of all random numbers.
 
         Returns
         -------
-        (B, num_classes) shares of the votes, or (B,) int64 numbers of classes, -1 where no cell lives
+        (B, num_classes) fractions of the votes, or (B,) int64 classes, -1 for samples without living cells
         """
         votes = self.predict(image, steps, seed=seed).pred
         return votes.argmax(1).where(votes.sum(1) > 0, -1) if reduce else votes
@@ -128,7 +142,7 @@ class SelfClassificationNCAModel(TaskNCAModel):
         Raises
         ------
         ShapeError, ConfigError
-            If the label does not fit, or holds other numbers than those of classes.
+            If the shape of the label is wrong, or it contains values outside of 0 to ``num_classes - 1``.
         """
         logits, living = prediction.output_channels, self.living(prediction.image_channels)
         if self.cell_loss == "l2":

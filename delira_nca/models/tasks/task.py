@@ -1,4 +1,4 @@
-"""What the models of tasks have in common: arguments that the task decides, metrics by name, how losses are added."""
+"""Base class of the models of tasks, with fixed arguments, named metrics and weighted losses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Metrics", "TaskNCAModel", "check_classes", "check_weights"]
 
 
 class Metrics(dict[str, Callable[[Tensor, Tensor], Tensor]]):
-    """Metrics by name, for ``PyTorchNetworkTrainer(metrics=...)``; called, it measures a prediction with all of them.
+    """Dict of metrics by name, for ``PyTorchNetworkTrainer(metrics=...)``. Calling it computes all of them.
 
     Examples
     --------
@@ -30,29 +30,29 @@ class Metrics(dict[str, Callable[[Tensor, Tensor], Tensor]]):
     """
 
     def __call__(self, pred: Prediction, label: Tensor) -> dict[str, float]:
-        """Value of each metric for a prediction and its label."""
+        """Return the value of each metric for a prediction and its label."""
         return {name: float(metric(pred.pred, label)) for name, metric in self.items()}
 
     def direction(self, name: str) -> str:
-        """Which way a metric is better: highest or lowest."""
+        """Return which value of a metric is best, ``"highest"`` or ``"lowest"``."""
         return direction(self[name])
 
 
 class TaskNCAModel(BasicNCAModel):
-    """An automaton for a task: with a loss of its own, metrics, and one of them that says how good it is.
+    """Base class of automata for a task, with a loss, metrics and a validation metric.
 
-    A subclass names its losses in ``loss_names``, its metrics in ``task_metrics``, and what it decides itself of the
-    arguments of :class:`BasicNCAModel` in ``decides``; its constructor checks its arguments and calls :meth:`_set_up`.
+    A subclass sets ``loss_names``, ``task_metrics`` and ``decides``, the arguments of :class:`BasicNCAModel` that it
+    fixes. Its constructor checks its arguments and calls :meth:`_set_up`.
     """
 
     lambda_hidden: float = 0.0
     """Weight of the mean absolute value of the hidden channels in the loss."""
 
     task_metrics: ClassVar[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {}
-    """Name to function of prediction and label."""
+    """Functions of prediction and label, by name."""
 
     default_metric: str = ""
-    """Name of the metric that decides where the caller names none."""
+    """Name of the default validation metric."""
 
     decides: tuple[str, ...] = ()
     """Arguments of :class:`BasicNCAModel` that the task sets."""
@@ -64,13 +64,13 @@ class TaskNCAModel(BasicNCAModel):
             init.__signature__ = _with_inherited(inspect.signature(init), cls.decides)
 
     @property
-    def metrics(self) -> Metrics:  # a method on NCALab's API page, a dict in its code: both
-        """The task's metrics by name; ``model.metrics(prediction, label)`` measures them all."""
+    def metrics(self) -> Metrics:  # a method on NCALab's API page, a dict in its code; Metrics is both
+        """Metrics of the task by name; ``model.metrics(prediction, label)`` computes them all."""
         return Metrics(self.task_metrics)
 
     @property
     def validation_mode(self) -> str:
-        """Which way ``validation_metric`` is better: the trainer's ``val_score_mode``."""
+        """Which value of ``validation_metric`` is best, for ``val_score_mode`` of the trainer."""
         return self.metrics.direction(self._known_metric(self.validation_metric))
 
     @classmethod
@@ -84,12 +84,12 @@ class TaskNCAModel(BasicNCAModel):
 
     @classmethod
     def _task(cls, arguments: dict[str, Any], **decided: Any) -> dict[str, Any]:
-        """Arguments of the caller together with those that the task decides.
+        """Merge the arguments of the caller with those that the task sets.
 
         Raises
         ------
         ConfigError
-            If the caller gives one of these, or names a metric that is not there.
+            If the caller passes an argument that the task sets, or an unknown metric.
         """
         for name in decided:
             if name in arguments:
@@ -98,14 +98,15 @@ class TaskNCAModel(BasicNCAModel):
         return {**arguments, **decided, "validation_metric": cls._known_metric(metric)}
 
     def _set_up(self, given: Mapping[str, Any], **decided: Any) -> None:
-        """Make the automaton of a constructor's ``locals()`` and of what the task decides.
+        """Initialise the automaton from the ``locals()`` of a constructor and the arguments that the task sets.
 
-        What :class:`BasicNCAModel` takes is handed on to it; the rest are the task's own arguments, and are kept.
+        Arguments of :class:`BasicNCAModel` are passed to it; the others are those of the task and are stored as
+        attributes.
 
         Raises
         ------
         ConfigError
-            As :meth:`_task`.
+            As in :meth:`_task`.
         """
         inherited = inspect.signature(BasicNCAModel).parameters.keys() - {"kwargs"}
         handed_on = {name: value for name, value in given.items() if name in inherited}
@@ -116,18 +117,18 @@ class TaskNCAModel(BasicNCAModel):
             self._init_kwargs[name] = given[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain description of the model, without weights and without what the task decides."""
+        """Return a plain description of the model, without weights and the arguments that the task sets."""
         return {name: value for name, value in super().to_dict().items() if name not in self.decides}
 
     def _sum(self, prediction: Prediction, weighted: Mapping[str, tuple[float, Tensor]]) -> dict[str, Tensor]:
-        """Losses with their weighted sum, and that of the hidden channels, as ``total``."""
+        """Return the losses, with ``total``, their weighted sum including the penalty of the hidden channels."""
         terms = {**weighted, "hidden": (self.lambda_hidden, hidden_penalty(prediction.hidden_channels))}
         total = torch.stack([weight * value for weight, value in terms.values() if weight]).sum()
         return {"total": total, **{name: value for name, (_, value) in terms.items()}}
 
 
 def _with_inherited(own: inspect.Signature, decided: tuple[str, ...]) -> inspect.Signature:
-    """Signature with the arguments of :class:`BasicNCAModel` in place of ``**kwargs``: what a config may give."""
+    """Replace ``**kwargs`` by the arguments of :class:`BasicNCAModel`, so that configurations can set them."""
     hidden = {*own.parameters, *decided}
     kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
     if len(kept) == len(own.parameters):
@@ -138,12 +139,12 @@ def _with_inherited(own: inspect.Signature, decided: tuple[str, ...]) -> inspect
 
 
 def check_classes(num_classes: int, class_names: Any = None) -> None:
-    """Refuse what is no number of classes, or other names than one for each.
+    """Check the number of classes and the number of their names.
 
     Raises
     ------
     ConfigError
-        With the number and what was expected.
+        If one is invalid.
     """
     require_whole("num_classes", num_classes, 2)
     if class_names is not None and len(class_names) != num_classes:
@@ -151,12 +152,12 @@ def check_classes(num_classes: int, class_names: Any = None) -> None:
 
 
 def check_weights(**weights: float) -> None:
-    """Refuse weights of losses that are negative, or all 0.
+    """Check that weights of losses are not negative and not all 0.
 
     Raises
     ------
     ConfigError
-        With the name and the number.
+        If they are. The message gives names and values.
     """
     for name, weight in weights.items():
         require_number(name, weight, 0)

@@ -204,7 +204,7 @@ def test_a_smaller_copy_of_a_page_is_no_slice(tmp_path):
 
 def test_pages_that_differ_are_named(tmp_path):
     write_tiff(tmp_path / "a.tif", [some("uint8"), some("uint8", (2, 5))])
-    with pytest.raises(ConfigError, match=r"a.tif' is no stack: page 1 is \(2, 5\) .* page 0 is \(4, 5\)"):
+    with pytest.raises(ConfigError, match=r"a.tif' is not a stack: page 1 is \(2, 5\) .* page 0 is \(4, 5\)"):
         read_image(tmp_path / "a.tif")
     write_tiff(tmp_path / "b.tif", [some("uint8"), some("uint16")])
     with pytest.raises(ConfigError, match=r"page 1 is .* up to 65535, page 0 is .* up to 255"):
@@ -263,7 +263,7 @@ def test_a_mask_that_is_not_finite_is_refused_with_its_file(tmp_path, wrong):
     for name in ("a.npy", "a.tif"):
         for binarise in (None, 0.5):
             with pytest.raises(
-                ConfigError, match=rf"{name}' is no mask of classes: 1 of 20 values are NaN or infinite"
+                ConfigError, match=rf"{name}' is not a mask of classes: 1 of 20 values are NaN or infinite"
             ):
                 read_label(tmp_path / name, binarise)
 
@@ -271,5 +271,5 @@ def test_a_mask_that_is_not_finite_is_refused_with_its_file(tmp_path, wrong):
 def test_a_mask_that_holds_no_numbers_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array(["a", "b"]))
     for binarise in (None, 0.5):
-        with pytest.raises(ConfigError, match="a.npy' is no mask of classes, but <U1"):
+        with pytest.raises(ConfigError, match="a.npy' is not a mask of classes, but <U1"):
             read_label(tmp_path / "a.npy", binarise)
