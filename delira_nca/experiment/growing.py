@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ from delira_nca.rollout.native_library import available
 from delira_nca.seeding import isolated_rng
 from delira_nca.training import SamplePool
 from delira_nca.training.callbacks import MetricLogger, RolloutLoss, StepCurriculum
+from delira_nca.training.callbacks.abstract_callback import Trainer
 from delira_nca.training.callbacks.reporting import ProgressBar
 from delira_nca.training.callbacks.stopping import to_seconds
 from delira_nca.training.run_environment import choose_device
@@ -460,9 +461,9 @@ class GrowthBar(ProgressBar):
         super().__init__(**options)
         self._arguments = arguments
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
         """Time a few roll-outs, and create the bar."""
-        self.expected_seconds = expected_seconds(trainer.network, *self._arguments)
+        self.expected_seconds = expected_seconds(cast(BasicNCAModel, trainer.network), *self._arguments)
         super().at_training_begin(trainer, num_epochs=num_epochs, **event)
 
 
@@ -516,10 +517,10 @@ class GrowthPage(LivePage):
             log10=True,
         )
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Measure errors, draw, and finish the page; after an interruption, only finish the page."""
         if event.get("exception") is None and trainer.stop_reason is None:
-            network = trainer.best_network()
+            network = cast(BasicNCAModel, trainer.best_network())
             self.outcome = self._measure(network)
             title = f"{self.options['title']}, {'regenerating' if self.heals else 'growing'}"
             save_curves(trainer.history, self.folder / "curves.png", keys=["mse", "val_mse"], title=title)

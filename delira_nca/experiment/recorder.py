@@ -24,7 +24,7 @@ from delira_nca.experiment.stats import (
 from delira_nca.experiment.store import StoredRun
 from delira_nca.io.checkpoint import save_checkpoint
 from delira_nca.io.network import describe_network
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.scores import higher_is_better, is_better
 
 __all__ = ["StatsRecorder"]
@@ -110,7 +110,7 @@ class StatsRecorder(AbstractCallback):
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Delete records after the resume point, and raise an error for scores without a direction."""
         self._rows, self._row, self._validated, self._best = [], None, None, {}
         measured = {
@@ -139,13 +139,13 @@ class StatsRecorder(AbstractCallback):
             if (best := self.run.best(name, self.dataset)) is not None:
                 self._best[name] = best.value
 
-    def at_iter_begin(self, trainer: Any, *, train: bool, **event: Any) -> None:
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, **event: Any) -> None:
         """Store the start time of the iteration."""
         if train:
             self._began = time.perf_counter()
 
     def at_iter_end(
-        self, trainer: Any, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
+        self, trainer: Trainer, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
     ) -> None:
         """Buffer the values of an iteration, or copy the validated weights once per validation."""
         if train:
@@ -156,7 +156,7 @@ class StatsRecorder(AbstractCallback):
         elif self.keep_best and self._validated is None:
             self._validated = _weights(trainer)
 
-    def at_iter_done(self, trainer: Any, **event: Any) -> None:
+    def at_iter_done(self, trainer: Trainer, **event: Any) -> None:
         """Add the values to the buffer, and write it if due."""
         if self._row is not None:
             self._rows.append(self._row)
@@ -164,7 +164,7 @@ class StatsRecorder(AbstractCallback):
         if time.monotonic() - self._written >= self.seconds:
             self._write()
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, Any], curr_epoch: int, **event: Any) -> None:
         """Write the buffer, and the scores if the epoch was validated."""
         self._write()
         scores = {found[1]: float(v) for name, v in val_metrics.items() if (found := _VALIDATED.fullmatch(name))}
@@ -172,7 +172,7 @@ class StatsRecorder(AbstractCallback):
             self._write_scores(trainer, scores, curr_epoch)
         self._validated = None
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Write the buffer and close the file."""
         try:
             self._write()
@@ -201,7 +201,7 @@ class StatsRecorder(AbstractCallback):
             self._rows = []
         self._written = time.monotonic()
 
-    def _write_scores(self, trainer: Any, scores: dict[str, float], epoch: int) -> None:
+    def _write_scores(self, trainer: Trainer, scores: dict[str, float], epoch: int) -> None:
         """Record a validation, and keep its weights if it is the best by a criterion with ``store_best``."""
         table = self._header(trainer, list(scores))
         iteration = trainer.global_iter_num - 1
@@ -231,11 +231,11 @@ class StatsRecorder(AbstractCallback):
     def _is_best(self, criteria: EvaluationScores, name: str, value: float) -> bool:
         return is_better(self._best.get(name), value, "highest" if criteria.higher_is_better(name) else "lowest")
 
-    def _header(self, trainer: Any, names: Iterable[str]) -> ValidationScores:
+    def _header(self, trainer: Trainer, names: Iterable[str]) -> ValidationScores:
         criteria = EvaluationScores([self._criterion(trainer, name) for name in names])
         return ValidationScores([{}], [self.dataset], criteria)
 
-    def _criterion(self, trainer: Any, name: str) -> Criterion:
+    def _criterion(self, trainer: Trainer, name: str) -> Criterion:
         if name in self.criteria:
             return self.criteria[name]
         own_losses = getattr(getattr(trainer, "network", None), "loss_names", None) or ()
@@ -256,7 +256,7 @@ def _names(criteria: Iterable[Any]) -> list[str]:
     return [getattr(criterion, "name", "") for criterion in criteria]
 
 
-def _weights(trainer: Any) -> dict[str, Tensor]:
+def _weights(trainer: Trainer) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in trainer.network.state_dict().items()}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from delira_nca.errors import MissingFileError
 from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.io.paths import absolute
+from delira_nca.training.callbacks.abstract_callback import Trainer
 
 __all__ = ["RESULT", "RunResult"]
 
@@ -58,7 +59,7 @@ class RunResult:
     @classmethod
     def of(
         cls,
-        trainer: Any,
+        trainer: Trainer,
         folder: Path,
         *,
         seconds: float,

@@ -20,7 +20,7 @@ from delira_nca.experiment.launchers import Launcher, SerialLauncher
 from delira_nca.experiment.run import CONFIG, Run, run_from_config
 from delira_nca.io.paths import absolute
 from delira_nca.seeding import derive_seed
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.scores import find_score_key, higher_is_better
 
 __all__ = ["Range", "grid", "random_search", "read_space", "sweep"]
@@ -237,14 +237,16 @@ class _Pruning(AbstractCallback):
     def __init__(self, trial: Any, key: str) -> None:
         self.trial, self.key = trial, key
 
-    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Report earlier epochs of the run; a pruned run stays stopped."""
         for epoch in trainer.history:
             self._report(epoch, epoch["epoch"])
         if trainer.history and self.trial.should_prune():
             trainer.stop(_HOPELESS, now=True)
 
-    def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(
+        self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
+    ) -> None:
         self._report(val_metrics, curr_epoch)
         if self.trial.should_prune():
             trainer.stop(_HOPELESS)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from delira_nca.checks import require_whole
@@ -19,7 +19,7 @@ from delira_nca.export.html import assemble, to_html, write_text
 from delira_nca.export.page import describe_page
 from delira_nca.io.paths import absolute
 from delira_nca.models import BasicNCAModel
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.optimization import validated_network
 from delira_nca.training.callbacks.reporting import Pace
 from delira_nca.training.scores import describe_metrics
@@ -169,14 +169,14 @@ class LivePage(AbstractCallback):
         """Path of the script with newer weights for an open page."""
         return self.path.with_suffix(".weights.js")
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
         """Write the page before the first epoch, so that an unsupported network is an error before the training."""
         self._num_epochs = num_epochs
         self._page = self._describe(trainer, validated_network(trainer))
         with self._pace.job():
             self._renew(trainer, self._page["cell"])
 
-    def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Update the page if it is due, and add a snapshot of the epoch.
 
         Errors, such as weights that are not finite or a full disk, are logged and do not stop the training.
@@ -193,11 +193,11 @@ class LivePage(AbstractCallback):
         except ExportError as error:
             _LOGGER.warning("the live page was not renewed after epoch %d: %s", curr_epoch, error)
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Write the final page."""
         self.finish(trainer, self.figures(trainer) if callable(self.figures) else self.figures)
 
-    def finish(self, trainer: Any, figures: Mapping[str, object] | None = None) -> None:
+    def finish(self, trainer: Trainer, figures: Mapping[str, object] | None = None) -> None:
         """Write the page of the best network with a slider over the epochs.
 
         It can be called again when more figures are known.
@@ -219,25 +219,25 @@ class LivePage(AbstractCallback):
         own = {"epoch": epoch, "score": self._score(trainer, epoch), "cell": None, "isBest": best is not None}
         others = [kept for kept in self._snapshots.kept if kept["epoch"] != epoch]
         epochs = sorted([*others, own], key=lambda kept: kept["epoch"]) if others else []
-        page = {**self._describe(trainer, trainer.best_network(), figures), "epochs": epochs}
+        page = {**self._describe(trainer, cast(BasicNCAModel, trainer.best_network()), figures), "epochs": epochs}
         write_text(assemble(page), self.path)
         news = {name: page[name] for name in ("run", "cell", "epochs", "figures")}
         self._tell({**self._progress(trainer), **news, "epoch": epoch, "isDone": True})
 
     def _describe(
-        self, trainer: Any, network: BasicNCAModel, figures: Mapping[str, object] | None = None
+        self, trainer: Trainer, network: BasicNCAModel, figures: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
         arguments = _OPTIONS.bind(network, self.path, figures=figures, **self.options)
         arguments.apply_defaults()
         del arguments.arguments["path"]
         return {**describe_page(**arguments.arguments), "run": trainer.run_id}
 
-    def _renew(self, trainer: Any, cell: Mapping[str, Any]) -> None:
+    def _renew(self, trainer: Trainer, cell: Mapping[str, Any]) -> None:
         progress = self._progress(trainer)
         write_text(assemble({**self._page, "cell": cell, "training": progress}), self.path)
         self._tell({**progress, "run": trainer.run_id, "cell": cell})
 
-    def _progress(self, trainer: Any) -> dict[str, Any]:
+    def _progress(self, trainer: Trainer) -> dict[str, Any]:
         epoch = trainer.start_epoch - 1
         return {
             "news": quote(self.news_path.name),
@@ -252,7 +252,7 @@ class LivePage(AbstractCallback):
         """Write the script that an open page loads periodically."""
         write_text(f"globalThis.live?.training?.hear({json.dumps(news, allow_nan=False)});\n", self.news_path)
 
-    def _score(self, trainer: Any, epoch: int) -> str:
+    def _score(self, trainer: Trainer, epoch: int) -> str:
         """Text of an epoch's metrics; empty before the first epoch."""
         metrics: Mapping[str, float] = next(
             (entry for entry in reversed(trainer.history) if entry["epoch"] == epoch), {}

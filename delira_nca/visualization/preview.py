@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.seeding import isolated_rng
-from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.optimization import validated_network
 from delira_nca.training.callbacks.reporting import Pace
 from delira_nca.visualization.colour import to_rgb
@@ -113,13 +113,13 @@ class Preview(AbstractCallback):
         self._pace = Pace(every, share=share)
         self._num_epochs = 0
 
-    def at_training_begin(self, trainer: Any, *, num_epochs: int, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
         """Write the first image, so that invalid settings raise before the first epoch."""
         self._num_epochs = num_epochs
         with self._pace.job():
             self._write(trainer, validated_network(trainer))
 
-    def at_epoch_end(self, trainer: Any, **event: Any) -> None:
+    def at_epoch_end(self, trainer: Trainer, **event: Any) -> None:
         """Update the image if it is due. A full disk is logged and does not stop the training."""
         if not self._pace.is_due():
             return
@@ -129,12 +129,12 @@ class Preview(AbstractCallback):
         except OSError as error:
             _LOGGER.warning("the preview was not renewed: %s", error)
 
-    def at_training_end(self, trainer: Any, **event: Any) -> None:
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
         """Write the image of the best network."""
         epoch = trainer.best.epoch if trainer.best.score is not None else None
-        self._write(trainer, trainer.best_network(), epoch)
+        self._write(trainer, cast(BasicNCAModel, trainer.best_network()), epoch)
 
-    def _write(self, trainer: Any, network: BasicNCAModel, best: int | None = None) -> None:
+    def _write(self, trainer: Trainer, network: BasicNCAModel, best: int | None = None) -> None:
         epoch = trainer.start_epoch - 1
         state = f"best epoch: {best} of {epoch}" if best else f"epoch {epoch} of {self._num_epochs}"
         with torch.no_grad(), isolated_rng(0), trainer.ranks.no_sync():

@@ -58,6 +58,26 @@ class Trainer(AnyTrainer, Protocol):
     def measured_score(self, key: str, metrics: Mapping[str, float]) -> tuple[str, float] | None:
         """Full name and value of a score, or None if it was not measured in this epoch."""
 
+    @property
+    def global_iter_num(self) -> int:
+        """Number of training steps of the run."""
+
+    @property
+    def iteration(self) -> int:
+        """Number of batches of the current epoch that are done."""
+
+    def best_network(self) -> AbstractPyTorchNetwork:
+        """Network with the weights of the best epoch."""
+
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """Stop the training after this epoch, or after this batch."""
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values of a training that has ended."""
+
+    def computation(self) -> dict[str, str]:
+        """Back end, processor and instruction set of the training."""
+
 
 class AbstractCallback:
     """Base class of callbacks. Only hooks that a subclass overrides are called.
