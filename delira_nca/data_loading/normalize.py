@@ -23,7 +23,8 @@ def norm_range(mode: str) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
 
     Parameters
     ----------
-    mode : {"0,1", "-1,1"} Range.
+    mode : {"0,1", "-1,1"}
+        Range.
 
     Returns
     -------

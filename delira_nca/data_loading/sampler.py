@@ -293,8 +293,12 @@ class WeightedRandomSampler(AbstractSampler):
 
         Parameters
         ----------
-        dataset : AbstractDataset Dataset to draw from. generator : np.random.Generator Random generator. key : str or
-        None Entry with the weight of a sample.
+        dataset : AbstractDataset
+            Dataset to draw from.
+        generator : np.random.Generator
+            Random generator.
+        key : str or None
+            Entry with the weight of a sample.
         weights : sequence of float, ndarray or None
             Weights in the order of the samples, instead of ``key``.
         **kwargs : object

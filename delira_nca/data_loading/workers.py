@@ -186,7 +186,9 @@ class BatchWorkers:
 
     Parameters
     ----------
-    builder : BatchBuilder Builder of the batches. num_workers : int
+    builder : BatchBuilder
+        Builder of the batches.
+    num_workers : int
         Number of processes; 0 builds in this process.
     **options
         See :class:`WorkerGroup`.

@@ -113,7 +113,8 @@ class AutoStepper:
 
         Parameters
         ----------
-        nca : BasicNCAModel Automaton.
+        nca : BasicNCAModel
+            Automaton.
         x : Tensor
             (B, num_image_channels, *spatial) images or (B, C, *spatial) states. They are not changed.
         seed : int
@@ -186,13 +187,18 @@ class StepCurve:
 
     Attributes
     ----------
-    steps : tuple of int Numbers of steps in ascending order. values : tuple of float Value of the metric after each
-    number of steps.
+    steps : tuple of int
+        Numbers of steps in ascending order.
+    values : tuple of float
+        Value of the metric after each number of steps.
     best : int
         Smallest number of steps with the best value.
     chosen : int
         Smallest number of steps with a value within ``eps`` of the best.
-    mode : str Which value is best, ``"highest"`` or ``"lowest"``. eps : float Accepted difference from the best value.
+    mode : str
+        Which value is best, ``"highest"`` or ``"lowest"``.
+    eps : float
+        Accepted difference from the best value.
     """
 
     steps: tuple[int, ...]
@@ -221,14 +227,16 @@ def quality_over_steps(
 
     Parameters
     ----------
-    model : BasicNCAModel Automaton.
+    model : BasicNCAModel
+        Automaton.
     data : dict or iterable of dict
         One or several batches with ``"data"`` and ``"label"``, and ``"goal"`` for a model with a conditioning.
     metric : callable
         Function of (prediction, label). The mean over batches is weighted by the number of samples.
     steps : int or sequence of int
         Numbers of steps, or the largest number, for all from 1 on.
-    mode : {"highest", "lowest"} Which value of the metric is best.
+    mode : {"highest", "lowest"}
+        Which value of the metric is best.
     eps : float
         Absolute difference from the best value up to which a smaller number of steps is chosen.
     seed : int

@@ -177,7 +177,10 @@ class ScoreHistogram:
 
     Attributes
     ----------
-    positive, negative : (bins,) int64 arrays Counts of both classes. edges : (bins + 1,) array Edges of the bins.
+    positive, negative : (bins,) int64 arrays
+        Counts of both classes.
+    edges : (bins + 1,) array
+        Edges of the bins.
 
     Notes
     -----

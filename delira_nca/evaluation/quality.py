@@ -28,7 +28,8 @@ class QualityCase:
 
     Attributes
     ----------
-    artefact, strength : str, float Added artefact and its strength; ``"none"`` and 0 for the image itself.
+    artefact, strength : str, float
+        Added artefact and its strength; ``"none"`` and 0 for the image itself.
     sample, draw : int
         Index of the image, and of the random draw of the artefact.
     quality : float

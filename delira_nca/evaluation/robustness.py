@@ -32,7 +32,8 @@ class PersistenceRow:
 
     Attributes
     ----------
-    multiple, steps : int Duration as a multiple of the horizon, and in steps.
+    multiple, steps : int
+        Duration as a multiple of the horizon, and in steps.
     error, spread : float
         Mean and standard deviation of the mean squared error over the runs.
     """
@@ -79,7 +80,8 @@ class RobustnessReport:
         Number of steps of the training, and of the recovery from a hole.
     runs, seed : int
         Number of runs, and their seed.
-    persistence, regeneration : tuple of PersistenceRow, tuple of HoleRow Results of the tests.
+    persistence, regeneration : tuple of PersistenceRow, tuple of HoleRow
+        Results of the tests.
     """
 
     horizon: int
@@ -181,7 +183,9 @@ def persistence(
         (C, *spatial) initial state; one living cell in the middle by default.
     runs : int
         Number of samples, each with its own fire masks.
-    seed : int Seed of the masks. goal : Tensor, int or None
+    seed : int
+        Seed of the masks.
+    goal : Tensor, int or None
         Goal that corresponds to the target, for a model with a conditioning.
 
     Raises

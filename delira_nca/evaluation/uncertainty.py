@@ -92,7 +92,8 @@ class UncertaintyEstimator(ABC):
         ----------
         image : object
             (B, channels, *spatial) images, or a batch, a dict with ``"data"``. They are not changed.
-        reduce : {"mean", "min", "max"} Reduction of the heatmap to the score of an image.
+        reduce : {"mean", "min", "max"}
+            Reduction of the heatmap to the score of an image.
 
         Returns
         -------
@@ -123,7 +124,8 @@ class _OfRuns(UncertaintyEstimator):
 
     Parameters
     ----------
-    nca, normalize, seed, steps, activation See :class:`UncertaintyEstimator`.
+    nca, normalize, seed, steps, activation
+        See :class:`UncertaintyEstimator`.
     N : int
         Number of roll-outs, at least 2.
     memory_budget : int
@@ -167,9 +169,11 @@ class NQM(_OfRuns):
 
     Parameters
     ----------
-    nca, N, normalize Arguments of NCALab: the model, the number of roll-outs (at least 2), and whether to scale the
-    heatmap to a maximum of 1. seed, steps, activation, memory_budget See
-    :func:`~delira_nca.evaluation.stochastic_runs`.
+    nca, N, normalize
+        Arguments of NCALab: the model, the number of roll-outs (at least 2), and whether to scale the heatmap
+        to a maximum of 1.
+    seed, steps, activation, memory_budget
+        See :func:`~delira_nca.evaluation.stochastic_runs`.
 
     Notes
     -----
@@ -246,7 +250,8 @@ class MCMC(UncertaintyEstimator):
         Model with ``record``: an automaton, or a pyramid, for which the last steps are those of the finest level.
     N_last : int
         Number of last steps, at least 2.
-    normalize, seed, steps, activation See :class:`NQM`.
+    normalize, seed, steps, activation
+        See :class:`NQM`.
 
     Raises
     ------

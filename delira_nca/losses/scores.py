@@ -28,9 +28,10 @@ def accuracy(logits: Tensor, label: Tensor, *, average: str = "micro") -> Tensor
         (B, K) or (B, K, *spatial) logits; the maximum is the predicted class.
     label : Tensor
         (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.
-    average : {"micro", "macro"} ``"micro"`` averages over all predictions, ``"macro"`` over the accuracies of the
-    classes that occur in the labels (balanced accuracy). The latter is not a mean over samples: its average over
-    batches only approximates the value for the whole data set.
+    average : {"micro", "macro"}
+        ``"micro"`` averages over all predictions, ``"macro"`` over the accuracies of the classes that occur in
+        the labels (balanced accuracy). The latter is not a mean over samples: its average over batches only
+        approximates the value for the whole data set.
 
     Returns
     -------

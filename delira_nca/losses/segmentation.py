@@ -162,7 +162,8 @@ def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_backg
 
     Parameters
     ----------
-    logits, label, smooth, include_background See :func:`multiclass_dice`. The cross entropy includes all cells.
+    logits, label, smooth, include_background
+        See :func:`multiclass_dice`. The cross entropy includes all cells.
 
     Returns
     -------
@@ -170,7 +171,8 @@ def dice_ce(logits: Tensor, label: Tensor, *, smooth: float = 1.0, include_backg
 
     Raises
     ------
-    ShapeError, ConfigError As in :func:`multiclass_dice`.
+    ShapeError, ConfigError
+        As in :func:`multiclass_dice`.
 
     Examples
     --------

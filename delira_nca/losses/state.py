@@ -24,7 +24,8 @@ def one_hot_l2(logits: Tensor, label: Tensor, alive: Tensor | None = None, *, re
         per cell.
     alive : Tensor or None
         (B, 1, *spatial) bool mask of living cells; all cells by default.
-    reduction : {"sum", "mean"} Reduction over the living cells of a sample.
+    reduction : {"sum", "mean"}
+        Reduction over the living cells of a sample.
 
     Returns
     -------
@@ -112,7 +113,8 @@ def overflow(state: Tensor, *, limit: float = 1.0, squared: bool = False, reduct
         Values from ``-limit`` to ``limit`` have the loss 0.
     squared : bool
         Whether the distances are squared.
-    reduction : {"sum", "mean"} Reduction over all values of all samples.
+    reduction : {"sum", "mean"}
+        Reduction over all values of all samples.
 
     Returns
     -------

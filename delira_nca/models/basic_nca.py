@@ -114,7 +114,8 @@ def check_channels(model: BasicNCAModel) -> None:
 
     Raises
     ------
-    ShapeError If it has not. The message names the module and both shapes.
+    ShapeError
+        If it has not. The message names the module and both shapes.
     """
     seen, free = model.input_vector_size, model.num_channels - model.num_fixed_channels
     _try("perception", model.perception, model.num_channels, seen - model.use_temporal_encoding, model.dims)
@@ -217,7 +218,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         Whether the image channels keep their values. The rule then has no outputs for them.
     num_learned_filters : int
         Number of learned depth-wise filters in addition to the identity; 0 uses Sobel filters instead.
-    filter_padding : {"zeros", "reflect", "replicate", "circular"} Values beyond the border of the grid.
+    filter_padding : {"zeros", "reflect", "replicate", "circular"}
+        Values beyond the border of the grid.
     use_laplace : bool
         Whether the laplacian is used in addition to the Sobel filters.
     kernel_size : int
@@ -252,7 +254,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
     Raises
     ------
-    ConfigError, UnknownNameError, UnknownKeywordError If an argument is invalid or unknown.
+    ConfigError, UnknownNameError, UnknownKeywordError
+        If an argument is invalid or unknown.
 
     Notes
     -----
@@ -555,8 +558,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         ----------
         image, steps, seed, masks, goal
             See :meth:`predict`. The last prediction equals its result.
-        keep : {"all", "last"} or list of int ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is
-        the input).
+        keep : {"all", "last"} or list of int
+            ``"all"`` steps from 1 on, the ``"last"``, or a list of step numbers (0 is the input).
         """
         require_tensor(image)
         steps = interpret_range_parameter(
@@ -699,7 +702,8 @@ class ConditionedCell(nn.Module):
 
     Parameters
     ----------
-    model : BasicNCAModel Model with a conditioning.
+    model : BasicNCAModel
+        Model with a conditioning.
     goal : Tensor, int or None
         Input of the conditioning: (B,) numbers of goals, or one number for all samples.
     batch_size : int

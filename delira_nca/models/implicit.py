@@ -90,7 +90,8 @@ class ImplicitDecoder(Part):
 
         Parameters
         ----------
-        states : Tensor States of the cells.
+        states : Tensor
+            States of the cells.
         scale : int, sequence of int or None
             Pixels per cell; that of the decoder by default.
 

@@ -92,7 +92,8 @@ def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3
 
     Parameters
     ----------
-    num_channels : int Number of channels of the state.
+    num_channels : int
+        Number of channels of the state.
     shape : sequence of int
         Spatial shape. On an axis of even length, the living cell is the first one after the middle.
     first_channel : int

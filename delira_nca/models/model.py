@@ -53,8 +53,10 @@ class Model(AbstractPyTorchNetwork):
         Number of spatial axes of the input.
     eval_input_shape : tuple of int
         Spatial shape of a typical input in evaluation: larger by ``architecture.eval_shape_increase`` if that exists.
-    num_out_channels : int Number of channels of the prediction. output_shape : tuple of int Spatial shape of the
-    prediction for an input of ``input_shape``.
+    num_out_channels : int
+        Number of channels of the prediction.
+    output_shape : tuple of int
+        Spatial shape of the prediction for an input of ``input_shape``.
 
     Raises
     ------

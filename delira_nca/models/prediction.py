@@ -33,7 +33,8 @@ class Visual(ABC):
             Model that made the prediction.
         image : ndarray
             (B, c, *spatial) input of the prediction; ``B`` may be 1.
-        prediction : Prediction Prediction of the whole batch.
+        prediction : Prediction
+            Prediction of the whole batch.
         label : ndarray or None
             Labels of the whole batch, or None without labels.
         """

@@ -155,7 +155,10 @@ class PyramidCost:
     ----------
     num_parameters : int
         Number of weights; those of a model that is shared by all levels count once.
-    batch_size : int Number of images. shape : tuple of int Spatial shape of the images.
+    batch_size : int
+        Number of images.
+    shape : tuple of int
+        Spatial shape of the images.
     levels : tuple of RolloutCost
         Cost of each level from coarse to fine on its grid. In inference the levels use their memory one after the
         other; in training the stored states of all levels remain until the backward pass.
@@ -725,12 +728,15 @@ class CascadeNCA(PyramidNCA):
 
     Parameters
     ----------
-    wrapped : BasicNCAModel Model of all levels.
-    scales, steps Scales and numbers of steps of the levels; see :class:`PyramidNCA`.
+    wrapped : BasicNCAModel
+        Model of all levels.
+    scales, steps
+        Scales and numbers of steps of the levels; see :class:`PyramidNCA`.
     single_model : bool
         Whether all levels share the model; else each level has a copy that is trained separately. Only the finest level
         keeps the head.
-    downscale, **options See :class:`PyramidNCA`.
+    downscale, **options
+        See :class:`PyramidNCA`.
 
     Notes
     -----

@@ -178,7 +178,8 @@ class Patch:
     ----------
     origin : ndarray
         First cell of each box, (B, dims) integers.
-    shape : tuple of int Length along each axis.
+    shape : tuple of int
+        Length along each axis.
     """
 
     origin: npt.NDArray[np.int64]

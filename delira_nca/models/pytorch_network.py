@@ -309,7 +309,8 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
 
         Parameters
         ----------
-        model : AbstractPyTorchNetwork Network to train or evaluate.
+        model : AbstractPyTorchNetwork
+            Network to train or evaluate.
         data_dict : dict
             Prepared batch.
         optimizers : dict
@@ -323,7 +324,8 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
             Names of the arguments of each criterion or metric, by its name.
         precision : Precision or None
             Precision of the computation; full by default.
-        seed : int Seed of the roll-out.
+        seed : int
+            Seed of the roll-out.
         forward : callable or None
             Function that calls the forward pass, a function that returns the loss. In distributed training, it makes
             the gradients those of the whole batch.

@@ -39,7 +39,8 @@ class MLPRule(Part):
     ----------
     hidden_size : int or sequence of int
         Number of neurons of the hidden layer, or of each hidden layer.
-    nonlinearity : {"relu", "leaky_relu", "gelu", "silu", "tanh"} Activation function of the hidden layers.
+    nonlinearity : {"relu", "leaky_relu", "gelu", "silu", "tanh"}
+        Activation function of the hidden layers.
     final_bias : bool
         Whether the last layer has a bias.
     zero_init : bool
@@ -192,7 +193,8 @@ class NormedRule(MLPRule):
 
     Parameters
     ----------
-    hidden_size, nonlinearity, final_bias, zero_init, spare_rows See :class:`MLPRule`.
+    hidden_size, nonlinearity, final_bias, zero_init, spare_rows
+        See :class:`MLPRule`.
     norm : {"batch", "group"}
         ``"batch"`` normalises each neuron over all samples and cells, ``"group"`` each group of neurons over the cells
         of a sample.

@@ -119,7 +119,8 @@ def graft(model: M, other: nn.Module, share: float | Mapping[str, float] = 0.5) 
 
     Parameters
     ----------
-    model, other : Module Models with tensors of the same names and shapes. They are not changed.
+    model, other : Module
+        Models with tensors of the same names and shapes. They are not changed.
     share : float or dict
         Weight of ``other``: 0 gives exactly ``model``, 1 exactly ``other``; values between interpolate linearly. A dict
         gives one number per part by the name of a module or a tensor; the longest matching name counts. Tensors without

@@ -371,7 +371,10 @@ class RolloutCost:
 
     Attributes
     ----------
-    num_parameters : int Number of weights of the model. batch_size, shape, steps, fire_rate Arguments of the roll-out.
+    num_parameters : int
+        Number of weights of the model.
+    batch_size, shape, steps, fire_rate
+        Arguments of the roll-out.
     memory_budget : int
         Number of bytes that it may store for the backward pass.
     least_memory_budget : int
@@ -476,9 +479,13 @@ def count_cost(
         Plain form of the automaton.
     shape : sequence of int
         Spatial shape of the grid.
-    steps : int Number of steps. cell : Cell
+    steps : int
+        Number of steps.
+    cell : Cell
         Automaton.
-    num_parameters : int Number of weights of the model. num_convolutions : int
+    num_parameters : int
+        Number of weights of the model.
+    num_convolutions : int
         Number of convolutions of the perception. Unless the padding is zeros, each has a padded copy of the state.
     batch_size : int
         Number of states in the batch. memory_budget : int Number of bytes that may be stored for the backward pass.

@@ -37,7 +37,8 @@ class Watched:
 
     Attributes
     ----------
-    steps : int Number of steps.
+    steps : int
+        Number of steps.
     states : dict
         (B, C, *spatial) states by the number of steps: 0 (the input), the requested ones, and the last. They have
         gradients if the roll-out has.
@@ -60,7 +61,10 @@ class Observer:
 
     Attributes
     ----------
-    linked : bool The argument. rollouts : list of :class:`Watched` Observed roll-outs.
+    linked : bool
+        The argument.
+    rollouts : list of :class:`Watched`
+        Observed roll-outs.
     """
 
     def __init__(self, stops: Callable[[int], Iterable[int]], linked: bool = False) -> None:
@@ -94,7 +98,8 @@ def observing(stops: Callable[[int], Iterable[int]], linked: bool = False) -> It
 
     Parameters
     ----------
-    stops, linked See :class:`Observer`. Each stored state needs only its own memory.
+    stops, linked
+        See :class:`Observer`. Each stored state needs only its own memory.
 
     Examples
     --------

@@ -36,7 +36,10 @@ def rollout(
     ----------
     x : Tensor
         (B, C, *spatial) state at step ``start``.
-    cell : Cell Automaton. steps : int Number of steps, at least 0.
+    cell : Cell
+        Automaton.
+    steps : int
+        Number of steps, at least 0.
     start : int
         Number of the first step, for the fire masks and the time channel.
     seed : int

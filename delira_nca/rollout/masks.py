@@ -101,7 +101,8 @@ def uniform24(
         Seed of the roll-out; its low 32 bits are used.
     step : int or range
         Number of the step, from 0, or a range of steps without gaps.
-    num_samples, num_cells : int Number of samples, and of cells per sample, in row-major order.
+    num_samples, num_cells : int
+        Number of samples, and of cells per sample, in row-major order.
     first_sample : int
         Index of the first sample, for a part of a batch.
     cells : Tensor or None
@@ -142,7 +143,8 @@ def update_noise(
         Seed of the roll-out. The noise is independent of the fire masks of the same seed.
     step : int
         Number of the step, from 0.
-    num_samples, num_channels, shape Dimensions of the state.
+    num_samples, num_channels, shape
+        Dimensions of the state.
     first_sample : int
         Index of the first sample, for a part of a batch.
 
@@ -179,7 +181,8 @@ def cell_draws(
         Seed of the roll-out. The numbers are independent of fire masks and noise of the same seed.
     step : int
         Number of the step, from 0.
-    num_samples, num_draws, shape Dimensions of the result.
+    num_samples, num_draws, shape
+        Dimensions of the result.
     first_sample : int
         Index of the first sample, for a part of a batch.
 
@@ -213,7 +216,9 @@ def fire_mask(
 
     Parameters
     ----------
-    seed : int Seed of the roll-out. step : int or range
+    seed : int
+        Seed of the roll-out.
+    step : int or range
         Number of the step, from 0, or a range of steps without gaps.
     num_samples : int
         Batch size.

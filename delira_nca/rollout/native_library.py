@@ -106,7 +106,10 @@ class NativeLibrary:
 
     Parameters
     ----------
-    path : Path Path of the file. name : str Name of its instruction set.
+    path : Path
+        Path of the file.
+    name : str
+        Name of its instruction set.
     """
 
     def __init__(self, path: Path, name: str) -> None:

@@ -41,7 +41,9 @@ class Cut:
         Number of the first frame after the cut; it and the one before are marked.
     column : int
         Column of cells. The cut is along its left edge.
-    caption : str Text beside the line. pause : float
+    caption : str
+        Text beside the line.
+    pause : float
         Minimum duration of each of the two frames in seconds.
     """
 

@@ -112,7 +112,10 @@ class Crew:
 
         Parameters
         ----------
-        call : int Number of the call. seconds : float Timeout; 0 waits forever.
+        call : int
+            Number of the call.
+        seconds : float
+            Timeout; 0 waits forever.
 
         Raises
         ------
@@ -130,7 +133,9 @@ class Crew:
 
         Parameters
         ----------
-        call : int Number of the call. view : bool
+        call : int
+            Number of the call.
+        view : bool
             Whether to return views of the slot instead of copies.
 
         Raises

@@ -47,7 +47,9 @@ class Job:
 
         Parameters
         ----------
-        call : int Number of the call. layout : Layout or None
+        call : int
+            Number of the call.
+        layout : Layout or None
             Required layout of the result.
         place : Arrays or None
             Arrays into which a target with ``fill`` writes; None allocates new arrays.

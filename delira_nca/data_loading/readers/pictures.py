@@ -49,7 +49,9 @@ def read_picture(path: str | os.PathLike[str], as_colours: bool = False) -> Pict
 
     Parameters
     ----------
-    path : str or path-like Path of the file. as_colours : bool
+    path : str or path-like
+        Path of the file.
+    as_colours : bool
         Whether to convert palettes to colours, and scale 2-bit and 4-bit grey values to 8 bits. Otherwise palette
         indices and grey values are returned as stored.
 

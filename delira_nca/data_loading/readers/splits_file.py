@@ -53,8 +53,11 @@ def read_splits(path: str | os.PathLike[str], dataset: AbstractDataset) -> list[
 
     Parameters
     ----------
-    path : str or path-like Path of the file. dataset : AbstractDataset Dataset of the named samples; see
-    :func:`names_of`. Samples that a fold does not name are not part of it.
+    path : str or path-like
+        Path of the file.
+    dataset : AbstractDataset
+        Dataset of the named samples; see :func:`names_of`. Samples that a fold does not name are not part of
+        it.
 
     Returns
     -------

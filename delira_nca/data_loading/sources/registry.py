@@ -86,9 +86,10 @@ def open_source(name: str, root: Root = None, **options: Any) -> Arrays:
     root : str, path-like or None
         Package file (wheel, tarball, ``.deb``), folder that contains it, or folder with its unpacked or installed
         content. By default the installed package, or a font of the system, is used.
-    **options : object Options of the source, see ``describe(name).options``: ``picture`` and ``size`` of a drawing,
-    ``size`` of a dahlia, ``character`` and ``size`` of an emoji, ``num_samples``, ``shape``, ``seed`` and ``noise`` of
-    computed data.
+    **options : object
+        Options of the source, see ``describe(name).options``: ``picture`` and ``size`` of a drawing, ``size``
+        of a dahlia, ``character`` and ``size`` of an emoji, ``num_samples``, ``shape``, ``seed`` and ``noise``
+        of computed data.
 
     Returns
     -------

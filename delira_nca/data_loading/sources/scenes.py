@@ -37,7 +37,9 @@ def scenes(
         Number of scenes, at least 1.
     shape : sequence of int
         (H, W), at least 8 each.
-    seed : int Seed, at least 0. noise : float
+    seed : int
+        Seed, at least 0.
+    noise : float
         Standard deviation of the normal noise of the image.
 
     Returns

@@ -33,7 +33,9 @@ def discs(
         Number of images, at least 1.
     shape : sequence of int
         (H, W) or (D, H, W), at least 8 each.
-    seed : int Seed, at least 0. noise : float
+    seed : int
+        Seed, at least 0.
+    noise : float
         Standard deviation of the normal noise of the image, which has values from 0 to 1.
 
     Returns

@@ -24,14 +24,17 @@ class Recipe:
         Names of the losses in :mod:`delira_nca.losses` that are added.
     terms : tuple of str
         Names of callbacks that observe states of the roll-out, most of which add losses.
-    optimizer : str Name of the optimizer class of torch. learning_rate, betas : float, tuple Arguments of the
-    optimizer.
+    optimizer : str
+        Name of the optimizer class of torch.
+    learning_rate, betas : float, tuple
+        Arguments of the optimizer.
     schedule : str or None
         ``"multi_step"`` (multiply by ``decay`` at each of the ``milestones``), ``"exponential"`` (multiply by ``decay``
         in every iteration), ``"cyclic"`` (triangles between ``lowest_rate`` and ``learning_rate`` that rise over
         ``period`` iterations; each has half the height of the previous one) or ``"linear"`` (decrease to ``decay``
         times the rate over ``period``).
-    milestones, decay, lowest_rate, period Parameters of the schedule.
+    milestones, decay, lowest_rate, period
+        Parameters of the schedule.
     gradients : str or None
         ``"normalise"`` divides the gradient of each tensor by its norm; ``"clip"`` limits the norm of all gradients to
         ``clip_norm``.

@@ -25,7 +25,9 @@ class ClassificationNCAModel(TaskNCAModel):
         Device of the parameters.
     num_image_channels, num_hidden_channels : int
         See :class:`BasicNCAModel`.
-    num_classes : int Number of classes. fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding
+    num_classes : int
+        Number of classes.
+    fire_rate, hidden_size, use_alive_mask, num_learned_filters, filter_padding
         See :class:`BasicNCAModel`.
     use_laplace, kernel_size, pad_noise, use_temporal_encoding
         See :class:`BasicNCAModel`.

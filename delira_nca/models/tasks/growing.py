@@ -83,7 +83,9 @@ class GrowingNCAModel(TaskNCAModel):
         ----------
         seed : Tensor
             (1, C, *spatial) or (C, *spatial) state, such as that of :meth:`make_seed`.
-        steps : int Number of steps. rng_seed : int
+        steps : int
+            Number of steps.
+        rng_seed : int
             Seed of the fire masks.
 
         Returns

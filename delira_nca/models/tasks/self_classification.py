@@ -32,8 +32,9 @@ class SelfClassificationNCAModel(TaskNCAModel):
         Device of the parameters.
     num_hidden_channels : int
         See :class:`BasicNCAModel`.
-    num_classes : int Number of classes, which is the number of output channels, the logits of each cell. fire_rate,
-    hidden_size, num_learned_filters, filter_padding
+    num_classes : int
+        Number of classes, which is the number of output channels, the logits of each cell.
+    fire_rate, hidden_size, num_learned_filters, filter_padding
         See :class:`BasicNCAModel`.
     lambda_hidden : float
         Weight of the mean absolute value of the hidden channels in the loss.
