@@ -37,10 +37,10 @@ def test_idx_file_gives_its_array(shape):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no idx file of unsigned bytes; it begins with nothing"),
+        (b"", "not an idx file of unsigned bytes; it begins with nothing"),
         (b"\x00\x00\x0d\x01\x00\x00\x00\x00", "begins with 00 00 0d 01"),
         (b"\x1f\x8b\x08\x00", "begins with 1f 8b 08 00"),
-        (b"\x00\x00\x08\x02\x00\x00", "no idx file"),
+        (b"\x00\x00\x08\x02\x00\x00", "not an idx file"),
         (idx_of(np.zeros((2, 3), np.uint8))[:-1], r"idx file of shape \(2, 3\) with 5 values"),
         (idx_of(np.zeros((2, 3), np.uint8)) + b"\x00", r"idx file of shape \(2, 3\) with 7 values"),
     ],

@@ -511,7 +511,7 @@ def test_what_is_no_picture_is_named(open_page, randomise, tmp_path):
     before = page.state
     page.at("#file").send_keys(str(tmp_path / "mine.txt"))
     page.until("document.getElementById('announcer').textContent.startsWith('mine.txt')")
-    assert page.announced == "mine.txt is no picture that this browser can read."
+    assert page.announced == "mine.txt is not a picture that this browser can read."
     assert torch.equal(page.state, before)
 
 

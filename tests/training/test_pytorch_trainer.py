@@ -241,7 +241,7 @@ def test_a_misspelt_score_is_refused_before_the_first_batch(make_trainer, batche
         ({"optimizer_cls": "Adam"}, ConfigError, "optimizer_cls"),
         ({"network": torch.nn.Linear(1, 1)}, ConfigError, "closure and prepare_batch, not Linear"),
         ({"network": "net"}, ConfigError, "not str"),
-        ({"device": "gpu"}, ConfigError, "'gpu' is no device"),
+        ({"device": "gpu"}, ConfigError, "'gpu' is not a torch device"),
         ({"device": "cuda:99"}, ConfigError, "cuda:99"),
         ({"gpu_ids": [99]}, ConfigError, "cuda:99"),
         ({"gpu_ids": [0, 1]}, ConfigError, "torchrun"),

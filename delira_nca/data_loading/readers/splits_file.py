@@ -17,6 +17,7 @@ from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.data_loading.readers.cases import shown
 from delira_nca.data_loading.readers.files import normal_name
 from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
+from delira_nca.io.files import replaced
 from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
 
@@ -127,13 +128,8 @@ def write_splits(
         lines.append("  " + json.dumps({"train": [names[i] for i in train], "val": [names[i] for i in val]}))
     path = absolute(path)
     text = "[\n" + ",\n".join(lines) + "\n]\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

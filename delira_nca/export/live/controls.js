@@ -87,7 +87,7 @@ function connectPictures(app) {
     try {
       app.show(await readPicture(picture, app.page, Math.max(...app.page.grid)), picture.name);
     } catch {
-      app.announce(`${picture.name} is no picture that this browser can read.`, true);
+      app.announce(`${picture.name} is not a picture that this browser can read.`, true);
     }
   };
   open.addEventListener("click", () => file.click());
