@@ -165,7 +165,10 @@ def test_mistakes_deep_inside_have_their_place(values):
     [
         ({"num_epochs": None}, "there is neither"),
         ({"num_epochs": 0}, "num_epochs is at least 1, not 0"),
-        ({"num_epochs": None, "num_iterations": 10, "validation_interval": 3}, "not a multiple of validation_interval=3"),
+        (
+            {"num_epochs": None, "num_iterations": 10, "validation_interval": 3},
+            "not a multiple of validation_interval=3",
+        ),
         ({"validation_interval": 0}, "validation_interval is at least 1"),
         ({"seed": -1}, "seed is at least 0"),
         ({"seed": "a"}, "seed: int is expected, not a"),
