@@ -135,8 +135,8 @@ class Settings:
     def tasks(self, seed: int, epoch: int) -> Iterator[BatchTask]:
         """Yield the tasks of one epoch in order."""
         if isinstance(self.source, LoaderSource):
-            nobody = np.empty(0, np.int64)
-            yield from (BatchTask(seed, epoch, index, nobody) for index in range(self.n_batches))
+            no_samples = np.empty(0, np.int64)
+            yield from (BatchTask(seed, epoch, index, no_samples) for index in range(self.n_batches))
             return
         order = as_indices(list(self.sampler(seed, epoch)), len(self.dataset))
         if len(order) != self.num_drawn:

@@ -522,8 +522,8 @@ class GrowthPage(LivePage):
         if event.get("exception") is None and trainer.stop_reason is None:
             network = cast(BasicNCAModel, trainer.best_network())
             self.outcome = self._measure(network)
-            title = f"{self.options['title']}, {'regenerating' if self.heals else 'growing'}"
-            save_curves(trainer.history, self.folder / "curves.png", keys=["mse", "val_mse"], title=title)
+            keys, title = ["mse", "val_mse"], self.options["title"]
+            save_curves(trainer.history, self.folder / "curves.png", keys=keys, title=title)
         self.finish(trainer, self.outcome.get("figures"))
 
     def _measure(self, network: BasicNCAModel) -> dict[str, Any]:
@@ -662,7 +662,8 @@ def is_growing(config: RunConfig) -> bool:
 
 def _train(run: Run, resume: str, bar: ProgressBar | None) -> GrowResult:
     outcome = run.train(resume=resume, callbacks=() if bar is None else [bar]).outcome
-    errors, healing = ({int(n): error for n, error in outcome[name].items()} for name in _ERRORS)
+    # nothing is measured of a run that a callback has stopped before its last epoch
+    errors, healing = ({int(n): error for n, error in outcome.get(name, {}).items()} for name in _ERRORS)
     return GrowResult(run.folder, run.network(), errors, healing)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from delira_nca.errors import CheckpointError
 from delira_nca.io.files import replaced, require_disk_space
 from delira_nca.io.paths import absolute
-from delira_nca.io.torch_file import DamagedFileError, read_torch_file
+from delira_nca.io.torch_file import FACTORIES, DamagedFileError, read_torch_file
 
 __all__ = ["checkpoint_bytes", "is_plain", "load_checkpoint", "save_checkpoint", "verify_checkpoint"]
 
@@ -41,11 +41,6 @@ _MOST_TEXT = 40_000_000
 mark doubles it."""
 _ARCHIVE = b"PK\x03\x04"
 """First bytes of a file of torch.save, such as the checkpoints of version 0.1."""
-_FACTORIES: dict[str, Any] = {
-    "None": None,
-    **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
-}
-"""Default factories of a defaultdict that a file can store."""
 _MAPPINGS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 _SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "Size": torch.Size}
 
@@ -297,9 +292,9 @@ def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     if type(value) in (dict, MappingProxyType, *_MAPPINGS.values(), defaultdict):
         pairs = [[_encode_key(key, where), _encode(part, f"{where}[{key!r}]", tensors)] for key, part in value.items()]
         if isinstance(value, defaultdict):
-            if value.default_factory not in _FACTORIES.values():
+            if value.default_factory not in FACTORIES.values():
                 raise CheckpointError(f"{where} is a defaultdict of {value.default_factory!r}, which no file can hold")
-            factory = next(name for name, made in _FACTORIES.items() if made is value.default_factory)
+            factory = next(name for name, made in FACTORIES.items() if made is value.default_factory)
             return ["defaultdict", factory, pairs]
         kind = "dict" if isinstance(value, MappingProxyType) else type(value).__name__
         return dict(pairs) if kind == "dict" and all(type(key) is str for key, _ in pairs) else [kind, pairs]
@@ -356,7 +351,7 @@ def _decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
         case ["complex", real, imag]:
             return complex(real, imag)
         case ["defaultdict", factory, pairs]:
-            return defaultdict(_FACTORIES[factory], {key: _decode(part, tensors) for key, part in pairs})
+            return defaultdict(FACTORIES[factory], {key: _decode(part, tensors) for key, part in pairs})
         case [kind, pairs] if kind in _MAPPINGS:
             return _MAPPINGS[kind]({key: _decode(part, tensors) for key, part in pairs})
         case [kind, parts] if kind in _SEQUENCES:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["DamagedFileError", "read_torch_file"]
+__all__ = ["FACTORIES", "DamagedFileError", "read_torch_file"]
 
 _SEAL = re.compile(rb"delira_nca checkpoint 1: (\d{14}) bytes before this, sha256 ([0-9a-f]{64})\n")
 """Comment with the checksum, at the end of archives of version 0.1."""
@@ -42,7 +42,7 @@ _STORAGES = {
     "torch.ComplexFloatStorage": torch.complex64,
     "torch.ComplexDoubleStorage": torch.complex128,
 }
-_FACTORIES = {"None": None, **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)}}
+FACTORIES = {"None": None, **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)}}
 
 
 class DamagedFileError(Exception):
@@ -118,7 +118,7 @@ def _restored_container(value: Any, known: dict[int, Any]) -> Any:
         case "Counter":
             return Counter(restored)
         case "defaultdict":
-            return defaultdict(_FACTORIES[value["factory"]], restored)
+            return defaultdict(FACTORIES[value["factory"]], restored)
         case None:
             return OrderedDict(restored) if isinstance(value, OrderedDict) else restored
         case kind:

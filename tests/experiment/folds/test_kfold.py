@@ -410,3 +410,11 @@ def test_folds_run_in_processes_of_their_own(make):
     there = make("there").kfold(data, {"mse": mse}, num_splits=2, launcher=launchers.ProcessPoolLauncher(1))
     assert there.metrics == here.metrics
     assert folds.run_fold.__module__ == "delira_nca.experiment.folds"
+
+
+def test_the_result_of_a_fold_of_version_0_1_is_read(tmp_path):
+    content = {"fold": 1, "indices": [4, 7], "metrics": {"mse": 0.5}, "per_sample": {"mse": [0.25, 0.75]}}
+    (tmp_path / "result.json").write_text(json.dumps({**content, "best_epoch": 3, "best_score": 0.1}))
+    fold = folds.FoldResult.load(tmp_path)
+    assert (fold.fold, fold.indices, fold.metrics) == (1, (4, 7), {"mse": 0.5})
+    assert (fold.per_sample, fold.best_epoch) == ({"mse": (0.25, 0.75)}, 3)

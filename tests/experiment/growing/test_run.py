@@ -10,7 +10,7 @@ from PIL import Image
 
 from delira_nca.errors import ConfigError, MissingFileError, UnknownKeywordError, UnknownNameError
 from delira_nca.experiment import QUALITIES, REGIMES, GrowConfig, Run, compare_runs, export_html, grow
-from delira_nca.experiment.growing import expected_seconds
+from delira_nca.experiment.growing import GrowthPage, expected_seconds
 from delira_nca.io import load_checkpoint
 from delira_nca.logging import read_jsonl
 from delira_nca.losses import mse
@@ -204,3 +204,10 @@ def test_a_grown_picture_is_a_run_like_any_other(ring, tmp_path):
     assert {r.name for r in compare_runs(tmp_path / "runs").runs} == {"moved", "b"}
     page = export_html(moved, tmp_path / "page.html").read_text()
     assert result.figures()["log10 error after 8 steps"] in page
+
+
+def test_a_run_that_is_stopped_early_returns_its_network_without_errors(ring, tmp_path, monkeypatch):
+    monkeypatch.setattr(GrowthPage, "at_epoch_end", lambda self, trainer, **event: trainer.stop("enough", now=True))
+    result = grow(GrowConfig(target=str(ring), out=str(tmp_path / "run"), **QUICK), progress=False)
+    assert (result.log10_errors, result.log10_errors_healing) == ({}, {})
+    assert not (result.folder / "film.gif").exists()
