@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py constraints.txt delira_nca/_version.py $(wildcard csrc/*)
 
-.PHONY: demo test test-all test-processors coverage lint types docs constraints faults benchmark-data benchmark-rollout
+.PHONY: demo test test-slow test-processors coverage lint types docs constraints faults benchmark-data benchmark-rollout
 .PHONY: benchmark-trainer benchmark-busy benchmark-growing benchmark-live benchmark-store sanitize clean
 
 demo: .venv/.viz
@@ -13,8 +13,9 @@ demo: .venv/.viz
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-all: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
+# Programs that are killed in every way, other launchers, benchmarks: what takes long and has a quick sibling in the suite.
+test-slow: .venv/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # What depends on the processor, once as on each kind that this one can be, and once without the native library.
 test-processors: .venv/.dev

@@ -10,8 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SLOW = {"cluster"}
-"""Examples that take most of a minute even so; the launchers have tests of their own."""
+SLOW = {
+    "brain",
+    "cluster",
+    "conditional",
+    "depth",
+    "distributed",
+    "nuclei_3d",
+    "regimes",
+    "self_classifying",
+    "texture",
+}
+"""Examples of parts that have tests of their own, and that take more than 5 seconds even so."""
 
 
 @pytest.mark.parametrize(

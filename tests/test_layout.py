@@ -21,6 +21,7 @@ ROOMS = [
     "machine",
     "rollout",
     "models",
+    "workers",
     "io",
     "data_loading",
     "evaluation",

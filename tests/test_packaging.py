@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import delira_nca
+from delira_nca.rollout.native_library import ENVIRONMENT_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,7 +18,7 @@ def run(*command, cwd, **environment):
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={key: value for key, value in os.environ.items() if key != ENVIRONMENT_VARIABLE} | environment,
         capture_output=True,
         text=True,
         timeout=280,

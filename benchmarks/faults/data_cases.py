@@ -133,10 +133,10 @@ def _cases() -> Iterator[Case]:
         yield Case("dataset raises", setting, body, texts=(TEXT, "in batch 3 of epoch 1 (samples 6, 7)"), **wrong)
     ended = {"error": "WorkerError", "exit_code": 1}
     for setting, options in {**forked, **spawned}.items():
-        texts = ("signal 9 (SIGKILL) while it built batch 6 of epoch 1 (samples 12, 13)", "probably out of memory")
+        texts = ("was killed by SIGKILL at batch 6 of epoch 1 (samples 12, 13)", "probably out of memory")
         body = partial(train, At(middle, kill), **options)
         yield Case("worker is killed (SIGKILL)", setting, body, texts=texts, limit=2.0, **ended)
-        texts = ("batch 6 of epoch 1 (samples 12, 13) timed out after 5 seconds", "in hang", "time.sleep(3600.0)")
+        texts = ("batch 6 of epoch 1 (samples 12, 13) was not ready within 5 seconds", "in hang", "time.sleep(3600.0)")
         body = partial(train, At(middle, hang), timeout=5, **options)
         late = {"error": "TimeoutError", "exit_code": 1, "least": 4.9, "limit": 7.0}
         yield Case("worker hangs, timeout=5", setting, body, texts=texts, **late)
@@ -152,7 +152,7 @@ def _cases() -> Iterator[Case]:
         interrupted = {"error": "KeyboardInterrupt", "exit_code": -signal.SIGINT, "signal": signal.SIGINT}
         body = partial(wait_for_a_signal, options, slowly)
         yield Case("Ctrl+C (SIGINT to all)", setting, body, to_group=True, **interrupted)
-    texts = ("sends transforms to worker processes, but <lambda> cannot be pickled",)
+    texts = ("sends transforms to other processes, but <lambda> cannot be pickled",)
     yield Case("a lambda is the transform", "2, spawn", send_a_lambda, error="ConfigError", texts=texts, exit_code=1)
 
 

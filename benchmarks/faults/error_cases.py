@@ -222,7 +222,7 @@ def _cases() -> Iterator[Case]:
     faults = {
         "is killed (SIGKILL)": (kill, "WorkerError", ("signal 9 (SIGKILL)",)),
         "raises": (fail, "ValueError", (TEXT,)),
-        f"hangs, timeout={TIMEOUT:g}": (hang, "TimeoutError", (f"timed out after {TIMEOUT:g} seconds", "in hang")),
+        f"hangs, timeout={TIMEOUT:g}": (hang, "TimeoutError", (f"was not ready within {TIMEOUT:g} seconds", "in hang")),
     }
     for name, arguments in faults.items():
         yield Case(f"a worker {name}", "2 workers, then exact", partial(lose_a_worker, *arguments), limit=20.0)

@@ -16,7 +16,7 @@ from delira_nca import seeding
 from delira_nca.data_loading.dataset import Batch, Indices
 from delira_nca.errors import ConfigError
 
-__all__ = ["BatchBuilder", "BatchTask", "Source", "apply", "name_of"]
+__all__ = ["BatchBuilder", "BatchSource", "BatchTask", "apply", "name_of"]
 
 
 class BatchTask(NamedTuple):
@@ -33,7 +33,7 @@ class BatchTask(NamedTuple):
         return self.epoch, self.number, self.indices
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Interface of sources of untransformed batches."""
 
     @property
@@ -52,13 +52,13 @@ class BatchBuilder:
 
     Parameters
     ----------
-    source : Source
+    source : BatchSource
         Source of untransformed batches.
     transforms : callable or None
         See `delira_nca.data_loading.DataManager`; None for no transform.
     """
 
-    def __init__(self, source: Source, transforms: Callable[..., Any] | None) -> None:
+    def __init__(self, source: BatchSource, transforms: Callable[..., Any] | None) -> None:
         self.source = source
         self.transforms = transforms
         self.may_draw = transforms is not None or not source.is_deterministic

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.checks import require_whole as require_integer
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "located",
     "name_number",
     "normal_index",
-    "require_integer",
     "require_keys",
     "require_name",
     "stack",

@@ -20,10 +20,10 @@ from delira_nca.data_loading.batch_builder import BatchBuilder, BatchTask
 from delira_nca.data_loading.dataset import AbstractDataset, Batch, IndicesLike, as_indices
 from delira_nca.data_loading.loaders import LoadableLike, LoaderSource, SampleSource, as_source, changed_source
 from delira_nca.data_loading.sampler import AbstractSampler, SequentialSampler
-from delira_nca.data_loading.worker_process import require_picklable, start_method_of
-from delira_nca.data_loading.workers import BatchWorkers
+from delira_nca.data_loading.workers import WITHOUT_WORKERS, BatchWorkers
 from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean, require_choice
 from delira_nca.io.paths import absolute
+from delira_nca.workers import require_picklable, start_method_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,9 +63,7 @@ class Settings:
                 "join several with batchgenerators' Compose"
             )
         if self.n_process_augmentation and self.transforms is not None:
-            method = start_method_of(self.start_method)
-            if method != "fork":
-                require_picklable(self.transforms, "transforms", method)
+            require_picklable(self.transforms, "transforms", start_method_of(self.start_method), WITHOUT_WORKERS)
         if isinstance(self.source, LoaderSource):
             seeding.derive_seed(self.seed)  # raises for invalid seeds
             object.__setattr__(self, "num_drawn", self.source.num_samples)
@@ -242,7 +240,7 @@ class DataManager:
 
     def _use(self, settings: Settings) -> None:
         self._settings = settings
-        self._crew = BatchWorkers(
+        self._workers = BatchWorkers(
             BatchBuilder(settings.source, settings.transforms),
             num_workers=settings.n_process_augmentation,
             prefetch=settings.prefetch,
@@ -303,7 +301,7 @@ class DataManager:
         require_whole("start", start, 0)
         if start > self.n_batches:
             raise ConfigError(f"an epoch has {self.n_batches} batches: none is left after the first {start}")
-        return BatchGenerator(self._settings, self._crew, int(seed), int(epoch), int(start))
+        return BatchGenerator(self._settings, self._workers, int(seed), int(epoch), int(start))
 
     def show_batch(
         self,
@@ -320,7 +318,9 @@ class DataManager:
         Parameters
         ----------
         epoch, index : int
-            Epoch and index of the batch. seed : int or None Seed to use instead of that of the manager.
+            Epoch and index of the batch.
+        seed : int or None
+            Seed to use instead of that of the manager.
         image_key, max_samples : str or None, int
             See `delira_nca.data_loading.show.draw_batch`.
         path : str, path-like or None
@@ -395,13 +395,13 @@ class DataManager:
         if "data" in changes or "num_batches" in changes:
             changes["source"] = changed_source(self._settings.source, changes)
         settings = replace(self._settings, **changes)
-        self._crew.retire()
+        self._workers.retire()
         self._use(settings)
         return self
 
     def close(self) -> None:
         """Stop the worker processes, including those of running iterations. A later iteration starts new ones."""
-        self._crew.close()
+        self._workers.close()
 
     def __enter__(self) -> DataManager:
         return self
@@ -425,8 +425,8 @@ class BatchGenerator:
     iterated.
     """
 
-    def __init__(self, settings: Settings, crew: BatchWorkers, seed: int, epoch: int, start: int = 0) -> None:
-        self._settings, self._crew = settings, crew
+    def __init__(self, settings: Settings, workers: BatchWorkers, seed: int, epoch: int, start: int = 0) -> None:
+        self._settings, self._workers = settings, workers
         self.seed, self.epoch, self.start = seed, epoch, start
 
     def __len__(self) -> int:
@@ -436,11 +436,11 @@ class BatchGenerator:
         """Build the batch with an index in this process. It equals that of an iteration."""
         tasks = self._settings.tasks(self.seed, self.epoch)
         first = self.start + index
-        return next(self._crew.run(itertools.islice(tasks, first, first + 1), is_here=True))
+        return next(self._workers.run(itertools.islice(tasks, first, first + 1), is_here=True))
 
     def __iter__(self) -> Iterator[Batch]:
         tasks = self._settings.tasks(self.seed, self.epoch)
-        return self._crew.run(itertools.islice(tasks, self.start, None))
+        return self._workers.run(itertools.islice(tasks, self.start, None))
 
 
 BaseDataManager = DataManager

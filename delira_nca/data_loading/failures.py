@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from delira_nca.data_loading.dataset import Indices
 from delira_nca.errors import DeliraNCAError
 
-__all__ = ["BatchError", "Failure", "WorkerError", "WorkerTimeoutError", "failure_of", "place_of"]
+__all__ = ["BatchError", "BatchFailure", "failure_of", "place_of"]
 
 _SHOWN = 16  # number of indices in a message
 
@@ -40,17 +40,7 @@ class BatchError(DeliraNCAError):
     worker_traceback: str
 
 
-class WorkerError(DeliraNCAError, RuntimeError):
-    """A worker process ended or cannot be started."""
-
-
-class WorkerTimeoutError(WorkerError, TimeoutError):
-    """A worker process exceeded the timeout."""
-
-    __str__ = Exception.__str__  # that of OSError expects an errno
-
-
-class Failure(NamedTuple):
+class BatchFailure(NamedTuple):
     """Error with its batch in a form that can be sent to other processes; `error` restores the exception."""
 
     kind: type[Exception]
@@ -73,13 +63,15 @@ class Failure(NamedTuple):
         return error
 
 
-def failure_of(error: Exception, place: tuple[int, int, Sequence[int] | Indices], *, where: str = "") -> Failure:
+def failure_of(error: Exception, place: tuple[int, int, Sequence[int] | Indices], *, where: str = "") -> BatchFailure:
     """Describe the error that is being handled.
 
     Parameters
     ----------
     error : Exception
-        Original error. place : tuple Epoch, index and samples of the batch.
+        Original error.
+    place : tuple
+        Epoch, index and samples of the batch.
     where : str
         Name of the process in which it was raised, if another process will raise it; the error is then pickled.
     """
@@ -92,7 +84,7 @@ def failure_of(error: Exception, place: tuple[int, int, Sequence[int] | Indices]
         kind = _travelling(kind)
     text = _text_of(error) if type(error).__name__ == kind.__name__ else f"{type(error).__name__}: {error}"
     epoch, index, samples = place
-    failure = Failure(kind, text, (epoch, index, tuple(map(int, samples))), where, original=error)
+    failure = BatchFailure(kind, text, (epoch, index, tuple(map(int, samples))), where, original=error)
     if not where:
         return failure
     trace = "".join(traceback.format_exception(type(error), error, _without_worker(error))).rstrip()
@@ -115,7 +107,7 @@ def place_of(epoch: int, index: int, samples: Sequence[int] | Indices) -> str:
     return f"{place} ({'sample' if len(samples) == 1 else 'samples'} {shown}{more})"
 
 
-def _rebuild(failure: Failure, attributes: dict[str, Any]) -> BatchError:
+def _rebuild(failure: BatchFailure, attributes: dict[str, Any]) -> BatchError:
     error = _make(failure)
     for name, value in attributes.items():
         with contextlib.suppress(AttributeError):
@@ -125,7 +117,7 @@ def _rebuild(failure: Failure, attributes: dict[str, Any]) -> BatchError:
     return error
 
 
-def _make(failure: Failure) -> BatchError:
+def _make(failure: BatchFailure) -> BatchError:
     """Make an exception of a class derived from the original one, or from a base if the constructor differs."""
     for base in failure.kind.__mro__:
         text = failure.text if base is failure.kind else f"{failure.kind.__name__}: {failure.text}"
@@ -146,7 +138,7 @@ def _make(failure: Failure) -> BatchError:
     raise AssertionError(f"no exception can be made of {failure.kind!r}")  # unreachable: it works for Exception
 
 
-def _message(failure: Failure) -> str:
+def _message(failure: BatchFailure) -> str:
     message = f"{failure.text}\n  in {place_of(*failure.place)}"
     if failure.where:
         message += f", built by {failure.where}"

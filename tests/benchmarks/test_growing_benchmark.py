@@ -19,6 +19,7 @@ def rows_of(*arguments):
     return [[cell.strip() for cell in line] for line in lines[2:]]
 
 
+@pytest.mark.slow
 def test_seeds_are_runs_of_the_command_with_their_median_and_worst():
     rows = rows_of("seeds", "--seeds", "2")
     assert [row[0] for row in rows] == ["0", "1", "median", "worst"]
@@ -28,6 +29,7 @@ def test_seeds_are_runs_of_the_command_with_their_median_and_worst():
     assert median == pytest.approx([sum(pair) / 2 for pair in zip(first, second, strict=True)], abs=0.011)
 
 
+@pytest.mark.slow
 def test_recipes_are_trained_with_what_they_change():
     rows = rows_of("recipes", "learning rate")
     assert sorted(row[0] for row in rows) == ["learning rate 2e-3", "learning rate 8e-3"]

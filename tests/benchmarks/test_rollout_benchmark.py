@@ -112,6 +112,7 @@ def test_time_for_a_cell_and_a_step(parts):
     assert parts.measure.nanoseconds(2e-6, workload, steps=5) == pytest.approx(200)
 
 
+@pytest.mark.slow
 def test_everybody_is_timed_once_in_each_round_after_one_that_does_not_count(parts):
     calls = []
 
@@ -161,6 +162,7 @@ def test_peak_memory_of_a_call_is_that_of_what_it_allocates(parts):
     assert 47 < float(done.stdout) < 60
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(parts):
     if not parts.measure.CLEAR.exists():
         pytest.skip("the system does not say how much memory a process had")

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here")
 
 
+@pytest.mark.slow
 def test_benchmark_shows_what_recording_costs_and_that_nothing_is_lost(tmp_path):
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-W", "error", "-m", "benchmarks.store", "--iterations", "400", "--chunk", "100"]

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here")
 
 
+@pytest.mark.slow
 def test_benchmark_shows_what_a_trainer_adds_to_a_bare_loop(tmp_path):
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-W", "error", "-m", "benchmarks.trainer", "--iterations", "20", "--rounds", "2"]

@@ -97,11 +97,11 @@ def test_a_failed_process_never_yields_memory_that_nobody_wrote():
         with pytest.raises(LookupError, match="nothing is there") as caught:
             queue.get()
         assert "in fail" in str(caught.value.__cause__)
-        with pytest.raises(WorkerDiedError, match="exit code 7"):
+        with pytest.raises(WorkerDiedError, match="exited with code 7"):
             queue.get()
         with pytest.raises(ConfigError, match="is a NoneType, which is not an array"):
             queue.get()
-        with pytest.raises(WorkerDiedError, match="SIGKILL while it made call 3: probably out of memory"):
+        with pytest.raises(WorkerDiedError, match="SIGKILL at call 3: probably out of memory"):
             queue.get()
         assert queue.get().tolist() == [1.0, 1.0]
 

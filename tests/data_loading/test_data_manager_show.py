@@ -21,7 +21,7 @@ def test_batch_is_drawn_as_training_gets_it(tmp_path):
     assert [axes.get_title() for axes in figure.axes] == ["label 4", "label 5"]
     assert all(np.allclose(picture, 0.4) and picture.shape == (8, 10, 3) for picture in pictures(figure))
     assert (tmp_path / "batch.png").read_bytes().startswith(b"\x89PNG")
-    assert manager._crew._idle is None
+    assert manager._workers._idle is None
 
 
 def test_premultiplied_colours_are_shown_on_white():

@@ -31,7 +31,7 @@ def test_debug_mode_starts_no_process():
     with debug_mode(), make_manager() as manager:
         assert manager.n_process_augmentation == 2
         list(manager.get_batchgen())
-        assert manager._crew._idle is None
+        assert manager._workers._idle is None
 
 
 def test_innermost_block_decides_and_the_end_of_each_restores():

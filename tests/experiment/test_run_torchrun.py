@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are s
 
 
 @pytest.mark.timeout(200)
+@pytest.mark.slow
 def test_two_processes_train_the_run_of_one(run_values, tmp_path):
     run_values["data"]["batch_size"] = 4
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run_values))

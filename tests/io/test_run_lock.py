@@ -178,7 +178,7 @@ def test_what_a_killed_process_left_is_taken_over_before_it_is_reaped(tmp_path, 
 
 
 @needs_fork
-@pytest.mark.parametrize(("trials", "takers"), [(30, 2), (10, 5)])
+@pytest.mark.parametrize(("trials", "takers"), [pytest.param(30, 2, marks=pytest.mark.slow), (10, 5)])
 def test_of_processes_that_take_over_at_the_same_moment_exactly_one_wins(tmp_path, trials, takers):
     assert run(RACE, tmp_path, trials, takers) == [str(trials), "1", "1"]
 

@@ -228,7 +228,9 @@ for name, backend, batch, shape, steps, budget, train in json.loads(sys.argv[2])
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peaks are read from Linux")
-@pytest.mark.parametrize("backend", ["native", "sparse", "reference"])
+@pytest.mark.parametrize(
+    "backend", ["native", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sparse", "reference"))]
+)
 def test_the_process_grows_by_no_more_than_the_upper_bound(backend):
     cases = [
         ("growing", backend, 3, (64, 56), 16, 2**30, True),

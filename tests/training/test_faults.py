@@ -27,11 +27,15 @@ QUICK = {
     "a worker is killed": "2 workers, then exact",
     "a second process trains in the folder": "one after the other",
 }
+QUICKEST = {"SIGKILL at any moment", "the disk is full", "NaN in the loss", "a worker is killed"}
 
 
 @pytest.mark.timeout(280)
 @pytest.mark.usefixtures("no_other_faults")
-@pytest.mark.parametrize(("match", "setting"), QUICK.items())
+@pytest.mark.parametrize(
+    ("match", "setting"),
+    [pytest.param(*row, marks=() if row[0] in QUICKEST else pytest.mark.slow) for row in QUICK.items()],
+)
 def test_what_happens_to_a_training_ends_well(match, setting, tmp_path, modules):
     if match == "the disk is full" and not modules.may_mount():
         pytest.skip("this system lets nobody mount a disk")

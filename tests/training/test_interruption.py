@@ -36,7 +36,7 @@ def end(process):
     return process.returncode, out.split("\n"), error
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
 def test_a_request_to_end_saves_at_the_next_step_and_ends_with_143(name, tmp_path):
     process = start(tmp_path, wait=5)
     wait_for(process, "inside 5")
@@ -59,6 +59,7 @@ def test_ctrl_c_finishes_the_step_saves_and_raises(tmp_path):
     assert load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_1.safetensors")["global_iter_num"] == 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_may_return_instead(tmp_path):
     process = start(tmp_path, wait=4, on_interrupt="return")
     wait_for(process, "inside 4")
@@ -68,6 +69,7 @@ def test_ctrl_c_may_return_instead(tmp_path):
     assert out == ["done 4", "end", "returned signal SIGINT", "cleaned up", ""]
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_within_the_step(tmp_path):
     process = start(tmp_path, wait=4, hang="yes")
     wait_for(process, "inside 4")
@@ -81,6 +83,7 @@ def test_a_second_ctrl_c_ends_within_the_step(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["checkpoint_epoch_1.safetensors"]
 
 
+@pytest.mark.slow
 def test_the_job_is_requeued_after_its_state_is_saved(tmp_path):
     process = start(tmp_path, wait=5, requeue="yes")
     wait_for(process, "inside 5")

@@ -3,10 +3,9 @@
 from delira_nca.data_loading.background.faults import (
     EmptyQueueError,
     TimeoutError,  # noqa: A004
-    WorkerDiedError,
 )
 from delira_nca.data_loading.background.proc import BackgroundProc
 from delira_nca.data_loading.background.shared_queue import SharedQ
-from delira_nca.data_loading.failures import WorkerError
+from delira_nca.workers import WorkerDiedError, WorkerError
 
 __all__ = ["BackgroundProc", "EmptyQueueError", "SharedQ", "TimeoutError", "WorkerDiedError", "WorkerError"]

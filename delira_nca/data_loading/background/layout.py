@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.workers.shared_memory import Arrays, shared_bytes
 
-__all__ = ["Arrays", "Flat", "Layout", "flatten"]
+__all__ = ["Flat", "Layout", "flatten"]
 
-Arrays = list[npt.NDArray[Any]]
-_ALIGNMENT = 64
 _KIND = {"array": "array", "tuple": "sequence", "list": "sequence", "dict": "mapping"}
 
 
@@ -161,30 +159,15 @@ class Layout:
             return values[0]
         return dict(zip(self.keys, values, strict=True)) if self.kind == "mapping" else list(values)
 
-    def allocate(self) -> Arrays:
-        """Return new arrays of zeros."""
-        return [np.zeros(shape, dtype) for dtype, shape in zip(self.dtypes, self.shapes, strict=True)]
-
-    def place(self, buffer: Any, start: int) -> Arrays:
-        """Return arrays in the memory of a buffer."""
-        arrays = []
-        for dtype, shape, offset in zip(self.dtypes, self.shapes, self._offsets[0], strict=True):
-            arrays.append(np.ndarray(shape, dtype, buffer, start + offset))
-        return arrays
+    @property
+    def specs(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Dtype and shape of each array."""
+        return list(zip(self.dtypes, self.shapes, strict=True))
 
     @property
     def num_bytes(self) -> int:
-        """Number of bytes of one result, rounded up to whole pages."""
-        return max(1, -(-self._offsets[1] // mmap.PAGESIZE)) * mmap.PAGESIZE
-
-    @property
-    def _offsets(self) -> tuple[list[int], int]:
-        offsets, total = [], 0
-        for dtype, shape in zip(self.dtypes, self.shapes, strict=True):
-            offsets.append(total)
-            size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-            total += -(-size // _ALIGNMENT) * _ALIGNMENT
-        return offsets, total
+        """Number of bytes of one result."""
+        return shared_bytes(self.specs)
 
 
 def _as_dtype(value: Any) -> np.dtype[Any]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import numbers
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from delira_nca.data_loading.background.crew import Crew
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.background.faults import TimeoutError  # noqa: A004
+from delira_nca.data_loading.background.job import BackgroundJob, as_seconds, method_of
 from delira_nca.data_loading.background.layout import Flat, Layout
-from delira_nca.data_loading.background.worker import Job
-from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.show import is_debug
-from delira_nca.data_loading.workers import start_method_of
-from delira_nca.errors import ConfigError, DeliraNCAError, require_choice
+from delira_nca.errors import DeliraNCAError
+from delira_nca.workers import WorkerGroup
 
-__all__ = ["BackgroundProc", "as_seconds", "make_job"]
+__all__ = ["BackgroundProc"]
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -62,7 +59,7 @@ class BackgroundProc:
     fill : bool
         Whether to call ``target(arrays, shapes, *target_args, **target_kwargs)``, which writes into the arrays. Its
         return value is ignored; this saves a copy. Arrays and shapes have the form of ``shapes``: one, a list or a
-        dict. The arrays contain the values of an earlier result.
+        dict. The arrays hold arbitrary values.
 
     Raises
     ------
@@ -77,6 +74,7 @@ class BackgroundProc:
 
     Examples
     --------
+    >>> import numpy as np
     >>> with BackgroundProc(np.full, n_proc=2, target_args=((2, 2), 7.0)) as background:
     ...     background.get()
     array([[7., 7.],
@@ -101,16 +99,19 @@ class BackgroundProc:
         copy: bool = True,
         fill: bool = False,
     ) -> None:
-        require_integer("n_proc", n_proc, 0)
-        require_integer("read_ahead", read_ahead, 1)
-        require_integer("first_call", first_call, 0)
-        self._layout = Layout.from_spec(dtypes, shapes)
-        self._job = make_job(target, target_args, target_kwargs, seed, fill, has_layout=self._layout is not None)
+        require_whole("n_proc", n_proc, 0)
+        require_whole("read_ahead", read_ahead, 1)
+        require_whole("first_call", first_call, 0)
+        layout = Layout.from_spec(dtypes, shapes)
+        self._job = BackgroundJob(
+            target, target_args, {} if target_kwargs is None else target_kwargs, seed, bool(fill), layout
+        )
         self._method = method_of(start_method)
-        self._num_workers, self._num_slots = int(n_proc), int(n_proc) * int(read_ahead) + (not copy)
+        self._num_workers, self._num_slots = int(n_proc), int(read_ahead) + (not copy)
+        self._num_ahead = self._num_workers * int(read_ahead)
         self._seconds, self._profile, self._copy = as_seconds(timeout), bool(profile), bool(copy)
         self._call = int(first_call)
-        self._crew: Crew | None = None
+        self._group: WorkerGroup | None = None
         self._first: Flat | None = None  # computed in this process to find the layout
         self._lent: int | None = None  # call with a slot that the caller still views
         self._has_timed_out = False
@@ -149,56 +150,67 @@ class BackgroundProc:
         seconds = self._seconds if timeout is None or timeout is False else as_seconds(timeout)
         if self._trouble:
             raise DeliraNCAError(self._trouble)
-        if self._crew is None:
+        if self._group is None:
             return self._get_here()
-        return self._get_from(self._crew, seconds)
+        return self._get_from(self._group, seconds)
 
-    def _get_from(self, crew: Crew, seconds: float) -> Any:
-        self._trouble = "an earlier get() was interrupted; call reset() to go on"
+    def _get_from(self, group: WorkerGroup, seconds: float) -> Any:
+        self._trouble = "an earlier get() was interrupted; call reset() to continue"
         start = time.perf_counter()
         if self._lent is not None:
-            crew.release(self._lent)
+            self._release(group, self._lent)
             self._lent = None
         try:
-            crew.wait_for(self._call, seconds)
+            self._job.wait_for(group, self._call, seconds)
         except TimeoutError:
             self._trouble, self._has_timed_out = "", True
             raise
         except DeliraNCAError:
-            self._end("a background process failed; call reset() to go on")
+            self._end("a background process failed; call reset() to continue")
             self._call += 1
             raise
         arrived = time.perf_counter()
         try:
-            result = crew.look(self._call, view=not self._copy).join()
+            result = self._fit(self._job.read(group, self._call, view=not self._copy)).join()
         except Exception:
-            self._go_on(crew, self._copy)
+            self._advance(group, self._copy)
             raise
         if self._profile:
-            made, worker = crew.seconds(self._call)
+            _, worker, made = group.result(self._call)
             _log_times(self._call, worker, made, arrived - start, time.perf_counter() - arrived)
-        self._go_on(crew, self._copy)
+        self._advance(group, self._copy)
         return result
 
-    def _go_on(self, crew: Crew, is_done_with: bool) -> None:
+    def _fit(self, flat: Flat) -> Flat:
+        """Check the result of the current call against the layout, which the first result sets."""
+        if self._job.layout is None:
+            self._job = replace(self._job, layout=Layout.of(flat))
+        assert self._job.layout is not None
+        return self._job.layout.fit(flat, self._call)
+
+    def _advance(self, group: WorkerGroup, is_done_with: bool) -> None:
         """Advance to the next call, and release the slot if the caller does not view it."""
         call, self._call, self._has_timed_out = self._call, self._call + 1, False
         if is_done_with:
-            crew.release(call)
+            self._release(group, call)
         else:
             self._lent = call
         self._trouble = ""
 
+    def _release(self, group: WorkerGroup, call: int) -> None:
+        group.release(call)
+        group.submit(call + self._num_ahead, call + self._num_ahead)
+
     def _get_here(self) -> Any:
         start = time.perf_counter()
         first, self._first = self._first, None
-        call, self._call = self._call, self._call + 1
-        flat = self._job.make(call, self._layout) if first is None else first
-        self._layout = self._layout or Layout.of(flat)
-        result = flat._replace(arrays=[np.array(array, order="C") for array in flat.arrays]).join()
+        try:
+            flat = self._fit(self._job.make_here(self._call) if first is None else first)
+        finally:
+            call, self._call = self._call, self._call + 1
         if self._profile:
-            _log_times(call, None, time.perf_counter() - start, 0.0, 0.0)
-        return result
+            _log_times(call, "this process", time.perf_counter() - start, 0.0, 0.0)
+        return flat.join()
 
     def reset(self, call: int | None = None) -> None:
         """Stop the processes and start new ones, after an exception or to continue at another call.
@@ -215,7 +227,7 @@ class BackgroundProc:
             If ``call`` is not an integer of at least 0.
         """
         if call is not None:
-            require_integer("call", call, 0)
+            require_whole("call", call, 0)
         self._end("the background processes could not be started again; call reset() to try it once more")
         self._call = self._call + self._has_timed_out if call is None else int(call)
         self._has_timed_out = False
@@ -238,74 +250,30 @@ class BackgroundProc:
 
     def _end(self, trouble: str) -> None:
         self._trouble = trouble
-        crew, self._crew, self._first, self._lent = self._crew, None, None, None
-        if crew is not None:
-            crew.close()
+        group, self._group, self._first, self._lent = self._group, None, None, None
+        if group is not None:
+            group.close()
 
     def _begin(self) -> None:
         if self._num_workers == 0 or is_debug():
-            if self._layout is None:
-                self._first = self._job.make(self._call, None)
-                self._layout = Layout.of(self._first)
+            if self._job.layout is None:
+                self._first = self._fit(self._job.make_here(self._call))
             self._trouble = ""
             return
-        crew = Crew(self._job, self._method, self._num_workers, self._call)
+        group = self._job.start(self._method, self._num_workers, self._num_slots)
         try:
-            crew.wait_until_ready(self._seconds)
-            if self._layout is None:
-                call = crew.scout()
-                crew.wait_for(call, self._seconds)
-                self._layout = Layout.of(crew.look(call))
-            crew.furnish(self._layout, self._num_slots)
-            crew.wait_until_ready(self._seconds)
+            for call in range(self._call, self._call + self._num_ahead):
+                group.submit(call, call)
+            if self._job.layout is None:
+                self._job.wait_for(group, self._call, self._seconds)
+                self._fit(self._job.read(group, self._call, view=True))
         except BaseException:
-            crew.close()
+            group.close()
             raise
-        self._crew, self._trouble = crew, ""
+        self._group, self._trouble = group, ""
 
 
-def make_job(target: Any, args: Any, kwargs: Any, seed: Any, fill: bool, *, has_layout: bool) -> Job:
-    """Check the arguments of a caller and make the job.
-
-    Raises
-    ------
-    ConfigError
-        If an argument is invalid.
-    """
-    if not callable(target):
-        raise ConfigError(f"target must be a function, not a {type(target).__name__}: it is the first argument")
-    if not isinstance(args, (tuple, list)):
-        raise ConfigError(f"target_args must be a tuple, not {args!r}; for one argument, write ({args!r},)")
-    if kwargs is not None and not isinstance(kwargs, Mapping):
-        raise ConfigError(f"target_kwargs must be a dict, not {kwargs!r}")
-    if fill and not has_layout:
-        raise ConfigError("fill=True needs dtypes and shapes: they are the arrays that the target writes into")
-    require_integer("seed", seed, 0)
-    return Job(target, tuple(args), dict(kwargs or {}), int(seed), bool(fill))
-
-
-def method_of(start_method: str | None) -> str:
-    """Return the start method of processes."""
-    method = start_method_of(start_method)
-    require_choice("start_method", method, ("fork", "spawn", "forkserver"))
-    return method
-
-
-def as_seconds(timeout: Any) -> float:
-    """Check a timeout in seconds; 0 waits forever.
-
-    Raises
-    ------
-    ConfigError
-        If it is not a number of at least 0.
-    """
-    if not isinstance(timeout, numbers.Real) or isinstance(timeout, bool) or not 0 <= float(timeout) < float("inf"):
-        raise ConfigError(f"timeout must be a number of seconds, 0 for none, not {timeout!r}")
-    return float(timeout)
-
-
-def _log_times(call: int, worker: int | None, made: float, waited: float, copied: float) -> None:
-    maker = "this process" if worker is None else f"worker {worker}"
+def _log_times(call: int, maker: str, made: float, waited: float, copied: float) -> None:
     times = (1e3 * made, 1e3 * waited, 1e3 * copied)
     _LOGGER.info(
         "background call %d: %s made it in %.2f ms, waited %.2f ms, handed out in %.2f ms", call, maker, *times

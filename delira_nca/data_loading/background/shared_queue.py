@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from delira_nca.data_loading.background.crew import Crew
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.background.faults import EmptyQueueError, TimeoutError  # noqa: A004
+from delira_nca.data_loading.background.job import BackgroundJob, as_seconds, method_of
 from delira_nca.data_loading.background.layout import Layout
-from delira_nca.data_loading.background.proc import as_seconds, make_job, method_of
-from delira_nca.data_loading.background.worker import Job
-from delira_nca.data_loading.batches import require_integer
 from delira_nca.data_loading.show import is_debug
+from delira_nca.workers import WorkerGroup
 
 __all__ = ["SharedQ"]
 
@@ -28,9 +25,8 @@ _LOGGER = logging.getLogger("delira_nca")
 @dataclass
 class _Item:
     number: int
-    job: Job
-    layout: Layout | None
-    crew: Crew | None  # None: computed in this process when requested
+    job: BackgroundJob
+    group: WorkerGroup | None  # None: computed in this process when requested
 
 
 class SharedQ:
@@ -51,6 +47,7 @@ class SharedQ:
 
     Examples
     --------
+    >>> import numpy as np
     >>> with SharedQ() as queue:
     ...     for value in (3.0, 4.0):
     ...         queue.startproc(np.float64, (2,), np.full, (2, value))
@@ -61,8 +58,8 @@ class SharedQ:
     def __init__(
         self, n_proc: int = 0, profile: bool = False, *, seed: int = 0, start_method: str | None = None
     ) -> None:
-        require_integer("n_proc", n_proc, 0)
-        require_integer("seed", seed, 0)
+        require_whole("n_proc", n_proc, 0)
+        require_whole("seed", seed, 0)
         self._wish, self._profile, self._seed, self._method = n_proc, profile, seed, method_of(start_method)
         self._items: deque[_Item] = deque()
         self._number = 0
@@ -86,8 +83,8 @@ class SharedQ:
         Parameters
         ----------
         dtypes, shapes : object
-            Dtypes and shapes of the arrays, as for `delira_nca.data_loading.background.BackgroundProc`. If both are
-            None, the result is sent through a pipe, which is slower.
+            Dtypes and shapes of the arrays, as for `delira_nca.data_loading.background.BackgroundProc`; None accepts
+            any result.
         target : callable
             Function that returns an array, or a tuple, list or dict of arrays.
         target_args, target_kwargs : tuple, dict or None
@@ -101,21 +98,14 @@ class SharedQ:
             If an argument is invalid, or the target cannot be pickled for a process that is not forked.
         """
         layout = Layout.from_spec(dtypes, shapes)
-        job = make_job(target, target_args, target_kwargs, self._seed, fill, has_layout=layout is not None)
-        crew = None
+        job = BackgroundJob(
+            target, target_args, {} if target_kwargs is None else target_kwargs, self._seed, bool(fill), layout
+        )
+        group = None
         if not is_debug():
-            crew = Crew(job, self._method, 1, self._number, self._number + 1)
-            try:
-                if layout is None:
-                    crew.scout()
-                else:
-                    crew.furnish(layout, 1)
-                    if self._method == "fork":  # takes milliseconds; then the memory needs no name
-                        crew.wait_until_ready()
-            except BaseException:
-                crew.close()
-                raise
-        self._items.append(_Item(self._number, job, layout, crew))
+            group = job.start(self._method, 1, 1)
+            group.submit(self._number, self._number)
+        self._items.append(_Item(self._number, job, group))
         self._number += 1
 
     def get(self, timeout: float | bool | None = False) -> Any:
@@ -145,8 +135,8 @@ class SharedQ:
         item = self._items[0]
         start = time.perf_counter()
         try:
-            if item.crew is not None:
-                item.crew.wait_for(item.number, seconds)
+            if item.group is not None:
+                item.job.wait_for(item.group, item.number, seconds)
         except TimeoutError:
             raise
         except Exception:
@@ -169,15 +159,13 @@ class SharedQ:
 
     @staticmethod
     def _result(item: _Item) -> Any:
-        if item.crew is not None:
-            return item.crew.look(item.number).join()
-        flat = item.job.make(item.number, item.layout)
-        return flat._replace(arrays=[np.array(array, order="C") for array in flat.arrays]).join()
+        flat = item.job.make_here(item.number) if item.group is None else item.job.read(item.group, item.number)
+        return flat.join()
 
     def _drop(self) -> None:
-        crew = self._items.popleft().crew
-        if crew is not None:
-            crew.close()
+        group = self._items.popleft().group
+        if group is not None:
+            group.close()
 
     def reset(self) -> None:
         """Stop all processes and discard their results. The numbers of later processes continue."""

@@ -7,32 +7,21 @@ import inspect
 import pickle
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from delira_nca.checks import require_callable
-from delira_nca.errors import ConfigError, DeliraNCAError, refuse_unknown_keywords
+from delira_nca.errors import ConfigError, refuse_unknown_keywords
 from delira_nca.experiment.launchers.launcher import shown
 from delira_nca.training.interruption import Terminated
+from delira_nca.workers import Failure
 
-__all__ = ["Job", "RemoteError", "RemoteTraceback", "Report", "attempt", "pack"]
+__all__ = ["PackedTask", "Report", "attempt", "pack"]
 
 Dumps = Callable[[Any], bytes]
 
 
-class RemoteError(DeliraNCAError, RuntimeError):
-    """Replacement of an exception of a task that cannot be pickled, with the name of its class and its text."""
-
-
-class RemoteTraceback(Exception):  # noqa: N818
-    """Cause of an exception raised in another process, with its traceback as text."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
-class Job(NamedTuple):
+class PackedTask(NamedTuple):
     """Pickled function and arguments, with the import paths and the number of threads."""
 
     content: bytes
@@ -44,33 +33,22 @@ class Report(NamedTuple):
     """Result of an attempt, which can be unpickled in any process."""
 
     value: bytes = b""
-    error: bytes = b""
-    text: str = ""
-    trace: str = ""
+    failure: Failure | None = None
     seconds: float = 0.0
 
     def open(self) -> tuple[Any, Exception | None]:
         """Return the value and None, or None and the error."""
-        if self.trace:
-            error = self._original() or RemoteError(self.text)
-            error.__cause__ = RemoteTraceback(self.trace)
-            return None, error
+        if self.failure is not None:
+            return None, self.failure.error()
         try:
             return pickle.loads(self.value), None
         except Exception as error:
             return None, error
 
-    def _original(self) -> Exception | None:
-        try:
-            error = pickle.loads(self.error)
-        except Exception:  # the class is unknown here, or its constructor has other arguments
-            return None
-        return error if isinstance(error, Exception) else None
-
 
 def pack(
     function: Callable[..., Any], tasks: Sequence[Mapping[str, Any]], threads: int, dumps: Dumps = pickle.dumps
-) -> list[Job]:
+) -> list[PackedTask]:
     """Serialise tasks.
 
     Parameters
@@ -104,7 +82,7 @@ def pack(
     for task in tasks:
         _require_fit(function, name, task)
         try:
-            jobs.append(Job(dumps((function, dict(task))), paths, threads))
+            jobs.append(PackedTask(dumps((function, dict(task))), paths, threads))
         except Exception as error:
             raise ConfigError(f"the task {shown(task)} cannot be sent to other processes: {error}") from error
     return jobs
@@ -127,8 +105,8 @@ def _require_fit(function: Callable[..., Any], name: str, task: object) -> None:
         raise ConfigError(f"{name} cannot be called with {shown(task)}: {error}") from None
 
 
-def attempt(job: Job) -> bytes:
-    """Run a job.
+def attempt(task: PackedTask) -> bytes:
+    """Run a task.
 
     Returns
     -------
@@ -137,15 +115,16 @@ def attempt(job: Job) -> bytes:
         KeyboardInterrupt and :class:`~delira_nca.training.interruption.Terminated`.
     """
     begun = time.perf_counter()
-    sys.path.extend(path for path in job.paths if path not in sys.path)
+    sys.path.extend(path for path in task.paths if path not in sys.path)
     try:
-        with _threads(job.threads):
-            function, task = pickle.loads(job.content)
-            report = Report(value=_dump(function(**task)))
+        with _threads(task.threads):
+            function, arguments = pickle.loads(task.content)
+            report = Report(value=_dump(function(**arguments)))
     except Terminated:
         raise
     except (Exception, SystemExit) as error:
-        report = _report_of(error)
+        frames = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without this frame
+        report = Report(failure=Failure.of(error, frames))
     return pickle.dumps(report._replace(seconds=time.perf_counter() - begun))
 
 
@@ -156,16 +135,6 @@ def _dump(value: Any) -> bytes:
         raise ConfigError(
             f"the result, of type {type(value).__name__}, cannot be sent back ({error}): return plain values"
         ) from error
-
-
-def _report_of(error: Exception | SystemExit) -> Report:
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without this frame
-    trace = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-    try:
-        original = pickle.dumps(error) if isinstance(error, Exception) else b""
-    except Exception:
-        original = b""
-    return Report(error=original, text=f"{type(error).__name__}: {error}", trace=trace)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import functools
 import logging
 import pickle
 import time
@@ -13,12 +12,10 @@ from typing import Any, Protocol
 
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.launchers.attempt import Dumps, Job, Report, pack
+from delira_nca.experiment.launchers.attempt import Dumps, PackedTask, Report, pack
 from delira_nca.experiment.launchers.launcher import Outcome, ProcessDiedError, shown
 
-__all__ = ["Engine", "EngineLauncher", "require_count"]
-
-require_count = functools.partial(require_whole, least=1)
+__all__ = ["Engine", "EngineLauncher"]
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -26,7 +23,7 @@ _LOGGER = logging.getLogger("delira_nca")
 class Engine(Protocol):
     """Interface of engines, which run jobs in any order."""
 
-    def start(self, jobs: Mapping[int, Job]) -> None:
+    def start(self, jobs: Mapping[int, PackedTask]) -> None:
         """Start numbered jobs without waiting."""
 
     def wait(self) -> tuple[int, bytes | Exception]:
@@ -92,7 +89,7 @@ class EngineLauncher(abc.ABC):
                 outcome = _outcome(tasks[number], answer, attempts[number], time.perf_counter() - began[number])
                 if isinstance(outcome.error, retry_on) and attempts[number] <= retries:
                     _LOGGER.warning(
-                        "a task is begun again: %s: %s: %s",
+                        "retrying a task: %s: %s: %s",
                         shown(outcome.task),
                         type(outcome.error).__name__,
                         outcome.error,

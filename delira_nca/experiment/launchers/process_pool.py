@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from delira_nca.data_loading.child_process import require_importable_main
-from delira_nca.experiment.launchers.attempt import Job
-from delira_nca.experiment.launchers.engine import EngineLauncher, require_count
-from delira_nca.experiment.launchers.pool_worker import Worker, end
+from delira_nca.checks import require_whole
+from delira_nca.experiment.launchers.attempt import PackedTask, attempt
+from delira_nca.experiment.launchers.engine import EngineLauncher
+from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.machine import usable_cores
 from delira_nca.training.interruption import Interruption
+from delira_nca.workers import SlotWriter, WorkerProcess, end_workers, require_importable_main
 
 __all__ = ["ProcessPoolLauncher"]
 
@@ -45,8 +47,8 @@ class ProcessPoolLauncher(EngineLauncher):
     def __init__(self, num_workers: int | None = None, *, threads: int = 1, patience: int = 30) -> None:
         super().__init__(threads)
         default = max(1, usable_cores() // self.threads)
-        self.num_workers = default if num_workers is None else require_count("num_workers", num_workers)
-        self.patience = require_count("patience", patience, least=0)
+        self.num_workers = default if num_workers is None else require_whole("num_workers", num_workers, 1)
+        self.patience = require_whole("patience", patience, 0)
 
     def _check(self, function: Callable[..., Any], tasks: Sequence[Mapping[str, Any]]) -> None:
         require_importable_main((function, tasks), "the task")
@@ -64,54 +66,64 @@ class ProcessPoolLauncher(EngineLauncher):
             pool.end(None)
 
 
+def _attempt(task: PackedTask, slot: SlotWriter) -> bytes:
+    return attempt(task)
+
+
 class _Pool:
     def __init__(self, num_workers: int, patience: int, interruption: Interruption, heard: Connection) -> None:
         self._num_workers, self._patience = num_workers, patience
         self._interruption, self._heard = interruption, heard
-        self._waiting: deque[tuple[int, Job]] = deque()
-        self._workers: list[Worker] = []
+        self._waiting: deque[tuple[int, PackedTask]] = deque()
+        self._workers: list[WorkerProcess] = []
+        self._num_started = 0
 
-    def start(self, jobs: Mapping[int, Job]) -> None:
+    def start(self, jobs: Mapping[int, PackedTask]) -> None:
         self._waiting.extend(jobs.items())
 
     def wait(self) -> tuple[int, bytes | Exception]:
         while True:
-            self._give()
-            ends = {end: worker for worker in self._workers for end in (worker.connection, worker.process.sentinel)}
-            ready = wait([self._heard, *ends])
+            self._assign()
+            # a child of a worker may keep its connection open, so that the end of the process is checked too
+            ends = [end for worker in self._workers for end in (worker.connection, worker.process.sentinel)]
+            wait([self._heard, *ends])
             self._interruption.conclude()
-            for worker in {id(ends[each]): ends[each] for each in ready if each in ends}.values():
-                answer = self._listen(worker)
-                if answer is not None:
-                    return answer
+            for worker in list(self._workers):
+                has_ended = worker.has_ended
+                for reply in worker.receive():
+                    worker.free.append(reply.slot)
+                    return reply.number, reply.content or b""
+                if has_ended or worker.is_deaf:
+                    self._workers.remove(worker)
+                    error = _death(worker)
+                    if worker.pending:
+                        return worker.pending[0].number, error
 
-    def _listen(self, worker: Worker) -> tuple[int, bytes | Exception] | None:
-        number = worker.job
-        try:
-            answer: bytes | Exception = worker.answer()
-        except (EOFError, OSError):
-            self._workers.remove(worker)
-            answer = worker.died()
-        if answer == b"":
-            worker.has_started = True
-            return None
-        worker.job = None
-        return None if number is None else (number, answer)
-
-    def _give(self) -> None:
-        """Assign waiting jobs to idle workers, and to new ones up to ``num_workers``."""
+    def _assign(self) -> None:
+        """Assign waiting tasks to idle workers, and to new ones up to ``num_workers``."""
         while self._waiting:
-            worker = next((each for each in self._workers if each.job is None), None)
+            worker = next((worker for worker in self._workers if worker.free), None)
             if worker is None:
                 if len(self._workers) == self._num_workers:
                     return
-                worker = Worker(self._patience)
+                name = f"task process {self._num_started}"
+                # a training may take its time to save its state when the parent ends, and starts workers of its own
+                worker = WorkerProcess(
+                    _attempt, name, method="spawn", num_slots=1, patience=max(self._patience, 0.01), is_helper=False
+                )
+                self._num_started += 1
                 self._workers.append(worker)
-            number, job = self._waiting[0]
-            with contextlib.suppress(OSError):  # a dead worker is detected when its answer is received
-                worker.connection.send(job)
-            worker.job = number
-            self._waiting.popleft()
+            worker.submit(0, *self._waiting.popleft())
 
     def end(self, patience: int | None) -> None:
-        end([(worker.process, worker.connection) for worker in self._workers], patience)
+        """Stop the processes by SIGTERM with a patience in seconds; None for idle ones, which end by themselves."""
+        grace, patience = (5.0, 1) if patience is None else (0.0, patience)
+        end_workers(self._workers, os.getpid(), grace=grace, patience=patience)
+
+
+def _death(worker: WorkerProcess) -> ProcessDiedError:
+    """Return an error for the task of a dead worker, or raise an error if no process can be started."""
+    error = worker.death("in the middle of its task")
+    if not worker.has_started:
+        raise LaunchError(str(error))
+    return ProcessDiedError(str(error))

@@ -11,7 +11,7 @@ from typing import Any
 
 from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import MissingDependencyError
-from delira_nca.experiment.launchers.attempt import Dumps, Job, attempt
+from delira_nca.experiment.launchers.attempt import Dumps, PackedTask, attempt
 from delira_nca.experiment.launchers.engine import EngineLauncher
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.experiment.launchers.ray_connection import connection
@@ -96,10 +96,10 @@ class _Tasks:
         self._ray, self._num_workers, self._interruption = ray, num_workers, interruption
         self._deaths = tuple(getattr(ray.exceptions, name) for name in _DEATHS)
         self._attempt = ray.remote(max_retries=0, **needs)(attempt)
-        self._waiting: deque[tuple[int, Job]] = deque()
+        self._waiting: deque[tuple[int, PackedTask]] = deque()
         self._running: dict[Any, int] = {}
 
-    def start(self, jobs: Mapping[int, Job]) -> None:
+    def start(self, jobs: Mapping[int, PackedTask]) -> None:
         self._waiting.extend(jobs.items())
 
     def wait(self) -> tuple[int, bytes | Exception]:

@@ -6,7 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from delira_nca.experiment.launchers.attempt import Job, attempt
+from delira_nca.experiment.launchers.attempt import PackedTask, attempt
 from delira_nca.experiment.launchers.engine import EngineLauncher
 
 __all__ = ["SerialLauncher"]
@@ -35,9 +35,9 @@ class SerialLauncher(EngineLauncher):
 
 class _Queue:
     def __init__(self) -> None:
-        self._jobs: deque[tuple[int, Job]] = deque()
+        self._jobs: deque[tuple[int, PackedTask]] = deque()
 
-    def start(self, jobs: Mapping[int, Job]) -> None:
+    def start(self, jobs: Mapping[int, PackedTask]) -> None:
         self._jobs.extend(jobs.items())
 
     def wait(self) -> tuple[int, bytes | Exception]:

@@ -1,4 +1,4 @@
-"""Job of submitit, which saves its state before it is requeued."""
+"""PackedTask of submitit, which saves its state before it is requeued."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from delira_nca.experiment.launchers.attempt import Job, attempt
+from delira_nca.experiment.launchers.attempt import PackedTask, attempt
 from delira_nca.training.interruption import Terminated
 
 __all__ = ["SubmittedJob"]
@@ -24,11 +24,11 @@ class SubmittedJob:
 
     Parameters
     ----------
-    job : Job
-        Job to run.
+    job : PackedTask
+        PackedTask to run.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PackedTask) -> None:
         self.job = job
 
     def __call__(self) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
-from delira_nca.experiment.launchers.attempt import Dumps, Job
+from delira_nca.experiment.launchers.attempt import Dumps, PackedTask
 from delira_nca.experiment.launchers.engine import EngineLauncher
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.experiment.launchers.submitit_job import SubmittedJob
@@ -105,10 +105,10 @@ class _Jobs:
     def __init__(self, executor: Any, at_a_time: int, looks_every: float, interruption: Interruption) -> None:
         self._executor, self._at_a_time = executor, at_a_time
         self._looks_every, self._interruption = looks_every, interruption
-        self._waiting: deque[tuple[int, Job]] = deque()
+        self._waiting: deque[tuple[int, PackedTask]] = deque()
         self._running: dict[int, Any] = {}
 
-    def start(self, jobs: Mapping[int, Job]) -> None:
+    def start(self, jobs: Mapping[int, PackedTask]) -> None:
         self._waiting.extend(jobs.items())
 
     def wait(self) -> tuple[int, bytes | Exception]:

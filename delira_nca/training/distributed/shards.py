@@ -115,20 +115,20 @@ class _ManagedShards:
     def __init__(self, manager: DataManager, rank: int, size: int) -> None:
         self.manager, self.rank, self.size = manager, rank, size
         self._settings: Settings | None = None
-        self._crew: BatchWorkers | None = None
+        self._workers: BatchWorkers | None = None
 
     def epoch(self, epoch: int, start: int) -> Iterator[BatchShard]:
         settings = self.manager._settings
-        if self._crew is None or settings is not self._settings:
+        if self._workers is None or settings is not self._settings:
             self.close()
-            self._settings, self._crew = settings, self._hire(settings)
+            self._settings, self._workers = settings, self._make_workers(settings)
         seed = self.manager.get_batchgen(epoch=epoch, start=start).seed  # get_batchgen checks the numbers
         tasks = list(itertools.islice(settings.tasks(seed, epoch), start, None))
-        with closing(each(self._crew.run(iter(tasks)))) as batches:
+        with closing(each(self._workers.run(iter(tasks)))) as batches:
             for task, batch in zip(tasks, batches, strict=True):
                 yield BatchShard(batch, BatchPart.of(self.rank, self.size, len(task.indices)))
 
-    def _hire(self, settings: Settings) -> BatchWorkers:
+    def _make_workers(self, settings: Settings) -> BatchWorkers:
         return BatchWorkers(
             _PartBuilder(settings, self.rank, self.size),
             num_workers=settings.n_process_augmentation,
@@ -138,9 +138,9 @@ class _ManagedShards:
         )
 
     def close(self) -> None:
-        if self._crew is not None:
-            self._crew.close()
-        self._crew = None
+        if self._workers is not None:
+            self._workers.close()
+        self._workers = None
 
 
 class PerSample:

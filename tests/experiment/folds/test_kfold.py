@@ -376,6 +376,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_cross_validation_that_was_killed_ends_as_if_it_had_not_been(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     process = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path / "killed"], stderr=subprocess.PIPE)

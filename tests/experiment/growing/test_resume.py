@@ -38,7 +38,9 @@ def config(picture, folder, epochs):
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
+)
 def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_path, number, code):
     grow(config(picture, tmp_path / "straight" / "run", 40), progress=False)
     process = start(

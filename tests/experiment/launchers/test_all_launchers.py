@@ -20,7 +20,10 @@ PACKAGES = {"ray": "ray", "submitit": "submitit"}
 OPTIONS = {"pool": {"num_workers": 2}, "ray": {"num_workers": 2}, "submitit": {"cluster": "local", "num_workers": 2}}
 
 
-@pytest.fixture(scope="module", params=sorted(LAUNCHERS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name == "ray" else ()) for name in sorted(LAUNCHERS)],
+)
 def launcher(request, tmp_path_factory):
     if request.param in PACKAGES:
         pytest.importorskip(PACKAGES[request.param], reason=f"{PACKAGES[request.param]} is not installed")

@@ -54,8 +54,8 @@ def wait_for(condition, seconds=60.0):
 @pytest.mark.parametrize(
     ("launcher", "number", "to_all", "code"),
     [
-        ("pool", signal.SIGINT, True, -signal.SIGINT),
-        ("pool", signal.SIGTERM, False, 143),
+        pytest.param("pool", signal.SIGINT, True, -signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("pool", signal.SIGTERM, False, 143, marks=pytest.mark.slow),
         ("pool", signal.SIGKILL, False, -signal.SIGKILL),
         pytest.param("ray", signal.SIGTERM, False, 143, marks=pytest.mark.slow),
         pytest.param("submitit", signal.SIGTERM, False, 143, marks=pytest.mark.slow),

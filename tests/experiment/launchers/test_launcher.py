@@ -15,9 +15,9 @@ from delira_nca.experiment.launchers import (
     launcher_by_name,
     values,
 )
-from delira_nca.experiment.launchers.attempt import RemoteError
 from delira_nca.machine import usable_cores
 from delira_nca.training.interruption import Terminated
+from delira_nca.workers import WorkerError
 
 
 def failed(task, error):
@@ -43,7 +43,7 @@ def test_every_task_that_failed_is_named_with_its_arguments():
 
 def test_an_exception_that_cannot_travel_is_told_in_words(tasks):
     (outcome,) = SerialLauncher().run(tasks.raise_odd, [{}])
-    assert isinstance(outcome.error, RemoteError)
+    assert isinstance(outcome.error, WorkerError)
     assert str(outcome.error) == "OddError: one"
     assert 'raise OddError("one", "two")' in str(outcome.error.__cause__)
 

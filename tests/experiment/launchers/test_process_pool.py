@@ -22,10 +22,10 @@ def test_how_a_process_died_is_told(tasks, tmp_path):
     ]
     outcomes = ProcessPoolLauncher(1).run(tasks.do, given, retries=0)
     killed, crashed, quit_at_once = (str(outcome.error) for outcome in outcomes)
-    assert killed.endswith("was ended by SIGKILL: probably out of memory")
-    assert f"process {(tmp_path / 'killed-0').read_text()} " in killed
-    assert crashed.endswith("was ended by SIGSEGV")
-    assert quit_at_once.endswith("exited with code 3 in the middle of the task")
+    assert killed.endswith("was killed by SIGKILL in the middle of its task: probably out of memory")
+    assert f"task process 0 (pid {(tmp_path / 'killed-0').read_text()}) " in killed
+    assert crashed.endswith("was killed by SIGSEGV in the middle of its task")
+    assert "exited with code 3 in the middle of its task" in quit_at_once
     assert all(isinstance(outcome.error, ProcessDiedError) and outcome.attempts == 1 for outcome in outcomes)
 
 

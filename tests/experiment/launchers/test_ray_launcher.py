@@ -18,6 +18,7 @@ def connected(monkeypatch):
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_there_is_used_and_stays(connected, tasks):
     (outcome,) = RayLauncher().run(tasks.divide, [{"number": 1, "by": 4}])
     assert outcome.value == 0.25
@@ -27,6 +28,7 @@ def test_a_connection_that_is_there_is_used_and_stays(connected, tasks):
     assert ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_what_this_machine_does_not_have_is_refused_and_ray_is_ended(tasks):
     with pytest.raises(ConfigError, match="each task needs 2 of 'microscope', and this machine has 0"):
         RayLauncher(1, resources={"microscope": 2}).run(tasks.divide, [{"number": 1, "by": 4}])

@@ -30,6 +30,7 @@ def slurm(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_a_job_that_nears_its_time_limit_is_saved_within_an_epoch_and_goes_on(tasks, tmp_path):
     expected = tasks.train(seed=5, epochs=4)["mse"]
     task = {"seed": 5, "folder": str(tmp_path), "epochs": 4, "dies_in": 3, "number": int(signal.SIGUSR2)}
@@ -40,6 +41,7 @@ def test_a_job_that_nears_its_time_limit_is_saved_within_an_epoch_and_goes_on(ta
     assert not (tmp_path / "begun-2").exists()
 
 
+@pytest.mark.slow
 def test_a_task_without_a_training_goes_back_into_the_queue_at_once(tasks, tmp_path):
     task = {"folder": str(tmp_path), "name": "late", "times": 1, "number": int(signal.SIGUSR2)}
     (outcome,) = SubmititLauncher(tmp_path / "jobs", "local").run(tasks.die, [task])
@@ -66,6 +68,7 @@ def test_tasks_are_an_array_of_slurm_and_the_one_that_ran_out_of_memory_is_tried
     assert "--array" not in again
 
 
+@pytest.mark.slow
 def test_what_slurm_says_of_a_job_that_is_gone_is_told(slurm, tasks, tmp_path):
     launcher = SubmititLauncher(tmp_path / "jobs", "slurm")
     task = {"folder": str(tmp_path), "name": "always", "times": 9}
@@ -74,6 +77,7 @@ def test_what_slurm_says_of_a_job_that_is_gone_is_told(slurm, tasks, tmp_path):
     assert "has not produced any output (state: OUT_OF_MEMORY)" in str(outcome.error)
 
 
+@pytest.mark.slow
 def test_jobs_are_cancelled_where_the_run_is_ended(slurm, tasks, tmp_path):
     launcher = SubmititLauncher(tmp_path / "jobs", "slurm")
 

@@ -49,6 +49,7 @@ def test_a_search_by_chance_tries_so_many(config, tmp_path):
     assert all(1e-4 <= rate <= 1e-1 for rate in rates)
 
 
+@pytest.mark.slow
 def test_optuna_chooses_values_and_prunes(config, tmp_path):
     pytest.importorskip("optuna")
     longer = config.replace({"num_epochs": 4})

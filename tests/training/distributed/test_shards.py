@@ -65,9 +65,9 @@ def test_a_setting_that_is_changed_counts_from_the_next_epoch():
 def test_worker_processes_build_parts_and_end():
     manager, parts = DataManager({"data": np.arange(6.0)}, 4, n_process_augmentation=1), Shards(1, 2)
     assert [batch["data"].tolist() for batch in parts.of(manager, 1)] == [[2.0, 3.0], [5.0]]
-    crew = parts._managers[id(manager)]._crew
+    workers = parts._managers[id(manager)]._workers
     parts.close()
-    assert crew._idle is None
+    assert workers._idle is None
 
 
 def test_any_iterable_is_cut_and_closed_and_keeps_its_length():

@@ -269,6 +269,7 @@ def test_an_error_in_one_process_is_told_by_all(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
     done = torchrun(tmp_path, "SIGTERM")
     ends = re.findall(r"rank (\d): Terminated: the training was ended by SIGTERM", done.stdout)
@@ -277,6 +278,7 @@ def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
     assert (state["global_iter_num"], state["callbacks"]["PoolUpdate"]["num_draws"]) == (5, 5)
 
 
+@pytest.mark.slow
 def test_a_process_that_falls_silent_is_lost(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATIENCE": "3", "OMP_NUM_THREADS": "1"}
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2"}

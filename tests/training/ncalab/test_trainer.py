@@ -132,6 +132,7 @@ def test_labels_of_every_declared_layout_give_the_same_losses(segmenter, loader)
     assert losses[0] == losses[1] == losses[2]
 
 
+@pytest.mark.slow
 def test_memory_of_a_validation_does_not_grow_with_its_batches(segmenter, loader):
     alive, most = [], []
 
