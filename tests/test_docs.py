@@ -1,5 +1,6 @@
 """The documentation names every module, every hook and every error where a reader looks for it."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -20,6 +21,35 @@ def test_every_module_is_in_the_reference_once_and_no_other():
     pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.rst"))
     named = re.findall(r"automodule:: (\S+)$", pages, flags=re.MULTILINE)
     assert sorted(named) == sorted(modules())
+
+
+def documented(docstring):
+    """Names in the section "Parameters" of a docstring, or None."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    if section is None:
+        return None
+    entries = [line.split(" : ")[0] for line in section[1].splitlines() if line and not line[0].isspace()]
+    return {name.strip().lstrip("*") for entry in entries for name in entry.split(",")}
+
+
+def test_a_docstring_describes_every_parameter_and_no_other():
+    wrong = []
+    for file in sorted((ROOT / "delira_nca").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, (ast.ClassDef, ast.FunctionDef)) or node.name.startswith("_"):
+                continue
+            methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
+            function = methods.get("__init__") if isinstance(node, ast.ClassDef) else node
+            names = documented(ast.get_docstring(node) or "")
+            if names is None or function is None:
+                continue
+            taken = function.args
+            required = {each.arg for each in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs)} - {"self", "cls"}
+            allowed = required | {each.arg for each in (taken.vararg, taken.kwarg) if each}
+            allowed |= {"cls"} & {each.arg for each in taken.args}
+            if not required <= names <= allowed:
+                wrong.append(f"{file.relative_to(ROOT)}: {node.name}: {sorted(names ^ required)}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_hook_page_tells_when_a_hook_runs_and_what_it_is_given():

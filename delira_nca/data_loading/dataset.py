@@ -249,7 +249,9 @@ class SubsetDataset(AbstractDataset):
     dataset : AbstractDataset
         Dataset of the samples.
     indices : sequence of int
-        Integers from 0 to ``len(dataset) - 1``; repetitions are allowed.  Raises
+        Integers from 0 to ``len(dataset) - 1``; repetitions are allowed.
+
+    Raises
     ------
     ConfigError
         If there are no indices, or they are not such integers (convert bool masks by ``np.flatnonzero``).

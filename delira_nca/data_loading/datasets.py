@@ -306,7 +306,9 @@ class BaseCacheDataset(CachedDataset):
     Attributes
     ----------
     paths : tuple
-        Path of each sample.  Raises
+        Path of each sample.
+
+    Raises
     ------
     MissingFileError, ConfigError
         As in `BaseLazyDataset`, or if the keys of the samples differ.

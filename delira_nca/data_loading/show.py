@@ -89,7 +89,9 @@ def draw_batch(batch: Batch, *, image_key: str | None = None, max_samples: int =
     max_samples : int
         Maximum number of samples; the first ones are drawn.
     title : str
-        Title of the figure.  Returns
+        Title of the figure.
+
+    Returns
     -------
     matplotlib.figure.Figure
         Label masks, (B, *spatial) or (B, 1, *spatial) of whole numbers, or (B, C, *spatial) with one channel per class,

@@ -64,8 +64,9 @@ class AutoStepper:
     max_steps : int
         Maximum number of steps.
     plateau : int
-        Number of consecutive steps with a change below the threshold. threshold : float Upper limit of the change per
-        step.
+        Number of consecutive steps with a change below the threshold.
+    threshold : float
+        Upper limit of the change per step.
     verbose : bool
         Whether to log the numbers of steps.
     relative : bool
@@ -118,7 +119,9 @@ class AutoStepper:
         x : Tensor
             (B, num_image_channels, *spatial) images or (B, C, *spatial) states. They are not changed.
         seed : int
-            Seed of all random numbers. goal : Tensor, int or None Goal of each sample, for a model with a conditioning.
+            Seed of all random numbers.
+        goal : Tensor, int or None
+            Goal of each sample, for a model with a conditioning.
 
         Raises
         ------

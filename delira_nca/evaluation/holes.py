@@ -69,7 +69,9 @@ def ball(shape: Sequence[int], centre: Iterable[float], radius: float) -> Tensor
     shape : sequence of int
         Spatial shape of the grid, which extends from -1 to 1 along each axis.
     centre : iterable of float
-        Coordinate along each axis. radius : float Radius in the same units.
+        Coordinate along each axis.
+    radius : float
+        Radius in the same units.
 
     Returns
     -------

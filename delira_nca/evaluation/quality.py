@@ -169,7 +169,9 @@ def quality_report(
     draws : int
         Number of cases per artefact, strength and image. Those of ``"blur"`` are equal, as it has no random numbers.
     failure_below : float
-        Quality below which a case is a failure. seed : int Seed of the artefacts.
+        Quality below which a case is a failure.
+    seed : int
+        Seed of the artefacts.
 
     Raises
     ------

@@ -51,7 +51,9 @@ class HoleRow:
     Attributes
     ----------
     hole : str
-        Name of the hole. share : float Fraction of destroyed cells.
+        Name of the hole.
+    share : float
+        Fraction of destroyed cells.
     before, damaged, recovered : float
         Mean squared error before the damage, after it and after the recovery, averaged over the runs.
     score : float or None
@@ -174,7 +176,9 @@ def persistence(
     Parameters
     ----------
     model : BasicNCAModel
-        Growing model. target : Tensor (c, *spatial) target of the prediction.
+        Growing model.
+    target : Tensor
+        (c, *spatial) target of the prediction.
     horizon : int or None
         Number of steps; the largest number of steps of the training by default.
     multiples : int

@@ -87,8 +87,9 @@ def probabilities(prediction: Any, scores: Tensor, activation: Activation) -> tu
     prediction : object
         Prediction that contains the scores. For an automaton it shows whether they are logits or an image.
     scores : Tensor
-        (B, C, *spatial) scores. activation : str or callable Activation. ``"auto"`` is the sigmoid for one channel, the
-        softmax for several.
+        (B, C, *spatial) scores.
+    activation : str or callable
+        Activation. ``"auto"`` is the sigmoid for one channel, the softmax for several.
 
     Raises
     ------

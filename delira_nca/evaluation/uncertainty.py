@@ -28,8 +28,9 @@ class Estimate(NamedTuple):
     Attributes
     ----------
     heatmap : Tensor
-        (B, C, *spatial) uncertainty of every cell. predictions : Tensor (N, B, C, *spatial) probabilities of every run,
-        or of each of the last steps.
+        (B, C, *spatial) uncertainty of every cell.
+    predictions : Tensor
+        (N, B, C, *spatial) probabilities of every run, or of each of the last steps.
     score : Tensor
         (B, C) uncertainty of every image; higher is worse for every estimator.
     """
@@ -56,7 +57,9 @@ class UncertaintyEstimator(ABC):
         Whether to scale the heatmap to a maximum of 1 per image and channel, for display. The score is computed from
         the unscaled heatmap.
     seed : int
-        Seed of all random numbers. steps : int, sequence of int or None Number of steps; that of the model by default.
+        Seed of all random numbers.
+    steps : int, sequence of int or None
+        Number of steps; that of the model by default.
     activation : str or callable
         Function that maps logits to probabilities; see :func:`~delira_nca.evaluation.stochastic_runs`.
     """

@@ -44,8 +44,9 @@ def with_channel(label: Tensor, pred: Tensor) -> Tensor:
     Parameters
     ----------
     label : Tensor
-        (B, *spatial) or (B, 1, *spatial) label. pred : Tensor
-            (B, 1, *spatial) prediction.
+        (B, *spatial) or (B, 1, *spatial) label.
+    pred : Tensor
+        (B, 1, *spatial) prediction.
 
     Returns
     -------
@@ -98,7 +99,9 @@ def class_labels(logits: Tensor, label: Tensor) -> Tensor:
     logits : Tensor
         (B, K, *spatial) logits of K classes; (B, K) for one class per sample.
     label : Tensor
-        (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.  Returns
+        (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.
+
+    Returns
     -------
     (B, *spatial) int64 tensor
 
@@ -145,7 +148,9 @@ def nan_where_unknown(score: Tensor, logits: Tensor) -> Tensor:
     Parameters
     ----------
     score : Tensor
-        (B, ...) float tensor. logits : Tensor (B, ...) logits.
+        (B, ...) float tensor.
+    logits : Tensor
+        (B, ...) logits.
     """
     unknown = logits.isnan().flatten(1).any(1)
     return score.masked_fill(unknown.view(-1, *(1,) * (score.dim() - 1)), torch.nan)

@@ -17,7 +17,9 @@ def abs_rel(pred: Tensor, label: Tensor) -> Tensor:
     Parameters
     ----------
     pred, label : Tensor
-        Tensors of one shape; the label is positive.  Returns
+        Tensors of one shape; the label is positive.
+
+    Returns
     -------
     () tensor
 
@@ -71,7 +73,9 @@ def within_ratio(pred: Tensor, label: Tensor, *, ratio: float = 1.25) -> Tensor:
     pred, label : Tensor
         Tensors of one shape; the label is positive. Predictions that are not positive count as wrong.
     ratio : float
-        Upper limit of the ratio; above 1.  Returns
+        Upper limit of the ratio; above 1.
+
+    Returns
     -------
     () tensor in [0, 1]
 

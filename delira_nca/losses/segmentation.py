@@ -125,8 +125,9 @@ def multiclass_dice(logits: Tensor, label: Tensor, *, smooth: float = 1.0, inclu
     label : Tensor
         (B, *spatial) or (B, 1, *spatial) integers from 0 to K - 1.
     smooth : float
-        Positive constant that is added to numerator and denominator. include_background : bool Whether class 0 is
-        included.
+        Positive constant that is added to numerator and denominator.
+    include_background : bool
+        Whether class 0 is included.
 
     Returns
     -------

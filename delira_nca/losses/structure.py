@@ -81,8 +81,9 @@ def ssim(pred: Tensor, label: Tensor, *, data_range: float = 1.0, window: int = 
     Parameters
     ----------
     pred, label : Tensor
-        (B, C, *spatial) tensors of one shape. data_range : float Distance between the smallest and the largest possible
-        value.
+        (B, C, *spatial) tensors of one shape.
+    data_range : float
+        Distance between the smallest and the largest possible value.
     window : int
         Size of the Gaussian window along each axis, an odd number of cells.
     sigma : float

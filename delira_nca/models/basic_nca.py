@@ -646,7 +646,11 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         Parameters
         ----------
         shape : sequence of int
-            Spatial shape of the grid. steps : int Number of steps. batch_size : int Number of states in the batch.
+            Spatial shape of the grid.
+        steps : int
+            Number of steps.
+        batch_size : int
+            Number of states in the batch.
         memory_budget : int or None
             Number of bytes that may be stored for the backward pass; that of the model by default.
 

@@ -516,8 +516,9 @@ class PyramidNCA(AbstractPyTorchNetwork):
         Parameters
         ----------
         x : Tensor
-            (B, num_image_channels, *spatial) images. steps : sequence of int or None Number of steps of each level;
-            those of the constructor by default.
+            (B, num_image_channels, *spatial) images.
+        steps : sequence of int or None
+            Number of steps of each level; those of the constructor by default.
         seed : int or None
             Seed of all random numbers. By default it is drawn from torch's global generator.
 

@@ -101,9 +101,12 @@ def shrink(image: Tensor, scale: Shape, how: str) -> Tensor:
     Parameters
     ----------
     image : Tensor
-        (B, C, *spatial) image. scale : tuple of int Scale along each axis. how : str Value of each block of cells:
-        ``"area"`` is the mean, ``"max"`` the maximum, ``"bilinear"`` the interpolation at its centre, ``"nearest"`` its
-        first cell.
+        (B, C, *spatial) image.
+    scale : tuple of int
+        Scale along each axis.
+    how : str
+        Value of each block of cells: ``"area"`` is the mean, ``"max"`` the maximum, ``"bilinear"`` the interpolation at
+        its centre, ``"nearest"`` its first cell.
 
     Examples
     --------

@@ -218,7 +218,15 @@ def evaluate_terms(
 
     Parameters
     ----------
-    named : dict
+    terms : mapping
+        Terms by name.
+    rollouts : sequence
+        Recorded roll-outs of the forward pass.
+    seed : int
+        Seed of the roll-outs.
+    model : object
+        Model that computed them.
+    named : mapping
         Arguments of criterions by name, from the end of the roll-out. For the loss of an intermediate state, the parts
         of its prediction replace those of the end.
     loss_of : callable

@@ -78,8 +78,9 @@ def check_padding(padding: str, radius: Sequence[int], shape: Sequence[int]) -> 
     Parameters
     ----------
     padding : str
-        ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``. radius : sequence of int Width of the padding
-        along each axis.
+        ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+    radius : sequence of int
+        Width of the padding along each axis.
     shape : sequence of int
         Spatial shape of the grid.
 
@@ -488,7 +489,9 @@ def count_cost(
     num_convolutions : int
         Number of convolutions of the perception. Unless the padding is zeros, each has a padded copy of the state.
     batch_size : int
-        Number of states in the batch. memory_budget : int Number of bytes that may be stored for the backward pass.
+        Number of states in the batch.
+    memory_budget : int
+        Number of bytes that may be stored for the backward pass.
 
     Raises
     ------

@@ -100,6 +100,8 @@ def trajectory(
 
     Parameters
     ----------
+    x, cell, steps, start, seed, masks, segment, memory_budget
+        See :func:`rollout`.
     keep : iterable of int or None
         Numbers of steps after which the state is returned, from 0 (the input) to ``steps``; by default all from 1 to
         ``steps``.
@@ -107,8 +109,7 @@ def trajectory(
     Returns
     -------
     dict of int to (B, C, *spatial) tensor
-        Bit-equal to the results of :func:`rollout` for these numbers of steps. The other arguments are those of
-        :func:`rollout`.
+        Bit-equal to the results of :func:`rollout` for these numbers of steps.
 
     Raises
     ------

@@ -103,6 +103,8 @@ def uniform24(
         Number of the step, from 0, or a range of steps without gaps.
     num_samples, num_cells : int
         Number of samples, and of cells per sample, in row-major order.
+    device : torch.device or str
+        Device of the result.
     first_sample : int
         Index of the first sample, for a part of a batch.
     cells : Tensor or None
@@ -145,6 +147,8 @@ def update_noise(
         Number of the step, from 0.
     num_samples, num_channels, shape
         Dimensions of the state.
+    device : torch.device or str
+        Device of the result.
     first_sample : int
         Index of the first sample, for a part of a batch.
 
@@ -183,6 +187,8 @@ def cell_draws(
         Number of the step, from 0.
     num_samples, num_draws, shape
         Dimensions of the result.
+    device : torch.device or str
+        Device of the result.
     first_sample : int
         Index of the first sample, for a part of a batch.
 
@@ -226,6 +232,8 @@ def fire_mask(
         Spatial shape of the grid.
     fire_rate : float
         Probability that a cell updates. 1 returns None without computing hashes; with 0 no cell updates.
+    device : torch.device or str
+        Device of the result.
     first_sample : int
         Index of the first sample, for a part of a batch.
     cells : Tensor or None

@@ -43,9 +43,13 @@ class PlainCell:
     learned : tuple of bool
         Whether each filter is learned. Zeros of other filters may be skipped.
     filter_bias : Tensor or None
-        (F, C) biases, or None. full : Tensor or None (O, C, *kernel) filters over all channels, or None.
+        (F, C) biases, or None.
+    full : Tensor or None
+        (O, C, *kernel) filters over all channels, or None.
     full_bias : Tensor or None
-        (O,) biases, or None. full_relu : bool Whether a ReLU follows the full filters.
+        (O,) biases, or None.
+    full_relu : bool
+        Whether a ReLU follows the full filters.
     weights : tuple of Tensor
         (out, in) weights of each layer of the rule. The last one has ``num_channels - num_fixed_channels`` rows.
     biases : tuple

@@ -83,7 +83,9 @@ def step(
     Parameters
     ----------
     cell : Cell
-        Automaton. x : Tensor (B, C, *spatial) state.
+        Automaton.
+    x : Tensor
+        (B, C, *spatial) state.
     t : int
         Number of the step, from 0.
     fire : Tensor or None

@@ -95,6 +95,8 @@ class Stepper:
         ----------
         x : Tensor
             (rows, C) state, changed in place.
+        t : int
+            Number of the step.
         held : Tensor or None
             Mask of the cells that may be nonzero, as returned by the previous step; None if unknown.
         keep : bool
@@ -150,6 +152,8 @@ class Stepper:
             (rows, C) state after the step, changed in place to that before the step.
         grad : Tensor or None
             Gradient of the state, changed in place in the same way; None if there is none yet.
+        t : int
+            Number of the step.
         change : Change
             Values that the step overwrote.
         sums : PlainCell

@@ -198,6 +198,10 @@ class BestScore:
 
         Parameters
         ----------
+        epoch : int
+            Number of the epoch.
+        metrics : mapping
+            Metrics of the epoch by name.
         validated : bool
             Whether the epoch was validated, or the run has no validation. Otherwise it cannot be the best.
 

@@ -202,7 +202,9 @@ def save_picture(rgb: Any, path: str | os.PathLike[str], scale: int = 8) -> None
     path : str or path-like
         Path that ends in ``.png``, or ``.webp`` if Pillow supports it. The file appears when it is complete.
     scale : int
-        Pixels per cell along each axis.  Raises
+        Pixels per cell along each axis.
+
+    Raises
     ------
     ShapeError
         If the shape of the image is wrong.

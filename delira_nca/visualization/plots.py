@@ -361,7 +361,9 @@ def save_scatter(
     path : str or path-like
         Path that ends in ``.png``, ``.svg`` or ``.pdf``. The file appears when it is complete.
     xlabel, ylabel : str
-        Labels of the axes. title : str or None Title of the figure.
+        Labels of the axes.
+    title : str or None
+        Title of the figure.
 
     Raises
     ------

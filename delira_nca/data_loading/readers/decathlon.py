@@ -28,7 +28,9 @@ class DecathlonDataset(CaseDataset):
     root : str or path-like
         Folder of the task, with ``dataset.json``.
     split : str
-        Part of the data: ``"train"``, or ``"test"``, which has no masks. resize, check_geometry See `CaseDataset`.
+        Part of the data: ``"train"``, or ``"test"``, which has no masks.
+    resize, check_geometry
+        See `CaseDataset`.
 
     Attributes
     ----------

@@ -18,7 +18,10 @@ class DatasetDescription:
 
     Parameters
     ----------
-    path : Path Path of the file.  Raises
+    path : Path
+        Path of the file.
+
+    Raises
     ------
     MissingFileError
         If the file does not exist or is not a JSON object.

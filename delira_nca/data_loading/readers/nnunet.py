@@ -28,8 +28,9 @@ class NNUNetDataset(CaseDataset):
     root : str or path-like
         Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
     split : str
-        Part of the data: ``"train"``, or ``"test"``, which has masks only if the folder ``labelsTs`` exists. resize,
-        check_geometry See `CaseDataset`.
+        Part of the data: ``"train"``, or ``"test"``, which has masks only if the folder ``labelsTs`` exists.
+    resize, check_geometry
+        See `CaseDataset`.
 
     Attributes
     ----------

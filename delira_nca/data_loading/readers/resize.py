@@ -57,7 +57,9 @@ def resize_label(label: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[An
     Parameters
     ----------
     label : ndarray
-        Array of the spatial axes. size : sequence of int New length of each axis.
+        Array of the spatial axes.
+    size : sequence of int
+        New length of each axis.
 
     Returns
     -------

@@ -22,7 +22,9 @@ class FoundFile:
     Parameters
     ----------
     path : str
-        Path inside the package. origin : Path The file, or the package file that contains it.
+        Path inside the package.
+    origin : Path
+        The file, or the package file that contains it.
     content : bytes
         Content of the file. sha256 : str Checksum of the content.
     """

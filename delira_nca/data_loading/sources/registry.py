@@ -24,7 +24,9 @@ class Opened:
     Parameters
     ----------
     source : Source
-        Entry of the source. files : tuple of FoundFile Verified files with their sha256.
+        Entry of the source.
+    files : tuple of FoundFile
+        Verified files with their sha256.
     arrays : Arrays
         Arrays of the source.
     """

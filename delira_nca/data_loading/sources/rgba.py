@@ -58,7 +58,9 @@ def area_resize(image: Target, height: int, width: int) -> Target:
     Parameters
     ----------
     image : ndarray of float32
-        (C, H, W) array. height, width : int New size, at least 1 each.
+        (C, H, W) array.
+    height, width : int
+        New size, at least 1 each.
 
     Returns
     -------

@@ -78,7 +78,9 @@ class ArraySpec:
     shape : tuple
         Lengths of the axes. A name stands for the value of an option, ``"*name"`` for an option that is a tuple.
     dtype : str
-        Name of the dtype. meaning : str Meaning of the values.
+        Name of the dtype.
+    meaning : str
+        Meaning of the values.
     """
 
     key: str
@@ -121,10 +123,13 @@ class Source:
     files : tuple of PackageFile
         Files in the order of the arguments of ``decode``.
     arrays : tuple of ArraySpec
-        Descriptions of the arrays. licence : str Licence of the data if stated, else of the package.
+        Descriptions of the arrays.
+    licence : str
+        Licence of the data if stated, else of the package.
     citation : str
-        Publication to cite. decode : callable Function that converts the contents of the files to arrays. Its
-        keyword-only arguments are the options.
+        Publication to cite.
+    decode : callable
+        Function that converts the contents of the files to arrays. Its keyword-only arguments are the options.
     note : str
         Notes for users.
     """
