@@ -1,5 +1,5 @@
-// One step of one band of rows, in the phases that bands take together: forward think, act and settle, and back undo
-// and blame. Between two phases every band has finished the first of them.
+// One step of one band of rows, in phases that all bands compute together: forward compute_update, apply_update and
+// apply_alive_mask, and back restore and backward. A phase begins when all bands have finished the one before it.
 #pragma once
 #include "cell.h"
 #include "random.h"
@@ -24,7 +24,7 @@ class BandWork {
   }
 
   // Chooses the cells that fire, and computes their updates.
-  void think(Band& b, Tile& tile, long t, bool skip, Log* log) {
+  void compute_update(Band& b, Tile& tile, long t, bool skip, Log* log) {
     uint32_t* cell = b.cells;
     if (log) log->steps.push_back({log->bits.end(), {}, {}, {}});
     for (long row = b.row0; row < b.row1; row++) {
@@ -46,8 +46,8 @@ class BandWork {
     if (!n.keeps_all()) grow(b, t);
   }
 
-  // Decides who lives after the step, by what think() has found.
-  void judge(Band& b) {
+  // Decides who lives after the step, by what compute_update() has found.
+  void find_alive(Band& b) {
     Sample& s = *b.sample;
     std::vector<Word> after(g.words);
     for (long row = b.row0; row < b.row1; row++) {
@@ -65,9 +65,9 @@ class BandWork {
 
   // A cell that was dead before the step is dead after it, but where it fires, its update may keep a neighbour alive
   // that would die otherwise. So the cells around those that are dying are evaluated, too.
-  bool may_rescue() const { return !n.keeps_all() && j.before && j.after && j.alive_channel >= g.fixed; }
+  bool may_reevaluate() const { return !n.keeps_all() && j.before && j.after && j.alive_channel >= g.fixed; }
 
-  void rescue(Band& b, Tile& tile, long t) {
+  void reevaluate_neighbours(Band& b, Tile& tile, long t) {
     Sample& s = *b.sample;
     std::vector<Word> near(g.words);
     for (long row = b.row0; row < b.row1; row++) {
@@ -91,7 +91,7 @@ class BandWork {
   }
 
   // Adds the updates to the cells that fired.
-  void act(Band& b, Log* log) {
+  void apply_update(Band& b, Log* log) {
     Sample& s = *b.sample;
     if (log) log->steps.back().rows = log->rows.end();
     const float* update = b.update;
@@ -106,14 +106,14 @@ class BandWork {
   }
 
   // Lets cells die.
-  void settle(Band& b, long t, Log* log) {
+  void apply_alive_mask(Band& b, long t, Log* log) {
     Sample& s = *b.sample;
     if (log) log->steps.back().settled = log->bits.end(), log->steps.back().died_rows = log->rows.end();
     bool dead_lives = j.threshold < 0, fixed = j.alive_channel < g.fixed;  // a cell of zeros may be above the threshold
     std::vector<Word> kept(g.words);
     for (long row = b.row0; row < b.row1; row++) {
       Word* life = b.living + (row - b.row0) * g.words;
-      if (may_rescue()) {
+      if (may_reevaluate()) {
         dilated(g, s.raised, row, 1, kept.data());
         for (long w = 0; w < g.words; w++) life[w] |= s.dying[row * g.words + w] & kept[w];
       }
@@ -140,7 +140,7 @@ class BandWork {
   }
 
   // Restores the state before a step, and collects the gradients of the updates of the cells that fired and lived.
-  void undo(Band& b, long t, const Log& log, Log::Step at) {
+  void restore(Band& b, long t, const Log& log, Log::Step at) {
     Sample& s = *b.sample;
     uint32_t* cell = b.cells;
     float* update = b.update;
@@ -179,7 +179,7 @@ class BandWork {
   }
 
   // Sums the gradients of the weights over the cells of a band, and scatters those of the state.
-  void blame(Band& b, Tile& tile, long t, Gradients& sum) {
+  void backward(Band& b, Tile& tile, long t, Gradients& sum) {
     float *x = b.sample->x, *grad = b.sample->grad;
     for (long i = 0; i < b.n; i += TILE) {
       long m = std::min(TILE, b.n - i);

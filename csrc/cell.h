@@ -1,9 +1,9 @@
-// What one cell does, on tiles of cells that stay in the cache: see, think, act; and the way back.
+// The step of a cell, on tiles of cells that stay in the cache: perception, hidden layer, update; and backwards.
 #pragma once
 #include "perceive.h"
 
 template <class T>
-static void see_and_think(const Net& n, const Layers<T>& w, const float* x, const uint32_t* cells, long m, Tile& tile) {
+static void compute_hidden(const Net& n, const Layers<T>& w, const float* x, const uint32_t* cells, long m, Tile& tile) {
   perceive(n, x, cells, m, tile);
   tile.ahead.ask();
   auto P = T::rows(tile.P, n.PS, m, n.K, tile.room<typename T::Element>(0));
@@ -20,7 +20,7 @@ static void set_time(const Net& n, long step, Tile& tile) {
 template <class T>
 static void forward_tile(const Net& n, const Layers<T>& w, const float* x, const uint32_t* cells, long m, Tile& tile,
                          float* update) {
-  see_and_think(n, w, x, cells, m, tile);
+  compute_hidden(n, w, x, cells, m, tile);
   tile.ahead.ask();
   auto H = T::rows(tile.H, n.HP, m, n.HID, tile.room<typename T::Element>(1));
   gemm<T, false, Store::plain>(H, w.act, update, n.grid.CS, m, n.grid.CS, {n.b2});
@@ -33,7 +33,7 @@ static void backward_tile(const Net& n, const Layers<T>& w, const float* x, cons
                           const float* update, Tile& tile, float* grad, Gradients& sum) {
   typedef typename T::Element E;
   const Grid& g = n.grid;
-  see_and_think(n, w, x, cells, m, tile);
+  compute_hidden(n, w, x, cells, m, tile);
 
   tile.ahead.ask();
   auto U = T::columns(update, g.CS, m, tile.room<E>(0)), H = T::columns(tile.H, n.HP, m, tile.room<E>(1));

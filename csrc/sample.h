@@ -7,7 +7,7 @@ struct Sample {
   long number;
   Buffer<float> x, grad;
   Buffer<Word> alive[2], occupied;          // above the threshold, by parity of the step; rows that may not be zero
-  Buffer<Word> grown, dying, raised;        // above it after the updates; see BandWork::rescue
+  Buffer<Word> grown, dying, raised;        // above it after the updates; see BandWork::reevaluate_neighbours
   Buffer<Word> updated[2], has_grad;        // cells that were evaluated, by parity; rows with a gradient
 };
 

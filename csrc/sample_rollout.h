@@ -69,14 +69,14 @@ class SampleRollout {
   void step(long t, std::vector<std::unique_ptr<Log>>* logs, float* out) {
     bool skip = work_.dead_space_stays_dead(tile(loops_->leader(), t));
     each_number([&](long i, int thread) {
-      work_.think(bands_[i], tile(thread, t), t, skip, logs ? (*logs)[i].get() : nullptr);
+      work_.compute_update(bands_[i], tile(thread, t), t, skip, logs ? (*logs)[i].get() : nullptr);
     });
-    if (!n.keeps_all()) each_band([&](Band& b) { work_.judge(b); });
-    if (work_.may_rescue()) each_number([&](long i, int thread) { work_.rescue(bands_[i], tile(thread, t), t); });
+    if (!n.keeps_all()) each_band([&](Band& b) { work_.find_alive(b); });
+    if (work_.may_reevaluate()) each_number([&](long i, int thread) { work_.reevaluate_neighbours(bands_[i], tile(thread, t), t); });
     each_number([&](long i, int) {
       Log* log = logs ? (*logs)[i].get() : nullptr;
-      work_.act(bands_[i], log);
-      if (!n.keeps_all()) work_.settle(bands_[i], t, log);
+      work_.apply_update(bands_[i], log);
+      if (!n.keeps_all()) work_.apply_alive_mask(bands_[i], t, log);
     });
     refresh_halo();
     if (out) each_band([&](Band& b) { write_planes(b, sample_.x, out); });
@@ -96,12 +96,12 @@ class SampleRollout {
 
   // One step backward: the state becomes what it was, the gradient that of the state before.
   void unstep(long t, const Segment& segment, std::vector<Gradients>& sums) {
-    each_number([&](long i, int) { work_.undo(bands_[i], t, *segment.logs[i], segment.logs[i]->steps[t - segment.from]); });
+    each_number([&](long i, int) { work_.restore(bands_[i], t, *segment.logs[i], segment.logs[i]->steps[t - segment.from]); });
     refresh_halo();
     // Cells scatter gradients to those that they see, in the next band too: first the even bands, then the odd ones.
     for (long parity = 0; parity < 2; parity++)
       loops_->each(((long)bands_.size() + 1 - parity) / 2, [&](long i, int thread) {
-        work_.blame(bands_[2 * i + parity], tile(thread, t), t, sums[2 * i + parity]);
+        work_.backward(bands_[2 * i + parity], tile(thread, t), t, sums[2 * i + parity]);
       });
     if (g.padding != NCA_ZEROS) fold_halo(g, sample_.grad);
   }

@@ -12,7 +12,7 @@ from delira_nca.errors import ExportError, require_choice
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.perception import LearnedFilters, Perception
-from delira_nca.rollout.plain import NotPlainError
+from delira_nca.rollout.cell_parameters import UnsupportedCellError
 
 __all__ = ["WEIGHTS", "WEIGHT_NAMES", "describe_cell", "pack"]
 
@@ -46,7 +46,7 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
     Returns
     -------
     dict
-        Plain values, with the terms of :class:`delira_nca.rollout.plain.PlainCell`.
+        Plain values, with the terms of :class:`delira_nca.rollout.cell_parameters.CellParameters`.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
     require_choice("type of the weights", weights, WEIGHTS)
     model = unwrapped(model)
     what = type(model).__name__
-    if not callable(getattr(model, "plain", None)):
+    if not callable(getattr(model, "to_arrays", None)):
         raise ExportError(f"a live page shows a BasicNCAModel, not a {what}")
     if model.dims != 2:
         raise ExportError(f"a live page shows cells on a plane; this {what} has {model.dims} spatial dimensions")
@@ -69,8 +69,8 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
         raise ExportError(f"{what} prepares its input in a way of its own, which a live page cannot do")
     try:
         with torch.no_grad():
-            cell = model.plain()
-    except NotPlainError as error:
+            cell = model.to_arrays()
+    except UnsupportedCellError as error:
         raise ExportError(f"this {what} cannot live on a page: {error}") from None
     for name, tensor in model.state_dict().items():
         if not torch.isfinite(tensor.to(torch.float16) if weights == "float16" else tensor).all():

@@ -20,11 +20,20 @@ from delira_nca.models.inputs import as_weights, interpret_range_parameter, pad_
 from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
-from delira_nca.models.plain import plain_cell
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, entry
 from delira_nca.models.rule import MLPRule
-from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, Cell, Job, NotPlainError, PlainCell, rollout, step, trajectory
+from delira_nca.models.to_arrays import cell_to_arrays
+from delira_nca.rollout import (
+    DEFAULT_MEMORY_BUDGET,
+    Cell,
+    CellParameters,
+    Job,
+    UnsupportedCellError,
+    rollout,
+    step,
+    trajectory,
+)
 from delira_nca.rollout.cost import RolloutCost, count_cost
 from delira_nca.rollout.job import Masks
 from delira_nca.rollout.masks import fire_threshold
@@ -169,16 +178,16 @@ def cost_of(
     Raises
     ------
     ConfigError
-        If a number is out of range, or a part of the model has no plain form.
+        If a number is out of range, or a part of the model is not one of the package's.
     """
     try:
         with torch.enable_grad():  # requires_grad of the weights decides what is stored
-            plain = model.plain()
-    except NotPlainError as error:
+            parameters = model.to_arrays()
+    except UnsupportedCellError as error:
         raise ConfigError(f"the cost of this {type(model).__name__} cannot be counted: {error}") from None
     learned: Any = model.perception.learned
     return count_cost(
-        plain,
+        parameters,
         shape,
         steps,
         cell=model,
@@ -418,19 +427,19 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             raise ConfigError(f"this {type(self).__name__} has no conditioning: it takes no goals")
         return self
 
-    def plain(self) -> PlainCell:
+    def to_arrays(self) -> CellParameters:
         """Return the weights and options of the cell, for the back ends that do not call its modules.
 
         Raises
         ------
-        NotPlainError
+        UnsupportedCellError
             If a part is not one of the package's. Only the reference back end can run the model then.
         """
         if "perceive" in vars(self) or type(self).perceive is not BasicNCAModel.perceive:
-            raise NotPlainError(f"{type(self).__name__} perceives in a way of its own")
+            raise UnsupportedCellError(f"{type(self).__name__} perceives in a way of its own")
         if self.conditioning is not None:
-            raise NotPlainError("its cells have a goal")
-        return plain_cell(
+            raise UnsupportedCellError("its cells have a goal")
+        return cell_to_arrays(
             self,
             time_scale=1 / self._horizon if self.use_temporal_encoding else None,
             update_noise=float(self.update_noise),
@@ -762,6 +771,6 @@ class ConditionedCell(nn.Module):
         """Perception of the (B, C, *spatial) state at step ``t`` with the goals added."""
         return self.model.perceive(self.with_goal(x), t)
 
-    def plain(self) -> PlainCell:
-        """Raise :class:`NotPlainError`: the fast back ends do not support goals."""
-        raise NotPlainError("its cells have a goal")
+    def to_arrays(self) -> CellParameters:
+        """Raise :class:`UnsupportedCellError`: the fast back ends do not support goals."""
+        raise UnsupportedCellError("its cells have a goal")

@@ -229,7 +229,7 @@ def pyramid_cost(
     Raises
     ------
     ConfigError
-        If a number is out of range, or a part of a level's model has no plain form.
+        If a number is out of range, or a part of a level's model is not one of the package's.
     ShapeError
         If the shape has another number of axes than the pyramid.
     """

@@ -8,10 +8,10 @@ from delira_nca.rollout.backends import (
     set_backend,
     using_backend,
 )
+from delira_nca.rollout.cell_parameters import AliveRule, CellParameters, UnsupportedCellError
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, observing
 from delira_nca.rollout.loop import rollout, trajectory
 from delira_nca.rollout.masks import fire_mask, update_noise
-from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
 from delira_nca.rollout.reference import Cell, step
 
 __all__ = [
@@ -20,9 +20,9 @@ __all__ = [
     "AliveRule",
     "Backend",
     "Cell",
+    "CellParameters",
     "Job",
-    "NotPlainError",
-    "PlainCell",
+    "UnsupportedCellError",
     "current_backend",
     "fire_mask",
     "observing",

@@ -12,9 +12,9 @@ from torch.autograd import forward_ad
 
 from delira_nca.checks import require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.rollout.cell_parameters import CellParameters
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job
 from delira_nca.rollout.memory import WINDOW_STEPS, best_length, least_bytes, masks_at_once, segment_length
-from delira_nca.rollout.plain import PlainCell
 from delira_nca.rollout.reference import Cell
 from delira_nca.rollout.threads import max_threads
 
@@ -27,14 +27,14 @@ __all__ = [
     "count_cost",
     "format_bytes",
     "is_autocast",
+    "why_not_cpu_tensors",
     "why_not_floats",
-    "why_not_plain_cpu",
 ]
 
 
-def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ...]) -> str | None:
+def why_not_cpu_tensors(x: Tensor, parameters: CellParameters, dtypes: tuple[torch.dtype, ...]) -> str | None:
     """Return why a state and the tensors of a cell are not all plain CPU tensors of the given dtypes, or None."""
-    tensors = [x, *(tensor for tensor in plain.tensors() if tensor is not None)]
+    tensors = [x, *(tensor for tensor in parameters.tensors() if tensor is not None)]
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "a transform of torch.func is at work"
     if torch.compiler.is_compiling():
@@ -48,8 +48,9 @@ def why_not_plain_cpu(x: Tensor, plain: PlainCell, dtypes: tuple[torch.dtype, ..
             return f"a tensor is on {tensor.device}, not on the CPU"
         if tensor.dtype not in dtypes or tensor.dtype != x.dtype:
             return f"a tensor is {tensor.dtype}, not {' or '.join(map(str, dtypes))} like all others"
-    if x.shape[1] != plain.num_channels or x.dim() - 2 != plain.dims:
-        return f"the state {tuple(x.shape)} is not of {plain.num_channels} channels and {plain.dims} spatial axes"
+    if x.shape[1] != parameters.num_channels or x.dim() - 2 != parameters.dims:
+        axes = f"{parameters.num_channels} channels and {parameters.dims} spatial axes"
+        return f"the state {tuple(x.shape)} does not have {axes}"
     if x.numel() == 0:
         return "the state is empty"
     return None
@@ -106,7 +107,7 @@ def check_padding(padding: str, radius: Sequence[int], shape: Sequence[int]) -> 
             )
 
 
-def check_budget(plain: PlainCell, job: Job) -> None:
+def check_budget(parameters: CellParameters, job: Job) -> None:
     """Check that the memory budget suffices for the backward pass with some segment length.
 
     Raises
@@ -114,12 +115,12 @@ def check_budget(plain: PlainCell, job: Job) -> None:
     ConfigError
         If not. The message gives the smallest sufficient number of bytes.
     """
-    tensors = [job.x, *(tensor for tensor in plain.tensors() if tensor is not None)]
+    tensors = [job.x, *(tensor for tensor in parameters.tensors() if tensor is not None)]
     keeps = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if not keeps or job.segment is not None:
         return
     state = job.x.nbytes
-    least = least_bytes(job.stops[-1], state, worst_step_bytes(job.x, mortal=plain.alive is not None))
+    least = least_bytes(job.stops[-1], state, worst_step_bytes(job.x, mortal=parameters.alive is not None))
     if job.memory_budget < least:
         raise ConfigError(
             f"memory_budget of {job.memory_budget} bytes is too small for {job.stops[-1]} steps of a state of "
@@ -185,20 +186,27 @@ class ByteCounter:
     """Formulas for the bytes of each back end. Their docstrings and comments name the tensors that they count."""
 
     def __init__(
-        self, plain: PlainCell, x: Tensor, steps: int, budget: int, convolutions: int, *, skips_dead_space: bool
+        self,
+        parameters: CellParameters,
+        x: Tensor,
+        steps: int,
+        budget: int,
+        convolutions: int,
+        *,
+        skips_dead_space: bool,
     ) -> None:
-        self.plain, self.x, self.steps, self.budget = plain, x, steps, budget
+        self.parameters, self.x, self.steps, self.budget = parameters, x, steps, budget
         self.batch, self.item = x.shape[0], x.element_size()
         self.cells = x.numel() // x.shape[1]
         self.state = x.nbytes
-        self.padded = self.batch * prod(n + 2 * r for n, r in zip(x.shape[2:], plain.radius, strict=True))
-        self.mortal = plain.alive is not None
+        self.padded = self.batch * prod(n + 2 * r for n, r in zip(x.shape[2:], parameters.radius, strict=True))
+        self.mortal = parameters.alive is not None
         self.convolutions, self.skips_dead_space = convolutions, skips_dead_space
-        self.free = plain.num_channels - plain.num_fixed_channels
-        self.hidden = [len(weight) for weight in plain.weights[:-1]]
-        self.seen = plain.weights[0].shape[1]
-        self.weights = sum(tensor.nbytes for tensor in plain.tensors() if tensor is not None)
-        tensors = [tensor for tensor in plain.tensors() if tensor is not None]
+        self.free = parameters.num_channels - parameters.num_fixed_channels
+        self.hidden = [len(weight) for weight in parameters.weights[:-1]]
+        self.seen = parameters.weights[0].shape[1]
+        self.weights = sum(tensor.nbytes for tensor in parameters.tensors() if tensor is not None)
+        tensors = [tensor for tensor in parameters.tensors() if tensor is not None]
         self.learns = any(tensor.requires_grad for tensor in tensors)
         self.worst = {"native": worst_step_bytes(x, mortal=self.mortal), "sparse": self._sparse_step(1.0)}
 
@@ -207,12 +215,12 @@ class ByteCounter:
     def native(self) -> MemoryNeed:
         """Previous rows of the changed cells, and bit masks; the last state; scratch memory of each thread."""
         worst = self.worst["native"]
-        fired = round(self.plain.fire_rate * self.state)
+        fired = round(self.parameters.fire_rate * self.state)
         expected = worst - self.state + fired
         kept_steps, segment = self._plan(worst, worst)
         threads = max_threads()
         at_once = min(threads, self.batch)  # samples at a time, one thread each
-        channels = -(-self.plain.num_channels // _LANES) * _LANES
+        channels = -(-self.parameters.num_channels // _LANES) * _LANES
         grid, bands = _buffer(self.padded // self.batch * channels * 4), -(-_BANDS // self.batch)
         updates = self.cells // self.batch * channels * 4 + bands * 8 * channels * 4
         updates += bands * (_SLAB if updates >= _SLAB else 128)
@@ -242,15 +250,15 @@ class ByteCounter:
 
     def sparse(self) -> MemoryNeed:
         """Previous rows of the changed cells, and their indices; one state; perceptions of the whole grid."""
-        worst, expected = self.worst["sparse"], self._sparse_step(self.plain.fire_rate)
+        worst, expected = self.worst["sparse"], self._sparse_step(self.parameters.fire_rate)
         kept_steps, segment = self._plan(worst, worst)
-        width = self.seen - (self.plain.time_scale is not None)
+        width = self.seen - (self.parameters.time_scale is not None)
         rows = self.padded * self.item
-        noise = 0 if not self.plain.update_noise else _HASH * self.plain.num_channels * self.cells
+        noise = 0 if not self.parameters.update_noise else _HASH * self.parameters.num_channels * self.cells
         masks = _HASH * self.cells + 8 * self.padded
         tile = min(self.cells + 512, _TILE) * self.item * 2 * (width + 2 * sum(self.hidden) + self.free)
-        forward = rows * (2 * self.plain.num_channels + 2 * width) + masks + noise + tile + 8 * self.weights
-        backward = rows * (4 * self.plain.num_channels + 4 * width) + masks + noise + tile + 8 * self.weights
+        forward = rows * (2 * self.parameters.num_channels + 2 * width) + masks + noise + tile + 8 * self.weights
+        backward = rows * (4 * self.parameters.num_channels + 4 * width) + masks + noise + tile + 8 * self.weights
         kept = max(least_bytes(self.steps, self.state, worst), min(self.steps * worst + self.state, self.budget))
         kept_expected = min(self._kept(expected, worst), kept)
         return MemoryNeed(
@@ -271,8 +279,8 @@ class ByteCounter:
         kept_steps, segment = self._reference_plan(step)
         masks = _HASH * max(self.cells, min(self.steps * self.cells, masks_at_once(self.x)))
         temporary = 2 * step + 4 * self.state + masks + _LIBRARIES
-        if self.plain.update_noise:
-            temporary += _HASH * self.plain.num_channels * self.cells
+        if self.parameters.update_noise:
+            temporary += _HASH * self.parameters.num_channels * self.cells
         everything = self.steps * step + self.state * (self.steps // WINDOW_STEPS + 1)
         rest = self.steps - group
         length = segment_length(rest, step, self.state)
@@ -347,14 +355,14 @@ class ByteCounter:
         These are the state, a padded copy for every convolution without built-in padding, the perception, the outputs
         of the hidden layers (before and after nonlinearities that need both), and the masks.
         """
-        plain = self.plain
-        copies = 0 if plain.padding == "zeros" else self.convolutions
-        before = 0 if plain.nonlinearity in ("relu", "tanh") else sum(self.hidden)
-        rectified = len(plain.full) if plain.full is not None and plain.full_relu else 0
+        parameters = self.parameters
+        copies = 0 if parameters.padding == "zeros" else self.convolutions
+        before = 0 if parameters.nonlinearity in ("relu", "tanh") else sum(self.hidden)
+        rectified = len(parameters.full) if parameters.full is not None and parameters.full_relu else 0
         floats = self.seen + sum(self.hidden)
-        most = self.cells * (floats + before + rectified + plain.num_channels)
-        most += copies * self.padded * plain.num_channels
-        floor = self.item * self.cells * floats if all(weight.requires_grad for weight in plain.weights) else 0
+        most = self.cells * (floats + before + rectified + parameters.num_channels)
+        most += copies * self.padded * parameters.num_channels
+        floor = self.item * self.cells * floats if all(weight.requires_grad for weight in parameters.weights) else 0
         return self.item * most + 3 * self.cells, floor
 
 
@@ -462,7 +470,7 @@ class RolloutCost:
 
 
 def count_cost(
-    plain: PlainCell,
+    parameters: CellParameters,
     shape: Sequence[int],
     steps: int,
     *,
@@ -476,7 +484,7 @@ def count_cost(
 
     Parameters
     ----------
-    plain : PlainCell
+    parameters : CellParameters
         Plain form of the automaton.
     shape : sequence of int
         Spatial shape of the grid.
@@ -499,23 +507,23 @@ def count_cost(
         If a number is out of range.
     """
     require_whole("batch_size", batch_size, 1)
-    require_wholes("shape", shape, 1, count=plain.dims)
-    x = plain.filters.detach().new_zeros(()).expand(batch_size, plain.num_channels, *shape)  # needs no memory
+    require_wholes("shape", shape, 1, count=parameters.dims)
+    x = parameters.filters.detach().new_zeros(()).expand(batch_size, parameters.num_channels, *shape)  # needs no memory
     Job(x, cell, steps, (steps,), memory_budget=memory_budget).check()
-    counted = ByteCounter(plain, x, steps, memory_budget, num_convolutions, skips_dead_space=cell.skips_dead_space)
-    perception, learned = _perception(plain)
-    rule = sum(weight.numel() for weight in plain.weights)
+    counted = ByteCounter(parameters, x, steps, memory_budget, num_convolutions, skips_dead_space=cell.skips_dead_space)
+    perception, learned = _perception(parameters)
+    rule = sum(weight.numel() for weight in parameters.weights)
     return RolloutCost(
         num_parameters=num_parameters,
         batch_size=batch_size,
         shape=tuple(shape),
         steps=steps,
-        fire_rate=plain.fire_rate,
+        fire_rate=parameters.fire_rate,
         memory_budget=memory_budget,
         least_memory_budget=max(least_bytes(steps, counted.state, step) for step in counted.worst.values()),
         perception=perception,
         rule=rule,
-        backward=2 * perception + learned + 3 * rule - plain.weights[-1].numel(),
+        backward=2 * perception + learned + 3 * rule - parameters.weights[-1].numel(),
         memory={"native": counted.native(), "sparse": counted.sparse(), "reference": counted.reference()},
     )
 
@@ -543,15 +551,15 @@ def _count(number: float) -> str:
     return f"{number:.3g} T"
 
 
-def _perception(plain: PlainCell) -> tuple[int, int]:
+def _perception(parameters: CellParameters) -> tuple[int, int]:
     """Multiply-adds of the perception of a cell, and the part of them with learned weights."""
     total = learned = 0
-    identity = plain.filters.new_zeros(plain.filters.shape[2:])
+    identity = parameters.filters.new_zeros(parameters.filters.shape[2:])
     identity.view(-1)[identity.numel() // 2] = 1.0
-    for filters, is_learned in zip(plain.filters.detach(), plain.learned, strict=True):
+    for filters, is_learned in zip(parameters.filters.detach(), parameters.learned, strict=True):
         if is_learned:
             total, learned = total + filters.numel(), learned + filters.numel()
         elif not torch.equal(filters, identity.expand_as(filters)):
             total += int((filters != 0).sum())
-    full = 0 if plain.full is None else plain.full.numel()
+    full = 0 if parameters.full is None else parameters.full.numel()
     return total + full, learned + full

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from delira_nca.checks import require_type, require_whole
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.rollout.cell_parameters import CellParameters, UnsupportedCellError
 from delira_nca.rollout.masks import cell_draws, fire_mask, fire_threshold, update_noise
-from delira_nca.rollout.plain import NotPlainError, PlainCell
 from delira_nca.rollout.reference import Cell
 
 __all__ = [
@@ -330,38 +330,38 @@ class Job:
         return replace(self, x=x, steps=last - first, stops=(last - first,), start=self.start + first, masks=masks)
 
     @property
-    def plain(self) -> PlainCell | str:
-        """Plain form of the automaton, or the reason why it has none.
+    def parameters(self) -> CellParameters | str:
+        """Tensors and numbers of the automaton, or the reason why the fast back ends do not support it.
 
         It is computed once per job, without ``functools.cached_property``: its lock, shared by all jobs, may be held at
         a fork.
         """
-        if "_plain" not in self.__dict__:
-            self.__dict__["_plain"] = self._describe()
-        found: PlainCell | str = self.__dict__["_plain"]
+        if "_parameters" not in self.__dict__:
+            self.__dict__["_parameters"] = self._describe()
+        found: CellParameters | str = self.__dict__["_parameters"]
         return found
 
-    def _describe(self) -> PlainCell | str:
-        describe = getattr(self.cell, "plain", None)
+    def _describe(self) -> CellParameters | str:
+        describe = getattr(self.cell, "to_arrays", None)
         if describe is None:
-            return f"{type(self.cell).__name__} does not describe itself as numbers (it has no plain())"
+            return f"{type(self.cell).__name__} has no method to_arrays, which gives its tensors"
         try:
-            plain: PlainCell = describe()
-        except NotPlainError as error:
+            parameters: CellParameters = describe()
+        except UnsupportedCellError as error:
             return str(error)
-        return plain
+        return parameters
 
-    def numbers(self) -> PlainCell:
-        """Plain form of the automaton.
+    def numbers(self) -> CellParameters:
+        """Tensors and numbers of the automaton.
 
         Raises
         ------
         ConfigError
-            If it has none. Back ends that need the plain form do not support such jobs.
+            If it has none; back ends that need them do not support such jobs.
         """
-        if isinstance(self.plain, str):
-            raise ConfigError(self.plain)
-        return self.plain
+        if isinstance(self.parameters, str):
+            raise ConfigError(self.parameters)
+        return self.parameters
 
     def _check_device(self, mask: Tensor) -> None:
         if mask.device != self.x.device:

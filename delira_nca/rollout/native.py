@@ -13,11 +13,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from delira_nca.rollout import native_library
-from delira_nca.rollout.cost import check_budget, check_padding, why_not_plain_cpu
+from delira_nca.rollout.cell_parameters import CellParameters
+from delira_nca.rollout.cost import check_budget, check_padding, why_not_cpu_tensors
 from delira_nca.rollout.job import Job
 from delira_nca.rollout.masks import fire_threshold
 from delira_nca.rollout.native_library import NativeLibrary
-from delira_nca.rollout.plain import PlainCell
 from delira_nca.rollout.threads import THREAD_COUNT, max_threads
 
 __all__ = ["Native"]
@@ -47,16 +47,16 @@ class Native:
 
     def refusal(self, job: Job) -> str | None:
         """Return why the back end does not support a job, or None."""
-        plain = job.plain
-        if isinstance(plain, str):
-            return plain
-        if (reason := why_not_plain_cpu(job.x, plain, (torch.float32,))) is not None:
+        parameters = job.parameters
+        if isinstance(parameters, str):
+            return parameters
+        if (reason := why_not_cpu_tensors(job.x, parameters, (torch.float32,))) is not None:
             return reason
-        if len(plain.weights) != 2:
-            return f"the rule has {len(plain.weights) - 1} hidden layers, and native knows rules with one"
-        if plain.nonlinearity not in _LEAKS:
-            return f"the nonlinearity is {plain.nonlinearity}, and native knows {' and '.join(_LEAKS)}"
-        if max(4 * plain.num_channels + 64, 8 * -(-job.x.shape[-1] // 64)) > _CHUNK:
+        if len(parameters.weights) != 2:
+            return f"the rule has {len(parameters.weights) - 1} hidden layers, and native knows rules with one"
+        if parameters.nonlinearity not in _LEAKS:
+            return f"the nonlinearity is {parameters.nonlinearity}, and native knows {' and '.join(_LEAKS)}"
+        if max(4 * parameters.num_channels + 64, 8 * -(-job.x.shape[-1] // 64)) > _CHUNK:
             return f"a cell or a row of {tuple(job.x.shape)} is too large for a piece of its log"
         if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
             return f"autocast is on with {torch.get_autocast_dtype('cpu')}, and native knows bfloat16"
@@ -64,19 +64,19 @@ class Native:
 
     def states(self, job: Job) -> dict[int, Tensor]:
         """Return the state after each of the job's stops."""
-        plain = job.numbers()
-        check_padding(plain.padding, plain.radius, job.x.shape[2:])
-        check_budget(plain, job)
-        call = _Call(job, plain, native_library.load())
-        outs: tuple[Tensor, ...] = _Rollout.apply(call, job.x, *plain.tensors())  # type: ignore[no-untyped-call]
+        parameters = job.numbers()
+        check_padding(parameters.padding, parameters.radius, job.x.shape[2:])
+        check_budget(parameters, job)
+        call = _Call(job, parameters, native_library.load())
+        outs: tuple[Tensor, ...] = _Rollout.apply(call, job.x, *parameters.tensors())  # type: ignore[no-untyped-call]
         return dict(zip(job.stops, outs, strict=True))
 
 
 class _Call:
     """Arguments of the library for one roll-out. The object owns all memory to which the C struct points."""
 
-    def __init__(self, job: Job, plain: PlainCell, library: NativeLibrary) -> None:
-        self.library, self.plain, self.stops = library, plain, job.stops
+    def __init__(self, job: Job, parameters: CellParameters, library: NativeLibrary) -> None:
+        self.library, self.parameters, self.stops = library, parameters, job.stops
         self.bf16, self.grad = torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
         self.numbers = {
             "start": job.start,
@@ -90,42 +90,42 @@ class _Call:
 
     def struct(self, x: Tensor, tensors: list[Tensor | None]) -> tuple[native_library.Job, list[Any]]:
         """Return the C struct, and the objects that must stay alive while it is used."""
-        plain = self.plain
+        parameters = self.parameters
         held: list[Any] = [_contiguous(tensor) for tensor in tensors]
         filters, filter_bias, full, full_bias, w1, w2, b1, b2 = held
-        kernel = filters.shape[2:] if len(filters) else plain.filters.shape[2:]
-        learned = (ctypes.c_uint8 * max(len(plain.learned), 1))(*plain.learned)
+        kernel = filters.shape[2:] if len(filters) else parameters.filters.shape[2:]
+        learned = (ctypes.c_uint8 * max(len(parameters.learned), 1))(*parameters.learned)
         stops = (ctypes.c_int64 * len(self.stops))(*self.stops)
-        alive = plain.alive
+        alive = parameters.alive
         struct = native_library.Job(
             batch=x.shape[0],
-            channels=plain.num_channels,
-            fixed=plain.num_fixed_channels,
+            channels=parameters.num_channels,
+            fixed=parameters.num_fixed_channels,
             shape=_three(x.shape[2:]),
             kernel=_three(kernel),
-            padding=_PADDINGS[plain.padding],
-            filters=len(plain.learned),
+            padding=_PADDINGS[parameters.padding],
+            filters=len(parameters.learned),
             filter=_address(filters),
             learned=learned,
             filter_bias=_address(filter_bias),
             full_outputs=0 if full is None else len(full),
             full=_address(full),
             full_bias=_address(full_bias),
-            full_relu=plain.full_relu,
+            full_relu=parameters.full_relu,
             hidden=len(w1),
             w1=_address(w1),
             b1=_address(b1),
             w2=_address(w2),
             b2=_address(b2),
-            has_time=plain.time_scale is not None,
-            time_scale=plain.time_scale or 0.0,
-            leak=_LEAKS[plain.nonlinearity],
-            noise=plain.update_noise,
+            has_time=parameters.time_scale is not None,
+            time_scale=parameters.time_scale or 0.0,
+            leak=_LEAKS[parameters.nonlinearity],
+            noise=parameters.update_noise,
             alive_channel=-1 if alive is None or not (alive.before or alive.after) else alive.channel,
             threshold=0.0 if alive is None else alive.threshold,
             before=alive is not None and alive.before,
             after=alive is not None and alive.after,
-            fire_threshold=2**24 if self.masks is not None else fire_threshold(plain.fire_rate),
+            fire_threshold=2**24 if self.masks is not None else fire_threshold(parameters.fire_rate),
             masks=_address(self.masks),
             num_stops=len(self.stops),
             stops=stops,

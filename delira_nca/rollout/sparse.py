@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from delira_nca.errors import ConfigError
-from delira_nca.rollout.cost import check_padding, why_not_plain_cpu
+from delira_nca.rollout.cell_parameters import CellParameters
+from delira_nca.rollout.cost import check_padding, why_not_cpu_tensors
 from delira_nca.rollout.job import Job
 from delira_nca.rollout.memory import best_length, least_bytes
-from delira_nca.rollout.plain import PlainCell
 from delira_nca.rollout.sparse_kernels import Rows
 from delira_nca.rollout.sparse_step import Change, Stepper
 
@@ -38,10 +38,10 @@ class Sparse:
 
     def refusal(self, job: Job) -> str | None:
         """Return why the back end does not support a job, or None."""
-        plain = job.plain
-        if isinstance(plain, str):
-            return plain
-        if (reason := why_not_plain_cpu(job.x, plain, (torch.float32, torch.float64))) is not None:
+        parameters = job.parameters
+        if isinstance(parameters, str):
+            return parameters
+        if (reason := why_not_cpu_tensors(job.x, parameters, (torch.float32, torch.float64))) is not None:
             return reason
         if torch.is_autocast_enabled("cpu"):
             return "autocast is on"
@@ -56,17 +56,17 @@ class Sparse:
             If the memory budget is too small for the backward pass with any segment length, or the grid is too small
             for its padding.
         """
-        plain, x = job.numbers(), job.x
-        check_padding(plain.padding, plain.radius, x.shape[2:])
-        grid = Rows(x.shape[0], x.shape[2:], plain.radius, plain.padding)
-        inputs = [x, *plain.tensors()]
+        parameters, x = job.numbers(), job.x
+        check_padding(parameters.padding, parameters.radius, x.shape[2:])
+        grid = Rows(x.shape[0], x.shape[2:], parameters.radius, parameters.padding)
+        inputs = [x, *parameters.tensors()]
         _let_freed_memory_stay()
         if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
-            tape = _Tape.for_job(job, plain, grid)
-            outputs = _RollOut.apply(job, plain, grid, tape, *inputs)  # type: ignore[no-untyped-call]
+            tape = _Tape.for_job(job, parameters, grid)
+            outputs = _RollOut.apply(job, parameters, grid, tape, *inputs)  # type: ignore[no-untyped-call]
         else:
             with torch.no_grad():
-                outputs = _forward(job, Stepper(job, plain, grid), grid, None)
+                outputs = _forward(job, Stepper(job, parameters, grid), grid, None)
         return dict(zip(job.stops, outputs, strict=True))
 
 
@@ -95,7 +95,7 @@ class _Tape:
     borders: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def for_job(cls, job: Job, plain: PlainCell, grid: Rows) -> _Tape:
+    def for_job(cls, job: Job, parameters: CellParameters, grid: Rows) -> _Tape:
         """Make an empty tape, for steps that change every cell in the worst case.
 
         Raises
@@ -103,10 +103,10 @@ class _Tape:
         ConfigError
             If the budget is too small.
         """
-        x, free = job.x, plain.num_channels - plain.num_fixed_channels
+        x, free = job.x, parameters.num_channels - parameters.num_fixed_channels
         cells = x.numel() // x.shape[1]
         step_bytes = cells * (free * x.element_size() + grid.index_dtype.itemsize)
-        if plain.alive is not None:
+        if parameters.alive is not None:
             step_bytes += grid.number
         tape = cls(None if job.segment else job.memory_budget, x.nbytes, step_bytes)
         least = least_bytes(job.stops[-1], tape.state_bytes, tape.step_bytes)
@@ -173,10 +173,10 @@ class _RollOut(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, job: Job, plain: PlainCell, grid: Rows, tape: _Tape, x: Tensor, *tensors: Tensor | None
+        ctx: Any, job: Job, parameters: CellParameters, grid: Rows, tape: _Tape, x: Tensor, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
-        outputs = _forward(job, Stepper(job, plain.with_tensors(list(tensors)), grid), grid, tape)
-        ctx.job, ctx.plain, ctx.grid, ctx.tape = job, plain, grid, tape
+        outputs = _forward(job, Stepper(job, parameters.with_tensors(list(tensors)), grid), grid, tape)
+        ctx.job, ctx.parameters, ctx.grid, ctx.tape = job, parameters, grid, tape
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *tape.clear())
         return tuple(outputs)
@@ -184,17 +184,17 @@ class _RollOut(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        saved, count = list(ctx.saved_tensors), len(ctx.plain.tensors())
+        saved, count = list(ctx.saved_tensors), len(ctx.parameters.tensors())
         tensors, kept = saved[:count], saved[count:]
         into_x, *into_tensors = ctx.needs_input_grad[4:]
-        sums = ctx.plain.with_tensors(
+        sums = ctx.parameters.with_tensors(
             [
                 torch.zeros_like(tensor, memory_format=torch.contiguous_format) if wanted else None
                 for tensor, wanted in zip(tensors, into_tensors, strict=True)
             ]
         )
         with torch.autocast("cpu", enabled=False):
-            stepper = Stepper(ctx.job, ctx.plain.with_tensors(tensors), ctx.grid)
+            stepper = Stepper(ctx.job, ctx.parameters.with_tensors(tensors), ctx.grid)
             way = _WayBack(ctx.job, ctx.grid, stepper, sums, dict(zip(ctx.job.stops, grads, strict=True)), into_x)
             of_x = way.walk(ctx.tape, *ctx.tape.fill(kept))
         return None, None, None, None, of_x, *sums.tensors()
@@ -207,7 +207,7 @@ class _WayBack:
     job: Job
     grid: Rows
     stepper: Stepper
-    sums: PlainCell
+    sums: CellParameters
     arriving: dict[int, Tensor | None]
     into_x: bool
     grad: Tensor | None = None

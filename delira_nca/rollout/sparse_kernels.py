@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from delira_nca.rollout.plain import AliveRule, PlainCell
+from delira_nca.rollout.cell_parameters import AliveRule, CellParameters
 
 __all__ = ["Layers", "Rows", "living_rows", "spread", "tile_rows", "tiles"]
 
@@ -193,20 +193,20 @@ class Layers:
 
     Parameters
     ----------
-    plain : PlainCell
+    parameters : CellParameters
         Plain form of the automaton, with tensors that do not require gradients.
     columns : int
         Number of columns of a perception: those of the first weights without that of the time.
     """
 
-    def __init__(self, plain: PlainCell, columns: int) -> None:
-        first, *others = plain.weights
+    def __init__(self, parameters: CellParameters, columns: int) -> None:
+        first, *others = parameters.weights
         self.columns = columns
         self._weights = [first[:, :columns].contiguous(), *(weight.contiguous() for weight in others)]
-        self._biases = plain.biases
-        self._time_scale = plain.time_scale
-        self._of_time = None if plain.time_scale is None else first[:, columns]
-        self._activate = _NONLINEARITIES[plain.nonlinearity]
+        self._biases = parameters.biases
+        self._time_scale = parameters.time_scale
+        self._of_time = None if parameters.time_scale is None else first[:, columns]
+        self._activate = _NONLINEARITIES[parameters.nonlinearity]
 
     def update(self, seen: Tensor, t: int) -> Tensor:
         """Map the (n, columns) perception at step ``t`` to the (n, free channels) update."""
@@ -227,7 +227,7 @@ class Layers:
                 seen = out = self._activate.forward(out)
             yield out
 
-    def learn(self, seen: Tensor, of_update: Tensor, t: int, sums: PlainCell, *, into_seen: bool) -> Tensor | None:
+    def learn(self, seen: Tensor, of_update: Tensor, t: int, sums: CellParameters, *, into_seen: bool) -> Tensor | None:
         """Accumulate the gradients of the layers.
 
         Parameters
@@ -238,7 +238,7 @@ class Layers:
             (n, free channels) gradient of the update.
         t : int
             Number of the step.
-        sums : PlainCell
+        sums : CellParameters
             Gradients of the automaton's tensors, accumulated in place; None for those that are not needed.
         into_seen : bool
             Whether the gradient of the perception is needed.

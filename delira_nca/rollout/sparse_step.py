@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delira_nca.rollout.cell_parameters import CellParameters
 from delira_nca.rollout.job import Job
-from delira_nca.rollout.plain import PlainCell
 from delira_nca.rollout.sparse_kernels import Layers, Rows, living_rows, spread, tile_rows, tiles
 
 __all__ = ["Change", "Stepper"]
@@ -66,27 +66,27 @@ class Stepper:
     ----------
     job : Job
         Roll-out, with fire masks and noise.
-    plain : PlainCell
+    parameters : CellParameters
         Plain form of the automaton, with tensors that do not require gradients.
     grid : Rows
         Layout of the cells.
     """
 
-    def __init__(self, job: Job, plain: PlainCell, grid: Rows) -> None:
-        self.job, self.plain, self.grid = job, plain, grid
-        self.fixed, self.alive = plain.num_fixed_channels, plain.alive
+    def __init__(self, job: Job, parameters: CellParameters, grid: Rows) -> None:
+        self.job, self.parameters, self.grid = job, parameters, grid
+        self.fixed, self.alive = parameters.num_fixed_channels, parameters.alive
         self._inside = grid.mask(job.x.new_ones(job.x.shape[0], 1, *job.x.shape[2:], dtype=torch.bool))
         self._all_rows = self._inside.nonzero().view(-1)
         self._all_rows_kept = self._all_rows.to(grid.index_dtype)
-        self._banks = _banks(plain)
-        self._layers = Layers(plain, self._banks[-1].columns.stop)
+        self._banks = _banks(parameters)
+        self._layers = Layers(parameters, self._banks[-1].columns.stop)
         tile = tile_rows(len(self._all_rows))
         self._seen = job.x.new_zeros(tile, self._layers.columns)
         sample_bytes = grid.number // grid.samples * max(bank.width for bank in self._banks) * job.x.element_size()
         self._samples = max(1, _VIEW_BYTES // sample_bytes)
         self._large_views: dict[int, Tensor] = {}
         self._of_views: list[Tensor | None] | None = None
-        self._wanted = job.x.new_zeros(tile, plain.weights[-1].shape[0])
+        self._wanted = job.x.new_zeros(tile, parameters.weights[-1].shape[0])
 
     def forward(self, x: Tensor, t: int, held: Tensor | None, *, keep: bool) -> tuple[Tensor | None, Change | None]:
         """Compute step ``t``.
@@ -142,7 +142,7 @@ class Stepper:
         return held, Change(kept, old, died, died_old, living)
 
     def backward(
-        self, x: Tensor, grad: Tensor | None, t: int, change: Change, sums: PlainCell, *, into_state: bool
+        self, x: Tensor, grad: Tensor | None, t: int, change: Change, sums: CellParameters, *, into_state: bool
     ) -> None:
         """Undo step ``t`` and back-propagate through it.
 
@@ -156,7 +156,7 @@ class Stepper:
             Number of the step.
         change : Change
             Values that the step overwrote.
-        sums : PlainCell
+        sums : CellParameters
             Gradients of the automaton's tensors, accumulated in place; None for those that are not needed.
         into_state : bool
             Whether the gradient of the state before the step is needed.
@@ -232,7 +232,7 @@ class Stepper:
         for view, bank in zip(views, self._banks, strict=True):
             torch.index_select(view, 0, tile, out=seen[: len(tile), bank.columns])
         seen[len(tile) :].zero_()
-        if self.plain.full_relu:
+        if self.parameters.full_relu:
             seen[:, self._banks[-1].columns].relu_()
         return seen
 
@@ -281,9 +281,9 @@ class Stepper:
             self._of_views = [None if bank.weight is None else x.new_empty(len(x), bank.width) for bank in self._banks]
         return [None if view is None else view.zero_() for view in self._of_views]
 
-    def _sum_biases(self, of_seen: Tensor, seen: Tensor, sums: PlainCell) -> None:
+    def _sum_biases(self, of_seen: Tensor, seen: Tensor, sums: CellParameters) -> None:
         full = self._banks[-1].columns
-        if self.plain.full_relu:
+        if self.parameters.full_relu:
             of_seen[:, full] = _aten.threshold_backward(of_seen[:, full], seen[:, full], 0)
         if sums.full_bias is not None:
             sums.full_bias.add_(of_seen[:, full].sum(0))
@@ -292,7 +292,7 @@ class Stepper:
             sums.filter_bias.add_(of_seen[:, :depthwise].sum(0).view(sums.filter_bias.shape))
 
     def _through_filters(
-        self, x: Tensor, grad: Tensor, bank: _Bank, of_view: Tensor, sums: PlainCell, into_state: bool
+        self, x: Tensor, grad: Tensor, bank: _Bank, of_view: Tensor, sums: CellParameters, into_state: bool
     ) -> None:
         of_weight = sums.full if bank.index is None else sums.filters
         if bank.learned and of_weight is not None and bank.weight is not None:
@@ -309,31 +309,31 @@ class Stepper:
                 grad[place].add_(part)
 
 
-def _banks(plain: PlainCell) -> list[_Bank]:
+def _banks(parameters: CellParameters) -> list[_Bank]:
     """Return the convolutions of a perception in the order of its columns."""
-    channels, dims = plain.num_channels, plain.dims
+    channels, dims = parameters.num_channels, parameters.dims
     line = dims == 1
     axes = [2, 3] if dims < 3 else [2, 3, 4]
-    identity = plain.filters.new_zeros(plain.filters.shape[1:])
+    identity = parameters.filters.new_zeros(parameters.filters.shape[1:])
     identity.flatten(1)[:, identity[0].numel() // 2] = 1.0
     banks, column = [], 0
-    for index, (kernel, learned) in enumerate(zip(plain.filters, plain.learned, strict=True)):
+    for index, (kernel, learned) in enumerate(zip(parameters.filters, parameters.learned, strict=True)):
         columns = slice(column, column + channels)
         column += channels
-        bias = None if plain.filter_bias is None else plain.filter_bias[index]
+        bias = None if parameters.filter_bias is None else parameters.filter_bias[index]
         if not learned and torch.equal(kernel, identity) and (bias is None or not bias.any()):
             banks.append(_Bank(columns, index=index))
             continue
         weight = (kernel.unsqueeze(1) if line else kernel).unsqueeze(1).contiguous()
         banks.append(_Bank(columns, weight, bias, channels, weight.flip(axes), index, learned))
-    if plain.full is not None:
-        weight = plain.full.unsqueeze(2) if line else plain.full
+    if parameters.full is not None:
+        weight = parameters.full.unsqueeze(2) if line else parameters.full
         back = weight.flip(axes).transpose(0, 1).contiguous()
-        banks.append(_Bank(slice(column, column + len(weight)), weight, plain.full_bias, 1, back, None, True))
+        banks.append(_Bank(slice(column, column + len(weight)), weight, parameters.full_bias, 1, back, None, True))
     return banks
 
 
-def _wants_perception(sums: PlainCell) -> bool:
+def _wants_perception(sums: CellParameters) -> bool:
     return any(s is not None for s in (sums.filters, sums.filter_bias, sums.full, sums.full_bias))
 
 

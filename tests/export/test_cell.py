@@ -27,7 +27,7 @@ def unpacked(packed):
 def test_description_is_plain_and_complete(any_cell, make_cell):
     model, _ = make_cell(any_cell)
     with torch.no_grad():
-        described, plain = describe_cell(model), model.plain()
+        described, plain = describe_cell(model), model.to_arrays()
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert described["channels"] == model.num_channels
     assert described["fixed"] == model.num_fixed_channels
@@ -67,13 +67,13 @@ def test_gradients_are_the_filters_that_turn(filters, pairs):
     model = growing(perception=Perception(*filters))
     assert describe_cell(model)["gradients"] == pairs
     for along_x, along_y in pairs:
-        kernels = model.plain().filters[[along_x, along_y], 0].detach()
+        kernels = model.to_arrays().filters[[along_x, along_y], 0].detach()
         assert torch.equal(kernels[0], kernels[1].T)
 
 
 def test_float16_rounds_the_weights_and_leaves_the_filters_exact(randomise):
     model = randomise(growing(perception=Perception("identity", LearnedFilters(1, bias=True), FullFilters(1, 3))))
-    described, plain = describe_cell(model, "float16"), model.plain()
+    described, plain = describe_cell(model, "float16"), model.to_arrays()
     assert torch.equal(unpacked(described["layers"][0]["weight"]), plain.weights[0].half().float())
     assert described["full"]["type"] == described["filterBias"]["type"] == "float16"
     assert torch.equal(unpacked(described["filters"]), plain.filters)

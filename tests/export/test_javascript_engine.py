@@ -215,7 +215,7 @@ def test_turned_filters_are_those_of_a_turned_perception(degrees, padding, make_
     code = "return text(new Cell(given.cell).filtersTurned(given.angle))"
     read = np.frombuffer(base64.b64decode(node(code, cell=describe_cell(source), angle=angle)), "<f4")
     with torch.no_grad():
-        assert_close(torch.from_numpy(read.copy()), turned.plain().filters.flatten(), rtol=0, atol=1e-6)
+        assert_close(torch.from_numpy(read.copy()), turned.to_arrays().filters.flatten(), rtol=0, atol=1e-6)
 
     model, x = make_cell("laplacian", 0.5)
     other = BasicNCAModel(

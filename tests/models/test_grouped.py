@@ -3,7 +3,7 @@ import torch
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.models import BasicNCAModel, GroupedPerception, LinearRule, Perception
-from delira_nca.rollout import BACKENDS, NotPlainError, rollout, using_backend
+from delira_nca.rollout import BACKENDS, UnsupportedCellError, rollout, using_backend
 
 pytestmark = pytest.mark.processor
 
@@ -55,8 +55,8 @@ def test_gradients_of_a_linear_rule_are_left_to_the_reference(noise):
         num_image_channels=4, num_hidden_channels=0, immutable_image_channels=False,
         perception=GroupedPerception(), rule=LinearRule(init_scale=0.1),
     )  # fmt: skip
-    with pytest.raises(NotPlainError, match="no gradients of a linear rule"):
-        model.plain()
+    with pytest.raises(UnsupportedCellError, match="no gradients of a linear rule"):
+        model.to_arrays()
     x = torch.zeros(1, 4, 6, 6, requires_grad=True)  # where the two rectifiers would have none
     model(x, 1, masks=lambda t: None).output_image.sum().backward()
     signed = model.rule.last.weight[:, :4, 0, 0].sum(0)
@@ -65,8 +65,8 @@ def test_gradients_of_a_linear_rule_are_left_to_the_reference(noise):
 
 def test_a_linear_rule_on_another_perception_runs_on_the_reference(noise):
     model = BasicNCAModel(perception=Perception("identity"), rule=LinearRule())
-    with torch.no_grad(), pytest.raises(NotPlainError, match="not GroupedPerception itself"):
-        model.plain()
+    with torch.no_grad(), pytest.raises(UnsupportedCellError, match="not GroupedPerception itself"):
+        model.to_arrays()
     assert model.predict(noise(1, 16, 6, 6), 2).output_image.isfinite().all()
 
 

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.models import BasicNCAModel, NormedRule
-from delira_nca.rollout import NotPlainError
+from delira_nca.rollout import UnsupportedCellError
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -38,8 +38,8 @@ def test_a_model_with_it_is_described_trained_and_left_to_the_reference(randomis
     assert again.to_dict() == model.to_dict()
     assert type(again.rule) is NormedRule
     assert (again.rule.norm, again.rule.num_groups) == ("group", 2)
-    with pytest.raises(NotPlainError, match="the rule is a NormedRule, not MLPRule itself"):
-        model.plain()
+    with pytest.raises(UnsupportedCellError, match="the rule is a NormedRule, not MLPRule itself"):
+        model.to_arrays()
     randomise(model)
     model.predict(noise(1, 1, 6, 6), 2)
     model.finetune()

@@ -101,7 +101,9 @@ def kept_by(backend, model, x, steps, budget):
     if backend.name == "native":
         node = backend.states(job)[steps].grad_fn
         return node.call.library.tape_bytes(native._TAPES[int(node.saved_tensors[-1])].address)
-    weights = [] if isinstance(job.plain, str) else [tensor for tensor in job.plain.tensors() if tensor is not None]
+    weights = (
+        [] if isinstance(job.parameters, str) else [tensor for tensor in job.parameters.tensors() if tensor is not None]
+    )
     return measure_saved_bytes(lambda: backend.states(job)[steps], [x, *weights, *model.parameters()])[1]
 
 

@@ -415,10 +415,10 @@ def test_a_child_may_be_forked_while_another_thread_begins_a_roll_out():
     begun, forked = threading.Event(), threading.Event()
 
     class Slow(BasicNCAModel):
-        def plain(self):
+        def to_arrays(self):
             begun.set()
             forked.wait()
-            return super().plain()
+            return super().to_arrays()
 
     model, x = of_kind("growing", 1, (8, 8))
     slow = Slow(num_hidden_channels=4)

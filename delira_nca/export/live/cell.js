@@ -1,4 +1,4 @@
-// An automaton as numbers: what both engines read. The fields are those of delira_nca.rollout.PlainCell, in 2D.
+// An automaton as numbers: what both engines read. The fields are those of delira_nca.rollout.CellParameters, in 2D.
 
 import { unpack } from "./tensors.js";
 

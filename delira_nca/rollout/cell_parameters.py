@@ -8,11 +8,11 @@ from torch import Tensor
 
 from delira_nca.errors import DeliraNCAError
 
-__all__ = ["AliveRule", "NotPlainError", "PlainCell"]
+__all__ = ["AliveRule", "CellParameters", "UnsupportedCellError"]
 
 
-class NotPlainError(DeliraNCAError):
-    """Raised if a cell has no plain form. The message is a clause that gives the reason."""
+class UnsupportedCellError(DeliraNCAError):
+    """Raised if the fast back ends do not support a cell. The message is a clause that gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AliveRule:
 
 
 @dataclass(frozen=True)
-class PlainCell:
+class CellParameters:
     """Perception, multi-layer perceptron and masks of a cell as differentiable tensors and numbers.
 
     A perception consists of ``num_filters * C`` depth-wise channels, ordered by filter, the outputs of the full
@@ -97,11 +97,11 @@ class PlainCell:
         """Return all tensors in a fixed order."""
         return [self.filters, self.filter_bias, self.full, self.full_bias, *self.weights, *self.biases]
 
-    def with_tensors(self, tensors: list[Tensor | None]) -> PlainCell:
+    def with_tensors(self, tensors: list[Tensor | None]) -> CellParameters:
         """Return the cell with other tensors, in the order of :meth:`tensors`."""
         filters, filter_bias, full, full_bias, *layers = tensors
         depth = len(self.weights)
-        return PlainCell(
+        return CellParameters(
             **{
                 **self.__dict__,
                 "filters": filters,

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from delira_nca.models.masks import AliveMask
 from delira_nca.models.perception import FullFilters, GroupedPerception, LearnedFilters, Perception, fixed_kernels
 from delira_nca.models.rule import LinearRule, MLPRule
-from delira_nca.rollout.plain import AliveRule, NotPlainError, PlainCell
+from delira_nca.rollout.cell_parameters import AliveRule, CellParameters, UnsupportedCellError
 
-__all__ = ["plain_cell"]
+__all__ = ["cell_to_arrays"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> PlainCell:
+def cell_to_arrays(model: Any, *, time_scale: float | None, update_noise: float) -> CellParameters:
     """Return the weights and options of a model that consists of parts of the package; gradients flow to the weights.
 
     Parameters
@@ -32,7 +32,7 @@ def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> 
 
     Raises
     ------
-    NotPlainError
+    UnsupportedCellError
         If a part is custom, or has hooks.
     """
     perception, rule, alive = model.perception, model.rule, model.alive
@@ -51,7 +51,7 @@ def plain_cell(model: Any, *, time_scale: float | None, update_noise: float) -> 
     if order is not None:
         extra = range(len(order), weights[0].shape[1])
         weights[0] = weights[0][:, [*order, *extra]]
-    return PlainCell(
+    return CellParameters(
         num_channels=model.num_channels,
         num_fixed_channels=model.num_fixed_channels,
         padding=perception.padding,
@@ -75,13 +75,13 @@ def _life(alive: Any) -> AliveRule | None:
     if alive is None:
         return None
     if type(alive) is not AliveMask:
-        raise NotPlainError(f"the alive mask is a {type(alive).__name__}, not an AliveMask")
+        raise UnsupportedCellError(f"the alive mask is a {type(alive).__name__}, not an AliveMask")
     if alive.num_spared:
-        raise NotPlainError("the alive mask spares channels")
+        raise UnsupportedCellError("the alive mask spares channels")
     return AliveRule(alive.channel, alive.threshold, alive.before, alive.after)
 
 
-def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -> PlainCell:
+def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -> CellParameters:
     """Write a linear rule as a perceptron: x is relu(x) - relu(-x), and abs(x) is relu(x) + relu(-x).
 
     It raises if gradients are needed: at x = 0 the gradient of the two ReLUs is 0, but that of x is 1.
@@ -90,7 +90,7 @@ def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -
     _refuse_what_is_not_ours("rule", rule, LinearRule)
     _refuse_what_is_not_ours("perception", perception, GroupedPerception)
     if torch.is_grad_enabled():
-        raise NotPlainError("the fast back ends have no gradients of a linear rule")
+        raise UnsupportedCellError("the fast back ends have no gradients of a linear rule")
     identity = fixed_kernels("identity", perception.dims)[0].to(perception.kernels)
     filters = torch.stack([identity.expand_as(perception.kernels), perception.kernels])
     weight, seen = rule.last.weight.flatten(1), 2 * perception.num_channels
@@ -98,7 +98,7 @@ def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -
     positive, negative = absolute + signed, absolute - signed
     size = seen + (time_scale is not None)
     both_signs = torch.cat([torch.eye(size), -torch.eye(size)[:seen]]).to(weight)
-    return PlainCell(
+    return CellParameters(
         num_channels=model.num_channels,
         num_fixed_channels=model.num_fixed_channels,
         padding=perception.padding,
@@ -120,14 +120,14 @@ def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -
 
 def _refuse_what_is_not_ours(what: str, module: nn.Module, cls: type[nn.Module]) -> None:
     if type(module) is not cls:
-        raise NotPlainError(f"the {what} is a {type(module).__name__}, not {cls.__name__} itself")
+        raise UnsupportedCellError(f"the {what} is a {type(module).__name__}, not {cls.__name__} itself")
     for name, part in module.named_modules():
         if any(getattr(part, hooks, None) for hooks in _HOOKS):
-            raise NotPlainError(f"a hook listens to the {what}'s {name or 'forward'}")
+            raise UnsupportedCellError(f"a hook listens to the {what}'s {name or 'forward'}")
         if type(part) not in (cls, nn.ModuleList, nn.Conv1d, nn.Conv2d, nn.Conv3d):
-            raise NotPlainError(f"part {name} of the {what} is a {type(part).__name__}")
+            raise UnsupportedCellError(f"part {name} of the {what} is a {type(part).__name__}")
         if "forward" in vars(part):
-            raise NotPlainError(f"the forward of the {what}'s {name or 'module'} was replaced")
+            raise UnsupportedCellError(f"the forward of the {what}'s {name or 'module'} was replaced")
 
 
 def _filters(
@@ -164,7 +164,7 @@ def _filters(
                 places[full].extend(range(column, column + channels))
                 column, kernel = column + channels, kernel + 1
     if len({relu for *_, relu in banks}) > 1:
-        raise NotPlainError("some of the full filters have a rectifier and some have none")
+        raise UnsupportedCellError("some of the full filters have a rectifier and some have none")
     order = [*places[0], *places[1]]
     first = next(iter([*depthwise, *(bank for bank, *_ in banks)]))
     zero = first.new_zeros(())
