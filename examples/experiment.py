@@ -60,7 +60,7 @@ def augment(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def experiment(options: argparse.Namespace) -> Experiment:
     """Create the experiment from the options."""
-    num_epochs = 4 if options.quick else 30
+    num_epochs = 3 if options.quick else 30
     config = Parameters(
         fixed_params={
             "model": {
@@ -68,8 +68,8 @@ def experiment(options: argparse.Namespace) -> Experiment:
                 "num_hidden_channels": 8 if options.quick else 19,
                 "num_output_channels": 1,
                 "hidden_size": 32 if options.quick else 64,
-                "training_timesteps": (12, 17) if options.quick else (18, 25),
-                "inference_timesteps": 16 if options.quick else 24,
+                "training_timesteps": (6, 9) if options.quick else (18, 25),
+                "inference_timesteps": 8 if options.quick else 24,
             },
             "training": {
                 "criterions": {"dice_bce": dice_bce},

@@ -76,6 +76,12 @@ def no_other_faults(tmp_path_factory):
 
 
 @pytest.fixture
+def logged(caplog):
+    """Records of the log without those on back ends, which depend on the processor."""
+    return lambda: [record for record in caplog.records if record.module != "backends"]
+
+
+@pytest.fixture
 def any_processor(monkeypatch):
     """Let mixed precision be emulated, which is slow but right, on processors that have no instructions for it."""
     monkeypatch.setattr(Precision, "check", lambda self, backends=(): None)

@@ -25,6 +25,7 @@ ROOMS = [
     "io",
     "data_loading",
     "evaluation",
+    "assembly",
     "logging",
     "training",
     "visualization",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from delira_nca.assembly.assemble import AssembledLoss
 from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
 from delira_nca.errors import CheckpointError, ConfigError, RunLockedError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
@@ -69,8 +70,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         wrapped by ``torch.compile`` is saved under the names of the original network.
     save_path : str or path, optional
         Folder of the checkpoints; no checkpoints are written if None.
-    criterions : mapping of str to callable, optional
-        Loss functions by name; their sum, ``"loss"``, is minimised. If None or empty, the network's own ``loss`` is.
+    criterions : mapping of str to callable, or AssembledLoss, optional
+        Loss functions by name; their sum, ``"loss"``, is minimised. If None or empty, the network's own ``loss`` is. A
+        loss of :func:`delira_nca.assembly.assemble_for_training` brings its metrics and the names of its arguments.
     optimizer_cls, optimizer_params : type of Optimizer and mapping, optional
         Class and keyword arguments of the optimizer.
     metrics : mapping of str to callable, optional
@@ -142,7 +144,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self,
         network: AbstractPyTorchNetwork,
         save_path: Path | None,
-        criterions: Functions | None = None,
+        criterions: Functions | AssembledLoss | None = None,
         optimizer_cls: type[Optimizer] = torch.optim.Adam,
         optimizer_params: Mapping[str, Any] | None = None,
         metrics: Functions | None = None,
@@ -166,12 +168,19 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     ) -> None:
         refuse_unknown_keywords(type(self).__name__, kwargs, _argument_names(type(self)))
         network = unwrapped(network)
-        self._check(network, criterions, metrics, metric_keys, save_freq, start_epoch)
+        loss_terms: dict[str, LossTerm] = {}
+        if isinstance(criterions, AssembledLoss):
+            loss_terms = dict(criterions.terms)
+            metrics = {**dict[str, Any](criterions.metrics()), **(metrics or {})}
+            metric_keys = {**criterions.metric_keys(), **(metric_keys or {})}
+            criterions = criterions.criterions()
+        functions: Functions | None = criterions
+        self._check(network, functions, metrics, metric_keys, save_freq, start_epoch)
         super().__init__(fold, callbacks)
         self.save_path = None if save_path is None else absolute(save_path)
         self.save_freq = int(save_freq)
-        self.criterions, self.metrics = dict(criterions or {}), dict(metrics or {})
-        self.metric_keys, self.loss_terms = dict(metric_keys or {}), dict[str, LossTerm]()
+        self.criterions, self.metrics = dict(functions or {}), dict(metrics or {})
+        self.metric_keys, self.loss_terms = dict(metric_keys or {}), loss_terms
         derive_seed(seed)
         self.start_epoch, self.val_freq, self.seed = int(start_epoch), val_freq, int(seed)
         self._device_argument, self._save_seconds = device, save_seconds
@@ -427,10 +436,15 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         finally:
             self.network.train(was_training)
 
+    @property
+    def _training_metrics(self) -> dict[str, Any]:
+        """Metrics that are also evaluated on training batches."""
+        return {name: f for name, f in self.metrics.items() if not getattr(f, "validation_only", False)}
+
     def _score_names(self, *, validated: bool) -> list[str] | None:
         """Names of losses and metrics, or None if a custom routine may compute others."""
         losses = self.criterions or _own_loss_names(self.network)
-        names = [*losses, *self.metrics, "loss"]
+        names = [*losses, *(self.metrics if validated else self._training_metrics), "loss"]
         routine = "_validate_single_epoch" if validated else "_train_single_epoch"
         own_closure = type(self.network).closure is not AbstractPyTorchNetwork.closure
         if not losses or own_closure or getattr(type(self), routine) is not getattr(PyTorchNetworkTrainer, routine):
@@ -448,7 +462,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self, metrics_val: Mapping[str, float], val_score_key: str | None, epoch: int, num_epochs: int
     ) -> None:
         """Start the means of the epoch, or continue with those of a resumed epoch."""
-        self._means, self._begun_means = SetValues(self.metrics, self.ranks, self._begun_means), None
+        self._means = SetValues(self._training_metrics, self.ranks, self._begun_means)
+        self._begun_means = None
         super()._at_epoch_begin(metrics_val, val_score_key, epoch, num_epochs)
 
     def _at_epoch_end(

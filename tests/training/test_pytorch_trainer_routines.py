@@ -299,11 +299,11 @@ def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, t
 # Networks that are not finite -----------------------------------------------------------------------------------------
 
 
-def test_a_network_that_is_not_finite_is_not_returned_in_silence(make_trainer, batches, caplog):
+def test_a_network_that_is_not_finite_is_not_returned_in_silence(make_trainer, batches, caplog, logged):
     data = batches(2, 2)
     data[1]["label"][0, 0, 0, 0] = np.nan
     make_trainer().train(2, data)
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert [record.levelname for record in logged()] == ["ERROR"]
     assert "the trained network is not finite: rule." in caplog.text
     assert "the values of epoch 1 were the first that were not finite. NaNGuard" in caplog.text
 

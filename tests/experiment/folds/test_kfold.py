@@ -1,5 +1,6 @@
 import functools
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -379,7 +380,10 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_a_cross_validation_that_was_killed_ends_as_if_it_had_not_been(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    process = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path / "killed"], stderr=subprocess.PIPE)
+    # the back ends other than native are reproducible only for one number of threads
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "killed"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     wanted = tmp_path / "killed" / "t" / "kfold" / "fold_1" / "checkpoints" / "checkpoint_epoch_3.safetensors"
     deadline = time.monotonic() + 90
     while not wanted.exists() and process.poll() is None and time.monotonic() < deadline:

@@ -286,11 +286,11 @@ def _weights(state):
     return state["network"]["rule.hidden.0.weight"]
 
 
-def test_a_step_that_is_left_out_is_told(make_run, batches, caplog):
+def test_a_step_that_is_left_out_is_told(make_run, batches, caplog, logged):
     trainer = make_run("skip", "loss", when=[1, 2])
     with caplog.at_level(logging.WARNING, "delira_nca"):
         trainer.train(1, batches(3, 3, 3, 3))
-    assert [record.message.partition(";")[0] for record in caplog.records] == [
+    assert [record.message.partition(";")[0] for record in logged()] == [
         "the gradient of rule.hidden.0.weight is not finite in iteration 1 of epoch 1",
         "the gradient of rule.hidden.0.weight is not finite in iteration 2 of epoch 1",
     ]
@@ -431,11 +431,11 @@ def test_the_run_goes_back_to_exactly_the_snapshot(make_run, batches, assert_sam
 _NAMES = frozenset({"train", "global_iter_num"})
 
 
-def test_going_back_is_told(make_run, batches, caplog):
+def test_going_back_is_told(make_run, batches, caplog, logged):
     trainer = make_run("rollback", "gradient", when=[3], guard={"lr_factor": 0.25})
     with caplog.at_level(logging.WARNING, "delira_nca"):
         trainer.train(1, batches(3, 3, 3, 3, 3))
-    (message,) = [record.message for record in caplog.records]
+    (message,) = [record.message for record in logged()]
     assert message == (
         "the gradient of rule.hidden.0.weight is not finite in iteration 3 of epoch 1; back to the last snapshot, "
         "learning rates times 0.25 (rollback 1 of 3)"
@@ -597,13 +597,13 @@ def test_an_epoch_s_own_value_takes_the_run_back(make_run, batches):
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_a_metric_that_is_not_minimised_is_told_once_an_epoch_and_changes_nothing(
-    make_run, batches, assert_same, caplog, policy
+    make_run, batches, assert_same, caplog, logged, policy
 ):
     data = batches(3, 3, 3), batches(3, 3)
     spoilt = make_run(policy, "score", when=[0, 1, 4], epochs=[1, 2])
     with caplog.at_level(logging.WARNING, "delira_nca"):
         spoilt.train(2, *data)
-    assert [record.message.partition(";")[0] for record in caplog.records] == [
+    assert [record.message.partition(";")[0] for record in logged()] == [
         "score is nan in iteration 0 of epoch 1",
         "score is nan in iteration 0 of epoch 1",
         "score is nan in iteration 1 of epoch 2",
