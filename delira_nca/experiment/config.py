@@ -31,7 +31,9 @@ from delira_nca.io.run_folder import require_folder_name
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
+from delira_nca.training.callbacks.schedule import ScheduleCallback
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
+from delira_nca.training.schedules import Schedule
 from delira_nca.training.scores import higher_is_better
 
 __all__ = [
@@ -290,6 +292,7 @@ _HINTS: dict[str, Any] = {
     "num_epochs": int | None,
     "num_iterations": int | None,
     "validation_interval": int | None,
+    "schedules": dict[str, Any],
 }
 
 
@@ -327,6 +330,9 @@ class RunConfig:
         Number of epochs between two validations, 1 by default. With ``num_iterations``, the number of iterations
         between two validations and checkpoints, which is then the length of an epoch: by default 1000, or the largest
         smaller number that divides ``num_iterations``.
+    schedules : mapping
+        Settings that change with the step, by path: for example ``{"optimizer.lr": {"kind": "cosine", "start": 2e-3,
+        "stop": 1e-4, "steps": 2000}}``; see :class:`delira_nca.training.callbacks.ScheduleCallback`.
     directory : str or path
         Folder to which relative paths in the config are relative; the working directory by default. It depends on the
         machine and is part of neither the file nor the digest.
@@ -368,6 +374,7 @@ class RunConfig:
     num_epochs: int | None = None
     num_iterations: int | None = None
     validation_interval: int | None = None
+    schedules: Values = field(default_factory=dict)
     directory: str | os.PathLike[str] = field(default=".", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -401,6 +408,11 @@ class RunConfig:
         are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0
         if given == ["num_iterations"] and are_numbers and iterations % interval:  # type: ignore[operator]
             told.append(f"num_iterations={iterations} is not a multiple of validation_interval={interval}")
+        for path, schedule in self.schedules.items() if isinstance(self.schedules, Mapping) else ():
+            try:
+                Schedule.of(schedule)
+            except ConfigError as error:
+                told.append(f"schedules.{path}: {error}")
         if isinstance(self.data, Mapping):
             try:
                 require_group_key(self.data.get("split_type", "random"), self.data.get("group_key"))
@@ -517,7 +529,10 @@ class RunConfig:
                 task=build_part(TaskSection, self.task),
                 data=build_part(DataSection, self.data),
                 trainer=build_part(TrainerSection, self.trainer),
-                callbacks=build_part(_HINTS["callbacks"], self.callbacks),
+                callbacks=[
+                    *build_part(_HINTS["callbacks"], self.callbacks),
+                    *([ScheduleCallback(self.schedules)] if self.schedules else []),
+                ],
             )
 
     def build_model(self) -> AbstractPyTorchNetwork:

@@ -20,6 +20,7 @@ _HOMES = {
     "PoolUpdate": "pool_update",
     "ProgressBar": "reporting",
     "RolloutLoss": "loss_terms",
+    "ScheduleCallback": "schedule",
     "StateGradientNormalization": "loss_terms",
     "StepCurriculum": "steps",
     "StepSampler": "steps",

@@ -44,6 +44,7 @@ class Trainer(AnyTrainer, Protocol):
     save_path: Path | None
     save_freq: int
     history: list[dict[str, Any]]
+    metrics_val: dict[str, float]
     is_between_steps: bool
     current_batch: Mapping[str, Any]
     current_prediction: Any

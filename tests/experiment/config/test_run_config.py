@@ -342,3 +342,13 @@ def test_an_argument_that_is_a_name_or_a_function_keeps_its_name(values):
     assert config.build().callbacks[0].damage == "mixed"
     update["init_args"]["damage"] = "delira_nca.training.pool.half"
     assert RunConfig.from_dict({**values, "callbacks": [update]}).build().callbacks[0].damage is half
+
+
+def test_schedules_of_a_config_become_a_callback_and_their_mistakes_have_a_place(values, tmp_path):
+    values["schedules"] = {"optimizer.lr": {"kind": "linear", "start": 0.1, "stop": 0.0, "steps": 10}}
+    RunConfig.from_dict(values).to_file(tmp_path / "config.yaml")
+    callback = RunConfig.from_file(tmp_path / "config.yaml").build().callbacks[-1]
+    assert callback.schedules["optimizer.lr"](5) == pytest.approx(0.05)
+    values["schedules"] = {"optimizer.lr": {"kind": "linaer"}}
+    with pytest.raises(ConfigError, match=r"schedules\.optimizer\.lr: .*Did you mean 'linear'"):
+        RunConfig.from_dict(values)

@@ -1,0 +1,198 @@
+"""Callback that changes settings of a training according to schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from delira_nca.checks import is_number
+from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
+from delira_nca.training.callbacks.optimization import LRSchedulerCallback
+from delira_nca.training.callbacks.pool_update import PoolUpdate
+from delira_nca.training.schedules import Schedule
+
+__all__ = ["ScheduleCallback", "SettablePath", "find_path"]
+
+
+class SettablePath(NamedTuple):
+    """Setting of a training that can be read and changed.
+
+    Attributes
+    ----------
+    get : callable
+        Function that returns the value.
+    set : callable
+        Function of a new value.
+    """
+
+    get: Callable[[], Any]
+    set: Callable[[Any], None]
+
+
+def find_path(trainer: Trainer, path: str) -> SettablePath:
+    """Return the setting that a path names.
+
+    Parameters
+    ----------
+    trainer : PyTorchNetworkTrainer
+        Trainer.
+    path : str
+        ``"optimizer.lr"`` for all parameter groups of all optimizers, ``"optimizers.<name>.<key>"`` for one,
+        ``"model.<attribute>"``, ``"pool.<attribute>"`` of the callback `PoolUpdate`, ``"loss.<name>.weight"`` of a loss
+        term, or ``"callbacks.<state key>.<attribute>"``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none. The message lists the candidates.
+
+    Examples
+    --------
+    >>> from delira_nca.models import BasicNCAModel, presets
+    >>> from delira_nca.losses import mse
+    >>> from delira_nca.training import PyTorchNetworkTrainer
+    >>> trainer = PyTorchNetworkTrainer(BasicNCAModel(**presets.growing()), None, {"mse": mse})
+    >>> find_path(trainer, "model.fire_rate").set(0.75)
+    >>> trainer.network.fire_rate, find_path(trainer, "optimizer.lr").get()
+    (0.75, 0.001)
+    """
+    parts = path.split(".") if isinstance(path, str) else []
+    roots = ("optimizer", "optimizers", "model", "pool", "loss", "callbacks")
+    if len(parts) < 2 or not all(parts):
+        raise UnknownNameError(f"a setting has a path such as 'optimizer.lr' or 'model.fire_rate', not {path!r}")
+    root, *rest = parts
+    if root == "optimizer":
+        return _group_setting(path, list(trainer.optimizers.values()), rest)
+    if root == "optimizers":
+        return _group_setting(path, [_entry(path, trainer.optimizers, rest[0])], rest[1:])
+    if root == "model":
+        return _attribute(path, trainer.network, rest)
+    if root == "pool":
+        pool = next((callback for callback in trainer.callbacks if isinstance(callback, PoolUpdate)), None)
+        return _attribute(path, _entry(path, {} if pool is None else {"pool": pool}, root), rest)
+    if root == "loss":
+        return _attribute(path, _entry(path, trainer.loss_terms, rest[0]), rest[1:])
+    if root == "callbacks":
+        known = {str(getattr(c, "state_key", type(c).__name__)): c for c in trainer.callbacks}
+        return _attribute(path, _entry(path, known, rest[0]), rest[1:])
+    raise UnknownNameError(f"{path!r} begins with none of the parts of a training. {did_you_mean(root, roots)}")
+
+
+def _entry(path: str, known: Mapping[str, Any], name: str) -> Any:
+    if name not in known:
+        raise UnknownNameError(f"there is no {name!r} for {path!r}. {did_you_mean(name, known)}")
+    return known[name]
+
+
+def _group_setting(path: str, optimizers: list[Any], rest: list[str]) -> SettablePath:
+    key = ".".join(rest)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    names = {name for group in groups for name in group if name != "params"}
+    if not groups or not all(key in group for group in groups):
+        raise UnknownNameError(f"{path!r} is not a setting of the optimizers. {did_you_mean(key, names)}")
+
+    def set_value(value: Any) -> None:
+        for group in groups:
+            group[key] = value
+
+    return SettablePath(lambda: groups[0][key], set_value)
+
+
+def _attribute(path: str, owner: Any, rest: list[str]) -> SettablePath:
+    for name in rest[:-1]:
+        if name.startswith("_") or not hasattr(owner, name):
+            raise UnknownNameError(f"{path!r}: {type(owner).__name__} has no attribute {name!r}")
+        owner = getattr(owner, name)
+    name = rest[-1] if rest else ""
+    if not name or name.startswith("_") or not hasattr(owner, name) or callable(getattr(owner, name)):
+        numbers = [n for n in dir(owner) if n[0] != "_" and not hasattr(nn.Module, n) and _is_number_like(owner, n)]
+        raise UnknownNameError(f"{path!r} is not an attribute of {type(owner).__name__}. {did_you_mean(name, numbers)}")
+    return SettablePath(lambda: getattr(owner, name), lambda value: setattr(owner, name, value))
+
+
+def _is_number_like(owner: Any, name: str) -> bool:
+    try:
+        value = getattr(owner, name)
+    except Exception:
+        return False
+    return isinstance(value, (bool, int, float)) or (isinstance(value, (tuple, list)) and len(value) > 0)
+
+
+class ScheduleCallback(AbstractCallback):
+    """Set settings of a training to values that depend on the step.
+
+    Parameters
+    ----------
+    schedules : mapping of str to Schedule, mapping or callable
+        Schedules by the path of the setting, see `find_path`; mappings and callables are converted by
+        `delira_nca.training.schedules.Schedule.of`.
+
+    Attributes
+    ----------
+    values : dict of str to value
+        Current values by path. Those that are numbers are recorded with the metrics of each epoch under their path.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        At the start of the training, if a path names no setting, or a learning rate has another scheduler.
+
+    Examples
+    --------
+    >>> ScheduleCallback({"optimizer.lr": Schedule.cosine(2e-3, 1e-4, steps=2000)})
+    ScheduleCallback(optimizer.lr=Schedule.cosine(0.002, 0.0001, 2000, begin=0))
+    >>> ScheduleCallback({"model.fire_rate": {"updates": [(100, 1.0)]}})
+    ScheduleCallback(model.fire_rate=Schedule.steps({100: 1.0}))
+    """
+
+    def __init__(self, schedules: Mapping[str, Any]) -> None:
+        if not isinstance(schedules, Mapping) or not schedules:
+            raise ConfigError(
+                f"schedules are by path, such as {{'optimizer.lr': Schedule(dec=0.9)}}, not {schedules!r}"
+            )
+        self.schedules = {path: Schedule.of(schedule) for path, schedule in schedules.items()}
+        self.values: dict[str, Any] = {}
+        self._initial: dict[str, Any] = {}
+        self._settings: dict[str, SettablePath] = {}
+
+    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
+        """Find the settings, and store their initial values in a new run."""
+        self._settings = {path: find_path(trainer, path) for path in self.schedules}
+        rates = [path for path in self.schedules if path.startswith("optimizer") and path.endswith(".lr")]
+        if rates and any(isinstance(callback, LRSchedulerCallback) for callback in trainer.callbacks):
+            raise ConfigError(f"{rates[0]!r} has a schedule and a scheduler of torch: leave out one of them")
+        for path, setting in self._settings.items():
+            self._initial.setdefault(path, setting.get())
+        self._apply(trainer.step)
+
+    def at_iter_begin(self, trainer: Trainer, *, train: bool, **event: Any) -> None:
+        """Set the values of a training step."""
+        if train:
+            self._apply(trainer.step)
+
+    def _apply(self, step: int) -> None:
+        for path, schedule in self.schedules.items():
+            value = schedule(step, self._initial[path])
+            if value != self.values.get(path):
+                self._settings[path].set(value)
+                self.values[path] = value
+
+    def at_epoch_end(self, trainer: Trainer, **event: Any) -> None:
+        """Record the values with the metrics of the epoch, for callbacks that are called after this one."""
+        numbers = {path: float(value) for path, value in self.values.items() if is_number(value)}
+        trainer.metrics_val.update(numbers)
+        trainer.history[-1].update(numbers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Initial values of the settings; all others follow from the step."""
+        return {"initial": dict(self._initial)} if self._initial else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load the initial values."""
+        self._initial, self.values = dict(state.get("initial", {})), {}
+
+    def __repr__(self) -> str:
+        return f"ScheduleCallback({', '.join(f'{path}={schedule!r}' for path, schedule in self.schedules.items())})"
