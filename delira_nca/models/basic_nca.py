@@ -517,7 +517,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         goal = {} if self.conditioning is None else {"goal": entry(batch, "goal", type(self).__name__)}
         data = entry(batch, "data", type(self).__name__)
         require_tensor(data, "entry 'data' of a batch")
-        prediction = self(self._state_of(data, seed), steps, seed=seed, **goal)
+        prediction = self(self.initial_state(data, seed), steps, seed=seed, **goal)
         return prediction, prediction.parts()
 
     @plain_numbers
@@ -580,7 +580,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            state = self._state_of(as_weights(image.to(self.device), self), seed)
+            state = self.initial_state(as_weights(image.to(self.device), self), seed)
             self._check_state(state)
             cell = self.with_goal(goal, len(state))
             states = trajectory(state, cell, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
@@ -589,7 +589,17 @@ class BasicNCAModel(AbstractPyTorchNetwork):
             for module, training in modes:
                 module.training = training
 
-    def _state_of(self, image: Tensor, seed: int) -> Tensor:
+    def initial_state(self, image: Tensor, seed: int) -> Tensor:
+        """Return the state at the start of a roll-out.
+
+        Parameters
+        ----------
+        image : Tensor
+            (B, num_image_channels, *spatial) image, the other channels of which are zero or noise, or (B, C, *spatial)
+            state.
+        seed : int
+            Seed of the noise.
+        """
         noise = torch.Generator().manual_seed(derive_seed(seed, "noise")) if self.pad_noise else None
         return self.prepare_input(pad_input(image, self, noise=self.pad_noise, generator=noise))
 

@@ -480,7 +480,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
             seen = shrink(image, scale, self.downscale)
             seen = seen if patch is None else patch.cut(seen)
             if level == 0:
-                state = model._state_of(seen, seed)
+                state = model.initial_state(seen, seed)
                 model._check_state(state)
             else:
                 state = self._carried(state, level, patches[level - 1], patch)

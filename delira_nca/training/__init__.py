@@ -2,7 +2,17 @@
 
 from delira_nca._lazy import lazy_names
 
-__all__ = ["AbstractNetworkTrainer", "Pool", "PyTorchNetworkTrainer", "SamplePool", "create_optims_default_pytorch"]
+__all__ = [
+    "AbstractNetworkTrainer",
+    "Pool",
+    "PyTorchNetworkTrainer",
+    "SamplePool",
+    "Schedule",
+    "TracingTrainer",
+    "TracingTrainerRNN",
+    "TrajectoryTrainer",
+    "create_optims_default_pytorch",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -11,6 +21,10 @@ __getattr__, __dir__ = lazy_names(
         "Pool": "ncalab.pool",
         "PyTorchNetworkTrainer": "pytorch_trainer",
         "SamplePool": "pool",
+        "Schedule": "schedules",
+        "TracingTrainer": "trajectory",
+        "TracingTrainerRNN": "trajectory",
+        "TrajectoryTrainer": "trajectory",
         "create_optims_default_pytorch": "optimizers",
     },
 )

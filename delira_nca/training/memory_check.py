@@ -26,7 +26,7 @@ from delira_nca.rollout.job import Job
 __all__ = ["MemoryCheck"]
 
 _ROUTINES: dict[type[Any], tuple[str, ...]] = {
-    BasicNCAModel: ("closure", "forward_batch", "forward", "prepare_input", "_state_of", "to_arrays", "cost"),
+    BasicNCAModel: ("closure", "forward_batch", "forward", "prepare_input", "initial_state", "to_arrays", "cost"),
     PyramidNCA: ("closure", "forward_batch", "_roll", "_carried", "_jittered", "_draw_patches"),
     Model: ("closure", "forward_batch", "_activated"),
 }

@@ -77,7 +77,7 @@ def test_it_learns_to_fill_in_what_is_missing(noise):
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for i in range(30):
-        loss = (model(model._state_of(given, 0), 6, seed=i).pred - image).square().mean()
+        loss = (model(model.initial_state(given, 0), 6, seed=i).pred - image).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
