@@ -4,6 +4,8 @@ from delira_nca.models import presets
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.build import build_model
 from delira_nca.models.conditioning import GoalEmbedding
+from delira_nca.models.graph import GraphNCA, ball_damage, precompute_pairs
+from delira_nca.models.graph_perception import GraphPerception, Pairs, find_pairs
 from delira_nca.models.implicit import ImplicitDecoder
 from delira_nca.models.inputs import (
     intepret_range_parameter,
@@ -57,6 +59,8 @@ __all__ = [
     "DepthNCAModel",
     "FullFilters",
     "GoalEmbedding",
+    "GraphNCA",
+    "GraphPerception",
     "GroupedPerception",
     "GrowingNCAModel",
     "ImplicitDecoder",
@@ -68,6 +72,7 @@ __all__ = [
     "MixtureRule",
     "Model",
     "NormedRule",
+    "Pairs",
     "Part",
     "Perception",
     "Prediction",
@@ -76,13 +81,16 @@ __all__ = [
     "SelfClassificationNCAModel",
     "SteerablePerception",
     "TaskNCAModel",
+    "ball_damage",
     "build_model",
+    "find_pairs",
     "finetune",
     "graft",
     "intepret_range_parameter",
     "interpret_range_parameter",
     "make_seed",
     "pad_input",
+    "precompute_pairs",
     "presets",
     "resize_labels",
     "tiled_predict",

@@ -407,10 +407,13 @@ class BasicNCAModel(AbstractPyTorchNetwork):
 
     def perceive(self, x: Tensor, t: int) -> Tensor:
         """Map the (B, C, *spatial) state at step ``t`` to the (B, input_vector_size, *spatial) perception."""
-        perception: Tensor = self.perception(x)
+        return self.with_time(self.perception(x), t)
+
+    def with_time(self, perception: Tensor, t: int) -> Tensor:
+        """Append the channel of the time to a perception at step ``t``, if the model has one."""
         if not self.use_temporal_encoding:
             return perception
-        time = perception.new_full((x.shape[0], 1, *x.shape[2:]), t / self._horizon)
+        time = perception.new_full((perception.shape[0], 1, *perception.shape[2:]), t / self._horizon)
         return torch.cat([perception, time], 1)
 
     def with_goal(self, goal: Tensor | int | None, batch_size: int) -> Cell:

@@ -12,6 +12,7 @@ from torch import nn
 
 from delira_nca.errors import ConfigError, refuse_unknown_keywords, require_choice
 from delira_nca.models.conditioning import GoalEmbedding
+from delira_nca.models.graph_perception import GraphPerception
 from delira_nca.models.implicit import ImplicitDecoder
 from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.part import Part
@@ -55,7 +56,7 @@ def class_of_package(path: str, base: type[T]) -> type[T] | None:
 _MADE_ANEW = {"device", "plot_function", "rule_type", "use_alive_mask"}
 _MASKS: dict[str, Callable[..., Any]] = {"alive": AliveMask, "input_mask": InputMask}
 _PARTS: dict[str, tuple[type[Part], ...]] = {
-    "perception": (Perception, GroupedPerception, SteerablePerception, IsotropicPerception),
+    "perception": (Perception, GroupedPerception, SteerablePerception, IsotropicPerception, GraphPerception),
     "rule": (MLPRule, LinearRule, AttentionRule, MixtureRule, NormedRule),
     "conditioning": (GoalEmbedding,),
     "head": (ImplicitDecoder,),
