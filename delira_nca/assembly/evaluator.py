@@ -17,6 +17,7 @@ from delira_nca.checks import require_callable
 from delira_nca.errors import ConfigError
 from delira_nca.io.paths import absolute
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, parts_of
+from delira_nca.rollout.job import BatchPart, at_part
 
 __all__ = ["Evaluator", "PlotMaker", "named_tensors"]
 
@@ -106,7 +107,7 @@ def named_tensors(network: nn.Module, batch: Mapping[str, Any], *, seed: int = 0
 
 
 class Evaluator:
-    """Evaluate losses on whole sets of samples. Values do not depend on the batch size.
+    """Evaluate losses on whole sets of samples. Values do not depend on the batch size, nor do fire masks.
 
     Parameters
     ----------
@@ -182,22 +183,32 @@ class Evaluator:
             )
         metrics = {name: SetMetric(metric.node, metric.mode) for name, metric in self.metrics.items()}
         held: dict[str, list[Tensor]] = {}
-        was_training, is_empty = self.network.training, True
+        was_training, count = self.network.training, 0
         self.network.eval()
         try:
             with torch.no_grad():
                 for batch in generator:
-                    is_empty = False
-                    named = named_tensors(self.network, batch, seed=seed)
+                    size = _length(batch)
+                    # samples draw the random numbers of their place in the set, whatever the batch size
+                    with at_part(BatchPart(count, size, count + size)):
+                        named = named_tensors(self.network, batch, seed=seed)
+                    count += size
                     for metric in metrics.values():
                         metric.update(*(named[key] for key in metric.keys))
                     for key in self.plot_maker.needed_keys() if self.plot_maker is not None else ():
                         held.setdefault(key, []).append(named[key].detach().cpu())
         finally:
             self.network.train(was_training)
-        if is_empty:
+        if not count:
             raise ConfigError(f"there are no batches in the {eval_type} set")
         if self.plot_maker is not None:
             joined = {key: torch.cat(parts) for key, parts in held.items()}
             self.plot_maker.draw(joined, "_".join(part for part in (when, eval_type) if part))
         return {name: float(metric.compute()) for name, metric in metrics.items()}
+
+
+def _length(batch: Mapping[str, Any]) -> int:
+    lengths = [len(value) for value in batch.values() if getattr(value, "ndim", 0) > 0]
+    if not lengths:
+        raise ConfigError(f"a batch has arrays with one row per sample, not {sorted(batch)}")
+    return max(lengths)

@@ -82,8 +82,8 @@ class GraphCell(nn.Module):
         """Map the (B, C, N) state at step ``t`` to the (B, P, N) perception, ordered by filter."""
         around = _gathered(x, self._index)
         seen = torch.einsum("bcnm,bknm->bkcn", around, self._weights.to(x.dtype))
-        seen = (seen + self._own.to(x.dtype).unsqueeze(2) * x.unsqueeze(1)).flatten(1, 2)
-        return self.model.with_time(seen, t)
+        seen = seen + self._own.to(x.dtype).unsqueeze(2) * x.unsqueeze(1)
+        return self.model.with_time(self.model.perception.arrange(x, seen), t)
 
     def to_arrays(self) -> CellParameters:
         """Raise `UnsupportedCellError`: the fast back ends compute grids."""

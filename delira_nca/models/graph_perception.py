@@ -235,31 +235,40 @@ class GraphPerception(Part):
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
     def weights(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return the weights of the neighbours (B, K, N, M) and of the nodes themselves (B, K, N) in each filter."""
-        there = (pairs.neighbours >= 0).unsqueeze(-1)
+        """Return the weights of the neighbours (B, K, N, M) and of the nodes themselves (B, K, N) in each filter.
+
+        K is the number of all filters but the identity, with one for each axis of ``"sobel"``.
+        """
+        there = pairs.neighbours >= 0
         u = pairs.displacements / self.spacing
-        tents = (2 - u.abs()).clamp(min=0.0) * there  # 2 at the node, 1 at a neighbour of the grid
-        smooth = tents.prod(-1) * there[..., 0]
-        own = smooth.new_full(smooth.shape[:-1], 2.0**self.space_dims)
+        tents = (2 - u.abs()).clamp(min=0.0) * there.unsqueeze(-1)  # 2 at the node, 1 at a neighbour of the grid
+        smooth, own = tents.prod(-1), tents.new_full(there.shape[:-1], 2.0**self.space_dims)
+        scale = 4.0**self.space_dims / (smooth.sum(-1) + own) if self.normalize else torch.ones_like(own)
         gain = 2.0 * 4.0 ** (self.space_dims - 1)
-        scale = 4.0**self.space_dims / (smooth.sum(-1) + own) if self.normalize else own.new_ones(own.shape)
-        of_neighbours, of_node = [], []
+        of_neighbours, of_node = [smooth[:0]], [own[:0]]
         for name in self.filters:
-            if name == "identity":
-                of_neighbours.append(torch.zeros_like(smooth))
-                of_node.append(torch.ones_like(own))
-            elif name == "laplacian":
+            if name == "laplacian":
                 of_neighbours.append(smooth * scale.unsqueeze(-1))
                 of_node.append(own * scale - 4.0**self.space_dims)
-            else:
+            elif name == "sobel":
                 for axis in range(self.space_dims - 1, -1, -1):
-                    others = [tents[..., a] for a in range(self.space_dims) if a != axis]
                     slope = torch.minimum(u[..., axis].abs(), tents[..., axis]) * u[..., axis].sign()
-                    for tent in others:
-                        slope = slope * tent
+                    for other in range(self.space_dims):
+                        slope = slope * tents[..., other] if other != axis else slope
                     of_neighbours.append(slope / gain * scale.unsqueeze(-1))
                     of_node.append(torch.zeros_like(own))
-        return torch.stack(of_neighbours, 1), torch.stack(of_node, 1)
+        if len(of_node) == 1:
+            return smooth.new_zeros(len(smooth), 0, *smooth.shape[1:]), own.new_zeros(len(own), 0, own.shape[1])
+        return torch.stack(of_neighbours[1:], 1), torch.stack(of_node[1:], 1)
+
+    def arrange(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Return the perception (B, P, N) of a state (B, C, N) and the filters of `weights` of it (B, K, C, N)."""
+        parts, first = [], 0
+        for name in self.filters:
+            last = first + (0 if name == "identity" else self.space_dims if name == "sobel" else 1)
+            parts.append(x if name == "identity" else seen[:, first:last].flatten(1, 2))
+            first = last
+        return torch.cat(parts, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raise an error: the perception of a graph needs its pairs, which a `GraphCell` has."""

@@ -142,6 +142,18 @@ def test_validation_losses_of_a_training_are_those_of_the_set():
     assert list(modules.model(batch)) == ["output"]
 
 
+def test_an_evaluation_does_not_depend_on_the_batch_size():
+    network, data = make_network(), make_data()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    evaluator = assemble_for_training(*segmentation(network))[0].evaluator
+    values = [evaluator.evaluate(DataManager(data, size).get_batchgen(), seed=3) for size in (10, 4, 1)]
+    assert values[1] == pytest.approx(values[0], rel=1e-5)
+    assert values[2] == pytest.approx(values[0], rel=1e-5)
+    assert evaluator.evaluate(DataManager(data, 4).get_batchgen(), seed=4) != values[0]
+
+
 def test_plots_are_drawn_of_the_set_and_a_failure_is_logged(tmp_path, caplog):
     def save(path, prediction, seg):
         path.write_text(f"{len(prediction)} {len(seg)}")
