@@ -23,6 +23,7 @@ __all__ = [
     "error_hist",
     "eval_thresh",
     "evaluate",
+    "evaluate_model_binary",
     "find_nearest",
     "labelled",
     "performance_measure",
@@ -591,3 +592,87 @@ def binary_nll(pred: Any, gt: Any) -> float:
         raise ConfigError("a probability is between 0 and 1")
     with np.errstate(divide="ignore"):
         return float(abs(np.log(np.where(label, score, 1 - score)).mean()))
+
+
+def evaluate_model_binary(
+    model: Any,
+    name: str,
+    data: Any = None,
+    valid_d: Any = None,
+    valid_l: Any = None,
+    train_d: Any = None,
+    train_l: Any = None,
+    n_proc: int | None = 2,
+    betaloss: bool = False,
+    fudgeysoft: bool = False,
+    *,
+    select_by: str = "f1",
+) -> dict[str, Evaluation]:
+    """Evaluate a binary classification on validation and training data, at the threshold that is best for validation.
+
+    Parameters
+    ----------
+    model : callable
+        Function of the images that returns the probabilities of class 1, with the shape of the labels.
+    name : str
+        Beginning of the names of the figures, ``<name>_valid.png`` and ``<name>_train.png``; empty for no figures.
+    data : object, optional
+        Object with the attributes ``valid_d``, ``valid_l``, ``train_d`` and ``train_l``, for those not given here.
+    valid_d, valid_l, train_d, train_l : array, tensor or list of such, optional
+        Images, and labels of 1, 0, and -1 for ignored elements.
+    n_proc : int, optional
+        Ignored, for compatibility.
+    betaloss : bool
+        Whether the model returns a pair of parameters (a, b) of beta distributions along a first axis of length 2; the
+        probabilities are then their means a / (a + b).
+    fudgeysoft : bool
+        Whether the probabilities are rescaled by `rescale_fudge`.
+    select_by : str
+        Measure that the best threshold maximises; see `evaluate`.
+
+    Returns
+    -------
+    dict of str to Evaluation
+        Results under ``"valid"`` and ``"train"``, for the data that are there.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        If there are no data, or predictions and labels do not fit together.
+
+    Notes
+    -----
+    ELEKTRONN2 turns labels of -1 into labels of class 0.
+
+    Examples
+    --------
+    >>> valid, train = {"valid_d": [0.9, 0.2], "valid_l": [1, 0]}, {"train_d": [0.8, 0.95], "train_l": [0, 1]}
+    >>> found = evaluate_model_binary(lambda x: x, "", **valid, **train)
+    >>> found["valid"].thresh, found["train"].perf.f1
+    (0.9, 1.0)
+    """
+    given = {"valid_d": valid_d, "valid_l": valid_l, "train_d": train_d, "train_l": train_l}
+    if not callable(model):
+        raise ConfigError(f"model is a function of images that returns probabilities, not a {type(model).__name__}")
+    found = {key: getattr(data, key, None) if value is None else value for key, value in given.items()}
+    results: dict[str, Evaluation] = {}
+    thresh = None
+    for part in ("valid", "train"):
+        images, labels = found[f"{part}_d"], found[f"{part}_l"]
+        if (images is None) != (labels is None):
+            raise ConfigError(f"{part}_d and {part}_l are given together")
+        if images is None:
+            continue
+        scores = as_array(model(images))
+        if betaloss:
+            if len(scores) != 2 or (scores <= 0).any():
+                raise ConfigError("with betaloss, the model returns two positive arrays, a and b")
+            scores = scores[0] / (scores[0] + scores[1])
+        if fudgeysoft:
+            scores = rescale_fudge(scores)
+        file = f"{name}_{part}.png" if name else None
+        results[part] = evaluate(labels, scores, file, thresh, n_proc, select_by=select_by)
+        thresh = results[part].thresh
+    if not results:
+        raise ConfigError("there is nothing to evaluate: give valid_d and valid_l, or train_d and train_l")
+    return results

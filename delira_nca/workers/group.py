@@ -108,7 +108,7 @@ class WorkerGroup:
         number : int
             Number of the task.
         seconds : float
-            Timeout, extended while the processes are starting; 0 waits forever.
+            Timeout, which begins when all processes have started; 0 waits forever.
 
         Raises
         ------
@@ -119,13 +119,15 @@ class WorkerGroup:
         DeliraNCAError
             If the group was closed in the meantime, or belongs to another process.
         """
-        began = time.monotonic()
+        began, is_starting = time.monotonic(), True
         self._require_usable()
         while number not in self._replies:
             self._require_usable()
+            if is_starting and all(worker.has_started for worker in self._workers):
+                began, is_starting = time.monotonic(), False  # the timeout does not include the start
             limit, left = seconds, math.inf
             if seconds:
-                limit = seconds if all(worker.has_started for worker in self._workers) else max(seconds, _START_LIMIT)
+                limit = max(seconds, _START_LIMIT) if is_starting else seconds
                 left = began + limit - time.monotonic()
             if left <= 0.0:
                 raise self._timeout(number, limit)

@@ -13,6 +13,7 @@ from delira_nca.checks import require_whole
 from delira_nca.data_loading.background.faults import TimeoutError  # noqa: A004
 from delira_nca.data_loading.background.job import BackgroundJob, as_seconds, method_of
 from delira_nca.data_loading.background.layout import Flat, Layout
+from delira_nca.data_loading.background.shared_mem import SharedMem
 from delira_nca.data_loading.show import is_debug
 from delira_nca.errors import DeliraNCAError
 from delira_nca.workers import WorkerGroup
@@ -22,7 +23,7 @@ __all__ = ["BackgroundProc"]
 _LOGGER = logging.getLogger("delira_nca")
 
 
-class BackgroundProc:
+class BackgroundProc(SharedMem):
     """Call a function in background processes ahead of time, and return the results in order.
 
     The results do not depend on the number of processes: the global random generators of Python, NumPy and torch are

@@ -14,6 +14,7 @@ from delira_nca.checks import require_whole
 from delira_nca.data_loading.background.faults import EmptyQueueError, TimeoutError  # noqa: A004
 from delira_nca.data_loading.background.job import BackgroundJob, as_seconds, method_of
 from delira_nca.data_loading.background.layout import Layout
+from delira_nca.data_loading.background.shared_mem import SharedMem
 from delira_nca.data_loading.show import is_debug
 from delira_nca.workers import WorkerGroup
 
@@ -29,7 +30,7 @@ class _Item:
     group: WorkerGroup | None  # None: computed in this process when requested
 
 
-class SharedQ:
+class SharedQ(SharedMem):
     """First-in first-out queue of results, each computed by a separate process with its own function.
 
     The global random generators of Python, NumPy and torch are seeded by ``(seed, k)`` in the ``k``-th process.
