@@ -29,9 +29,14 @@ def add_runs(commands: Commands) -> None:
     printed = "print the whole config and exit"
     print_config = argument("--print_config", "--print-config", action="store_true", help=printed)
     short = "train the run of a config file"
-    add("train", short, _train, config, root, resume, quiet, print_config, overrides=[])
+    menu = argument("--console", action="store_true", help="open a menu on Ctrl+C, instead of stopping")
+    add("train", short, _train, config, root, resume, quiet, menu, print_config, overrides=[])
     run = argument("folder", metavar="RUN", help="folder of the run")
     add("resume", "resume a run that ended before its last epoch", _resume, run, quiet)
+    words = argument(
+        "words", metavar="COMMAND", nargs="+", help="such as: lr 1e-4, set model.fire_rate 0.75, save, stop"
+    )
+    add("tell", "send a command to a run that is being trained", _tell, run, words)
     checkpoint = argument("--checkpoint", metavar="NAME", help="best, latest, or a file of the run (default: best)")
     part = argument("--part", help="part of the samples: train, valid or test (default: valid)")
     add("validate", "evaluate a trained network", _validate, run, checkpoint, part)
@@ -78,14 +83,19 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.print_config:
         print(config.to_yaml(), end="")
         return
-    run = Run.create(config, **given(arguments, "config", "quiet", "print_config"))
-    _train_run(run, progress=not arguments.quiet)
+    run = Run.create(config, **given(arguments, "config", "quiet", "print_config", "console"))
+    _train_run(run, progress=not arguments.quiet, console=arguments.console)
 
 
-def _train_run(run: Run | ExperimentRun, *, progress: bool) -> None:
+def _train_run(run: Run | ExperimentRun, *, progress: bool, console: bool = False) -> None:
+    from delira_nca.experiment import Run
+    from delira_nca.training.callbacks import Console
     from delira_nca.training.distributed import init_from_environment
 
-    result = run.train(progress=progress)
+    if console and isinstance(run, Run):
+        result = run.train(progress=progress, callbacks=[Console("terminal", folder=run.folder)])
+    else:
+        result = run.train(progress=progress)
     if not init_from_environment().is_main:
         return
     for name, value in {**result.scores, **{f"test_{k}": v for k, v in result.test_scores.items()}}.items():
@@ -111,6 +121,17 @@ def _resume(arguments: argparse.Namespace) -> None:
         report(resume_growing(run.folder, progress=not arguments.quiet))
     else:
         _train_run(run, progress=not arguments.quiet)
+
+
+def _tell(arguments: argparse.Namespace) -> None:
+    """Send a command to a run that is being trained.
+
+    The run reads it after its current step, and logs the reply. Changes are recorded in the folder of the run, so that
+    a resumed run repeats them at the same step. ``delira-nca tell RUN help`` lists the commands in the log of the run.
+    """
+    from delira_nca.training.callbacks.console import send_command
+
+    print(shown(send_command(arguments.folder, " ".join(arguments.words))))
 
 
 def _validate(arguments: argparse.Namespace) -> None:

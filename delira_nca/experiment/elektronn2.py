@@ -1,4 +1,4 @@
-"""Trainings described by a Python file, with the names of ELEKTRONN2: ExperimentConfig and Trainer."""
+"""Trainings described by a Python file, with the names of ELEKTRONN2: ExperimentConfig, Trainer and TracingTrainer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError, MissingFileError, ShapeError, UnknownNameError, did_you_mean, require_choice
 from delira_nca.evaluation.runs import evaluating, predicted, probabilities
 from delira_nca.experiment.experiment_settings import as_manager, dataset_of, open_data, trainer_arguments
+from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder, write_environment
 from delira_nca.logging import JSONLSink
 from delira_nca.seeding import isolated_rng
-from delira_nca.training.callbacks import MetricLogger, ScheduleCallback, TimeLimit
+from delira_nca.training.callbacks import Console, MetricLogger, ScheduleCallback, TimeLimit
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
+from delira_nca.training.trajectory import ChunkedTrajectoryTrainer, TrajectoryTrainer
 from delira_nca.visualization.film import save_picture
 from delira_nca.visualization.history_tracker import HistoryTracker
 
-__all__ = ["ExperimentConfig", "Trainer"]
+__all__ = ["ExperimentConfig", "TracingTrainer", "TracingTrainerRNN", "Trainer", "user_input"]
 
 Array = npt.NDArray[Any]
 
@@ -222,18 +224,26 @@ class Trainer:
         self._valid: Any = None
         if c.valid_data is not None:
             self._valid = as_manager(open_data(c.valid_data), c.monitor_batch_size, 0, train=False)
-        training = {"criterions": c.criterions, "metrics": c.metrics, "optimizer_cls": c.optimiser}
-        arguments = trainer_arguments(training, c.trainer_kwargs)
-        arguments |= {"optimizer_params": c.optimiser_params, "seed": c.seed}
-        self.tracker = HistoryTracker()
+        training = {"criterions": c.criterions, "metrics": dict(c.metrics), "optimizer_cls": c.optimiser}
+        arguments = trainer_arguments(training, dict(c.trainer_kwargs))
+        arguments |= {"optimizer_params": dict(c.optimiser_params), "seed": c.seed}
+        self.tracker, trainer_cls = HistoryTracker(), self._trainer_cls()
         callbacks = [*c.callbacks, *([ScheduleCallback(c.schedules)] if c.schedules else [])]
         callbacks += [] if c.max_runtime is None else [TimeLimit(c.max_runtime, every="iteration")]
-        c.trainer_cls(self.model, None, callbacks=list(callbacks), **arguments)  # raises before a folder is created
+        trainer_cls(self.model, None, callbacks=list(callbacks), **arguments)  # raises before a folder is created
         self.save_path = c.make_dir()
-        own: list[Any] = [_Tracking(self), MetricLogger(JSONLSink(self.save_path / "metrics.jsonl"))]
-        self.trainer = c.trainer_cls(
-            self.model, self.save_path / "checkpoints", callbacks=[*callbacks, *own], **arguments
-        )
+        verbs = {"preview": lambda trainer: self.preview_slice(trainer.step), "debugbatch": self._draw_batch}
+        own: list[Any] = [_Tracking(self), Console(folder=self.save_path, commands=verbs)]
+        own.append(MetricLogger(JSONLSink(self.save_path / "metrics.jsonl")))
+        path = self.save_path / "checkpoints"
+        self.trainer = trainer_cls(self.model, path, callbacks=[*callbacks, *own], **arguments)
+
+    def _trainer_cls(self) -> Any:
+        return self.config.trainer_cls
+
+    def _draw_batch(self, trainer: Any) -> str:
+        self.debug_getcnnbatch()
+        return str(self.save_path / "debug_batch.png")
 
     def run(self) -> Any:
         """Train for ``n_steps``, and return the network of the best epoch, or of the last one if no score is given."""
@@ -399,6 +409,97 @@ class Trainer:
             raise ConfigError(f"off={tuple(off)} and sh={tuple(sh)} are not within a sample of {image.shape[1:]}")
         window = (slice(None), *(slice(a, a + n) for a, n in zip(starts, lengths, strict=True)))
         return self.predict_and_write(None, image[window], number, export_class, f"train{cube_i}_")
+
+
+class TracingTrainer(Trainer):
+    """Training on sequences of targets, with one step of the optimizers per batch.
+
+    The ``label`` of the data is (S, T, ...). ``trainer_kwargs`` of the config may have ``steps_per_target`` and
+    ``truncate``, see `delira_nca.training.trajectory.TrajectoryTrainer`. ELEKTRONN2's trainer of this name learns to
+    trace neurites.
+
+    Parameters
+    ----------
+    exp_config : ExperimentConfig or str or path-like
+        Config, or the path of its file.
+    """
+
+    _default: type[TrajectoryTrainer] = TrajectoryTrainer
+
+    def _trainer_cls(self) -> Any:
+        given = self.config.trainer_cls
+        return given if isinstance(given, type) and issubclass(given, TrajectoryTrainer) else self._default
+
+    def debug_getcnnbatch(self, extended: bool = False) -> Any:
+        """Return the first training batch, and save it in ``debug_batch.npz``.
+
+        Parameters
+        ----------
+        extended : bool
+            Whether to return a tuple of the batch and the predictions at its targets.
+        """
+        batch = _first_batch(self._train)
+        key = self.trainer.sequence_keys[0]
+        self.save_batch(batch["data"], batch[key], self.save_path / "debug_batch")
+        if not extended:
+            return batch
+        return batch, [part.cpu().numpy() for part in self.trainer.predict_sequence(batch["data"], batch[key].shape[1])]
+
+    @staticmethod
+    def save_batch(img: Any, lab: Any, k: int | str | os.PathLike[str], lab_img: Any = None) -> Path:
+        """Write the arrays of a batch into an ``.npz`` file, and return its path.
+
+        Parameters
+        ----------
+        img, lab : array
+            Images, and sequences of targets.
+        k : int or str or path-like
+            Path of the file without suffix; a number k gives ``batch_<k>.npz`` in the working directory.
+        lab_img : array or None
+            Further array.
+        """
+        path = absolute(f"batch_{k}" if isinstance(k, int) else k)
+        arrays: dict[str, Any] = {"img": img, "lab": lab, **({} if lab_img is None else {"lab_img": lab_img})}
+        with replaced(path.with_name(f"{path.name}.npz")) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        return path.with_name(f"{path.name}.npz")
+
+
+class TracingTrainerRNN(TracingTrainer):
+    """`TracingTrainer` with a step of the optimizers for every ``truncate`` targets.
+
+    Parameters
+    ----------
+    exp_config : ExperimentConfig or str or path-like
+        Config, or the path of its file.
+    """
+
+    _default = ChunkedTrajectoryTrainer
+
+
+def user_input(local_vars: Mapping[str, Any], *, ask: Callable[[], str] | None = None) -> str:
+    """Open the menu of a training, and return the command that left it: ``"continue"`` or ``"stop"``.
+
+    Parameters
+    ----------
+    local_vars : mapping
+        Variables, one of which is a `Trainer` or a trainer of `delira_nca.training`. No Python code is executed, unlike
+        in ELEKTRONN2.
+    ask : callable or None
+        Function that returns the next line.
+
+    Raises
+    ------
+    ConfigError
+        If none of the variables is a trainer.
+    """
+    found = next((v for v in local_vars.values() if isinstance(v, (Trainer, PyTorchNetworkTrainer))), None)
+    if found is None:
+        raise ConfigError(f"none of the variables is a trainer: {sorted(local_vars)}")
+    trainer: Any = found.trainer if isinstance(found, Trainer) else found
+    console = next((c for c in trainer.callbacks if isinstance(c, Console)), Console("off"))
+    epoch = int(trainer.history[-1]["epoch"]) if trainer.history else 0
+    return str(console.open_menu(trainer, epoch, ask=ask))
 
 
 class _Tracking(AbstractCallback):

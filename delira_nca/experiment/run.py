@@ -27,7 +27,7 @@ from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import was_made_by_living_process, write_environment
 from delira_nca.io.run_lock import is_locked
 from delira_nca.logging import JSONLSink
-from delira_nca.training.callbacks import Checkpoint, MetricLogger, ProgressBar
+from delira_nca.training.callbacks import Checkpoint, Console, MetricLogger, ProgressBar
 from delira_nca.training.distributed import init_from_environment
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 from delira_nca.training.scores import higher_is_better
@@ -204,6 +204,8 @@ class Run(AbstractTrainedRun):
         section, task = parts.trainer, parts.task
         callbacks = [*parts.callbacks, *more] if files else []
         if files:
+            if init_from_environment().size == 1 and not any(isinstance(callback, Console) for callback in callbacks):
+                callbacks.append(Console("file", folder=self.folder))
             callbacks += [
                 MetricLogger(JSONLSink(self.folder / "metrics.jsonl")),
                 StatsRecorder(self.stored, criteria=_criteria(task)),

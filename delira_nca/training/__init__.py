@@ -4,12 +4,11 @@ from delira_nca._lazy import lazy_names
 
 __all__ = [
     "AbstractNetworkTrainer",
+    "ChunkedTrajectoryTrainer",
     "Pool",
     "PyTorchNetworkTrainer",
     "SamplePool",
     "Schedule",
-    "TracingTrainer",
-    "TracingTrainerRNN",
     "TrajectoryTrainer",
     "create_optims_default_pytorch",
 ]
@@ -22,8 +21,7 @@ __getattr__, __dir__ = lazy_names(
         "PyTorchNetworkTrainer": "pytorch_trainer",
         "SamplePool": "pool",
         "Schedule": "schedules",
-        "TracingTrainer": "trajectory",
-        "TracingTrainerRNN": "trajectory",
+        "ChunkedTrajectoryTrainer": "trajectory",
         "TrajectoryTrainer": "trajectory",
         "create_optims_default_pytorch": "optimizers",
     },

@@ -16,7 +16,7 @@ from delira_nca.models.pytorch_network import entry, evaluate, total_loss
 from delira_nca.seeding import derive_seed, generator, isolated_rng
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 
-__all__ = ["TracingTrainer", "TracingTrainerRNN", "TrajectoryTrainer"]
+__all__ = ["ChunkedTrajectoryTrainer", "TrajectoryTrainer"]
 
 
 class TrajectoryTrainer(PyTorchNetworkTrainer):
@@ -175,15 +175,10 @@ class TrajectoryTrainer(PyTorchNetworkTrainer):
             self.network.train(was_training)
 
 
-class TracingTrainer(TrajectoryTrainer):
-    """`TrajectoryTrainer` under the name of ELEKTRONN2, the trainer of which learns to trace neurites."""
-
-
-class TracingTrainerRNN(TrajectoryTrainer):
+class ChunkedTrajectoryTrainer(TrajectoryTrainer):
     """Train with one step of the optimizers for every part of a sequence, from the state after the part before it.
 
-    It has the name of ELEKTRONN2's trainer for recurrent networks. With ``truncate``, a batch with a sequence of T
-    targets makes ``ceil(T / truncate)`` steps.
+    With ``truncate``, a batch with a sequence of T targets makes ``ceil(T / truncate)`` steps.
 
     Parameters
     ----------

@@ -6,7 +6,13 @@ import torch
 from PIL import Image
 
 from delira_nca.errors import ConfigError, MissingFileError, ShapeError, UnknownNameError
-from delira_nca.experiment.elektronn2 import ExperimentConfig, Trainer
+from delira_nca.experiment.elektronn2 import (
+    ExperimentConfig,
+    TracingTrainer,
+    TracingTrainerRNN,
+    Trainer,
+    user_input,
+)
 from delira_nca.visualization.history_tracker import loadhistorytracker
 
 FILE = """
@@ -161,3 +167,49 @@ def test_data_sources_are_checked(write):
 def test_the_distance_of_texts_counts_single_changes():
     pairs = {("", "abc"): 3, ("abc", "abc"): 0, ("kitten", "sitting"): 3, ("lr", "rl"): 2, ("n_stps", "n_steps"): 1}
     assert {pair: ExperimentConfig.levenshtein(*pair) for pair in pairs} == pairs
+
+
+SEQUENCES = """
+import numpy as np
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel
+
+_rng = np.random.default_rng(0)
+
+def create_model():
+    return BasicNCAModel(num_image_channels=1, num_hidden_channels=3, num_output_channels=0, hidden_size=8,
+                         immutable_image_channels=False)
+
+train_data = {"data": _rng.random((6, 1, 5, 5)).astype("f4"), "label": _rng.random((6, 4, 1, 5, 5)).astype("f4")}
+criterions = {"mse": mse}
+trainer_kwargs = {"steps_per_target": 2, "truncate": 2}
+n_steps, history_freq, batch_size = 4, 2, 2
+"""
+
+
+@pytest.mark.parametrize(("cls", "steps"), [(TracingTrainer, 4), (TracingTrainerRNN, 8)])
+def test_sequences_are_traced(cls, steps, tmp_path):
+    (tmp_path / "config.py").write_text(SEQUENCES + f"save_path = {str(tmp_path / 'runs')!r}\n")
+    trainer = cls(tmp_path / "config.py")
+    trainer.run()
+    assert trainer.trainer.global_iter_num == steps
+    batch, frames = trainer.debug_getcnnbatch(extended=True)
+    assert [frame.shape for frame in frames] == [(2, 1, 5, 5)] * 4
+    with np.load(trainer.save_path / "debug_batch.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["lab"], batch["label"])
+        np.testing.assert_array_equal(file["img"], batch["data"])
+    assert np.isfinite(trainer.test_model("train")[0])
+    file = cls.save_batch([1.0], [2.0], tmp_path / "one", [3.0])
+    with np.load(file, allow_pickle=False) as found:
+        assert found["lab_img"].tolist() == [3.0]
+
+
+def test_the_menu_takes_the_trainer_from_the_variables(write, capsys):
+    trainer = Trainer(write())
+    lines = iter(["status", "preview", "import os", "continue"])
+    assert user_input({"x": 3, "trainer": trainer}, ask=lambda: next(lines)) == "continue"
+    printed = capsys.readouterr().out
+    assert "unknown command 'import'" in printed
+    assert "preview_pred_0_c0.png" in printed
+    with pytest.raises(ConfigError, match=r"none of the variables is a trainer: \['x'\]"):
+        user_input({"x": 3})

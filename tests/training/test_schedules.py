@@ -23,7 +23,7 @@ STEPS = (0, 1, 499, 500, 999, 1000, 2500, 4000, 10_000)
         (Schedule.steps({0: 5, 2500: 6}), lambda n: 5 if n < 2500 else 6),
         (Schedule.from_callable(lambda n: n**2), lambda n: n**2),
     ],
-    ids=repr,
+    ids=lambda value: repr(value) if isinstance(value, Schedule) else "formula",
 )
 def test_values_are_those_of_the_formula(schedule, formula):
     assert [schedule(n, 3.0) for n in STEPS] == pytest.approx([formula(n) for n in STEPS], rel=1e-15, abs=1e-18)

@@ -11,7 +11,7 @@ from delira_nca.rollout import rollout
 from delira_nca.seeding import derive_seed
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import RolloutLoss
-from delira_nca.training.trajectory import TracingTrainer, TracingTrainerRNN, TrajectoryTrainer
+from delira_nca.training.trajectory import ChunkedTrajectoryTrainer, TrajectoryTrainer
 
 
 def make_network():
@@ -118,7 +118,7 @@ def test_a_sequence_is_learned():
 
 def test_a_resumed_training_is_the_one_that_was_not_stopped(tmp_path):
     data = [make_batch(5) for _ in range(2)]
-    for cls in (TracingTrainer, TracingTrainerRNN):
+    for cls in (TrajectoryTrainer, ChunkedTrajectoryTrainer):
         straight = make_trainer(cls, path=tmp_path / cls.__name__ / "a", truncate=2)
         straight.train(3, data)
         make_trainer(cls, path=tmp_path / cls.__name__ / "b", truncate=2).train(1, data)
@@ -129,8 +129,8 @@ def test_a_resumed_training_is_the_one_that_was_not_stopped(tmp_path):
             assert torch.equal(ours, theirs)
 
 
-def test_the_recurrent_trainer_makes_a_step_for_every_part():
-    trainer = make_trainer(TracingTrainerRNN, truncate=2)
+def test_the_chunked_trainer_makes_a_step_for_every_part():
+    trainer = make_trainer(ChunkedTrajectoryTrainer, truncate=2)
     trainer.train(1, [make_batch(5)])
     assert trainer.global_iter_num == 3
 

@@ -7,6 +7,7 @@ _HOMES = {
     "ActivityLoss": "loss_terms",
     "BatchRepeat": "pool_update",
     "Checkpoint": "checkpoint",
+    "Console": "console",
     "EarlyStopping": "stopping",
     "GradientClipping": "optimization",
     "GradientNormalization": "optimization",

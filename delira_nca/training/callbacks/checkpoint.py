@@ -139,6 +139,18 @@ class Checkpoint(AbstractCallback):
         if by_number or (self.every_seconds is not None and self._every(trainer) and self._is_time_up(trainer)):
             self._save_step(trainer, curr_epoch, trainer.batch_index)
 
+    def save_now(self, trainer: Trainer, curr_epoch: int) -> None:
+        """Save between two batches, although no file is due.
+
+        Parameters
+        ----------
+        trainer : PyTorchNetworkTrainer
+            Trainer, whose ``is_between_steps`` is True.
+        curr_epoch : int
+            Number of the current epoch.
+        """
+        self._save_step(trainer, curr_epoch, trainer.batch_index)
+
     def at_checkpoint(
         self, trainer: Trainer, *, curr_epoch: int, val_metrics: Mapping[str, float], is_best: bool, **event: Any
     ) -> None:

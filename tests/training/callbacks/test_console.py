@@ -1,0 +1,184 @@
+"""A training is steered while it runs, and a resumed one repeats the changes at the same steps."""
+
+import json
+import logging
+import os
+import signal
+import sys
+
+import pytest
+import torch
+
+from delira_nca.errors import CallbackError, ConfigError, UnknownNameError
+from delira_nca.losses import mse
+from delira_nca.models import BasicNCAModel
+from delira_nca.training import PyTorchNetworkTrainer
+from delira_nca.training.callbacks import Checkpoint, Console, LambdaCallback
+from delira_nca.training.callbacks.console import CONTROL_FILE, send_command
+
+
+def batches(count):
+    source = torch.Generator().manual_seed(1)
+    return [
+        {"data": torch.rand(2, 1, 4, 4, generator=source).numpy(), "label": torch.ones(2, 1, 4, 4).numpy()}
+        for _ in range(count)
+    ]
+
+
+def make_trainer(folder, *callbacks, console=None):
+    torch.manual_seed(0)
+    network = BasicNCAModel(
+        num_image_channels=1,
+        num_hidden_channels=2,
+        num_output_channels=1,
+        hidden_size=4,
+        training_timesteps=3,
+        inference_timesteps=3,
+    )
+    console = console or Console("file", every=0)
+    callbacks = [*callbacks, console, Checkpoint(every_iterations=2)]
+    return PyTorchNetworkTrainer(network, folder, {"mse": mse}, optimizer_params={"lr": 0.01}, callbacks=callbacks)
+
+
+def say(folder, commands):
+    """Send commands after steps."""
+
+    def at_iter_done(trainer, global_iter_num):
+        for command in commands.get(global_iter_num + 1, ()):
+            send_command(folder, command)
+
+    return LambdaCallback(at_iter_done=at_iter_done)
+
+
+COMMANDS = {2: ["lr 0.002"], 3: ["set model.fire_rate 1.0"], 5: ["set model.training_timesteps (4, 6)", "status"]}
+
+
+class StopError(Exception):
+    pass
+
+
+def fail_at(step):
+    def at_iter_begin(trainer, global_iter_num, train):
+        if train and global_iter_num == step:
+            raise StopError
+
+    return LambdaCallback(at_iter_begin=at_iter_begin)
+
+
+def test_commands_change_the_training_and_are_answered(tmp_path, caplog):
+    seen = []
+    look = LambdaCallback(
+        at_iter_begin=lambda trainer, train: (
+            train and seen.append((trainer.optimizers["default"].param_groups[0]["lr"], trainer.network.fire_rate))
+        )
+    )
+    with caplog.at_level(logging.INFO, "delira_nca"):
+        make_trainer(tmp_path, say(tmp_path, COMMANDS), look).train(1, batches(6))
+    assert seen == [(0.01, 0.5)] * 2 + [(0.002, 0.5)] + [(0.002, 1.0)] * 3
+    assert "lr 0.002: optimizer.lr = 0.002 (was 0.01) from step 2 on" in caplog.text
+    assert "status: epoch 1, step 5: mse" in caplog.text
+    assert not (tmp_path / CONTROL_FILE).exists()
+    journal = [json.loads(line) for line in (tmp_path / "console.jsonl").read_text().splitlines()]
+    assert [(entry["step"], entry["path"]) for entry in journal] == [
+        (2, "optimizer.lr"),
+        (3, "model.fire_rate"),
+        (5, "model.training_timesteps"),
+    ]
+
+
+@pytest.mark.parametrize("step", [3, 5, 6, 9])
+def test_a_steered_training_that_is_killed_goes_on_bit_for_bit(step, tmp_path):
+    straight = make_trainer(tmp_path / "a", say(tmp_path / "a", COMMANDS))
+    straight.train(2, batches(6))
+    with pytest.raises(CallbackError, match="StopError"):
+        make_trainer(tmp_path / "b", say(tmp_path / "b", COMMANDS), fail_at(step)).train(2, batches(6))
+    later = {at: lines for at, lines in COMMANDS.items() if at > step}
+    resumed = make_trainer(tmp_path / "b", say(tmp_path / "b", later))
+    resumed.train(2, batches(6), resume="auto")
+    assert resumed.history == straight.history
+    for ours, theirs in zip(resumed.network.parameters(), straight.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert resumed.network.training_timesteps == (4, 6)
+
+
+def test_a_new_run_in_the_same_folder_repeats_nothing(tmp_path):
+    make_trainer(tmp_path, say(tmp_path, COMMANDS)).train(1, batches(6))
+    again = make_trainer(tmp_path)
+    again.train(1, batches(6), resume="never")
+    assert again.network.fire_rate == 0.5
+
+
+def test_stop_saves_the_state_between_batches(tmp_path):
+    trainer = make_trainer(tmp_path, say(tmp_path, {3: ["stop"]}))
+    trainer.train(2, batches(6))
+    assert (trainer.global_iter_num, trainer.stop_reason) == (3, "stopped by the console")
+    resumed = make_trainer(tmp_path)
+    resumed.train(2, batches(6), resume="auto")
+    assert resumed.global_iter_num == 12
+
+
+def test_wrong_commands_are_logged_and_change_nothing(tmp_path, caplog):
+    (tmp_path / CONTROL_FILE).write_text("sett x 1\nset model.fire_rat 1\nlr fast\nset model.fire_rate\n\nsave\n")
+    trainer = make_trainer(tmp_path)
+    trainer.train(1, batches(2))
+    for text in ("Did you mean 'set'", "Did you mean 'fire_rate'", "not 'fast'", "set takes 2 arguments"):
+        assert text in caplog.text
+    assert not (tmp_path / "console.jsonl").exists()
+    assert trainer.global_iter_num == 2
+
+
+def test_every_command_has_a_reply(tmp_path):
+    console = Console("file", every=0, commands={"preview": lambda trainer: f"drawn at {trainer.step}"})
+    trainer = make_trainer(tmp_path, console=console)
+    trainer.train(1, batches(2))
+    assert console.execute(trainer, "get model.fire_rate") == "model.fire_rate = 0.5"
+    assert console.execute(trainer, "preview") == "drawn at 2"
+    assert "rule.last.weight" in console.execute(trainer, "stats")
+    assert "preview   command of this training" in console.execute(trainer, "help")
+    assert console.execute(trainer, "save", 1) == "saved after step 2"
+    with pytest.raises(UnknownNameError, match="Did you mean 'preview'"):
+        console.execute(trainer, "previw")
+
+
+def press_ctrl_c(trainer, global_iter_num, train):
+    if train and global_iter_num == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_opens_a_menu_and_the_training_goes_on(tmp_path, capsys):
+    lines = iter(["status", "nonsense", "lr 0.5", "", "continue"])
+    before = signal.getsignal(signal.SIGINT)
+    press = LambdaCallback(at_iter_end=press_ctrl_c)
+    trainer = make_trainer(tmp_path, press, console=Console("terminal", ask=lambda: next(lines)))
+    trainer.train(1, batches(6))
+    printed = capsys.readouterr().out
+    for text in ("paused at step 3", "epoch 1, step 3: mse", "unknown command 'nonsense'", "optimizer.lr = 0.5"):
+        assert text in printed
+    assert trainer.global_iter_num == 6
+    assert trainer.optimizers["default"].param_groups[0]["lr"] == 0.5
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_in_the_menu_stops_the_training(tmp_path):
+    def ask():
+        raise KeyboardInterrupt
+
+    press = LambdaCallback(at_iter_end=press_ctrl_c)
+    trainer = make_trainer(tmp_path, press, console=Console("terminal", ask=ask))
+    trainer.train(1, batches(6))
+    assert trainer.global_iter_num == 3
+
+
+def test_what_cannot_work_is_refused(tmp_path):
+    with pytest.raises(UnknownNameError, match="Did you mean 'terminal'"):
+        Console("termnal")
+    with pytest.raises(ConfigError, match="the command 'x' must be callable"):
+        Console(commands={"x": 3})
+    with pytest.raises(ConfigError, match="Console has no folder"):
+        make_trainer(None, console=Console("file")).train(1, batches(1))
+    with pytest.raises(UnknownNameError, match="Did you mean 'stop'"):
+        send_command(tmp_path, "stopp")
+    with pytest.raises(ConfigError, match="there is no folder"):
+        send_command(tmp_path / "nothing", "stop")
