@@ -1,6 +1,7 @@
 """The documentation names every module, every hook and every error where a reader looks for it."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -61,3 +62,38 @@ def test_hook_page_names_every_keyword():
     page = (ROOT / "docs" / "hooks.rst").read_text()
     missing = {word for words in HOOKS.values() for word in words if f"``{word}``" not in page}
     assert not missing
+
+
+def rows_of_names():
+    page = (ROOT / "docs" / "names.rst").read_text()
+    return re.findall(r"^   \* - ``(\w+)``\n     - ``([\w.]+)``\n     - \S", page, flags=re.MULTILINE)
+
+
+def test_every_name_of_the_page_of_names_can_be_imported_and_is_tested():
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    rows = rows_of_names()
+    assert len(rows) == 28
+    for name, path in rows:
+        module, _, last = path.rpartition(".")
+        assert last == name
+        assert callable(getattr(importlib.import_module(module), name))
+        assert re.search(rf"\b{name}\b[(),]", tests), f"{name} is not used by a test"
+
+
+def test_the_methods_on_the_pages_of_the_originals_are_there():
+    methods = {
+        "Trainer": "debug_getcnnbatch predict_and_write preview_slice preview_slice_from_traindata run test_model",
+        "TracingTrainer": "debug_getcnnbatch run save_batch test_model",
+        "TracingTrainerRNN": "run test_model",
+        "ExperimentConfig": "check_config levenshtein make_dir read_user_config",
+        "HistoryTracker": "load plot register_debug_output_names save update_debug_outputs update_history "
+        "update_regression update_timeline",
+        "Schedule": "bind_variable update",
+        "BackgroundProc": "get reset shutdown",
+        "SharedQ": "get startproc",
+    }
+    homes = dict(rows_of_names())
+    for name, listed in methods.items():
+        module, _, last = homes[name].rpartition(".")
+        cls = getattr(importlib.import_module(module), last)
+        assert not [method for method in listed.split() if not callable(getattr(cls, method, None))]

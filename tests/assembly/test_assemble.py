@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from delira_nca.assembly import (
     Evaluator,
     PlotMaker,
+    TrainingModules,
     assemble_for_training,
     build_loss_modules,
     determine_out_in_targ,
@@ -70,6 +71,8 @@ def test_the_names_that_a_training_needs_are_sorted_by_kind():
     loss, losses = segmentation(make_network())
     modules, db_info = assemble_for_training(loss, losses)
     assert db_info == {"inputs": ["data"], "targets": ["seg"]}
+    assert isinstance(modules, TrainingModules)
+    assert modules._fields == ("model", "loss", "evaluator")
     outputs, inputs, targets = determine_out_in_targ(loss, term(mse, pred("b"), inp("image")), *losses.values())
     assert [entry.key for entry in outputs] == ["b", "output"]
     assert [entry.key for entry in inputs] == ["image"]
