@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from delira_nca.checks import is_number, require_callable, require_number, require_whole
@@ -105,11 +106,7 @@ class Schedule:
         if start is not None:
             require_number("start", start)
         text = f"decay({factor!r}, every={every}" + ("" if start is None else f", start={start!r}") + ")"
-
-        def value(step: int, initial: Value) -> Value:
-            return _scaled(initial if start is None else start, factor ** (step // every))
-
-        return cls._make(value, text, needs_initial=start is None)
+        return cls._make(partial(_decayed, factor, every, start), text, needs_initial=start is None)
 
     @classmethod
     def linear(cls, start: float, stop: float, steps: int, begin: int = 0) -> Schedule:
@@ -124,10 +121,9 @@ class Schedule:
         begin : int
             Number of the first step.
         """
-        share = _progress(start, stop, steps, begin)
-        return cls._make(
-            lambda step, _: start + (stop - start) * share(step), f"linear({start!r}, {stop!r}, {steps}, begin={begin})"
-        )
+        _check_span(start, stop, steps, begin)
+        text = f"linear({start!r}, {stop!r}, {steps}, begin={begin})"
+        return cls._make(partial(_on_line, start, stop, steps, begin), text)
 
     @classmethod
     def cosine(cls, start: float, stop: float, steps: int, begin: int = 0) -> Schedule:
@@ -142,11 +138,9 @@ class Schedule:
         begin : int
             Number of the first step.
         """
-        share = _progress(start, stop, steps, begin)
-        return cls._make(
-            lambda step, _: stop + (start - stop) * (1 + math.cos(math.pi * share(step))) / 2,
-            f"cosine({start!r}, {stop!r}, {steps}, begin={begin})",
-        )
+        _check_span(start, stop, steps, begin)
+        text = f"cosine({start!r}, {stop!r}, {steps}, begin={begin})"
+        return cls._make(partial(_on_cosine, start, stop, steps, begin), text)
 
     @classmethod
     def steps(cls, updates: Mapping[int, Value] | Sequence[tuple[int, Value]]) -> Schedule:
@@ -171,11 +165,8 @@ class Schedule:
                 raise ConfigError(f"updates have two values for step {step}: {table[step]!r} and {value!r}")
             table[step] = value
         ordered = sorted(table.items())
-
-        def value_at(step: int, initial: Value) -> Value:
-            return next((value for at, value in reversed(ordered) if at <= step), initial)
-
-        return cls._make(value_at, f"steps({dict(ordered)!r})", needs_initial=ordered[0][0] > 0)
+        text = f"steps({dict(ordered)!r})"
+        return cls._make(partial(_last_of, ordered), text, needs_initial=ordered[0][0] > 0)
 
     @classmethod
     def from_callable(cls, function: Callable[[int], Value]) -> Schedule:
@@ -188,7 +179,7 @@ class Schedule:
         """
         require_callable("the function of a schedule", function)
         name = getattr(function, "__name__", type(function).__name__)
-        return cls._make(lambda step, _: function(step), f"from_callable({name})")
+        return cls._make(partial(_called, function), f"from_callable({name})")
 
     @classmethod
     def of(cls, given: Schedule | Mapping[str, Any] | Callable[[int], Value]) -> Schedule:
@@ -300,19 +291,42 @@ class Schedule:
         return f"Schedule.{self._text}"
 
 
-def _progress(start: float, stop: float, steps: int, begin: int) -> Callable[[int], float]:
+def _check_span(start: float, stop: float, steps: int, begin: int) -> None:
     require_number("start", start)
     require_number("stop", stop)
     require_whole("steps", steps, 1)
     require_whole("begin", begin, 0)
-    return lambda step: min(max((step - begin) / steps, 0.0), 1.0)
+
+
+# Functions of the module, so that a schedule can be pickled
+
+
+def _decayed(factor: float, every: int, start: float | None, step: int, initial: Value) -> Value:
+    value, scale = (initial if start is None else start), factor ** (step // every)
+    return type(value)(part * scale for part in value) if isinstance(value, (list, tuple)) else value * scale
+
+
+def _share(steps: int, begin: int, step: int) -> float:
+    return min(max((step - begin) / steps, 0.0), 1.0)
+
+
+def _on_line(start: float, stop: float, steps: int, begin: int, step: int, _: Value) -> float:
+    return start + (stop - start) * _share(steps, begin, step)
+
+
+def _on_cosine(start: float, stop: float, steps: int, begin: int, step: int, _: Value) -> float:
+    return stop + (start - stop) * (1 + math.cos(math.pi * _share(steps, begin, step))) / 2
+
+
+def _last_of(updates: list[tuple[int, Value]], step: int, initial: Value) -> Value:
+    return next((value for at, value in reversed(updates) if at <= step), initial)
+
+
+def _called(function: Callable[[int], Value], step: int, _: Value) -> Value:
+    return function(step)
 
 
 def _require_numbers(value: Value) -> None:
     numbers = value if isinstance(value, (list, tuple)) else [value]
     if not numbers or not all(is_number(number) and math.isfinite(number) for number in numbers):
         raise ConfigError(f"a schedule sets numbers, or sequences of numbers, not {value!r}")
-
-
-def _scaled(value: Value, factor: float) -> Value:
-    return type(value)(part * factor for part in value) if isinstance(value, (list, tuple)) else value * factor

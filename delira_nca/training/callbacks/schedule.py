@@ -194,5 +194,8 @@ class ScheduleCallback(AbstractCallback):
         """Load the initial values."""
         self._initial, self.values = dict(state.get("initial", {})), {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_settings": {}}  # functions of a trainer, found again when a training begins
+
     def __repr__(self) -> str:
         return f"ScheduleCallback({', '.join(f'{path}={schedule!r}' for path, schedule in self.schedules.items())})"

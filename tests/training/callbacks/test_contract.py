@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import delira_nca.training.callbacks as package
+from delira_nca.data_loading import DataManager
 from delira_nca.errors import CallbackError
 from delira_nca.logging import JSONLSink
 from delira_nca.models import make_seed
@@ -32,6 +33,7 @@ CLASSES = sorted(_found(), key=lambda cls: cls.__name__)
 
 ARGUMENTS = {
     "Checkpoint": lambda folder: ((folder,), {"top_k": 1, "monitor_key": "loss"}),
+    "Console": lambda folder: (("file",), {"folder": folder}),
     "EarlyStopping": lambda folder: (("loss",), {"patience": 3}),
     "LRSchedulerCallback": lambda folder: ((torch.optim.lr_scheduler.StepLR, {"step_size": 1}), {}),
     "LongRunSelection": lambda folder: (({"data": torch.ones(1, 8, 6, 6), "label": torch.ones(1, 4, 6, 6)},), {}),
@@ -42,13 +44,22 @@ ARGUMENTS = {
         {"num_image_channels": 4},
     ),
     "PoolUpdate": lambda folder: ((SamplePool(make_seed(8, (6, 6)), 6),), {}),
+    "PatienceController": lambda folder: ((make_manager(), 8), {"monitor_key": "loss"}),
+    "RaiseBatchSizeOnPlateau": lambda folder: ((make_manager(), 8), {"monitor_key": "loss"}),
     "RolloutLoss": lambda folder: ((mean_square,), {"name": "size"}),
+    "ScheduleCallback": lambda folder: (({"model.fire_rate": {"dec": 0.9}},), {}),
     "StepCurriculum": lambda folder: (((1, 2), (3, 5)), {"epochs": 3}),
     "StepSampler": lambda folder: ((2, 5), {}),
     "ProgressBar": lambda folder: ((), {"stream": io.StringIO()}),
+    "ValidationSets": lambda folder: (({"other": make_manager()},), {}),
     "TimeLimit": lambda folder: (("1h",), {"clock": stopped_clock}),
     "Watchdog": lambda folder: ((), {"folder": folder}),
 }
+
+
+def make_manager():
+    """Data that fit the network of these tests."""
+    return DataManager({"data": torch.zeros(4, 8, 6, 6).numpy(), "label": torch.zeros(4, 4, 6, 6).numpy()}, 2)
 
 
 def print_nothing(trainer):
