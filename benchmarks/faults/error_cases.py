@@ -220,7 +220,7 @@ def _cases() -> Iterator[Case]:
         where = "of validation" if is_in_validation else "of training"
         yield Case(f"the closure raises, batches {where} are closed", "2 workers", body, of_20=3, limit=20.0)
     faults = {
-        "is killed (SIGKILL)": (kill, "WorkerError", ("signal 9 (SIGKILL)",)),
+        "is killed (SIGKILL)": (kill, "WorkerError", ("was killed by SIGKILL",)),
         "raises": (fail, "ValueError", (TEXT,)),
         f"hangs, timeout={TIMEOUT:g}": (hang, "TimeoutError", (f"was not ready within {TIMEOUT:g} seconds", "in hang")),
     }

@@ -536,7 +536,7 @@ REFUSALS = {
     "a state elsewhere": (lambda: (automaton(), torch.zeros(2, 6, 5, 4, device="meta")), "on meta"),
     "sparse": (lambda: (automaton(), torch.zeros(2, 6, 5, 4).to_sparse()), "on cpu"),
     "no sample": (lambda: (automaton(), torch.zeros(0, 6, 5, 4)), "empty"),
-    "other channels": (lambda: (automaton(), torch.zeros(2, 5, 5, 4)), "not of 6 channels and 2 spatial axes"),
+    "other channels": (lambda: (automaton(), torch.zeros(2, 5, 5, 4)), "does not have 6 channels and 2 spatial axes"),
     "two layers": (lambda: (automaton(rule=MLPRule((4, 4))), torch.zeros(2, 6, 5, 4)), "2 hidden layers"),
     "gelu": (lambda: (automaton(rule=MLPRule(4, nonlinearity="gelu")), torch.zeros(2, 6, 5, 4)), "gelu"),
 }
