@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from delira_nca.cli import main
-from delira_nca.experiment import Experiment, Run, RunResult
+from delira_nca.experiment import Experiment, Run, RunConfig, RunResult
 from delira_nca.models import BasicNCAModel, presets
 from delira_nca.training.ncalab import BasicNCATrainer
 
@@ -251,3 +251,19 @@ def test_a_run_of_the_ncalab_face_is_listed_shown_compared_and_exported(tmp_path
     assert (tmp_path / "page.html").stat().st_size > 10_000
     assert main(["validate", "runs/a"]) == 2
     assert "resumed in Python only" in capsys.readouterr().err
+
+
+def test_a_run_is_told_to_stop_and_resumed(file, capsys):
+    run = Run.create(RunConfig.from_file(file))
+    assert main(["tell", "runs/flower", "set", "model.fire_rate", "0.75"]) == 0
+    assert main(["tell", "runs/flower", "stop"]) == 0
+    assert capsys.readouterr().out == "runs/flower/control.txt\n" * 2
+    result = run.train()
+    assert result.stop_reason == "stopped by the console"
+    assert json.loads((run.folder / "console.jsonl").read_text())["path"] == "model.fire_rate"
+    assert main(["resume", "runs/flower", "--quiet"]) == 0
+    assert Run.open("runs/flower").stored.checkpoint("latest").stem == "checkpoint_epoch_2"
+    capsys.readouterr()
+    assert main(["tell", "runs/flower", "stpo"]) == 2
+    assert "unknown command 'stpo'. Known: " in capsys.readouterr().err
+    assert main(["tell", "runs/nothing", "stop"]) == 2

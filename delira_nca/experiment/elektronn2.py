@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -37,6 +38,7 @@ from delira_nca.visualization.history_tracker import HistoryTracker
 
 __all__ = ["ExperimentConfig", "TracingTrainer", "TracingTrainerRNN", "Trainer", "user_input"]
 
+_LOGGER = logging.getLogger("delira_nca")
 Array = npt.NDArray[Any]
 
 
@@ -516,7 +518,12 @@ class _Tracking(AbstractCallback):
     def at_iter_done(self, trainer: Any, *, global_iter_num: int, **event: Any) -> None:
         freq = self._owner.config.preview_freq
         if freq and (global_iter_num + 1) % freq == 0:
-            self._owner.preview_slice(global_iter_num + 1)
+            begun = time.monotonic()
+            try:
+                self._owner.preview_slice(global_iter_num + 1)
+            except Exception:  # a preview does not end a training
+                _LOGGER.exception("the preview of step %d failed", global_iter_num + 1)
+            self._start += time.monotonic() - begun  # its time is not that of the training
 
     def at_epoch_end(self, trainer: Any, *, val_metrics: Mapping[str, float], **event: Any) -> None:
         row = {name: float(value) for name, value in val_metrics.items()}

@@ -213,3 +213,10 @@ def test_the_menu_takes_the_trainer_from_the_variables(write, capsys):
     assert "preview_pred_0_c0.png" in printed
     with pytest.raises(ConfigError, match=r"none of the variables is a trainer: \['x'\]"):
         user_input({"x": 3})
+
+
+def test_a_preview_that_fails_does_not_end_the_training(write, caplog):
+    trainer = Trainer(write("preview_data = np.zeros((3, 8, 8), 'f4')"))
+    trainer.run()
+    assert trainer.trainer.global_iter_num == 8
+    assert caplog.text.count("the preview of step") == 2
