@@ -15,6 +15,7 @@ SLOW = {
     "cluster",
     "conditional",
     "depth",
+    "digits",
     "distributed",
     "nuclei_3d",
     "regimes",

@@ -406,6 +406,7 @@ def test_a_cross_validation_that_was_killed_ends_as_if_it_had_not_been(tmp_path)
         assert (ours.folder / "metrics.jsonl").read_bytes() == (theirs.folder / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_folds_run_in_processes_of_their_own(make):
     launchers = pytest.importorskip("delira_nca.experiment.launchers")
     from delira_nca.data_loading import sources

@@ -42,9 +42,9 @@ def config(picture, folder, epochs):
     ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
 )
 def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_path, number, code):
-    grow(config(picture, tmp_path / "straight" / "run", 40), progress=False)
+    grow(config(picture, tmp_path / "straight" / "run", 24), progress=False)
     process = start(
-        "grow", "--target", picture, "--out", tmp_path / "run", "--epochs", 40, "--save-seconds", 0.1, *QUICK
+        "grow", "--target", picture, "--out", tmp_path / "run", "--epochs", 24, "--save-seconds", 0.1, *QUICK
     )
     deadline = time.monotonic() + 60
     while (
@@ -59,7 +59,7 @@ def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_pat
     out, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error
     assert out.startswith("resume after epoch ")
-    straight, again = (load_checkpoint(f / "checkpoints" / "checkpoint_epoch_40.safetensors") for f in _both(tmp_path))
+    straight, again = (load_checkpoint(f / "checkpoints" / "checkpoint_epoch_24.safetensors") for f in _both(tmp_path))
     assert again["global_iter_num"] == 120
     for name, value in straight["network"].items():
         assert torch.equal(value, again["network"][name])

@@ -22,7 +22,7 @@ OPTIONS = {"pool": {"num_workers": 2}, "ray": {"num_workers": 2}, "submitit": {"
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow if name == "ray" else ()) for name in sorted(LAUNCHERS)],
+    params=[pytest.param(name, marks=pytest.mark.slow if name in PACKAGES else ()) for name in sorted(LAUNCHERS)],
 )
 def launcher(request, tmp_path_factory):
     if request.param in PACKAGES:

@@ -259,6 +259,7 @@ def _files(folder):
     return {path.name: load_checkpoint(path) for path in folder.glob("checkpoint_*.safetensors")}
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_is_told_by_all(tmp_path):
     done = torchrun(tmp_path, "raise")
     assert done.returncode != 0
