@@ -302,12 +302,20 @@ def generate_database_info(
 
 
 def entries_of(*nodes: Node) -> list[Entry]:
-    """Return the entries that expressions need, sorted by kind and name."""
-    found = {(e.kind, e.key): e for node in nodes for e in as_node(node).walk() if isinstance(e, Entry)}
-    for node in nodes:
-        for e in node.walk():
-            if isinstance(e, Entry) and e.model is not None:
-                found[e.kind, e.key] = e
+    """Return the entries that expressions need, sorted by kind and name. One that names its network is preferred.
+
+    Raises
+    ------
+    ConfigError
+        If entries of one name are of different networks.
+    """
+    found: dict[tuple[str, str], Entry] = {}
+    for e in (part for node in nodes for part in as_node(node).walk() if isinstance(part, Entry)):
+        former = found.setdefault((e.kind, e.key), e)
+        if former.model is None:
+            found[e.kind, e.key] = e
+        elif e.model is not None and e.model is not former.model:
+            raise ConfigError(f"{e!r} is of several networks: a trainer trains one")
     return [found[key] for key in sorted(found)]
 
 

@@ -194,6 +194,10 @@ def test_losses_that_train_nothing_or_more_than_one_network_are_refused():
     first, second = nn.Linear(1, 1), nn.Linear(1, 1)
     with pytest.raises(ConfigError, match="several networks"):
         assemble_for_training(term(mse, pred("a", first)) + term(mse, pred("b", second)), {})
+    with pytest.raises(ConfigError, match=r"pred\('a'\) is of several networks"):
+        assemble_for_training(term(mse, pred("a", first)) + term(mse, pred("a", second)), {})
+    modules, _ = assemble_for_training(term(mse, pred("a")) + term(mse, pred("a", second)), {})
+    assert modules.model.network is second
     node = term(mse, pred("logits"), target())
     with pytest.raises(UnknownNameError, match="is not among the outputs"):
         build_loss_modules(node, {}, [pred("logit")], [inp()])

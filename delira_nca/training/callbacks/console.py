@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from delira_nca.checks import require_callable, require_number
 from delira_nca.errors import ConfigError, DeliraNCAError, UnknownNameError, did_you_mean, require_choice
+from delira_nca.io.files import writable
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.checkpoint import Checkpoint
@@ -282,8 +283,12 @@ class Console(AbstractCallback):
         setting.set(_as_value(value))
         if self._files is not None:
             entry = {"run": trainer.run_id, "step": trainer.step, "path": path, "value": value}
-            with (self._files / _JOURNAL).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            journal = self._files / _JOURNAL
+            with writable(journal), journal.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    file.write(b"" if file.read() == b"\n" else b"\n")  # a kill has cut the last line
+                file.write(json.dumps(entry).encode() + b"\n")
         return f"{path} = {setting.get()!r} (was {former!r}) from step {trainer.step} on"
 
     def _status(self, trainer: Trainer, epoch: int) -> str:
@@ -308,7 +313,7 @@ class Console(AbstractCallback):
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 entries.append(json.loads(line))
-            except json.JSONDecodeError:  # the last line of a process that was killed while it wrote
+            except json.JSONDecodeError:  # the line of a process that was killed while it wrote
                 continue
         return entries
 

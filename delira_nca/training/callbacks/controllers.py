@@ -121,7 +121,7 @@ class RaiseBatchSizeOnPlateau(AbstractCallback):
         higher_is_better(mode)
         self.data, self.max_batch_size, self.patience, self.factor = data, int(max_batch_size), patience, factor
         self.monitor_key, self.mode, self.min_lr = monitor_key, mode, min_lr
-        self._start = self.batch_size = int(data.batch_size)
+        self.batch_size = int(data.batch_size)
         self.num_waited, self.best = 0, None
 
     best: float | None
@@ -151,7 +151,8 @@ class RaiseBatchSizeOnPlateau(AbstractCallback):
 
     def _change(self, trainer: Trainer) -> None:
         if self.batch_size < self.max_batch_size:
-            self.batch_size = min(round(self.batch_size / self.factor), self.max_batch_size)
+            raised = max(self.batch_size + 1, round(self.batch_size / self.factor))
+            self.batch_size = min(raised, self.max_batch_size)
             self._apply()
             return
         for optimizer in trainer.optimizers.values():

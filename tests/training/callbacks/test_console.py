@@ -101,6 +101,20 @@ def test_a_steered_training_that_is_killed_goes_on_bit_for_bit(step, tmp_path):
     assert resumed.network.training_timesteps == (4, 6)
 
 
+def test_a_change_after_a_line_that_was_cut_is_repeated(tmp_path):
+    with pytest.raises(CallbackError, match="StopError"):
+        make_trainer(tmp_path, say(tmp_path, {2: ["lr 0.002"]}), fail_at(3)).train(1, batches(6))
+    with (tmp_path / "console.jsonl").open("a") as file:
+        file.write('{"run": "')
+    second = make_trainer(tmp_path, say(tmp_path, {4: ["set model.fire_rate 1.0"]}), fail_at(5))
+    with pytest.raises(CallbackError, match="StopError"):
+        second.train(1, batches(6), resume="auto")
+    resumed = make_trainer(tmp_path)
+    resumed.train(1, batches(6), resume="auto")
+    assert resumed.optimizers["default"].param_groups[0]["lr"] == 0.002
+    assert resumed.network.fire_rate == 1.0
+
+
 def test_a_new_run_in_the_same_folder_repeats_nothing(tmp_path):
     make_trainer(tmp_path, say(tmp_path, COMMANDS)).train(1, batches(6))
     again = make_trainer(tmp_path)

@@ -65,6 +65,13 @@ def test_the_batch_size_grows_then_the_learning_rate_falls(tmp_path):
     assert seen == [(4, 0.5)] * 4 + [(8, 0.5)] * 2 + [(8, 0.25)] * 2
 
 
+def test_a_small_batch_grows_by_a_sample_at_least():
+    data, seen = DataManager(make_data(), 1), []
+    controller = RaiseBatchSizeOnPlateau(data, 3, patience=0, factor=0.8)
+    make_trainer(None, [scores([1.0] * 4), controller, watch(seen, data)]).train(4, data, DataManager(make_data(4), 4))
+    assert [size for size, _ in seen] == [1, 1, 2, 3]
+
+
 def test_a_resumed_training_has_the_batch_size_of_its_checkpoint(tmp_path):
     def run(folder, epochs, resume="never"):
         data, seen = DataManager(make_data(), 4), []
