@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from delira_nca.assembly.evaluator import Evaluator, PlotMaker, named_tensors
 from delira_nca.assembly.nodes import Algebra, Constant, Entry, Node, StateTerm, Term, addends, as_node
 from delira_nca.assembly.set_metric import SetMetric
+from delira_nca.data_loading.batches import first_batch
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
 from delira_nca.models.pytorch_network import LossTerm, total_loss
 
@@ -289,7 +290,7 @@ def generate_database_info(
                 raise ConfigError(f"{kind} are entries or their names, not {name!r}")
     if data is None:
         return names
-    batch = _first_batch(data)
+    batch = first_batch(data)
     missing = {kind: [name for name in found if name not in batch] for kind, found in names.items()}
     if allow_unfound:
         names = {kind: [name for name in found if name in batch] for kind, found in names.items()}
@@ -359,20 +360,6 @@ def _functions(node: Node) -> Iterator[Node]:
         yield from _functions(node.right)
     elif not isinstance(node, (Constant, Entry)):
         yield node
-
-
-def _first_batch(data: Any) -> Mapping[str, Any]:
-    if isinstance(data, Mapping):
-        return data
-    batch: Mapping[str, Any]
-    if hasattr(data, "get_batchgen"):
-        batches = data.get_batchgen()
-        batch = batches.build(0) if hasattr(batches, "build") else next(iter(batches))  # build starts no worker
-    elif hasattr(data, "take"):
-        batch = data.take([0])
-    else:
-        raise ConfigError(f"data is a data manager, a dataset or a batch, not a {type(data).__name__}")
-    return batch
 
 
 def _require_rows(entries: Mapping[str, Any]) -> None:

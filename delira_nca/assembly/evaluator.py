@@ -15,6 +15,7 @@ from delira_nca.assembly.nodes import Entry, Node
 from delira_nca.assembly.set_metric import SetMetric
 from delira_nca.checks import require_callable
 from delira_nca.errors import ConfigError
+from delira_nca.evaluation.runs import evaluating
 from delira_nca.io.paths import absolute
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, parts_of
 from delira_nca.rollout.job import BatchPart, at_part
@@ -175,7 +176,7 @@ class Evaluator:
         Raises
         ------
         ConfigError
-            If there is no network, or no batch.
+            If the network or the batches are missing.
         """
         if self.network is None:
             raise ConfigError(
@@ -183,22 +184,18 @@ class Evaluator:
             )
         metrics = {name: SetMetric(metric.node, metric.mode) for name, metric in self.metrics.items()}
         held: dict[str, list[Tensor]] = {}
-        was_training, count = self.network.training, 0
-        self.network.eval()
-        try:
-            with torch.no_grad():
-                for batch in generator:
-                    size = _length(batch)
-                    # samples draw the random numbers of their place in the set, whatever the batch size
-                    with at_part(BatchPart(count, size, count + size)):
-                        named = named_tensors(self.network, batch, seed=seed)
-                    count += size
-                    for metric in metrics.values():
-                        metric.update(*(named[key] for key in metric.keys))
-                    for key in self.plot_maker.needed_keys() if self.plot_maker is not None else ():
-                        held.setdefault(key, []).append(named[key].detach().cpu())
-        finally:
-            self.network.train(was_training)
+        count = 0
+        with evaluating(self.network):
+            for batch in generator:
+                size = _length(batch)
+                # samples draw the random numbers of their place in the set, whatever the batch size
+                with at_part(BatchPart(count, size, count + size)):
+                    named = named_tensors(self.network, batch, seed=seed)
+                count += size
+                for metric in metrics.values():
+                    metric.update(*(named[key] for key in metric.keys))
+                for key in self.plot_maker.needed_keys() if self.plot_maker is not None else ():
+                    held.setdefault(key, []).append(named[key].cpu())
         if not count:
             raise ConfigError(f"there are no batches in the {eval_type} set")
         if self.plot_maker is not None:

@@ -15,6 +15,7 @@ __all__ = [
     "Indices",
     "IndicesLike",
     "as_indices",
+    "first_batch",
     "located",
     "name_number",
     "normal_index",
@@ -51,6 +52,32 @@ def as_indices(indices: IndicesLike, length: int) -> Indices:
         wrong = low if low < 0 else high
         raise ConfigError(f"index {wrong} is out of range: the {length} samples are numbered 0 to {length - 1}")
     return array.astype(np.int64, copy=False)
+
+
+def first_batch(data: Any) -> Mapping[str, Any]:
+    """Return the first batch of data without starting workers.
+
+    Parameters
+    ----------
+    data : DataManager, AbstractDataset or mapping
+        Data; a mapping is a batch already. The batch of a dataset is its first sample.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    if isinstance(data, Mapping):
+        return data
+    found: Mapping[str, Any]
+    if hasattr(data, "get_batchgen"):
+        batches = data.get_batchgen()
+        found = batches.build(0) if hasattr(batches, "build") else next(iter(batches))  # build starts no worker
+    elif hasattr(data, "take"):
+        found = data.take([0])
+    else:
+        raise ConfigError(f"data is a data manager, a dataset or a batch, not a {type(data).__name__}")
+    return found
 
 
 def normal_index(index: int, length: int) -> int:

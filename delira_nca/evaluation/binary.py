@@ -638,7 +638,7 @@ def evaluate_model_binary(
     Raises
     ------
     ConfigError, ShapeError
-        If there are no data, or predictions and labels do not fit together.
+        If the data are missing, or predictions and labels do not match.
 
     Notes
     -----

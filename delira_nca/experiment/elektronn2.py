@@ -18,7 +18,7 @@ from torch import nn
 
 from delira_nca.checks import require_number, require_type, require_whole
 from delira_nca.data_loading import DataManager, RandomSamplerWithReplacement
-from delira_nca.data_loading.batches import Batch
+from delira_nca.data_loading.batches import first_batch
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.errors import ConfigError, MissingFileError, ShapeError, UnknownNameError, did_you_mean, require_choice
 from delira_nca.evaluation.runs import evaluating, predicted, probabilities
@@ -272,13 +272,13 @@ class Trainer:
         if data_source == "valid" and self._valid is None:
             raise ConfigError("the config has no valid_data")
         data = self._train if data_source == "train" else self._valid
-        values = self.trainer.predict([_first_batch(data)], self.config.monitor_batch_size)[2]
+        values = self.trainer.predict([first_batch(data)], self.config.monitor_batch_size)[2]
         return values.pop("loss", float("nan")), values
 
-    def debug_getcnnbatch(self) -> Batch:
+    def debug_getcnnbatch(self) -> Mapping[str, Any]:
         """Return the first training batch, and draw it in ``debug_batch.png``."""
         self._train.show_batch(path=self.save_path / "debug_batch.png")
-        return _first_batch(self._train)
+        return first_batch(self._train)
 
     def predict_and_write(
         self,
@@ -440,7 +440,7 @@ class TracingTrainer(Trainer):
         extended : bool
             Whether to return a tuple of the batch and the predictions at its targets.
         """
-        batch = _first_batch(self._train)
+        batch = first_batch(self._train)
         key = self.trainer.sequence_keys[0]
         self.save_batch(batch["data"], batch[key], self.save_path / "debug_batch")
         if not extended:
@@ -510,6 +510,22 @@ class _Tracking(AbstractCallback):
     def __init__(self, owner: Trainer) -> None:
         self._owner, self._start = owner, time.monotonic()
 
+    def state_dict(self) -> dict[str, Any]:
+        tables = {table: getattr(self._owner.tracker, table) for table in ("timeline", "history")}
+        columns = {t: {name: torch.from_numpy(c) for name, c in table.items()} for t, table in tables.items()}
+        return {**columns, "seconds": time.monotonic() - self._start}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._start = time.monotonic() - float(state["seconds"])
+        self._owner.tracker = HistoryTracker()
+        for table, update in (
+            ("timeline", self._owner.tracker.update_timeline),
+            ("history", self._owner.tracker.update_history),
+        ):
+            columns = state[table]
+            for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+                update(dict(zip(columns, row, strict=True)))
+
     def at_iter_end(self, trainer: Any, *, train: bool, metrics: Mapping[str, Any], **event: Any) -> None:
         if train:
             row = {"time": time.monotonic() - self._start, "loss": float(metrics["loss"])}
@@ -540,12 +556,6 @@ def _endless(data: Any, batch_size: int, seed: int, steps: int) -> Any:
     if getattr(data, "n_batches", steps) != steps:
         raise ConfigError(f"train_data has {data.n_batches} batches, and an epoch history_freq={steps}: give a dataset")
     return data
-
-
-def _first_batch(data: Any) -> Batch:
-    batches = data.get_batchgen()
-    batch: Batch = batches.build(0) if hasattr(batches, "build") else next(iter(batches))
-    return batch
 
 
 def _slices(shape: Sequence[int], count: int) -> list[tuple[int | None, str]]:

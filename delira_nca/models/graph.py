@@ -149,7 +149,7 @@ class GraphNCA(BasicNCAModel):
         Raises
         ------
         ConfigError, ShapeError
-            If there are no pairs, or their number is not that of the samples.
+            If the pairs are missing, or their number differs from the number of samples.
         """
         if not isinstance(goal, tuple) or len(goal) != 2:
             raise ConfigError("a GraphNCA needs the pairs of its nodes: goal=model.pairs(batch)")
@@ -236,7 +236,7 @@ def precompute_pairs(
     Raises
     ------
     UnknownNameError, ConfigError
-        If there are no positions, or an argument is invalid.
+        If the positions are missing, or an argument is invalid.
 
     Notes
     -----

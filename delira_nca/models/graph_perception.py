@@ -245,7 +245,8 @@ class GraphPerception(Part):
         smooth, own = tents.prod(-1), tents.new_full(there.shape[:-1], 2.0**self.space_dims)
         scale = 4.0**self.space_dims / (smooth.sum(-1) + own) if self.normalize else torch.ones_like(own)
         gain = 2.0 * 4.0 ** (self.space_dims - 1)
-        of_neighbours, of_node = [smooth[:0]], [own[:0]]
+        of_neighbours: list[Tensor] = []
+        of_node: list[Tensor] = []
         for name in self.filters:
             if name == "laplacian":
                 of_neighbours.append(smooth * scale.unsqueeze(-1))
@@ -257,9 +258,9 @@ class GraphPerception(Part):
                         slope = slope * tents[..., other] if other != axis else slope
                     of_neighbours.append(slope / gain * scale.unsqueeze(-1))
                     of_node.append(torch.zeros_like(own))
-        if len(of_node) == 1:
-            return smooth.new_zeros(len(smooth), 0, *smooth.shape[1:]), own.new_zeros(len(own), 0, own.shape[1])
-        return torch.stack(of_neighbours[1:], 1), torch.stack(of_node[1:], 1)
+        if not of_node:  # the identity alone
+            return smooth.unsqueeze(1)[:, :0], own.unsqueeze(1)[:, :0]
+        return torch.stack(of_neighbours, 1), torch.stack(of_node, 1)
 
     def arrange(self, x: Tensor, seen: Tensor) -> Tensor:
         """Return the perception (B, P, N) of a state (B, C, N) and the filters of `weights` of it (B, K, C, N)."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from delira_nca.checks import accepted_keywords, require_whole
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.evaluation.runs import evaluating
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.inputs import interpret_range_parameter
 from delira_nca.models.pytorch_network import entry, evaluate, total_loss
@@ -41,7 +42,7 @@ class TrajectoryTrainer(PyTorchNetworkTrainer):
     Raises
     ------
     ConfigError
-        If an argument is out of range, the network is not a `BasicNCAModel`, there are no criterions, or several
+        If an argument is out of range, the network is not a `BasicNCAModel`, the criterions are missing, or several
         processes train together.
 
     Notes
@@ -143,7 +144,6 @@ class TrajectoryTrainer(PyTorchNetworkTrainer):
     def _goal(self, data_dict: Mapping[str, Any]) -> dict[str, Any]:
         return {} if self.network.conditioning is None else {"goal": entry(data_dict, "goal", "the network")}
 
-    @torch.no_grad()
     def predict_sequence(self, image: Any, num_targets: int, *, seed: int = 0, **given: Any) -> list[Tensor]:
         """Roll out an image or a state, and return the predictions at the targets.
 
@@ -159,20 +159,17 @@ class TrajectoryTrainer(PyTorchNetworkTrainer):
             Further arguments of the network, such as ``goal``.
         """
         require_whole("num_targets", num_targets, 1)
-        was_training = self.network.training
-        self.network.eval()
-        try:
+        predictions: list[Tensor] = []
+        with evaluating(self.network):
             data = self.network.prepare_batch({"data": image}, self.input_device, self.output_device)["data"]
-            state, first, predictions = self.network.initial_state(data, seed), 0, []
+            state, first = self.network.initial_state(data, seed), 0
+            options = accepted_keywords(self.network.forward, given)
             for number in range(num_targets):
                 steps = interpret_range_parameter(self.steps_per_target, generator(seed, "steps", number))
-                options = accepted_keywords(self.network.forward, given)
                 prediction = self.network(state, steps, start=first, seed=seed, **options)
                 predictions.append(prediction.pred)
                 state, first = prediction.output_image, first + steps
-            return predictions
-        finally:
-            self.network.train(was_training)
+        return predictions
 
 
 class ChunkedTrajectoryTrainer(TrajectoryTrainer):

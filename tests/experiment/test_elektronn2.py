@@ -118,6 +118,10 @@ def test_a_second_training_takes_a_new_folder_and_an_existing_one_is_resumed(wri
     longer = Trainer(ExperimentConfig(write("n_steps = 16"), use_existing_dir=True))
     assert longer.save_path == first.save_path
     longer.run()
+    history = loadhistorytracker(longer.save_path / "history")
+    assert history.history["steps"].tolist() == [4, 8, 12, 16]
+    assert len(history.timeline["loss"]) == 16
+    assert (np.diff(history.timeline["time"]) > 0).all()
     straight = Trainer(write("n_steps = 16\nsave_name = 'straight'"))
     straight.run()
     for ours, theirs in zip(longer.model.parameters(), straight.model.parameters(), strict=True):

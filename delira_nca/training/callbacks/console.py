@@ -101,7 +101,7 @@ class Console(AbstractCallback):
     ------
     UnknownNameError, ConfigError
         If the mode is unknown, or an argument is invalid; from the training, if several processes train together or
-        there is no folder.
+        the folder is unknown.
     """
 
     rolls_back = False

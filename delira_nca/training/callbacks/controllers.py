@@ -236,7 +236,7 @@ class ValidationSets(AbstractCallback):
     Raises
     ------
     ConfigError
-        If there are no sets, or a name is not a word.
+        If no set is given, or a name is not an identifier.
     """
 
     def __init__(self, sets: Mapping[str, Any], *, every: int = 1) -> None:
