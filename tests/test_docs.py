@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -97,3 +98,61 @@ def test_the_methods_on_the_pages_of_the_originals_are_there():
         module, _, last = homes[name].rpartition(".")
         cls = getattr(importlib.import_module(module), last)
         assert not [method for method in listed.split() if not callable(getattr(cls, method, None))]
+
+
+def test_the_arguments_of_the_originals_keep_their_order():
+    orders = {
+        "TrainingModules": "model loss evaluator",
+        "assemble_for_training": "train_loss validation_losses validation_names plot_maker",
+        "build_loss_modules": "training_loss validation_losses network_outputs database_inputs",
+        "determine_out_in_targ": "nodes_required_for_loss",
+        "generate_database_info": "inputs targets allow_unfound",
+        "precompute_pairs": "model database batch_size device make_dense n_images",
+        "BackgroundProc": "target dtypes shapes n_proc target_args target_kwargs profile",
+        "BackgroundProc.get": "self timeout",
+        "SharedQ": "n_proc profile",
+        "SharedQ.startproc": "self dtypes shapes target target_args target_kwargs",
+        "Trainer": "exp_config",
+        "Trainer.predict_and_write": "self pred_node raw_img number export_class block_name z_thick",
+        "Trainer.preview_slice": "self number export_class max_z_pred",
+        "Trainer.preview_slice_from_traindata": "self cube_i off sh number export_class",
+        "Trainer.test_model": "self data_source",
+        "TracingTrainer": "exp_config",
+        "TracingTrainer.debug_getcnnbatch": "self extended",
+        "TracingTrainer.save_batch": "img lab k lab_img",
+        "TracingTrainerRNN": "exp_config",
+        "ExperimentConfig": "exp_file host_script_file use_existing_dir",
+        "ExperimentConfig.levenshtein": "s1 s2",
+        "HistoryTracker.load": "self file_name",
+        "HistoryTracker.plot": "self save_name autoscale close",
+        "HistoryTracker.register_debug_output_names": "self names",
+        "HistoryTracker.save": "self save_name",
+        "HistoryTracker.update_debug_outputs": "self vals",
+        "HistoryTracker.update_history": "self vals",
+        "HistoryTracker.update_regression": "self pred target",
+        "HistoryTracker.update_timeline": "self vals",
+        "loadhistorytracker": "file_name",
+        "Schedule.bind_variable": "self variable_param obj prop_name",
+        "Schedule.update": "self iteration",
+        "binary_nll": "pred gt",
+        "confusion_table": "labs preds",
+        "error_hist": "gt preds save_name thresh",
+        "eval_thresh": "args",
+        "evaluate": "gt preds save_name thresh n_proc",
+        "evaluate_model_binary": "model name data valid_d valid_l train_d train_l n_proc betaloss fudgeysoft",
+        "find_nearest": "array value",
+        "performance_measure": "tp tn fp fn",
+        "rescale_fudge": "pred fudge",
+        "roc_area": "tpr fpr",
+        "user_input": "local_vars",
+    }
+    homes, wrong = dict(rows_of_names()), {}
+    assert {name.partition(".")[0] for name in orders} >= homes.keys() - {"TimeoutError", "SharedMem"}
+    for name, order in orders.items():
+        first, _, method = name.partition(".")
+        found = getattr(importlib.import_module(homes[first].rpartition(".")[0]), first)
+        parameters = inspect.signature(getattr(found, method) if method else found).parameters.values()
+        names = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+        if names != order.split():
+            wrong[name] = names
+    assert not wrong
