@@ -25,9 +25,9 @@ def test_every_module_is_in_the_reference_once_and_no_other():
     assert sorted(named) == sorted(modules())
 
 
-def documented(docstring):
-    """Names in the section "Parameters" of a docstring, or None."""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
+def documented(docstring, heading="Parameters"):
+    """Names in a section of a docstring, or None."""
+    section = re.search(rf"^{heading}\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
     if section is None:
         return None
     entries = [line.split(" : ")[0] for line in section[1].splitlines() if line and not line[0].isspace()]
@@ -51,6 +51,24 @@ def test_a_docstring_describes_every_parameter_and_no_other():
             allowed |= {"cls"} & {each.arg for each in taken.args}
             if not required <= names <= allowed:
                 wrong.append(f"{file.relative_to(ROOT)}: {node.name}: {sorted(names ^ required)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_docstring_of_a_record_describes_every_field_and_no_other():
+    wrong = []
+    for file in sorted((ROOT / "delira_nca").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+                continue
+            marks = {ast.unparse(each).partition("(")[0] for each in (*node.bases, *node.decorator_list)}
+            own = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+            if not marks & {"NamedTuple", "dataclass"} or "__init__" in own:
+                continue
+            docstring = ast.get_docstring(node) or ""
+            names = documented(docstring) or documented(docstring, "Attributes")
+            fields = {each.target.id for each in node.body if isinstance(each, ast.AnnAssign)}
+            if names is not None and names - own != {name for name in fields if not name.startswith("_")}:
+                wrong.append(f"{file.relative_to(ROOT)}: {node.name}: {sorted(names ^ fields)}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -281,10 +281,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         """Train on every batch and return the means over samples of losses and metrics."""
         self.network.train()
         for iter_num, batch in enumerate(batchgen, start=self.batch_index):
-            self._iterate(batch, iter_num, epoch, train=True)
+            self._train_batch(batch, iter_num, epoch)
         if not (result := self._means.result()) and not self._left_early:
             raise ConfigError(f"the training data gave no batch in epoch {epoch}")
         return result
+
+    def _train_batch(self, batch: Mapping[str, Any], iter_num: int, epoch: int) -> None:
+        """Train on one batch."""
+        self._iterate(batch, iter_num, epoch, train=True)
 
     def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
         """Evaluate losses and metrics on every batch and return the means over samples."""

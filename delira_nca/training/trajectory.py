@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -89,6 +89,7 @@ class TrajectoryTrainer(PyTorchNetworkTrainer):
                 f"sequence_keys are names of entries of a batch, such as ('label',), not {sequence_keys!r}"
             )
         self.steps_per_target, self.truncate, self.sequence_keys = steps_per_target, truncate, tuple(sequence_keys)
+        self._first_step = self._last_step = 0  # of the roll-out of a training step
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Roll out through all targets; in training, back-propagate and make a step."""
@@ -99,7 +100,8 @@ class TrajectoryTrainer(PyTorchNetworkTrainer):
         cut = length if self.truncate is None else self.truncate
         sums: dict[str, float | Tensor] = {}
         with isolated_rng(derive_seed(self.seed, "closure", *keys)), torch.set_grad_enabled(train):
-            state, first = self.network.initial_state(entry(data_dict, "data", "the network"), seed), 0
+            state = self.network.initial_state(entry(data_dict, "data", "the network"), seed)
+            first = self._first_step if train else 0
             if train:
                 for optimizer in self.optimizers.values():
                     optimizer.zero_grad(set_to_none=True)
@@ -126,13 +128,14 @@ class TrajectoryTrainer(PyTorchNetworkTrainer):
                 for optimizer in self.optimizers.values():
                     self.precision.step(optimizer)
                 self.precision.update()
+                self._last_step = first
         return sums, prediction.detach()
 
     def _length(self, data_dict: Mapping[str, Any]) -> int:
         lengths = {}
         for key in self.sequence_keys:
             sequence = entry(data_dict, key, type(self).__name__)
-            if sequence.dim() < 2:
+            if sequence.ndim < 2:
                 raise ShapeError(
                     f"entry {key!r} must be a sequence of targets (B, T, ...), not {tuple(sequence.shape)}"
                 )
@@ -183,14 +186,12 @@ class ChunkedTrajectoryTrainer(TrajectoryTrainer):
         Arguments of `TrajectoryTrainer`.
     """
 
-    def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
-        self.network.train()
-        for iter_num, batch in enumerate(batchgen, start=self.batch_index):
-            length = len(batch[self.sequence_keys[0]][0])
-            part = dict(batch)
-            for first in range(0, length, self.truncate or length):
-                rows = slice(first, first + (self.truncate or length))
-                part |= {key: batch[key][:, rows] for key in self.sequence_keys}
-                _, prediction = self._iterate(part, iter_num, epoch, train=True)
-                part["data"] = prediction.output_image.cpu().numpy()
-        return self._means.result()
+    def _train_batch(self, batch: Mapping[str, Any], iter_num: int, epoch: int) -> None:
+        """Train on the parts of the sequences of one batch."""
+        length, part = self._length(batch), dict(batch)
+        for first in range(0, length, self.truncate or length):
+            rows = slice(first, first + (self.truncate or length))
+            part |= {key: batch[key][:, rows] for key in self.sequence_keys}
+            self._first_step = self._last_step if first else 0
+            _, prediction = self._iterate(part, iter_num, epoch, train=True)
+            part["data"] = prediction.output_image.cpu().numpy()

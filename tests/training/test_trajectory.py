@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.rollout import rollout
@@ -133,6 +133,26 @@ def test_the_chunked_trainer_makes_a_step_for_every_part():
     trainer = make_trainer(ChunkedTrajectoryTrainer, truncate=2)
     trainer.train(1, [make_batch(5)])
     assert trainer.global_iter_num == 3
+
+
+def test_the_parts_of_a_chunked_training_continue_the_number_of_the_step(monkeypatch):
+    trainer, starts = make_trainer(ChunkedTrajectoryTrainer, truncate=2), []
+    forward = trainer.network.forward
+    monkeypatch.setattr(
+        trainer.network,
+        "forward",
+        lambda *args, start, **given: starts.append(start) or forward(*args, start=start, **given),
+    )
+    trainer.train(1, [make_batch(5)] * 2)
+    assert starts == [0, 2, 4, 6, 8] * 2
+
+
+def test_a_chunked_training_checks_its_data():
+    batch = make_batch()
+    with pytest.raises(UnknownNameError, match="'label'"):
+        make_trainer(ChunkedTrajectoryTrainer).train(1, [{"data": batch["data"]}])
+    with pytest.raises(ConfigError, match="gave no batch"):
+        make_trainer(ChunkedTrajectoryTrainer).train(1, [])
 
 
 @pytest.mark.parametrize(

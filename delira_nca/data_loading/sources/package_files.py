@@ -26,7 +26,9 @@ class FoundFile:
     origin : Path
         The file, or the package file that contains it.
     content : bytes
-        Content of the file. sha256 : str Checksum of the content.
+        Content of the file.
+    sha256 : str
+        Checksum of the content.
     """
 
     path: str

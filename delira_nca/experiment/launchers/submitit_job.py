@@ -1,4 +1,4 @@
-"""PackedTask of submitit, which saves its state before it is requeued."""
+"""Job of submitit, which saves its state before it is requeued."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SubmittedJob:
     Parameters
     ----------
     job : PackedTask
-        PackedTask to run.
+        Task to run.
     """
 
     def __init__(self, job: PackedTask) -> None:

@@ -38,6 +38,8 @@ class Recipe:
     gradients : str or None
         ``"normalise"`` divides the gradient of each tensor by its norm; ``"clip"`` limits the norm of all gradients to
         ``clip_norm``.
+    clip_norm : float or None
+        Largest norm of all gradients.
     pool_size : int
         Number of states in the pool.
     num_seeds, seed_every : int
