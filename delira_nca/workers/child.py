@@ -20,10 +20,25 @@ from typing import Any, NamedTuple
 
 from delira_nca.workers.shared_memory import SlotWriter
 
-__all__ = ["ChildSettings", "DumpStack", "Handler", "NewRun", "Reply", "Stack", "Started", "Stop", "Task", "work"]
+__all__ = [
+    "HELD_SIGNALS",
+    "ChildSettings",
+    "DumpStack",
+    "Handler",
+    "NewRun",
+    "Reply",
+    "Stack",
+    "Started",
+    "Stop",
+    "Task",
+    "work",
+]
 
 Handler = Callable[[Any, SlotWriter], bytes]
 """Function that a worker calls for each task: with its content, and the memory for large arrays of the result."""
+
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that the parent blocks while it starts a worker, and that the worker unblocks."""
 
 _CHECK_INTERVAL = 0.5  # seconds between two checks whether the parent is alive
 _PR_SET_PDEATHSIG = 1
@@ -123,6 +138,8 @@ def work(handler: Handler, connection: Connection, settings: ChildSettings) -> N
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     _tie_to_parent(settings)
     if settings.is_limited:
         _use_one_thread(settings.has_torch)

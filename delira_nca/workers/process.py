@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from multiprocessing import reduction
+from collections.abc import Iterable, Iterator
+from multiprocessing import reduction, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -21,6 +21,7 @@ from types import FunctionType
 from typing import Any
 
 from delira_nca.errors import ConfigError
+from delira_nca.workers import child
 from delira_nca.workers.child import ChildSettings, DumpStack, Handler, Reply, Stack, Started, Stop, Task, work
 from delira_nca.workers.failures import WorkerDiedError
 from delira_nca.workers.shared_memory import map_segment
@@ -29,6 +30,21 @@ __all__ = ["WorkerProcess", "end_workers", "require_importable_main", "require_p
 
 _STACK_LIMIT = 0.5  # seconds to wait for the stack of a hanging worker
 _POLITE = 0.3  # seconds for idle workers to end by themselves, and for others after SIGTERM
+
+
+@contextlib.contextmanager
+def _signals_on_hold(method: str) -> Iterator[None]:
+    """Deliver SIGINT and SIGTERM after the start of a process: until `work`, a child has the handlers of its parent."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    if method != "fork":
+        resource_tracker.ensure_running()  # Python starts it on the way, and would deliver the signals
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, child.HELD_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 class WorkerProcess:
@@ -66,7 +82,8 @@ class WorkerProcess:
         )
         self.process = context.Process(target=work, args=(handler, theirs, settings), name=name, daemon=is_helper)
         try:
-            self.process.start()
+            with _signals_on_hold(method):
+                self.process.start()
         except BaseException:
             self.connection.close()
             raise

@@ -234,6 +234,24 @@ def test_workers_use_one_thread_and_leave_signals_to_the_parent():
     assert batch["ignores"].tolist() == [True, True]
 
 
+@needs_fork
+def test_ctrl_c_while_a_worker_is_forked_is_left_to_the_parent(tmp_path):
+    in_test = True
+
+    def press_ctrl_c():
+        try:
+            if in_test:
+                os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            (tmp_path / "interrupted").touch()
+
+    os.register_at_fork(after_in_child=press_ctrl_c)
+    assert firsts(make_manager(n_process=2, start_method="fork").get_batchgen()) == EXPECTED
+    in_test = False
+    assert not list(tmp_path.iterdir())
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def test_parent_keeps_its_handlers_of_signals():
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGCHLD] if hasattr(signal, "SIGCHLD") else [])]
     before = [signal.getsignal(number) for number in numbers]
