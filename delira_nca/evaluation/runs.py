@@ -17,7 +17,7 @@ from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
 from delira_nca.rollout.job import BatchPart, at_part, current_part
 from delira_nca.seeding import derive_seed, isolated_rng
 
-__all__ = ["Activation", "Runs", "Steps", "evaluating", "predicted", "probabilities", "stochastic_runs"]
+__all__ = ["Activation", "Runs", "Steps", "evaluating", "is_of_logits", "predicted", "probabilities", "stochastic_runs"]
 
 Activation = str | Callable[[Tensor], Tensor]
 """``"sigmoid"``, ``"softmax"``, ``"none"``, ``"auto"``, or a function of the logits."""
@@ -100,7 +100,7 @@ def probabilities(prediction: Any, scores: Tensor, activation: Activation) -> tu
         return activation(scores), False
     require_choice("activation", activation, ("auto", "none", "sigmoid", "softmax"))
     if activation == "auto":
-        if isinstance(prediction, Prediction) and not _is_of_logits(prediction):
+        if isinstance(prediction, Prediction) and not is_of_logits(prediction):
             kind = type(prediction.model).__name__
             raise ConfigError(f"this {kind} predicts a picture or a depth, not logits: say activation='none'")
         activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
@@ -109,7 +109,8 @@ def probabilities(prediction: Any, scores: Tensor, activation: Activation) -> tu
     return (scores.sigmoid() if activation == "sigmoid" else scores), False
 
 
-def _is_of_logits(prediction: Prediction) -> bool:
+def is_of_logits(prediction: Prediction) -> bool:
+    """Whether the scores of an automaton are logits, rather than an image or a depth."""
     if prediction.head_prediction is not None or "logits" in prediction.parts():
         return True
     return bool(prediction.model.num_output_channels) and not isinstance(prediction.model, DepthNCAModel)

@@ -234,7 +234,7 @@ class Trainer:
         callbacks += [] if c.max_runtime is None else [TimeLimit(c.max_runtime, every="iteration")]
         trainer_cls(self.model, None, callbacks=list(callbacks), **arguments)  # raises before a folder is created
         self.save_path = c.make_dir()
-        verbs = {"preview": lambda trainer: self.preview_slice(trainer.step), "debugbatch": self._draw_batch}
+        verbs = {"preview": lambda trainer: self.preview_slice(trainer.step)}
         own: list[Any] = [_Tracking(self), Console(folder=self.save_path, commands=verbs)]
         own.append(MetricLogger(JSONLSink(self.save_path / "metrics.jsonl")))
         path = self.save_path / "checkpoints"
@@ -242,10 +242,6 @@ class Trainer:
 
     def _trainer_cls(self) -> Any:
         return self.config.trainer_cls
-
-    def _draw_batch(self, trainer: Any) -> str:
-        self.debug_getcnnbatch()
-        return str(self.save_path / "debug_batch.png")
 
     def run(self) -> Any:
         """Train for ``n_steps``, and return the network of the best epoch, or of the last one if no score is given."""

@@ -9,10 +9,12 @@ from delira_nca.visualization.film import Cut, film_strip, save_film, save_growt
 from delira_nca.visualization.plots import save_curves, save_overlay, save_scatter
 
 if TYPE_CHECKING:
+    from delira_nca.visualization.case_preview import CasePreview
     from delira_nca.visualization.preview import Preview
     from delira_nca.visualization.visual import Visual, VisualRows
 
 __all__ = [
+    "CasePreview",
     "Cut",
     "Preview",
     "Visual",
@@ -29,4 +31,7 @@ __all__ = [
 ]
 
 # these need torch
-__getattr__, _ = lazy_names(__name__, {"Preview": "preview", "Visual": "visual", "VisualRows": "visual"})
+__getattr__, _ = lazy_names(
+    __name__,
+    {"CasePreview": "case_preview", "Preview": "preview", "Visual": "visual", "VisualRows": "visual"},
+)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,18 +20,11 @@ from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Tr
 from delira_nca.training.callbacks.optimization import validated_network
 from delira_nca.training.callbacks.reporting import Pace
 from delira_nca.visualization.colour import to_rgb
-
-if TYPE_CHECKING:
-    from PIL import Image
+from delira_nca.visualization.tiles import Tile, lay_out
 
 __all__ = ["Preview"]
 
 _LOGGER = logging.getLogger("delira_nca")
-_TILE = 160  # minimum number of pixels along the longer side of a tile
-_GAP = 8  # pixels
-_PAPER, _INK, _SOFT, _LINE = (255, 255, 255), (40, 42, 48), (110, 113, 120), (208, 208, 208)
-
-Tile = tuple[str, npt.NDArray[np.uint8]]
 
 
 class Preview(AbstractCallback):
@@ -139,7 +129,7 @@ class Preview(AbstractCallback):
         state = f"best epoch: {best} of {epoch}" if best else f"epoch {epoch} of {self._num_epochs}"
         with torch.no_grad(), isolated_rng(0), trainer.ranks.no_sync():
             rows = self._grow(network)
-        picture = _lay_out(f"{self.title}  {state}".strip(), rows)
+        picture = lay_out(f"{self.title}  {state}".strip(), rows, "figures: log10 of the mean squared error")
         with replaced(self.path) as temporary:
             picture.save(temporary, format="PNG")
 
@@ -165,26 +155,3 @@ class Preview(AbstractCallback):
         error = float((picture - self.target.cpu().float()).square().mean())
         figure = f"{math.log10(error):.2f}" if 0 < error < math.inf else f"{error:g}"
         return f"{name}: {figure}", to_rgb(picture)
-
-
-def _lay_out(title: str, rows: Sequence[Sequence[Tile]]) -> Image.Image:
-    """Arrange tiles in rows, enlarged without smoothing, with captions below and the title at the top."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    height, width = rows[0][0][1].shape[:2]
-    scale = math.ceil(_TILE / max(height, width))
-    height, width = height * scale, width * scale
-    captions, heading = ImageFont.load_default(14), ImageFont.load_default(18)
-    row_height, top = height + 20 + _GAP, 24 + _GAP
-    size = _GAP + max(map(len, rows)) * (width + _GAP), top + len(rows) * row_height
-    picture = Image.new("RGB", size, _PAPER)
-    pen = ImageDraw.Draw(picture)
-    pen.text((_GAP, _GAP // 2), title, _INK, heading)
-    pen.text((size[0] - _GAP, _GAP), "figures: log10 of the mean squared error", _SOFT, captions, anchor="ra")
-    for number, row in enumerate(rows):
-        for column, (caption, pixels) in enumerate(row):
-            x, y = _GAP + column * (width + _GAP), top + number * row_height
-            picture.paste(Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1)), (x, y))
-            pen.rectangle((x - 1, y - 1, x + width, y + height), outline=_LINE)
-            pen.text((x, y + height + 3), caption, _INK, captions)
-    return picture

@@ -223,6 +223,10 @@ class AbstractCallback:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the state returned by :meth:`state_dict`."""
 
+    def console_commands(self) -> Mapping[str, Callable[[Trainer], Any]]:
+        """Return commands for a `Console`: functions of the trainer, by name. The text of the result is the reply."""
+        return {}
+
     def __repr__(self) -> str:
         shown = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items() if not k.startswith('_'))})"

@@ -15,16 +15,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from delira_nca.checks import require_callable, require_number
+from delira_nca.data_loading.show import draw_batch
 from delira_nca.errors import ConfigError, DeliraNCAError, UnknownNameError, did_you_mean, require_choice
-from delira_nca.io.files import writable
+from delira_nca.io.files import replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.schedule import find_path
 from delira_nca.training.distributed.context import context_of
+from delira_nca.training.set_values import as_arrays
 
 __all__ = ["CONTROL_FILE", "VERBS", "Console", "send_command"]
 
@@ -39,6 +42,8 @@ VERBS = {
     "get": "get PATH: show a setting",
     "lr": "lr VALUE: change the learning rate of all optimizers",
     "stats": "mean, standard deviation and largest value of each parameter and its gradient",
+    "batch": "draw the current batch into batch_STEP.png",
+    "preview": "draw fixed cases, if the training has a CasePreview",
     "save": "write a checkpoint",
     "stop": "stop after this step, with the state saved",
     "continue": "leave the menu",
@@ -93,7 +98,8 @@ class Console(AbstractCallback):
     every : float
         Smallest number of seconds between two looks into the control file.
     commands : mapping of str to callable, optional
-        Further commands: functions of the trainer, the text of whose result is the reply.
+        Further commands, beside those of the other callbacks (``console_commands``): functions of the trainer, the text
+        of whose result is the reply.
     ask : callable, optional
         Function that returns the next line of the menu; by default prompt_toolkit if it is installed, else ``input``.
 
@@ -128,6 +134,7 @@ class Console(AbstractCallback):
         self._former: Any = None
         self._looked = float("-inf")
         self._losses: dict[str, float] = {}
+        self._batch: Mapping[str, Any] = {}
 
     @property
     def _has_menu(self) -> bool:
@@ -161,10 +168,12 @@ class Console(AbstractCallback):
             self._former(number, frame)
         self._asked = True
 
-    def at_iter_end(self, trainer: Trainer, *, train: bool, metrics: Mapping[str, Any], **event: Any) -> None:
-        """Store the losses of the step."""
+    def at_iter_end(
+        self, trainer: Trainer, *, train: bool, metrics: Mapping[str, Any], data_dict: Mapping[str, Any], **event: Any
+    ) -> None:
+        """Store the losses and the batch of the step."""
         if train:
-            self._losses = dict(metrics)
+            self._losses, self._batch = dict(metrics), data_dict
 
     def at_iter_done(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Repeat changes of this step, open the menu, and obey the control file."""
@@ -248,11 +257,15 @@ class Console(AbstractCallback):
             If the command or the path is unknown, or an argument is missing or not a number.
         """
         verb, *words = line.split()
-        known = {**VERBS, **dict.fromkeys(self.commands, "command of this training")}
+        commands: dict[str, Callable[[Any], Any]] = {}
+        for callback in trainer.callbacks:
+            commands |= callback.console_commands()
+        commands |= self.commands
+        known = {**VERBS, **dict.fromkeys(commands, "command of this training")}
         if verb not in known:
             raise UnknownNameError(f"unknown command {verb!r}. {did_you_mean(verb, known)}")
-        if verb in self.commands:
-            reply = self.commands[verb](trainer)
+        if verb in commands:
+            reply = commands[verb](trainer)
             return "done" if reply is None else str(reply)
         needed = {"set": 2, "get": 1, "lr": 1}.get(verb, 0)
         if verb == "set" and len(words) > 2:
@@ -265,6 +278,10 @@ class Console(AbstractCallback):
             return self._status(trainer, curr_epoch)
         if verb == "stats":
             return _statistics(trainer)
+        if verb == "batch":
+            return self._draw_batch(trainer)
+        if verb == "preview":
+            raise ConfigError("this training has no CasePreview")
         if verb == "get":
             return f"{words[0]} = {find_path(trainer, words[0]).get()!r}"
         if verb in ("set", "lr"):
@@ -296,6 +313,15 @@ class Console(AbstractCallback):
         best = "" if trainer.best.score is None else f"; best {trainer.best.score:.5g} in epoch {trainer.best.epoch}"
         return f"epoch {epoch}, step {trainer.step}: {losses}{best}"
 
+    def _draw_batch(self, trainer: Trainer) -> str:
+        if self._files is None:
+            raise ConfigError("Console has no folder for the image: give it one, or the trainer a save_path")
+        batch = {name: as_arrays(torch.as_tensor(v)) for name, v in self._batch.items() if hasattr(v, "__array__")}
+        path = self._files / f"batch_{trainer.step}.png"
+        with replaced(path) as temporary:
+            draw_batch(batch, title=f"batch of step {trainer.step}").savefig(temporary, format="png")
+        return str(path)
+
     def _save(self, trainer: Trainer, epoch: int) -> str:
         checkpoint = next((callback for callback in trainer.callbacks if isinstance(callback, Checkpoint)), None)
         if checkpoint is None:
@@ -324,7 +350,7 @@ class Console(AbstractCallback):
         self._former, self._asked = None, False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_former": None, "_ask": None}
+        return {**self.__dict__, "_former": None, "_ask": None, "_batch": {}}
 
 
 def _parsed(text: str) -> Any:
