@@ -67,13 +67,21 @@ def root_of_errors(pred: Tensor, label: Tensor) -> Tensor:
     return ((pred - label).square().flatten(1).mean(1) + 1e-8).sqrt().mean()
 
 
+def log_of_errors(pred: Tensor, label: Tensor) -> Tensor:
+    """Mean over samples of the logarithm of their mean squared error."""
+    return ((pred - label).square().flatten(1).mean(1) + 1e-8).log().mean()
+
+
 def perception(sobel: float, laplacian: float) -> dict[str, Any]:
     return {"perception": Perception("identity", "sobel", "laplacian", sobel_scale=sobel, laplacian_scale=laplacian)}
 
 
 RECIPES = {
     "as it is": Recipe(),
-    "Sobel / 8, Laplacian of weight 12, as in the papers": Recipe(network=perception(1.0, 1.0)),
+    "perception of the papers: Sobel / 8, Laplacian of weight 12": Recipe(network=perception(1.0, 1.0)),
+    "perception of the papers, fire rate 0.5, 44 to 60 steps, 128 hidden neurons": Recipe(
+        {"steps": (44, 60), "fire_rate": 0.5}, {**perception(1.0, 1.0), "rule": MLPRule(128, final_bias=True)}
+    ),
     "no Laplacian": Recipe(network={"perception": Perception("identity", "sobel", sobel_scale=4.0)}),
     "fire rate 0.5, 44 to 60 steps": Recipe({"steps": (44, 60), "fire_rate": 0.5}),
     "fire rate 0.75, 34 to 48 steps": Recipe({"steps": (34, 48), "fire_rate": 0.75}),
@@ -95,6 +103,7 @@ RECIPES = {
     "noise of 0.1 on the states": Recipe({"state_noise": 0.1}),
     "also judged at 0.7 of the steps": Recipe(more=lambda: [IntermediateSupervision(at=(0.7,), weights=0.5)]),
     "root of the error of each sample": Recipe(criterion=root_of_errors),
+    "logarithm of the error of each sample": Recipe(criterion=log_of_errors),
     "momenta 0.5 and 0.9 instead of 0.9 and 0.999": Recipe(
         optimizer=functools.partial(torch.optim.Adam, betas=(0.5, 0.9))
     ),
@@ -154,8 +163,13 @@ def print_row(*cells: object) -> None:
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
+def print_processor(threads: int) -> None:
+    print(f"{cpu_name()}, {available()[-1] if available() else 'no native library'}, threads: {threads}")
+
+
 def compare_recipes(names: list[str], config: GrowConfig, jobs: int) -> None:
     """Train each recipe in a process of its own, and print a row for it."""
+    print_processor(1)
     print_row("recipe", "s of CPU", "horizon", "5 horizons", "50 horizons", "right half lost", "lower half lost")
     print_row(*["---"] * 7)
 
@@ -180,7 +194,7 @@ def train_one(name: str, config: GrowConfig) -> None:
 
 def compare_seeds(config: GrowConfig, seeds: int) -> None:
     """Run the command with several seeds, and print a row for each, the median and the worst."""
-    print(f"{cpu_name()}, {available()[-1] if available() else 'no native library'}, {torch.get_num_threads()} threads")
+    print_processor(torch.get_num_threads())
     print_row("seed", "s", "horizon", "5 horizons", "50 horizons", "right half lost")
     print_row(*["---"] * 6)
     rows = []
