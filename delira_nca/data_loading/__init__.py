@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from delira_nca.data_loading.growing import growing_dataset
     from delira_nca.data_loading.loaders import LoadSample, LoadSampleLabel
     from delira_nca.data_loading.normalize import norm_range, norm_zero_mean_unit_std
+    from delira_nca.data_loading.precomputed import precompute
     from delira_nca.data_loading.readers import (
         CaseDataset,
         DecathlonDataset,
@@ -89,6 +90,7 @@ __all__ = [
     "kfold_indices",
     "norm_range",
     "norm_zero_mean_unit_std",
+    "precompute",
     "repeat",
     "train_val_indices",
     "train_val_split",
@@ -109,6 +111,7 @@ _HOMES = {
     "growing": ("growing_dataset",),
     "loaders": ("LoadSample", "LoadSampleLabel"),
     "normalize": ("norm_range", "norm_zero_mean_unit_std"),
+    "precomputed": ("precompute",),
     "readers": ("CaseDataset", "DecathlonDataset", "MedMNISTDataset", "NNUNetDataset", "PairedFolderDataset"),
     "sampler": (
         "AbstractSampler",
