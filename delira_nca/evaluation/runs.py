@@ -111,7 +111,7 @@ def probabilities(prediction: Any, scores: Tensor, activation: Activation) -> tu
 
 def is_of_logits(prediction: Prediction) -> bool:
     """Whether the scores of an automaton are logits, rather than an image or a depth."""
-    if prediction.head_prediction is not None or "logits" in prediction.parts():
+    if prediction.head_prediction is not None:
         return True
     return bool(prediction.model.num_output_channels) and not isinstance(prediction.model, DepthNCAModel)
 

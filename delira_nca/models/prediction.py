@@ -98,7 +98,10 @@ class Prediction:
         return self.output_channels if self.model.num_output_channels else self.image_channels
 
     def parts(self) -> dict[str, Tensor]:
-        """Return all parts by name, for the arguments of criterions and metrics."""
+        """Return all parts by name, for the arguments of criterions and metrics.
+
+        ``"logits"`` is another name of ``"pred"`` where that is not the image.
+        """
         named = {
             "pred": self.pred,
             "state": self.output_image,
@@ -106,7 +109,9 @@ class Prediction:
             "hidden": self.hidden_channels,
             "output": self.output_channels,
         }
-        return named if self.head_prediction is None else {**named, "head": self.head_prediction}
+        if self.head_prediction is not None:
+            return {**named, "head": self.head_prediction, "logits": self.head_prediction}
+        return {**named, "logits": named["output"]} if self.model.num_output_channels else named
 
     def detach(self) -> Prediction:
         """Return the prediction without its graph."""

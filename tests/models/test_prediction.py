@@ -42,10 +42,14 @@ def test_what_is_compared_is_the_head_else_the_output_else_the_image(model, stat
 
 def test_parts_have_names_to_wire_criterions_to(model, state):
     parts = Prediction(model, 1, state).parts()
-    assert set(parts) == {"pred", "state", "image", "hidden", "output"}
+    assert set(parts) == {"pred", "state", "image", "hidden", "output", "logits"}
     assert parts["state"] is state
+    assert torch.equal(parts["logits"], parts["output"])
     head = torch.ones(2, 3)
     assert Prediction(model, 1, state, head).parts()["head"] is head
+    assert Prediction(model, 1, state, head).parts()["logits"] is head
+    growing = BasicNCAModel(num_image_channels=4, num_hidden_channels=5)
+    assert set(Prediction(growing, 1, state).parts()) == {"pred", "state", "image", "hidden", "output"}
 
 
 def test_detached_it_has_no_graph_but_the_same_values(model, state):
