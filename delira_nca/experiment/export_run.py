@@ -12,7 +12,8 @@ import torch
 
 from delira_nca.errors import MissingFileError
 from delira_nca.export.html import to_html
-from delira_nca.io import load_network
+from delira_nca.export.live_page import stored_slider
+from delira_nca.io import load_checkpoint, load_network
 from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
 
@@ -27,7 +28,7 @@ def export_html(
     grid: tuple[int, int] | None = None,
     weights: str = "float32",
 ) -> Path:
-    """Write the best network of a run as a live page.
+    """Write the best network of a run as a live page, with the slider over the epochs if the run has one.
 
     Parameters
     ----------
@@ -50,7 +51,8 @@ def export_html(
         If the checkpoint is not readable, or its model cannot be exported to a page.
     """
     given, source = source, absolute(source)
-    checkpoint = source if source.is_file() else _best_checkpoint(source, given)
+    checkpoints = [source] if source.is_file() else _checkpoints(source, given)
+    checkpoint = checkpoints[0]
     folder = source.parent if source.is_file() else source
     options: dict[str, Any] = {}
     if (folder / "target.npy").is_file() and not source.is_file():
@@ -58,17 +60,21 @@ def export_html(
     if (folder / "result.json").is_file() and not source.is_file():
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         options["figures"] = result.get("outcome", result).get("figures")
+    if not source.is_file():
+        states = [load_checkpoint(path) for path in dict.fromkeys((checkpoint, checkpoints[-1]))]
+        options["epochs"] = stored_slider(states[0], states[-1])
     name = source.stem if source.is_file() else source.resolve().name
     page = folder / "live.html" if out is None else absolute(out)
     return to_html(load_network(checkpoint), page, title=title or name, grid=grid, weights=weights, **options)
 
 
-def _best_checkpoint(folder: Path, given: str | os.PathLike[str]) -> Path:
+def _checkpoints(folder: Path, given: str | os.PathLike[str]) -> list[Path]:
+    """Return the file with the best network, and the newest one."""
     if not folder.is_dir():
         raise MissingFileError(f"there is no run {given}")
     places = (folder, *(place for place in folder.rglob("checkpoints") if place.is_dir()))
     found = sorted((file for place in places for file in checkpoints_in(place)), key=lambda file: file.stat().st_mtime)
     if not found:
-        raise MissingFileError(f"run {folder} holds no checkpoint")
+        raise MissingFileError(f"run {folder} contains no checkpoint")
     best = [file for file in found if file.parent == folder / "checkpoints" and file.stem == "checkpoint_best"]
-    return (best or found)[-1]
+    return [(best or found)[-1], found[-1]]

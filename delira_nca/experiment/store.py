@@ -121,7 +121,7 @@ class StoredRun:
             return max(best, key=lambda file: file.stat().st_mtime)
         if name in ("best", "latest"):
             if (latest := self.latest_checkpoint()) is None:
-                raise MissingFileError(f"run {self.folder} holds no checkpoint yet")
+                raise MissingFileError(f"run {self.folder} contains no checkpoint yet")
             return latest
         if not (self.checkpoints / name).is_file():
             there = ", ".join(file.name for file in found) or "none"

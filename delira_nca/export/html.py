@@ -94,6 +94,7 @@ def to_html(
     explanation: Sequence[str] | None = None,
     weights: str = "float32",
     random_seed: int = 0,
+    epochs: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write a model as a page that opens in any browser, without a network connection.
 
@@ -136,6 +137,8 @@ def to_html(
         Type of the stored weights; ``"float16"`` halves the size of the page and rounds the weights.
     random_seed : int
         Seed of the fire masks.
+    epochs : sequence of mapping
+        Weights of several epochs for a slider; see `delira_nca.export.live_page.stored_slider`.
 
     Returns
     -------
@@ -179,7 +182,7 @@ def to_html(
         weights=weights,
         random_seed=random_seed,
     )
-    return write_text(assemble(page), absolute(path))
+    return write_text(assemble({**page, "epochs": list(epochs)}), absolute(path))
 
 
 def write_text(text: str, path: Path) -> Path:

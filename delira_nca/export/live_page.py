@@ -84,8 +84,48 @@ class Snapshots:
         self.kept = list(state["kept"])
 
 
+def slider_epochs(
+    kept: Sequence[Mapping[str, Any]], epoch: int, score: str = "", *, is_best: bool
+) -> list[Mapping[str, Any]]:
+    """Return the epochs of a slider, ordered; empty if there are no snapshots.
+
+    Parameters
+    ----------
+    kept : sequence of mapping
+        Snapshots.
+    epoch : int
+        Epoch of the weights of the page itself.
+    score : str
+        Text of the metrics of this epoch.
+    is_best : bool
+        Whether the weights of the page are those of the best epoch.
+    """
+    others = [snapshot for snapshot in kept if snapshot["epoch"] != epoch]
+    own = {"epoch": epoch, "score": score, "cell": None, "isBest": is_best}
+    return sorted([*others, own], key=lambda snapshot: snapshot["epoch"]) if others else []
+
+
+def stored_slider(state: Mapping[str, Any], newest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the epochs of the slider of a run that is stored.
+
+    Parameters
+    ----------
+    state : mapping
+        State of the checkpoint whose weights the page has.
+    newest : mapping
+        State of the newest checkpoint of the run, with the snapshots of a `LivePage`.
+    """
+    states = [s for s in newest.get("callbacks", {}).values() if isinstance(s, Mapping) and set(s) == {"kept"}]
+    kept = states[0]["kept"] if states else []
+    is_best = state["best"]["score"] is not None
+    epoch = state["best"]["epoch"] if is_best else state["epoch"]
+    scores = [snapshot["score"] for snapshot in kept if snapshot["epoch"] == epoch]
+    return slider_epochs(kept, epoch, scores[0] if scores else "", is_best=is_best)
+
+
 _LOGGER = logging.getLogger("delira_nca")
 _OPTIONS = inspect.signature(to_html)
+_OPTIONS = _OPTIONS.replace(parameters=[p for name, p in _OPTIONS.parameters.items() if name != "epochs"])
 Figures = Mapping[str, object] | Callable[[Any], Mapping[str, object]]
 
 
@@ -216,9 +256,8 @@ class LivePage(AbstractCallback):
         """
         best = trainer.best.epoch if trainer.best.score is not None else None
         epoch = trainer.start_epoch - 1 if best is None else best
-        own = {"epoch": epoch, "score": self._score(trainer, epoch), "cell": None, "isBest": best is not None}
-        others = [kept for kept in self._snapshots.kept if kept["epoch"] != epoch]
-        epochs = sorted([*others, own], key=lambda kept: kept["epoch"]) if others else []
+        score = self._score(trainer, epoch)
+        epochs = slider_epochs(self._snapshots.kept, epoch, score, is_best=best is not None)
         page = {**self._describe(trainer, cast(BasicNCAModel, trainer.best_network()), figures), "epochs": epochs}
         write_text(assemble(page), self.path)
         news = {name: page[name] for name in ("run", "cell", "epochs", "figures")}

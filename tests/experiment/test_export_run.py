@@ -42,7 +42,8 @@ def test_growing_leaves_a_live_page_with_target_and_figures(run):
 def test_exporting_a_run_writes_the_best_network_and_the_figures_of_the_page_that_the_run_left(run, tmp_path):
     assert export_html(run.folder, tmp_path / "again.html") == tmp_path / "again.html"
     again, left = data_of(tmp_path / "again.html"), data_of(run.folder / "live.html")
-    for name in ("cell", "title", "grid", "targets", "figures", "horizon"):
+    assert [epoch["epoch"] for epoch in left["epochs"]] == [1, 2]
+    for name in ("cell", "title", "grid", "targets", "figures", "horizon", "epochs"):
         assert again[name] == left[name], name
 
 
@@ -80,7 +81,7 @@ def test_the_file_of_the_best_epoch_is_taken_before_newer_ones(run, tmp_path):
 def test_no_run_no_checkpoint_and_a_foreign_file_are_named(tmp_path):
     with pytest.raises(MissingFileError, match="there is no run .*nowhere"):
         export_html(tmp_path / "nowhere")
-    with pytest.raises(MissingFileError, match="holds no checkpoint"):
+    with pytest.raises(MissingFileError, match="contains no checkpoint"):
         export_html(tmp_path)
     (tmp_path / "checkpoint_1.safetensors").write_text("no checkpoint")
     with pytest.raises(CheckpointError, match=r"checkpoint_1\.safetensors is not a readable checkpoint"):

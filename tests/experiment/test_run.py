@@ -163,7 +163,7 @@ def test_predictions_are_written_as_the_ending_says(config, tmp_path):
 
 def test_what_a_run_does_not_have_is_named(config, tmp_path):
     run = Run.create(config.replace({"data.test": None}), tmp_path)
-    with pytest.raises(MissingFileError, match="holds no checkpoint yet"):
+    with pytest.raises(MissingFileError, match="contains no checkpoint yet"):
         run.checkpoint("latest")
     run.train()
     with pytest.raises(ConfigError, match="no samples to test"):

@@ -353,7 +353,7 @@ def test_a_network_is_found_in_the_folder_of_its_run(make, tmp_path):
     last = again.load_network(folder, best=False)
     assert not torch.equal(weights(last), weights(best))
     assert again.test(folder, DATA, {"mse": mse})[1] == experiment.test(best, DATA, {"mse": mse})[1]
-    with pytest.raises(MissingFileError, match="run .*nowhere holds no checkpoint"):
+    with pytest.raises(MissingFileError, match="run .*nowhere contains no checkpoint"):
         experiment.load_network(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="does not fit a Linear of this config"):
         experiment.with_config({"model": {"num_inputs": 4}}).load_network(folder)
