@@ -22,7 +22,7 @@ from delira_nca.data_loading.batches import (
     require_name,
     stack,
 )
-from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
+from delira_nca.errors import ConfigError, DeliraNCAError, ShapeError, UnknownNameError, did_you_mean
 
 __all__ = [
     "AbstractDataset",
@@ -135,6 +135,74 @@ class AbstractDataset(ABC):
         if array.size == len(array):
             known[key] = array
         return array
+
+    def check(self, *, same_shape: bool = True) -> None:
+        """Read every sample once, for example before a long training.
+
+        Parameters
+        ----------
+        same_shape : bool
+            Whether all samples must have the same shapes. Set it to False for batches of one sample.
+
+        Raises
+        ------
+        ConfigError
+            If there are errors. The message has one line per sample that cannot be read or has NaN or infinite values,
+            followed by the differing shapes, each with a sample.
+        """
+        problems: list[str] = []
+        shapes: dict[str, dict[tuple[int, ...], int]] = {}
+        with reading(self):
+            for number in range(len(self)):
+                try:
+                    sample = self.checked_sample(number)
+                except DeliraNCAError as error:
+                    problems.append(str(error))
+                    continue
+                for key, value in sample.items():
+                    if (array := np.asarray(value)).dtype.kind in "biufc":
+                        shapes.setdefault(key, {}).setdefault(array.shape, number)
+        if problems:
+            problems.insert(0, f"{len(problems)} of {len(self)} samples cannot be used:")
+        if same_shape:
+            problems += [self._differing(key, found) for key, found in sorted(shapes.items()) if len(found) > 1]
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    def checked_sample(self, index: int) -> Mapping[str, Any]:
+        """Return a sample; raise an error that names it if it cannot be read, or has NaN or infinite values.
+
+        Raises
+        ------
+        ConfigError
+            With the name of the sample.
+        """
+        try:
+            sample = self[index]
+        except DeliraNCAError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{self.name_of(index)}: {type(error).__name__}: {error}") from error
+        for key, value in sample.items():
+            array = np.asarray(value)
+            if array.dtype.kind in "fc" and (wrong := int((~np.isfinite(array)).sum())):
+                raise ConfigError(
+                    f"{self.name_of(index)}: {wrong} of {array.size} values of {key!r} are NaN or infinite"
+                )
+        return sample
+
+    def described(self, index: int) -> str:
+        """Return the name of a sample and its files."""
+        return self.name_of(index)
+
+    def _differing(self, key: str, found: Mapping[tuple[int, ...], int]) -> str:
+        """Return a line with the shapes of an entry and the first sample of each."""
+        parts = [f"{shape} in {self.described(number)}" for shape, number in list(found.items())[:10]]
+        more = f", and {len(found) - 10} more" if len(found) > 10 else ""
+        return (
+            f"no batch can hold all samples, since the shapes of {key!r} differ: {'; '.join(parts)}{more}. "
+            "Resize them, or take batches of one sample"
+        )
 
     def name_of(self, index: int) -> str:
         """Return the name of a sample for messages, with the file if it is read from one."""
@@ -284,6 +352,14 @@ class SubsetDataset(AbstractDataset):
     def name_of(self, index: int) -> str:
         """Return the name of the sample in the underlying dataset."""
         return self.dataset.name_of(int(self.indices[index]))
+
+    def checked_sample(self, index: int) -> Mapping[str, Any]:
+        """Return a checked sample of the underlying dataset."""
+        return self.dataset.checked_sample(int(self.indices[index]))
+
+    def described(self, index: int) -> str:
+        """Return the name and the files of the sample in the underlying dataset."""
+        return self.dataset.described(int(self.indices[index]))
 
     def column(self, key: str) -> npt.NDArray[Any]:
         """Return one entry of all samples. The underlying dataset reads and caches that of all its samples."""

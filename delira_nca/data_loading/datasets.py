@@ -97,6 +97,19 @@ class ConcatDataset(AbstractDataset):
         part, number = self._place(index)
         return f"{self.datasets[part].name_of(number)} of dataset {part}"
 
+    def checked_sample(self, index: int) -> Mapping[str, Any]:
+        """Return a checked sample of one of the datasets."""
+        part, number = self._place(index)
+        try:
+            return self.datasets[part].checked_sample(number)
+        except DeliraNCAError as error:
+            raise self._named(error, part) from error
+
+    def described(self, index: int) -> str:
+        """Return the name and the files of the sample in its dataset, and the number of the dataset."""
+        part, number = self._place(index)
+        return f"{self.datasets[part].described(number)} of dataset {part}"
+
     def _inner_name(self, index: np.int64) -> str:
         """Return the name of the sample in its dataset."""
         part, number = self._place(int(index))

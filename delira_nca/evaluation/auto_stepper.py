@@ -15,6 +15,7 @@ from delira_nca.checks import is_whole, require_number, require_type, require_wh
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, Prediction
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.pytorch_network import entry
 from delira_nca.rollout import trajectory
 from delira_nca.rollout.job import BatchPart, at_part, current_part
@@ -128,6 +129,7 @@ class AutoStepper:
         ConfigError
             If the model is not a :class:`BasicNCAModel`, for instance a pyramid.
         """
+        nca = unwrapped(nca)
         require_type("nca", nca, BasicNCAModel)
         with evaluating(nca):
             state = nca.record(x, 0, seed=seed, keep=[0], goal=goal)[0].output_image

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models import BasicNCAModel, DepthNCAModel, Prediction
+from delira_nca.models.compiled import unwrapped
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
 from delira_nca.rollout.job import BatchPart, at_part, current_part
 from delira_nca.seeding import derive_seed, isolated_rng
@@ -169,7 +170,7 @@ def stochastic_runs(
     """
     for name, number in (("runs", runs), ("memory_budget", memory_budget)):
         require_whole(name, number, 1)
-    batch = dict(image) if isinstance(image, Mapping) else {"data": image}
+    batch, model = dict(image) if isinstance(image, Mapping) else {"data": image}, unwrapped(model)
     if "data" not in batch:
         raise ConfigError(f"a batch has an entry 'data', not only {sorted(batch)}")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -14,6 +14,7 @@ from delira_nca.errors import ConfigError, require_choice
 from delira_nca.evaluation.runs import Activation, Runs, Steps, probabilities, stochastic_runs
 from delira_nca.evaluation.spread import deviation, disagreement, entropy, mutual_information, nqm, pairwise_dice
 from delira_nca.models import BasicNCAModel, interpret_range_parameter
+from delira_nca.models.compiled import unwrapped
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
 from delira_nca.seeding import generator
 
@@ -73,7 +74,7 @@ class UncertaintyEstimator(ABC):
         steps: Steps | None = None,
         activation: Activation = "auto",
     ) -> None:
-        self.nca, self.normalize, self.seed = nca, normalize, seed
+        self.nca, self.normalize, self.seed = unwrapped(nca), normalize, seed
         self.steps, self.activation = steps, activation
 
     @abstractmethod
@@ -281,7 +282,7 @@ class MCMC(UncertaintyEstimator):
     ) -> None:
         super().__init__(nca, normalize=normalize, seed=seed, steps=steps, activation=activation)
         self.N_last = require_whole("N_last", N_last, 2)
-        if not hasattr(nca, "record"):
+        if not hasattr(self.nca, "record"):
             raise ConfigError(f"{type(nca).__name__} has no record(): its last steps are not available")
 
     def runs(self, image: Any) -> Runs:

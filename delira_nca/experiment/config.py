@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,8 @@ import yaml
 
 from delira_nca.checks import is_whole
 from delira_nca.data_loading import AbstractDataset, AbstractSampler, RandomSampler, kfold, train_val_split
+from delira_nca.data_loading.labels import as_labels
+from delira_nca.data_loading.readers.cases import shown
 from delira_nca.data_loading.splits import require_group_key
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
 from delira_nca.experiment.plain_files import FLOAT, read_plain, write_plain
@@ -742,9 +745,19 @@ def divide(section: DataSection, num_drawn: int | None) -> Samples:
             raise ConfigError("data.val_split takes the validation samples out of data.train: leave data.valid out")
         share = section.val_split if section.val_split < 1 else int(section.val_split)
         train, valid = train_val_split(train, share, random_seed=section.split_seed, **how)  # type: ignore[arg-type]
+    if section.group_key is not None:
+        _require_disjoint({"train": train, "valid": valid, "test": test}, section.group_key)
     if num_drawn is None:
         return Samples(train, valid, test, {})
     if section.sampler_cls is not RandomSampler:
         raise ConfigError(f"num_iterations draws samples by chance: data.sampler_cls={section.sampler_cls.__name__}")
     sampler = {"num_samples": num_drawn, "replacement": num_drawn > len(train)}
     return Samples(train, valid, test, sampler)
+
+
+def _require_disjoint(parts: Mapping[str, AbstractDataset | None], group_key: str) -> None:
+    """Check that no group is in two parts."""
+    groups = {name: set(as_labels(part.column(group_key), "group").tolist()) for name, part in parts.items() if part}
+    for one, other in itertools.combinations(groups, 2):
+        if both := sorted(groups[one] & groups[other], key=str):
+            raise ConfigError(f"data.{one} and data.{other} have samples of the same {group_key}: {shown(both)}")

@@ -38,6 +38,7 @@ from delira_nca.experiment.store import StoredRun
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_environment
 from delira_nca.logging import CSVSink, JSONLSink
+from delira_nca.models.compiled import unwrapped
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
 from delira_nca.training.callbacks.reporting import MetricLogger
@@ -508,7 +509,7 @@ class Experiment:
         MissingFileError, CheckpointError
             If there is no run, no intact checkpoint, or the checkpoint does not fit the network.
         """
-        folder, network = absolute(run_folder), self.make_network()
+        folder, network = absolute(run_folder), unwrapped(self.make_network())
         try:
             network.load_state_dict(StoredRun(folder).weights("best" if best else "latest"))
         except (KeyError, RuntimeError) as error:

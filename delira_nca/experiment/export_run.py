@@ -16,6 +16,7 @@ from delira_nca.export.live_page import stored_slider
 from delira_nca.io import load_checkpoint, load_network
 from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
+from delira_nca.io.resume import newest_run_files
 
 __all__ = ["export_html"]
 
@@ -76,5 +77,6 @@ def _checkpoints(folder: Path, given: str | os.PathLike[str]) -> list[Path]:
     found = sorted((file for place in places for file in checkpoints_in(place)), key=lambda file: file.stat().st_mtime)
     if not found:
         raise MissingFileError(f"run {folder} contains no checkpoint")
-    best = [file for file in found if file.parent == folder / "checkpoints" and file.stem == "checkpoint_best"]
+    of_run = newest_run_files(folder / "checkpoints") if (folder / "checkpoints").is_dir() else []
+    best = [file for file in of_run if file.stem == "checkpoint_best"]
     return [(best or found)[-1], found[-1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import is_metric
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, evaluate
 from delira_nca.seeding import derive_seed, isolated_rng
+from delira_nca.training.first_batch import checked
 from delira_nca.training.set_values import SetValues, as_arrays, batch_length, join_batches
 
 __all__ = ["Predictor", "predict_all"]
@@ -52,7 +54,7 @@ class Predictor:
             if not callable(function) and not is_metric(function):
                 raise ConfigError(f"metric {name!r} is called with tensors, but {function!r} cannot be called")
         self.network, self.metrics, self.seed = network, dict(metrics or {}), seed
-        self.values = SetValues(self.metrics)
+        self.values, self._is_checked = SetValues(self.metrics), False
         self.metric_keys = {name: tuple(keys) for name, keys in (metric_keys or {}).items()}
 
     def predict_batch(self, batch: Mapping[str, Any], number: int) -> tuple[Any, dict[str, Any]]:
@@ -97,9 +99,12 @@ class Predictor:
     def _measure(self, named: Mapping[str, Any], length: int) -> dict[str, Array]:
         """Metrics of each sample, computed on batches of one, so that means do not depend on the batches."""
         rows = []
+        functions = self.values.functions
+        if not self._is_checked:
+            functions, self._is_checked = checked(functions, self.metric_keys, what="metric"), True
         for row in range(length):
-            single = {key: value[row : row + 1] if _has_rows(value, length) else value for key, value in named.items()}
-            row_values = evaluate(self.values.functions, single, self.metric_keys)
+            single = {key: _row(value, row, length) for key, value in named.items()}
+            row_values = evaluate(functions, single, self.metric_keys)
             numbers = {name: np.nan if value is None else float(value) for name, value in row_values.items()}
             self.values.add(numbers, 1)
             rows.append(numbers)
@@ -134,5 +139,18 @@ def predict_all(
     return join_batches(predictions, split=True), metrics, predictor.values.result()
 
 
-def _has_rows(value: Any, length: int) -> bool:
-    return isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0 and len(value) == length
+def _row(value: Any, row: int, length: int) -> Any:
+    """Batch of one sample of a batch of tensors, or of a list, tuple, dict or dataclass of them."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value[row : row + 1] if value.ndim > 0 and len(value) == length else value
+    if isinstance(value, (list, tuple)):
+        if len(value) == length and not any(isinstance(part, (Tensor, np.ndarray)) for part in value):
+            return value[row : row + 1]  # names of samples
+        parts = [_row(part, row, length) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, Mapping):
+        return {key: _row(part, row, length) for key, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        return dataclasses.replace(value, **{name: _row(getattr(value, name), row, length) for name in fields})
+    return value

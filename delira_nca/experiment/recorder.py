@@ -23,6 +23,7 @@ from delira_nca.experiment.stats import (
 )
 from delira_nca.experiment.store import StoredRun
 from delira_nca.io.checkpoint import save_checkpoint
+from delira_nca.io.files import sweep
 from delira_nca.io.network import describe_network
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.scores import higher_is_better, is_better
@@ -102,6 +103,7 @@ class StatsRecorder(AbstractCallback):
         self._higher = None if mode is None else higher_is_better(mode)
         self.run, self.loss, self.dataset, self.seconds, self.keep_best = run, loss, dataset, seconds, keep_best
         self._is_open = False
+        self._run_id: str | None = None
         self._rows: list[tuple[int, float, dict[str, Any]]] = []
         self._row: tuple[int, float, dict[str, Any]] | None = None
         self._began, self._written = 0.0, 0.0
@@ -111,7 +113,16 @@ class StatsRecorder(AbstractCallback):
     # Hooks --------------------------------------------------------------------------------------------------------
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Delete records after the resume point, and raise an error for scores without a direction."""
+        """Delete records after the resume point, and raise an error for scores without a direction.
+
+        Raises
+        ------
+        ConfigError
+            If the recorder has recorded another run, whose records would be deleted.
+        """
+        if self._run_id not in (None, trainer.run_id):
+            raise ConfigError(f"this StatsRecorder has recorded another run in {self.run.name}: make one for each run")
+        self._run_id = trainer.run_id
         self._rows, self._row, self._validated, self._best = [], None, None, {}
         measured = {
             *getattr(trainer, "criterions", ()),
@@ -123,13 +134,14 @@ class StatsRecorder(AbstractCallback):
         header = self._header(trainer, names) if names else None
         if names and (unknown := sorted(self.criteria.keys() - set(names))):
             raise ScoreKeyError(f"no validation computes {unknown[0]!r}. {did_you_mean(unknown[0], names)}")
+        sweep(self.run.best_weights)
         self.run.database.__enter__()
         self._is_open, self._written = True, time.monotonic()
         done = trainer.global_iter_num
         recorded = self.run.database.trained_until()
         deleted = self.run.database.delete_after(done, validation=max(0, done - 1) if trainer.iteration else done)
         if any(deleted):
-            _LOGGER.info("%s: %d iterations and %d validations will be done again", self.run.name, *deleted)
+            _LOGGER.warning("%s: %d iterations and %d validations will be done again", self.run.name, *deleted)
         if recorded < done:
             _LOGGER.warning("%s: iterations %d to %d have no records", self.run.name, recorded, done - 1)
         if header is not None:

@@ -29,7 +29,7 @@ from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, V
 from delira_nca.io.files import make_folder, writable
 from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
-from delira_nca.io.resume import plan_resume
+from delira_nca.io.resume import newest_run_files, plan_resume
 from delira_nca.io.run_folder import require_folder_name
 from delira_nca.io.run_lock import RunLock
 
@@ -116,9 +116,10 @@ class StoredRun:
             If there is no such checkpoint. The message lists the existing ones.
         """
         found = checkpoints_in(self.checkpoints)
-        best = [file for file in found if file.stem == "checkpoint_best"]
-        if name == "best" and best:
-            return max(best, key=lambda file: file.stat().st_mtime)
+        if name == "best" and any(file.stem == "checkpoint_best" for file in found):
+            best = [file for file in newest_run_files(self.checkpoints) if file.stem == "checkpoint_best"]
+            if best:
+                return max(best, key=lambda file: file.stat().st_mtime)
         if name in ("best", "latest"):
             if (latest := self.latest_checkpoint()) is None:
                 raise MissingFileError(f"run {self.folder} contains no checkpoint yet")

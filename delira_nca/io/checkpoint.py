@@ -42,7 +42,13 @@ mark doubles it."""
 _ARCHIVE = b"PK\x03\x04"
 """First bytes of a file of torch.save, such as the checkpoints of version 0.1."""
 _MAPPINGS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
-_SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "Size": torch.Size}
+_SEQUENCES: dict[str, type] = {
+    "list": list,
+    "tuple": tuple,
+    "Size": torch.Size,
+    "set": set,
+    "frozenset": frozenset,
+}
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -55,9 +61,9 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     Parameters
     ----------
     state : mapping
-        Nested dicts, lists and tuples of tensors, arrays, numbers, strings, bytes, booleans and None. An OrderedDict,
-        a Counter, a torch.Size and a defaultdict of a plain type keep their type. NumPy scalars become Python numbers,
-        arrays become tensors, and tensors are copied to the CPU.
+        Nested dicts, lists, tuples and sets of tensors, arrays, numbers, strings, bytes, booleans and None. An
+        OrderedDict, a Counter, a torch.Size and a defaultdict of a plain type keep their type. NumPy scalars become
+        Python numbers, and tensors are copied to the CPU.
     path : str or path-like
         File to write. Its folder is created if it does not exist. The usual extension is ``.safetensors``.
 
@@ -276,9 +282,10 @@ def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     """Convert a value to JSON types. A value of another type becomes a list of the type's name and the content."""
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         try:
-            value = torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
+            tensor = torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{where} is an array of {value.dtype}, which no tensor can hold") from error
+        return ["array", _encode_tensor(tensor, where, tensors)]
     if isinstance(value, Tensor):
         return _encode_tensor(value, where, tensors)
     if isinstance(value, np.generic):
@@ -299,7 +306,8 @@ def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         kind = "dict" if isinstance(value, MappingProxyType) else type(value).__name__
         return dict(pairs) if kind == "dict" and all(type(key) is str for key, _ in pairs) else [kind, pairs]
     if type(value) in _SEQUENCES.values():
-        return [type(value).__name__, [_encode(part, f"{where}[{i}]", tensors) for i, part in enumerate(value)]]
+        parts = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+        return [type(value).__name__, [_encode(part, f"{where}[{i}]", tensors) for i, part in enumerate(parts)]]
     raise CheckpointError(
         f"{where} is a {type(value).__name__}, whose type would be lost: a checkpoint holds tensors and plain Python"
     )
@@ -341,6 +349,8 @@ def _decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     match tree:
         case ["tensor", name]:
             return tensors[name]
+        case ["array", part]:
+            return _decode(part, tensors).numpy()
         case ["complex tensor", part]:
             return torch.view_as_complex(_decode(part, tensors))
         case ["sparse", indices, values, shape, coalesced]:

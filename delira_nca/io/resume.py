@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.io.manifest import Manifest, checkpoints_in, state_position
 from delira_nca.io.paths import absolute
 
-__all__ = ["ResumePlan", "plan_resume"]
+__all__ = ["ResumePlan", "newest_run_files", "plan_resume"]
 
 _BEST = "checkpoint_best"
 _NOT_WANTED = "resume='never'"
@@ -136,56 +136,70 @@ def _from_file(path: Path, load: _Load) -> ResumePlan:
     return ResumePlan("resume", path, epoch, iteration)
 
 
+class _Survey:
+    """Checkpoints of a folder: their positions and runs, from the manifest where it is right, else from the files."""
+
+    def __init__(self, paths: Sequence[Path], folder: Path, load: _Load) -> None:
+        self.paths, self._load = paths, load
+        self.ranks: dict[Path, tuple[int, int]] = {}
+        self.runs: dict[Path, str | None] = {}
+        self.whole: set[Path] = set()
+        self.damaged: dict[Path, str] = {}
+        manifest = folder / "manifest.json"
+        listed = {e.name: (i, e) for i, e in enumerate(Manifest(folder, "-").entries())} if manifest.is_file() else {}
+        listed_at = manifest.stat().st_mtime if manifest.is_file() else -1.0
+        written: dict[Path, tuple[float, float]] = {}
+        for path in paths:
+            place, entry = listed.get(path.name, (-1, None))
+            self.runs[path] = None if entry is None else entry.run_id
+            is_right = entry is not None and entry.run_id is not None and path.stat().st_size == entry.size
+            if entry is not None and is_right and entry.epoch is not None:
+                self.ranks[path] = (entry.epoch, entry.iteration or 0)
+                written[path] = (listed_at, place)
+            else:  # a file that was written just before a kill is not in the manifest yet
+                self.read(path)
+                written[path] = (path.stat().st_mtime, place)
+        known = [path for path in paths if self.runs[path] is not None]
+        newest = self.runs[max(known, key=lambda path: written[path])] if known else None
+        self.older = [path for path in paths if self.runs[path] not in (None, newest)]
+
+    def read(self, path: Path) -> None:
+        """Read position and run from a file."""
+        try:
+            state = self._load(path)
+            self.ranks[path], self.runs[path] = state_position(state), state.get("run_id")
+            self.whole.add(path)
+        except CheckpointError as error:
+            self.damaged[path] = _reason(error, path)
+
+
+def newest_run_files(folder: Path) -> list[Path]:
+    """Return the intact checkpoints of the newest run in a folder, which may have those of older runs as well."""
+    survey = _Survey(_checkpoints(folder), folder, _load_checkpoint)
+    return [path for path in survey.paths if path not in survey.older and path not in survey.damaged]
+
+
 def _newest(folder: Path, load: _Load) -> ResumePlan | None:
     """Plan to resume from the newest readable checkpoint; None if the folder has no checkpoint.
 
     Raises
     ------
     CheckpointError
-        If the folder has checkpoints, but none is readable.
+        If the folder has checkpoints, but none of the newest run is readable.
     """
     paths = _checkpoints(folder)
     if not paths:
         return None
-    manifest = folder / "manifest.json"
-    listed = {e.name: (i, e) for i, e in enumerate(Manifest(folder, "-").entries())} if manifest.is_file() else {}
-    ranks: dict[Path, tuple[int, int]] = {}
-    runs: dict[Path, str | None] = {}
-    written: dict[Path, tuple[float, float]] = {}
-    whole: set[Path] = set()
-    damaged: dict[Path, str] = {}
-
-    def read(path: Path) -> None:
-        try:
-            state = load(path)
-            ranks[path] = state_position(state)
-            runs[path] = state.get("run_id")
-            whole.add(path)
-        except CheckpointError as error:
-            damaged[path] = _reason(error, path)
-
-    listed_at = manifest.stat().st_mtime if manifest.is_file() else -1.0
-    for path in paths:
-        place, entry = listed.get(path.name, (-1, None))
-        if entry is not None and entry.epoch is not None and path.stat().st_size == entry.size:
-            ranks[path], runs[path] = (entry.epoch, entry.iteration or 0), entry.run_id
-            written[path] = (listed_at, place)
-        else:  # a file that was written just before a kill is not in the manifest yet
-            read(path)
-            written[path] = (path.stat().st_mtime, place)
-    known = [path for path in paths if runs.get(path) is not None]
-    newest_run = runs[max(known, key=lambda path: written[path])] if known else None
-    older = {path: _OLDER_RUN for path in paths if path not in damaged and runs[path] not in (None, newest_run)}
-    paths = [path for path in paths if path not in older]
-    while left := [path for path in paths if path not in damaged]:
-        newest = max(left, key=lambda path: (*ranks[path], path.stem != _BEST, path.name))
-        if newest in whole:
-            skipped = sorted(
-                {**damaged, **older}.items(), key=lambda item: (ranks.get(item[0], (-1, -1)), item[0]), reverse=True
-            )
-            return ResumePlan("resume", newest, *ranks[newest], skipped=tuple(skipped))
-        read(newest)  # the position in the file takes precedence over the manifest
-    reasons = "\n".join(f"  {path}: {reason}" for path, reason in {**damaged, **older}.items())
+    survey = _Survey(paths, folder, load)
+    older = {path: survey.damaged.get(path, _OLDER_RUN) for path in survey.older}
+    while left := [path for path in paths if path not in survey.damaged and path not in older]:
+        newest = max(left, key=lambda path: (*survey.ranks[path], path.stem != _BEST, path.name))
+        if newest in survey.whole:
+            skipped = {**survey.damaged, **older}.items()
+            ordered = sorted(skipped, key=lambda item: (survey.ranks.get(item[0], (-1, -1)), item[0]), reverse=True)
+            return ResumePlan("resume", newest, *survey.ranks[newest], skipped=tuple(ordered))
+        survey.read(newest)  # the position in the file takes precedence over the manifest
+    reasons = "\n".join(f"  {path}: {reason}" for path, reason in {**survey.damaged, **older}.items())
     which = "of the newest run " if older else ""
     raise CheckpointError(
         f"no checkpoint {which}in {folder} can be read. Start afresh with resume='never', in another folder\n{reasons}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses.checks import class_labels, same_shape
@@ -25,7 +25,7 @@ class Metric(ABC):
 
     The trainer resets a metric before each pass over a data set, updates it with every batch, and computes it at the
     end, so that the value does not depend on the batch size. Any object with these three methods can be used.
-    Attributes that are numbers, arrays, tensors, or lists or dicts of them, are its state.
+    Attributes that are numbers, arrays, tensors or other metrics, or lists, dicts or sets of them, are its state.
     """
 
     @abstractmethod
@@ -132,6 +132,8 @@ def as_metric(function: Callable[..., Any]) -> Any | None:
     >>> type(as_metric(rmse)).__name__, as_metric(accuracy) is None
     ('RMSE', True)
     """
+    while isinstance(function, functools.partial) and not function.args and not function.keywords:
+        function = function.func
     if isinstance(function, functools.partial) and function.func is accuracy:
         is_macro = function.keywords.get("average") == "macro" and not function.args
         return MacroAccuracy() if is_macro else None
@@ -159,11 +161,17 @@ def is_metric(value: Any) -> bool:
 
 
 def metric_state(metric: Any) -> dict[str, Any]:
-    """Return the state of a metric as plain values and tensors."""
+    """Return the state of a metric, and of the metrics that it contains, as plain values and tensors."""
+    modules = {name: module for name, module in getattr(metric, "_modules", {}).items() if _is_state(module)}
     names = getattr(metric, "_defaults", None)  # names of the states in torchmetrics
-    if names is not None:
-        return {name: getattr(metric, name) for name in (*names, "_update_count")}
-    return {name: value for name, value in vars(metric).items() if _is_state(value)}
+    if names is not None and not modules:
+        return {name: _plain(getattr(metric, name)) for name in (*names, "_update_count")}
+    if names is not None:  # a metric of torchmetrics that wraps others
+        own = {name: value for name, value in vars(metric).items() if name[0] != "_" or name == "_update_count"}
+        modules |= {name: getattr(metric, name) for name in names} | own
+    else:
+        modules |= {name: value for name, value in vars(metric).items() if not (modules and name == "_modules")}
+    return {name: _plain(value) for name, value in modules.items() if _is_state(value)}
 
 
 def load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
@@ -177,13 +185,49 @@ def load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
     if unknown := sorted(state.keys() - metric_state(metric).keys()):
         raise ConfigError(f"{type(metric).__name__} has no state {unknown[0]!r}: it is not the metric that was saved")
     for name, value in state.items():
-        is_array = isinstance(getattr(metric, name), np.ndarray)  # checkpoints store arrays as tensors
-        setattr(metric, name, torch.as_tensor(value).clone().numpy() if is_array else copy.deepcopy(value))
+        current = getattr(metric, name)
+        loaded = _loaded(current, value)
+        if loaded is not current:
+            setattr(metric, name, loaded)
+
+
+_INNER = "delira_nca:metric"
 
 
 def _is_state(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_state(part) for part in value)
-    if isinstance(value, dict):
-        return all(_is_state(part) for part in value.values())
-    return value is None or isinstance(value, (bool, int, float, str, Tensor, np.ndarray))
+    if isinstance(value, (list, tuple, set, frozenset, nn.ModuleList)):
+        return all(map(_is_state, value))
+    if isinstance(value, dict) or (isinstance(value, nn.ModuleDict) and not is_metric(value)):
+        return all(map(_is_state, value.values()))
+    return value is None or isinstance(value, (bool, int, float, str, Tensor, np.ndarray)) or is_metric(value)
+
+
+def _plain(value: Any) -> Any:
+    """Convert a part of a state to plain values; a metric becomes a dict with one entry."""
+    if is_metric(value):
+        return {_INNER: metric_state(value)}
+    if isinstance(value, nn.ModuleList):
+        return list(map(_plain, value))
+    if isinstance(value, nn.ModuleDict):
+        value = dict(value.items())
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    return {key: _plain(part) for key, part in value.items()} if type(value) is dict else value
+
+
+def _loaded(current: Any, value: Any) -> Any:
+    """Convert a part of a state back; metrics that ``current`` contains load theirs."""
+    if is_metric(current):
+        load_metric_state(current, value[_INNER])
+        return current
+    if isinstance(current, (list, tuple, nn.ModuleList)) and any(map(is_metric, current)):
+        for part, kept in zip(current, value, strict=True):
+            _loaded(part, kept)
+        return current
+    if isinstance(current, (dict, nn.ModuleDict)) and any(map(is_metric, current.values())):
+        for name, kept in value.items():
+            _loaded(current[name], kept)
+        return current
+    if isinstance(current, np.ndarray):  # older checkpoints store arrays as tensors
+        return torch.as_tensor(value).clone().numpy()
+    return copy.deepcopy(value)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from delira_nca.checks import plain_numbers, require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.compiled import unwrapped
 from delira_nca.models.inputs import interpret_range_parameter, require_tensor
 from delira_nca.rollout.masks import fire_mask
 from delira_nca.seeding import generator
@@ -108,6 +109,7 @@ def tiled_predict(
     >>> torch.allclose(tiled, model.predict(image, 4, seed=1).pred, atol=1e-6)
     True
     """
+    model = unwrapped(model)
     if not isinstance(model, BasicNCAModel):
         raise ConfigError(f"tiles are of a BasicNCAModel, which has one resolution, not of a {type(model).__name__}")
     if exact and (reason := _why_not_exact(model)) is not None:

@@ -63,6 +63,7 @@ def finetune(
     >>> list(finetune(BasicNCAModel(**presets.growing()), "all_but_last"))
     ['rule.last.weight', 'rule.last.bias']
     """
+    model = unwrapped(model)
     names = [freeze] if isinstance(freeze, str) else list(freeze)
     if freeze_head:
         names.append("head")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from delira_nca.errors import CallbackError, CallbackTypeError, CheckpointError, DeliraNCAError, did_you_mean
-from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback, bind_run, keyed, rename_run
+from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback, bind_run, keyed, rename_run, reset
 
 __all__ = ["CallbackTable"]
 
@@ -140,8 +140,8 @@ class CallbackTable:
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Load the state of each callback.
 
-        A callback without a saved state keeps its own, and a saved state without a callback is ignored. Both are
-        logged, since the run does not continue exactly as before.
+        A callback without a saved state is reset, and a saved state without a callback is ignored. Both are logged,
+        since the run does not continue exactly as before.
 
         Raises
         ------
@@ -149,6 +149,7 @@ class CallbackTable:
             If a state does not fit. All callbacks then keep their former states.
         """
         callbacks = dict(keyed(self.callbacks))
+        absent = [key for key, callback in callbacks.items() if key not in states and callback.state_dict()]
         for key in sorted(states.keys() - callbacks.keys()):
             _LOGGER.warning("the checkpoint holds a state of callback %s, which is not registered", key)
         former: dict[str, Any] = {}
@@ -163,5 +164,6 @@ class CallbackTable:
                     if isinstance(error, DeliraNCAError):
                         raise
                     raise CheckpointError(f"callback {key} cannot take up its saved state: {error}") from error
-            elif callback.state_dict():
-                _LOGGER.warning("callback %s has no state in the checkpoint and starts anew", key)
+        for key in absent:
+            reset(callbacks[key])
+            _LOGGER.warning("callback %s has no state in the checkpoint and starts anew", key)

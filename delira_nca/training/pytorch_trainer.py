@@ -49,7 +49,7 @@ from delira_nca.training.run_environment import (
     run_environment,
     validate_state,
 )
-from delira_nca.training.scores import check_value_names
+from delira_nca.training.scores import check_measured_names, check_value_names
 from delira_nca.training.set_values import SetValues, as_arrays, predict_batches
 
 __all__ = ["PyTorchNetworkTrainer"]
@@ -370,6 +370,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if is_first:
             if shared := sorted(measured.keys() & losses.keys()):
                 raise ConfigError(f"closure returns {shared[0]!r} as a loss and as a metric: choose two names")
+            check_measured_names({**measured, **losses}, train=train)
             self._checked.add(train)
         return {name: v for name, v in {**measured, **losses}.items() if v is not None}, prediction
 
@@ -475,7 +476,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     ) -> None:
         """Store the weights of the best epoch, and dispatch ``at_epoch_end``."""
         if is_best:
-            self._best_weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+            self._best_weights = {k: _copied(v) for k, v in self.network.state_dict().items()}
         super()._at_epoch_end(metrics_val, val_score_key, epoch, is_best)
 
     def best_network(self) -> AbstractPyTorchNetwork:
@@ -490,7 +491,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             network = copy.deepcopy(self.network)
             network.load_state_dict(self._best_weights)
         for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 since = next((row["epoch"] for row in self.history if not _is_finite(row)), None)
                 when = "" if since is None else f"; the values of epoch {since} were the first that were not finite"
                 _LOGGER.error(
@@ -520,6 +521,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "run_id": self.run_id,
             "model": describe_network(self.network),
             "network": dict(self.network.state_dict()),
+            "criterions": {name: dict(f.state_dict()) for name, f in self._modules_of_losses().items()},
             "gradients": self._waiting_gradients(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "precision": self.precision.state_dict(),
@@ -530,9 +532,15 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             "metrics_val": dict(self.metrics_val),
         }
 
+    def _modules_of_losses(self) -> dict[str, nn.Module]:
+        """Criterions with weights or buffers."""
+        modules = {name: f for name, f in self.criterions.items() if isinstance(f, nn.Module)}
+        return {name: module for name, module in modules.items() if module.state_dict()}
+
     def _waiting_gradients(self) -> dict[str, Tensor]:
-        """Gradients by parameter, which a custom training step may accumulate over several iterations."""
-        if not self._has_own_closure:  # the step of the package resets them first
+        """Gradients by parameter, which a custom step or optimizer may accumulate over several iterations."""
+        resets = all(getattr(o.zero_grad, "__func__", None) is Optimizer.zero_grad for o in self.optimizers.values())
+        if not self._has_own_closure and resets:  # the step of the package resets them first
             return {}
         return {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
 
@@ -616,7 +624,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 
     def _plan_resume(self, resume: Path) -> ResumePlan:
         if self.save_path is not None:
-            sweep(self.save_path)
+            for folder in (self.save_path, *([self.save_path.parent] if self.save_path.name == "checkpoints" else [])):
+                sweep(folder)
         return plan_resume(resume, self.save_path)
 
     def _update_state(self, new_state: Mapping[str, Any] | None) -> PyTorchNetworkTrainer:
@@ -630,6 +639,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             For a key that is not in ``STATE_KEYS``.
         """
         if not new_state or "format_version" not in new_state:
+            if new_state and new_state.keys() & {"criterions", "metrics"}:
+                criterions = new_state.get("criterions", self.criterions)
+                check_value_names(criterions, new_state.get("metrics", self.metrics), self.optimizers)
+                self._checked.clear()
             super()._update_state(new_state)
             return self
         validate_state(new_state, self.network, self.optimizers)
@@ -639,6 +652,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.network.load_state_dict(new_state["network"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(copy.deepcopy(new_state["optimizers"][name]))  # torch does not copy the tensors
+        for name, module in self._modules_of_losses().items():
+            if name in new_state.get("criterions", {}):
+                module.load_state_dict(new_state["criterions"][name])
         gradients = new_state.get("gradients", {})
         for name, parameter in self.network.named_parameters():
             parameter.grad = gradients[name].clone().to(parameter) if name in gradients else None
@@ -682,6 +698,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 def _own_loss_names(network: Any) -> list[str]:
     """Names of the losses that a network declares for itself."""
     return [name for name in declared_loss_names(network) or () if name != "total"]
+
+
+def _copied(value: Any) -> Any:
+    """Copy of an entry of a state dict on the CPU; extra states are other values than tensors."""
+    return value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
 
 
 def _is_finite(row: Mapping[str, Any]) -> bool:

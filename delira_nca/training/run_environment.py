@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from delira_nca._version import __version__
@@ -150,8 +151,12 @@ def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Map
     delira_nca.errors.CheckpointError: the checkpoint is of another network; 1 tensors differ:
     weight (saved (1, 3), here (1, 2))
     """
-    ours = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-    theirs = {name: tuple(t.shape) for name, t in state["network"].items()}
+    here = network.state_dict()
+    lazy = {name for name, tensor in here.items() if is_lazy(tensor)}  # their shapes are unknown
+    ours, theirs = (
+        {name: () if name in lazy else tuple(getattr(tensor, "shape", ())) for name, tensor in weights.items()}
+        for weights in (here, state["network"])
+    )
     if ours != theirs:
         names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
         shown = ", ".join(f"{n} (saved {theirs.get(n)}, here {ours.get(n)})" for n in names[:5])
@@ -161,11 +166,11 @@ def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Map
             f"the checkpoint has optimizers {sorted(state['optimizers'])}, this trainer {sorted(optimizers)}"
         )
     for name, optimizer in optimizers.items():
-        saved, here = (
+        saved, groups_here = (
             [len(group["params"]) for group in groups]
             for groups in (state["optimizers"][name]["param_groups"], optimizer.param_groups)
         )
-        if saved != here:
+        if saved != groups_here:
             raise CheckpointError(
-                f"the checkpoint's optimizer {name!r} has groups of {saved} tensors, this trainer's of {here}"
+                f"the checkpoint's optimizer {name!r} has groups of {saved} tensors, this trainer's of {groups_here}"
             )

@@ -10,6 +10,7 @@ from delira_nca.errors import ConfigError, ScoreKeyError, ScoreModeError, did_yo
 
 __all__ = [
     "BestScore",
+    "check_measured_names",
     "check_value_names",
     "describe_metrics",
     "find_score_key",
@@ -233,7 +234,12 @@ _RESERVED = {
     "step": "the number of iterations",
     "lr": "the learning rate",
 }
-_PREFIXES = {"val_": "values of validation", "iter_": "values of single iterations"}
+_PREFIXES = {
+    "val_": "values of validation",
+    "iter_": "values of single iterations",
+    "train/": "values of training in TensorBoard",
+    "val/": "values of validation in TensorBoard",
+}
 
 
 def check_value_names(
@@ -276,6 +282,32 @@ def check_value_names(
                     )
     if shared := sorted(criterions.keys() & metrics.keys()):
         raise ConfigError(f"{shared[0]!r} is the name of a criterion and of a metric: choose two names")
+
+
+def check_measured_names(names: Iterable[str], *, train: bool) -> None:
+    """Check the names of the values that a training step has returned.
+
+    Raises
+    ------
+    ConfigError
+        For a reserved name; in training also for one with a reserved prefix.
+
+    Examples
+    --------
+    >>> check_measured_names(["mse", "lr"], train=True)
+    Traceback (most recent call last):
+    delira_nca.errors.ConfigError: a value 'lr' of the training has the name of the learning rate: choose another name
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"the name of a value of the training is a text, not {name!r}")
+        if (meaning := _RESERVED.get(name)) is not None:
+            raise ConfigError(f"a value {name!r} of the training has the name of {meaning}: choose another name")
+        for prefix, values in _PREFIXES.items() if train else ():
+            if name.startswith(prefix):
+                raise ConfigError(
+                    f"a value {name!r} of the training begins with {prefix!r}, which marks {values}: rename it"
+                )
 
 
 def plain_values(values: Any, routine: str) -> dict[str, float]:

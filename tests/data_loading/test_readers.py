@@ -235,7 +235,7 @@ def test_check_lists_all_that_is_wrong(folders):
     dataset.check()
     save(folders[1] / "a.png", np.zeros((1, 1), np.uint8))
     (folders[0] / "c.png").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"(?s)2 of 3 cases cannot be used:\nsample 0 \('a'\).*\nsample 2 \('c'\)"):
+    with pytest.raises(ConfigError, match=r"(?s)2 of 3 samples cannot be used:\nsample 0 \('a'\).*\nsample 2 \('c'\)"):
         dataset.check()
 
 

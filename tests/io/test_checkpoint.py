@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 
 import numpy as np
 import pytest
@@ -134,12 +134,24 @@ def test_scalars_of_numpy_become_python_s(path, value, expected):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "uint8", "bool", "complex64", ">f4"])
-def test_arrays_become_tensors_of_their_type(path, dtype):
+def test_arrays_keep_their_type_and_values(path, dtype):
     array = np.arange(6).reshape(2, 3).astype(dtype)[:, ::-1]
     save_checkpoint({"x": array}, path)
     loaded = load_checkpoint(path)["x"]
-    assert loaded.numpy().dtype == array.dtype.newbyteorder("=")
-    assert np.array_equal(loaded.numpy(), array)
+    assert type(loaded) is np.ndarray
+    assert loaded.dtype == array.dtype.newbyteorder("=")
+    assert np.array_equal(loaded, array)
+    loaded[0, 0] = 1  # it can be changed
+
+
+def test_sets_keep_their_type_and_equal_sets_give_equal_files(path):
+    values = [{"b", "a", 3}, frozenset({2, 1}), set()]
+    save_checkpoint({"x": values}, path)
+    first = path.read_bytes()
+    assert load_checkpoint(path)["x"] == values
+    assert [type(value) for value in load_checkpoint(path)["x"]] == [set, frozenset, set]
+    save_checkpoint({"x": [{3, "a", "b"}, frozenset({1, 2}), set()]}, path)
+    assert path.read_bytes() == first
 
 
 def test_what_is_saved_has_no_graph_and_no_more_than_its_own_values(path):
@@ -156,7 +168,7 @@ def test_what_is_saved_has_no_graph_and_no_more_than_its_own_values(path):
     ("state", "place"),
     [
         ({"a": {"b": [1, object()]}}, "state['a']['b'][1] is a object"),
-        ({"a": {1, 2}}, "state['a'] is a set"),
+        ({"a": range(2)}, "state['a'] is a range"),
         ({"f": len}, "state['f'] is a builtin_function_or_method"),
         ({"d": torch.float32}, "state['d'] is a dtype"),
         ({"a": [{(1, 2): 3}]}, "state['a'][0] has the key (1, 2)"),
@@ -311,10 +323,10 @@ _Point = namedtuple("_Point", "x y")
     [
         (_Words(a=1), r"state\['value'\] is a _Words, whose type would be lost"),
         (_Point(1, 2), r"state\['value'\] is a _Point, whose type would be lost"),
-        ({1, 2}, r"state\['value'\] is a set, whose type would be lost"),
+        (deque([1, 2]), r"state\['value'\] is a deque, whose type would be lost"),
         (defaultdict(lambda: 1), r"state\['value'\] is a defaultdict of <function"),
     ],
-    ids=["dict", "namedtuple", "set", "factory"],
+    ids=["dict", "namedtuple", "deque", "factory"],
 )
 def test_a_type_that_would_be_lost_is_refused_by_name_and_nothing_is_written(tmp_path, value, words):
     with pytest.raises(CheckpointError, match=words):

@@ -23,7 +23,7 @@ from delira_nca.data_loading.readers.files import (
 )
 from delira_nca.data_loading.readers.geometry import fit
 from delira_nca.data_loading.readers.resize import resize_image, resize_label
-from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError, ShapeError
+from delira_nca.errors import ConfigError, MissingFileError, ShapeError
 from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
 
@@ -150,45 +150,19 @@ class CaseDataset(AbstractDataset):
     def take(self, indices: IndicesLike) -> Batch:
         """Return several samples, stacked; errors name their files. See `AbstractDataset.take`."""
         chosen = as_indices(indices, len(self)).tolist()
-        return stack([self[number] for number in chosen], chosen, self._with_files)
+        return stack([self[number] for number in chosen], chosen, self.described)
 
-    def check(self, *, same_shape: bool = True) -> None:
-        """Read every case once, for example before a long training.
-
-        Parameters
-        ----------
-        same_shape : bool
-            Whether all cases must have the same shape. Set it to False for batches of one sample.
-
-        Raises
-        ------
-        ConfigError
-            If there are errors. The message has one line per case that cannot be read or has NaN or infinite values,
-            followed by the differing shapes, each with a file.
-        """
-        problems: list[str] = []
-        shapes: dict[str, dict[tuple[int, ...], int]] = {}
-        for number in range(len(self)):
-            try:
-                sample = self[number]
-                self._require_finite(number, sample["data"])
-            except DeliraNCAError as error:
-                problems.append(str(error))
-                continue
-            for key in sample.keys() - {"name"}:
-                shapes.setdefault(key, {}).setdefault(sample[key].shape, number)
-        if problems:
-            problems.insert(0, f"{len(problems)} of {len(self)} cases cannot be used:")
-        if same_shape:
-            problems += [self._differing(key, found) for key, found in sorted(shapes.items()) if len(found) > 1]
-        if problems:
-            raise ConfigError("\n".join(problems))
+    def checked_sample(self, index: int) -> Mapping[str, Any]:
+        """Return a sample; raise an error that names the file if it cannot be read, or has NaN or infinite values."""
+        sample = self[index]
+        self._require_finite(index, sample["data"])
+        return sample
 
     def column(self, key: str) -> npt.NDArray[Any]:
         """Return one entry of all samples. Names do not require reading. See `AbstractDataset.column`."""
         return np.array(self.names) if key == "name" else super().column(key)
 
-    def _with_files(self, index: int) -> str:
+    def described(self, index: int) -> str:
         """Return index, name and files of the case."""
         case = self.cases[index]
         return f"{self.name_of(index)}, {shown([os.fspath(path) for path in case.files])}"
@@ -202,15 +176,6 @@ class CaseDataset(AbstractDataset):
                 raise ConfigError(
                     f"{self.name_of(number)}: {wrong} of {values.size} values are NaN or infinite: {os.fspath(path)!r}"
                 )
-
-    def _differing(self, key: str, found: Mapping[tuple[int, ...], int]) -> str:
-        """Return a line with the shapes of an entry and the first case of each."""
-        parts = [f"{shape} in {self._with_files(number)}" for shape, number in list(found.items())[:10]]
-        more = f", and {len(found) - 10} more" if len(found) > 10 else ""
-        return (
-            f"no batch can hold all cases, since the shapes of {key!r} differ: {'; '.join(parts)}{more}. "
-            "Give resize, or take batches of one sample"
-        )
 
     def _read(self, case: Case) -> dict[str, Any]:
         data = self._read_images(case)

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from delira_nca.models.precision import Precision
     from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, LossTerm
 
-__all__ = ["HOOKS", "AbstractCallback", "LambdaCallback", "Returned", "Trainer", "bind_run", "keyed", "rename_run"]
+__all__ = [
+    "HOOKS",
+    "AbstractCallback",
+    "LambdaCallback",
+    "Returned",
+    "Trainer",
+    "bind_run",
+    "keyed",
+    "rename_run",
+    "reset",
+]
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -120,6 +130,11 @@ class AbstractCallback:
         for name in vars(cls):
             if name.startswith(("at_", "on_")) and name not in HOOKS and callable(getattr(cls, name)):
                 raise CallbackError(f"{cls.__name__}.{name} is not a hook. {did_you_mean(name, HOOKS)}")
+
+    @property
+    def state_owner(self) -> Any:
+        """Object that holds the state, if the callback is a new wrapper for each training; the callback by default."""
+        return self
 
     @property
     def state_key(self) -> str:
@@ -259,7 +274,7 @@ def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
     If the run ``has_begun``, a reset would lose its state, so that an error is raised instead.
     """
     name = type(callback).__name__
-    known = getattr(callback, "__dict__", {}).get("_bound_run")
+    known = _bound_run(callback)
     if known is None:
         _remember_run(callback, run_id, copy.deepcopy(callback.state_dict()))
         return
@@ -271,26 +286,47 @@ def bind_run(callback: Any, run_id: str, *, has_begun: bool = False) -> None:
             f"callback {name} has served another run since this one stopped, and holds the state of that run: resume "
             "this run from a checkpoint, or give each trainer a callback of its own"
         )
-    try:
-        callback.load_state_dict(copy.deepcopy(initial))
-    except Exception as error:
-        raise CallbackError(
-            f"callback {name} cannot begin another run: load_state_dict does not take the state that state_dict gave "
-            f"before the first ({type(error).__name__}: {error}). Give each trainer a callback of its own"
-        ) from error
+    _reset(callback, initial)
     _remember_run(callback, run_id, initial)
     _LOGGER.debug("callback %s begins another run with its initial state", name)
 
 
+def reset(callback: Any) -> None:
+    """Reset a callback to its state before its first run."""
+    if (bound := _bound_run(callback)) is not None:
+        _reset(callback, bound[1])
+
+
+def _reset(callback: Any, initial: Any) -> None:
+    try:
+        callback.load_state_dict(copy.deepcopy(initial))
+    except Exception as error:
+        raise CallbackError(
+            f"callback {type(callback).__name__} cannot begin another run: load_state_dict does not take the state "
+            f"that state_dict gave before the first ({type(error).__name__}: {error}). Give each trainer a callback of "
+            "its own"
+        ) from error
+
+
 def rename_run(callback: Any, run_id: str) -> None:
     """Change the identifier of the run to which a callback is assigned."""
-    if (bound := getattr(callback, "__dict__", {}).get("_bound_run")) is not None:
+    if (bound := _bound_run(callback)) is not None:
         _remember_run(callback, run_id, bound[1])
+
+
+def _owner(callback: Any) -> Any:
+    return callback.state_owner if isinstance(callback, AbstractCallback) else callback
+
+
+def _bound_run(callback: Any) -> tuple[str, Any] | None:
+    """Identifier of the run, and the state before the first run; None before the first run."""
+    bound: tuple[str, Any] | None = getattr(_owner(callback), "__dict__", {}).get("_bound_run")
+    return bound
 
 
 def _remember_run(callback: Any, run_id: str, initial: Any) -> None:
     try:
-        object.__setattr__(callback, "_bound_run", (run_id, initial))  # works for frozen dataclasses too
+        object.__setattr__(_owner(callback), "_bound_run", (run_id, initial))  # works for frozen dataclasses too
     except AttributeError:  # it has __slots__
         name = type(callback).__name__
         raise CallbackError(

@@ -248,6 +248,12 @@ class ValidationSets(AbstractCallback):
         require_whole("every", every, 1)
         self.sets, self.every = dict(sets), every
 
+    def at_training_begin(self, trainer: Any, **event: Any) -> None:
+        """Raise an error if a name is that of a score of the training."""
+        names = [name for name in trainer.score_names() or () if not name.startswith("val_")]
+        for shared in sorted({f"{name}_{key}" for name in self.sets for key in names} & set(names)):
+            raise ConfigError(f"a score of the training and one of ValidationSets are called {shared!r}: rename a set")
+
     def at_epoch_end(self, trainer: Any, *, curr_epoch: int, **event: Any) -> None:
         """Evaluate the sets, and record their scores with the metrics of the epoch."""
         if curr_epoch % self.every:
@@ -256,5 +262,7 @@ class ValidationSets(AbstractCallback):
             batches = data.get_batchgen() if hasattr(data, "get_batchgen") else data
             values = trainer.predict(batches)[2]
             numbers = {f"val_{name}_{key}": float(value) for key, value in values.items()}
+            if shared := sorted(numbers.keys() & trainer.history[-1].keys()):
+                raise ConfigError(f"two values of the epoch are called {shared[0]!r}: rename a set of ValidationSets")
             trainer.metrics_val.update(numbers)
             trainer.history[-1].update(numbers)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError
-from delira_nca.models.pytorch_network import evaluate, total_loss
+from delira_nca.models.compiled import unwrapped
+from delira_nca.models.pytorch_network import entry, evaluate, total_loss
 from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 
@@ -83,39 +84,40 @@ class LongRunSelection(AbstractCallback):
         """
         if self._weights is None:
             raise ConfigError("no roll-out of a long run has had a finite loss yet: there are no best weights")
-        best = copy.deepcopy(network)
+        best: nn.Module = copy.deepcopy(unwrapped(network))
         best.load_state_dict(self._weights)
         return best.eval()
 
     def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
-        """Determine the length of the roll-outs of training."""
+        """Determine the length of the roll-outs of training, and try the batch with one step."""
         timesteps = getattr(trainer.network, "training_timesteps", None)
         if timesteps is None or not hasattr(trainer.network, "predict"):
             raise ConfigError(f"{type(trainer.network).__name__} has no training_timesteps and predict()")
         self._horizon = timesteps if isinstance(timesteps, int) else timesteps[1] - 1
         self._num_epochs = num_epochs
+        self._look(trainer, steps=1)  # raises if the batch does not fit
 
     def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
         """Evaluate the long roll-out in every n-th epoch."""
         if curr_epoch % self.every and curr_epoch != self._num_epochs and not trainer.stop_training:
             return
-        loss = self._look(trainer)
+        loss = self._look(trainer, max(round(self.factor * self._horizon), 1))
         self.losses[curr_epoch] = loss
         if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             self.best_loss, self.best_epoch = loss, curr_epoch
             self._weights = {k: v.detach().cpu().clone() for k, v in trainer.network.state_dict().items()}
         _LOGGER.info("epoch %d: loss %.4g after %g times the steps of training", curr_epoch, loss, self.factor)
 
-    def _look(self, trainer: Trainer) -> float:
+    def _look(self, trainer: Trainer, steps: int) -> float:
         network: Any = trainer.network
         batch = network.prepare_batch(self.batch, trainer.input_device, trainer.output_device)
-        steps, seed = max(round(self.factor * self._horizon), 1), derive_seed(self.seed, "long run")
+        seed = derive_seed(self.seed, "long run")
         with torch.no_grad(), trainer.ranks.no_sync():
             prediction = network.predict(batch["data"], steps, seed=seed)
             named = {**batch, **prediction.parts()}
             if trainer.criterions:
                 return float(total_loss(evaluate(trainer.criterions, named, trainer.metric_keys)))
-            return float(network.loss(prediction, batch["label"])["total"])
+            return float(network.loss(prediction, entry(batch, "label", "LongRunSelection"))["total"])
 
     def state_dict(self) -> dict[str, Any]:
         """Losses and best weights."""

@@ -11,6 +11,7 @@ from delira_nca.checks import is_whole, require_callable, require_number, requir
 from delira_nca.errors import ConfigError
 from delira_nca.seeding import generator
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
+from delira_nca.training.scores import check_value_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +69,8 @@ class LossTermCallback(AbstractCallback):
         network = type(trainer.network)
         if network.closure is not AbstractPyTorchNetwork.closure:
             raise ConfigError(f"{network.__name__} has a closure of its own: add the loss {self.name!r} there")
-        if self.name == "loss" or self.name in terms or self.name in {**trainer.criterions, **trainer.metrics}:
+        check_value_names({}, {self.name: self}, trainer.optimizers)
+        if self.name in terms or self.name in {**trainer.criterions, **trainer.metrics}:
             raise ConfigError(f"there is a loss {self.name!r} already: give {type(self).__name__} another name")
         terms[self.name] = self
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from delira_nca.checks import require_number, require_type, require_whole
-from delira_nca.errors import ConfigError, ShapeError, require_choice
+from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, require_choice
 from delira_nca.losses import per_sample_mse
 from delira_nca.models.masks import AliveMask
 from delira_nca.seeding import derive_seed
@@ -226,6 +226,7 @@ class PoolUpdate(AbstractCallback):
         )
         if not len(self._draw.indices):  # a small batch may have no sample for this rank
             return {"data_dict": {**data_dict, self.key: self.pool.seed[None]}}
+        self._batch_to_score(trainer, {**data_dict, **self._draw.slots})
         states = self._draw.states
         if self.noise:
             alive = getattr(trainer.network, "alive", None)
@@ -246,12 +247,25 @@ class PoolUpdate(AbstractCallback):
         """Write the final states back to the pool."""
         if train and self._draw is not None:
             indices, states = self._draw.indices, prediction.output_image
-            losses = self.score(states, data_dict)
+            losses = self.score(states, self._batch_to_score(trainer, data_dict))
             states, losses = states[: len(indices)], losses[: len(indices)]
             alive = getattr(trainer.network, "alive", None)
             lost = self._lost(alive if isinstance(alive, AliveMask) else None, states, context_of(trainer))
             self.pool.commit(indices, states, losses=losses, slots=self._labels_drawn, reseed=lost)
             self._draw, self._labels_drawn = None, {}
+
+    def _batch_to_score(self, trainer: Trainer, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the batch for the score; for `image_error`, the target of a criterion becomes ``"label"``."""
+        if self.score is not image_error or "label" in batch:
+            return batch
+        keys = [key for keys in getattr(trainer, "metric_keys", {}).values() for key in keys]
+        target = next((key for key in keys if key in batch and key != self.key), None)
+        if target is None:
+            raise UnknownNameError(
+                f"{type(self).__name__} ranks states by their difference to 'label', but the batch has only "
+                f"{sorted(batch)}: give score a function, or wire a criterion to its target by metric_keys"
+            )
+        return {**batch, "label": batch[target]}
 
     def _lost(self, alive: AliveMask | None, states: Tensor, context: ProcessContext) -> Tensor:
         """Find states that are dead or have exploded, as a (B,) bool tensor, and count them."""
@@ -389,6 +403,7 @@ class PoolMutation(PoolUpdate):
         states[is_mutated] = self._mutated(states[is_mutated], images[is_mutated])
         labels = {name: self._labels(name, data_dict, draw.slots[name], is_new) for name in draw.slots}
         self._labels_drawn = labels
+        self._batch_to_score(trainer, {**data_dict, **labels})
         return {"data_dict": {**data_dict, **labels, self.key: states}}
 
     def _begun(self, images: Tensor) -> Tensor:

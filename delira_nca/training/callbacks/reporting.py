@@ -230,7 +230,7 @@ class MetricLogger(AbstractCallback):
     Notes
     -----
     The step of each value is the number of iterations, so that curves of epochs and of iterations have a common axis.
-    When a run is resumed, entries logged after the resume point are removed first.
+    When a run is resumed, entries logged after the resume point are removed first. A logger serves one run.
     """
 
     runs_everywhere = False
@@ -242,9 +242,19 @@ class MetricLogger(AbstractCallback):
         require_whole("every", every, 0)
         self.sinks, self.every, self.config = sinks, every, dict(config or {})
         self._rates: dict[str, float] = {}
+        self._run_id: str | None = None
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
-        """Remove entries after the resume point, and write the config."""
+        """Remove entries after the resume point, and write the config.
+
+        Raises
+        ------
+        ConfigError
+            If the sinks have the entries of another run, which would be removed.
+        """
+        if self._run_id not in (None, trainer.run_id):
+            raise ConfigError("the sinks of this MetricLogger have the entries of another run: make one for each run")
+        self._run_id = trainer.run_id
         for sink in self.sinks:
             if trainer.batch_index:
                 sink.truncate(trainer.step, epochs=trainer.start_epoch - 1)

@@ -121,6 +121,10 @@ def _is_number_like(owner: Any, name: str) -> bool:
     return isinstance(value, (bool, int, float)) or (isinstance(value, (tuple, list)) and len(value) > 0)
 
 
+_SHARED = ("pool", "loss", "callbacks")
+"""Parts of a training that may be used for another one."""
+
+
 class ScheduleCallback(AbstractCallback):
     """Set settings of a training to values that depend on the step.
 
@@ -185,6 +189,13 @@ class ScheduleCallback(AbstractCallback):
         numbers = {path: float(value) for path, value in self.values.items() if is_number(value)}
         trainer.metrics_val.update(numbers)
         trainer.history[-1].update(numbers)
+
+    def at_training_end(self, trainer: Trainer, **event: Any) -> None:
+        """Reset settings of callbacks, pool and loss terms, which may serve another training."""
+        for path, setting in self._settings.items():
+            if path.split(".")[0] in _SHARED and path in self._initial:
+                setting.set(self._initial[path])
+                self.values.pop(path, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Initial values of the settings; all others follow from the step."""

@@ -43,6 +43,11 @@ class PoolOfSeeds(AbstractCallback):
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
+    @property
+    def state_owner(self) -> Pool:
+        """Pool, which may serve several trainings."""
+        return self.pool
+
     def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Draw states; raise an error if samples differ, since labels would not follow the states."""
         if not train:
@@ -130,6 +135,11 @@ class EarlyStoppingCallback(AbstractCallback):
 
     def __init__(self, stopping: EarlyStopping) -> None:
         self.stopping = stopping
+
+    @property
+    def state_owner(self) -> EarlyStopping:
+        """Early stopping, which may serve several trainings."""
+        return self.stopping
 
     def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
         """Step the early stopping, and stop the training if it is done."""

@@ -116,7 +116,8 @@ class Pool:
         return {} if self.pool is None else {**self.pool.state_dict(), "seed": self.pool.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state."""
+        """Load a state; an empty one is that before the first draw."""
+        self.pool = self._draw = None
         if state:
             self.pool = SamplePool(state["seed"], state["states"]["shape"][0], rng_seed=state["rng_seed"])
             self.pool.load_state_dict(state)

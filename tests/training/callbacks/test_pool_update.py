@@ -274,7 +274,8 @@ def test_seeds_and_damage_come_every_so_many_iterations():
     pool = Watched(torch.ones(4, 5, 5), 8)
     update = PoolUpdate(pool, num_seeds=2, num_damaged=1, seed_every=3, damage_every=2)
     for number in range(7):
-        update.at_iter_begin(None, train=True, data_dict={"data": torch.ones(4, 4, 5, 5)}, global_iter_num=number)
+        batch = {"data": torch.ones(4, 4, 5, 5), "label": torch.ones(4, 4, 5, 5)}
+        update.at_iter_begin(None, train=True, data_dict=batch, global_iter_num=number)
     assert seeds == [2, 0, 0, 2, 0, 0, 2]
     assert damaged == [1, 0, 1, 0, 1, 0, 1]
 
