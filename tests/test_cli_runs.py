@@ -11,6 +11,7 @@ import yaml
 from delira_nca.cli import main
 from delira_nca.experiment import Experiment, Run, RunConfig, RunResult
 from delira_nca.models import BasicNCAModel, presets
+from delira_nca.training.callbacks import LambdaCallback
 from delira_nca.training.ncalab import BasicNCATrainer
 
 VALUES = {
@@ -253,13 +254,27 @@ def test_a_run_of_the_ncalab_face_is_listed_shown_compared_and_exported(tmp_path
     assert "resumed in Python only" in capsys.readouterr().err
 
 
-def test_a_run_is_told_to_stop_and_resumed(file, capsys):
+def test_a_run_is_told_to_stop_and_resumed(file, capsys, monkeypatch):
     run = Run.create(RunConfig.from_file(file))
-    assert main(["tell", "runs/flower", "set", "model.fire_rate", "0.75"]) == 0
-    assert main(["tell", "runs/flower", "stop"]) == 0
-    assert capsys.readouterr().out == "runs/flower/control.txt\n" * 2
-    result = run.train()
+    assert main(["tell", "runs/flower", "stop"]) == 2
+    assert "no process is training the run in " in capsys.readouterr().err
+    monkeypatch.setattr("delira_nca.cli.runs._REPLY_SECONDS", 0.0)
+
+    def tell(trainer, curr_epoch):
+        if curr_epoch == 1:
+            assert main(["tell", "runs/flower", "set", "model.fire_rate", "7"]) == 0
+            assert main(["tell", "runs/flower", "set", "model.fire_rate", "0.75"]) == 0
+            assert main(["tell", "runs/flower", "stop"]) == 0
+
+    result = run.train(callbacks=[LambdaCallback(at_epoch_begin=tell)])
+    assert capsys.readouterr().out == "the reply will be in runs/flower/console.log\n" * 3
     assert result.stop_reason == "stopped by the console"
+    replies = (run.folder / "console.log").read_text().splitlines()
+    assert "step 1, set model.fire_rate 7: error: fire_rate must be" in replies[0]
+    assert [reply.partition(": ")[2] for reply in replies[1:]] == [
+        "model.fire_rate = 0.75 (was 0.5) from step 1 on",
+        "the training stops",
+    ]
     assert json.loads((run.folder / "console.jsonl").read_text())["path"] == "model.fire_rate"
     assert main(["resume", "runs/flower", "--quiet"]) == 0
     assert Run.open("runs/flower").stored.checkpoint("latest").stem == "checkpoint_epoch_2"

@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except DeliraNCAError as error:
         return _failed(str(error))
+    except MemoryError as error:
+        return _failed(f"there is not enough memory: {error}")
     except BrokenPipeError:
         with contextlib.suppress(OSError, ValueError):  # Python's flush at exit must not fail
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

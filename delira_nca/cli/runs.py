@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from delira_nca.experiment.open_run import ExperimentRun
 
 __all__ = ["add_runs"]
+
+_REPLY_SECONDS = 10.0
+"""Seconds that ``tell`` waits for a reply, which comes after the current step."""
 
 
 def add_runs(commands: Commands) -> None:
@@ -126,12 +131,27 @@ def _resume(arguments: argparse.Namespace) -> None:
 def _tell(arguments: argparse.Namespace) -> None:
     """Send a command to a run that is being trained.
 
-    The run reads it after its current step, and logs the reply. Changes are recorded in the folder of the run, so that
-    a resumed run repeats them at the same step. ``delira-nca tell RUN help`` lists the commands in the log of the run.
+    The run reads it after its current step. The reply is printed, and appended to ``console.log`` in the folder of the
+    run. Changes are recorded there, so that a resumed run repeats them at the same step. ``delira-nca tell RUN help``
+    lists the commands.
     """
-    from delira_nca.training.callbacks.console import send_command
+    from delira_nca.errors import ConfigError
+    from delira_nca.experiment.run import config_of
+    from delira_nca.io.run_lock import is_locked
+    from delira_nca.training.callbacks.console import REPLIES, checked_command, send_command
 
-    print(shown(send_command(arguments.folder, " ".join(arguments.words))))
+    folder, command = absolute(arguments.folder), checked_command(" ".join(arguments.words))
+    config_of(folder)
+    if not is_locked(folder / "checkpoints") and not is_locked(folder):
+        raise ConfigError(f"no process is training the run in {folder}")
+    replies = folder / REPLIES
+    before = replies.stat().st_size if replies.exists() else 0
+    send_command(folder, command)
+    end = time.monotonic() + _REPLY_SECONDS
+    while time.monotonic() < end and not (replies.exists() and replies.stat().st_size > before):
+        time.sleep(0.05)
+    reply = replies.read_bytes()[before:].decode() if replies.exists() else ""
+    print(reply.rstrip("\n") or f"the reply will be in {shown(replies)}")
 
 
 def _validate(arguments: argparse.Namespace) -> None:
@@ -208,6 +228,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment import compare_runs
     from delira_nca.experiment.store import CONFIG_FILES
 
+    _check_plot(arguments.plot)
     folders = [absolute(folder) for folder in arguments.folders]
     if len(folders) == 1 and not any((folders[0] / name).is_file() for name in CONFIG_FILES):
         comparison = compare_runs(folders[0])
@@ -219,6 +240,17 @@ def _compare(arguments: argparse.Namespace) -> None:
     print(comparison)
     if arguments.plot:
         print(shown(comparison.save_plot(arguments.plot)))
+
+
+def _check_plot(path: str | None) -> None:
+    """Check the suffix and the folder of a plot before the work starts."""
+    from delira_nca.io.files import make_folder, writable
+    from delira_nca.visualization.plots import METADATA, suffix_of
+
+    if path is not None:
+        suffix_of(absolute(path), list(METADATA))
+        with writable(path), tempfile.TemporaryFile(dir=make_folder(absolute(path).parent)):
+            pass
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
@@ -233,13 +265,15 @@ def _sweep(arguments: argparse.Namespace) -> None:
     from delira_nca.experiment.config import parse_overrides
     from delira_nca.experiment.launchers import LaunchError, launcher_by_name
 
+    _check_plot(arguments.plot)
     if arguments.num_workers is not None and arguments.launcher is None:
         raise ConfigError("--num-workers is of a launcher: give --launcher pool")
     workers = {} if arguments.num_workers is None else {"num_workers": arguments.num_workers}
     refuse_options_as_overrides(arguments.overrides, arguments.options)
     values = parse_overrides(arguments.overrides)
     tried = {name: value for name, value in values.items() if isinstance(value, (list, dict))}
-    fixed = {name: value for name, value in values.items() if name not in tried}
+    first = {name: values[0] for name, values in tried.items() if isinstance(values, list) and values}
+    fixed = {**first, **{name: value for name, value in values.items() if name not in tried}}
     try:
         comparison = sweep(
             RunConfig.from_file(arguments.config, fixed),

@@ -26,7 +26,7 @@ from delira_nca.data_loading.labels import as_labels
 from delira_nca.data_loading.readers.cases import shown
 from delira_nca.data_loading.splits import require_group_key
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
-from delira_nca.experiment.plain_files import FLOAT, read_plain, write_plain
+from delira_nca.experiment.plain_files import parse_yaml, read_plain, write_plain
 from delira_nca.experiment.start import StartConfig
 from delira_nca.experiment.validation import build_part, check_part
 from delira_nca.io.paths import absolute, working_in
@@ -223,14 +223,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str, name: str) -> Any:
-    import yaml
-
-    if FLOAT.fullmatch(text):  # YAML 1.1 reads 1e-3 as a string
-        return float(text)
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value of --{name}, {text!r}, is not valid YAML: {error}") from error
+    return parse_yaml(text, f"the value of --{name}, {text!r}")
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -411,6 +404,19 @@ class RunConfig:
         are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0
         if given == ["num_iterations"] and are_numbers and iterations % interval:  # type: ignore[operator]
             told.append(f"num_iterations={iterations} is not a multiple of validation_interval={interval}")
+        if isinstance(self.data, Mapping):
+            has_validation = self.data.get("valid") is not None or self.data.get("val_split")
+            are_epochs = is_whole(self.num_epochs) and is_whole(interval)
+            if has_validation and are_epochs and interval > self.num_epochs > 0:  # type: ignore[operator]
+                told.append(f"validation_interval={interval} is more than num_epochs={self.num_epochs}")
+            if self.data.get("fold") and not self.data.get("num_splits"):
+                told.append(f"data.fold={self.data['fold']} has no effect without data.num_splits")
+        if isinstance(self.trainer, Mapping):
+            optimizer_params = self.trainer.get("optimizer_params")
+            if isinstance(optimizer_params, Mapping) and "lr" in optimizer_params:
+                told.append("trainer.optimizer_params has 'lr': give trainer.lr instead")
+            if self.trainer.get("lr_scheduler_params") and self.trainer.get("lr_scheduler_cls") is None:
+                told.append("trainer.lr_scheduler_params has no effect without trainer.lr_scheduler_cls")
         for path, schedule in self.schedules.items() if isinstance(self.schedules, Mapping) else ():
             try:
                 Schedule.of(schedule)

@@ -35,6 +35,7 @@ from delira_nca.experiment.plain_files import write_plain
 from delira_nca.experiment.predictor import Predictor, predict_all
 from delira_nca.experiment.result import RunResult
 from delira_nca.experiment.store import StoredRun
+from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_environment
 from delira_nca.logging import CSVSink, JSONLSink
@@ -186,6 +187,11 @@ class Experiment:
         self.checkpoint_seconds = None if checkpoint_seconds is None else to_seconds(checkpoint_seconds)
         self.trainer_kwargs = dict(trainer_kwargs)
         self.last_run: TrainedRun | None = None
+
+    @property
+    def params(self) -> Parameters:
+        """Config, under its name in delira."""
+        return self.config
 
     @property
     def folder(self) -> Path:
@@ -389,7 +395,8 @@ class Experiment:
             self.setup(fold=fold)  # errors are raised before a folder is created
             if folder is None:
                 folder = claim_folder(self.folder, "run")
-                has_trained = lambda: trainer is not None and trainer.global_iter_num > 0  # noqa: E731
+                places = folder / "checkpoints"
+                has_trained = lambda: bool((trainer and trainer.history) or checkpoints_in(places))  # noqa: E731
                 stack.enter_context(kept_if_trained(folder, has_trained))
             trainer = self.setup(save_path=folder / "checkpoints", fold=fold)
             sinks = JSONLSink(folder / "metrics.jsonl"), CSVSink(folder / "metrics.csv")
@@ -558,10 +565,15 @@ class Experiment:
 
     # Files --------------------------------------------------------------------------------------------------------
 
-    def save(self, path: Path_) -> Path:
+    def save(self, path: Path_ | None = None) -> Path:
         """Write config, class paths and settings to a ``.json`` or ``.yaml`` file, or into a folder.
 
         Classes and functions are written as import paths; nothing is pickled.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File or folder; the folder of the experiment by default.
 
         Raises
         ------
@@ -569,7 +581,7 @@ class Experiment:
             If a value has no import path and is not a plain value, such as an instance or a lambda. The message
             contains its place.
         """
-        path = absolute(path)
+        path = self.folder if path is None else absolute(path)
         return write_plain(describe_experiment(self), path if path.suffix else path / FILE)
 
     @classmethod

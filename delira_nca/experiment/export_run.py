@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from delira_nca.errors import MissingFileError
+from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
 from delira_nca.export.html import to_html
 from delira_nca.export.live_page import stored_slider
 from delira_nca.io import load_checkpoint, load_network
@@ -48,8 +48,9 @@ def export_html(
     ------
     MissingFileError
         If there is no such run or checkpoint.
-    CheckpointError, ExportError, ConfigError
-        If the checkpoint is not readable, or its model cannot be exported to a page.
+    CheckpointError, ExportError, ConfigError, UnknownNameError
+        If the checkpoint is not readable, its model cannot be exported to a page, the folder contains several runs, or
+        the file does not end in ``.html`` or ``.htm``.
     """
     given, source = source, absolute(source)
     checkpoints = [source] if source.is_file() else _checkpoints(source, given)
@@ -66,6 +67,8 @@ def export_html(
         options["epochs"] = stored_slider(states[0], states[-1])
     name = source.stem if source.is_file() else source.resolve().name
     page = folder / "live.html" if out is None else absolute(out)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UnknownNameError(f"a page is written as .html or .htm, not {page.name!r}")
     return to_html(load_network(checkpoint), page, title=title or name, grid=grid, weights=weights, **options)
 
 
@@ -73,10 +76,15 @@ def _checkpoints(folder: Path, given: str | os.PathLike[str]) -> list[Path]:
     """Return the file with the best network, and the newest one."""
     if not folder.is_dir():
         raise MissingFileError(f"there is no run {given}")
-    places = (folder, *(place for place in folder.rglob("checkpoints") if place.is_dir()))
-    found = sorted((file for place in places for file in checkpoints_in(place)), key=lambda file: file.stat().st_mtime)
-    if not found:
+    places = [place for place in (folder / "checkpoints", folder) if place.is_dir() and checkpoints_in(place)]
+    if not places:
+        places = [place for depth in ("*", "*/*") for place in folder.glob(f"{depth}/checkpoints")]
+        places = [place for place in places if place.is_dir() and checkpoints_in(place)]
+    if not places:
         raise MissingFileError(f"run {folder} contains no checkpoint")
-    of_run = newest_run_files(folder / "checkpoints") if (folder / "checkpoints").is_dir() else []
-    best = [file for file in of_run if file.stem == "checkpoint_best"]
+    if len(places) > 1:
+        runs = ", ".join(sorted(str(place.parent) for place in places)[:5])
+        raise ConfigError(f"{folder} contains several runs; export one of them: {runs}")
+    found = sorted(newest_run_files(places[0]) or checkpoints_in(places[0]), key=lambda file: file.stat().st_mtime)
+    best = [file for file in found if file.stem == "checkpoint_best"]
     return [(best or found)[-1], found[-1]]

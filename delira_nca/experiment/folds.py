@@ -33,12 +33,14 @@ from delira_nca.experiment.experiment_settings import (
     open_data,
 )
 from delira_nca.experiment.import_paths import decode, encode, import_object
+from delira_nca.experiment.launchers.serial import SerialLauncher
 from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.experiment.result import RESULT, RunResult
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder
 from delira_nca.training.batches import each
 from delira_nca.training.set_values import count_samples
+from delira_nca.workers import require_importable_main
 
 __all__ = [
     "FoldJob",
@@ -439,6 +441,9 @@ def kfold(
     experiment.setup()
     described = _described(job, splits, data, metrics, strict=launcher is not None)
     _check_test(job, splits[0])
+    if launcher is not None and not isinstance(launcher, SerialLauncher):
+        targets = [import_object(path) for path in _texts(described) if path.startswith("__main__.")]
+        require_importable_main((run_fold, targets), "the cross-validation")
     folder = _folder(experiment, described, resume)
     write_plain(describe_experiment(experiment, strict=launcher is not None), folder / EXPERIMENT_FILE)
     write_plain(described, folder / FILE)
@@ -541,6 +546,18 @@ def _described(
     cls = type(job.experiment)
     described["experiment_cls"] = f"{cls.__module__}.{cls.__qualname__}"
     return described | {"epochs": job.num_epochs, "data": _name_of(data, strict), "splits": splits}
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """Yield all strings in nested plain values."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from _texts(value)
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _texts(value)
 
 
 def _folder(experiment: Any, described: Mapping[str, Any], resume: Any) -> Path:

@@ -212,6 +212,8 @@ class GrowConfig:
             For unsuitable settings, with the value, the expected one, and the nearest valid name.
         """
         numbers: dict[str, Any] = {}
+        if self.emoji is not None and not self.emoji.strip():
+            raise ConfigError("emoji is one character, not an empty text")
         if self.emoji is not None and self.target != GrowConfig.target:
             raise ConfigError(f"give a target ({self.target!r}) or an emoji ({self.emoji!r}), not both")
         require_choice("regime", self.regime, REGIMES)
@@ -220,7 +222,8 @@ class GrowConfig:
         interpret_range_parameter(tuple(self.steps))  # type: ignore[arg-type]  # the range is checked there
         least = dict.fromkeys(("size", "epochs", "iterations", "batch_size", "pool_size"), 1)
         for name, lowest in {**least, "padding": 0, "seed": 0}.items():
-            numbers[name] = require_whole(name, getattr(self, name), lowest)
+            most = _MOST_CELLS if name in ("size", "padding") else None
+            numbers[name] = require_whole(name, getattr(self, name), lowest, most)
         numbers["fire_rate"] = float(require_number("fire_rate", self.fire_rate, most=1, above=0))
         numbers["learning_rate"] = float(require_number("learning_rate", self.learning_rate, above=0))
         numbers["state_noise"] = float(require_number("state_noise", self.state_noise, 0))
@@ -332,6 +335,7 @@ def _made(path: str, **arguments: Any) -> dict[str, Any]:
 
 
 _NUM_CHANNELS = 16
+_MOST_CELLS = 2048  # largest size and padding; a larger picture is a mistake
 
 
 def growing_network(steps: tuple[int, int] = (28, 40), fire_rate: float = 1.0, **changes: Any) -> BasicNCAModel:
@@ -615,7 +619,9 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     """
     config = config.checked()
     size = config.size + 2 * config.padding
-    target = place(emoji(config.emoji, config.size) if config.emoji else load_target(config.target, config.size), size)
+    target = place(
+        emoji(config.emoji, config.size) if config.emoji is not None else load_target(config.target, config.size), size
+    )
     folder, is_new = _claim_folder(config)
     with kept_if_trained(folder, lambda: bool(checkpoints_in(folder / "checkpoints")), is_new=is_new):
         with replaced(folder / "target.npy") as temporary, temporary.open("wb") as file:

@@ -15,9 +15,9 @@ from delira_nca.io.files import replaced
 from delira_nca.io.json_file import parse_json, without_doubles
 from delira_nca.io.paths import absolute
 
-__all__ = ["FLOAT", "read_plain", "write_plain"]
+__all__ = ["parse_yaml", "read_plain", "write_plain"]
 
-FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 """Numbers that YAML 1.1 reads as strings."""
 
 
@@ -56,13 +56,20 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
         raw = path.read_bytes()
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error}") from error
-    values = _read_yaml(raw, path) if path.suffix in (".yaml", ".yml") else parse_json(raw, path)
+    values = parse_yaml(raw, path) if path.suffix in (".yaml", ".yml") else parse_json(raw, path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}, not a mapping of names to values")
     return values
 
 
-def _read_yaml(raw: bytes, path: Path) -> Any:
+def parse_yaml(raw: bytes | str, where: object) -> Any:
+    """Parse YAML. ``1e-3`` is a number, unlike in PyYAML.
+
+    Raises
+    ------
+    ConfigError
+        If it is not valid YAML, or contains a name twice; the message begins with ``where``.
+    """
     yaml = _yaml()
 
     class Loader(yaml.SafeLoader):  # type: ignore[name-defined, misc]
@@ -70,13 +77,13 @@ def _read_yaml(raw: bytes, path: Path) -> Any:
             return without_doubles(self.construct_pairs(node, deep=True))
 
     Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_mapping)
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
     try:
         return yaml.load(raw, Loader)  # bytes, so that a byte order mark determines the encoding
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{where}: {error}") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: it is not valid YAML: {error}") from error
+        raise ConfigError(f"{where}: it is not valid YAML: {error}") from error
 
 
 def _yaml() -> Any:

@@ -15,6 +15,7 @@ from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import is_metric
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, evaluate
 from delira_nca.seeding import derive_seed, isolated_rng
+from delira_nca.training.batches import check_batch
 from delira_nca.training.first_batch import checked
 from delira_nca.training.set_values import SetValues, as_arrays, batch_length, join_batches
 
@@ -88,7 +89,8 @@ class Predictor:
         self.network.eval()
         try:
             for number, batch in enumerate(batches):
-                data_dict = self.network.prepare_batch(batch, device, device)
+                check_batch(batch, f"batch {number}")
+                data_dict = self.network.prepare_batch(dict(batch), device, device)
                 with torch.no_grad(), isolated_rng(derive_seed(self.seed, "test", number)):
                     prediction, parts = self.predict_batch(data_dict, number)
                     values = self._measure({**data_dict, **parts}, batch_length(batch))

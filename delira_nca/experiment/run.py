@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -139,12 +139,15 @@ class Run(AbstractTrainedRun):
         """
         try:
             is_path = resume not in ("auto", "never")  # path of a checkpoint, relative to the working directory
-            with nullcontext() if is_path else self.config.missing_files_explained():
+            if is_path:
+                resume = str(absolute(resume))
+            with self.config.relative_paths():  # samples may be read during the training
                 return self._train(resume, progress, callbacks)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and checkpoints_in(self.stored.checkpoints):
                 raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
-            has_trained = self._trainer_at_work is not None and self._trainer_at_work.global_iter_num > 0
+            trainer = self._trainer_at_work
+            has_trained = (trainer is not None and bool(trainer.history)) or checkpoints_in(self.stored.checkpoints)
             if self._is_new and not has_trained and init_from_environment().is_main:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
@@ -296,7 +299,7 @@ class Run(AbstractTrainedRun):
         network = self.network(checkpoint)
         size = parts.data.val_batch_size or parts.data.batch_size
         data = DataManager(samples, size, seed=self.config.run_seed)
-        with self.config.missing_files_explained(), data as manager:
+        with self.config.relative_paths(), data as manager:
             return self._trainer(parts, [], network=network, files=False).predict(manager.get_batchgen())
 
 
@@ -337,7 +340,7 @@ def write_run(config: RunConfig, folder: Path) -> None:
 def _has_trained(run: StoredRun) -> bool:
     """Whether a run has any results of a training, or a process is training in its folder."""
     left = (run.folder / RESULT).is_file() or bool(checkpoints_in(run.checkpoints))
-    return left or is_locked(run.checkpoints) or run.database.trained_until() > 0
+    return left or is_locked(run.checkpoints) or (run.folder / "metrics.jsonl").is_file()
 
 
 def config_of(folder: Path) -> Path:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from delira_nca.checks import require_whole
-from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
+from delira_nca.checks import require_number, require_whole
+from delira_nca.errors import ConfigError, MissingDependencyError, refuse_unknown_keywords, require_choice
 from delira_nca.experiment.comparison import Comparison, compare_runs
 from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.launchers import Launcher, SerialLauncher
 from delira_nca.experiment.run import CONFIG, Run, run_from_config
+from delira_nca.io.files import make_folder
 from delira_nca.io.paths import absolute
 from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
@@ -51,7 +52,9 @@ class Range:
     is_integer: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        require_number("low of a range", self.low)
+        require_number("high of a range", self.high)
+        if not self.low < self.high:
             raise ConfigError(f"a range reaches from a number to a greater one, not from {self.low!r} to {self.high!r}")
         if self.log and self.low <= 0:
             raise ConfigError(f"a logarithmic range begins above 0, not at {self.low!r}")
@@ -91,7 +94,9 @@ def read_space(values: Mapping[str, Any]) -> dict[str, list[Any] | Range]:
     for name, given in values.items():
         if isinstance(given, Range):
             space[name] = given
-        elif isinstance(given, Mapping) and {"low", "high"} <= given.keys() <= {"low", "high", "log", "is_integer"}:
+        elif isinstance(given, Mapping) and {"low", "high"} <= given.keys():
+            known = ("low", "high", "log", "is_integer")
+            refuse_unknown_keywords(f"the range of {name}", [key for key in given if key not in known], known)
             space[name] = Range(**given)
         elif isinstance(given, (list, tuple, range, np.ndarray)) and len(given):
             space[name] = [value.item() if isinstance(value, np.generic) else value for value in given]
@@ -196,6 +201,9 @@ def sweep(
     root = absolute(root)
     require_choice("method of a sweep", method, ("grid", "random", "optuna"))
     searched = read_space(space)
+    if "name" in searched:
+        raise ConfigError(f"the runs of a sweep are called {config.name}-000, ...: name cannot be tried")
+    make_folder(root)
     if config.task["score"] is None:
         raise ConfigError("a sweep needs a score that decides which run is best: set task.score")
     if (num_trials is None) != (method == "grid"):

@@ -124,7 +124,7 @@ class StoredRun:
             if (latest := self.latest_checkpoint()) is None:
                 raise MissingFileError(f"run {self.folder} contains no checkpoint yet")
             return latest
-        if not (self.checkpoints / name).is_file():
+        if name not in [file.name for file in found]:
             there = ", ".join(file.name for file in found) or "none"
             raise MissingFileError(f"there is no checkpoint {name!r} in {self.checkpoints}; there: {there}")
         return self.checkpoints / name

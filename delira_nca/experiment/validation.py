@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import jsonargparse
 import yaml
 
-from delira_nca.errors import did_you_mean, nearest_name
+from delira_nca.errors import ConfigError, DeliraNCAError, did_you_mean, nearest_name
 
 __all__ = ["build_part", "check_part"]
 
@@ -148,6 +148,18 @@ def build_part(hint: Any, value: Any) -> Any:
     if get_origin(hint) is list:
         return [build_part(hint.__args__[0], item) for item in value]
     parser = _parser(hint)
-    return parser.instantiate(parser.parse_object({"item": copy.deepcopy(value)}))[
-        "item"
-    ]  # the parser changes its argument
+    parsed = parser.parse_object({"item": copy.deepcopy(value)})  # the parser changes its argument
+    try:
+        return parser.instantiate(parsed)["item"]
+    except (DeliraNCAError, OSError):
+        raise
+    except Exception as raised:
+        path = value.get("class_path") if isinstance(value, Mapping) else None
+        error: BaseException = raised
+        while error.__cause__ is not None:
+            error = error.__cause__
+        if isinstance(error, (DeliraNCAError, OSError)):
+            raise error from None
+        given = ", ".join(f"{k}={v!r}" for k, v in value.get("init_args", {}).items()) if path else ""
+        what = f"{path}({given})" if path else repr(value)
+        raise ConfigError(f"{what} failed: {type(error).__name__}: {error}") from error

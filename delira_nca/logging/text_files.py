@@ -257,7 +257,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     path = absolute(path)
     data = path.read_bytes()
     # a truncated number still parses as a number, so only a newline completes a row
-    rows = list(csv.reader(io.StringIO(data[: data.rfind(b"\n") + 1].decode(), newline="")))
+    rows = list(csv.reader(io.StringIO(data[: data.rfind(b"\n") + 1].decode("utf-8-sig"), newline="")))
     header = rows[0] if rows else []
     if data and header[:1] != ["step"]:
         raise ConfigError(f"'{path}' is not a table of a CSVSink: its header is {header}, but starts with 'step'")

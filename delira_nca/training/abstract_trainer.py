@@ -169,6 +169,8 @@ class AbstractNetworkTrainer(ABC):
             with interruption:
                 try:
                     _call(self._at_training_begin, num_epochs=num_epochs)
+                    if datamgr_valid is not None:
+                        self._check_validation(datamgr_valid)
                     self._run_epochs(num_epochs, datamgr_train, datamgr_valid, val_score_key)
                     interruption.received = self.ranks.first_nonempty(interruption.received)
                     interruption.conclude()
@@ -184,9 +186,12 @@ class AbstractNetworkTrainer(ABC):
         """Train, validate and save one epoch after another, until the last one or a stop."""
         for epoch in range(self.start_epoch, num_epochs + 1):
             self._at_epoch_begin(self.metrics_val, val_score_key, epoch, num_epochs)
+            begin = self.step, self.batch_index
             with closing(self._training_batches(train, epoch)) as batches:  # an error closes the workers
                 returned = self._train_single_epoch(batches, epoch)
             self._finish_batch()  # a routine may stop before the batches are exhausted
+            if self.step == begin[0]:  # a routine that does not count its steps, as in delira
+                self.step += self.batch_index - begin[1]
             metrics = plain_values(self._values_of_epoch() if returned is None else returned, "_train_single_epoch")
             if self._left_early:
                 return
@@ -195,7 +200,8 @@ class AbstractNetworkTrainer(ABC):
                 with closing(self._validation_batches(valid, epoch)) as batches:
                     returned = self._validate_single_epoch(batches, epoch)
                 self.is_between_steps = True
-                metrics = with_validation(metrics, plain_values(returned or {}, "_validate_single_epoch"))
+                values = plain_values(returned or {}, "_validate_single_epoch")
+                validated, metrics = bool(values), with_validation(metrics, values)
             is_best = self.best.update(epoch, metrics, validated=validated or not self._validates)
             self._at_epoch_end(metrics, val_score_key, epoch, is_best)  # saves a checkpoint
             if self._should_stop():
@@ -246,12 +252,14 @@ class AbstractNetworkTrainer(ABC):
             raise ConfigError(f"num_epochs is a whole number of at least 1, not {num_epochs!r}")
         for name, source in (("datamgr_train", train), ("datamgr_valid", valid)):
             if source is not None:
-                check_source(name, source)
+                check_source(name, source, num_epochs - self.start_epoch + 1)
         if train is None:
             raise ConfigError("datamgr_train is a data manager or an iterable of batches, not None")
         val_freq = self.val_freq if val_freq is None else val_freq
         if not is_whole(val_freq) or val_freq < 1:
             raise ConfigError(f"val_freq is a number of epochs of at least 1, not {val_freq!r}")
+        if valid is not None and val_freq > num_epochs:
+            raise ConfigError(f"val_freq={val_freq} is more than num_epochs={num_epochs}: there would be no validation")
         self.val_freq = int(val_freq)
         requested, self._validates = BestScore(key, mode), valid is not None
         if key is not None:
@@ -302,6 +310,9 @@ class AbstractNetworkTrainer(ABC):
     def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> Mapping[str, float]:
         """Validate one epoch and return the means of its losses and metrics, without a prefix."""
         raise NotImplementedError(f"{type(self).__name__} does not validate: override _validate_single_epoch")
+
+    def _check_validation(self, source: Any) -> None:  # noqa: B027  optional
+        """Check the validation data before the first epoch."""
 
     def _score_names(self, *, validated: bool) -> list[str] | None:
         """Names of all scores of an epoch, with those of validation (``val_``) if ``validated``; None if unknown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from delira_nca.errors import ConfigError
@@ -45,8 +45,8 @@ def check_batch(batch: Any, where: str) -> None:
             return
 
 
-def check_source(name: str, source: Any) -> None:
-    """Check that a source is a data manager or an iterable of batches."""
+def check_source(name: str, source: Any, num_passes: int = 1) -> None:
+    """Check that a source is a data manager or an iterable of batches, which can be iterated ``num_passes`` times."""
     if isinstance(source, (str, bytes, os.PathLike)):
         raise ConfigError(f"{name} is a data manager or an iterable of batches, not a path: {source!r}")
     if isinstance(source, Mapping):
@@ -56,6 +56,8 @@ def check_source(name: str, source: Any) -> None:
         )
     if not hasattr(source, "get_batchgen") and not isinstance(source, Iterable):
         raise ConfigError(f"{name} is a data manager or an iterable of batches, not {source!r}")
+    if isinstance(source, Iterator) and num_passes > 1:
+        raise ConfigError(f"{name} is an iterator, which ends after one epoch: give a list or a data manager")
 
 
 def batches_of(source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:

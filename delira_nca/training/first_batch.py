@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -93,24 +94,37 @@ class _Checked:
             f"{self.name} broadcasts its arguments: {self._named(args)}. Give them one shape; if this is meant, "
             "set an attribute broadcasts = True on the function"
         )
+        may_broadcast = getattr(self.function, "broadcasts", False)
+        if isinstance(self.function, (torch.jit.ScriptFunction, torch.jit.ScriptModule)) and not may_broadcast:
+            self._check_scripted(shapes, accident)
         try:
-            with nullcontext() if getattr(self.function, "broadcasts", False) else _Broadcasts(shapes, accident):
+            with nullcontext() if may_broadcast else _Broadcasts(shapes, accident):
                 value = self.function(*args, **kwargs)
-        except DeliraNCAError:
+        except (DeliraNCAError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, ValueError, IndexError) as error:
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in ("builtins", "torch", "numpy"):
+                raise  # the function has exceptions of its own
             dtypes = [str(arg.dtype).removeprefix("torch.") for arg in args if isinstance(arg, Tensor)]
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            if len(set(shapes)) > 1:
+            if len(set(shapes)) > 1 and _is_about_shapes(error):
                 raise ShapeError(f"{self.name} cannot be computed of {self._named(args)}: {error}") from error
-            if len(set(dtypes)) > 1:
-                kinds = " and ".join(dtypes)
-                raise ConfigError(f"{self.name} cannot be computed of tensors of {kinds}: {error}") from error
-            raise
+            kinds = f" of {' and '.join(dict.fromkeys(dtypes))}" if dtypes else ""
+            raise ConfigError(
+                f"{self.name} cannot be computed of {self._named(args)}{kinds}: {type(error).__name__}: {error}"
+            ) from error
         if self.values:
             self._check_value(value)
         return value
+
+    @staticmethod
+    def _check_scripted(shapes: list[tuple[int, ...]], accident: ShapeError) -> None:
+        """Raise an error for arguments like (4, 1) and (4,) of TorchScript, the operations of which are not seen."""
+        try:
+            torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            return
+        if len(set(shapes)) > 1 and len({math.prod(shape) for shape in shapes}) == 1:
+            raise accident
 
     def _named(self, args: tuple[Any, ...]) -> str:
         names = self.keys if len(self.keys) == len(args) else tuple(f"argument {n}" for n in range(len(args)))
@@ -145,6 +159,10 @@ class _Checked:
             raise ConfigError(f"{self.name} returns a tensor without a gradient: it is detached from the network")
 
 
+def _is_about_shapes(error: Exception) -> bool:
+    return any(word in str(error).lower() for word in ("size", "shape", "dimension", "broadcast", "batch"))
+
+
 def _is_number(value: Any) -> bool:
     """Whether a value is a valid result of a metric; None means that it cannot be computed for this batch."""
     try:
@@ -162,9 +180,11 @@ class _Broadcasts(TorchFunctionMode):
         self.arguments, self.accident = set(shapes), accident
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in _ELEMENTWISE:
-            operands = [tuple(arg.shape) for arg in args if isinstance(arg, Tensor)]
-            if self._is_accident(operands, func.__name__):
+        name = getattr(func, "__name__", "")
+        if name in _ELEMENTWISE:
+            values = (*args, *(kwargs or {}).values())
+            operands = [tuple(value.shape) for value in values if isinstance(value, Tensor)]
+            if self._is_accident(operands, name):
                 raise self.accident
         return func(*args, **(kwargs or {}))
 

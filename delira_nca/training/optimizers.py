@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -59,12 +60,13 @@ def make_optimizers(
 
 
 def require_plain_steps(optimizers: Mapping[str, Optimizer]) -> None:
-    """Raise an error for optimizers that evaluate the loss repeatedly within a step.
+    """Raise an error for optimizers that evaluate the loss repeatedly within a step, or need sparse gradients.
 
     Raises
     ------
     ConfigError
-        For an optimizer such as LBFGS, which requires a custom training step.
+        For an optimizer such as LBFGS or SparseAdam, which requires a custom training step; or one that is capturable
+        by a CUDA graph, on the CPU.
 
     Examples
     --------
@@ -80,3 +82,8 @@ def require_plain_steps(optimizers: Mapping[str, Optimizer]) -> None:
                 f"optimizer {name!r} is a {type(optimizer).__name__}, whose step computes the loss several times: "
                 "override closure of the network, or choose another optimizer"
             )
+        if isinstance(optimizer, torch.optim.SparseAdam):
+            raise ConfigError(f"optimizer {name!r} is a SparseAdam, which needs sparse gradients: choose another one")
+        for group in optimizer.param_groups:
+            if group.get("capturable") and any(not p.is_cuda for p in group["params"]):
+                raise ConfigError(f"optimizer {name!r} has capturable=True, which needs weights on a GPU")

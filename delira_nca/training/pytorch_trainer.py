@@ -7,16 +7,17 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from delira_nca.assembly.assemble import AssembledLoss
 from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
-from delira_nca.errors import CheckpointError, ConfigError, RunLockedError, refuse_unknown_keywords
+from delira_nca.errors import CheckpointError, ConfigError, RunLockedError, ShapeError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
 from delira_nca.io.manifest import Manifest
@@ -27,15 +28,21 @@ from delira_nca.io.run_lock import RunLock
 from delira_nca.losses.metric import is_metric
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.precision import Precision
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, LossTerm, declared_loss_names
+from delira_nca.models.pytorch_network import (
+    DEFAULT_KEYS,
+    AbstractPyTorchNetwork,
+    LossTerm,
+    declared_loss_names,
+    entry,
+)
 from delira_nca.rollout.backends import begin_run
 from delira_nca.seeding import derive_seed, isolated_rng, only_thread
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
-from delira_nca.training.batches import check_batch
+from delira_nca.training.batches import batches_of, check_batch, check_source, each
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.optimization import LRSchedulerCallback
-from delira_nca.training.callbacks.stopping import Duration
+from delira_nca.training.callbacks.stopping import Duration, to_seconds
 from delira_nca.training.distributed import find_context
 from delira_nca.training.distributed.context import ALONE, ProcessContext
 from delira_nca.training.first_batch import checked
@@ -183,7 +190,10 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.metric_keys, self.loss_terms = dict(metric_keys or {}), loss_terms
         derive_seed(seed)
         self.start_epoch, self.val_freq, self.seed = int(start_epoch), val_freq, int(seed)
-        self._device_argument, self._save_seconds = device, save_seconds
+        self._device_argument = device
+        self.save_seconds = None if save_seconds is None else to_seconds(save_seconds)
+        if self.save_seconds is not None and not save_freq:
+            raise ConfigError(f"save_freq=0 writes no checkpoints, but save_seconds={save_seconds!r} would")
         self._best_weights: dict[str, Tensor] | None = None
         self.current_batch: Mapping[str, Any] = {}
         self.current_prediction: Any = None
@@ -191,6 +201,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self._means, self._begun_means = SetValues(), None
         self._measuring: Functions = self.metrics
         self._checked: set[bool] = set()
+        self._first_validation_batch: Mapping[str, Any] | None = None
         self._memory_check = MemoryCheck()
         self._setup(
             network,
@@ -228,7 +239,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
         functions = {**(criterions or {}), **(metrics or {})}
         is_wiring = isinstance(metric_keys or {}, Mapping)
-        if not is_wiring or any(isinstance(keys, str) for keys in (metric_keys or {}).values()):
+        if not is_wiring or any(not isinstance(keys, (tuple, list)) for keys in (metric_keys or {}).values()):
             raise ConfigError(
                 "metric_keys are the names of the arguments of a criterion or metric by its name, such as "
                 f"{{'mse': ('pred', 'label')}}, not {metric_keys!r}"
@@ -267,13 +278,19 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             require_plain_steps(self.optimizers)
         self.precision = Precision(mixed_precision, self.device.type, mixed_precision_kwargs)
         self.precision.check(backends_of(network, self.precision))
+        if mixed_precision and (doubles := [n for n, p in network.named_parameters() if p.dtype == torch.float64]):
+            raise ConfigError(f"mixed_precision needs weights of float32, but {doubles[0]!r} is of float64")
+        if lr_scheduler_params and lr_scheduler_cls is None:
+            raise ConfigError(
+                f"lr_scheduler_params={dict(lr_scheduler_params)} have no effect without lr_scheduler_cls"
+            )
         if lr_scheduler_cls is not None:
             params = dict(lr_scheduler_params or {})
             is_callback = isinstance(lr_scheduler_cls, type) and issubclass(lr_scheduler_cls, AbstractCallback)
             callback = lr_scheduler_cls(**params) if is_callback else LRSchedulerCallback(lr_scheduler_cls, params)
             self.register_callback(callback)
         if self.save_path is not None and not any(isinstance(c, Checkpoint) for c in self.callbacks):
-            self.register_callback(Checkpoint(every_seconds=self._save_seconds))
+            self.register_callback(Checkpoint())
 
     # One epoch ----------------------------------------------------------------------------------------------------
 
@@ -285,6 +302,29 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         if not (result := self._means.result()) and not self._left_early:
             raise ConfigError(f"the training data gave no batch in epoch {epoch}")
         return result
+
+    def _check_validation(self, source: Any) -> None:
+        """Read the first validation batch, to compare it with the first training batch before the first step."""
+        if self.step or self._has_own_closure or not self.ranks.is_alone or isinstance(source, Iterator):
+            return
+        with closing(each(batches_of(source, 1))) as batches:
+            batch = next(batches, None)
+        if batch is not None:
+            check_batch(batch, "validation batch 0")
+            self._first_validation_batch = batch
+
+    def _compare_with_validation(self, batch: Mapping[str, Any]) -> None:
+        """Check that the entries that losses use have the same channels in training and validation."""
+        other, self._first_validation_batch = self._first_validation_batch, None
+        if other is None:
+            return
+        wired = [key for name in self.criterions for key in self.metric_keys.get(name, DEFAULT_KEYS)]
+        for key in dict.fromkeys(("data", *(wired if self.criterions else ["label"]))):
+            if key not in batch:
+                continue
+            ours, theirs = (np.shape(entry(b, key, "validation")) for b in (batch, other))
+            if len(ours) != len(theirs) or (len(ours) > 2 and ours[1] != theirs[1]):
+                raise ShapeError(f"{key!r} has the shape {ours} in training, and {theirs} in validation")
 
     def _train_batch(self, batch: Mapping[str, Any], iter_num: int, epoch: int) -> None:
         """Train on one batch."""
@@ -318,13 +358,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         """
         event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.step, "train": train}
         check_batch(batch, f"{'batch' if train else 'validation batch'} {iter_num} of epoch {epoch}")
+        self._compare_with_validation(batch)
         batch = self._dispatch_iter_begin(batch, **event)
-        data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
+        data_dict = self.network.prepare_batch(dict(batch), self.input_device, self.output_device)
         if train and type(self)._closure is PyTorchNetworkTrainer._closure:
             self._memory_check(self.network, data_dict, self.precision)
-        self.current_batch = data_dict
+        self.current_batch = dict(data_dict)
         self._measuring = (self._means if train else into or SetValues(self.metrics)).functions
-        values, prediction = self._closure(data_dict, iter_num, train=train)
+        values, prediction = self._closure(dict(data_dict), iter_num, train=train)
         self.current_batch, self.current_prediction, self.current_losses = {}, None, {}
         values = self.ranks.mean(values)
         if self._callbacks.listens("at_iter_end"):
@@ -359,7 +400,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         options |= {"keys": self.metric_keys, "precision": self.precision, "watch": self._watch}
         options |= {"seed": derive_seed(self.seed, "rollout", *keys)}
         with isolated_rng(derive_seed(self.seed, "closure", *keys, *self.ranks.stream)), self.ranks.working():
-            measured, losses, prediction = self.network.closure(
+            returned = self.network.closure(
                 self.network,
                 data_dict,
                 self.optimizers if train else {},
@@ -367,6 +408,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 metrics,
                 **accepted_keywords(self.network.closure, options),
             )
+        measured, losses, prediction = _checked_result(returned)
         if is_first:
             if shared := sorted(measured.keys() & losses.keys()):
                 raise ConfigError(f"closure returns {shared[0]!r} as a loss and as a metric: choose two names")
@@ -411,9 +453,11 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             than ``"label"``; and those losses and metrics of all samples for which the arguments are available.
         """
         batch_size = batchsize if batch_size is None else batch_size
+        check_source("batchgen", batchgen)
+        batchgen = batches_of(batchgen, 0)
 
         def evaluate(batch: Mapping[str, Any], number: int) -> tuple[dict[str, Any], Any]:
-            data_dict = self.network.prepare_batch(batch, self.input_device, self.output_device)
+            data_dict = self.network.prepare_batch(dict(batch), self.input_device, self.output_device)
             self._measuring = measured.functions
             if self._has_own_closure:
                 if any(key in data_dict for key in targets):
@@ -698,6 +742,17 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
 def _own_loss_names(network: Any) -> list[str]:
     """Names of the losses that a network declares for itself."""
     return [name for name in declared_loss_names(network) or () if name != "total"]
+
+
+def _checked_result(returned: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Check what a closure has returned."""
+    if not isinstance(returned, (tuple, list)) or len(returned) != 3:
+        found = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else repr(returned)
+        raise ConfigError(f"closure has to return metrics, losses and prediction, not {found}")
+    for what, values in zip(("metrics", "losses"), returned, strict=False):
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"closure has to return {what} as a dict of name to number, not {values!r:.80}")
+    return dict(returned[0]), dict(returned[1]), returned[2]
 
 
 def _copied(value: Any) -> Any:

@@ -126,10 +126,17 @@ def choose_device(gpu_ids: Sequence[int] = (), device: str | torch.device | None
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         made = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ConfigError(f"{name!r} is not a torch device: {str(error).splitlines()[0]}") from error
     if made.type == "cuda" and (not torch.cuda.is_available() or (made.index or 0) >= torch.cuda.device_count()):
         raise ConfigError(f"device {made} was asked for, and torch sees {torch.cuda.device_count()} GPUs")
+    if made.type == "meta":
+        raise ConfigError("device meta has no values: choose cpu, or a GPU")
+    try:
+        if made.type != "cuda":
+            torch.empty(0, device=made)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device {made} is not available: {str(error).splitlines()[0]}") from error
     return made
 
 

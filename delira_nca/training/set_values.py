@@ -14,7 +14,7 @@ from torch import Tensor
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import as_metric, load_metric_state, metric_state
-from delira_nca.training.batches import Batch, batch_length
+from delira_nca.training.batches import Batch, batch_length, check_batch
 from delira_nca.training.distributed.context import ALONE, ProcessContext
 
 __all__ = [
@@ -162,7 +162,12 @@ class SampleMean:
         """Add the values of one batch."""
         for name, value in values.items():
             number = value.detach() if isinstance(value, torch.Tensor) else value
-            number = number.double() if getattr(number, "is_cuda", False) else float(number)
+            try:
+                number = number.double() if getattr(number, "is_cuda", False) else float(number)
+            except (TypeError, ValueError, RuntimeError):
+                shape = getattr(value, "shape", None)
+                found = repr(value)[:80] if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
+                raise ConfigError(f"the value {name!r} of a batch has to be one number, not {found}") from None
             self._sums[name] = self._sums.get(name, 0.0) + number * num_samples
             self._counts[name] = self._counts.get(name, 0) + num_samples
 
@@ -184,7 +189,8 @@ def regroup(batches: Iterable[Batch], size: int) -> Iterator[dict[str, Any]]:
     [[0, 1, 2, 3], [4]]
     """
     held: dict[str, Any] = {}
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        check_batch(batch, f"batch {number}")
         held = {k: np.concatenate([held[k], v]) if held else np.asarray(v) for k, v in batch.items()}
         while batch_length(held) > size:
             yield {k: v[:size] for k, v in held.items()}
@@ -310,6 +316,7 @@ def predict_batches(
         batches = regroup(batches, batch_size)
     means, predictions, labels = SetValues() if values is None else values, [], list[Any]()
     for number, batch in enumerate(batches):
+        check_batch(batch, f"batch {number}")
         part = ranks.part(batch)
         measured, prediction = evaluate(part, number)
         means.add(ranks.mean(measured), batch_length(batch))

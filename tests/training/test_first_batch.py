@@ -143,16 +143,49 @@ def test_shapes_that_do_not_fit_at_all_are_named():
 
 def test_types_that_do_not_fit_are_named():
     loss = checked({"x": nn.BCEWithLogitsLoss()}, {}, what="criterion")["x"]
-    with pytest.raises(ConfigError, match="criterion 'x' cannot be computed of tensors of float32 and int64: "):
+    with pytest.raises(
+        ConfigError, match=r"criterion 'x' cannot be computed of pred \(2, 1\), label \(2, 1\) of float32 and int64: "
+    ):
         loss(torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.int64))
 
 
-def test_an_error_of_the_function_itself_stays_what_it_is():
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError])
+def test_an_error_of_the_function_names_it_and_its_arguments(error):
     def fails(pred, label):
-        raise RuntimeError("mine")
+        raise error("mine")
 
-    with pytest.raises(RuntimeError, match="^mine$"):
+    with pytest.raises(ConfigError, match=rf"criterion 'x' .*pred \(2, 1\), label \(2, 1\).*{error.__name__}.*mine"):
         _call(fails, (2, 1), (2, 1))
+
+
+def test_an_exception_class_of_the_function_stays_what_it_is():
+    class MineError(Exception):
+        pass
+
+    def fails(pred, label):
+        raise MineError("mine")
+
+    with pytest.raises(MineError, match="^mine$"):
+        _call(fails, (2, 1), (2, 1))
+
+
+def test_labels_that_do_not_suit_a_loss_are_an_error_with_its_name():
+    with pytest.raises(ConfigError, match="criterion 'x' .*between 0 and 1"):
+        checked({"x": nn.BCELoss()}, {}, what="criterion")["x"](torch.full((2, 1), 0.5), torch.full((2, 1), 255.0))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("scripted", [square, nn.L1Loss()], ids=["function", "module"])
+def test_arguments_of_torchscript_that_broadcast_are_refused(scripted):
+    loss = checked({"x": torch.jit.script(scripted)}, {}, what="criterion")["x"]
+    with pytest.raises(ShapeError, match="broadcasts its arguments"):
+        loss(torch.zeros(4, 1, 8, 8), torch.zeros(4, 8, 8))
+    assert loss(torch.zeros(4, 1), torch.ones(4, 1)) == 1.0
+
+
+def test_operands_by_keyword_are_seen():
+    with pytest.raises(ShapeError, match="broadcasts its arguments"):
+        _call(lambda p, y: torch.sub(p, other=y).square().mean(), (4, 1), (4,))
 
 
 def test_a_trainer_checks_its_first_batches_only(make_trainer, batches):

@@ -105,8 +105,8 @@ class Checkpoint(AbstractCallback):
         if not every:
             return "none"
         times = [f"every {every} epochs" if every > 1 else "every epoch"]
-        if self.every_seconds is not None:
-            times = [f"every {in_words(self.every_seconds)}"]
+        if (seconds := self._seconds(trainer)) is not None:
+            times = [f"every {in_words(seconds)}"]
         if self.every_iterations:
             times.append(f"every {self.every_iterations} iterations")
         kept = [f"the {self.last} newest" if self.last else "all"]
@@ -123,6 +123,12 @@ class Checkpoint(AbstractCallback):
     def _every(self, trainer: Trainer) -> int:
         return int(trainer.save_freq if self.every is None else self.every)
 
+    def _seconds(self, trainer: Trainer) -> float | None:
+        """Time between two files; that of the trainer if the callback has neither time nor number of epochs."""
+        if self.every_seconds is None and self.every is None:
+            return getattr(trainer, "save_seconds", None)
+        return self.every_seconds
+
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Raise an error if the folder is missing or the score is not computed."""
         self._folder(trainer)
@@ -136,7 +142,7 @@ class Checkpoint(AbstractCallback):
             return
         before, self._step = self._step, trainer.step
         by_number = self.every_iterations and before // self.every_iterations < trainer.step // self.every_iterations
-        if by_number or (self.every_seconds is not None and self._every(trainer) and self._is_time_up(trainer)):
+        if by_number or (self._seconds(trainer) is not None and self._every(trainer) and self._is_time_up(trainer)):
             self._save_step(trainer, curr_epoch, trainer.batch_index)
 
     def save_now(self, trainer: Trainer, curr_epoch: int) -> None:
@@ -178,8 +184,8 @@ class Checkpoint(AbstractCallback):
             self._save(trainer, self._epoch)
 
     def _is_time_up(self, trainer: Trainer) -> bool:
-        """Whether ``every_seconds`` have passed by the clock of the main rank, so that all ranks agree."""
-        seconds = self.every_seconds
+        """Whether the time between two files has passed by the clock of the main rank, so that all ranks agree."""
+        seconds = self._seconds(trainer)
         return seconds is None or context_of(trainer).on_main(lambda: self.clock() - self._last_written >= seconds)
 
     def _save(self, trainer: Trainer, epoch: int) -> None:

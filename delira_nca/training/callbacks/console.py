@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -25,16 +26,19 @@ from delira_nca.io.files import replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.checkpoint import Checkpoint
-from delira_nca.training.callbacks.schedule import find_path
+from delira_nca.training.callbacks.schedule import check_value, find_path
 from delira_nca.training.distributed.context import context_of
 from delira_nca.training.set_values import as_arrays
 
-__all__ = ["CONTROL_FILE", "VERBS", "Console", "send_command"]
+__all__ = ["CONTROL_FILE", "REPLIES", "VERBS", "Console", "checked_command", "send_command"]
 
 _LOGGER = logging.getLogger("delira_nca")
 CONTROL_FILE = "control.txt"
 """File in the folder of a run whose lines are commands."""
+REPLIES = "console.log"
+"""File in the folder of a run with the replies to these commands."""
 _JOURNAL = "console.jsonl"
+_NUM_ARGUMENTS = {"set": 2, "get": 1, "lr": 1}
 VERBS = {
     "help": "list the commands",
     "status": "epoch, step, losses and best score",
@@ -63,21 +67,37 @@ def send_command(folder: str | os.PathLike[str], command: str) -> Path:
 
     Raises
     ------
-    UnknownNameError
-        If the command is unknown. The message names the most similar one.
-    ConfigError
-        If there is no such folder.
+    UnknownNameError, ConfigError
+        If the command is not valid, see `checked_command`, or there is no such folder.
     """
-    line = " ".join(command.split())
-    verb = line.partition(" ")[0]
-    if verb not in VERBS:
-        raise UnknownNameError(f"unknown command {verb!r}. {did_you_mean(verb, VERBS)}")
-    path = absolute(folder)
+    line, path = checked_command(command), absolute(folder)
     if not path.is_dir():
         raise ConfigError(f"there is no folder {path}")
     with (path / CONTROL_FILE).open("a", encoding="utf-8") as file:
         file.write(line + "\n")
     return path / CONTROL_FILE
+
+
+def checked_command(command: str) -> str:
+    """Check verb and arguments of a command, and return it with single spaces.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        If the command is unknown, or an argument is missing or not a number.
+
+    Examples
+    --------
+    >>> checked_command("set model.training_timesteps (4, 6)")
+    'set model.training_timesteps (4,6)'
+    """
+    verb, *words = command.split() or [""]
+    if verb not in VERBS:
+        raise UnknownNameError(f"unknown command {verb!r}. {did_you_mean(verb, VERBS)}")
+    words = _arguments(verb, words)
+    if verb in ("set", "lr"):
+        _parsed(words[-1])
+    return " ".join([verb, *words])
 
 
 class Console(AbstractCallback):
@@ -147,13 +167,26 @@ class Console(AbstractCallback):
         if context_of(trainer).size > 1:
             raise ConfigError("a Console steers a training in one process")
         self._files = self._folder(trainer)
+        if self._files is not None and (left := self._read_commands()):
+            _LOGGER.warning("commands from before the training are dropped: %s", "; ".join(left))
         entries = [entry for entry in self._journal() if entry["run"] == trainer.run_id]
         for entry in entries:
             if entry["step"] <= trainer.step:
-                find_path(trainer, entry["path"]).set(_as_value(entry["value"]))
+                self._repeat(trainer, entry)
         self._pending = [entry for entry in entries if entry["step"] > trainer.step]
         if self._has_menu and threading.current_thread() is threading.main_thread():
             self._former = signal.signal(signal.SIGINT, self._note_ctrl_c)
+
+    @staticmethod
+    def _repeat(trainer: Trainer, entry: Mapping[str, Any]) -> None:
+        """Repeat a recorded change, unless it is invalid, as one of an earlier version may be."""
+        value = _as_value(entry["value"])
+        try:
+            check_value(trainer, entry["path"], value)
+        except DeliraNCAError as error:
+            _LOGGER.warning("the recorded change of step %d is skipped: %s", entry["step"], error)
+            return
+        find_path(trainer, entry["path"]).set(value)
 
     def _folder(self, trainer: Trainer) -> Path | None:
         path = self.folder or trainer.save_path
@@ -180,15 +213,22 @@ class Console(AbstractCallback):
         if self.mode == "off":
             return
         while self._pending and self._pending[0]["step"] <= trainer.step:
-            entry = self._pending.pop(0)
-            find_path(trainer, entry["path"]).set(_as_value(entry["value"]))
+            self._repeat(trainer, self._pending.pop(0))
         if self._asked:
             self.open_menu(trainer, curr_epoch)
         for line in self._new_lines():
             try:
-                _LOGGER.info("%s: %s", line, self.execute(trainer, line, curr_epoch))
+                self._reply(trainer, line, self.execute(trainer, line, curr_epoch))
             except DeliraNCAError as error:
-                _LOGGER.error("%s: %s", line, error)
+                self._reply(trainer, line, f"error: {error}")
+
+    def _reply(self, trainer: Trainer, line: str, text: str) -> None:
+        """Log a reply, and append it to the file of replies."""
+        _LOGGER.info("%s: %s", line, text)
+        if self._files is not None:
+            path = self._files / REPLIES
+            with writable(path), path.open("a", encoding="utf-8") as file:
+                file.write(f"step {trainer.step}, {line}: {text}\n")
 
     def open_menu(self, trainer: Trainer, curr_epoch: int = 0, *, ask: Callable[[], str] | None = None) -> str:
         """Read and execute commands until one leaves the menu, and return that one.
@@ -225,11 +265,14 @@ class Console(AbstractCallback):
                 signal.signal(signal.SIGINT, ours)
 
     def _new_lines(self) -> list[str]:
-        """Return the lines of the control file, and remove it."""
+        """Return the lines of the control file, and remove it, if it is time to look."""
         if self._files is None or time.monotonic() - self._looked < self.every:
             return []
         self._looked = time.monotonic()
-        path = self._files / CONTROL_FILE
+        return self._read_commands()
+
+    def _read_commands(self) -> list[str]:
+        path = Path(self._files or ".") / CONTROL_FILE
         taken = path.with_name(f".{CONTROL_FILE}.taken")
         try:
             os.replace(path, taken)  # lines that are written from now on are in a new file
@@ -267,11 +310,7 @@ class Console(AbstractCallback):
         if verb in commands:
             reply = commands[verb](trainer)
             return "done" if reply is None else str(reply)
-        needed = {"set": 2, "get": 1, "lr": 1}.get(verb, 0)
-        if verb == "set" and len(words) > 2:
-            words = [words[0], " ".join(words[1:])]
-        if len(words) != needed:
-            raise ConfigError(f"{verb} takes {needed} arguments: {VERBS[verb]}")
+        words = _arguments(verb, words)
         if verb == "help":
             return "\n".join(f"{name:10}{text}" for name, text in known.items())
         if verb == "status":
@@ -295,11 +334,13 @@ class Console(AbstractCallback):
         return "the training continues"
 
     def _change(self, trainer: Trainer, path: str, value: Any) -> str:
-        setting = find_path(trainer, path)
+        setting, value = find_path(trainer, path), _as_value(value)
         former = setting.get()
-        setting.set(_as_value(value))
+        check_value(trainer, path, value)
+        setting.set(value)
         if self._files is not None:
-            entry = {"run": trainer.run_id, "step": trainer.step, "path": path, "value": value}
+            shown = list(value) if isinstance(value, tuple) else value
+            entry = {"run": trainer.run_id, "step": trainer.step, "path": path, "value": shown}
             journal = self._files / _JOURNAL
             with writable(journal), journal.open("a+b") as file:
                 if file.tell():
@@ -353,14 +394,24 @@ class Console(AbstractCallback):
         return {**self.__dict__, "_former": None, "_ask": None, "_batch": {}}
 
 
+def _arguments(verb: str, words: list[str]) -> list[str]:
+    """Check the number of arguments of a command; a value may contain spaces."""
+    if verb in ("set", "lr"):
+        words = [*words[: _NUM_ARGUMENTS[verb] - 1], "".join(words[_NUM_ARGUMENTS[verb] - 1 :])]
+        words = [word for word in words if word]
+    if len(words) != (needed := _NUM_ARGUMENTS.get(verb, 0)):
+        raise ConfigError(f"{verb} takes {needed} arguments: {VERBS[verb]}")
+    return words
+
+
 def _parsed(text: str) -> Any:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = None
     parts = value if isinstance(value, (tuple, list)) else [value]
-    if not parts or not all(isinstance(part, (int, float)) for part in parts):
-        raise ConfigError(f"a setting is a number, True, False, or a tuple of numbers, not {text!r}")
+    if not parts or not all(isinstance(part, (int, float)) and math.isfinite(part) for part in parts):
+        raise ConfigError(f"a setting is a finite number, True, False, or a tuple of numbers, not {text!r}")
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from delira_nca.checks import require_callable, require_number
@@ -205,6 +206,8 @@ class LRSchedulerCallback(AbstractCallback):
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Create the schedulers, or load those of a checkpoint; schedulers of an earlier training are kept."""
         self._follow(trainer)
+        for optimizer in trainer.optimizers.values():
+            self._try(optimizer)
         of_this_trainer = all(
             getattr(scheduler, "optimizer", optimizer) is optimizer
             for name, scheduler in self._schedulers.items()
@@ -215,6 +218,23 @@ class LRSchedulerCallback(AbstractCallback):
         for name, optimizer in trainer.optimizers.items():
             self._schedulers[name] = self._make(optimizer, self._loaded.get(name))
         self._loaded = {}
+
+    def _try(self, optimizer: Optimizer) -> None:
+        """Step a scheduler of a copy of an optimizer, so that unsuitable parameters raise before the training."""
+        if not (isinstance(self.scheduler_cls, type) and issubclass(self.scheduler_cls, LRScheduler)):
+            return
+        stand_in = copy.copy(optimizer)
+        stand_in.param_groups = [{**group, "params": [nn.Parameter(torch.zeros(1))]} for group in stand_in.param_groups]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                scheduler = self.scheduler_cls(stand_in, **{**self._direction, **self.params})
+            except (TypeError, ValueError):  # reported when the scheduler is created
+                return
+            try:
+                scheduler.step(*([0.0] if self._key is not None else []))  # type: ignore[arg-type]
+            except Exception as error:
+                raise ConfigError(f"{self._name} with {self.params} fails: {type(error).__name__}: {error}") from error
 
     def _follow(self, trainer: Trainer) -> None:
         self._key = self.monitor_key

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from delira_nca.checks import is_number
 from delira_nca.errors import ConfigError, UnknownNameError, did_you_mean
+from delira_nca.seeding import isolated_rng
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.optimization import LRSchedulerCallback
 from delira_nca.training.callbacks.pool_update import PoolUpdate
@@ -79,6 +83,65 @@ def find_path(trainer: Trainer, path: str) -> SettablePath:
         known = {str(getattr(c, "state_key", type(c).__name__)): c for c in trainer.callbacks}
         return _attribute(path, _entry(path, known, rest[0]), rest[1:])
     raise UnknownNameError(f"{path!r} begins with none of the parts of a training. {did_you_mean(root, roots)}")
+
+
+def check_value(trainer: Trainer, path: str, value: Any) -> None:
+    """Check that a setting can have a value, before it is set by hand.
+
+    The value has the kind of the current one. Those of optimizers and networks are checked by their constructors.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        If there is no such setting, the value has another kind, or the constructor refuses it.
+    """
+    current = find_path(trainer, path).get()
+    if not _is_like(value, current):
+        raise ConfigError(f"{path} cannot be {value!r}: it is {current!r} now")
+    root, *rest = path.split(".")
+    if root in ("optimizer", "optimizers"):
+        names = trainer.optimizers if root == "optimizer" else [rest.pop(0)]
+        for name in names:
+            _check_group_value(path, trainer.optimizers[name], ".".join(rest), value)
+    elif root == "model" and len(rest) == 1:
+        _check_model_value(path, trainer.network, rest[0], value)
+    elif root == "pool" and is_number(value) and value < 0:
+        raise ConfigError(f"{path} must be at least 0, not {value!r}")
+
+
+def _is_like(value: Any, current: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return bool(value) and all(is_number(part) and math.isfinite(part) for part in value)
+    if isinstance(current, bool) or isinstance(value, bool):
+        return isinstance(current, bool) and isinstance(value, bool)
+    if not is_number(value) or not math.isfinite(value):
+        return False
+    return isinstance(value, int) or not isinstance(current, int)
+
+
+def _check_group_value(path: str, optimizer: Any, key: str, value: Any) -> None:
+    known = inspect.signature(type(optimizer).__init__).parameters
+    settings = {name: v for name, v in optimizer.param_groups[0].items() if name in known and name != "params"}
+    former = settings.get(key)
+    try:
+        if isinstance(former, (tuple, list)) and len(value) != len(former):
+            raise ConfigError(f"{path} has {len(former)} numbers, not {value!r}")
+        type(optimizer)([nn.Parameter(torch.zeros(1))], **{**settings, key: value})
+    except Exception as error:
+        raise ConfigError(f"{path} cannot be {value!r}: {error}") from None
+
+
+def _check_model_value(path: str, network: Any, name: str, value: Any) -> None:
+    if not all(hasattr(network, method) for method in ("to_dict", "from_dict")):
+        return
+    arguments = network.to_dict()
+    if name not in arguments:
+        return
+    with isolated_rng(0):
+        made = type(network).from_dict({**arguments, name: value})
+    shapes = [[tuple(p.shape) for p in model.parameters()] for model in (made, network)]
+    if shapes[0] != shapes[1] or getattr(made, "num_channels", 0) != getattr(network, "num_channels", 0):
+        raise ConfigError(f"{path} cannot change during a training")
 
 
 def _entry(path: str, known: Mapping[str, Any], name: str) -> Any:

@@ -236,7 +236,7 @@ class TrainingHistory:
         if not (path / "history.json").is_file():
             raise MissingFileError(f"{path} holds no history.json of a training")
         try:
-            state = json.loads((path / "history.json").read_text())
+            state = json.loads((path / "history.json").read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise CheckpointError(f"{path / 'history.json'} is not valid JSON: {error}") from error
         best = path / "best_model.pth"

@@ -115,7 +115,7 @@ class SplitDefinition:
         if not path.is_file():
             raise MissingFileError(f"there is no file {path} with folds")
         try:
-            records = json.loads(path.read_text())
+            records = json.loads(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ConfigError(f"{path} is not valid JSON: {error}") from error
         if not isinstance(records, list) or not records:

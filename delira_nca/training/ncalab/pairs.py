@@ -90,8 +90,13 @@ class PairBatches:
         else:
             size = f" of {len(pair)}" if isinstance(pair, (tuple, list)) else ""
             raise ConfigError(f"a batch of the loader is an (x, y) pair, not a {type(pair).__name__}{size}")
-        batch = {key: torch.as_tensor(value) if hasattr(value, "shape") else value for key, value in batch.items()}
-        batch["label"] = self._laid_out(torch.as_tensor(batch["label"]))
+        for key, value in batch.items():
+            if key in ("data", "label") or hasattr(value, "shape"):
+                try:
+                    batch[key] = torch.as_tensor(value)
+                except (TypeError, ValueError, RuntimeError) as error:
+                    raise ConfigError(f"{key!r} of a batch must be numbers: {error}") from error
+        batch["label"] = self._laid_out(batch["label"])
         return batch
 
     def _laid_out(self, label: torch.Tensor) -> torch.Tensor:

@@ -217,7 +217,8 @@ def test_settings_of_training_are_not_those_of_the_test(make):
         train_kwargs={"transforms": functools.partial(counting, "train"), "batch_size": 3},
         test_kwargs={"transforms": functools.partial(counting, "test")},
     )
-    assert calls == {"train": 2 * 6, "test": 4 + 2 * (6 + 12)}  # one batch of the test before the first fold
+    # one batch of the test before the first fold, and one of the validation before the first epoch of each
+    assert calls == {"train": 2 * 6, "test": 4 + 2 * (4 + 6 + 12)}
 
 
 def test_a_launcher_gets_plain_tasks_and_gives_what_this_process_gives(make):

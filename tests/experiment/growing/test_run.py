@@ -99,7 +99,7 @@ def test_folder_with_a_run_is_left_alone(ring, tmp_path):
     [
         ({"regime": "persistant"}, UnknownNameError, "Did you mean 'persistent'"),
         ({"steps": (8, 4)}, ConfigError, r"low < high, not \(8, 4\)"),
-        ({"size": 0}, ConfigError, "size must be a whole number of at least 1, not 0"),
+        ({"size": 0}, ConfigError, "size must be a whole number from 1 to 2048, not 0"),
         ({"epochs": 1.5}, ConfigError, "epochs"),
         ({"padding": -1}, ConfigError, "padding"),
         ({"learning_rate": 0.0}, ConfigError, "learning_rate"),

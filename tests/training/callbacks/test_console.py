@@ -14,7 +14,7 @@ from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import Checkpoint, Console, LambdaCallback
-from delira_nca.training.callbacks.console import CONTROL_FILE, send_command
+from delira_nca.training.callbacks.console import CONTROL_FILE, REPLIES, send_command
 
 
 def batches(count):
@@ -132,11 +132,13 @@ def test_stop_saves_the_state_between_batches(tmp_path):
 
 
 def test_wrong_commands_are_logged_and_change_nothing(tmp_path, caplog):
-    (tmp_path / CONTROL_FILE).write_text("sett x 1\nset model.fire_rat 1\nlr fast\nset model.fire_rate\n\nsave\n")
-    trainer = make_trainer(tmp_path)
+    lines = "sett x 1\nset model.fire_rat 1\nlr fast\nset model.fire_rate\n\nsave\n"
+    write = LambdaCallback(at_epoch_begin=lambda trainer: (tmp_path / CONTROL_FILE).write_text(lines) and None)
+    trainer = make_trainer(tmp_path, write)
     trainer.train(1, batches(2))
+    replies = (tmp_path / REPLIES).read_text()
     for text in ("Did you mean 'set'", "Did you mean 'fire_rate'", "not 'fast'", "set takes 2 arguments"):
-        assert text in caplog.text
+        assert text in replies
     assert not (tmp_path / "console.jsonl").exists()
     assert trainer.global_iter_num == 2
 

@@ -114,7 +114,7 @@ def test_states_of_another_shape_are_refused(make_trainer, batches, pool):
 def test_a_broken_iteration_writes_nothing_back(make_trainer, batches, pool):
     before = pool.states.clone()
     trainer = make_trainer(criterions={"mse": lambda pred, label: 1 / 0}, callbacks=[PoolUpdate(pool)])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
         trainer.train(1, batches(3))
     assert torch.equal(pool.states, before)
 
