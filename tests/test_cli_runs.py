@@ -282,3 +282,134 @@ def test_a_run_is_told_to_stop_and_resumed(file, capsys, monkeypatch):
     assert main(["tell", "runs/flower", "stpo"]) == 2
     assert "unknown command 'stpo'. Known: " in capsys.readouterr().err
     assert main(["tell", "runs/nothing", "stop"]) == 2
+
+
+def test_a_bad_value_is_answered_and_the_run_goes_on(file, monkeypatch):
+    run = Run.create(RunConfig.from_file(file))
+    monkeypatch.setattr("delira_nca.cli.runs._REPLY_SECONDS", 0.0)
+    bad = ["model.fire_rate (0.1,0.2)", "model.training_timesteps 0", "model.training_timesteps (3,2)"]
+    bad += ["model.training_timesteps 2.5", "model.inference_timesteps -1", "model.hidden_size 4"]
+    bad += ["model.num_hidden_channels 9", "optimizer.lr (1,2)", "optimizer.lr -1", "optimizer.lr True"]
+    bad += ["optimizer.betas 3", "optimizer.betas (2,3)", "optimizer.betas (0.9,)", "optimizer.weight_decay -5"]
+
+    def tell(trainer, curr_epoch):
+        for setting in bad if curr_epoch == 1 else ():
+            assert main(["tell", "runs/flower", "set", *setting.split()]) == 0
+
+    result = run.train(callbacks=[LambdaCallback(at_epoch_begin=tell)])
+    replies = (run.folder / "console.log").read_text().splitlines()
+    assert len(replies) == len(bad)
+    assert all(": error: " in reply for reply in replies), replies
+    assert not (run.folder / "console.jsonl").exists()
+    assert result.stop_reason is None
+
+
+def test_recorded_changes_that_are_invalid_are_skipped(file, capsys, caplog):
+    run = Run.create(RunConfig.from_file(file))
+    stop = LambdaCallback(at_epoch_begin=lambda trainer, curr_epoch: trainer.stop("enough", now=True))
+    run.train(callbacks=[LambdaCallback(at_epoch_end=lambda trainer, **event: trainer.stop("enough"))])
+    state = {"run": json.loads((run.folder / "checkpoints" / "manifest.json").read_text())["checkpoints"][0]["run_id"]}
+    entry = {**state, "step": 1, "path": "model.fire_rate", "value": 7}
+    (run.folder / "console.jsonl").write_text(json.dumps(entry) + "\n")
+    assert stop is not None
+    assert main(["resume", "runs/flower", "--quiet"]) == 0
+    assert "the recorded change of step 1 is skipped: fire_rate must be" in caplog.text
+
+
+def test_commands_from_before_a_training_are_dropped(file, caplog):
+    run = Run.create(RunConfig.from_file(file))
+    (run.folder / "control.txt").write_text("stop\n")
+    assert run.train().stop_reason is None
+    assert "commands from before the training are dropped: stop" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["lr", "lr nan", "lr fast", "set model.fire_rate", "stpo"])
+def test_commands_that_cannot_work_are_refused_by_tell(file, capsys, command):
+    Run.create(RunConfig.from_file(file))
+    assert main(["tell", "runs/flower", *command.split()]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not (Run.open("runs/flower").folder / "control.txt").exists()
+
+
+def test_only_folders_of_runs_are_told(file, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "."):
+        assert main(["tell", folder, "save"]) == 2
+    assert not list(tmp_path.rglob("control.txt"))
+
+
+def test_a_page_replaces_no_other_file_and_is_that_of_one_run(file, capsys, tmp_path):
+    for name in ("flower", "other"):
+        assert main(["train", file, "--quiet", f"--name={name}"]) == 0
+    before = (tmp_path / "runs" / "flower" / "config.yaml").read_text()
+    assert main(["export", "runs/flower", "--html", "--out", "runs/flower/config.yaml"]) == 2
+    assert main(["export", "runs/flower", "--html", "--out", "page.pdf"]) == 2
+    assert (tmp_path / "runs" / "flower" / "config.yaml").read_text() == before
+    capsys.readouterr()
+    assert main(["export", "runs", "--html", "--out", "page.html"]) == 2
+    assert "contains several runs; export one of them: " in capsys.readouterr().err
+    assert main(["export", "runs/flower", "--html", "--out", "page.html"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--trainer.lr_scheduler_params", "{gamma: 0.1}"], "no effect without trainer.lr_scheduler_cls"),
+        (["--data.fold", "3"], "data.fold=3 has no effect without data.num_splits"),
+        (["--trainer.optimizer_params", "{lr: 1}"], "give trainer.lr instead"),
+        (["--validation_interval", "9"], "validation_interval=9 is more than num_epochs=2"),
+        (["--trainer.lr", "1e400"], "finite"),
+        (["--trainer.device", "mps"], "mps"),
+        (["--model.class_path", ""], "model.class_path is empty"),
+        (["--model.changes", "{training_timesteps: 0}"], "there is nothing to train"),
+        (["--data.train.init_args.times", "-1"], "times"),
+    ],
+)
+def test_settings_that_are_ignored_or_cannot_work_are_refused(file, capsys, tmp_path, options, words):
+    assert main(["train", file, "--quiet", *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "runs" / "flower").exists()
+
+
+def test_exceptions_of_classes_of_a_config_are_named(file, tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine_data.py").write_text(
+        "from delira_nca.data_loading import growing_dataset, DictDataset\n"
+        "def samples(n: int = 3) -> DictDataset:\n    raise ValueError('negative dimensions')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = ["--data.train", "{class_path: mine_data.samples, init_args: {n: -1}}"]
+    assert main(["train", file, "--quiet", *options]) == 2
+    assert "mine_data.samples(n=-1) failed: ValueError: negative dimensions" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_run_is_refused(file, tmp_path, capsys):
+    for name in ("flower", "other"):
+        assert main(["train", file, "--quiet", f"--name={name}"]) == 0
+    foreign = tmp_path / "runs" / "other" / "checkpoints" / "checkpoint_epoch_2.safetensors"
+    assert main(["validate", "runs/flower", "--checkpoint", str(foreign)]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_sweeps_check_their_options_before_the_first_run(file, tmp_path, capsys):
+    sweep = ["sweep", file, "--root", "swept"]
+    for options in (
+        ["--name", "[a,b]"],
+        ["--trainer.lr", "[0.1]", "--plot", "p.xyz"],
+        ["--trainer.lr", "{low: 1, high: 3, integer: true}", "--method", "random", "--num-trials", "1"],
+    ):
+        assert main([*sweep, *options]) == 2
+        assert "Traceback" not in capsys.readouterr().err
+    assert not list(tmp_path.glob("swept/*"))
+    exponents = "{low: 1e-4, high: 1e-2, log: true}"
+    assert main([*sweep, "--trainer.lr", exponents, "--method", "random", "--num-trials", "1"]) == 0
+    assert main([*sweep, "--num_iterations", "[2]", "--num_epochs", "null", "--name", "by"]) == 0
+
+
+def test_an_empty_emoji_and_a_huge_picture_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["grow", "--emoji", ""]) == 2
+    assert main(["grow", "--size", "20000"]) == 2
+    assert "size must be a whole number from 1 to 2048, not 20000" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

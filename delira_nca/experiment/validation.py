@@ -75,6 +75,8 @@ def _check_fields(name: str, cls: Any, value: Any) -> tuple[Any, list[str]]:
 
 
 def _check_value(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
+    if isinstance(value, Mapping) and "class_path" in value and not value["class_path"]:
+        return value, [f"{name}.class_path is empty: give the import path of a class or function"]
     parser = _parser(hint)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning")

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from delira_nca.checks import plain_numbers, require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError, refuse_unknown_keywords, require_choice
 from delira_nca.losses import mse
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_from, arguments_of, describe
-from delira_nca.models.dry_run import channels_taken, dry_run
+from delira_nca.models.dry_run import channels_taken, dimensions_taken, dry_run
 from delira_nca.models.inputs import as_weights, interpret_range_parameter, pad_input, require_tensor
 from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.part import Part
@@ -152,12 +153,19 @@ def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims
     if isinstance(module, Part):
         return
     grid = (_SIDE,) * dims
+    what = f"{name} {type(module).__name__}"
+    if isinstance(module, nn.Linear):
+        raise ShapeError(f"{what} maps the last axis, but the channels are the second one: use a convolution of size 1")
+    if (taken := dimensions_taken(module)) not in (None, dims):
+        raise ShapeError(f"{what} takes {taken} spatial dimensions, but the model has {dims}")
 
     def run(copied: nn.Module, x: Tensor) -> Any:
         return copied(x, x.new_zeros(1, draws, *grid)) if draws else copied(x)
 
-    what = f"{name} {type(module).__name__}"
     given, expected = (1, in_channels, *grid), (1, out_channels, *grid)
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        with torch.no_grad():
+            run(module, torch.zeros(given))  # initialises the weights
     try:
         found = dry_run(module, run, given)
     except Exception as error:

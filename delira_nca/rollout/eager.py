@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -87,29 +87,44 @@ class Reference:
         return {done: state for done, state in _states(job) if done in job.stops}
 
 
-class _Rests:
-    """Masks of the cells that do not update in a step, drawn for several steps in one call."""
+_Numbers = Sequence[Tensor | None] | Tensor | None
 
-    def __init__(self, job: Job) -> None:
-        cells = job.x[:, :1].numel()
-        self.job, self.at_once = job, max(1, masks_at_once(job.x) // max(cells, 1))
+
+class _Drawn:
+    """Random numbers of the steps of a job, drawn for several steps in one call, since a GPU waits for each call.
+
+    Parameters
+    ----------
+    job : Job
+        Job.
+    draw : callable
+        Function of a range of steps that returns their numbers, or None.
+    channels : int
+        Number of random numbers per cell.
+    """
+
+    def __init__(self, job: Job, draw: Callable[[range], _Numbers], channels: int) -> None:
+        self.job, self.draw = job, draw
+        self.at_once = max(1, masks_at_once(job.x) // max(job.x[:, :1].numel() * channels, 1))
         self.steps = range(0)
-        self.drawn: Sequence[Tensor | None] = ()
+        self.drawn: _Numbers = None
 
     def __call__(self, t: int) -> Tensor | None:
         if t not in self.steps:
             start = self.job.start
             first = start + (t - start) // self.at_once * self.at_once
             self.steps = range(first, min(first + self.at_once, start + self.job.steps))
-            self.drawn = self.job.rests(self.steps)
-        return self.drawn[t - self.steps.start]
+            self.drawn = self.draw(self.steps)
+        return None if self.drawn is None else self.drawn[t - self.steps.start]
 
 
 def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
     """Yield (steps done, state) at every segment border and at every stop."""
     x, cell, steps, start, stops = job.x, job.cell, job.steps, job.start, job.stops
     windows: dict[int, Window] = {}
-    rests = _Rests(job)
+    rests = _Drawn(job, job.rests, 1)
+    noise = _Drawn(job, job.noise, job.x.shape[1])
+    draws = _Drawn(job, job.draws, max(getattr(job.cell, "num_draws", 0), 1))
     # a search for living cells would synchronise a GPU, and is useless if cells do not die
     looks_for_life = cell.skips_dead_space and x.device.type == "cpu"
 
@@ -124,7 +139,7 @@ def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
                 window = windows[group]
                 state = window.cut(state)
             for t in range(begin, last):
-                given = (rests(t), job.noise(t), job.draws(t))
+                given = (rests(t), noise(t), draws(t))
                 if window is not None:
                     given = tuple(part if part is None else window.cut(part) for part in given)  # type: ignore[assignment]
                 state = step_beside(cell, state, t, *given)

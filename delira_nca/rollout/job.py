@@ -293,18 +293,24 @@ class Job:
         drawn = fire_mask(self.seed, steps, samples, shape, self.cell.fire_rate, self.x.device, self.first_sample)
         return [None] * len(steps) if drawn is None else (~drawn).unbind()
 
-    def noise(self, t: int) -> Tensor | None:
-        """Return the (B, C - fixed, *spatial) noise that is added to the updates of step ``t``; None without noise."""
+    def noise(self, t: int | range) -> Tensor | None:
+        """Return the (B, C - fixed, *spatial) noise that is added to the updates of step ``t``; None without noise.
+
+        For a range of steps, (steps, B, C - fixed, *spatial).
+        """
         std = getattr(self.cell, "update_noise", 0.0)
         if not std:
             return None
         fixed = self.cell.num_fixed_channels
         samples, channels, *shape = self.x.shape
         drawn = update_noise(self.seed, t, samples, channels, shape, self.x.device, self.first_sample)
-        return drawn[:, fixed:].to(self.x.dtype) * std
+        return drawn.narrow(-1 - len(shape), fixed, channels - fixed).to(self.x.dtype) * std
 
-    def draws(self, t: int) -> Tensor | None:
-        """Return (B, n, *spatial) random numbers from 0 to 1 for the rule in step ``t``; None if it needs none."""
+    def draws(self, t: int | range) -> Tensor | None:
+        """Return (B, n, *spatial) random numbers from 0 to 1 for the rule in step ``t``; None if it needs none.
+
+        For a range of steps, (steps, B, n, *spatial).
+        """
         number = getattr(self.cell, "num_draws", 0)
         if not number:
             return None

@@ -126,7 +126,7 @@ def uniform24(
 
 def update_noise(
     seed: int,
-    step: int,
+    step: int | range,
     num_samples: int,
     num_channels: int,
     shape: Sequence[int],
@@ -143,8 +143,8 @@ def update_noise(
     ----------
     seed : int
         Seed of the roll-out. The noise is independent of the fire masks of the same seed.
-    step : int
-        Number of the step, from 0.
+    step : int or range
+        Number of the step, from 0, or a range of steps without gaps.
     num_samples, num_channels, shape
         Dimensions of the state.
     device : torch.device or str
@@ -155,6 +155,7 @@ def update_noise(
     Returns
     -------
     (num_samples, num_channels, *shape) float32 tensor
+        (steps, num_samples, num_channels, *shape) for a range.
 
     Examples
     --------
@@ -165,12 +166,12 @@ def update_noise(
     words = _hash(seed + _NOISE_STREAM, step, num_samples, prod(shape) * num_channels, device, first_sample)
     total = torch.stack([(word & 0xFFFF) + ((word >> 16) & 0xFFFF) for word in words]).sum(0, dtype=torch.int32)
     normal: Tensor = (total - _NOISE_MEAN).to(torch.float32) * _NOISE_SCALE
-    return normal.view(num_samples, *shape, num_channels).movedim(-1, 1)
+    return normal.view(*normal.shape[:-1], *shape, num_channels).movedim(-1, normal.dim() - 1)
 
 
 def cell_draws(
     seed: int,
-    step: int,
+    step: int | range,
     num_samples: int,
     num_draws: int,
     shape: Sequence[int],
@@ -183,8 +184,8 @@ def cell_draws(
     ----------
     seed : int
         Seed of the roll-out. The numbers are independent of fire masks and noise of the same seed.
-    step : int
-        Number of the step, from 0.
+    step : int or range
+        Number of the step, from 0, or a range of steps without gaps.
     num_samples, num_draws, shape
         Dimensions of the result.
     device : torch.device or str
@@ -195,6 +196,7 @@ def cell_draws(
     Returns
     -------
     (num_samples, num_draws, *shape) float32 tensor with values in [0, 1)
+        (steps, num_samples, num_draws, *shape) for a range.
 
     Examples
     --------
@@ -205,7 +207,7 @@ def cell_draws(
     items = prod(shape) * num_draws
     hashes = uniform24(seed + _DRAW_STREAM, step, num_samples, items, device, first_sample)
     drawn: Tensor = hashes.to(torch.float32) / 2**24
-    return drawn.view(num_samples, *shape, num_draws).movedim(-1, 1)
+    return drawn.view(*drawn.shape[:-1], *shape, num_draws).movedim(-1, drawn.dim() - 1)
 
 
 def fire_mask(

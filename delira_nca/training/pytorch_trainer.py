@@ -272,6 +272,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.input_device = self.output_device = self.device
         self.network = network.to(self.device)
         self.optimizers = make_optimizers(network, optim_fn, optimizer_cls, optimizer_params)
+        for name, optimizer in self.optimizers.items():
+            if not all(math.isfinite(float(group.get("lr", 0.0))) for group in optimizer.param_groups):
+                raise ConfigError(f"the learning rate of optimizer {name!r} is not finite")
         losses = self.criterions or dict.fromkeys(_own_loss_names(network))
         check_value_names(losses, self.metrics, self.optimizers)
         if not self._has_own_closure:
@@ -498,12 +501,14 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         own_closure = type(self.network).closure is not AbstractPyTorchNetwork.closure
         if not losses or own_closure or getattr(type(self), routine) is not getattr(PyTorchNetworkTrainer, routine):
             return None
-        return [*names, *(f"val_{name}" for name in names)] if validated else names
+        return list(dict.fromkeys([*names, *(f"val_{name}" for name in names)] if validated else names))
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
     def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Enable the log message about the back ends of this run, and dispatch ``at_training_begin``."""
+        if getattr(self.network, "training_timesteps", None) == 0:
+            raise ConfigError(f"{type(self.network).__name__} has training_timesteps=0: there is nothing to train")
         begin_run(self.run_id, quiet=not self.ranks.is_main)
         super()._at_training_begin(num_epochs=num_epochs)
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from delira_nca.models import BasicNCAModel, presets
+from delira_nca.models import BasicNCAModel, MixtureRule, presets
 from delira_nca.rollout import rollout
 from delira_nca.rollout.job import Job
 
@@ -94,3 +94,22 @@ def test_masks_drawn_together_are_those_of_each_step(randomise, noise):
     job = Job(noise(3, CHANNELS, 5, 7), model, 9, (9,), start=4, seed=2**32 - 3, first_sample=5)
     for t, rest in zip(range(4, 13), job.rests(range(4, 13)), strict=True):
         assert torch.equal(~rest, job.fires(t))
+
+
+def test_noise_and_draws_of_all_steps_are_made_in_one_call():
+    made = {"update_noise": 0.1, "rule": MixtureRule(4, choice="categorical")}
+    for name, value in made.items():
+        model = BasicNCAModel(**{**presets.growing(), name: value}).to("meta")
+        few, many = (operations(lambda x, steps, m=model: rollout(x, m, steps, seed=1), "meta", n) for n in (5, 12))
+        for operation in ("__rshift__", "bitwise_xor", "arange"):
+            assert few[operation] == many[operation] > 0, name
+
+
+def test_noise_and_draws_made_together_are_those_of_each_step(randomise, noise):
+    model = randomise(
+        BasicNCAModel(**{**presets.growing(), "update_noise": 0.5, "rule": MixtureRule(4, choice="categorical")})
+    )
+    job = Job(noise(3, CHANNELS, 5, 7), model, 9, (9,), start=4, seed=2**32 - 3, first_sample=5)
+    steps = range(4, 13)
+    for numbers in (job.noise, job.draws):
+        assert torch.equal(numbers(steps), torch.stack([numbers(t) for t in steps]))

@@ -132,6 +132,8 @@ def _check_group_value(path: str, optimizer: Any, key: str, value: Any) -> None:
 
 
 def _check_model_value(path: str, network: Any, name: str, value: Any) -> None:
+    if name == "training_timesteps" and value == 0:
+        raise ConfigError("model.training_timesteps must be at least 1, not 0")
     if not all(hasattr(network, method) for method in ("to_dict", "from_dict")):
         return
     arguments = network.to_dict()
