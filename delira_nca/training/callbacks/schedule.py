@@ -131,7 +131,22 @@ def _check_group_value(path: str, optimizer: Any, key: str, value: Any) -> None:
         raise ConfigError(f"{path} cannot be {value!r}: {error}") from None
 
 
+_STRUCTURE = {
+    "dims",
+    "hidden_size",
+    "kernel_size",
+    "num_channels",
+    "num_hidden_channels",
+    "num_image_channels",
+    "num_learned_filters",
+    "num_output_channels",
+}
+"""Numbers that describe the weights of a network."""
+
+
 def _check_model_value(path: str, network: Any, name: str, value: Any) -> None:
+    if name in _STRUCTURE:
+        raise ConfigError(f"{path} cannot change during a training")
     if name == "training_timesteps" and value == 0:
         raise ConfigError("model.training_timesteps must be at least 1, not 0")
     if not all(hasattr(network, method) for method in ("to_dict", "from_dict")):
