@@ -193,7 +193,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self._device_argument = device
         self.save_seconds = None if save_seconds is None else to_seconds(save_seconds)
         if self.save_seconds is not None and not save_freq:
-            raise ConfigError(f"save_freq=0 writes no checkpoints, but save_seconds={save_seconds!r} would")
+            raise ConfigError(f"save_freq=0 writes no checkpoints, but save_seconds={save_seconds!r} is given")
         self._best_weights: dict[str, Tensor] | None = None
         self.current_batch: Mapping[str, Any] = {}
         self.current_prediction: Any = None
