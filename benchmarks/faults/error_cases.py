@@ -52,7 +52,7 @@ def raise_in_a_hook(hook: str, workers: int) -> None:
     raising = type("Raising", (AbstractCallback,), {hook: method})()
     if hook == "at_exception":  # which another error has to lead to
         error, said = _train_until_it_fails(workers, callbacks=[raising], criterion=_failing(is_in_validation=False))
-        require(type(error) is ValueError, f"the error that was first has become {error!r}")
+        require(_is_of_the_criterion(error), f"the error that was first has become {error!r}")
         require(any("Raising failed in at_exception" in text for text in said), f"it was not told: {said}")
         return
     error, _ = _train_until_it_fails(workers, callbacks=[raising], is_over=hook == "at_training_end")
@@ -63,7 +63,16 @@ def raise_in_a_hook(hook: str, workers: int) -> None:
 
 def raise_in_the_closure(workers: int, *, is_in_validation: bool) -> None:
     error, _ = _train_until_it_fails(workers, criterion=_failing(is_in_validation=is_in_validation))
-    require(type(error) is ValueError and TEXT in str(error), f"raised {error!r}")
+    require(_is_of_the_criterion(error), f"raised {error!r}")
+
+
+def _is_of_the_criterion(error: BaseException | None) -> bool:
+    """Whether an error is that of the criterion, or in the first batch one that names the criterion."""
+    from delira_nca.errors import ConfigError
+
+    if isinstance(error, ConfigError):
+        return "criterion 'mse'" in str(error) and _is_of_the_criterion(error.__cause__)
+    return type(error) is ValueError and TEXT in str(error)
 
 
 def _failing(*, is_in_validation: bool) -> Callable[..., Any]:
@@ -148,8 +157,10 @@ def close_the_batches(*, is_in_validation: bool) -> None:
         run = runs.trainer(folder("run"), criterions={"mse": criterion}, late=[witness])
         try:
             run.train(1, *((first, watched) if is_in_validation else (watched, second)))
-        except ValueError:
-            require(seen == [[1]], "the batches are still open in at_exception")
+        except Exception as error:
+            require(_is_of_the_criterion(error), f"raised {error!r}")
+            # the first batch of the validation is also read before the first epoch
+            require(seen == [[1, 1] if is_in_validation else [1]], f"closed in at_exception: {seen}")
         else:
             raise WrongError("nothing was raised")
 
