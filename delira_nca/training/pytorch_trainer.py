@@ -275,6 +275,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         for name, optimizer in self.optimizers.items():
             if not all(math.isfinite(float(group.get("lr", 0.0))) for group in optimizer.param_groups):
                 raise ConfigError(f"the learning rate of optimizer {name!r} is not finite")
+        self._warn_of_other_weights()
         losses = self.criterions or dict.fromkeys(_own_loss_names(network))
         check_value_names(losses, self.metrics, self.optimizers)
         if not self._has_own_closure:
@@ -294,6 +295,20 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             self.register_callback(callback)
         if self.save_path is not None and not any(isinstance(c, Checkpoint) for c in self.callbacks):
             self.register_callback(Checkpoint())
+
+    def _warn_of_other_weights(self) -> None:
+        """Log a warning about optimized weights that checkpoints do not contain."""
+        modules = [self.network, *self._modules_of_losses().values()]
+        known = {id(parameter) for module in modules for parameter in module.parameters()}
+        for name, optimizer in self.optimizers.items():
+            others = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in known]
+            if others and self.save_path is not None:
+                _LOGGER.warning(
+                    "optimizer %r changes %d tensors that belong neither to the network nor to a criterion: "
+                    "checkpoints do not contain them",
+                    name,
+                    len(others),
+                )
 
     # One epoch ----------------------------------------------------------------------------------------------------
 

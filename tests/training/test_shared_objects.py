@@ -239,6 +239,19 @@ def test_criterions_that_learn_are_resumed(tmp_path):
     assert float(first.log_variance.detach()) != 0.0
 
 
+def test_optimized_weights_that_no_checkpoint_contains_are_warned_of(tmp_path, caplog):
+    other = nn.Parameter(torch.zeros(3))
+
+    def make(network, optimizer_cls, **params):
+        return {"default": torch.optim.SGD([*network.parameters(), other], lr=0.1)}
+
+    make_trainer(tmp_path, optim_fn=make)
+    assert "changes 1 tensors that belong neither to the network nor to a criterion" in caplog.text
+    caplog.clear()
+    make_trainer(tmp_path)
+    assert not caplog.text
+
+
 class EveryThird(torch.optim.SGD):
     """An optimizer that accumulates gradients over three calls."""
 
