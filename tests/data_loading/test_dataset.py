@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.data_loading import AbstractDataset, DictDataset, IterableDataset, SubsetDataset, as_dataset, repeat
+from delira_nca.data_loading import (
+    AbstractDataset,
+    CachedDataset,
+    ConcatDataset,
+    DictDataset,
+    IterableDataset,
+    SubsetDataset,
+    as_dataset,
+    repeat,
+)
 from delira_nca.errors import ConfigError, ShapeError
 
 
@@ -161,3 +170,34 @@ def test_a_sample_is_repeated_a_number_of_times_of_any_integer_type():
     for wrong in (np.int64(0), True, 2.0):
         with pytest.raises(ConfigError, match="times must be a whole number of at least 1"):
             repeat({"x": np.ones(2)}, wrong)
+
+
+class Broken(Counting):
+    """Samples of which one cannot be read, and one has a NaN."""
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise KeyError("x")
+        return {"x": np.array([np.nan if index == 3 else index]), "y": index}
+
+
+def test_every_dataset_checks_its_samples():
+    arrays = DictDataset({"x": np.array([[0.0], [np.inf], [2.0]]), "y": np.arange(3)})
+    nested = [arrays, arrays.get_subset([1, 2]), ConcatDataset([arrays, arrays]), CachedDataset(arrays)]
+    for dataset in nested:
+        with pytest.raises(ConfigError, match="1 of 1 values of 'x' are NaN or infinite"):
+            dataset.check()
+    arrays.get_subset([0, 2]).check()
+    with pytest.raises(ConfigError) as raised:
+        Broken(5).check()
+    assert str(raised.value).splitlines() == [
+        "2 of 5 samples cannot be used:",
+        "sample 2: KeyError: 'x'",
+        "sample 3: 1 of 1 values of 'x' are NaN or infinite",
+    ]
+
+
+def test_shapes_that_no_batch_can_hold_are_found_before_the_training():
+    with pytest.raises(ConfigError, match=r"the shapes of 'x' differ: \(1,\) in sample 0; \(2,\) in sample 7"):
+        Counting(8).check()
+    Counting(8).check(same_shape=False)

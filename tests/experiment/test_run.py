@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.data_loading import DictDataset
+from delira_nca.data_loading import AbstractDataset, DictDataset
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError
 from delira_nca.experiment import Run, RunConfig, run_from_config
 from delira_nca.io import load_checkpoint
@@ -263,6 +263,33 @@ def test_relative_paths_of_a_run_stay_relative_to_where_it_was_begun(folders, pr
     assert len(again.config.build().data.train) == 4
     more = Run.create(folders.replace({"num_epochs": 2}), project / "runs", resume="auto")
     assert more.config.directory == project
+
+
+class Lazy(AbstractDataset):
+    """Samples that are read from a relative path during the training."""
+
+    def __init__(self, path: str = "images/0.npy"):
+        self.path = path
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        image = np.load(self.path).astype(np.float32)[None]
+        return {"data": image, "label": image}
+
+
+def test_samples_that_are_read_during_a_training_stay_those_of_its_directory(project, tmp_path, monkeypatch):
+    np.save("images/0.npy", np.zeros((8, 8)))
+    data = {"train": {"class_path": f"{__name__}.Lazy"}, "val_split": 0.5, "batch_size": 2}
+    task = {"criterions": {"mse": "delira_nca.losses.mse"}}
+    run = Run.create(RunConfig("lazy", SEGMENTER, data, task, num_epochs=1), "runs")
+    run.train()
+    here = Run.open("runs/lazy").validate()
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other")
+    np.save("images/0.npy", np.full((8, 8), 5.0))
+    assert Run.open(project / "runs" / "lazy").validate() == here
 
 
 def test_a_file_that_is_missing_is_named_with_the_directory_of_relative_paths(folders, project, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.io import Manifest, ResumePlan, load_checkpoint, plan_resume, save_checkpoint
+from delira_nca.io.resume import newest_run_files
 
 
 def save(folder, name, epoch, **state):
@@ -280,3 +281,30 @@ def test_an_older_run_is_no_way_out_where_all_files_of_the_newest_are_damaged(tm
         plan_resume("auto", tmp_path)
     assert "checkpoint_epoch_9.safetensors: it is of another run" in str(error.value)
     assert plan_resume(tmp_path / "checkpoint_epoch_9.safetensors", tmp_path).epoch == 9
+
+
+def save_runs(folder):
+    """An older run with three epochs, and a newer one with one."""
+    for run, epochs in (("old", 3), ("new", 1)):
+        for epoch in range(1, epochs + 1):
+            path = save(folder, f"{run}_{epoch}", epoch, run_id=run)
+            os.utime(path, (1000 * (run == "new") + epoch,) * 2)
+            Manifest(folder, run).add(path, epoch=epoch, iteration=0)
+
+
+def test_a_damaged_manifest_does_not_bring_an_older_run_back(tmp_path):
+    save_runs(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    assert plan_resume("auto", tmp_path).path.stem == "checkpoint_new_1"
+
+
+def test_an_older_run_does_not_stand_in_for_a_newer_one_that_is_damaged(tmp_path):
+    save_runs(tmp_path)
+    (tmp_path / "checkpoint_new_1.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no checkpoint of the newest run .* can be read"):
+        plan_resume("auto", tmp_path)
+
+
+def test_the_files_of_the_newest_run_are_found(tmp_path):
+    save_runs(tmp_path)
+    assert [path.stem for path in newest_run_files(tmp_path)] == ["checkpoint_new_1"]

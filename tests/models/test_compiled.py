@@ -1,17 +1,23 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from delira_nca.data_loading import DictDataset
+from delira_nca.evaluation import MCMC, stochastic_runs
+from delira_nca.experiment import Experiment
 from delira_nca.export import to_html
 from delira_nca.io import load_checkpoint, load_network, save_network
 from delira_nca.losses import mse
 from delira_nca.models import AbstractPyTorchNetwork, BasicNCAModel, Model, PyramidNCA
 from delira_nca.models.compiled import unwrapped
-from delira_nca.models.transfer import graft
+from delira_nca.models.tiled import tiled_predict
+from delira_nca.models.transfer import finetune, graft
 from delira_nca.rollout import rollout
 from delira_nca.training import PyTorchNetworkTrainer
+from delira_nca.training.callbacks import LongRunSelection
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
 
@@ -164,3 +170,51 @@ def test_an_unwrapped_module_is_copied_without_what_was_compiled():
     module = unwrapped(compiled(nn.Sequential(compiled(nn.Linear(2, 2)), nn.ReLU())))
     assert [type(part).__name__ for part in module] == ["Linear", "ReLU"]
     assert_equal_weights(copy.deepcopy(module), module)
+
+
+def compiled(network):
+    return torch.compile(network, backend="eager")
+
+
+def test_functions_on_networks_take_compiled_ones():
+    def make(**arguments):
+        torch.manual_seed(0)
+        settings = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
+        return BasicNCAModel(**settings, training_timesteps=12, inference_timesteps=12, **arguments)
+
+    image = torch.rand(1, 1, 12, 12)
+    assert list(finetune(compiled(make()))) == list(finetune(make())) == ["rule.last.weight"]
+    assert torch.equal(tiled_predict(compiled(make()), image, 8, 2), tiled_predict(make(), image, 8, 2))
+    found = [MCMC(network).runs(image).predictions for network in (compiled(make()), make())]
+    assert torch.equal(*found)
+    found = [stochastic_runs(network, image, 2).predictions for network in (compiled(make()), make())]
+    assert torch.equal(*found)
+
+
+class CompiledInside(AbstractPyTorchNetwork):
+    """A network that compiles a part of itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.compile(nn.Conv2d(1, 1, 1), backend="eager")
+
+    def forward(self, images):
+        return self.layer(images)
+
+
+def test_networks_that_compile_a_part_are_loaded_from_their_runs(tmp_path):
+    images = np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)
+    data = DictDataset({"data": images, "label": images})
+    settings = {"model": {}, "training": {"criterions": {"mse": mse}, "num_epochs": 1, "batch_size": 2}}
+    experiment = Experiment(settings, CompiledInside, "inside", tmp_path)
+    trained = experiment.run(data)
+    loaded = experiment.load_network(experiment.last_run.folder)
+    assert torch.equal(loaded.layer.weight, trained.layer.weight)
+
+
+def test_a_long_run_gives_the_best_weights_to_a_compiled_network():
+    batch = {"data": torch.rand(1, 1, 8, 8), "label": torch.rand(1, 1, 8, 8)}
+    selection, network = LongRunSelection(batch, every=1, factor=2), compiled(automaton())
+    trainer = PyTorchNetworkTrainer(network, None, {"mse": mse}, callbacks=[selection])
+    trainer.train(1, [batch])
+    assert isinstance(selection.network(network), BasicNCAModel)

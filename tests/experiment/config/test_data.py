@@ -69,3 +69,13 @@ def test_iterations_draw_with_replacement_only_where_there_are_too_few_samples(s
 def test_what_contradicts_itself_is_refused(samples, options, num_drawn, message):
     with pytest.raises(ConfigError, match=message):
         divide(DataSection(samples, **options), num_drawn)
+
+
+def test_parts_that_share_a_group_are_refused(samples):
+    parts = {"train": samples.get_subset([0, 1, 2, 3]), "valid": samples.get_subset([4, 5])}
+    section = DataSection(**parts, split_type="grouped", group_key="patient")
+    with pytest.raises(ConfigError, match="data.train and data.valid have samples of the same patient: 1"):
+        divide(section, None)
+    parts["train"] = samples.get_subset([0, 1, 2])
+    apart = DataSection(**parts, split_type="grouped", group_key="patient")
+    assert numbers(divide(apart, None).valid) == [4, 5]

@@ -19,7 +19,7 @@ from delira_nca.experiment.experiment import Experiment
 from delira_nca.experiment.folds import FoldPlan, FoldResult, KFoldResult, load_predictions, save_predictions
 from delira_nca.io import load_checkpoint
 from delira_nca.losses import mse
-from delira_nca.models import BasicNCAModel
+from delira_nca.models import AbstractPyTorchNetwork, BasicNCAModel
 from delira_nca.training.callbacks import AbstractCallback
 
 LABELS = np.array([0] * 12 + [1] * 6 + [2] * 6)[np.random.default_rng(0).permutation(24)]
@@ -425,3 +425,64 @@ def test_the_result_of_a_fold_of_version_0_1_is_read(tmp_path):
     fold = folds.FoldResult.load(tmp_path)
     assert (fold.fold, fold.indices, fold.metrics) == (1, (4, 7), {"mse": 0.5})
     assert (fold.per_sample, fold.best_epoch) == ({"mse": (0.25, 0.75)}, 3)
+
+
+OF_AN_INTERACTIVE_SESSION = """
+import numpy as np
+from delira_nca.experiment import Experiment, ProcessPoolLauncher
+from delira_nca.models import BasicNCAModel
+
+class Net(BasicNCAModel):
+    pass
+
+images = np.zeros((6, 1, 8, 8), np.float32)
+np.savez("d.npz", data=images, label=images)
+model = dict(num_image_channels=1, num_hidden_channels=2, num_output_channels=1, hidden_size=4, training_timesteps=2)
+training = {"criterions": {"mse": "delira_nca.losses.mse"}, "num_epochs": 1, "batch_size": 4}
+experiment = Experiment({"model": model, "training": training}, Net, "e")
+experiment.kfold("d.npz", {"m": "delira_nca.losses.mse"}, num_splits=2, launcher=ProcessPoolLauncher(1))
+"""
+
+
+def test_classes_of_python_c_are_refused_before_a_folder_is_made(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", OF_AN_INTERACTIVE_SESSION], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert "ConfigError: the cross-validation cannot be sent to other processes: 'Net' is defined in" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+class Twice(AbstractPyTorchNetwork):
+    """A network with two outputs in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, images):
+        found = self.layer(images)
+        return [found, found * 2]
+
+
+def error_of_the_first(pred, label):
+    return ((pred[0] - label) ** 2).mean()
+
+
+def test_metrics_on_a_list_of_outputs_do_not_depend_on_the_batch_size(tmp_path):
+    images = np.random.default_rng(0).random((6, 1, 8, 8), dtype=np.float32)
+    data = {"data": images, "label": images[::-1].copy()}
+    training = {"criterions": {"m": error_of_the_first}, "num_epochs": 1, "batch_size": 2}
+    experiment = Experiment({"model": {}, "training": training}, Twice, "twice", tmp_path)
+    network = experiment.run(data, data)
+    values = [
+        experiment.test(network, data, {"m": error_of_the_first}, test_kwargs={"batch_size": size})[1]["m"]
+        for size in (1, 2, 6)
+    ]
+    assert values == pytest.approx([experiment.last_run.history[-1]["val_m"]] * 3, rel=1e-5)
+
+
+def test_an_experiment_has_the_names_of_delira(tmp_path):
+    config = {"model": {}, "training": {"criterions": {"m": error_of_the_first}, "num_epochs": 1}}
+    experiment = Experiment(config, Twice, "twice", tmp_path)
+    assert experiment.params is experiment.config
+    assert experiment.save() == tmp_path / "twice" / "experiment.json"
