@@ -204,3 +204,13 @@ def test_the_table_of_somebody_else_is_left_alone(table, text):
     with pytest.raises(ConfigError, match="not a table of a CSVSink"):
         table.truncate(1)
     assert table.path.read_text() == text
+
+
+@pytest.mark.parametrize(("sink", "read"), TEXT_SINKS)
+def test_records_with_a_byte_order_mark_are_read(tmp_path, sink, read):
+    path = tmp_path / "log"
+    opened = sink(path)
+    opened.scalars({"loss": 0.5}, 1)
+    opened.close()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path) == [{"step": 1, "loss": 0.5}]

@@ -99,3 +99,10 @@ def test_files_that_do_not_fit_are_refused(filled, segmenter, tmp_path):
     (filled.path / "history.json").write_text("{")
     with pytest.raises(CheckpointError, match="is not valid JSON"):
         TrainingHistory.load(filled.path, segmenter())
+
+
+def test_a_history_with_a_byte_order_mark_is_loaded(filled, segmenter):
+    filled.save()
+    file = filled.path / "history.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert TrainingHistory.load(filled.path, segmenter()).loss == filled.loss

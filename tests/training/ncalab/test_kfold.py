@@ -98,3 +98,8 @@ def test_a_split_without_a_file_or_folds_is_refused(tmp_path, segmenter):
 def test_folders_are_named_by_the_whole_name_of_the_model(segmenter, split, tmp_path, name, expected):
     folds = KFoldCrossValidationTrainer(BasicNCATrainer(segmenter(), tmp_path / name), split)
     assert folds.model_name == expected
+
+
+def test_folds_with_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "splits.json").write_bytes(b'\xef\xbb\xbf[{"train": ["a"], "val": ["b"]}]')
+    assert SplitDefinition.read(tmp_path / "splits.json")[0].train == ["a"]
