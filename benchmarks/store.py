@@ -143,6 +143,8 @@ def two_processes(iterations: int, chunk: int, folder: Path) -> dict[str, float]
 class FakeTrainer:
     """As much of a trainer as a recorder asks for."""
 
+    run_id = "benchmark"
+
     global_iter_num = iteration = 0
 
     def score_names(self) -> None:

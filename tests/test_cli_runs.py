@@ -267,10 +267,10 @@ def test_a_run_is_told_to_stop_and_resumed(file, capsys, monkeypatch):
             assert main(["tell", "runs/flower", "stop"]) == 0
 
     result = run.train(callbacks=[LambdaCallback(at_epoch_begin=tell)])
-    assert capsys.readouterr().out == "the reply will be in runs/flower/console.log\n" * 3
+    assert capsys.readouterr().out == "no reply yet; a later one is appended to runs/flower/console.log\n" * 3
     assert result.stop_reason == "stopped by the console"
     replies = (run.folder / "console.log").read_text().splitlines()
-    assert "step 1, set model.fire_rate 7: error: fire_rate must be" in replies[0]
+    assert "step 1, set model.fire_rate 7: error: model.fire_rate cannot be 7: fire_rate must be" in replies[0]
     assert [reply.partition(": ")[2] for reply in replies[1:]] == [
         "model.fire_rate = 0.75 (was 0.5) from step 1 on",
         "the training stops",
@@ -313,7 +313,7 @@ def test_recorded_changes_that_are_invalid_are_skipped(file, capsys, caplog):
     (run.folder / "console.jsonl").write_text(json.dumps(entry) + "\n")
     assert stop is not None
     assert main(["resume", "runs/flower", "--quiet"]) == 0
-    assert "the recorded change of step 1 is skipped: fire_rate must be" in caplog.text
+    assert "the recorded change of step 1 is skipped: model.fire_rate cannot be 7: fire_rate must be" in caplog.text
 
 
 def test_commands_from_before_a_training_are_dropped(file, caplog):
@@ -361,7 +361,7 @@ def test_a_page_replaces_no_other_file_and_is_that_of_one_run(file, capsys, tmp_
         (["--trainer.lr", "1e400"], "finite"),
         (["--trainer.device", "mps"], "mps"),
         (["--model.class_path", ""], "model.class_path is empty"),
-        (["--model.changes", "{training_timesteps: 0}"], "there is nothing to train"),
+        (["--model.changes", "{training_timesteps: 0}"], "training_timesteps of at least 1"),
         (["--data.train.init_args.times", "-1"], "times"),
     ],
 )

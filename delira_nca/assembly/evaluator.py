@@ -17,7 +17,7 @@ from delira_nca.checks import require_callable
 from delira_nca.errors import ConfigError
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.io.paths import absolute
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, parts_of
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, named_values, parts_of
 from delira_nca.rollout.job import BatchPart, at_part
 
 __all__ = ["Evaluator", "PlotMaker", "named_tensors"]
@@ -104,7 +104,7 @@ def named_tensors(network: nn.Module, batch: Mapping[str, Any], *, seed: int = 0
         prepared = network.prepare_batch(batch, device, device)
         return {**prepared, **network.forward_batch(prepared, seed=seed)[1]}
     prepared = AbstractPyTorchNetwork.prepare_batch(batch, device, device)
-    return {**prepared, **parts_of(network(Entry("input", "data").value(prepared)))}
+    return named_values(prepared, parts_of(network(Entry("input", "data").value(prepared))))
 
 
 class Evaluator:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeliraNCAError as error:
         return _failed(str(error))
     except MemoryError as error:
-        return _failed(f"there is not enough memory: {error}")
+        return _failed("not enough memory" + (f": {error}" if str(error) else ""))
     except BrokenPipeError:
         with contextlib.suppress(OSError, ValueError):  # Python's flush at exit must not fail
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -135,13 +135,13 @@ def _tell(arguments: argparse.Namespace) -> None:
     run. Changes are recorded there, so that a resumed run repeats them at the same step. ``delira-nca tell RUN help``
     lists the commands.
     """
-    from delira_nca.errors import ConfigError
-    from delira_nca.experiment.run import config_of
+    from delira_nca.errors import ConfigError, MissingFileError
     from delira_nca.io.run_lock import is_locked
     from delira_nca.training.callbacks.console import REPLIES, checked_command, send_command
 
-    folder, command = absolute(arguments.folder), checked_command(" ".join(arguments.words))
-    config_of(folder)
+    folder, command = absolute(arguments.folder), checked_command(" ".join(arguments.words), is_known=False)
+    if not folder.is_dir():
+        raise MissingFileError(f"there is no folder {folder}")
     if not is_locked(folder / "checkpoints") and not is_locked(folder):
         raise ConfigError(f"no process is training the run in {folder}")
     replies = folder / REPLIES
@@ -151,7 +151,7 @@ def _tell(arguments: argparse.Namespace) -> None:
     while time.monotonic() < end and not (replies.exists() and replies.stat().st_size > before):
         time.sleep(0.05)
     reply = replies.read_bytes()[before:].decode() if replies.exists() else ""
-    print(reply.rstrip("\n") or f"the reply will be in {shown(replies)}")
+    print(reply.rstrip("\n") or f"no reply yet; a later one is appended to {shown(replies)}")
 
 
 def _validate(arguments: argparse.Namespace) -> None:

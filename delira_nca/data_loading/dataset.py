@@ -179,12 +179,12 @@ class AbstractDataset(ABC):
         """
         try:
             sample = self[index]
+            arrays = {key: np.asarray(value) for key, value in sample.items()}
         except DeliraNCAError:
             raise
         except Exception as error:
             raise ConfigError(f"{self.name_of(index)}: {type(error).__name__}: {error}") from error
-        for key, value in sample.items():
-            array = np.asarray(value)
+        for key, array in arrays.items():
             if array.dtype.kind in "fc" and (wrong := int((~np.isfinite(array)).sum())):
                 raise ConfigError(
                     f"{self.name_of(index)}: {wrong} of {array.size} values of {key!r} are NaN or infinite"

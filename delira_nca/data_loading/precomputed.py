@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import os
@@ -70,8 +71,8 @@ def precompute(
     Notes
     -----
     This is the general form of hippynn's ``precompute_pairs``. The file records a SHA-256 digest of the inputs, the
-    source of the function, the name of the entry and ``version``. Other functions and values that the function uses are
-    not part of it.
+    source of the function (its name if it has none), the name of the entry and ``version``. Other functions and values
+    that the function uses are not part of it.
 
     Examples
     --------
@@ -113,7 +114,7 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def _result(function: Callable[..., Any], columns: list[Array], number: int) -> Array:
-    result = function(*(column[number] for column in columns))
+    result = function(*(column[number].copy() for column in columns))
     result = result.detach().cpu() if hasattr(result, "detach") else result
     array: Array = np.asarray(result)
     if array.dtype.kind not in "biufc":
@@ -122,15 +123,23 @@ def _result(function: Callable[..., Any], columns: list[Array], number: int) -> 
 
 
 def _digest(function: Callable[..., Any], columns: list[Array], key: str, version: str) -> str:
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):
-        source = _name(function)
-    digest = hashlib.sha256(repr((source, key, str(version))).encode())
+    digest = hashlib.sha256(repr((_source(function), key, str(version))).encode())
     for column in columns:
         digest.update(repr((column.dtype.str, column.shape)).encode())
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
+
+
+def _source(function: Any) -> str:
+    """Source of a function, also of partial functions and callable objects, with their arguments and attributes."""
+    if isinstance(function, functools.partial):
+        return repr((_source(function.func), function.args, sorted(function.keywords.items())))
+    try:
+        if inspect.isroutine(function):
+            return inspect.getsource(function)
+        return repr((inspect.getsource(type(function)), sorted(vars(function).items())))
+    except (OSError, TypeError):
+        return _name(function)
 
 
 def _stored(path: Path, key: str, digest: str) -> Array:

@@ -404,19 +404,6 @@ class RunConfig:
         are_numbers = is_whole(iterations) and is_whole(interval) and min(iterations, interval) > 0
         if given == ["num_iterations"] and are_numbers and iterations % interval:  # type: ignore[operator]
             told.append(f"num_iterations={iterations} is not a multiple of validation_interval={interval}")
-        if isinstance(self.data, Mapping):
-            has_validation = self.data.get("valid") is not None or self.data.get("val_split")
-            are_epochs = is_whole(self.num_epochs) and is_whole(interval)
-            if has_validation and are_epochs and interval > self.num_epochs > 0:  # type: ignore[operator]
-                told.append(f"validation_interval={interval} is more than num_epochs={self.num_epochs}")
-            if self.data.get("fold") and not self.data.get("num_splits"):
-                told.append(f"data.fold={self.data['fold']} has no effect without data.num_splits")
-        if isinstance(self.trainer, Mapping):
-            optimizer_params = self.trainer.get("optimizer_params")
-            if isinstance(optimizer_params, Mapping) and "lr" in optimizer_params:
-                told.append("trainer.optimizer_params has 'lr': give trainer.lr instead")
-            if self.trainer.get("lr_scheduler_params") and self.trainer.get("lr_scheduler_cls") is None:
-                told.append("trainer.lr_scheduler_params has no effect without trainer.lr_scheduler_cls")
         for path, schedule in self.schedules.items() if isinstance(self.schedules, Mapping) else ():
             try:
                 Schedule.of(schedule)
@@ -428,6 +415,27 @@ class RunConfig:
             except ConfigError as error:
                 told.append(f"data: {error}")
         return [*told, *self._unclear_directions()] if isinstance(self.task, Mapping) else told
+
+    def require_effective(self) -> None:
+        """Check that every value of the config has an effect; configs of earlier versions may have others.
+
+        Raises
+        ------
+        ConfigError
+            If a value has no effect, or contradicts another one.
+        """
+        told, data, trainer = [], self.data, self.trainer
+        interval, is_validated = int(self.validation_interval or 1), data["valid"] is not None or data["val_split"]
+        if is_validated and self.num_epochs is not None and interval > self.num_epochs:
+            told.append(f"validation_interval={interval} is more than num_epochs={self.num_epochs}")
+        if data["fold"] and not data["num_splits"]:
+            told.append(f"data.fold={data['fold']} has no effect without data.num_splits")
+        if "lr" in (trainer["optimizer_params"] or {}):
+            told.append("trainer.optimizer_params has 'lr': give trainer.lr instead")
+        if trainer["lr_scheduler_params"] and trainer["lr_scheduler_cls"] is None:
+            told.append("trainer.lr_scheduler_params has no effect without trainer.lr_scheduler_cls")
+        if told:
+            raise ConfigError("; ".join(told))
 
     def _unclear_directions(self) -> list[str]:
         """Errors of ``directions``: unknown modes or names, and metrics without a mode."""
@@ -763,7 +771,14 @@ def divide(section: DataSection, num_drawn: int | None) -> Samples:
 
 def _require_disjoint(parts: Mapping[str, AbstractDataset | None], group_key: str) -> None:
     """Check that no group is in two parts."""
-    groups = {name: set(as_labels(part.column(group_key), "group").tolist()) for name, part in parts.items() if part}
+    groups = {
+        name: set(as_labels(part.column(group_key), "group").tolist())
+        for name, part in parts.items()
+        if part and group_key in part[0]
+    }
     for one, other in itertools.combinations(groups, 2):
         if both := sorted(groups[one] & groups[other], key=str):
-            raise ConfigError(f"data.{one} and data.{other} have samples of the same {group_key}: {shown(both)}")
+            raise ConfigError(
+                f"data.{one} and data.{other} have samples of the same {group_key}: {shown(both)}. "
+                "Remove them, or give different groups different names"
+            )

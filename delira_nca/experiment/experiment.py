@@ -396,7 +396,7 @@ class Experiment:
             if folder is None:
                 folder = claim_folder(self.folder, "run")
                 places = folder / "checkpoints"
-                has_trained = lambda: bool((trainer and trainer.history) or checkpoints_in(places))  # noqa: E731
+                has_trained = lambda: bool((trainer and trainer.global_iter_num > 0) or checkpoints_in(places))  # noqa: E731
                 stack.enter_context(kept_if_trained(folder, has_trained))
             trainer = self.setup(save_path=folder / "checkpoints", fold=fold)
             sinks = JSONLSink(folder / "metrics.jsonl"), CSVSink(folder / "metrics.csv")
@@ -581,7 +581,7 @@ class Experiment:
             If a value has no import path and is not a plain value, such as an instance or a lambda. The message
             contains its place.
         """
-        path = self.folder if path is None else absolute(path)
+        path = self.folder / FILE if path is None else absolute(path)
         return write_plain(describe_experiment(self), path if path.suffix else path / FILE)
 
     @classmethod

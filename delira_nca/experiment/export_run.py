@@ -82,7 +82,7 @@ def _checkpoints(folder: Path, given: str | os.PathLike[str]) -> list[Path]:
         places = [place for place in places if place.is_dir() and checkpoints_in(place)]
     if not places:
         raise MissingFileError(f"run {folder} contains no checkpoint")
-    if len(places) > 1:
+    if len(places) > 1 and folder not in places:
         runs = ", ".join(sorted(str(place.parent) for place in places)[:5])
         raise ConfigError(f"{folder} contains several runs; export one of them: {runs}")
     found = sorted(newest_run_files(places[0]) or checkpoints_in(places[0]), key=lambda file: file.stat().st_mtime)

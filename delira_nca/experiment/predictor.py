@@ -13,7 +13,7 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import is_metric
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, evaluate
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, evaluate, named_values
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.batches import check_batch
 from delira_nca.training.first_batch import checked
@@ -93,7 +93,7 @@ class Predictor:
                 data_dict = self.network.prepare_batch(dict(batch), device, device)
                 with torch.no_grad(), isolated_rng(derive_seed(self.seed, "test", number)):
                     prediction, parts = self.predict_batch(data_dict, number)
-                    values = self._measure({**data_dict, **parts}, batch_length(batch))
+                    values = self._measure(named_values(data_dict, parts), batch_length(batch))
                 yield as_arrays(prediction), values
         finally:
             self.network.train(was_training)

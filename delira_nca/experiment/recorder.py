@@ -122,7 +122,6 @@ class StatsRecorder(AbstractCallback):
         """
         if self._run_id not in (None, trainer.run_id):
             raise ConfigError(f"this StatsRecorder has recorded another run in {self.run.name}: make one for each run")
-        self._run_id = trainer.run_id
         self._rows, self._row, self._validated, self._best = [], None, None, {}
         measured = {
             *getattr(trainer, "criterions", ()),
@@ -160,6 +159,7 @@ class StatsRecorder(AbstractCallback):
         self, trainer: Trainer, *, train: bool, global_iter_num: int, metrics: Mapping[str, Any], **event: Any
     ) -> None:
         """Buffer the values of an iteration, or copy the validated weights once per validation."""
+        self._run_id = trainer.run_id
         if train:
             values = dict(metrics)
             if self.loss == "loss" and "loss" not in values:  # a custom training step

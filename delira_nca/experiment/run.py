@@ -93,6 +93,7 @@ class Run(AbstractTrainedRun):
             If a run of this name exists and cannot be resumed. The message lists the differences.
         """
         require_choice("resume", resume, ("never", "auto"))
+        config.require_effective()
         folder = absolute(root) / config.name
         if resume == "auto":
             config = _with_directory(config, folder)
@@ -123,6 +124,9 @@ class Run(AbstractTrainedRun):
     def train(self, *, resume: str = "auto", progress: bool = False, callbacks: Sequence[Any] = ()) -> RunResult:
         """Train until the last epoch of the config, starting from the newest intact checkpoint in the folder.
 
+        The working directory is that of the config during the training, so that samples can be read from relative
+        paths.
+
         Parameters
         ----------
         resume : str
@@ -141,13 +145,17 @@ class Run(AbstractTrainedRun):
             is_path = resume not in ("auto", "never")  # path of a checkpoint, relative to the working directory
             if is_path:
                 resume = str(absolute(resume))
+                if not os.path.exists(resume):
+                    raise MissingFileError(f"there is no {resume} to resume from")
             with self.config.relative_paths():  # samples may be read during the training
                 return self._train(resume, progress, callbacks)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and checkpoints_in(self.stored.checkpoints):
                 raise KeyboardInterrupt(f"'delira-nca resume {self.folder}' resumes the run") from None
             trainer = self._trainer_at_work
-            has_trained = (trainer is not None and bool(trainer.history)) or checkpoints_in(self.stored.checkpoints)
+            has_trained = (trainer is not None and trainer.global_iter_num > 0) or checkpoints_in(
+                self.stored.checkpoints
+            )
             if self._is_new and not has_trained and init_from_environment().is_main:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
@@ -340,7 +348,7 @@ def write_run(config: RunConfig, folder: Path) -> None:
 def _has_trained(run: StoredRun) -> bool:
     """Whether a run has any results of a training, or a process is training in its folder."""
     left = (run.folder / RESULT).is_file() or bool(checkpoints_in(run.checkpoints))
-    return left or is_locked(run.checkpoints) or (run.folder / "metrics.jsonl").is_file()
+    return left or is_locked(run.checkpoints) or run.database.trained_until() > 0
 
 
 def config_of(folder: Path) -> Path:

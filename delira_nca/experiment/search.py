@@ -202,13 +202,13 @@ def sweep(
     require_choice("method of a sweep", method, ("grid", "random", "optuna"))
     searched = read_space(space)
     if "name" in searched:
-        raise ConfigError(f"the runs of a sweep are called {config.name}-000, ...: name cannot be tried")
+        raise ConfigError(f"a sweep names its runs {config.name}-000, ...: remove 'name' from the space")
     make_folder(root)
     if config.task["score"] is None:
         raise ConfigError("a sweep needs a score that decides which run is best: set task.score")
     if (num_trials is None) != (method == "grid"):
         raise ConfigError(f"num_trials says how many a search tries; method {method!r} and {num_trials!r} do not fit")
-    config.replace({name: _example(values) for name, values in searched.items()})
+    config.replace({name: _example(values) for name, values in searched.items()}).require_effective()
     if method == "optuna":
         names = _search_with_optuna(config, searched, root, int(num_trials or 0), seed, launcher)
         return compare_runs(root, names)

@@ -124,10 +124,11 @@ class StoredRun:
             if (latest := self.latest_checkpoint()) is None:
                 raise MissingFileError(f"run {self.folder} contains no checkpoint yet")
             return latest
-        if name not in [file.name for file in found]:
+        file = self.checkpoints / name
+        if file.parent != self.checkpoints or not file.is_file():
             there = ", ".join(file.name for file in found) or "none"
             raise MissingFileError(f"there is no checkpoint {name!r} in {self.checkpoints}; there: {there}")
-        return self.checkpoints / name
+        return file
 
     def weights(self, checkpoint: str = "best") -> dict[str, Any]:
         """State dict of the network.

@@ -153,7 +153,7 @@ def build_part(hint: Any, value: Any) -> Any:
     parsed = parser.parse_object({"item": copy.deepcopy(value)})  # the parser changes its argument
     try:
         return parser.instantiate(parsed)["item"]
-    except (DeliraNCAError, OSError):
+    except (DeliraNCAError, MemoryError, OSError):
         raise
     except Exception as raised:
         path = value.get("class_path") if isinstance(value, Mapping) else None
@@ -162,6 +162,6 @@ def build_part(hint: Any, value: Any) -> Any:
             error = error.__cause__
         if isinstance(error, (DeliraNCAError, OSError)):
             raise error from None
-        given = ", ".join(f"{k}={v!r}" for k, v in value.get("init_args", {}).items()) if path else ""
+        given = ", ".join(f"{k}={v!r}" for k, v in (value.get("init_args") or {}).items()) if path else ""
         what = f"{path}({given})" if path else repr(value)
         raise ConfigError(f"{what} failed: {type(error).__name__}: {error}") from error

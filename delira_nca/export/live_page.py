@@ -117,8 +117,9 @@ def stored_slider(state: Mapping[str, Any], newest: Mapping[str, Any]) -> list[M
     """
     states = [s for s in newest.get("callbacks", {}).values() if isinstance(s, Mapping) and set(s) == {"kept"}]
     kept = states[0]["kept"] if states else []
-    is_best = state["best"]["score"] is not None
-    epoch = state["best"]["epoch"] if is_best else state["epoch"]
+    best = state.get("best") or {}
+    is_best = best.get("score") is not None
+    epoch = best["epoch"] if is_best else state.get("epoch", 0)
     scores = [snapshot["score"] for snapshot in kept if snapshot["epoch"] == epoch]
     return slider_epochs(kept, epoch, scores[0] if scores else "", is_best=is_best)
 

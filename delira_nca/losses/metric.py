@@ -25,7 +25,8 @@ class Metric(ABC):
 
     The trainer resets a metric before each pass over a data set, updates it with every batch, and computes it at the
     end, so that the value does not depend on the batch size. Any object with these three methods can be used.
-    Attributes that are numbers, arrays, tensors or other metrics, or lists, dicts or sets of them, are its state.
+    Attributes that are numbers, arrays, tensors or other metrics, or lists or dicts of them, or sets of numbers and
+    strings, are its state.
     """
 
     @abstractmethod
@@ -195,7 +196,9 @@ _INNER = "delira_nca:metric"
 
 
 def _is_state(value: Any) -> bool:
-    if isinstance(value, (list, tuple, set, frozenset, nn.ModuleList)):
+    if isinstance(value, (set, frozenset)):
+        return all(isinstance(part, (bool, int, float, str, bytes)) for part in value)
+    if isinstance(value, (list, tuple, nn.ModuleList)):
         return all(map(_is_state, value))
     if isinstance(value, dict) or (isinstance(value, nn.ModuleDict) and not is_metric(value)):
         return all(map(_is_state, value.values()))
@@ -206,13 +209,19 @@ def _plain(value: Any) -> Any:
     """Convert a part of a state to plain values; a metric becomes a dict with one entry."""
     if is_metric(value):
         return {_INNER: metric_state(value)}
-    if isinstance(value, nn.ModuleList):
-        return list(map(_plain, value))
-    if isinstance(value, nn.ModuleDict):
-        value = dict(value.items())
-    if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
-    return {key: _plain(part) for key, part in value.items()} if type(value) is dict else value
+    has_metrics = isinstance(value, (nn.ModuleList, nn.ModuleDict)) or _contains_metric(value)
+    if isinstance(value, (list, nn.ModuleList)):
+        return list(map(_plain, value)) if has_metrics else value
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value)) if has_metrics else value
+    if isinstance(value, (dict, nn.ModuleDict)) and has_metrics:
+        return {key: _plain(part) for key, part in value.items()}
+    return value
+
+
+def _contains_metric(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return any(is_metric(part) or _contains_metric(part) for part in parts)
 
 
 def _loaded(current: Any, value: Any) -> Any:
@@ -220,11 +229,11 @@ def _loaded(current: Any, value: Any) -> Any:
     if is_metric(current):
         load_metric_state(current, value[_INNER])
         return current
-    if isinstance(current, (list, tuple, nn.ModuleList)) and any(map(is_metric, current)):
+    if isinstance(current, nn.ModuleList) or (isinstance(current, (list, tuple)) and _contains_metric(current)):
         for part, kept in zip(current, value, strict=True):
             _loaded(part, kept)
         return current
-    if isinstance(current, (dict, nn.ModuleDict)) and any(map(is_metric, current.values())):
+    if isinstance(current, nn.ModuleDict) or (isinstance(current, dict) and _contains_metric(current)):
         for name, kept in value.items():
             _loaded(current[name], kept)
         return current

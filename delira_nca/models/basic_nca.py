@@ -154,10 +154,6 @@ def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims
         return
     grid = (_SIDE,) * dims
     what = f"{name} {type(module).__name__}"
-    if isinstance(module, nn.Linear):
-        raise ShapeError(f"{what} maps the last axis, but the channels are the second one: use a convolution of size 1")
-    if (taken := dimensions_taken(module)) not in (None, dims):
-        raise ShapeError(f"{what} takes {taken} spatial dimensions, but the model has {dims}")
 
     def run(copied: nn.Module, x: Tensor) -> Any:
         return copied(x, x.new_zeros(1, draws, *grid)) if draws else copied(x)
@@ -169,6 +165,11 @@ def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims
     try:
         found = dry_run(module, run, given)
     except Exception as error:
+        if (taken := dimensions_taken(module)) not in (None, dims):
+            raise ShapeError(f"{what} takes {taken} spatial dimensions, but the model has {dims}") from error
+        if type(module) is nn.Linear:
+            hint = "maps the last axis, but the channels are the second one: use a convolution of size 1"
+            raise ShapeError(f"{what} {hint}") from error
         wrong = channels_taken(module) not in (None, in_channels) or isinstance(error, TypeError)
         if isinstance(error, ConfigError) or not wrong:
             return  # it cannot be copied, or needs another grid: its roll-out will raise then

@@ -29,6 +29,7 @@ __all__ = [
     "entry",
     "evaluate",
     "evaluate_terms",
+    "named_values",
     "parts_of",
     "total_loss",
     "watching",
@@ -101,6 +102,14 @@ def entry(named: Mapping[str, Any], key: str, owner: str) -> Any:
     if key not in named:
         raise UnknownNameError(f"{owner} is wired to {key!r}, which is not there. {did_you_mean(key, named)}")
     return named[key]
+
+
+def named_values(batch: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Join the entries of a batch and the parts of a prediction.
+
+    A part replaces an entry of the same name, except for ``"logits"``, which a batch for distillation may contain.
+    """
+    return {**batch, **{name: part for name, part in parts.items() if name != "logits" or name not in batch}}
 
 
 def evaluate(
@@ -367,7 +376,7 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
             nonlocal prediction, named, losses
             with watching(active, seed) as rollouts:
                 prediction, parts = model.forward_batch(data_dict, seed=seed, train=bool(optimizers))
-            named = {**data_dict, **parts}
+            named = named_values(data_dict, parts)
             total, losses = loss_of(prediction, named)
             extra = evaluate_terms(active, rollouts, seed, model, named, loss_of)
             losses |= extra

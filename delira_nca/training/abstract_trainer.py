@@ -127,13 +127,14 @@ class AbstractNetworkTrainer(ABC):
         num_epochs : int
             Number of the last epoch. For 6, a run that has finished 3 epochs, here or before a resume, trains 3 more.
         datamgr_train, datamgr_valid : object
-            Training and validation data: a data manager, or any iterable of batches.
+            Training and validation data: a data manager, or any iterable of batches that can be iterated in each epoch.
+            The first validation batch is also read before the first epoch, to check it.
         val_score_key : str, optional
             Score that selects the best epoch: of validation if there are validation data, otherwise of training.
         val_score_mode : str
             Whether the ``"highest"`` or the ``"lowest"`` score is the best.
         val_freq : int, optional
-            Validate in every n-th epoch; the value of the trainer by default.
+            Validate in every n-th epoch; the value of the trainer by default. At most ``num_epochs``.
         resume : str or path
             ``"never"``; ``"auto"`` to resume from the newest intact checkpoint in the trainer's folder, or to start if
             there is none; or the path of a checkpoint or of a folder of checkpoints.
@@ -252,14 +253,16 @@ class AbstractNetworkTrainer(ABC):
             raise ConfigError(f"num_epochs is a whole number of at least 1, not {num_epochs!r}")
         for name, source in (("datamgr_train", train), ("datamgr_valid", valid)):
             if source is not None:
-                check_source(name, source, num_epochs - self.start_epoch + 1)
+                every = 1 if name == "datamgr_train" else self.val_freq if val_freq is None else val_freq
+                passes = (num_epochs - self.start_epoch + 1) // every if is_whole(every) and every > 0 else 1
+                check_source(name, source, passes)
         if train is None:
             raise ConfigError("datamgr_train is a data manager or an iterable of batches, not None")
         val_freq = self.val_freq if val_freq is None else val_freq
         if not is_whole(val_freq) or val_freq < 1:
             raise ConfigError(f"val_freq is a number of epochs of at least 1, not {val_freq!r}")
         if valid is not None and val_freq > num_epochs:
-            raise ConfigError(f"val_freq={val_freq} is more than num_epochs={num_epochs}: there would be no validation")
+            raise ConfigError(f"val_freq={val_freq} is more than num_epochs={num_epochs}: no epoch would be validated")
         self.val_freq = int(val_freq)
         requested, self._validates = BestScore(key, mode), valid is not None
         if key is not None:

@@ -56,7 +56,8 @@ def check_source(name: str, source: Any, num_passes: int = 1) -> None:
         )
     if not hasattr(source, "get_batchgen") and not isinstance(source, Iterable):
         raise ConfigError(f"{name} is a data manager or an iterable of batches, not {source!r}")
-    if isinstance(source, Iterator) and num_passes > 1:
+    ends = isinstance(source, Generator) or type(source).__module__ in ("builtins", "itertools")
+    if num_passes > 1 and ends and isinstance(source, Iterator):  # those of other classes may restart
         raise ConfigError(f"{name} is an iterator, which ends after one epoch: give a list or a data manager")
 
 

@@ -100,7 +100,7 @@ class _Checked:
         try:
             with nullcontext() if may_broadcast else _Broadcasts(shapes, accident):
                 value = self.function(*args, **kwargs)
-        except (DeliraNCAError, torch.OutOfMemoryError):
+        except (DeliraNCAError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in ("builtins", "torch", "numpy"):

@@ -59,8 +59,15 @@ def make_optimizers(
     return optimizers
 
 
-def require_plain_steps(optimizers: Mapping[str, Optimizer]) -> None:
+def require_plain_steps(optimizers: Mapping[str, Optimizer], *, has_sparse_gradients: bool = False) -> None:
     """Raise an error for optimizers that evaluate the loss repeatedly within a step, or need sparse gradients.
+
+    Parameters
+    ----------
+    optimizers : mapping of str to Optimizer
+        Optimizers by name.
+    has_sparse_gradients : bool
+        Whether the network has layers with sparse gradients.
 
     Raises
     ------
@@ -82,8 +89,8 @@ def require_plain_steps(optimizers: Mapping[str, Optimizer]) -> None:
                 f"optimizer {name!r} is a {type(optimizer).__name__}, whose step computes the loss several times: "
                 "override closure of the network, or choose another optimizer"
             )
-        if isinstance(optimizer, torch.optim.SparseAdam):
+        if isinstance(optimizer, torch.optim.SparseAdam) and not has_sparse_gradients:
             raise ConfigError(f"optimizer {name!r} is a SparseAdam, which needs sparse gradients: choose another one")
         for group in optimizer.param_groups:
-            if group.get("capturable") and any(not p.is_cuda for p in group["params"]):
+            if group.get("capturable") and any(p.device.type == "cpu" for p in group["params"]):
                 raise ConfigError(f"optimizer {name!r} has capturable=True, which needs weights on a GPU")

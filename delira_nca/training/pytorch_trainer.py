@@ -273,13 +273,15 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         self.network = network.to(self.device)
         self.optimizers = make_optimizers(network, optim_fn, optimizer_cls, optimizer_params)
         for name, optimizer in self.optimizers.items():
-            if not all(math.isfinite(float(group.get("lr", 0.0))) for group in optimizer.param_groups):
+            rates = [group.get("lr") for group in optimizer.param_groups]
+            if not all(math.isfinite(float(rate)) for rate in rates if isinstance(rate, (int, float, Tensor))):
                 raise ConfigError(f"the learning rate of optimizer {name!r} is not finite")
         self._warn_of_other_weights()
         losses = self.criterions or dict.fromkeys(_own_loss_names(network))
         check_value_names(losses, self.metrics, self.optimizers)
         if not self._has_own_closure:
-            require_plain_steps(self.optimizers)
+            is_sparse = any(getattr(module, "sparse", False) is True for module in network.modules())
+            require_plain_steps(self.optimizers, has_sparse_gradients=is_sparse)
         self.precision = Precision(mixed_precision, self.device.type, mixed_precision_kwargs)
         self.precision.check(backends_of(network, self.precision))
         if mixed_precision and (doubles := [n for n, p in network.named_parameters() if p.dtype == torch.float64]):
@@ -325,7 +327,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         """Read the first validation batch, to compare it with the first training batch before the first step."""
         if self.step or self._has_own_closure or not self.ranks.is_alone or isinstance(source, Iterator):
             return
-        with closing(each(batches_of(source, 1))) as batches:
+        with isolated_rng(derive_seed(self.seed, "validation")), closing(each(batches_of(source, 1))) as batches:
             batch = next(batches, None)
         if batch is not None:
             check_batch(batch, "validation batch 0")
@@ -341,7 +343,8 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
             if key not in batch:
                 continue
             ours, theirs = (np.shape(entry(b, key, "validation")) for b in (batch, other))
-            if len(ours) != len(theirs) or (len(ours) > 2 and ours[1] != theirs[1]):
+            has_channels = len(ours) > 2 and len(ours) == np.ndim(batch.get("data", 0))  # labels may have none
+            if len(ours) != len(theirs) or (has_channels and ours[1] != theirs[1]):
                 raise ShapeError(f"{key!r} has the shape {ours} in training, and {theirs} in validation")
 
     def _train_batch(self, batch: Mapping[str, Any], iter_num: int, epoch: int) -> None:
@@ -523,7 +526,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
     def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Enable the log message about the back ends of this run, and dispatch ``at_training_begin``."""
         if getattr(self.network, "training_timesteps", None) == 0:
-            raise ConfigError(f"{type(self.network).__name__} has training_timesteps=0: there is nothing to train")
+            raise ConfigError(f"{type(self.network).__name__} must have training_timesteps of at least 1, not 0")
         begin_run(self.run_id, quiet=not self.ranks.is_main)
         super()._at_training_begin(num_epochs=num_epochs)
 
@@ -597,9 +600,9 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         }
 
     def _modules_of_losses(self) -> dict[str, nn.Module]:
-        """Criterions with weights or buffers."""
+        """Criterions with weights that are trained."""
         modules = {name: f for name, f in self.criterions.items() if isinstance(f, nn.Module)}
-        return {name: module for name, module in modules.items() if module.state_dict()}
+        return {name: module for name, module in modules.items() if any(p.requires_grad for p in module.parameters())}
 
     def _waiting_gradients(self) -> dict[str, Tensor]:
         """Gradients by parameter, which a custom step or optimizer may accumulate over several iterations."""
@@ -709,7 +712,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 self._checked.clear()
             super()._update_state(new_state)
             return self
-        validate_state(new_state, self.network, self.optimizers)
+        validate_state(new_state, self.network, self.optimizers, self._modules_of_losses())
         run_id = new_state.get("run_id", self.run_id)
         self._callbacks.begin_run(run_id)
         self._callbacks.load_state_dict(new_state["callbacks"])  # first: a callback may reject its state

@@ -140,8 +140,13 @@ def choose_device(gpu_ids: Sequence[int] = (), device: str | torch.device | None
     return made
 
 
-def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
-    """Check that a saved state fits the network and the optimizers.
+def validate_state(
+    state: Mapping[str, Any],
+    network: nn.Module,
+    optimizers: Mapping[str, Optimizer],
+    criterions: Mapping[str, nn.Module] | None = None,
+) -> None:
+    """Check that a saved state fits the network, the optimizers, and the criterions with trained weights.
 
     Raises
     ------
@@ -168,6 +173,10 @@ def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Map
         names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
         shown = ", ".join(f"{n} (saved {theirs.get(n)}, here {ours.get(n)})" for n in names[:5])
         raise CheckpointError(f"the checkpoint is of another network; {len(names)} tensors differ: {shown}")
+    for criterion, module in (criterions or {}).items():
+        saved = state.get("criterions", {}).get(criterion)
+        if saved is not None and _shapes(saved) != _shapes(module.state_dict()):
+            raise CheckpointError(f"the criterion {criterion!r} has other weights than that of the checkpoint")
     if state["optimizers"].keys() != optimizers.keys():
         raise CheckpointError(
             f"the checkpoint has optimizers {sorted(state['optimizers'])}, this trainer {sorted(optimizers)}"
@@ -181,3 +190,7 @@ def validate_state(state: Mapping[str, Any], network: nn.Module, optimizers: Map
             raise CheckpointError(
                 f"the checkpoint's optimizer {name!r} has groups of {saved} tensors, this trainer's of {groups_here}"
             )
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(getattr(tensor, "shape", ())) for name, tensor in weights.items()}

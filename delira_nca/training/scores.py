@@ -243,7 +243,11 @@ _PREFIXES = {
 
 
 def check_value_names(
-    criterions: Mapping[Any, Any], metrics: Mapping[Any, Any], optimizers: Iterable[str] = ()
+    criterions: Mapping[Any, Any],
+    metrics: Mapping[Any, Any],
+    optimizers: Iterable[str] = (),
+    *,
+    kind: str = "metric",
 ) -> None:
     """Check that the names of values are unique in the history and in the logs.
 
@@ -253,6 +257,8 @@ def check_value_names(
         Losses and metrics of a training.
     optimizers : iterable of str
         Names of the optimizers; their learning rates are recorded as ``lr_<name>``.
+    kind : str
+        Name of the metrics in messages.
 
     Raises
     ------
@@ -266,12 +272,12 @@ def check_value_names(
     delira_nca.errors.ConfigError: metric 'epoch' has the name of the number of the epoch: choose another name
     """
     rates = {f"lr_{name}": f"the learning rate of optimizer {name!r}" for name in optimizers}
-    for what, names in (("criterion", criterions), ("metric", metrics)):
+    for what, names in (("criterion", criterions), (kind, metrics)):
         for name in names:
             if not isinstance(name, str) or not name.strip():
                 raise ConfigError(f"the name of a {what} is a text that is not empty, not {name!r}")
             meaning = {**_RESERVED, **rates}.get(name)
-            if name == "loss" and (what == "metric" or len(criterions) > 1):
+            if name == "loss" and (what == kind or len(criterions) > 1):
                 meaning = "the sum of all criterions"
             if meaning is not None:
                 raise ConfigError(f"{what} {name!r} has the name of {meaning}: choose another name")

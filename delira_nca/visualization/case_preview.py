@@ -109,7 +109,7 @@ class CasePreview(AbstractCallback):
         self.sinks = list(sinks) if isinstance(sinks, Sequence) else [sinks]
         for sink in self.sinks:
             if not isinstance(sink, MetricSink):
-                raise ConfigError(f"a sink has the methods of MetricSink, unlike {sink!r}")
+                raise ConfigError(f"{sink!r} is not a sink: it lacks a method of delira_nca.logging.MetricSink")
         if not callable(activation):
             require_choice("activation", activation, ("auto", "none", "sigmoid", "softmax"))
         self.every, self.num_slices = require_whole("every", every, 1), require_whole("num_slices", num_slices, 1)
@@ -123,7 +123,7 @@ class CasePreview(AbstractCallback):
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
         """Record the first image, so that invalid cases raise before the first epoch."""
         if self.film is not None and not isinstance(trainer.network, BasicNCAModel):
-            raise ConfigError(f"a film shows the steps of a BasicNCAModel, not of a {type(trainer.network).__name__}")
+            raise ConfigError(f"film requires a BasicNCAModel, not a {type(trainer.network).__name__}")
         self.draw(trainer, trainer.start_epoch - 1)
 
     def at_epoch_end(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
@@ -155,7 +155,7 @@ class CasePreview(AbstractCallback):
         name = self.name if name is None else name
         network = validated_network(trainer)
         with evaluating(network), isolated_rng(self.seed), trainer.ranks.no_sync(), trainer.precision.autocast():
-            batch = network.prepare_batch(self.cases, trainer.input_device, trainer.output_device)
+            batch = network.prepare_batch(dict(self.cases), trainer.input_device, trainer.output_device)
             inputs = {key: batch[key] for key in ("data", "goal") if key in batch}
             prediction, scores = predicted(
                 network, inputs if hasattr(network, "predict") else batch, seed=self.seed, steps=None
@@ -224,7 +224,9 @@ def _tile(name: str, values: Array, spatial: tuple[int, ...], place: int | None,
     if values.shape == spatial:
         values = values[None]
     if values.shape[1:] != spatial:
-        best = f"class {int(values.argmax())}" if num_classes and values.size == num_classes > 1 else values.tolist()
+        best: Any = values.tolist() if values.size <= 8 else f"shape {values.shape}"
+        if num_classes and values.size == num_classes > 1:
+            best = f"class {int(values.argmax())}"
         return f"{name}: {best}", np.empty(0, np.uint8)
     return name, _pixels(_section(values, place), num_classes)
 

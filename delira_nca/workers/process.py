@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from multiprocessing import reduction, resource_tracker
+from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -40,6 +40,8 @@ def _signals_on_hold(method: str) -> Iterator[None]:
         return
     if method != "fork":
         resource_tracker.ensure_running()  # Python starts it on the way, and would deliver the signals
+    if method == "forkserver":
+        forkserver.ensure_running()  # other libraries may use it, and need its signals
     former = signal.pthread_sigmask(signal.SIG_BLOCK, child.HELD_SIGNALS)
     try:
         yield

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -87,3 +89,35 @@ def test_a_random_function_is_refused(draw):
 def test_invalid_arguments_are_refused(arguments, error, said):
     with pytest.raises(error, match=said):
         precompute(**{"function": squares, "database": DATA, "key": "squares", **arguments})
+
+
+class Power:
+    def __init__(self, exponent):
+        self.exponent = exponent
+
+    def __call__(self, data):
+        return data**self.exponent
+
+
+def power(exponent, data):
+    return data**exponent
+
+
+@pytest.mark.parametrize(
+    "make", [Power, lambda exponent: functools.partial(power, exponent)], ids=["object", "partial"]
+)
+def test_arguments_of_functions_count_as_another_function(tmp_path, make):
+    precompute(make(2), DATA, "power", file=tmp_path / "a.npz")
+    precompute(make(2), DATA, "power", file=tmp_path / "a.npz")
+    with pytest.raises(ConfigError, match="is stale"):
+        precompute(make(3), DATA, "power", file=tmp_path / "a.npz")
+
+
+def test_the_data_stay_as_they_are():
+    def centre(data):
+        data -= data.mean()
+        return data
+
+    before = DATA["data"].copy()
+    precompute(centre, DATA, "centred")
+    assert np.array_equal(DATA["data"], before)

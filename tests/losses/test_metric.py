@@ -1,12 +1,14 @@
 """Metrics of whole sets."""
 
 import functools
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 
 from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.io import load_checkpoint, save_checkpoint
 from delira_nca.losses import MacroAccuracy, accuracy, direction, macro_accuracy, mse, rmse
 from delira_nca.losses.metric import RMSE, Metric, as_metric, load_metric_state, metric_state
 
@@ -129,3 +131,31 @@ def test_an_array_is_part_of_the_state_and_stays_an_array():
     load_metric_state(again, saved)
     again.update(torch.tensor([2]))
     assert again.counts.tolist() == [1, 0, 3]
+
+
+class Group:
+    """Metrics in containers of several kinds."""
+
+    def __init__(self):
+        self.named = OrderedDict(a=RMSE(), b=MacroAccuracy())
+        self.listed, self.empty = [[RMSE()]], torch.nn.ModuleList()
+
+    def update(self, pred, label):
+        for metric in (self.named["a"], self.listed[0][0]):
+            metric.update(pred, label)
+
+    def compute(self):
+        return self.named["a"].compute() + self.listed[0][0].compute()
+
+    def reset(self):
+        for metric in (*self.named.values(), self.listed[0][0]):
+            metric.reset()
+
+
+def test_metrics_in_containers_are_stored_and_restored(tmp_path):
+    first, second = Group(), Group()
+    first.update(torch.zeros(2, 1), torch.ones(2, 1))
+    save_checkpoint(metric_state(first), tmp_path / "state.safetensors")
+    load_metric_state(second, load_checkpoint(tmp_path / "state.safetensors"))
+    assert second.compute() == first.compute() == 2.0
+    assert isinstance(second.named, OrderedDict)

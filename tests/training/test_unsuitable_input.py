@@ -10,11 +10,12 @@ from torch import nn
 from delira_nca.data_loading import DataManager
 from delira_nca.errors import ConfigError, DeliraNCAError, ShapeError, UnknownNameError
 from delira_nca.experiment import Experiment
+from delira_nca.logging import JSONLSink
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.training import PyTorchNetworkTrainer
-from delira_nca.training.callbacks import Checkpoint, LambdaCallback
+from delira_nca.training.callbacks import Checkpoint, LambdaCallback, MetricLogger
 from delira_nca.training.ncalab import BasicNCATrainer
 
 IMAGES = np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)
@@ -207,7 +208,7 @@ def test_settings_without_effect_or_that_cannot_work_are_refused():
         make_trainer(optimizer_params={"lr": float("inf")})
     with pytest.raises(ConfigError, match="mixed_precision"):
         make_trainer(network=make_network().double(), mixed_precision=True)
-    with pytest.raises(ConfigError, match="training_timesteps=0: there is nothing to train"):
+    with pytest.raises(ConfigError, match="training_timesteps of at least 1, not 0"):
         make_trainer(network=make_network(training_timesteps=0)).train(1, manager())
     with pytest.raises(ConfigError, match="metric_keys"):
         make_trainer(metric_keys={"mse": None})
@@ -248,3 +249,61 @@ def test_lazy_rules_are_initialised_with_the_model():
     network = make_network(rule=nn.LazyConv2d(4, 1))
     make_trainer(network=network).train(1, manager())
     assert network.rule.weight.shape == (4, 15, 1, 1)
+
+
+def test_validation_may_have_another_size_and_labels_without_channels():
+    def loss(pred, label):
+        return mse(pred[:, 0], label)
+
+    whole = np.random.default_rng(1).random((2, 1, 12, 12), dtype=np.float32)
+    crops = manager({"data": IMAGES, "label": IMAGES[:, 0]})
+    trainer = make_trainer(criterions={"mse": loss})
+    trainer.train(1, crops, manager({"data": whole, "label": whole[:, 0]}))
+    assert len(trainer.history) == 1
+
+
+class Restarting:
+    """A loader that is an iterator, and begins anew for each loop, as those of batchgenerators."""
+
+    def __init__(self):
+        self.batches = [dict(batch) for batch in manager().get_batchgen()]
+
+    def __iter__(self):
+        self.left = iter(self.batches)
+        return self
+
+    def __next__(self):
+        return next(self.left)
+
+
+def test_iterators_that_begin_anew_are_accepted():
+    trainer = make_trainer()
+    trainer.train(3, Restarting(), Restarting())
+    assert trainer.step == 6
+
+
+def test_logits_of_a_teacher_in_the_batch_are_not_replaced():
+    data = {**DATA, "logits": DATA["label"] + 7}
+    trainer = make_trainer(metric_keys={"mse": ("pred", "logits")})
+    trainer.train(1, manager(data))
+    assert trainer.history[0]["mse"] > 30
+
+
+def test_a_logger_is_not_used_up_by_a_training_that_does_not_start(tmp_path):
+    logger = MetricLogger(JSONLSink(tmp_path / "log.jsonl"))
+
+    def fail(trainer):
+        raise RuntimeError("not yet")
+
+    with pytest.raises(DeliraNCAError, match="not yet"):
+        make_trainer(callbacks=[logger, LambdaCallback(at_training_begin=fail)]).train(1, manager())
+    make_trainer(callbacks=[logger]).train(1, manager())
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_scheduler_is_tried_on_a_copy():
+    rate = torch.tensor(0.1)
+    scheduler = {"lr_scheduler_cls": torch.optim.lr_scheduler.StepLR, "lr_scheduler_params": {"step_size": 5}}
+    trainer = make_trainer(optimizer_cls=torch.optim.SGD, optimizer_params={"lr": rate}, **scheduler)
+    trainer.train(1, manager())
+    assert float(trainer.optimizers["default"].param_groups[0]["lr"]) == pytest.approx(0.1)

@@ -10,7 +10,7 @@ from delira_nca.logging import JSONLSink, TensorboardXSink
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, CascadeNCA, make_seed, presets
 from delira_nca.training import PyTorchNetworkTrainer
-from delira_nca.training.callbacks import Console
+from delira_nca.training.callbacks import Console, LambdaCallback
 from delira_nca.visualization import CasePreview
 from delira_nca.visualization.case_preview import _pixels
 
@@ -139,11 +139,18 @@ def test_classes_of_images_are_written_below(tmp_path):
 def test_the_console_draws_cases_and_batches(tmp_path):
     batch = cases(8, 8)
     console, preview = Console("file", folder=tmp_path), CasePreview(batch, JSONLSink(tmp_path / "log.jsonl"))
-    trainer = PyTorchNetworkTrainer(make_network(), None, {"mse": mse}, callbacks=[preview, console])
+    replies = []
+
+    def at_iter_done(trainer):
+        replies.extend(console.execute(trainer, command) for command in ("preview", "batch"))
+
+    callbacks = [preview, console, LambdaCallback(at_iter_done=at_iter_done)]
+    trainer = PyTorchNetworkTrainer(make_network(), None, {"mse": mse}, callbacks=callbacks)
     trainer.train(1, [{**batch, "label": batch["label"].astype(np.float32), "name": ["a", "b"]}])
-    assert console.execute(trainer, "preview") == "done"
+    assert replies == ["done", str(tmp_path / "batch_1.png")]
     assert any("preview_step" in name for name in images(tmp_path))
-    assert console.execute(trainer, "batch") == str(tmp_path / "batch_1.png")
+    with pytest.raises(ConfigError, match="no batch has been trained on yet"):
+        console.execute(trainer, "batch")
     assert size_of(tmp_path / "batch_1.png")[0] > 100
     trainer = train(make_network(), console, batch)
     with pytest.raises(ConfigError, match="this training has no CasePreview"):
@@ -155,7 +162,7 @@ def test_the_console_draws_cases_and_batches(tmp_path):
     [
         ({"cases": {"label": np.zeros(2)}}, UnknownNameError, "data"),
         ({"cases": {"data": np.zeros((2, 8, 8))}}, ShapeError, r"\(2, 8, 8\)"),
-        ({"sinks": "runs"}, ConfigError, "methods of MetricSink, unlike 'r'"),
+        ({"sinks": "runs"}, ConfigError, "'r' is not a sink"),
         ({"every": 0}, ConfigError, "every"),
         ({"activation": "relu"}, UnknownNameError, "relu"),
     ],
@@ -170,5 +177,5 @@ def test_a_film_of_other_networks_is_refused_before_the_first_epoch(tmp_path):
     trainer = PyTorchNetworkTrainer(
         network, None, {"mse": mse}, callbacks=[CasePreview(cases(8, 8), [], film=tmp_path)]
     )
-    with pytest.raises(ConfigError, match="a film shows the steps of a BasicNCAModel, not of a CascadeNCA"):
+    with pytest.raises(ConfigError, match="film requires a BasicNCAModel, not a CascadeNCA"):
         trainer.train(1, [cases(8, 8)])

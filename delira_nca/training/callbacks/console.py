@@ -21,7 +21,14 @@ from tqdm import tqdm
 
 from delira_nca.checks import require_callable, require_number
 from delira_nca.data_loading.show import draw_batch
-from delira_nca.errors import ConfigError, DeliraNCAError, UnknownNameError, did_you_mean, require_choice
+from delira_nca.errors import (
+    ConfigError,
+    DeliraNCAError,
+    UnknownNameError,
+    did_you_mean,
+    nearest_name,
+    require_choice,
+)
 from delira_nca.io.files import replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
@@ -70,7 +77,7 @@ def send_command(folder: str | os.PathLike[str], command: str) -> Path:
     UnknownNameError, ConfigError
         If the command is not valid, see `checked_command`, or there is no such folder.
     """
-    line, path = checked_command(command), absolute(folder)
+    line, path = checked_command(command, is_known=False), absolute(folder)
     if not path.is_dir():
         raise ConfigError(f"there is no folder {path}")
     with (path / CONTROL_FILE).open("a", encoding="utf-8") as file:
@@ -78,8 +85,15 @@ def send_command(folder: str | os.PathLike[str], command: str) -> Path:
     return path / CONTROL_FILE
 
 
-def checked_command(command: str) -> str:
+def checked_command(command: str, *, is_known: bool = True) -> str:
     """Check verb and arguments of a command, and return it with single spaces.
+
+    Parameters
+    ----------
+    command : str
+        Command.
+    is_known : bool
+        Whether the verb must be one of `VERBS`; callbacks of the training may have others.
 
     Raises
     ------
@@ -89,11 +103,14 @@ def checked_command(command: str) -> str:
     Examples
     --------
     >>> checked_command("set model.training_timesteps (4, 6)")
-    'set model.training_timesteps (4,6)'
+    'set model.training_timesteps (4, 6)'
     """
     verb, *words = command.split() or [""]
     if verb not in VERBS:
-        raise UnknownNameError(f"unknown command {verb!r}. {did_you_mean(verb, VERBS)}")
+        close = nearest_name(verb, list(VERBS))
+        if is_known or close is not None or not verb:
+            raise UnknownNameError(f"unknown command {verb!r}. {did_you_mean(verb, VERBS)}")
+        return " ".join([verb, *words])
     words = _arguments(verb, words)
     if verb in ("set", "lr"):
         _parsed(words[-1])
@@ -105,8 +122,9 @@ class Console(AbstractCallback):
 
     On a terminal, Ctrl+C opens a menu after the current step; a second one stops the training as without this callback.
     Without a terminal, commands are read from ``control.txt`` in the folder of the run, for example those of
-    ``delira-nca tell RUN lr 1e-4``; replies are logged. Every change is written to ``console.jsonl``, from which a
-    resumed training repeats it at the same step, so that its results are those of the training that was not stopped.
+    ``delira-nca tell RUN lr 1e-4``; replies are logged, and appended to ``console.log``. Commands from before the
+    training are dropped. Every change is written to ``console.jsonl``, from which a resumed training repeats it at the
+    same step, so that its results are those of the training that was not stopped.
 
     Parameters
     ----------
@@ -205,7 +223,7 @@ class Console(AbstractCallback):
         self, trainer: Trainer, *, train: bool, metrics: Mapping[str, Any], data_dict: Mapping[str, Any], **event: Any
     ) -> None:
         """Store the losses and the batch of the step."""
-        if train:
+        if train and self.mode != "off":
             self._losses, self._batch = dict(metrics), data_dict
 
     def at_iter_done(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
@@ -218,17 +236,22 @@ class Console(AbstractCallback):
             self.open_menu(trainer, curr_epoch)
         for line in self._new_lines():
             try:
-                self._reply(trainer, line, self.execute(trainer, line, curr_epoch))
-            except DeliraNCAError as error:
-                self._reply(trainer, line, f"error: {error}")
+                reply = self.execute(trainer, line, curr_epoch)
+            except Exception as error:  # a command must not end a training
+                if not isinstance(error, DeliraNCAError):
+                    _LOGGER.exception("the command %r failed", line)
+                reply = f"error: {error}"
+            self._reply(trainer, line, reply)
 
     def _reply(self, trainer: Trainer, line: str, text: str) -> None:
         """Log a reply, and append it to the file of replies."""
         _LOGGER.info("%s: %s", line, text)
         if self._files is not None:
-            path = self._files / REPLIES
-            with writable(path), path.open("a", encoding="utf-8") as file:
-                file.write(f"step {trainer.step}, {line}: {text}\n")
+            try:
+                with (self._files / REPLIES).open("a", encoding="utf-8") as file:
+                    file.write(f"step {trainer.step}, {line}: {text}\n")
+            except OSError as error:
+                _LOGGER.warning("the reply is not written: %s", error)
 
     def open_menu(self, trainer: Trainer, curr_epoch: int = 0, *, ask: Callable[[], str] | None = None) -> str:
         """Read and execute commands until one leaves the menu, and return that one.
@@ -254,8 +277,8 @@ class Console(AbstractCallback):
                 except KeyboardInterrupt:
                     line = "stop"
                     self.execute(trainer, line, curr_epoch)
-                except DeliraNCAError as error:
-                    tqdm.write(str(error))
+                except Exception as error:  # a command must not end a training
+                    tqdm.write(str(error) or type(error).__name__)
                     continue
                 if (verb := line.partition(" ")[0]) in ("continue", "stop"):
                     return verb
@@ -302,7 +325,7 @@ class Console(AbstractCallback):
         verb, *words = line.split()
         commands: dict[str, Callable[[Any], Any]] = {}
         for callback in trainer.callbacks:
-            commands |= callback.console_commands()
+            commands |= getattr(callback, "console_commands", dict)()
         commands |= self.commands
         known = {**VERBS, **dict.fromkeys(commands, "command of this training")}
         if verb not in known:
@@ -357,6 +380,8 @@ class Console(AbstractCallback):
     def _draw_batch(self, trainer: Trainer) -> str:
         if self._files is None:
             raise ConfigError("Console has no folder for the image: give it one, or the trainer a save_path")
+        if not self._batch:
+            raise ConfigError("no batch has been trained on yet")
         batch = {name: as_arrays(torch.as_tensor(v)) for name, v in self._batch.items() if hasattr(v, "__array__")}
         path = self._files / f"batch_{trainer.step}.png"
         with replaced(path) as temporary:
@@ -388,7 +413,7 @@ class Console(AbstractCallback):
         """Give Ctrl+C back."""
         if self._former is not None and signal.getsignal(signal.SIGINT) == self._note_ctrl_c:
             signal.signal(signal.SIGINT, self._former)
-        self._former, self._asked = None, False
+        self._former, self._asked, self._batch = None, False, {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_former": None, "_ask": None, "_batch": {}}
@@ -397,7 +422,7 @@ class Console(AbstractCallback):
 def _arguments(verb: str, words: list[str]) -> list[str]:
     """Check the number of arguments of a command; a value may contain spaces."""
     if verb in ("set", "lr"):
-        words = [*words[: _NUM_ARGUMENTS[verb] - 1], "".join(words[_NUM_ARGUMENTS[verb] - 1 :])]
+        words = [*words[: _NUM_ARGUMENTS[verb] - 1], " ".join(words[_NUM_ARGUMENTS[verb] - 1 :])]
         words = [word for word in words if word]
     if len(words) != (needed := _NUM_ARGUMENTS.get(verb, 0)):
         raise ConfigError(f"{verb} takes {needed} arguments: {VERBS[verb]}")

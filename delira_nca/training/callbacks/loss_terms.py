@@ -69,7 +69,7 @@ class LossTermCallback(AbstractCallback):
         network = type(trainer.network)
         if network.closure is not AbstractPyTorchNetwork.closure:
             raise ConfigError(f"{network.__name__} has a closure of its own: add the loss {self.name!r} there")
-        check_value_names({}, {self.name: self}, trainer.optimizers)
+        check_value_names({}, {self.name: self}, trainer.optimizers, kind=f"loss of {type(self).__name__}")
         if self.name in terms or self.name in {**trainer.criterions, **trainer.metrics}:
             raise ConfigError(f"there is a loss {self.name!r} already: give {type(self).__name__} another name")
         terms[self.name] = self

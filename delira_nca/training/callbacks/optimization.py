@@ -224,7 +224,11 @@ class LRSchedulerCallback(AbstractCallback):
         if not (isinstance(self.scheduler_cls, type) and issubclass(self.scheduler_cls, LRScheduler)):
             return
         stand_in = copy.copy(optimizer)
-        stand_in.param_groups = [{**group, "params": [nn.Parameter(torch.zeros(1))]} for group in stand_in.param_groups]
+        stand_in.param_groups = [
+            {name: v.clone() if isinstance(v, Tensor) else v for name, v in group.items()}
+            | {"params": [nn.Parameter(torch.zeros(1))]}
+            for group in stand_in.param_groups
+        ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -252,9 +252,8 @@ class MetricLogger(AbstractCallback):
         ConfigError
             If the sinks have the entries of another run, which would be removed.
         """
-        if self._run_id not in (None, trainer.run_id):
+        if self.sinks and self._run_id not in (None, trainer.run_id):
             raise ConfigError("the sinks of this MetricLogger have the entries of another run: make one for each run")
-        self._run_id = trainer.run_id
         for sink in self.sinks:
             if trainer.batch_index:
                 sink.truncate(trainer.step, epochs=trainer.start_epoch - 1)
@@ -268,6 +267,7 @@ class MetricLogger(AbstractCallback):
     ) -> None:
         """Write the values of every n-th iteration."""
         if train and self.every and (global_iter_num + 1) % self.every == 0:
+            self._run_id = trainer.run_id
             values = {f"iter_{name}": float(value) for name, value in metrics.items()}
             for sink in self.sinks:
                 sink.scalars(values, global_iter_num + 1)
@@ -285,6 +285,7 @@ class MetricLogger(AbstractCallback):
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
     ) -> None:
         """Write the values of the epoch, and the learning rates at its start."""
+        self._run_id = trainer.run_id
         for sink in self.sinks:
             sink.scalars({"epoch": curr_epoch, **val_metrics, **self._rates}, trainer.step)
 

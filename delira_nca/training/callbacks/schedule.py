@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -96,9 +97,10 @@ def check_value(trainer: Trainer, path: str, value: Any) -> None:
         If there is no such setting, the value has another kind, or the constructor refuses it.
     """
     current = find_path(trainer, path).get()
-    if not _is_like(value, current):
-        raise ConfigError(f"{path} cannot be {value!r}: it is {current!r} now")
     root, *rest = path.split(".")
+    may_be_range = root == "model" and isinstance(current, int) and not isinstance(current, bool)
+    if not _is_like(value, current, is_whole=root in _SHARED, may_be_range=may_be_range):
+        raise ConfigError(f"{path} cannot be {value!r}: it is {current!r} now")
     if root in ("optimizer", "optimizers"):
         names = trainer.optimizers if root == "optimizer" else [rest.pop(0)]
         for name in names:
@@ -109,24 +111,30 @@ def check_value(trainer: Trainer, path: str, value: Any) -> None:
         raise ConfigError(f"{path} must be at least 0, not {value!r}")
 
 
-def _is_like(value: Any, current: Any) -> bool:
+def _is_like(value: Any, current: Any, *, is_whole: bool, may_be_range: bool) -> bool:
+    """Whether a value has the kind of the current one; a number of steps may become a range."""
     if isinstance(value, (tuple, list)):
-        return bool(value) and all(is_number(part) and math.isfinite(part) for part in value)
+        are_numbers = bool(value) and all(is_number(part) and math.isfinite(part) for part in value)
+        return are_numbers and (isinstance(current, (tuple, list)) or may_be_range)
     if isinstance(current, bool) or isinstance(value, bool):
         return isinstance(current, bool) and isinstance(value, bool)
     if not is_number(value) or not math.isfinite(value):
         return False
-    return isinstance(value, int) or not isinstance(current, int)
+    return isinstance(value, int) or not (is_whole and isinstance(current, int))
 
 
 def _check_group_value(path: str, optimizer: Any, key: str, value: Any) -> None:
-    known = inspect.signature(type(optimizer).__init__).parameters
-    settings = {name: v for name, v in optimizer.param_groups[0].items() if name in known and name != "params"}
-    former = settings.get(key)
+    group, known = optimizer.param_groups[0], inspect.signature(type(optimizer).__init__).parameters
+    if isinstance(group[key], (tuple, list)) and (
+        not isinstance(value, (tuple, list)) or len(value) != len(group[key])
+    ):
+        raise ConfigError(f"{path} has {len(group[key])} numbers, not {value!r}")
+    settings = {name: v for name, v in group.items() if name in known and name != "params"}
+    needed = {p.name for p in known.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+    if key not in settings or needed - {"self", "params", *settings}:
+        return  # the constructor cannot check it
     try:
-        if isinstance(former, (tuple, list)) and len(value) != len(former):
-            raise ConfigError(f"{path} has {len(former)} numbers, not {value!r}")
-        type(optimizer)([nn.Parameter(torch.zeros(1))], **{**settings, key: value})
+        type(optimizer)([nn.Parameter(torch.zeros(1, 1))], **{**settings, key: value})
     except Exception as error:
         raise ConfigError(f"{path} cannot be {value!r}: {error}") from None
 
@@ -154,8 +162,17 @@ def _check_model_value(path: str, network: Any, name: str, value: Any) -> None:
     arguments = network.to_dict()
     if name not in arguments:
         return
+    modules = {part: v for part in arguments if isinstance(v := getattr(network, part, None), nn.Module)}
+    own = {part: copy.deepcopy(v) for part, v in modules.items() if isinstance(arguments[part], str)}
     with isolated_rng(0):
-        made = type(network).from_dict({**arguments, name: value})
+        try:
+            type(network).from_dict(arguments, **own)
+        except Exception:  # the constructor cannot check it
+            return
+        try:
+            made = type(network).from_dict({**arguments, name: value}, **own)
+        except Exception as error:
+            raise ConfigError(f"{path} cannot be {value!r}: {error}") from None
     shapes = [[tuple(p.shape) for p in model.parameters()] for model in (made, network)]
     if shapes[0] != shapes[1] or getattr(made, "num_channels", 0) != getattr(network, "num_channels", 0):
         raise ConfigError(f"{path} cannot change during a training")

@@ -15,6 +15,7 @@ from delira_nca.models import BasicNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import Checkpoint, Console, LambdaCallback
 from delira_nca.training.callbacks.console import CONTROL_FILE, REPLIES, send_command
+from delira_nca.training.callbacks.schedule import find_path
 
 
 def batches(count):
@@ -198,3 +199,59 @@ def test_what_cannot_work_is_refused(tmp_path):
         send_command(tmp_path, "stopp")
     with pytest.raises(ConfigError, match="there is no folder"):
         send_command(tmp_path / "nothing", "stop")
+
+
+def test_commands_that_fail_do_not_end_the_training(tmp_path):
+    class Duck:
+        """A callback without a base class, as in delira."""
+
+        def at_epoch_begin(self, trainer, **event):
+            (tmp_path / CONTROL_FILE).write_text("broken\nstatus\n")
+
+        def at_epoch_end(self, trainer, **event):
+            pass
+
+    console = Console("file", every=0, commands={"broken": lambda trainer: 1 / 0})
+    trainer = make_trainer(tmp_path, Duck(), console=console)
+    trainer.train(1, batches(2))
+    replies = (tmp_path / REPLIES).read_text().splitlines()
+    assert replies[0] == "step 1, broken: error: division by zero"
+    assert replies[1].startswith("step 1, status: epoch 1, step 1: ")
+    assert trainer.global_iter_num == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("set optimizer.weight_decay 0.01", 0.01), ("lr 1", 1), ("set model.training_timesteps (4, 6)", (4, 6))],
+)
+def test_values_of_a_similar_kind_are_accepted(tmp_path, line, value):
+    trainer = make_trainer(tmp_path)
+    trainer.train(1, batches(2))
+    console = next(callback for callback in trainer.callbacks if isinstance(callback, Console))
+    console.execute(trainer, line)
+    path = line.split()[1] if line.startswith("set") else "optimizer.lr"
+    assert find_path(trainer, path).get() == value
+
+
+def test_settings_of_networks_with_rules_of_ones_own_are_checked(tmp_path):
+    network = BasicNCAModel(
+        num_image_channels=1,
+        num_hidden_channels=2,
+        num_output_channels=1,
+        rule=torch.nn.Conv2d(12, 3, 1),
+        training_timesteps=3,
+    )
+    console = Console("file", folder=tmp_path)
+    trainer = PyTorchNetworkTrainer(network, None, {"mse": mse}, callbacks=[console])
+    trainer.train(1, batches(1))
+    console.execute(trainer, "set model.fire_rate 0.75")
+    assert network.fire_rate == 0.75
+    with pytest.raises(ConfigError, match=r"model\.fire_rate cannot be 7"):
+        console.execute(trainer, "set model.fire_rate 7")
+
+
+@pytest.mark.parametrize("command", ["lr 1 2", "lr", "set optimizer.lr (1,2) 3", "lr 1e400"])
+def test_values_that_are_no_number_are_refused(tmp_path, command):
+    with pytest.raises(ConfigError):
+        send_command(tmp_path, command)
+    assert not (tmp_path / CONTROL_FILE).exists()
