@@ -304,6 +304,7 @@ def test_a_bad_value_is_answered_and_the_run_goes_on(file, monkeypatch):
     assert result.stop_reason is None
 
 
+@pytest.mark.slow
 def test_recorded_changes_that_are_invalid_are_skipped(file, capsys, caplog):
     run = Run.create(RunConfig.from_file(file))
     stop = LambdaCallback(at_epoch_begin=lambda trainer, curr_epoch: trainer.stop("enough", now=True))
@@ -323,7 +324,12 @@ def test_commands_from_before_a_training_are_dropped(file, caplog):
     assert "commands from before the training are dropped: stop" in caplog.text
 
 
-@pytest.mark.parametrize("command", ["lr", "lr nan", "lr fast", "set model.fire_rate", "stpo"])
+def slow(*values):
+    """Parameters of a sibling of a quick test."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("command", [slow("lr"), slow("lr nan"), "lr fast", slow("set model.fire_rate"), "stpo"])
 def test_commands_that_cannot_work_are_refused_by_tell(file, capsys, command):
     Run.create(RunConfig.from_file(file))
     assert main(["tell", "runs/flower", *command.split()]) == 2
@@ -355,12 +361,12 @@ def test_a_page_replaces_no_other_file_and_is_that_of_one_run(file, capsys, tmp_
     ("options", "words"),
     [
         (["--trainer.lr_scheduler_params", "{gamma: 0.1}"], "no effect without trainer.lr_scheduler_cls"),
-        (["--data.fold", "3"], "data.fold=3 has no effect without data.num_splits"),
-        (["--trainer.optimizer_params", "{lr: 1}"], "give trainer.lr instead"),
-        (["--validation_interval", "9"], "validation_interval=9 is more than num_epochs=2"),
-        (["--trainer.lr", "1e400"], "finite"),
-        (["--trainer.device", "mps"], "mps"),
-        (["--model.class_path", ""], "model.class_path is empty"),
+        slow(["--data.fold", "3"], "data.fold=3 has no effect without data.num_splits"),
+        slow(["--trainer.optimizer_params", "{lr: 1}"], "give trainer.lr instead"),
+        slow(["--validation_interval", "9"], "validation_interval=9 is more than num_epochs=2"),
+        slow(["--trainer.lr", "1e400"], "finite"),
+        slow(["--trainer.device", "mps"], "mps"),
+        slow(["--model.class_path", ""], "model.class_path is empty"),
         (["--model.changes", "{training_timesteps: 0}"], "training_timesteps of at least 1"),
         (["--data.train.init_args.times", "-1"], "times"),
     ],
@@ -392,6 +398,7 @@ def test_a_checkpoint_of_another_run_is_refused(file, tmp_path, capsys):
     assert "there is no checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sweeps_check_their_options_before_the_first_run(file, tmp_path, capsys):
     sweep = ["sweep", file, "--root", "swept"]
     for options in (
