@@ -278,7 +278,7 @@ def test_a_run_is_told_to_stop_and_resumed(file, capsys, monkeypatch):
     assert json.loads((run.folder / "console.jsonl").read_text())["path"] == "model.fire_rate"
     assert main(["resume", "runs/flower", "--quiet"]) == 0
     assert Run.open("runs/flower").stored.checkpoint("latest").stem == "checkpoint_epoch_2"
-    capsys.readouterr()
+    assert "stopped early" not in capsys.readouterr().out
     assert main(["tell", "runs/flower", "stpo"]) == 2
     assert "unknown command 'stpo'. Known: " in capsys.readouterr().err
     assert main(["tell", "runs/nothing", "stop"]) == 2
@@ -420,3 +420,9 @@ def test_an_empty_emoji_and_a_huge_picture_are_refused(tmp_path, monkeypatch, ca
     assert main(["grow", "--size", "20000"]) == 2
     assert "size must be a whole number from 1 to 2048, not 20000" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_training_that_stops_early_says_why(file, capsys):
+    stopping = ["--callbacks", "[{class_path: delira_nca.training.callbacks.TimeLimit, init_args: {limit: 0.001}}]"]
+    assert main(["train", file, "--quiet", "--num_epochs", "9", *stopping]) == 0
+    assert "stopped early: " in capsys.readouterr().out

@@ -107,6 +107,8 @@ def _train_run(run: Run | ExperimentRun, *, progress: bool, console: bool = Fals
         print(f"{name}: {value:.6g}")
     if result.best_score is not None:
         print(f"best: {result.best_score:.6g} in epoch {result.best_epoch}")
+    if result.stop_reason:
+        print(f"stopped early: {result.stop_reason}")
     print(shown(run.folder))
 
 
