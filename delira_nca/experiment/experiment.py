@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from delira_nca.checks import require_callable, require_whole
-from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
+from delira_nca.errors import ConfigError, refuse_unknown_keywords
 from delira_nca.experiment.experiment_settings import (
     FILE,
     RESERVED,
@@ -39,7 +39,6 @@ from delira_nca.io.manifest import checkpoints_in
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder, kept_if_trained, write_environment
 from delira_nca.logging import CSVSink, JSONLSink
-from delira_nca.models.compiled import unwrapped
 from delira_nca.seeding import isolated_rng
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
 from delira_nca.training.callbacks.reporting import MetricLogger
@@ -516,13 +515,7 @@ class Experiment:
         MissingFileError, CheckpointError
             If there is no run, no intact checkpoint, or the checkpoint does not fit the network.
         """
-        folder, network = absolute(run_folder), unwrapped(self.make_network())
-        try:
-            network.load_state_dict(StoredRun(folder).weights("best" if best else "latest"))
-        except (KeyError, RuntimeError) as error:
-            name = self.model_cls.__name__
-            raise CheckpointError(f"the run in {folder} does not fit a {name} of this config: {error}") from None
-        return network.eval()
+        return StoredRun(absolute(run_folder)).load_into(self.make_network(), "best" if best else "latest")
 
     def kfold(
         self,

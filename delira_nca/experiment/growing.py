@@ -619,9 +619,8 @@ def grow(config: GrowConfig, *, progress: bool = True) -> GrowResult:
     """
     config = config.checked()
     size = config.size + 2 * config.padding
-    target = place(
-        emoji(config.emoji, config.size) if config.emoji is not None else load_target(config.target, config.size), size
-    )
+    picture = load_target(config.target, config.size) if config.emoji is None else emoji(config.emoji, config.size)
+    target = place(picture, size)
     folder, is_new = _claim_folder(config)
     with kept_if_trained(folder, lambda: bool(checkpoints_in(folder / "checkpoints")), is_new=is_new):
         with replaced(folder / "target.npy") as temporary, temporary.open("wb") as file:

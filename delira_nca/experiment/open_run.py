@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from delira_nca.errors import CheckpointError, ConfigError, require_choice
+from delira_nca.errors import ConfigError, require_choice
 from delira_nca.experiment.experiment import Experiment
 from delira_nca.experiment.experiment_settings import dataset_of, held_out_settings, open_data, read_description
 from delira_nca.experiment.folds import FILE, FoldJob, run_fold
@@ -63,10 +63,7 @@ class ExperimentRun(AbstractTrainedRun):
     def _evaluate(self, checkpoint: str, part: str) -> tuple[Any, list[Any], Mapping[str, float]]:
         require_choice("part of the samples", part, ("train", "valid", "test"))
         trainer = self.experiment.setup()
-        try:
-            trainer.network.load_state_dict(self.stored.weights(checkpoint))
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {self.stored.checkpoints} are of another network: {error}") from None
+        self.stored.load_into(trainer.network, checkpoint)
         data, settings = self._data(part), held_out_settings({})
         with self.experiment.managed(data, train=False, settings=settings) as manager:
             found: tuple[Any, list[Any], Mapping[str, float]] = trainer.predict(manager.get_batchgen())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.data_loading import DataManager
-from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, require_choice
+from delira_nca.errors import ConfigError, MissingFileError, require_choice
 from delira_nca.experiment.config import RunConfig, RunParts, Samples, TaskSection, divide, require_same_run
 from delira_nca.experiment.plain_files import read_plain, write_plain
 from delira_nca.experiment.recorder import StatsRecorder
@@ -27,7 +27,6 @@ from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import was_made_by_living_process, write_environment
 from delira_nca.io.run_lock import is_locked
 from delira_nca.logging import JSONLSink
-from delira_nca.models.compiled import unwrapped
 from delira_nca.training.callbacks import Checkpoint, Console, MetricLogger, ProgressBar
 from delira_nca.training.distributed import init_from_environment
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
@@ -287,12 +286,7 @@ class Run(AbstractTrainedRun):
         CheckpointError
             If the weights do not fit the network of the config.
         """
-        network = unwrapped(self.config.build_model())
-        try:
-            network.load_state_dict(self.stored.weights(checkpoint))
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {self.stored.checkpoints} are of another network: {error}") from None
-        return network.eval()
+        return self.stored.load_into(self.config.build_model(), checkpoint)
 
     def checkpoint(self, name: str = "best") -> Path:
         """File of a checkpoint; see :meth:`StoredRun.checkpoint`."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import (
+    CheckpointError,
     ConfigError,
     MissingFileError,
     RunLockedError,
@@ -148,6 +149,31 @@ class StoredRun:
 
         state = load_checkpoint(self.checkpoint("latest" if checkpoint == "best" else checkpoint))
         return dict((checkpoint == "best" and state.get("best_weights")) or state["network"])
+
+    def load_into(self, network: Any, checkpoint: str = "best") -> Any:
+        """Load the weights into a network, and return it in evaluation mode.
+
+        Parameters
+        ----------
+        network : torch.nn.Module
+            Network, compiled or not.
+        checkpoint : str
+            See :meth:`weights`.
+
+        Raises
+        ------
+        MissingFileError, CheckpointError
+            If there is no intact checkpoint, or its weights do not fit the network.
+        """
+        from delira_nca.models.compiled import unwrapped
+
+        network = unwrapped(network)
+        try:
+            network.load_state_dict(self.weights(checkpoint))
+        except (KeyError, RuntimeError) as error:
+            name = type(network).__name__
+            raise CheckpointError(f"the run in {self.folder} does not fit a {name} of this config: {error}") from None
+        return network.eval()
 
     @property
     def best_weights(self) -> Path:

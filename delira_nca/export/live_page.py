@@ -87,7 +87,7 @@ class Snapshots:
 def slider_epochs(
     kept: Sequence[Mapping[str, Any]], epoch: int, score: str = "", *, is_best: bool
 ) -> list[Mapping[str, Any]]:
-    """Return the epochs of a slider, ordered; empty if there are no snapshots.
+    """Return the epochs of a slider, ordered; empty without snapshots.
 
     Parameters
     ----------

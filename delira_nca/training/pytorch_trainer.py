@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from delira_nca.assembly.assemble import AssembledLoss
 from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
+from delira_nca.data_loading.batches import first_batch
 from delira_nca.errors import CheckpointError, ConfigError, RunLockedError, ShapeError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
 from delira_nca.io.files import sweep
@@ -38,7 +39,7 @@ from delira_nca.models.pytorch_network import (
 from delira_nca.rollout.backends import begin_run
 from delira_nca.seeding import derive_seed, isolated_rng, only_thread
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer, Path
-from delira_nca.training.batches import batches_of, check_batch, check_source, each
+from delira_nca.training.batches import batches_of, check_batch, check_source
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.checkpoint import Checkpoint
 from delira_nca.training.callbacks.optimization import LRSchedulerCallback
@@ -327,11 +328,13 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
         """Read the first validation batch, to compare it with the first training batch before the first step."""
         if self.step or self._has_own_closure or not self.ranks.is_alone or isinstance(source, Iterator):
             return
-        with isolated_rng(derive_seed(self.seed, "validation")), closing(each(batches_of(source, 1))) as batches:
-            batch = next(batches, None)
-        if batch is not None:
-            check_batch(batch, "validation batch 0")
-            self._first_validation_batch = batch
+        with isolated_rng(derive_seed(self.seed, "validation")):
+            try:
+                batch = first_batch(source) if hasattr(source, "get_batchgen") else next(iter(source))
+            except StopIteration:  # the validation itself raises the error
+                return
+        check_batch(batch, "validation batch 0")
+        self._first_validation_batch = batch
 
     def _compare_with_validation(self, batch: Mapping[str, Any]) -> None:
         """Check that the entries that losses use have the same channels in training and validation."""

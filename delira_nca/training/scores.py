@@ -279,13 +279,7 @@ def check_value_names(
             meaning = {**_RESERVED, **rates}.get(name)
             if name == "loss" and (what == kind or len(criterions) > 1):
                 meaning = "the sum of all criterions"
-            if meaning is not None:
-                raise ConfigError(f"{what} {name!r} has the name of {meaning}: choose another name")
-            for prefix, values in _PREFIXES.items():
-                if name.startswith(prefix):
-                    raise ConfigError(
-                        f"{what} {name!r} begins with {prefix!r}, which marks {values}: choose another name"
-                    )
+            _require_free_name(what, name, meaning, _PREFIXES)
     if shared := sorted(criterions.keys() & metrics.keys()):
         raise ConfigError(f"{shared[0]!r} is the name of a criterion and of a metric: choose two names")
 
@@ -302,18 +296,20 @@ def check_measured_names(names: Iterable[str], *, train: bool) -> None:
     --------
     >>> check_measured_names(["mse", "lr"], train=True)
     Traceback (most recent call last):
-    delira_nca.errors.ConfigError: a value 'lr' of the training has the name of the learning rate: choose another name
+    delira_nca.errors.ConfigError: value 'lr' has the name of the learning rate: choose another name
     """
     for name in names:
         if not isinstance(name, str):
             raise ConfigError(f"the name of a value of the training is a text, not {name!r}")
-        if (meaning := _RESERVED.get(name)) is not None:
-            raise ConfigError(f"a value {name!r} of the training has the name of {meaning}: choose another name")
-        for prefix, values in _PREFIXES.items() if train else ():
-            if name.startswith(prefix):
-                raise ConfigError(
-                    f"a value {name!r} of the training begins with {prefix!r}, which marks {values}: rename it"
-                )
+        _require_free_name("value", name, _RESERVED.get(name), _PREFIXES if train else {})
+
+
+def _require_free_name(what: str, name: str, meaning: str | None, prefixes: Mapping[str, str]) -> None:
+    if meaning is not None:
+        raise ConfigError(f"{what} {name!r} has the name of {meaning}: choose another name")
+    for prefix, values in prefixes.items():
+        if name.startswith(prefix):
+            raise ConfigError(f"{what} {name!r} begins with {prefix!r}, which marks {values}: choose another name")
 
 
 def plain_values(values: Any, routine: str) -> dict[str, float]:

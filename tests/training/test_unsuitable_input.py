@@ -263,7 +263,7 @@ def test_validation_may_have_another_size_and_labels_without_channels():
 
 
 class Restarting:
-    """A loader that is an iterator, and begins anew for each loop, as those of batchgenerators."""
+    """A loader that is an iterator and restarts for each loop, as those of batchgenerators."""
 
     def __init__(self):
         self.batches = [dict(batch) for batch in manager().get_batchgen()]
@@ -276,7 +276,7 @@ class Restarting:
         return next(self.left)
 
 
-def test_iterators_that_begin_anew_are_accepted():
+def test_iterators_that_restart_are_accepted():
     trainer = make_trainer()
     trainer.train(3, Restarting(), Restarting())
     assert trainer.step == 6
