@@ -26,6 +26,7 @@ _ROOMS = (
     "io",
     "logging",
     "models",
+    "ncalab",
     "rollout",
     "training",
     "visualization",

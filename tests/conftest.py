@@ -87,6 +87,28 @@ def any_processor(monkeypatch):
     monkeypatch.setattr(Precision, "check", lambda self, backends=(): None)
 
 
+def _assert_same(ours, theirs, where="state"):
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+        assert ours.dtype == theirs.dtype, where
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours.keys() - {"run_id"}:
+            _assert_same(ours[key], theirs[key], f"{where}[{key!r}]")
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs), where
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            _assert_same(a, b, f"{where}[{number}]")
+    else:
+        assert ours == theirs or (ours != ours and theirs != theirs), where
+
+
+@pytest.fixture
+def assert_same():
+    """Compares two states of plain values and tensors."""
+    return _assert_same
+
+
 @pytest.fixture
 def randomise() -> Callable[..., nn.Module]:
     """Fill every weight, the zero-initialised ones too, so that an automaton does something."""

@@ -11,8 +11,8 @@ import yaml
 from delira_nca.cli import main
 from delira_nca.experiment import Experiment, Run, RunConfig, RunResult
 from delira_nca.models import BasicNCAModel, presets
+from delira_nca.ncalab import BasicNCATrainer
 from delira_nca.training.callbacks import LambdaCallback
-from delira_nca.training.ncalab import BasicNCATrainer
 
 VALUES = {
     "name": "flower",

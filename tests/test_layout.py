@@ -31,6 +31,7 @@ ROOMS = [
     "visualization",
     "export",
     "experiment",
+    "ncalab",
     "environment",
     "cli",
     "__main__",

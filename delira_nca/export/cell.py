@@ -108,7 +108,7 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
 def _gradients(perception: torch.nn.Module) -> list[list[int]]:
     """Indices of the pairs of depth-wise filters that are the two gradients of a Sobel filter."""
     pairs, number = [], 0
-    for spec in perception.filters if isinstance(perception, Perception) else ():
+    for spec in perception.specs if isinstance(perception, Perception) else ():
         if spec == "sobel":
             pairs.append([number, number + 1])
         if isinstance(spec, str):

@@ -124,7 +124,7 @@ def describe_page(
         "cell": cell,
         "channelNames": _channel_names(model, task, classes),
         "picture": _picture(model, task),
-        "outputs": {"first": model.num_channels - model.num_output_channels, "count": model.num_output_channels},
+        "outputs": {"first": model.first_output_channel, "count": model.num_output_channels},
         "classes": [str(name) for name in classes or ()],
         "seed": _seed(model, task, seed, shape),
         "targets": _targets(model, task, target, goals, shape),
@@ -198,9 +198,7 @@ def _picture(model: BasicNCAModel, task: str) -> dict[str, int]:
     """First channel and number of channels of the visible picture in the state."""
     if task == "grow" and model.num_fixed_channels:
         count = model.num_output_channels or model.num_hidden_channels
-        first = (
-            model.num_channels - model.num_output_channels if model.num_output_channels else model.num_fixed_channels
-        )
+        first = model.first_output_channel if model.num_output_channels else model.num_fixed_channels
     else:
         first, count = 0, model.num_image_channels or model.num_channels
     return {"first": first, "count": count if count in (1, 3, 4) else 4 if count > 4 else 1}

@@ -2,7 +2,7 @@
 
 from delira_nca.losses.depth import abs_rel, rmse, within_ratio
 from delira_nca.losses.focal import focal, multiclass_focal
-from delira_nca.losses.metric import RMSE, MacroAccuracy, Metric
+from delira_nca.losses.metric import RMSE, MacroAccuracy, MacroAUROC, MacroF1, Metric
 from delira_nca.losses.rotation import rotation_invariant_mse
 from delira_nca.losses.scores import accuracy, agreement, direction, macro_accuracy, psnr
 from delira_nca.losses.segmentation import (
@@ -20,7 +20,9 @@ from delira_nca.losses.texture import SlicedTransport
 
 __all__ = [
     "RMSE",
+    "MacroAUROC",
     "MacroAccuracy",
+    "MacroF1",
     "Metric",
     "SlicedTransport",
     "abs_rel",
@@ -54,7 +56,9 @@ __all__ = [
 for _name in set(__all__) - {
     "SlicedTransport",
     "RMSE",
+    "MacroAUROC",
     "MacroAccuracy",
+    "MacroF1",
     "Metric",
 }:  # configurations name a function by this path, not by the module that defines it
     globals()[_name].__module__ = __name__

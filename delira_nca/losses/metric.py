@@ -17,7 +17,17 @@ from delira_nca.losses.checks import class_labels, same_shape
 from delira_nca.losses.depth import rmse
 from delira_nca.losses.scores import accuracy, macro_accuracy
 
-__all__ = ["RMSE", "MacroAccuracy", "Metric", "as_metric", "is_metric", "load_metric_state", "metric_state"]
+__all__ = [
+    "RMSE",
+    "MacroAUROC",
+    "MacroAccuracy",
+    "MacroF1",
+    "Metric",
+    "as_metric",
+    "is_metric",
+    "load_metric_state",
+    "metric_state",
+]
 
 
 class Metric(ABC):
@@ -120,6 +130,92 @@ class MacroAccuracy(Metric):
     def reset(self) -> None:
         """Remove all predictions."""
         self.counts, self.right, self.is_finite = [], [], True
+
+
+class MacroF1(Metric):
+    """F1 score of each class, averaged over the classes that occur in the labels or predictions of a data set.
+
+    Examples
+    --------
+    >>> metric = MacroF1()
+    >>> metric.update(torch.eye(3)[[0, 0, 1, 1]], torch.tensor([0, 0, 0, 1]))
+    >>> round(metric.compute(), 4)  # the mean of 0.8 and 2 / 3; class 2 does not occur
+    0.7333
+    """
+
+    direction = "highest"
+
+    def __init__(self) -> None:
+        self.confusion: list[list[int]] = []
+        self.is_finite = True
+
+    def update(self, logits: Tensor, label: Tensor) -> None:  # type: ignore[override]
+        """Add (B, K, ...) scores, the maximum of which is the predicted class, and integer labels from 0 to K - 1."""
+        label = class_labels(logits, label)
+        classes = logits.shape[1]
+        pairs = (label * classes + logits.argmax(1)).flatten()
+        found = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+        held = torch.tensor(self.confusion).to(found) if self.confusion else 0
+        self.confusion = (found + held).tolist()
+        self.is_finite = self.is_finite and not bool(logits.isnan().any())
+
+    def compute(self) -> float:
+        """Return the mean over the classes that occur; NaN without data, or if a prediction was NaN."""
+        counts = np.array(self.confusion or [[0]], float)
+        right, both = np.diag(counts), counts.sum(0) + counts.sum(1)
+        if not self.is_finite or not both.any():
+            return float("nan")
+        return float((2 * right[both > 0] / both[both > 0]).mean())
+
+    def reset(self) -> None:
+        """Remove all predictions."""
+        self.confusion, self.is_finite = [], True
+
+
+class MacroAUROC(Metric):
+    """Area under the ROC curve of each class against the others, averaged over the classes of a data set.
+
+    The scores of all samples are kept. Logits are converted to probabilities by the softmax.
+
+    Examples
+    --------
+    >>> metric = MacroAUROC()
+    >>> metric.update(torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), torch.tensor([0, 0, 1, 1]))
+    >>> metric.compute()
+    0.75
+    """
+
+    direction = "highest"
+
+    def __init__(self) -> None:
+        self.scores: list[Tensor] = []
+        self.labels: list[Tensor] = []
+
+    def update(self, logits: Tensor, label: Tensor) -> None:  # type: ignore[override]
+        """Add (B, K, ...) scores and integer labels from 0 to K - 1."""
+        label = class_labels(logits, label)
+        scores = logits.detach().movedim(1, -1).flatten(0, -2).float().cpu()
+        if scores.numel() and not bool(((scores >= 0) & (scores <= 1)).all()):
+            scores = scores.softmax(1)
+        self.scores.append(scores)
+        self.labels.append(label.flatten().cpu())
+
+    def compute(self) -> float:
+        """Return the mean over the classes that only some of the labels have; NaN if there is none."""
+        from sklearn.metrics import roc_auc_score
+
+        if not self.scores:
+            return float("nan")
+        scores, labels = torch.cat(self.scores).numpy(), torch.cat(self.labels).numpy()
+        if not np.isfinite(scores).all():
+            return float("nan")
+        members = [labels == k for k in range(scores.shape[1])]
+        areas = [roc_auc_score(m, scores[:, k]) for k, m in enumerate(members) if m.any() and not m.all()]
+        return float(np.mean(areas)) if areas else float("nan")
+
+    def reset(self) -> None:
+        """Remove all predictions."""
+        self.scores, self.labels = [], []
 
 
 _METRICS: dict[Any, type[Metric]] = {rmse: RMSE, macro_accuracy: MacroAccuracy}

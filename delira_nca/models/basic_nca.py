@@ -344,8 +344,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         self.rule_type, self.memory_budget = rule_type, memory_budget
         perception = self._define_perception() if perception is None else perception
         self.perception = built("perception", perception, self.num_channels, dims)
-        rule, free = self._define_rule() if rule is None else rule, self.num_channels - self.num_fixed_channels
-        self.rule = built("rule", rule, self.input_vector_size, free, dims)
+        self.rule = self._build_rule(self._define_rule() if rule is None else rule)
         self.conditioning = None if conditioning is None else built("conditioning", conditioning, num_hidden_channels)
         self.head = None if head is None else require_module("head", head)
         if device is not None:
@@ -366,11 +365,19 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """Make the rule. Override to use another one."""
         return self.rule_type(self.hidden_size, final_bias=False)
 
+    def _build_rule(self, rule: nn.Module) -> nn.Module:
+        return built("rule", rule, self.input_vector_size, self.num_channels - self.num_fixed_channels, self.dims)
+
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
         tensor = next(itertools.chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
+
+    @property
+    def first_output_channel(self) -> int:
+        """Index of the first output channel. The output channels are the last ones."""
+        return self.num_image_channels + self.num_hidden_channels
 
     @property
     def use_alive_mask(self) -> bool:

@@ -22,7 +22,7 @@ from delira_nca.models.rule import AttentionRule, LinearRule, MixtureRule, MLPRu
 __all__ = ["arguments_from", "arguments_of", "class_of_package", "describe"]
 
 T = TypeVar("T")
-_ROOM = "delira_nca.models."
+_ROOMS = ("delira_nca.models.", "delira_nca.ncalab.")
 
 
 def class_of_package(path: str, base: type[T]) -> type[T] | None:
@@ -44,7 +44,7 @@ def class_of_package(path: str, base: type[T]) -> type[T] | None:
     True
     """
     module, _, name = path.rpartition(".")
-    if not path.startswith(_ROOM) or not name.isidentifier():
+    if not path.startswith(_ROOMS) or not name.isidentifier():
         return None
     try:
         found = getattr(importlib.import_module(module), name, None)

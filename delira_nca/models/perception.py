@@ -235,7 +235,7 @@ class Perception(Part):
             elif isinstance(spec, FullFilters) and spec.out_channels is not None and spec.out_channels < 1:
                 raise ConfigError(f"a filter has at least one channel, not {spec}")
         require_choice("padding", padding, PADDINGS)
-        self.filters = tuple(_SHORTHAND.get(f, f) if isinstance(f, str) else f for f in filters)
+        self.specs = tuple(_SHORTHAND.get(f, f) if isinstance(f, str) else f for f in filters)
         self.padding, self.angle = padding, float(angle)
         self.laplacian_scale = float(laplacian_scale)
         self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
@@ -247,12 +247,12 @@ class Perception(Part):
         if self.angle and dims != 2:
             raise ConfigError(f"angle turns the filters of a 2D perception, not of one in {dims}D")
         self.num_channels, self.dims = num_channels, dims
-        fixed = [f for f in self.filters if isinstance(f, str)]
+        fixed = [f for f in self.specs if isinstance(f, str)]
         scales = (self.angle, self.laplacian_scale, self.sobel_scale)
         kernels = [kernel for name in fixed for kernel in fixed_kernels(name, dims, *scales)]
         stacked = torch.stack(kernels) if kernels else torch.zeros(0, *(3,) * dims)
         self.register_buffer("fixed_weights", stacked.repeat_interleave(num_channels, 0).unsqueeze(1), persistent=False)
-        learned = [f for f in self.filters if not isinstance(f, str)]
+        learned = [f for f in self.specs if not isinstance(f, str)]
         self.learned = nn.ModuleList(nn.ModuleList(self._convolutions(spec)) for spec in learned)
         return self
 
@@ -280,7 +280,7 @@ class Perception(Part):
     def out_channels(self) -> int:
         """Number of output channels."""
         channels = 0
-        for spec in self.filters:
+        for spec in self.specs:
             if isinstance(spec, FullFilters):
                 channels += spec.num * (spec.out_channels or self.num_channels)
             elif isinstance(spec, LearnedFilters):
@@ -293,7 +293,7 @@ class Perception(Part):
     def radius(self) -> int:
         """Distance of the farthest cell that is perceived, as the maximum over the axes."""
         reach = {"identity": 0, "sobel": 1, "laplacian": 1}
-        return max(reach[f] if isinstance(f, str) else f.kernel_size // 2 for f in self.filters)
+        return max(reach[f] if isinstance(f, str) else f.kernel_size // 2 for f in self.specs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a (B, C, *spatial) state to (B, out_channels, *spatial), ordered by filter.
@@ -308,10 +308,10 @@ class Perception(Part):
                 f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
             )
         check_padding(self.padding, (self.radius,) * self.dims, x.shape[2:])
-        padded = pad_state(x, self.padding) if any(f in ("sobel", "laplacian") for f in self.filters) else x
+        padded = pad_state(x, self.padding) if any(f in ("sobel", "laplacian") for f in self.specs) else x
         parts: list[Tensor] = []
         learned, first = iter(self.learned), 0
-        for is_fixed, group in itertools.groupby(self.filters, lambda spec: isinstance(spec, str)):
+        for is_fixed, group in itertools.groupby(self.specs, lambda spec: isinstance(spec, str)):
             specs = list(group)
             if is_fixed:
                 parts += self._fixed(x, padded, specs, first)
@@ -349,7 +349,7 @@ class Perception(Part):
     def to_dict(self) -> dict[str, Any]:
         """Return a plain description, for :meth:`from_dict`."""
         return {
-            "filters": [f if isinstance(f, str) else {"type": type(f).__name__, **asdict(f)} for f in self.filters],
+            "filters": [f if isinstance(f, str) else {"type": type(f).__name__, **asdict(f)} for f in self.specs],
             "padding": self.padding,
             "angle": self.angle,
             "laplacian_scale": self.laplacian_scale,

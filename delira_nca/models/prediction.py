@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from delira_nca.models.inputs import HasChannels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Self
 
 __all__ = ["Prediction", "Visual"]
 
@@ -56,6 +59,10 @@ class Prediction:
         (B, C, *spatial) state with all channels.
     head_prediction : Tensor or None
         Output of the model's head, if it has one.
+    logits : Tensor or None
+        Tensor that is compared with the label; see :attr:`logits` for the default.
+    mask : Tensor or None
+        Binary segmentation, for models that compute one.
 
     Examples
     --------
@@ -68,11 +75,41 @@ class Prediction:
     """
 
     def __init__(
-        self, model: HasChannels, steps: int, output_image: Tensor, head_prediction: Tensor | None = None
+        self,
+        model: HasChannels,
+        steps: int,
+        output_image: Tensor,
+        head_prediction: Tensor | None = None,
+        *,
+        logits: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         self.model, self.steps = model, steps
         self.output_image, self.head_prediction = output_image, head_prediction
+        self.mask, self._logits = mask, logits
         self._arrays: dict[str, Array] = {}
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits that were set, else the head's prediction, else the output channels.
+
+        For a model with neither head nor output channels this is the state, as in NCALab.
+        """
+        if self._logits is not None:
+            return self._logits
+        if self.head_prediction is not None:
+            return self.head_prediction
+        return self.output_channels if self.model.num_output_channels else self.output_image
+
+    @logits.setter
+    def logits(self, value: Tensor) -> None:
+        self._logits = value
+        self._arrays.pop("logits_np", None)
+
+    @property
+    def _has_logits(self) -> bool:
+        given = self._logits is not None or self.head_prediction is not None
+        return given or self.model.num_output_channels > 0
 
     @property
     def image_channels(self) -> Tensor:
@@ -83,19 +120,24 @@ class Prediction:
     def hidden_channels(self) -> Tensor:
         """Hidden channels, a (B, num_hidden_channels, *spatial) view."""
         first = self.model.num_image_channels
+        if self._first_output == first:
+            first += self.model.num_output_channels
         return self.output_image[:, first : first + self.model.num_hidden_channels]
+
+    @property
+    def _first_output(self) -> int:
+        last = self.model.num_image_channels + self.model.num_hidden_channels
+        return int(getattr(self.model, "first_output_channel", last))
 
     @property
     def output_channels(self) -> Tensor:
         """Output channels, a (B, num_output_channels, *spatial) view; empty for a model without any."""
-        return self.output_image[:, self.model.num_image_channels + self.model.num_hidden_channels :]
+        return self.output_image[:, self._first_output : self._first_output + self.model.num_output_channels]
 
     @property
     def pred(self) -> Tensor:
-        """Tensor that is compared with the label: the head's prediction, else the output channels, else the image."""
-        if self.head_prediction is not None:
-            return self.head_prediction
-        return self.output_channels if self.model.num_output_channels else self.image_channels
+        """Tensor that is compared with the label: the logits, or the image of a model that computes no logits."""
+        return self.logits if self._has_logits else self.image_channels
 
     def parts(self) -> dict[str, Tensor]:
         """Return all parts by name, for the arguments of criterions and metrics.
@@ -110,13 +152,45 @@ class Prediction:
             "output": self.output_channels,
         }
         if self.head_prediction is not None:
-            return {**named, "head": self.head_prediction, "logits": self.head_prediction}
-        return {**named, "logits": named["output"]} if self.model.num_output_channels else named
+            named["head"] = self.head_prediction
+        if self._has_logits:
+            named["logits"] = named["pred"]
+        return named
 
-    def detach(self) -> Prediction:
+    def detach(self) -> Self:
         """Return the prediction without its graph."""
-        head = None if self.head_prediction is None else self.head_prediction.detach()
-        return Prediction(self.model, self.steps, self.output_image.detach(), head)
+        return self._mapped(lambda tensor: tensor.detach())
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Copy of the prediction with a function applied to its tensors."""
+        mapped = copy.copy(self)
+        for name in ("output_image", "head_prediction", "mask", "_logits"):
+            value = getattr(self, name)
+            setattr(mapped, name, None if value is None else function(value))
+        mapped._arrays = {}
+        return mapped
+
+    def unwrap_batch(self) -> list[Self]:
+        """Return a prediction with a batch size of 1 for each sample."""
+        return [
+            self._mapped(lambda tensor, row=row: tensor[row : row + 1])  # type: ignore[misc]
+            for row in range(len(self.output_image))
+        ]
+
+    @staticmethod
+    def flatten_recorded_predictions(recorded_predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Return the predictions of ``record()`` by sample: all steps of the first sample, then of the second, ...
+
+        Examples
+        --------
+        >>> import torch
+        >>> from delira_nca.models import BasicNCAModel
+        >>> frames = BasicNCAModel().record(torch.zeros(2, 4, 8, 8), steps=3)
+        >>> [one.steps for one in Prediction.flatten_recorded_predictions(frames)]
+        [1, 2, 3, 1, 2, 3]
+        """
+        samples = zip(*(prediction.unwrap_batch() for prediction in recorded_predictions), strict=True)
+        return [prediction for sample in samples for prediction in sample]
 
     def _array(self, name: str, tensor: Tensor | None) -> Array:
         if tensor is None:
@@ -145,6 +219,16 @@ class Prediction:
     def output_channels_np(self) -> Array:
         """Output channels as an array."""
         return self._array("output_channels_np", self.output_channels)
+
+    @property
+    def logits_np(self) -> Array:
+        """Logits as an array."""
+        return self._array("logits_np", self.logits)
+
+    @property
+    def mask_np(self) -> Array | None:
+        """Mask as an array, or None."""
+        return None if self.mask is None else self._array("mask_np", self.mask)
 
     @property
     def head_prediction_array(self) -> Array | None:

@@ -281,7 +281,8 @@ class PyramidNCA(AbstractPyTorchNetwork):
     steps : sequence of int
         Number of steps of each level. It replaces those of the models.
     downscale : str
-        Method of downscaling the image: ``"area"``, ``"bilinear"``, ``"max"`` or ``"nearest"``.
+        Method of downscaling the image: ``"area"``, ``"bilinear"``, ``"bilinear_corners"``, ``"max"`` or ``"nearest"``;
+        see :func:`~delira_nca.models.pyramid_grid.shrink`.
     patch_size : int, sequence of int or None
         Number of cells along each axis of the training patches; None trains on whole images. Evaluation always uses
         whole images.
@@ -477,17 +478,16 @@ class PyramidNCA(AbstractPyTorchNetwork):
         state, done = image, 0
         for level, (scale, number, patch) in enumerate(zip(self.scales, steps, patches, strict=True)):
             model = self.model_of(level)
-            seen = shrink(image, scale, self.downscale)
-            seen = seen if patch is None else patch.cut(seen)
             if level == 0:
-                state = model.initial_state(seen, seed)
+                state = self._initial_state(image, patch, seed)
                 model._check_state(state)
             else:
+                seen = shrink(image[:, : self.num_image_channels], scale, self.downscale)
                 state = self._carried(state, level, patches[level - 1], patch)
-                state = torch.cat([seen, state[:, self.num_image_channels :]], 1)
+                state = torch.cat([seen if patch is None else patch.cut(seen), state[:, self.num_image_channels :]], 1)
             wanted = {number, *(k - done for k in kept if done < k <= done + number)}
             numbers: dict[str, Any] = {
-                "start": done if len(self.models) == 1 else 0,
+                "start": done if self._continues_time else 0,
                 "seed": seed if level == 0 else derive_seed(seed, "level", level),
                 "memory_budget": model.memory_budget,
             }
@@ -501,6 +501,16 @@ class PyramidNCA(AbstractPyTorchNetwork):
             frames |= {n: cropped(enlarge(frame, scale), shape) for n, frame in shown.items()}
             state, done = states[number], done + number
         return cropped(state, shape), frames
+
+    def _initial_state(self, image: Tensor, patch: Patch | None, seed: int) -> Tensor:
+        """State of the coarsest level, or of its patch, at the start of a roll-out."""
+        seen = shrink(image, self.scales[0], self.downscale)
+        return self.model_of(0).initial_state(seen if patch is None else patch.cut(seen), seed)
+
+    @property
+    def _continues_time(self) -> bool:
+        """Whether the numbers of the steps of a level follow those of the previous level."""
+        return len(self.models) == 1
 
     def _carried(self, state: Tensor, level: int, before: Patch | None, patch: Patch | None) -> Tensor:
         """States of the previous level, resized to the grid of this level or to its patch."""

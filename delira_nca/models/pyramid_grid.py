@@ -29,7 +29,7 @@ __all__ = [
     "shrink",
 ]
 
-DOWNSCALES = ("area", "bilinear", "max", "nearest")
+DOWNSCALES = ("area", "bilinear", "bilinear_corners", "max", "nearest")
 """Methods of :func:`shrink`."""
 
 Shape = tuple[int, ...]
@@ -106,7 +106,8 @@ def shrink(image: Tensor, scale: Shape, how: str) -> Tensor:
         Scale along each axis.
     how : str
         Value of each block of cells: ``"area"`` is the mean, ``"max"`` the maximum, ``"bilinear"`` the interpolation at
-        its centre, ``"nearest"`` its first cell.
+        its centre, ``"nearest"`` its first cell. ``"bilinear_corners"`` interpolates with the corner cells of both
+        grids aligned.
 
     Examples
     --------
@@ -125,7 +126,7 @@ def shrink(image: Tensor, scale: Shape, how: str) -> Tensor:
         first_cells: tuple[Any, ...] = (..., *(slice(None, None, by) for by in scale))
         return image[first_cells]
     shape = [size // by for size, by in zip(image.shape[2:], scale, strict=True)]
-    return F.interpolate(image, shape, mode=_LINEAR[dims], align_corners=False)
+    return F.interpolate(image, shape, mode=_LINEAR[dims], align_corners=how == "bilinear_corners")
 
 
 def enlarge(state: Tensor, factor: Shape) -> Tensor:

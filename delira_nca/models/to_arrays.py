@@ -13,7 +13,7 @@ from delira_nca.models.perception import FullFilters, GroupedPerception, Learned
 from delira_nca.models.rule import LinearRule, MLPRule
 from delira_nca.rollout.cell_parameters import AliveRule, CellParameters, UnsupportedCellError
 
-__all__ = ["cell_to_arrays"]
+__all__ = ["alive_rule", "cell_to_arrays", "filter_arrays", "require_unmodified"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -38,10 +38,10 @@ def cell_to_arrays(model: Any, *, time_scale: float | None, update_noise: float)
     perception, rule, alive = model.perception, model.rule, model.alive
     if type(rule) is LinearRule:
         return _linear_cell(model, time_scale=time_scale, update_noise=update_noise)
-    _refuse_what_is_not_ours("perception", perception, Perception)
-    _refuse_what_is_not_ours("rule", rule, MLPRule)
-    life = _life(alive)
-    filters, learned, filter_bias, full, full_bias, full_relu, order = _filters(perception)
+    require_unmodified("perception", perception, Perception)
+    require_unmodified("rule", rule, MLPRule)
+    life = alive_rule(alive)
+    filters, learned, filter_bias, full, full_bias, full_relu, order = filter_arrays(perception)
     layers = [*rule.hidden, rule.last]
     weights = [layer.weight.flatten(1) for layer in layers]
     biases = [layer.bias for layer in layers]
@@ -71,7 +71,14 @@ def cell_to_arrays(model: Any, *, time_scale: float | None, update_noise: float)
     )
 
 
-def _life(alive: Any) -> AliveRule | None:
+def alive_rule(alive: Any) -> AliveRule | None:
+    """Return the plain form of an alive mask.
+
+    Raises
+    ------
+    UnsupportedCellError
+        If it is not an :class:`AliveMask`, or spares channels.
+    """
     if alive is None:
         return None
     if type(alive) is not AliveMask:
@@ -87,8 +94,8 @@ def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -
     It raises if gradients are needed: at x = 0 the gradient of the two ReLUs is 0, but that of x is 1.
     """
     perception, rule = model.perception, model.rule
-    _refuse_what_is_not_ours("rule", rule, LinearRule)
-    _refuse_what_is_not_ours("perception", perception, GroupedPerception)
+    require_unmodified("rule", rule, LinearRule)
+    require_unmodified("perception", perception, GroupedPerception)
     if torch.is_grad_enabled():
         raise UnsupportedCellError("the fast back ends have no gradients of a linear rule")
     identity = fixed_kernels("identity", perception.dims)[0].to(perception.kernels)
@@ -112,28 +119,53 @@ def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -
         biases=(None, rule.last.bias),
         nonlinearity="relu",
         time_scale=time_scale,
-        alive=_life(model.alive),
+        alive=alive_rule(model.alive),
         fire_rate=model.fire_rate,
         update_noise=update_noise,
     )
 
 
-def _refuse_what_is_not_ours(what: str, module: nn.Module, cls: type[nn.Module]) -> None:
+def require_unmodified(what: str, module: nn.Module, cls: type[nn.Module], *others: type[nn.Module]) -> None:
+    """Check that a part is of a class itself, and that it and its modules have no hooks and no replaced methods.
+
+    Hooks with an attribute ``is_part_of_cell`` are accepted.
+
+    Parameters
+    ----------
+    what : str
+        Name of the part in the error message.
+    module, cls : Module, type
+        Part and its class.
+    *others : type
+        Further classes of its modules, besides module lists and convolutions.
+
+    Raises
+    ------
+    UnsupportedCellError
+        If the part differs.
+    """
     if type(module) is not cls:
         raise UnsupportedCellError(f"the {what} is a {type(module).__name__}, not {cls.__name__} itself")
     for name, part in module.named_modules():
-        if any(getattr(part, hooks, None) for hooks in _HOOKS):
+        hooks = [hook for kind in _HOOKS for hook in getattr(part, kind, {}).values()]
+        if not all(getattr(hook, "is_part_of_cell", False) for hook in hooks):
             raise UnsupportedCellError(f"a hook listens to the {what}'s {name or 'forward'}")
-        if type(part) not in (cls, nn.ModuleList, nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        if type(part) not in (cls, *others, nn.ModuleList, nn.Conv1d, nn.Conv2d, nn.Conv3d):
             raise UnsupportedCellError(f"part {name} of the {what} is a {type(part).__name__}")
         if "forward" in vars(part):
             raise UnsupportedCellError(f"the forward of the {what}'s {name or 'module'} was replaced")
 
 
-def _filters(
+def filter_arrays(
     perception: Perception,
 ) -> tuple[Tensor, tuple[bool, ...], Tensor | None, Tensor | None, Tensor | None, bool, list[int] | None]:
-    """Depth-wise filters, then full filters, with one kernel size; and the new order of outputs if it changed."""
+    """Return depth-wise filters, then full filters, with one kernel size; and the new order of outputs if it changed.
+
+    Raises
+    ------
+    UnsupportedCellError
+        If only some of the full filters have a ReLU.
+    """
     channels, dims = perception.num_channels, perception.dims
     width = 2 * perception.radius + 1
     depthwise: list[Tensor] = []
@@ -142,7 +174,7 @@ def _filters(
     banks: list[tuple[Tensor, Tensor | None, bool]] = []
     places: tuple[list[int], list[int]] = [], []
     kernel, convolutions, column = 0, iter(perception.learned), 0
-    for spec in perception.filters:
+    for spec in perception.specs:
         full = isinstance(spec, FullFilters)
         if isinstance(spec, (LearnedFilters, FullFilters)):
             for convolution in next(convolutions):  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "AbstractNetworkTrainer": "abstract_trainer",
-        "Pool": "ncalab.pool",
+        "Pool": "ncalab",
         "PyTorchNetworkTrainer": "pytorch_trainer",
         "SamplePool": "pool",
         "Schedule": "schedules",

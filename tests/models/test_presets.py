@@ -132,7 +132,7 @@ def test_growing_is_the_model_of_the_article():
     model = BasicNCAModel(**presets.growing())
     assert (model.num_channels, model.num_fixed_channels, model.fire_rate) == (16, 0, 0.5)
     assert model.alive == AliveMask(3, 0.1, before=True, after=True)
-    assert model.perception.filters == ("identity", "sobel")
+    assert model.perception.specs == ("identity", "sobel")
     assert model.perception.padding == "zeros"
     assert model.training_timesteps == (64, 96)
     assert model.skips_dead_space

@@ -147,7 +147,7 @@ def test_recipes_that_are_those_of_another_preset():
 def test_every_figure_of_the_papers_is_in_the_cell(name, channels, fixed, filters, padding, hidden, last_bias, fire):
     model = build_model(name)
     assert (model.num_channels, model.num_fixed_channels, model.fire_rate) == (channels, fixed, fire)
-    assert (model.perception.filters, model.perception.padding) == (filters, padding)
+    assert (model.perception.specs, model.perception.padding) == (filters, padding)
     assert model.rule.hidden_sizes == hidden
     assert (model.rule.last.bias is not None) is last_bias
     assert bool(model.rule.last.weight.any()) is (name == "conditional")  # all others begin with zeros
@@ -167,7 +167,7 @@ def test_every_figure_of_the_medical_line_is_in_the_pyramid(name, parameters, fi
     assert pyramid.steps == recipe(name).steps
     for model, seen in zip(pyramid.models, filters, strict=True):
         assert (model.num_channels, model.num_fixed_channels, model.fire_rate) == (16, 1, 0.5)
-        assert (model.perception.filters, model.perception.padding) == (("identity", seen), "reflect")
+        assert (model.perception.specs, model.perception.padding) == (("identity", seen), "reflect")
         assert model.rule.hidden_sizes == (hidden,)
         assert model.rule.last.bias is None
         assert not model.rule.last.weight.any()

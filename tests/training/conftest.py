@@ -1,4 +1,4 @@
-"""A trainer without a backend, a tiny automaton, and what compares states."""
+"""A trainer without a backend, and a tiny automaton."""
 
 import numpy as np
 import pytest
@@ -91,22 +91,6 @@ for _hook in HOOKS:
     setattr(Recorder, _hook, _record(_hook))
 
 
-def _assert_same(ours, theirs, where="state"):
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), where
-        assert ours.dtype == theirs.dtype, where
-    elif isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), where
-        for key in ours.keys() - {"run_id"}:
-            _assert_same(ours[key], theirs[key], f"{where}[{key!r}]")
-    elif isinstance(ours, (list, tuple)):
-        assert len(ours) == len(theirs), where
-        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            _assert_same(a, b, f"{where}[{number}]")
-    else:
-        assert ours == theirs or (ours != ours and theirs != theirs), where
-
-
 @pytest.fixture
 def plain_trainer():
     return PlainTrainer
@@ -120,11 +104,6 @@ def recorder():
 @pytest.fixture
 def linear_network():
     return LinearNetwork
-
-
-@pytest.fixture
-def assert_same():
-    return _assert_same
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from delira_nca.losses import mse, rmse
 from delira_nca.losses.metric import RMSE, as_metric
 from delira_nca.models import BasicNCAModel, make_seed, presets
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.ncalab import BasicNCATrainer, Pool
+from delira_nca.ncalab import EarlyStopping as NCALabStopping
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import (
     EarlyStopping,
@@ -27,8 +29,6 @@ from delira_nca.training.callbacks import (
     ScheduleCallback,
     ValidationSets,
 )
-from delira_nca.training.ncalab import BasicNCATrainer, Pool
-from delira_nca.training.ncalab import EarlyStopping as NCALabStopping
 
 
 def make_data(count=6):

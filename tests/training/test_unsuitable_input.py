@@ -14,9 +14,9 @@ from delira_nca.logging import JSONLSink
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.ncalab import BasicNCATrainer
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import Checkpoint, LambdaCallback, MetricLogger
-from delira_nca.training.ncalab import BasicNCATrainer
 
 IMAGES = np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)
 DATA = {"data": IMAGES, "label": (IMAGES > 0.5).astype(np.float32)}

@@ -6,7 +6,7 @@ import torch
 
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models import BasicNCAModel
-from delira_nca.training.ncalab import Visual as FaceVisual
+from delira_nca.ncalab import Visual as FaceVisual
 from delira_nca.visualization import Visual, VisualRows
 
 

@@ -18,7 +18,7 @@ from delira_nca.models.prediction import Prediction
 __all__ = ["Metrics", "TaskNCAModel", "check_classes", "check_weights"]
 
 
-class Metrics(dict[str, Callable[[Tensor, Tensor], Tensor]]):
+class Metrics(dict[str, Callable[[Tensor, Tensor], Tensor | float]]):
     """Dict of metrics by name, for ``PyTorchNetworkTrainer(metrics=...)``. Calling it computes all of them.
 
     Examples

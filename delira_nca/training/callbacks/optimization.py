@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -26,7 +27,11 @@ __all__ = [
     "LRSchedulerCallback",
     "WeightAverage",
     "validated_network",
+    "warn_of_vanishing_rate",
 ]
+
+_LOGGER = logging.getLogger("delira_nca")
+_VANISHED, _EARLY, _MAX_EPOCHS = 1e-3, 0.15, 100_000
 
 
 class WeightAverage(AbstractCallback):
@@ -154,6 +159,57 @@ def validated_network(trainer: Trainer) -> Any:
     return trainer.network
 
 
+def warn_of_vanishing_rate(scheduler: Any, optimizer: Optimizer, num_epochs: int | None, name: str) -> None:
+    """Log a warning if a schedule ends the training early, long before its last epoch.
+
+    That is, if all learning rates fall to a thousandth of their first values within the first 15 % of the epochs, and
+    stay there. Schedules that need a score are not tested.
+
+    Parameters
+    ----------
+    scheduler : object
+        Scheduler that is stepped once per epoch. It is not changed.
+    optimizer : Optimizer
+        Optimizer of the scheduler.
+    num_epochs : int or None
+        Number of epochs of the training.
+    name : str
+        Argument that sets the schedule, for the message.
+    """
+    if num_epochs is None or not 1 < num_epochs <= _MAX_EPOCHS or isinstance(scheduler, ReduceLROnPlateau):
+        return
+    stand_in = _stand_in(optimizer)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tried = copy.deepcopy(scheduler, {id(optimizer): stand_in})
+            rates = []
+            for _ in range(num_epochs):
+                rates.append(max(float(group["lr"]) for group in stand_in.param_groups))
+                tried.step()
+    except Exception:  # a scheduler that cannot be copied, or needs arguments
+        return
+    alive = [epoch for epoch, rate in enumerate(rates, start=1) if rate > _VANISHED * rates[0]]
+    last = alive[-1] if alive else num_epochs
+    if last < _EARLY * num_epochs:
+        _LOGGER.warning(
+            "%s: the learning rate falls from %.3g to less than a thousandth of it within %d of %d epochs, after which "
+            "hardly anything is learned",
+            *(name, rates[0], last, num_epochs),
+        )
+
+
+def _stand_in(optimizer: Optimizer) -> Optimizer:
+    """Copy of an optimizer whose groups have one small weight each."""
+    copied = copy.copy(optimizer)
+    copied.param_groups = [
+        {name: v.clone() if isinstance(v, Tensor) else v for name, v in group.items()}
+        | {"params": [nn.Parameter(torch.zeros(1))]}
+        for group in optimizer.param_groups
+    ]
+    return copied
+
+
 class LRSchedulerCallback(AbstractCallback):
     """Step a torch scheduler for each optimizer.
 
@@ -184,6 +240,9 @@ class LRSchedulerCallback(AbstractCallback):
 
     rolls_back = False  # the schedule is not restored by a rollback
 
+    argument: str | None = None
+    """Argument that sets the schedule, for warnings; class and parameters of the scheduler by default."""
+
     def __init__(
         self,
         scheduler_cls: Any,
@@ -203,7 +262,7 @@ class LRSchedulerCallback(AbstractCallback):
         self._schedulers: dict[str, Any] = {}
         self._loaded: Mapping[str, Any] = {}
 
-    def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int | None = None, **event: Any) -> None:
         """Create the schedulers, or load those of a checkpoint; schedulers of an earlier training are kept."""
         self._follow(trainer)
         for optimizer in trainer.optimizers.values():
@@ -217,18 +276,16 @@ class LRSchedulerCallback(AbstractCallback):
             return
         for name, optimizer in trainer.optimizers.items():
             self._schedulers[name] = self._make(optimizer, self._loaded.get(name))
+            if self.every == "epoch" and name not in self._loaded:
+                argument = self.argument or f"{self._name} with {self.params}"
+                warn_of_vanishing_rate(self._schedulers[name], optimizer, num_epochs, argument)
         self._loaded = {}
 
     def _try(self, optimizer: Optimizer) -> None:
         """Step a scheduler of a copy of an optimizer, so that unsuitable parameters raise before the training."""
         if not (isinstance(self.scheduler_cls, type) and issubclass(self.scheduler_cls, LRScheduler)):
             return
-        stand_in = copy.copy(optimizer)
-        stand_in.param_groups = [
-            {name: v.clone() if isinstance(v, Tensor) else v for name, v in group.items()}
-            | {"params": [nn.Parameter(torch.zeros(1))]}
-            for group in stand_in.param_groups
-        ]
+        stand_in = _stand_in(optimizer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

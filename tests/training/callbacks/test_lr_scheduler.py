@@ -6,6 +6,13 @@ from torch.optim import lr_scheduler
 
 from delira_nca.errors import ConfigError, ScoreKeyError, UnknownNameError
 from delira_nca.training.callbacks import LambdaCallback, LRSchedulerCallback
+from delira_nca.training.callbacks.optimization import warn_of_vanishing_rate
+
+
+def _down_and_up(optimizer):
+    parts = [lr_scheduler.ExponentialLR(optimizer, 0.1), lr_scheduler.ConstantLR(optimizer)]
+    return lr_scheduler.SequentialLR(optimizer, parts, [9])
+
 
 CASES = [
     (lr_scheduler.StepLR, {"step_size": 2, "gamma": 0.5}, "epoch"),
@@ -169,3 +176,37 @@ def test_a_scheduler_without_a_state_is_refused_before_the_first_batch(make_trai
     with pytest.raises(ConfigError, match="scheduler Own has no state_dict, without which no run resumes"):
         trainer.train(1, batches())
     assert trainer.global_iter_num == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "num_epochs", "warns"),
+    [
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.9), 5000, True),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.99), 5000, True),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.99), 200, False),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.9999), 5000, False),
+        (lambda o: lr_scheduler.ExponentialLR(o, 1.0), 5000, False),
+        (lambda o: lr_scheduler.StepLR(o, 1, 0.1), 100, True),
+        (lambda o: lr_scheduler.StepLR(o, 50, 0.1), 100, False),
+        (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5), 100, False),
+        (lambda o: lr_scheduler.LambdaLR(o, lambda n: min(1.0, n / 100)), 200, False),
+        (_down_and_up, 99, False),
+        (lambda o: lr_scheduler.ReduceLROnPlateau(o), 100, False),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.5), 3, False),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.5), None, False),
+    ],
+)
+def test_a_rate_that_vanishes_early_is_a_warning_that_changes_nothing(make, num_epochs, warns, caplog):
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    optimizer.step()
+    scheduler = make(optimizer)
+    before = _rate_of(optimizer), scheduler.state_dict().get("last_epoch")
+    warn_of_vanishing_rate(scheduler, optimizer, num_epochs, "lr_gamma")
+    assert (_rate_of(optimizer), scheduler.state_dict().get("last_epoch")) == before
+    assert [record.message.startswith("lr_gamma: the learning rate falls") for record in caplog.records] == [
+        True
+    ] * warns
+
+
+def _rate_of(optimizer):
+    return optimizer.param_groups[0]["lr"]

@@ -1,0 +1,140 @@
+"""Every public name of NCALab has a home here, and the helpers work."""
+
+import importlib.util
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import delira_nca.ncalab as face
+import delira_nca.training.ncalab as alias
+from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.ncalab import (
+    AutoStepper,
+    BasicNCAModel,
+    Color,
+    GrowingNCADataset,
+    GrowingNCAModel,
+    Pool,
+    fix_random_seed,
+    get_compute_device,
+    intepret_range_parameter,
+    pad_input,
+    print_NCALab_banner,
+    release_random_seed,
+    unwrap,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def table():
+    spec = importlib.util.spec_from_file_location("ncalab_names", ROOT / "docs" / "ncalab_names.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_lists_every_name_of_nca_lab_with_its_home(table):
+    assert table.PAGE.read_text(encoding="utf-8") == table.render(), "run python docs/ncalab_names.py"
+    names = [name for group in (table.NAMES, table.OLDER) for found in group.values() for name in found]
+    assert len(names) == len(set(names)) == 69
+    assert set(names) == set(face.__all__) - {"load_ncalab"} == set(dir(face)) - {"load_ncalab"}
+
+
+def test_the_former_path_is_an_alias():
+    assert dir(alias) == dir(face)
+    assert all(getattr(alias, name) is getattr(face, name) for name in face.__all__ if not name.endswith("_PATH"))
+    with pytest.raises(AttributeError, match="BasicNCATrainr"):
+        alias.BasicNCATrainr  # noqa: B018
+
+
+def test_paths_lie_in_the_working_directory_and_are_not_created(tmp_path, monkeypatch):
+    from delira_nca.ncalab import paths
+
+    monkeypatch.chdir(tmp_path)
+    assert (tmp_path, tmp_path / "weights", tmp_path / "tasks") == (face.ROOT_PATH, face.WEIGHTS_PATH, paths.TASK_PATH)
+    assert not list(tmp_path.iterdir())
+
+
+def test_helpers_do_what_the_page_says(capsys):
+    nca = BasicNCAModel(None, 1, 3, 1)
+    assert pad_input(torch.ones(2, 1, 4, 4), nca).shape == (2, 5, 4, 4)
+    assert intepret_range_parameter((3, 4)) == 3
+    assert unwrap(0) == 0
+    assert get_compute_device("cpu") == torch.device("cpu")
+    assert get_compute_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    print_NCALab_banner()
+    assert "NCALab" in capsys.readouterr().out
+
+
+def test_global_generators_are_seeded_and_released():
+    with torch.random.fork_rng([]):
+        states = random.getstate(), np.random.get_state()
+        drawn = []
+        for _ in range(2):
+            fix_random_seed()
+            drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))
+        seed = release_random_seed()
+        assert drawn[0] == drawn[1] != (random.random(), np.random.rand(), torch.rand(1).item())
+        assert seed > 1_700_000_000
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def test_the_data_set_of_growing_is_copies_of_a_seed_and_an_image():
+    image = np.zeros((6, 9, 4), np.uint8)
+    image[2, 3] = (255, 0, 51, 255)
+    pairs = GrowingNCADataset(image, num_channels=10, batch_size=3)
+    seed, target = pairs[2]
+    assert (len(pairs), len(list(pairs))) == (3, 3)
+    assert seed.nonzero().tolist() == [[channel, 3, 4] for channel in range(3, 10)]
+    assert target[2, 3].tolist() == pytest.approx([1, 0, 0.2, 1])
+    for wrong, error, message in (
+        (np.zeros((4, 6, 9)), ShapeError, r"is \(H, W, 4\), not \(4, 6, 9\)"),
+        (np.full((6, 9, 4), 0.5), ConfigError, "values from 0 to 255, but the maximum is 0.5"),
+    ):
+        with pytest.raises(error, match=message):
+            GrowingNCADataset(wrong, 10)
+
+
+def test_an_auto_stepper_returns_a_prediction():
+    model = GrowingNCAModel("cpu", 4)
+    prediction = AutoStepper(3, 9, 2, False, 1e-2).run(model, torch.rand(2, 8, 6, 6))
+    assert (prediction.steps, prediction.output_image.shape) == (3, (2, 8, 6, 6))
+
+
+def test_colours_are_converted():
+    assert Color((0.1, 0.3, 0.3, 0.7)).rgba4b == (25, 76, 76, 178)
+    assert Color.from_hsva4f(*Color(0.2, 0.4, 0.6).hsva4f).rgb3f == pytest.approx((0.2, 0.4, 0.6))
+    with pytest.raises(ConfigError, match="from 0 to 1, not"):
+        Color(2.0)
+
+
+def test_a_pool_draws_every_slot_and_its_states_grow_old():
+    pool, seed = Pool(n_seed=1, capacity=12), torch.zeros(4, 1, 2, 2)
+    for draw in range(60):
+        states = pool.sample(seed)
+        drawn = pool._draw.indices.tolist()
+        before = pool.pool.states.clone()
+        assert len(set(drawn)) == 4
+        pool.update(states + 1, torch.arange(4.0).roll(draw))
+        untouched = [slot for slot in range(12) if slot not in drawn]
+        assert torch.equal(pool.pool.states[untouched], before[untouched])
+        assert int((states.flatten(1).amax(1) == 0).sum()) >= 1
+    ages = pool.pool.states[:, 0, 0, 0]
+    assert pool.pool.losses.isfinite().all()
+    assert ages.max() > 2
+
+
+def test_the_worst_sample_alone_becomes_the_seed():
+    pool, seed = Pool(n_seed=1, capacity=4), torch.zeros(4, 1, 2, 2)
+    pool.sample(seed)
+    pool.update(torch.full((4, 1, 2, 2), 5.0), torch.tensor([0.1, 0.9, 0.3, 0.2]))
+    worst = pool._draw.indices[1]
+    states = pool.sample(seed)
+    assert pool._draw.indices[0] == worst
+    assert states.flatten(1).amax(1).tolist() == [0.0, 5.0, 5.0, 5.0]
