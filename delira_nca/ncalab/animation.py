@@ -139,7 +139,7 @@ def draw_segmentation_overlay(
     drawn[inside] = alpha * colour + (1 - alpha) * drawn[inside]
     if contour:
         cross = ndimage.generate_binary_structure(2, 2)
-        drawn[ndimage.binary_dilation(inside, cross) & ~ndimage.binary_erosion(inside, cross, border_value=1)] = colour
+        drawn[inside & ~ndimage.binary_erosion(inside, cross, border_value=1)] = colour
     return drawn
 
 
