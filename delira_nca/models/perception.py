@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
@@ -368,7 +368,49 @@ class Perception(Part):
         return cls(*filters, **config)
 
 
-class GroupedPerception(Part):
+class _FixedPerception(Part):
+    """Perception by fixed filters, which see the nearest cells of each channel."""
+
+    kernels: Tensor
+
+    def __init__(self, padding: str, sobel_scale: float) -> None:
+        super().__init__()
+        require_choice("padding", padding, PADDINGS)
+        self.padding, self.sobel_scale = padding, float(require_number("sobel_scale", sobel_scale, above=0))
+        self.num_channels = self.dims = 0
+
+    def _set(self, num_channels: int, dims: int, kernels: Sequence[Tensor]) -> None:
+        """Store the numbers of channels and dimensions, and the kernels."""
+        self.num_channels, self.dims = num_channels, dims
+        self.register_buffer("kernels", torch.stack([*kernels]), persistent=False)
+
+    @property
+    def radius(self) -> int:
+        """Distance of the farthest cell that is perceived."""
+        return 1
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Check and pad a state.
+
+        Raises
+        ------
+        ShapeError
+            If the channels or dimensions differ from those that the perception was built for.
+        """
+        if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
+            )
+        return pad_state(x, self.padding)
+
+    def _filtered(self, padded: Tensor, kernel: Tensor) -> Tensor:
+        """Apply one kernel to every channel of a padded state, or to each channel its kernel."""
+        weight = kernel.unsqueeze(-1 - self.dims).expand(self.num_channels, 1, *kernel.shape[-self.dims :])
+        zeros = int(self.padding == "zeros")
+        return _CONVOLUTIONS[self.dims](padded, weight, padding=zeros, groups=self.num_channels)
+
+
+class GroupedPerception(_FixedPerception):
     """State, one fixed filter per channel, and the absolute values of both.
 
     The first group of channels is filtered by the laplacian, the next by the Sobel filter along the last axis, and each
@@ -401,16 +443,11 @@ class GroupedPerception(Part):
     ((4, 2, 2), 32)
     """
 
-    kernels: Tensor
-
     def __init__(
         self, groups: tuple[int, ...] | None = None, *, padding: str = "circular", sobel_scale: float = 8.0
     ) -> None:
-        super().__init__()
-        require_choice("padding", padding, PADDINGS)
+        super().__init__(padding, sobel_scale)
         self.groups = None if groups is None else require_wholes("groups", groups, 0)
-        self.padding, self.sobel_scale = padding, float(require_number("sobel_scale", sobel_scale, above=0))
-        self.num_channels = self.dims = 0
 
     def build(self, num_channels: int, dims: int = 2) -> GroupedPerception:
         """Make the kernels for the numbers of channels and spatial dimensions, and return the module itself."""
@@ -421,21 +458,15 @@ class GroupedPerception(Part):
                 f"groups of {num_channels} channels in {dims}D are {dims + 1} numbers with the sum {num_channels}, "
                 f"the laplacian's and one for each axis, not {groups}"
             )
-        self.groups, self.num_channels, self.dims = groups, num_channels, dims
+        self.groups = groups
         filters = [*fixed_kernels("laplacian", dims), *fixed_kernels("sobel", dims, sobel_scale=self.sobel_scale)]
-        kernels = [kernel for kernel, count in zip(filters, groups, strict=True) for _ in range(count)]
-        self.register_buffer("kernels", torch.stack(kernels), persistent=False)
+        self._set(num_channels, dims, [k for k, count in zip(filters, groups, strict=True) for _ in range(count)])
         return self
 
     @property
     def out_channels(self) -> int:
         """Number of output channels."""
         return 4 * self.num_channels
-
-    @property
-    def radius(self) -> int:
-        """Distance of the farthest cell that is perceived."""
-        return 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a (B, C, *spatial) state to (B, 4 C, *spatial): state, filtered state, and the absolute values of both.
@@ -445,15 +476,7 @@ class GroupedPerception(Part):
         ShapeError
             If the channels or dimensions differ from those that the perception was built for.
         """
-        if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
-            raise ShapeError(
-                f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
-            )
-        zeros = self.padding == "zeros"
-        padded = pad_state(x, self.padding)
-        kernels = self.kernels.unsqueeze(1)
-        seen = _CONVOLUTIONS[self.dims](padded, kernels, padding=int(zeros), groups=self.num_channels)
-        both = torch.cat([x, seen], 1)
+        both = torch.cat([x, self._filtered(self._padded(x), self.kernels)], 1)
         return torch.cat([both, both.abs()], 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -473,7 +496,7 @@ def _shares(num_channels: int, dims: int) -> tuple[int, ...]:
     return (num_channels - dims * share, *(share,) * dims)
 
 
-class IsotropicPerception(Part):
+class IsotropicPerception(_FixedPerception):
     """State, length of its gradient, and its laplacian, per channel.
 
     Parameters
@@ -503,32 +526,21 @@ class IsotropicPerception(Part):
     [2.0, 1.0, 0.0]
     """
 
-    kernels: Tensor
-
     def __init__(self, *, laplacian: bool = True, padding: str = "circular", sobel_scale: float = 1.0) -> None:
-        super().__init__()
-        require_choice("padding", padding, PADDINGS)
-        self.laplacian, self.padding = bool(laplacian), padding
-        self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
-        self.num_channels = self.dims = 0
+        super().__init__(padding, sobel_scale)
+        self.laplacian = bool(laplacian)
 
     def build(self, num_channels: int, dims: int = 2) -> IsotropicPerception:
         """Make the kernels for the numbers of channels and spatial dimensions, and return the module itself."""
         require_choice("number of spatial dimensions", dims, _CONVOLUTIONS)
-        self.num_channels, self.dims = num_channels, dims
         kernels = fixed_kernels("sobel", dims, sobel_scale=self.sobel_scale)
-        self.register_buffer("kernels", torch.stack([*kernels, *fixed_kernels("laplacian", dims)]), persistent=False)
+        self._set(num_channels, dims, [*kernels, *fixed_kernels("laplacian", dims)])
         return self
 
     @property
     def out_channels(self) -> int:
         """Number of output channels."""
         return self.num_channels * (3 if self.laplacian else 2)
-
-    @property
-    def radius(self) -> int:
-        """Distance of the farthest cell that is perceived."""
-        return 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a (B, C, *spatial) state to (B, out_channels, *spatial): state, lengths of gradients, laplacian.
@@ -540,20 +552,10 @@ class IsotropicPerception(Part):
         ShapeError
             If the channels or dimensions differ from those that the perception was built for.
         """
-        if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
-            raise ShapeError(
-                f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
-            )
-        zeros = self.padding == "zeros"
-        padded = pad_state(x, self.padding)
-
-        def filtered(kernel: Tensor) -> Tensor:
-            weight = kernel.expand(self.num_channels, 1, *kernel.shape)
-            return _CONVOLUTIONS[self.dims](padded, weight, padding=int(zeros), groups=self.num_channels)
-
+        padded = self._padded(x)
         *sobel, laplacian = self.kernels
-        steepness = torch.linalg.vector_norm(torch.stack([filtered(kernel) for kernel in sobel]), dim=0)
-        return torch.cat([x, steepness, *([filtered(laplacian)] if self.laplacian else [])], 1)
+        steepness = torch.linalg.vector_norm(torch.stack([self._filtered(padded, k) for k in sobel]), dim=0)
+        return torch.cat([x, steepness, *([self._filtered(padded, laplacian)] if self.laplacian else [])], 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments of the constructor as plain values."""
@@ -563,7 +565,7 @@ class IsotropicPerception(Part):
 FRAMES = ("angle", "gradient")
 
 
-class SteerablePerception(Part):
+class SteerablePerception(_FixedPerception):
     """State, its two gradients in the frame of the cell, and its laplacian; for 2D only.
 
     A gradient ``(gx, gy)`` becomes ``(c gx + s gy, c gy - s gx)``: its components along the direction ``(c, s)`` of the
@@ -599,17 +601,12 @@ class SteerablePerception(Part):
     torch.Size([1, 60, 8, 8])
     """
 
-    kernels: Tensor
-
     def __init__(
         self, frame: str = "angle", *, laplacian: bool = True, padding: str = "circular", sobel_scale: float = 8.0
     ) -> None:
-        super().__init__()
         require_choice("frame", frame, FRAMES)
-        require_choice("padding", padding, PADDINGS)
-        self.frame, self.laplacian, self.padding = frame, bool(laplacian), padding
-        self.sobel_scale = float(require_number("sobel_scale", sobel_scale, above=0))
-        self.num_channels = self.dims = 0
+        super().__init__(padding, sobel_scale)
+        self.frame, self.laplacian = frame, bool(laplacian)
 
     def build(self, num_channels: int, dims: int = 2) -> SteerablePerception:
         """Make the kernels for the number of channels, and return the module itself."""
@@ -617,9 +614,8 @@ class SteerablePerception(Part):
             raise ConfigError(f"a steerable perception turns on a plane: it takes dims=2, not {dims}")
         if num_channels < 2:
             raise ConfigError(f"a steerable perception needs a channel beside that of its frame, not {num_channels}")
-        self.num_channels, self.dims = num_channels, dims
         kernels = [*fixed_kernels("sobel", 2, sobel_scale=self.sobel_scale), *fixed_kernels("laplacian", 2)]
-        self.register_buffer("kernels", torch.stack(kernels), persistent=False)
+        self._set(num_channels, dims, kernels)
         return self
 
     @property
@@ -627,11 +623,6 @@ class SteerablePerception(Part):
         """Number of output channels."""
         scalars = self.num_channels - (self.frame == "angle")
         return scalars * (2 if self.laplacian else 1) + 2 * (self.num_channels - 1)
-
-    @property
-    def radius(self) -> int:
-        """Distance of the farthest cell that is perceived."""
-        return 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a (B, C, H, W) state to (B, out_channels, H, W): state, gradients along and across, laplacian.
@@ -641,22 +632,14 @@ class SteerablePerception(Part):
         ShapeError
             If the channels or dimensions differ from those that the perception was built for.
         """
-        if x.dim() != 4 or x.shape[1] != self.num_channels:
-            raise ShapeError(f"perception was built for (B, {self.num_channels}, 2 spatial axes), got {tuple(x.shape)}")
-        zeros = self.padding == "zeros"
-        padded = pad_state(x, self.padding)
-
-        def filtered(number: int) -> Tensor:
-            weight = self.kernels[number].expand(self.num_channels, 1, 3, 3)
-            return F.conv2d(padded, weight, padding=int(zeros), groups=self.num_channels)
-
-        along_x, along_y = filtered(0), filtered(1)
+        padded = self._padded(x)
+        along_x, along_y = (self._filtered(padded, kernel) for kernel in self.kernels[:2])
         cos, sin = self._direction(x[:, -1:], along_x[:, -1:], along_y[:, -1:])
         along_x, along_y = along_x[:, :-1], along_y[:, :-1]
         scalars = x.shape[1] - (self.frame == "angle")
         parts = [x[:, :scalars], cos * along_x + sin * along_y, cos * along_y - sin * along_x]
         if self.laplacian:
-            parts.append(filtered(2)[:, :scalars])
+            parts.append(self._filtered(padded, self.kernels[2])[:, :scalars])
         return torch.cat(parts, 1)
 
     def _direction(self, last: Tensor, along_x: Tensor, along_y: Tensor) -> tuple[Tensor, Tensor]:
