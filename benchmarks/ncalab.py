@@ -4,8 +4,7 @@ Runs one script in turns with ``from ncalab import ...`` and with ``from delira_
 NCALab's README task (8 samples, each twice, 40 x 40 cells, 16 channels, 128 neurons, 100 steps, alive mask, pool with
 damage), with one thread on one core. Prints the seconds per iteration of each round, and the ratio of the medians.
 
-NCALab needs an environment of its own, because its packages on PyPI lack most modules: a checkout of its repository,
-and a Python with torch, torchmetrics, opencv-python-headless, pytorch-msssim, pandas, scipy, matplotlib, safetensors,
+NCALab's packages on PyPI lack most modules. The benchmark needs a checkout of its repository, and a Python with torch, torchmetrics, opencv-python-headless, pytorch-msssim, pandas, scipy, matplotlib, safetensors,
 click, tqdm and tensorboard.
 """
 

@@ -45,11 +45,11 @@ OLDER = {"models": ["BasicNCAHead", "BasicNCAModel", "BasicNCARule"], "utils": [
 
 
 def home(name: str) -> str:
-    """Path of what a name stands for, as far as it knows its module."""
+    """Import path of the object behind a name."""
     value = getattr(face, name)
     if inspect.isclass(value) or inspect.isfunction(value):
         return f"{value.__module__}.{value.__qualname__}"
-    return f"delira_nca.ncalab.{face._HOMES[name]}.{name}"
+    return f"delira_nca.ncalab.{face.HOMES[name]}.{name}"
 
 
 def render() -> str:
@@ -69,7 +69,7 @@ def render() -> str:
         "of version 0.5 also from the module of the same name, such as `delira_nca.ncalab.models` for `ncalab.models`.",
         "`python docs/ncalab_names.py` writes this page.",
         "",
-        "| name | in NCALab | is |",
+        "| name | in NCALab | defined in |",
         "|---|---|---|",
     ]
     return "\n".join([*head, *rows]) + "\n"

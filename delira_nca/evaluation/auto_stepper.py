@@ -16,6 +16,7 @@ from delira_nca.errors import ConfigError, require_choice
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, Prediction
 from delira_nca.models.compiled import unwrapped
+from delira_nca.models.inputs import as_weights
 from delira_nca.models.pytorch_network import entry
 from delira_nca.rollout import trajectory
 from delira_nca.rollout.job import BatchPart, at_part, current_part
@@ -132,7 +133,7 @@ class AutoStepper:
         nca = unwrapped(nca)
         require_type("nca", nca, BasicNCAModel)
         with evaluating(nca):
-            state = nca.record(x, 0, seed=seed, keep=[0], goal=goal)[0].output_image
+            state = nca.initial_state(as_weights(x.to(nca.device), nca), seed)
             state, steps, quiet = self._roll_out(nca, state, seed, goal)
             prediction = nca(state, 0, seed=seed, goal=goal)
         prediction.steps = int(steps.max()) if len(steps) else 0

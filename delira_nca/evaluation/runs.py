@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, require_choice
-from delira_nca.models import BasicNCAModel, DepthNCAModel, Prediction
+from delira_nca.models import BasicNCAModel, Prediction
 from delira_nca.models.compiled import unwrapped
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET
 from delira_nca.rollout.job import BatchPart, at_part, current_part
@@ -114,7 +114,7 @@ def is_of_logits(prediction: Prediction) -> bool:
     """Whether the scores of an automaton are logits, rather than an image or a depth."""
     if prediction.head_prediction is not None:
         return True
-    return bool(prediction.model.num_output_channels) and not isinstance(prediction.model, DepthNCAModel)
+    return prediction.model.num_output_channels > 0 and bool(getattr(prediction.model, "has_logits", True))
 
 
 def stochastic_runs(

@@ -175,7 +175,7 @@ class MacroF1(Metric):
 class MacroAUROC(Metric):
     """Area under the ROC curve of each class against the others, averaged over the classes of a data set.
 
-    The scores of all samples are kept. Logits are converted to probabilities by the softmax.
+    The scores of all samples are kept. They are converted by the softmax unless all are in [0, 1].
 
     Examples
     --------
@@ -194,21 +194,20 @@ class MacroAUROC(Metric):
     def update(self, logits: Tensor, label: Tensor) -> None:  # type: ignore[override]
         """Add (B, K, ...) scores and integer labels from 0 to K - 1."""
         label = class_labels(logits, label)
-        scores = logits.detach().movedim(1, -1).flatten(0, -2).float().cpu()
-        if scores.numel() and not bool(((scores >= 0) & (scores <= 1)).all()):
-            scores = scores.softmax(1)
-        self.scores.append(scores)
+        self.scores.append(logits.detach().movedim(1, -1).flatten(0, -2).float().cpu())
         self.labels.append(label.flatten().cpu())
 
     def compute(self) -> float:
-        """Return the mean over the classes that only some of the labels have; NaN if there is none."""
+        """Return the mean over the classes with positive and negative samples; NaN without such classes."""
         from sklearn.metrics import roc_auc_score
 
         if not self.scores:
             return float("nan")
-        scores, labels = torch.cat(self.scores).numpy(), torch.cat(self.labels).numpy()
-        if not np.isfinite(scores).all():
+        found, labels = torch.cat(self.scores), torch.cat(self.labels).numpy()
+        if not bool(found.isfinite().all()):
             return float("nan")
+        are_shares = bool(((found >= 0) & (found <= 1)).all())
+        scores = (found if are_shares else found.softmax(1)).numpy()
         members = [labels == k for k in range(scores.shape[1])]
         areas = [roc_auc_score(m, scores[:, k]) for k, m in enumerate(members) if m.any() and not m.all()]
         return float(np.mean(areas)) if areas else float("nan")

@@ -127,9 +127,9 @@ def check_channels(model: BasicNCAModel) -> None:
     ShapeError
         If it has not. The message names the module and both shapes.
     """
-    seen, free = model.input_vector_size, model.num_channels - model.num_fixed_channels
+    seen = model.input_vector_size
     _try("perception", model.perception, model.num_channels, seen - model.use_temporal_encoding, model.dims)
-    _try("rule", model.rule, seen, free, model.dims, model.num_draws)
+    _try("rule", model.rule, seen, model.rule_channels, model.dims, model.num_draws)
 
 
 def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims: int, draws: int = 0) -> None:
@@ -288,6 +288,8 @@ class BasicNCAModel(AbstractPyTorchNetwork):
     """
 
     loss_names: tuple[str, ...] | None = ("total", "mse")
+    has_logits: bool = True
+    """Whether the output channels, if any, are logits."""
 
     def __init__(
         self,
@@ -366,7 +368,7 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         return self.rule_type(self.hidden_size, final_bias=False)
 
     def _build_rule(self, rule: nn.Module) -> nn.Module:
-        return built("rule", rule, self.input_vector_size, self.num_channels - self.num_fixed_channels, self.dims)
+        return built("rule", rule, self.input_vector_size, self.rule_channels, self.dims)
 
     @property
     def device(self) -> torch.device:
@@ -405,6 +407,11 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         if not hasattr(self.perception, "radius"):
             raise ConfigError(f"perception {type(self.perception).__name__} does not say its radius")
         return int(self.perception.radius) + int(getattr(self.rule, "radius", 0))  # type: ignore[arg-type]
+
+    @property
+    def rule_channels(self) -> int:
+        """Number of output channels of the rule."""
+        return self.num_channels - self.num_fixed_channels
 
     @property
     def num_draws(self) -> int:

@@ -159,10 +159,10 @@ class Prediction:
 
     def detach(self) -> Self:
         """Return the prediction without its graph."""
-        return self._mapped(lambda tensor: tensor.detach())
+        return self.mapped(Tensor.detach)
 
-    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Copy of the prediction with a function applied to its tensors."""
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return a copy of the prediction with a function applied to its tensors."""
         mapped = copy.copy(self)
         for name in ("output_image", "head_prediction", "mask", "_logits"):
             value = getattr(self, name)
@@ -173,7 +173,7 @@ class Prediction:
     def unwrap_batch(self) -> list[Self]:
         """Return a prediction with a batch size of 1 for each sample."""
         return [
-            self._mapped(lambda tensor, row=row: tensor[row : row + 1])  # type: ignore[misc]
+            self.mapped(lambda tensor, row=row: tensor[row : row + 1])  # type: ignore[misc]
             for row in range(len(self.output_image))
         ]
 

@@ -437,8 +437,13 @@ def declared_loss_names(network: Any) -> tuple[str, ...] | None:
 
 
 def _own_losses(model: AbstractPyTorchNetwork, prediction: Any, named: Mapping[str, Any]) -> dict[str, Tensor]:
-    losses = dict(model.loss(prediction, entry(named, "label", "the network's own loss")))
+    found = model.loss(prediction, entry(named, "label", "the network's own loss"))
+    losses = {name: value if isinstance(value, Tensor) else torch.as_tensor(value) for name, value in found.items()}
     names = declared_loss_names(model)
+    if "total" not in losses and names is None:
+        raise ConfigError(
+            f"{type(model).__name__}.loss returns {sorted(losses)}: 'total', which is minimised, is missing"
+        )
     if "total" not in losses or (names is not None and set(losses) != set(names)):
         raise ConfigError(
             f"{type(model).__name__}.loss returns {sorted(losses)}, loss_names says {sorted(names or ('total',))}: "

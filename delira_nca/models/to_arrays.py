@@ -128,8 +128,6 @@ def _linear_cell(model: Any, *, time_scale: float | None, update_noise: float) -
 def require_unmodified(what: str, module: nn.Module, cls: type[nn.Module], *others: type[nn.Module]) -> None:
     """Check that a part is of a class itself, and that it and its modules have no hooks and no replaced methods.
 
-    Hooks with an attribute ``is_part_of_cell`` are accepted.
-
     Parameters
     ----------
     what : str
@@ -147,8 +145,7 @@ def require_unmodified(what: str, module: nn.Module, cls: type[nn.Module], *othe
     if type(module) is not cls:
         raise UnsupportedCellError(f"the {what} is a {type(module).__name__}, not {cls.__name__} itself")
     for name, part in module.named_modules():
-        hooks = [hook for kind in _HOOKS for hook in getattr(part, kind, {}).values()]
-        if not all(getattr(hook, "is_part_of_cell", False) for hook in hooks):
+        if any(getattr(part, hooks, None) for hooks in _HOOKS):
             raise UnsupportedCellError(f"a hook listens to the {what}'s {name or 'forward'}")
         if type(part) not in (cls, *others, nn.ModuleList, nn.Conv1d, nn.Conv2d, nn.Conv3d):
             raise UnsupportedCellError(f"part {name} of the {what} is a {type(part).__name__}")

@@ -6,7 +6,7 @@ Trainings, roll-outs and files are those of this package.
 
 from delira_nca._lazy import lazy_names
 
-_HOMES = {
+HOMES = {
     "AbstractNCAHead": "parts",
     "AbstractNCAModel": "model",
     "AbstractNCARule": "parts",
@@ -79,6 +79,6 @@ _HOMES = {
     "upscale": "cascade",
 }
 
-__all__ = list(_HOMES)
+__all__ = list(HOMES)
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, HOMES)

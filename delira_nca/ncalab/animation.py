@@ -138,8 +138,7 @@ def draw_segmentation_overlay(
     drawn = np.array(image, float)
     drawn[inside] = alpha * colour + (1 - alpha) * drawn[inside]
     if contour:
-        cross = ndimage.generate_binary_structure(2, 2)
-        drawn[inside & ~ndimage.binary_erosion(inside, cross, border_value=1)] = colour
+        drawn[inside & ~ndimage.binary_erosion(inside, np.ones((3, 3)), border_value=1)] = colour
     return drawn
 
 
@@ -208,7 +207,7 @@ class Animator:
     interval : int
         Duration of a frame in ms, at least 20.
     repeat, repeat_delay : bool, int
-        Not used beyond the last frame, which stays for at most 10 s: films of this package repeat.
+        Whether there is a pause before the film repeats, and its duration in ms, at most 10000. The film always repeats.
     overlay : bool
         Whether masks are drawn over the images.
     show_timestep : bool
@@ -253,7 +252,7 @@ class Animator:
             require_choice("style", style, animator_styles)
             style = animator_styles[style]
         self.interval = require_number("interval", interval, 20)
-        self.hold = require_number("repeat_delay", repeat_delay, 0) / 1000 if repeat else 10.0
+        self.hold = min(require_number("repeat_delay", repeat_delay, 0) / 1000, 10.0) if repeat else 10.0
         views: list[AnimatorView] = [AnimatorViewInput(overlay)] if show_input or not hidden else []
         views += [AnimatorViewHidden()] if hidden else []
         nca = unwrapped(nca)
@@ -269,7 +268,7 @@ class Animator:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the film; the suffix sets the format, see :func:`delira_nca.visualization.save_film`."""
-        save_film(np.stack(self.frames), path, fps=1000 / self.interval, scale=1, hold=min(self.hold, 10.0))
+        save_film(np.stack(self.frames), path, fps=1000 / self.interval, scale=1, hold=self.hold)
 
 
 def _framed(picture: Array, style: AnimatorStyle, progress: float, caption: str | None) -> UInt8Array:

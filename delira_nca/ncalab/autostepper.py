@@ -23,7 +23,7 @@ class AutoStepper:
     --------
     >>> import torch
     >>> from delira_nca.ncalab import GrowingNCAModel
-    >>> model = GrowingNCAModel("cpu")  # new: it changes nothing
+    >>> model = GrowingNCAModel("cpu")  # untrained, so the state does not change
     >>> AutoStepper(10, 100, 5)(model, model.make_seed(8, 8)).steps
     10
     """
@@ -36,6 +36,8 @@ class AutoStepper:
         verbose: bool = False,
         threshold: float = 1e-2,
     ) -> None:
+        self.min_steps, self.max_steps, self.plateau = min_steps, max_steps, plateau
+        self.verbose, self.threshold = verbose, threshold
         self._stepper = auto_stepper.AutoStepper(min_steps, max_steps, plateau, verbose=verbose, threshold=threshold)
 
     def run(self, nca: Any, x: Tensor) -> Any:

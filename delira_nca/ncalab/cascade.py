@@ -19,6 +19,11 @@ from delira_nca.ncalab.model import BasicNCAModel, NCALabNetwork, rename_weights
 __all__ = ["CascadeNCA", "downscale", "upscale"]
 
 _LOGGER = logging.getLogger("delira_nca")
+OF_WRAPPED = (
+    *("avg_pool_size", "class_names", "filter_padding", "head", "hidden_size", "inference_timesteps", "num_classes"),
+    *("pad_noise", "perception", "prepare_input", "rule", "training_timesteps", "use_alive_mask"),
+)
+"""Attributes of a cascade that are those of its model."""
 
 
 def upscale(image: Tensor, scale: float, mode: str = "nearest") -> Tensor:
@@ -112,20 +117,8 @@ class CascadeNCA(NCALabNetwork, pyramid.CascadeNCA):  # type: ignore[misc]  # va
     def metrics(self, value: Any) -> None:
         self.wrapped.metrics = value
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes of the wrapped model."""
-        return int(self.wrapped.num_classes)
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes of the wrapped model."""
-        return list(self.wrapped.class_names)
-
-    @property
-    def avg_pool_size(self) -> int:
-        """Size of the average pooling of the wrapped model's head."""
-        return int(self.wrapped.avg_pool_size)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wrapped, name) if name in OF_WRAPPED else super().__getattr__(name)
 
     @property
     def _continues_time(self) -> bool:

@@ -243,7 +243,7 @@ def _numbers(label: Array | None) -> list[int]:
 
 
 class VisualBinaryImageClassification(Visual):
-    """Figure of grey images, whose cells have the colour of the class and, below, of the predicted class."""
+    """Figure of grey images; the rows show the true and the predicted class of each cell as a colour."""
 
     def show(self, model: Any, image: Array, prediction: Any, label: Array | None) -> Figure:
         """Draw a batch; see :class:`Visual`."""

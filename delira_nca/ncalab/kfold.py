@@ -8,17 +8,28 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from delira_nca.errors import ConfigError, MissingFileError, refuse_unknown_keywords
 from delira_nca.io.paths import absolute
 from delira_nca.ncalab.history import TrainingHistory
 from delira_nca.ncalab.trainer import BasicNCATrainer
 
-__all__ = ["KFoldCrossValidationTrainer", "SplitDefinition", "TrainValRecord"]
+__all__ = ["FoldLoaders", "KFoldCrossValidationTrainer", "SplitDefinition", "TrainValRecord"]
 
 BATCH_SIZES = {"train": 8, "val": 8}
 Path_ = str | os.PathLike[str]
+
+
+class FoldLoaders(NamedTuple):
+    """Loaders of one fold, also by the names ``"train"`` and ``"val"`` as in NCALab."""
+
+    train: Any
+    val: Any
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a loader by its name or its place."""
+        return getattr(self, key) if key in self._fields else tuple(self)[key]
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class TrainValRecord:
         path: Path_,
         transform: Any = None,
         batch_sizes: Mapping[str, int] | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> FoldLoaders:
         """Create the loaders of the fold.
 
         Parameters
@@ -65,7 +76,7 @@ class TrainValRecord:
 
         Returns
         -------
-        tuple of (training loader, validation loader)
+        FoldLoaders
             The training loader is shuffled; the validation loader yields every sample once, in order.
         """
         from torch.utils.data import DataLoader
@@ -74,7 +85,7 @@ class TrainValRecord:
         sizes = {**BATCH_SIZES, **(batch_sizes or {})}
         place = path if path == "" else absolute(path)
         train, val = (DatasetType(place, names, transform) for names in (self.train, self.val))
-        return (
+        return FoldLoaders(
             DataLoader(train, batch_size=sizes["train"], shuffle=True),
             DataLoader(val, batch_size=sizes["val"], shuffle=False),
         )

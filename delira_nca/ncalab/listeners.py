@@ -188,7 +188,10 @@ class HistoryCallback(AbstractCallback):
         history = self.history
         network: Any = trainer.network
         prefix = "val_" if any(name.startswith("val_") for name in val_metrics) else ""
-        history.metrics = {n.removeprefix(prefix): float(v) for n, v in val_metrics.items() if n.startswith(prefix)}
+        values = {n.removeprefix(prefix): float(v) for n, v in val_metrics.items() if n.startswith(prefix)}
+        measured: Any = getattr(network, "metrics", None)
+        named = values.keys() & measured.keys() if isinstance(measured, Mapping) else set()
+        history.metrics = {name: value for name, value in values.items() if not named or name in named}
         history.loss.append(float(val_metrics["loss"]))
         history.epochs.append({"epoch": curr_epoch, **{name: float(v) for name, v in val_metrics.items()}})
         history.update(curr_epoch, network, _score(trainer, val_metrics))
@@ -246,12 +249,14 @@ class WriterOfEvents(AbstractCallback):
         Text to write.
     plot : object
         Object with ``show(model, image, prediction, label)``, or None.
+    every : int
+        Number of epochs between two drawings of the figures.
     """
 
     runs_everywhere = False
 
-    def __init__(self, writer: Any, info: str, plot: Any = None) -> None:
-        self.writer, self.info, self.plot = writer, info, plot
+    def __init__(self, writer: Any, info: str, plot: Any = None, every: int = 1) -> None:
+        self.writer, self.info, self.plot, self.every = writer, info, plot, every
         self._seen: dict[str, tuple[Any, ...]] = {}
 
     def at_training_begin(self, trainer: Trainer, **event: Any) -> None:
@@ -263,8 +268,8 @@ class WriterOfEvents(AbstractCallback):
     ) -> None:
         """Store the last batch for the figures."""
         if self.plot is not None:
-            images, labels = _array(data_dict["data"]), _array(data_dict["label"])
-            self._seen["Training Batch" if train else "Validation Batch"] = (images, prediction, labels)
+            batch = (data_dict["data"], prediction, data_dict["label"])
+            self._seen["Training Batch" if train else "Validation Batch"] = batch
 
     def at_epoch_end(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any
@@ -273,8 +278,8 @@ class WriterOfEvents(AbstractCallback):
         for name, value in val_metrics.items():
             if name.startswith("val_"):
                 self.writer.add_scalar(f"Acc/Val/{name.removeprefix('val_')}", float(value), curr_epoch)
-        for tag, (images, prediction, labels) in self._seen.items():
-            figure = self.plot.show(trainer.network, images, prediction, labels)
+        for tag, (images, prediction, labels) in self._seen.items() if curr_epoch % self.every == 0 else ():
+            figure = self.plot.show(trainer.network, _array(images), prediction, _array(labels))
             self.writer.add_figure(tag, figure, curr_epoch)
         self._seen = {}
 

@@ -92,7 +92,7 @@ class FocalLoss(nn.Module):
 
 
 class SmoothnessLoss(nn.Module):
-    """Mean absolute difference of the Sobel gradients of two images with 1 or 3 channels."""
+    """Mean absolute difference of the Sobel gradients of two images, summed over both axes."""
 
     def forward(self, depth_map: Tensor, rgb_image: Tensor) -> Tensor:
         """Compare two (B, C, H, W) tensors."""

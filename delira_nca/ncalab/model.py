@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from delira_nca.checks import accepted_keywords
 from delira_nca.errors import CheckpointError, ConfigError, refuse_unknown_keywords
+from delira_nca.evaluation.runs import evaluating
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.models import basic_nca
-from delira_nca.models.basic_nca import Steps
-from delira_nca.models.inputs import interpret_range_parameter
+from delira_nca.models.basic_nca import Steps, built, require_module
+from delira_nca.models.description import class_of_package
+from delira_nca.models.inputs import as_weights, interpret_range_parameter
 from delira_nca.models.masks import AliveMask
 from delira_nca.models.part import Part
 from delira_nca.models.prediction import Prediction as AnyPrediction
-from delira_nca.models.pytorch_network import evaluate
+from delira_nca.models.pytorch_network import entry, evaluate
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.to_arrays import alive_rule, filter_arrays, require_unmodified
 from delira_nca.ncalab.pairs import PairBatches
 from delira_nca.ncalab.parts import BasicNCAPerception, MLPNCARule
 from delira_nca.ncalab.prediction import Prediction, as_measured
 from delira_nca.rollout import DEFAULT_MEMORY_BUDGET, CellParameters, UnsupportedCellError
-from delira_nca.rollout.job import Masks
-from delira_nca.rollout.untraced import untraced
+from delira_nca.rollout.job import Job
 from delira_nca.seeding import derive_seed, generator, isolated_rng
 from delira_nca.training.set_values import SetValues
 
-__all__ = ["AbstractNCAModel", "BasicNCAModel", "NCALabNetwork", "OwnRows"]
+__all__ = ["AbstractNCAModel", "BasicNCAModel", "NCALabNetwork"]
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
@@ -43,34 +45,6 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.Tanh: "tanh",
 }
 """Activations of :class:`MLPNCARule` that the fast back ends support."""
-
-
-@dataclass(frozen=True)
-class OwnRows:
-    """Forward hook that reduces the update of all channels to that of the channels which may change.
-
-    Parameters
-    ----------
-    num_image_channels : int
-        Number of immutable image channels, whose update is ignored.
-    sets_zero : bool
-        Whether their update is set to zero instead of removed. An alive mask acts on them then, as in NCALab.
-    """
-
-    num_image_channels: int
-    sets_zero: bool = False
-    is_part_of_cell = True
-
-    def __call__(self, rule: nn.Module, args: Any, update: Tensor) -> Tensor:
-        """Reduce the update of a rule, (B, C, H, W)."""
-        return self.rows(update, 1)
-
-    def rows(self, values: Tensor, axis: int) -> Tensor:
-        """Apply the reduction along an axis."""
-        if not self.num_image_channels:
-            return values
-        image, own = values.tensor_split([self.num_image_channels], axis)
-        return torch.cat([torch.zeros_like(image), own], axis) if self.sets_zero else own
 
 
 def rename_weights(module: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -87,7 +61,8 @@ class NCALabNetwork(nn.Module):
     @property
     def metrics(self) -> Any:
         """Metrics by name: objects with ``update``, ``compute`` and ``reset``, or functions of logits and labels."""
-        return self._metrics
+        modules = self._modules.get("metrics")  # a collection of metrics that are modules
+        return self._metrics if modules is None else dict(modules.items())  # type: ignore[operator]
 
     @metrics.setter
     def metrics(self, value: Mapping[str, Any]) -> None:
@@ -123,8 +98,9 @@ class NCALabNetwork(nn.Module):
         Returns
         -------
         tuple of (metrics by name, predictions)
-            A list with a prediction on the CPU for each batch of a loader, or the prediction of a batch of images. The
-            metrics are those of the whole set, whatever the batch size.
+            A list with a prediction on the CPU for each batch of a loader, or the prediction of a batch of images.
+            Metrics with ``update`` and ``compute`` are computed once for the whole set; functions are averaged over
+            samples.
         """
         model: Any = self
         if isinstance(image, Tensor) and isinstance(label, Tensor):
@@ -148,11 +124,12 @@ class NCALabNetwork(nn.Module):
         values, predictions = SetValues(functions), []
         for number, batch in enumerate(batches):
             chosen = seed if number == 0 else derive_seed(seed, "batch", number)
-            prediction = model.predict(batch["data"].to(model.device), steps, seed=chosen, **given)
+            options = accepted_keywords(model.predict, {"seed": chosen, **given})
+            prediction = model.predict(batch["data"].to(model.device), steps, **options)
             named = {**prediction.parts(), "label": batch["label"].to(model.device)}
             found: Any = evaluate(values.functions, named, keys)
             values.add(found if is_mapping else metrics(prediction, named["label"]), len(batch["data"]))
-            predictions.append(prediction._mapped(lambda tensor: tensor.cpu()))
+            predictions.append(prediction.mapped(Tensor.cpu))
         result = values.result()
         return {name: result[name] for name in functions or result}, predictions
 
@@ -181,9 +158,10 @@ class NCALabNetwork(nn.Module):
 class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
     """Automaton as defined by NCALab's arguments.
 
-    It differs from :class:`delira_nca.models.BasicNCAModel` with equal arguments: cells die after the update only, and
-    then lose their immutable image channels, too; fixed filters are always padded with zeros; ``use_laplace`` has no
-    effect on learned filters; and the rule is created by ``rule_type(device, input_size, hidden_size, output_size)``.
+    It differs from :class:`delira_nca.models.BasicNCAModel` with equal arguments: the alive mask is applied only after
+    the update, and also sets the image channels of dead cells to zero; fixed filters are always padded with zeros;
+    ``use_laplace`` has no effect on learned filters; and the rule is created by ``rule_type(device, input_size,
+    hidden_size, output_size)`` and returns the update of all channels.
 
     Parameters
     ----------
@@ -226,8 +204,8 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
     Notes
     -----
     A subclass may override ``_update`` (the update of all channels, with the fire mask), ``_forward_step``, ``_alive``,
-    ``prepare_input``, ``post_prediction`` and ``_post_forward_step``, as in NCALab. With one of the first three, the
-    roll-out is a loop over :meth:`_forward_step`, which no fast back end can compute.
+    ``forward``, ``prepare_input``, ``post_prediction``, ``_predict_head``, ``_post_forward_step``, ``predict`` and
+    ``validate``, as in NCALab. With one of the first four, no fast back end can compute the roll-out.
 
     Examples
     --------
@@ -265,8 +243,8 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
         refuse_unknown_keywords(type(self).__name__, kwargs, arguments)
         keeps_image = immutable_image_channels and not use_alive_mask
-        self._given_device, self.rule_args = device, dict(rule_args or {})
-        self._own_rows = OwnRows(num_image_channels if immutable_image_channels else 0, not keeps_image)
+        self.rule_args = dict(rule_args or {})
+        self._num_ignored = num_image_channels if immutable_image_channels else 0
         super().__init__(
             **{
                 **{name: value for name, value in arguments.items() if name not in ("use_alive_mask", "rule_args")},
@@ -283,11 +261,11 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
 
     def _define_perception(self) -> BasicNCAPerception:
         return BasicNCAPerception(
-            self._given_device,
+            None,
             self.num_channels,
             self.num_learned_filters,
             self.filter_padding,
-            False,  # the model appends the time
+            self.use_temporal_encoding,
             self.use_laplace,
             self.training_timesteps,
             self.kernel_size,
@@ -299,13 +277,30 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
             return self.rule_type(self.hidden_size, final_bias=False, **self.rule_args)
         sizes = (self.input_vector_size, self.hidden_size, self.num_channels)
         made: Any = self.rule_type
-        return made(self._given_device, *sizes, **self.rule_args)  # type: ignore[no-any-return]
+        return made(None, *sizes, **self.rule_args)  # type: ignore[no-any-return]
+
+    @property
+    def rule_channels(self) -> int:
+        """Number of output channels of the rule: all channels, or those that may change for a rule of the package."""
+        is_ours = isinstance(getattr(self, "rule", None), Part)
+        return self.num_channels - (self._num_ignored if is_ours else 0)
 
     def _build_rule(self, rule: nn.Module) -> nn.Module:
-        rule = super()._build_rule(rule)
-        if not isinstance(rule, Part):
-            rule.register_forward_hook(self._own_rows)
-        return rule
+        if isinstance(rule, Part):
+            return built("rule", rule, self.input_vector_size, self.num_channels - self._num_ignored, self.dims)
+        return require_module("rule", rule)
+
+    def own_update(self, update: Tensor, axis: int = 1) -> Tensor:
+        """Reduce the update of a rule, along its channels, to that of the channels which may change.
+
+        With an alive mask, which also acts on immutable image channels, their update is zero instead.
+        """
+        ignored = self._num_ignored
+        own = update.narrow(axis, ignored, update.shape[axis] - ignored) if not isinstance(self.rule, Part) else update
+        if self.num_fixed_channels == ignored:
+            return own
+        zeros = own.new_zeros(*own.shape[:axis], ignored, *own.shape[axis + 1 :])
+        return torch.cat([zeros, own], axis)
 
     @property
     def device(self) -> torch.device:
@@ -319,9 +314,19 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
     # Roll-outs ----------------------------------------------------------------------------------------------------
 
     @property
-    def _has_own_step(self) -> bool:
+    def own_step(self) -> Callable[[Tensor, int, Job], Tensor] | None:
+        """Step of a subclass that overrides ``_update``, ``_forward_step`` or ``_alive``; None without one."""
         names = ("_update", "_forward_step", "_alive")
-        return any(getattr(type(self), name) is not getattr(BasicNCAModel, name) for name in names)
+        if all(getattr(type(self), name) is getattr(BasicNCAModel, name) for name in names):
+            return None
+        return self._step_alone
+
+    def _step_alone(self, x: Tensor, step: int, job: Job) -> Tensor:
+        """Step whose random numbers, from torch's global generator, depend only on the seed and the step."""
+        if job.masks is not None:
+            raise ConfigError(f"{type(self).__name__} overrides a step: it draws its own fire masks")
+        with isolated_rng(derive_seed(job.seed, "own step", step)):
+            return self._forward_step(x, step)
 
     def _update(self, x: Tensor, step: int) -> Tensor:
         """Update of all channels, (B, C, H, W), with a fire mask from torch's global generator."""
@@ -329,8 +334,8 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
         if self.fire_rate < 1:
             fires = torch.rand(len(x), 1, *x.shape[2:], device=x.device) < self.fire_rate
             update = update.masked_fill(~fires, 0.0)
-        missing = self.num_channels - update.shape[1]
-        return torch.cat([torch.zeros_like(x[:, :missing]), update], 1) if missing else update
+        own = self.own_update(update)
+        return torch.cat([torch.zeros_like(x[:, : self.num_fixed_channels]), own], 1)
 
     def _forward_step(self, x: Tensor, step: int) -> Tensor:
         """State after one step."""
@@ -345,67 +350,14 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
         """Change a prediction, for instance its logits or its mask. Override it for post-processing."""
         return prediction
 
-    @untraced
-    def forward(
-        self,
-        x: Tensor,
-        steps: int = 1,
-        *,
-        start: int = 0,
-        seed: int | None = None,
-        masks: Masks | None = None,
-        **given: Any,
-    ) -> Prediction:
-        """Roll a state out; see :meth:`delira_nca.models.BasicNCAModel.forward`."""
-        if not self._has_own_step:
-            return super().forward(x, steps, start=start, seed=seed, masks=masks, **given)  # type: ignore[return-value]
-        self._require_no_masks(masks)
-        with isolated_rng(int(torch.randint(2**32, ())) if seed is None else seed):
-            for number in range(start, start + steps):
-                x = self._forward_step(x, number)
-        return self._prediction(steps, x)
-
-    @torch.no_grad()
-    def record(
-        self,
-        image: Tensor,
-        steps: Steps | None = None,
-        *,
-        seed: int = 0,
-        masks: Masks | None = None,
-        keep: str | list[int] = "all",
-        **given: Any,
-    ) -> list[AnyPrediction]:
-        """Return predictions after several steps; see :meth:`delira_nca.models.BasicNCAModel.record`."""
-        if not self._has_own_step:
-            return super().record(image, steps, seed=seed, masks=masks, keep=keep, **given)
-        self._require_no_masks(masks)
-        timesteps = self.inference_timesteps if steps is None else steps
-        number = interpret_range_parameter(timesteps, generator(seed, "steps"))
-        kept = range(1, number + 1) if keep == "all" else [number] if keep == "last" else keep
-        was_training, found = self.training, list[AnyPrediction]()
-        self.eval()
-        try:
-            state = self.initial_state(image.to(self.device), seed)
-            with isolated_rng(seed):
-                for done in range(number + 1):
-                    if done in kept:
-                        found.append(self._prediction(done, state))
-                    state = state if done == number else self._forward_step(state, done)
-        finally:
-            self.train(was_training)
-        return found
-
-    def _require_no_masks(self, masks: Any) -> None:
-        if masks is not None:
-            raise ConfigError(f"{type(self).__name__} overrides a step: it draws its own fire masks")
-
     def _prediction(self, steps: int, state: Tensor) -> Prediction:
         state = self._post_forward_step(state)
-        prediction = Prediction(self, steps, state)
-        if self.head is not None:
-            prediction.head_prediction = self.head(prediction.hidden_channels)
-        return self.post_prediction(prediction)
+        return self.post_prediction(Prediction(self, steps, state, self._predict_head(state)))
+
+    def _predict_head(self, x: Tensor) -> Tensor | None:
+        """Prediction of the head for a state; None without a head."""
+        first = self.num_image_channels
+        return None if self.head is None else self.head(x[:, first : first + self.num_hidden_channels])
 
     def to_arrays(self) -> CellParameters:
         """Return the weights and options of the cell, for the back ends that do not call its modules.
@@ -415,16 +367,12 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
         UnsupportedCellError
             If a part or a method is not one of the package's. Only the reference back end can run the model then.
         """
-        if isinstance(self.rule, Part):
-            raise UnsupportedCellError(f"the rule is a {type(self.rule).__name__}, not an MLPNCARule")
-        if self._has_own_step or type(self).perceive is not basic_nca.BasicNCAModel.perceive:
-            raise UnsupportedCellError(f"{type(self).__name__} computes a step in a way of its own")
+        if self.own_step is not None or type(self).perceive is not basic_nca.BasicNCAModel.perceive:
+            raise UnsupportedCellError(f"{type(self).__name__} overrides a step")
         require_unmodified("perception", self.perception, BasicNCAPerception)
-        activation = type(self.rule.network[1]) if isinstance(self.rule, MLPNCARule) else nn.Module
-        require_unmodified("rule", self.rule, MLPNCARule, nn.Sequential, *ACTIVATIONS)
+        first, last, nonlinearity = _layers(self.rule)
         perception: Any = self.perception
         filters, learned, *_ = filter_arrays(perception)
-        first, _, last = self.rule.network  # type: ignore[misc]
         return CellParameters(
             num_channels=self.num_channels,
             num_fixed_channels=self.num_fixed_channels,
@@ -435,23 +383,55 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
             full=None,
             full_bias=None,
             full_relu=False,
-            weights=(first.weight.flatten(1), self._own_rows.rows(last.weight.flatten(1), 0)),
+            weights=(first.weight.flatten(1), self.own_update(last.weight.flatten(1), 0)),
             biases=(first.bias, None),
-            nonlinearity=ACTIVATIONS[activation],
+            nonlinearity=nonlinearity,
             time_scale=1 / self._horizon if self.use_temporal_encoding else None,
             alive=alive_rule(self.alive),
             fire_rate=self.fire_rate,
             update_noise=0.0,
         )
 
-    # Training -----------------------------------------------------------------------------------------------------
+    # Overridden methods -------------------------------------------------------------------------------------------
 
-    def finetune(self, freeze_head: bool = False) -> None:
-        """Freeze the filters and all layers of the rule but the last, and set training mode.
+    @property
+    def _has_own_forward(self) -> bool:
+        return type(self).forward is not basic_nca.BasicNCAModel.forward
 
-        With ``freeze_head``, the head is frozen too.
+    def forward_batch(
+        self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
+    ) -> tuple[AnyPrediction, dict[str, Tensor]]:
+        """Roll out ``batch["data"]``; see :meth:`delira_nca.models.BasicNCAModel.forward_batch`."""
+        if not self._has_own_forward:
+            return super().forward_batch(batch, seed=seed, train=train)
+        timesteps = self.training_timesteps if train else self.inference_timesteps
+        steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
+        with isolated_rng(seed):
+            prediction = self.forward(self.initial_state(entry(batch, "data", type(self).__name__), seed), steps=steps)
+        return prediction, prediction.parts()
+
+    @torch.no_grad()
+    def record(
+        self, image: Tensor, steps: Steps | None = None, *, seed: int = 0, keep: str | list[int] = "all", **given: Any
+    ) -> list[AnyPrediction]:
+        """Return predictions after several steps; see :meth:`delira_nca.models.BasicNCAModel.record`.
+
+        A subclass that overrides :meth:`forward` is called once for each step, or once for all steps with
+        ``keep="last"``.
         """
-        super().finetune(freeze_head)
+        if not self._has_own_forward:
+            return super().record(image, steps, seed=seed, keep=keep, **given)
+        if keep not in ("all", "last") or any(value is not None for value in given.values()):
+            raise ConfigError(f"{type(self).__name__} overrides forward(): record() keeps 'all' steps or the 'last'")
+        timesteps = self.inference_timesteps if steps is None else steps
+        number = interpret_range_parameter(timesteps, generator(seed, "steps"))
+        found: list[AnyPrediction] = []
+        with evaluating(self), isolated_rng(seed):
+            state = self.initial_state(as_weights(image.to(self.device), self), seed)
+            for done in (number,) if keep == "last" else range(1, number + 1):
+                found.append(self.forward(state, steps=number if keep == "last" else 1))
+                state, found[-1].steps = found[-1].output_image, done
+        return found
 
     # Description --------------------------------------------------------------------------------------------------
 
@@ -464,8 +444,8 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
         arguments = {**self._init_kwargs, **self._to_dict()}
         for name in ("device", "plot_function", "kwargs"):
             arguments.pop(name, None)
-        rule_type = arguments.pop("rule_type", MLPNCARule)
-        if rule_type not in (MLPNCARule, MLPNCARule.__name__):
+        rule_type: Any = _named_rule(arguments.pop("rule_type", MLPNCARule))
+        if rule_type is not MLPNCARule:
             arguments["rule_type"] = f"{rule_type.__module__}.{rule_type.__qualname__}"
         rule_args = arguments.pop("rule_args", None)
         if rule_args:
@@ -488,12 +468,16 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
         Raises
         ------
         ConfigError
-            If the class of the rule is missing.
+            If an argument, or the class of a user-defined rule, is missing.
         """
         arguments = {"device": None, **config, **modules}
         for name in ("training_timesteps", "inference_timesteps"):
             if isinstance(arguments.get(name), list):
                 arguments[name] = tuple(arguments[name])
+        known = inspect.signature(cls.__init__).parameters.values()
+        needed = [p.name for p in known if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        if missing := [name for name in needed if name not in arguments]:
+            raise ConfigError(f"a description of {cls.__name__} has no {missing[0]}: pass {missing[0]}=...")
         return cls(**arguments)
 
 
@@ -543,10 +527,31 @@ class AbstractNCAModel(BasicNCAModel, ABC):
 
 
 def _named_rule(rule_type: Callable[..., nn.Module] | str) -> Callable[..., nn.Module]:
-    """Class of a rule by its name."""
+    """Class of a rule by its name, or by its path in this package."""
     if not isinstance(rule_type, str):
         return rule_type
-    known = {"MLPNCARule": MLPNCARule, "BasicNCARule": MLPNCARule}
-    if rule_type.rpartition(".")[2] not in known:
+    found: Any = {"MLPNCARule": MLPNCARule, "BasicNCARule": MLPNCARule}.get(rule_type)
+    found = found or class_of_package(rule_type, nn.Module)
+    if found is None:
         raise ConfigError(f"rule_type {rule_type!r} is not a rule of the package: pass the class, rule_type=...")
-    return known[rule_type.rpartition(".")[2]]
+    return found  # type: ignore[no-any-return]
+
+
+def _layers(rule: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d, str]:
+    """Return both layers of a rule and the name of its activation, if the fast back ends support them.
+
+    Raises
+    ------
+    UnsupportedCellError
+        If the rule differs from an :class:`MLPNCARule` with a supported activation.
+    """
+    require_unmodified("rule", rule, MLPNCARule, nn.Sequential, *ACTIVATIONS)
+    layers: list[Any] = list(rule.network)  # type: ignore[arg-type]
+    if [isinstance(layer, nn.Conv2d) for layer in layers] != [True, False, True]:
+        raise UnsupportedCellError("the rule does not have two layers")
+    first, activation, last = layers
+    if not first.kernel_size == last.kernel_size == (1, 1) or last.bias is not None:
+        raise UnsupportedCellError("the layers of the rule were replaced")
+    if getattr(activation, "negative_slope", 0.01) != 0.01 or getattr(activation, "approximate", "none") != "none":
+        raise UnsupportedCellError(f"the activation is {activation}")
+    return first, last, ACTIVATIONS[type(activation)]

@@ -28,8 +28,9 @@ class PairBatches:
     Parameters
     ----------
     loader : iterable
-        Loader of (image, label) pairs, of longer tuples, whose further entries are not used, or of dicts with
-        ``"data"`` or ``"image"``, and ``"label"`` or ``"mask"``.
+        Loader of (image, label) pairs, of longer tuples, whose further entries are not used, or of dicts with an image
+        (``data``, ``image``, ``images`` or ``x``) and a label (``label``, ``mask``, ``labels``, ``y`` or ``target``).
+        The first name that exists is used.
     label_layout : str
         Layout of the labels, see :data:`LABEL_LAYOUTS`. ``"auto"`` compares the spatial axes of a label with those of
         its image, and moves the last axis of images and labels with the channels last.
@@ -68,7 +69,7 @@ class PairBatches:
     ) -> None:
         require_choice("label_layout", label_layout, LABEL_LAYOUTS)
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
-            raise ConfigError(f"a loader is gone through once per epoch, but {loader!r} cannot be")
+            raise ConfigError(f"a loader must be iterable once per epoch, not only once or not at all: {loader!r}")
         self.loader, self.label_layout, self.network = loader, label_layout, network
         self.seed, self.stream, self.every_epoch_anew = seed, stream, every_epoch_anew
 
@@ -93,7 +94,10 @@ class PairBatches:
         if isinstance(pair, Mapping):
             found = [next((name for name in names if name in pair), None) for names in (IMAGES, LABELS)]
             if None in found:
-                raise ConfigError(f"a batch is an (x, y) pair or has 'data' and 'label', not {sorted(pair)}")
+                raise ConfigError(
+                    f"a batch is an (image, label) pair, or has one of {', '.join(IMAGES)} and one of "
+                    f"{', '.join(LABELS)}, not {sorted(pair)}"
+                )
             batch = {key: value for key, value in pair.items() if key not in found}
             batch |= {"data": pair[found[0]], "label": pair[found[1]]}
         elif isinstance(pair, (tuple, list)) and len(pair) >= 2:
@@ -117,10 +121,20 @@ class PairBatches:
     def _image(self, image: torch.Tensor) -> torch.Tensor:
         """Image with its channels first."""
         channels = getattr(self.network, "num_image_channels", None)
-        known = (channels, getattr(self.network, "num_channels", None))
-        if image.dim() < 3 or image.shape[1] in known or image.shape[-1] != channels:
+        if channels is None or image.dim() < 3 or image.shape[1] == channels:
             return image
-        return image.movedim(-1, 1).contiguous()
+        is_state, is_last = image.shape[1] == self.network.num_channels, image.shape[-1] == channels
+        if is_state and is_last:
+            raise ShapeError(
+                f"images of {tuple(image.shape)} may be states of {image.shape[1]} channels, or have their {channels} "
+                "channels last: move them to the second axis. label_layout is of labels only"
+            )
+        if not is_state and not is_last:
+            raise ShapeError(
+                f"images are (B, {channels}, *spatial) or (B, *spatial, {channels}), not {tuple(image.shape)}; "
+                "label_layout is of labels only"
+            )
+        return image if is_state else image.movedim(-1, 1).contiguous()
 
     def _laid_out(self, label: torch.Tensor) -> torch.Tensor:
         if self.label_layout == "channels_first":

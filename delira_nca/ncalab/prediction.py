@@ -1,10 +1,11 @@
-"""NCALab's module ``ncalab.prediction``, and what its metrics are given."""
+"""Predictions with NCALab's names, and adapters for metrics of other packages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from delira_nca.losses.metric import Metric, as_metric, is_metric
@@ -28,7 +29,7 @@ class Prediction(prediction.Prediction):
 class MetricOfNCALab(Metric):
     """Metric of another package, such as torchmetrics, with arguments as in NCALab.
 
-    Labels are converted to integers, and labels of shape (B, 1) to (B,).
+    The labels of masks and classes are converted to integers, without an axis of one channel.
 
     Parameters
     ----------
@@ -42,8 +43,11 @@ class MetricOfNCALab(Metric):
     def update(self, measured: Tensor, label: Tensor) -> None:  # type: ignore[override]
         """Add one batch."""
         device = getattr(self.metric, "device", measured.device)
-        label = label.squeeze(1) if label.dim() == 2 else label
-        self.metric.update(measured.to(device), label.long().to(device))
+        if measured.dtype == torch.bool or (measured.dim() > 1 and measured.shape[1] > 1):
+            has_channel = label.dim() > 1 and label.shape[1] == 1
+            is_mask = measured.dtype == torch.bool and label.dim() == measured.dim()
+            label = (label.squeeze(1) if has_channel and not is_mask else label).long()
+        self.metric.update(measured.to(device), label.to(device))
 
     def compute(self) -> Any:
         """Return the value over all batches since the last reset."""

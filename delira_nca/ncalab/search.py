@@ -53,6 +53,7 @@ class ParameterSet:
         if empty := [name for name, values in self.params.items() if not values]:
             raise ConfigError(f"{empty[0]!r} has no values to combine")
         self.combinations = grid(self.params) if self.params else [{}]
+        self.index = 0
 
     def is_mutable(self, key: str) -> bool:
         """Whether an argument has values to combine."""
@@ -65,6 +66,16 @@ class ParameterSet:
     def num_combinations(self) -> int:
         """Return the number of combinations."""
         return len(self.combinations)
+
+    def next(self) -> dict[str, Any]:
+        """Return the next combination, which is independent of loops over all of them."""
+        if self.index >= len(self):
+            raise StopIteration
+        self.index += 1
+        return dict(self.combinations[self.index - 1])
+
+    def __next__(self) -> dict[str, Any]:
+        return self.next()
 
     def __len__(self) -> int:
         return len(self.combinations)
@@ -83,8 +94,8 @@ class ParameterSearch:
     model_class : type
         Class of the model.
     model_params, trainer_params : ParameterSet
-        Arguments of the model and of :class:`BasicNCATrainer`. Each training has a folder of its own in
-        ``model_path``.
+        Arguments of the model and of :class:`BasicNCATrainer`. Each training is written to a separate folder
+        in ``model_path``.
     """
 
     def __init__(

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from delira_nca.checks import require_number
-from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.losses import accuracy, mse, ssim
+from delira_nca.errors import ConfigError
+from delira_nca.losses import accuracy, hidden_penalty, mse
 from delira_nca.losses.checks import class_labels, mask_values, with_channel
 from delira_nca.losses.metric import MacroAccuracy, MacroAUROC, MacroF1
+from delira_nca.models.tasks.depth import similarity
 from delira_nca.models.tasks.segmentation import BinarySegmentationNCAModel as OurSegmentation
 from delira_nca.models.tasks.task import Metrics, check_classes
 from delira_nca.ncalab.figures import (
@@ -66,7 +67,8 @@ class _TaskModel(AbstractNCAModel):
             If the caller gives another value.
         """
         further = dict(given["kwargs"])
-        decided |= {name: further.pop(name) for name in ("plot_function", "validation_metric") if name in further}
+        chosen = {name: further.pop(name) for name in ("plot_function", "validation_metric") if name in further}
+        decided |= chosen
         for name, value in decided.items():
             if further.pop(name, value) != value:
                 raise ConfigError(f"{type(self).__name__} sets {name} itself, to {value!r}: leave it out")
@@ -77,13 +79,13 @@ class _TaskModel(AbstractNCAModel):
                 require_number(name, arguments[name], 0)
         inherited = {name: value for name, value in arguments.items() if name not in own}
         super().__init__(**inherited, **further, **decided)
-        self._init_kwargs = {**arguments, **further}
+        self._init_kwargs = {**arguments, **further, **chosen}
         for name in own:
             setattr(self, name, arguments[name])
 
     def _sum(self, pred: Prediction, **weighted: tuple[float, Tensor]) -> dict[str, Tensor]:
         """Return the losses with ``total``, their weighted sum, and the mean absolute value of the hidden channels."""
-        terms = {**weighted, "hidden": (self.lambda_hidden, pred.hidden_channels.abs().mean())}
+        terms = {**weighted, "hidden": (self.lambda_hidden, hidden_penalty(pred.hidden_channels))}
         total = torch.stack([weight * value for weight, value in terms.values() if weight]).sum()
         return {"total": total, **{name: value for name, (_, value) in terms.items()}}
 
@@ -456,6 +458,7 @@ class DepthNCAModel(_TaskModel):
     """
 
     loss_names = ("total", "tv", "depth", "ssim")
+    has_logits = False
     decides = ("num_output_channels", "use_alive_mask", "immutable_image_channels", "kernel_size")
 
     def __init__(
@@ -478,7 +481,7 @@ class DepthNCAModel(_TaskModel):
             kernel_size=3,
             plot_function=VisualDepthEstimation(),
         )
-        self.metrics = Metrics(ssim=_similarity)
+        self.metrics = Metrics(ssim=similarity)
 
     def loss(self, pred: Prediction, label: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Weighted errors of gradients, depths without their medians, and structure, of a (B, H, W) label.
@@ -494,7 +497,7 @@ class DepthNCAModel(_TaskModel):
         label = with_channel(label, depth)
         tv = SmoothnessLoss()(depth, label)
         error = F.mse_loss(depth - _median(depth), label - _median(label))
-        dissimilarity = 1 - _similarity(depth, label)
+        dissimilarity = 1 - similarity(depth, label)
         return {
             "total": 0.5 * tv + error + 0.2 * dissimilarity,
             "tv": tv,
@@ -506,13 +509,3 @@ class DepthNCAModel(_TaskModel):
 def _median(depth: Tensor) -> Tensor:
     """Median over the columns of the medians of each column, (B, 1, 1, 1)."""
     return depth.median(2).values.median(2).values[..., None, None]
-
-
-def _similarity(pred: Tensor, label: Tensor) -> Tensor:
-    least = min(pred.shape[2:])
-    if least < 1:
-        raise ShapeError(f"an image of {tuple(pred.shape)} has no cells")
-    return ssim(pred, with_channel(label, pred), window=min(11, least - 1 + least % 2))
-
-
-_similarity.direction = "highest"  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import time
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
 from delira_nca.checks import plain_numbers, require_number, require_type, require_whole
-from delira_nca.errors import ConfigError, require_choice
+from delira_nca.errors import ConfigError, ScoreKeyError, did_you_mean, require_choice
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import write_environment
@@ -46,7 +47,7 @@ from delira_nca.training.callbacks.pool_update import BatchRepeat
 from delira_nca.training.callbacks.reporting import MetricLogger
 from delira_nca.training.optimizers import require_plain_steps
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
-from delira_nca.training.scores import higher_is_better
+from delira_nca.training.scores import check_value_names, higher_is_better
 
 __all__ = ["BasicNCATrainer", "NCALabRun", "TrainStep"]
 
@@ -154,11 +155,24 @@ class BasicNCATrainer:
         self.gradient_clipping, self.lr, self.lr_gamma = gradient_clipping, lr, lr_gamma
         self.adam_betas, self.batch_repeat, self.max_epochs = tuple(adam_betas), batch_repeat, max_epochs
         self.optimizer_method, self.pool = optimizer_method, pool
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self._optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.label_layout, self.validation_mode = label_layout, validation_mode
         self.callbacks, self.device, self.seed = tuple(callbacks), device, seed
         self._run: NCALabRun | None = None
         self._check()
+
+    @property
+    def optimizer(self) -> Any:
+        """Optimizer of the training under way, else the given one, else a new one that the next training uses."""
+        if self._run is not None:
+            return self._run.optimizers["default"]
+        if self._optimizer is None:
+            self._optimizer = self._make_optimizer(self.nca)
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Optimizer | Callable[..., Optimizer] | None) -> None:
+        self._optimizer = value
 
     def _check(self) -> None:
         require_choice("optimizer_method", self.optimizer_method, OPTIMIZERS)
@@ -168,6 +182,8 @@ class BasicNCATrainer:
         require_type("gradient_clipping", self.gradient_clipping, bool)
         for name in ("batch_repeat", "max_epochs"):
             require_whole(name, getattr(self, name), 1)
+        if isinstance(self.lr, Optimizer):
+            raise ConfigError("the fourth argument is lr: give the optimizer by name, optimizer=")
         for name, rate in (("lr", self.lr), ("lr_gamma", self.lr_gamma)):
             if rate is not None:
                 require_number(name, rate, above=0)
@@ -178,7 +194,7 @@ class BasicNCATrainer:
         self._check_optimizer()
 
     def _check_optimizer(self) -> None:
-        given, scheduler = self.optimizer, self.lr_scheduler
+        given, scheduler = self._optimizer, self.lr_scheduler
         if given is not None and self.lr is not None:
             raise ConfigError("the learning rate is given twice: by lr and by the optimizer")
         if isinstance(given, Optimizer):
@@ -200,7 +216,7 @@ class BasicNCATrainer:
 
     def settings(self) -> dict[str, Any]:
         """Settings by name."""
-        optimizer = self.optimizer_method if self.optimizer is None else _name(self.optimizer)
+        optimizer = self.optimizer_method if self._optimizer is None else _name(self._optimizer)
         schedule = f"x {self.lr_gamma} per epoch" if self.lr_scheduler is None else _name(self.lr_scheduler)
         return {
             "model": type(self.nca).__name__,
@@ -219,17 +235,17 @@ class BasicNCATrainer:
         }
 
     def _rate(self) -> Any:
-        if isinstance(self.optimizer, Optimizer):
-            return self.optimizer.param_groups[0]["lr"]
-        return "the optimizer's" if self.optimizer is not None else DEFAULT_LR if self.lr is None else self.lr
+        if isinstance(self._optimizer, Optimizer):
+            return self._optimizer.param_groups[0]["lr"]
+        return "the optimizer's" if self._optimizer is not None else DEFAULT_LR if self.lr is None else self.lr
 
     def _make_optimizer(self, network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
         """Optimizer of a run: the given one, or a new one for all weights that require gradients."""
-        if isinstance(self.optimizer, Optimizer):
-            return self.optimizer
+        if isinstance(self._optimizer, Optimizer):
+            return self._optimizer
         weights = [p for p in network.parameters() if p.requires_grad]
-        if self.optimizer is not None:
-            return self.optimizer(weights)
+        if self._optimizer is not None:
+            return self._optimizer(weights)
         lr = DEFAULT_LR if self.lr is None else self.lr
         options: dict[str, Any] = {} if self.optimizer_method == "sgd" else {"betas": self.adam_betas}
         return OPTIMIZERS[self.optimizer_method](weights, **{"lr": lr, **options})
@@ -370,11 +386,16 @@ class BasicNCATrainer:
                 temporary.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
 
     def _score(self) -> tuple[str, str]:
-        metric = self.nca.validation_metric
+        metric, metrics = self.nca.validation_metric, getattr(self.nca, "metrics", None)
         if metric is None:
             return "loss", "lowest"
-        mode = self.validation_mode or str(getattr(self.nca, "validation_mode", "highest"))
-        return metric, mode
+        mode = self.validation_mode or getattr(self.nca, "validation_mode", None)
+        if mode is None and isinstance(metrics, Mapping) and metric not in metrics:
+            raise ScoreKeyError(
+                f"validation_metric {metric!r} is not among the metrics of {type(self.nca).__name__}. "
+                f"{did_you_mean(metric, metrics)} None selects the epoch with the lowest loss"
+            )
+        return metric, str(mode or "highest")
 
     def _pairs(self, loader: Loader | None, stream: str) -> Any:
         if loader is None:
@@ -405,12 +426,14 @@ class BasicNCATrainer:
         elif isinstance(getattr(scheduler, "optimizer", None), Optimizer):
             listeners.append(SchedulerCallback(scheduler))
         else:
-            listeners.append(LRSchedulerCallback(scheduler))
+            given = LRSchedulerCallback(scheduler)
+            given.argument = "lr_scheduler"
+            listeners.append(given)
         if stopping is not None:
             listeners.append(EarlyStoppingCallback(stopping))
         if writer is not None:
             drawing = getattr(self.nca, "plot_function", None) if plot is None else plot
-            listeners.append(WriterOfEvents(writer, self.info(), drawing))
+            listeners.append(WriterOfEvents(writer, self.info(), drawing, save_every))
         return [*listeners, HistoryCallback(history, save_every)]
 
     def _make_run(
@@ -448,8 +471,8 @@ class BasicNCATrainer:
         if nca is not self.nca:  # let copied references to weights of the trainer's model refer to those of the copy
             for ours, theirs in zip(self.nca.parameters(), fold.nca.parameters(), strict=True):
                 memo[id(ours)] = theirs
-        fold.optimizer, fold.lr_scheduler, fold.pool, fold.callbacks = copy.deepcopy(
-            (self.optimizer, self.lr_scheduler, self.pool, self.callbacks), memo
+        fold._optimizer, fold.lr_scheduler, fold.pool, fold.callbacks = copy.deepcopy(
+            (self._optimizer, self.lr_scheduler, self.pool, self.callbacks), memo
         )
         fold.model_path, fold._run = model_path, None
         return fold
@@ -502,7 +525,10 @@ class NCALabRun(PyTorchNetworkTrainer):
         # a method measures single batches, metrics by name measure the whole set
         self.measure = None if isinstance(own, Mapping) else own
         self.metrics, self.metric_keys = as_measured(own if isinstance(own, Mapping) else {})
+        check_value_names({}, self.metrics)
         self.train_step, self.writer = step, writer
+        third = [*inspect.signature(step).parameters][2:3]
+        self._has_head_optimizer = "head_optimizer" in third  # the argument of NCALab 0.5, which is always None
 
     def _closure(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
         """Run the training step, or predict and evaluate."""
@@ -523,11 +549,22 @@ class NCALabRun(PyTorchNetworkTrainer):
         self._memory_check(self.network, data_dict, self.precision)
         seed = derive_seed(self.seed, "closure", "train", self.step, *self.ranks.stream)
         with isolated_rng(seed), self.ranks.working():
+            optimizer = None if self._has_head_optimizer else self.optimizers["default"]
             prediction, losses = self.train_step(
-                data_dict["data"], data_dict["label"], self.optimizers["default"], self.step, self.writer
+                data_dict["data"], data_dict["label"], optimizer, self.step, self.writer
             )
-        values = {name: value.detach() for name, value in losses.items() if name != "total"}
+        values = {name: torch.as_tensor(value).detach() for name, value in losses.items() if name != "total"}
         return {**values, "loss": losses["total"].detach()}, prediction.detach()
+
+    def _validate_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
+        """Evaluate, by the network's own ``validate`` or ``predict`` if a subclass overrides one, as in NCALab."""
+        own = {name: getattr(type(self.network), name, None) for name in ("validate", "predict")}
+        ours = (NCALabNetwork.validate, BasicNCAModel.predict, PyramidNCA.predict, PyramidNCA.validate)
+        if not isinstance(self.network, NCALabNetwork) or all(method in ours for method in own.values()):
+            return super()._validate_single_epoch(batchgen, epoch)
+        network: Any = self.network
+        metrics, _ = network.validate([(batch["data"], batch["label"]) for batch in batchgen])
+        return {name: float(value) for name, value in metrics.items()}
 
     def evaluate(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         """Evaluate losses and metrics as means over samples, without training."""

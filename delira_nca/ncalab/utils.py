@@ -64,7 +64,7 @@ def release_random_seed() -> int:
 
 
 def print_NCALab_banner() -> None:  # noqa: N802
-    """Print a line that names the package."""
+    """Print the name of the package."""
     print("delira_nca: scripts of NCALab")  # noqa: T201
 
 

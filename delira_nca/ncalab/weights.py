@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.io.paths import absolute
@@ -36,6 +36,7 @@ __all__ = ["MedNCAModel", "load_ncalab"]
 _LOGGER = logging.getLogger("delira_nca")
 _UNKNOWN = ("fire_rate", "use_alive_mask", "filter_padding", "pad_noise", "training_timesteps", "inference_timesteps")
 """Settings that a state dict does not contain."""
+_FILES = ("best_model.pth", "last_model.pth", "model.pth")
 Weights = dict[str, Tensor]
 
 
@@ -53,7 +54,7 @@ def load_ncalab(
     model: Any = None,
     *,
     scales: Sequence[int] | None = None,
-    steps: Sequence[int] | None = None,
+    steps: int | Sequence[int] | None = None,
     **arguments: Any,
 ) -> Any:
     """Load weights that were trained by NCALab, Med-NCA or M3D-NCA into a model of this package.
@@ -62,13 +63,16 @@ def load_ncalab(
     ----------
     source : path, mapping or sequence
         State dict; file of one (``.pth`` or ``.safetensors``); or a folder with ``best_model.pth`` or
-        ``last_model.pth``, whose ``history.json`` defines the arguments of the model. For Med-NCA and M3D-NCA also a
+        ``last_model.pth``, whose ``history.json`` defines arguments of the model. For Med-NCA and M3D-NCA also a
         sequence of state dicts or files, one per level from coarse to fine, or a folder with ``model0.pth``,
         ``model1.pth``, ... Compiled models (``_orig_mod.``) are accepted. No code in the files is executed.
     model : model or type, optional
-        Model to load the weights into, or its class. By default the class follows from the weights and arguments.
-    scales, steps : sequence of int, optional
-        Scales and numbers of steps of a cascade, or of the levels of Med-NCA and M3D-NCA.
+        Model to load the weights into, or its class. It is needed for depth models and user-defined classes, whose
+        weights have the shapes of other models.
+    scales : sequence of int, optional
+        Scales of a cascade, or of the levels of Med-NCA and M3D-NCA.
+    steps : int or sequence of int, optional
+        Numbers of steps of a cascade or of the levels; one number for a single cell of Med-NCA or M3D-NCA.
     **arguments : object
         Arguments of the model, as they were in training. For a model of Med-NCA and M3D-NCA: ``fire_rate``, there the
         probability that a cell does *not* fire, ``input_channels`` and ``output_channels``.
@@ -90,7 +94,8 @@ def load_ncalab(
     Notes
     -----
     A state dict does not contain settings such as the fire rate and the alive mask. A warning lists those that are
-    neither given nor in a history, with the values that are assumed.
+    neither given nor in a history, with the values that are assumed, and the class if the weights fit several. Neither
+    file contains ``rule_args``, such as another activation, and ``immutable_image_channels``: pass them.
 
     Examples
     --------
@@ -102,37 +107,59 @@ def load_ncalab(
     >>> type(loaded).__name__, loaded.num_channels
     ('GrowingNCAModel', 16)
     """
-    if isinstance(source, Mapping):
-        weights, described = _clean(source), {}
-    elif isinstance(source, Sequence) and not isinstance(source, str):
-        return _pyramid([_read(one) for one in source], scales, steps, arguments)
-    else:
-        path = absolute(source)
-        if path.is_dir() and (levels := sorted(path.glob("model[0-9]*.pth"), key=_level)):
-            return _pyramid([_read(level) for level in levels], scales, steps, arguments)
-        weights, described = _read(path), _described(path)
+    options = {"model": model, "scales": scales, "steps": steps}
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return _med_levels([_read(one) for one in source], options, arguments)
+    path = None if isinstance(source, Mapping) else absolute(source)
+    if path is not None and path.is_dir() and (levels := sorted(path.glob("model[0-9]*.pth"), key=_level)):
+        return _med_levels([_read(level) for level in levels], options, arguments)
+    weights = _read(source if path is None else path)
     if "fc0.weight" in weights:
-        return _med_nca(weights, arguments)
-    if isinstance(model, torch.nn.Module):
+        return _med_levels([weights], options, arguments)
+    if isinstance(model, nn.Module):
         if arguments or scales or steps:
-            raise ConfigError("a model has its arguments already: give either the model or arguments")
+            raise ConfigError("arguments cannot be combined with a model, which has its arguments already")
         return _loaded(model, weights)
-    is_cascade = "wrapped.rule.network.0.weight" in weights
-    if is_cascade and (scales is None or steps is None):
+    inner = _inner_weights(weights)
+    if inner is not None and (scales is None or steps is None):
         raise ConfigError("these are the weights of a cascade, and contain neither its scales nor its steps: give both")
-    inner = {k.removeprefix("wrapped."): v for k, v in weights.items() if k.startswith("wrapped.")}
-    cls, made = _arguments(inner if is_cascade else weights, model, described, arguments)
-    made = cls(**made)
-    if is_cascade:
-        return _loaded(CascadeNCA(made, scales, steps), weights)  # type: ignore[arg-type]
+    if inner is None and (scales is not None or steps is not None):
+        raise ConfigError("scales and steps belong to a cascade, and these are the weights of one model")
+    described = {} if path is None else _described(path)
+    if inner is not None:  # NCALab's cascade does not store the padding and the kernel size of its model
+        described = {k: v for k, v in described.items() if k not in ("filter_padding", "kernel_size")}
+    with torch.random.fork_rng([]):
+        made = _made(weights if inner is None else inner, model, described, arguments)
+        if inner is not None:
+            is_single = not any(name.startswith("models.1.") for name in weights)
+            made = CascadeNCA(made, scales or (), _levels(steps), is_single)
     return _loaded(made, weights)
 
 
+def _levels(steps: int | Sequence[int] | None) -> Sequence[int]:
+    if not isinstance(steps, Sequence):
+        raise ConfigError(f"steps of a cascade are one number for each scale, not {steps!r}")
+    return steps
+
+
+def _inner_weights(weights: Weights) -> Weights | None:
+    """Weights of the model of a cascade of NCALab or of this package; None for other models."""
+    levels = [int(found[1]) for name in weights if (found := re.match(r"models\.(\d+)\.", name))]
+    prefix = f"models.{max(levels)}." if levels else "wrapped."
+    inner = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    return inner or None
+
+
 def _clean(state: Mapping[str, Any]) -> Weights:
+    """Tensors of a state dict, which may be an entry of a checkpoint, without the prefix of compiled models."""
     tensors = {name.replace("_orig_mod.", ""): value for name, value in state.items() if isinstance(value, Tensor)}
-    if not any(name.endswith(("rule.network.0.weight", "fc0.weight")) for name in tensors):
-        raise CheckpointError(f"these are no weights of NCALab, Med-NCA or M3D-NCA: {sorted(map(str, state))[:4]}")
-    return tensors
+    if tensors:
+        return tensors
+    nested = [value for value in state.values() if isinstance(value, Mapping)]
+    for value in nested:
+        if any(isinstance(name, str) and name.endswith((".weight", ".bias")) for name in value):
+            return _clean(value)
+    raise CheckpointError(f"this is not a state dict: its entries are {sorted(map(str, state))[:4]}")
 
 
 def _read(source: Any) -> Weights:
@@ -140,20 +167,16 @@ def _read(source: Any) -> Weights:
         return _clean(source)
     path = absolute(source)
     if path.is_dir():
-        found = [path / name for name in ("best_model.pth", "last_model.pth") if (path / name).is_file()]
+        found = [path / name for name in _FILES if (path / name).is_file()]
         if not found:
-            raise MissingFileError(f"{path} contains neither best_model.pth nor last_model.pth")
+            raise MissingFileError(f"{path} contains none of {', '.join(_FILES)}")
         path = found[0]
     if not path.is_file():
-        raise MissingFileError(f"there is no file {path}")
+        raise MissingFileError(f"file not found: {path}")
     try:
-        if path.suffix == ".safetensors":
-            return _clean(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is not a state dict: {error}") from error
+        raise CheckpointError(f"{path} is not a state dict: {type(error).__name__}: {error}") from error
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} is not a state dict but a {type(state).__name__}")
     return _clean(state)
@@ -176,92 +199,93 @@ def _described(path: Path) -> dict[str, Any]:
     return dict(found) if isinstance(found, dict) else {}
 
 
-def _arguments(
-    weights: Weights, model: Any, described: Mapping[str, Any], given: Mapping[str, Any]
-) -> tuple[Any, dict[str, Any]]:
-    """Class of a model and its arguments, from the shapes of its weights, a history, and the caller, in this order."""
-    known = {**described, **given}
+def _made(weights: Weights, model: Any, described: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """Make the model of weights, from their shapes, the caller's arguments and a history."""
+    if "rule.network.0.weight" not in weights or "rule.network.2.weight" not in weights:
+        raise CheckpointError(
+            f"these are not weights of NCALab's MLPNCARule, Med-NCA or M3D-NCA: {sorted(weights)[:4]}; load those of a "
+            "user-defined rule into a model, model=..."
+        )
+    cls, found, is_sure = _class_and_shapes(weights, model, {**described, **given})
+    names = arguments_of(cls, BasicNCAModel)
+    decided = {*getattr(cls, "decides", ())}
+    known = {name: value for name, value in described.items() if name in names - decided and name not in found}
+    arguments = {"device": None, **known, **found, **given}
+    for name in ("training_timesteps", "inference_timesteps"):
+        if isinstance(arguments.get(name), list):
+            arguments[name] = tuple(arguments[name])
+    made = cls(**{name: value for name, value in arguments.items() if name in names or name in given})
+    assumed = [name for name in _UNKNOWN if name not in {**known, **given} and name in names - decided]
+    texts = [f"{name}={getattr(made, name)!r}" for name in assumed]
+    if not is_sure:
+        texts.insert(0, f"model={cls.__name__}")
+    if assumed and "rule_args" not in given:
+        texts.append("an activation of ReLU")
+    if texts:
+        _LOGGER.warning("the weights do not define these settings, which are assumed: %s", ", ".join(texts))
+    ignored = made.num_image_channels if made.immutable_image_channels else 0
+    is_told = "immutable_image_channels" in given or model is not None
+    if not is_told and bool(weights["rule.network.2.weight"][:ignored].any()):
+        _LOGGER.warning(
+            "the last layer has weights for the %d image channels, which are not used, because the image channels of a "
+            "%s are immutable",
+            *(ignored, cls.__name__),
+        )
+    return made
+
+
+def _class_and_shapes(weights: Weights, model: Any, known: Mapping[str, Any]) -> tuple[Any, dict[str, Any], bool]:
+    """Class of the model, arguments that follow from the shapes, and whether the class is sure."""
     first, last = weights["rule.network.0.weight"], weights["rule.network.2.weight"]
     channels, features = last.shape[0], first.shape[1]
     filters = [weight for name, weight in weights.items() if name.startswith("perception.filters.")]
-    fixed = (features - features % channels) // channels - 1
     found: dict[str, Any] = {
         "hidden_size": first.shape[0],
         "num_learned_filters": len(filters),
         "use_temporal_encoding": features % channels == 1,
-        "use_laplace": not filters and fixed == 3,
+        "use_laplace": not filters and features // channels == 4,
         **({"kernel_size": filters[0].shape[-1]} if filters else {}),
     }
-    image: Any = known.get("num_image_channels")
+    rows, image = last.flatten(1).any(1), known.get("num_image_channels")
+    has_head = "head.classifier.4.weight" in weights
+    is_task = has_head or "num_classes" in known or bool(known.get("num_output_channels"))
+    is_mutable = bool(rows[:4].all()) or known.get("num_output_channels") == 0
+    if model is None and not is_task and image in (None, 4) and is_mutable:
+        model = GrowingNCAModel
+    if model is GrowingNCAModel:
+        return model, {**found, "num_hidden_channels": channels - 4}, True
     if image is None:  # rows of immutable channels are never trained, and stay zero
-        rows = last.flatten(1).any(1)
-        image = int(rows.long().argmax()) if bool(rows.any()) else None
-    is_growing = model is GrowingNCAModel or (model is None and image in (0, 4) and not _is_immutable(known, last, 4))
-    if is_growing:
-        cls: Any = GrowingNCAModel
-        found |= {"num_hidden_channels": channels - 4}
-    elif image is None:
-        raise ConfigError("the weights of the last layer are zero: give num_image_channels and num_hidden_channels")
-    else:
-        cls, parts = _with_outputs(weights, model, known, channels, image)
-        found |= parts
-    if model is not None:
-        cls = model
-    names = arguments_of(cls, BasicNCAModel)
-    assumed = [name for name in _UNKNOWN if name not in known and name in names - {*getattr(cls, "decides", ())}]
-    arguments = {
-        name: tuple(value) if isinstance(value, list) and name.endswith("timesteps") else value
-        for name, value in {**found, **known}.items()
-        if name in names or name in given
-    }
-    arguments.setdefault("device", None)
-    if assumed:
-        made = cls(**arguments)
-        values = ", ".join(f"{name}={getattr(made, name)!r}" for name in assumed)
-        _LOGGER.warning("the weights do not define these settings, which are assumed: %s", values)
-    return cls, arguments
-
-
-def _is_immutable(known: Mapping[str, Any], last: Tensor, image: int) -> bool:
-    given = known.get("immutable_image_channels")
-    if given is not None:
-        return bool(given)
-    outputs = known.get("num_output_channels")
-    return bool(outputs) or not bool(last[:image].any())
-
-
-def _with_outputs(
-    weights: Weights, model: Any, known: Mapping[str, Any], channels: int, image: int
-) -> tuple[Any, dict[str, Any]]:
-    """Class and channels of a model with immutable image channels."""
-    if "head.classifier.4.weight" in weights:
+        image = int(rows.long().argmax())
+        if not image:
+            raise ConfigError("the weights do not show the number of image channels: give num_image_channels")
+    found["num_image_channels"] = image
+    if has_head:
         hidden = channels - image
-        pool = math.isqrt(weights["head.classifier.2.weight"].shape[1] // hidden)
-        classes = weights["head.classifier.4.weight"].shape[0]
-        return ClassificationNCAModel, {
-            "num_image_channels": image,
-            "num_hidden_channels": hidden,
-            "num_classes": classes,
-            "avg_pool_size": pool,
-        }
-    outputs = known.get("num_output_channels", known.get("num_classes"))
+        classes, pooled = weights["head.classifier.4.weight"].shape[0], weights["head.classifier.2.weight"].shape[1]
+        shapes = {"num_hidden_channels": hidden, "num_classes": classes, "avg_pool_size": math.isqrt(pooled // hidden)}
+        return model or ClassificationNCAModel, {**found, **shapes}, True
+    classes_wanted = model is not None and "num_classes" in arguments_of(model, BasicNCAModel)
+    outputs = known.get("num_output_channels") or known.get("num_classes")
     if outputs is None and "num_hidden_channels" in known:
         outputs = channels - image - known["num_hidden_channels"]
-    if outputs is None and model is not None and "num_classes" not in arguments_of(model, BasicNCAModel):
+    if outputs is None and model is not None and not classes_wanted:
         outputs = 1
-    if outputs is None:
+    if not outputs:
         raise ConfigError(
             f"{channels - image} channels follow the {image} image channels: give num_hidden_channels, the number of "
-            "hidden ones, or num_classes"
+            "hidden ones, or num_classes; or model=... for a user-defined head"
         )
-    found = {"num_image_channels": image, "num_hidden_channels": channels - image - outputs}
-    if model is not None and "num_classes" not in arguments_of(model, BasicNCAModel):
-        return model, {**found, "num_output_channels": outputs}
+    found["num_hidden_channels"] = channels - image - outputs
+    if model is not None:
+        own = {"num_classes": outputs, "use_classifier": False} if classes_wanted else {"num_output_channels": outputs}
+        own = {name: value for name, value in own.items() if name in arguments_of(model, BasicNCAModel)}
+        own = {name: value for name, value in own.items() if name not in getattr(model, "decides", ())}
+        return model, {**found, **own}, True
     if outputs == 1:
-        return BinarySegmentationNCAModel, found
+        return BinarySegmentationNCAModel, found, False
     if image == 1:
-        return SelfClassificationNCAModel, {**found, "num_classes": outputs}
-    return ClassificationNCAModel, {**found, "num_classes": outputs, "use_classifier": False}
+        return SelfClassificationNCAModel, {**found, "num_classes": outputs}, False
+    return ClassificationNCAModel, {**found, "num_classes": outputs, "use_classifier": False}, True
 
 
 def _loaded(model: Any, weights: Weights) -> Any:
@@ -328,14 +352,17 @@ def _med_nca(weights: Weights, given: Mapping[str, Any]) -> MedNCAModel:
     return _loaded(model, state)  # type: ignore[no-any-return]
 
 
-def _pyramid(
-    levels: list[Weights], scales: Sequence[int] | None, steps: Sequence[int] | None, given: Mapping[str, Any]
-) -> Any:
-    """Pyramid of several models, by default with the scales and steps of the publications."""
-    if len(levels) == 1:
-        return _med_nca(levels[0], given)
+def _med_levels(levels: list[Weights], options: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """Model of one level, or pyramid of several, by default with the scales and steps of the publications."""
     if not levels or not all("fc0.weight" in weights for weights in levels):
         raise ConfigError("several files are the levels of a Med-NCA or M3D-NCA: give their paths from coarse to fine")
+    scales, steps = options["scales"], options["steps"]
+    if options["model"] is not None:
+        raise ConfigError("the class of a Med-NCA or M3D-NCA follows from its weights: leave model out")
+    if len(levels) == 1:
+        if scales is not None:
+            raise ConfigError("scales belong to several levels, and these are the weights of one")
+        return _med_nca(levels[0], given if steps is None else {**given, "steps": steps})
     models = [_med_nca(weights, given) for weights in levels]
     flat = models[0].dims == 2
     return PyramidNCA(

@@ -127,6 +127,7 @@ def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
     draws = _Drawn(job, job.draws, max(getattr(job.cell, "num_draws", 0), 1))
     # a search for living cells would synchronise a GPU, and is useless if cells do not die
     looks_for_life = cell.skips_dead_space and x.device.type == "cpu"
+    own_step = getattr(cell, "own_step", None)  # replaces the reference step
 
     def run(state: Tensor, begin: int, end: int) -> Tensor:
         while begin < end:
@@ -139,6 +140,9 @@ def _states(job: Job) -> Iterator[tuple[int, Tensor]]:
                 window = windows[group]
                 state = window.cut(state)
             for t in range(begin, last):
+                if own_step is not None:
+                    state = own_step(state, t, job)
+                    continue
                 given = (rests(t), noise(t), draws(t))
                 if window is not None:
                     given = tuple(part if part is None else window.cut(part) for part in given)  # type: ignore[assignment]

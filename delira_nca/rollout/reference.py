@@ -62,7 +62,8 @@ class Cell(Protocol):
         """Map from the (B, P, *spatial) perception to the (B, C - num_fixed_channels, *spatial) update.
 
         If the cell has an attribute ``num_draws`` above 0, the second argument of the rule are that many uniform random
-        numbers per cell.
+        numbers per cell. If it has a method ``own_update``, the rule may return the update of all channels, which the
+        method reduces.
         """
         ...
 
@@ -114,6 +115,8 @@ def step_beside(
     alive, fixed = cell.alive, cell.num_fixed_channels
     perception = cell.perceive(x, t)
     update = cell.rule(perception) if draws is None else cell.rule(perception, draws)
+    if (reduce := getattr(cell, "own_update", None)) is not None:
+        update = reduce(update)
     if noise is not None:
         update = update + noise
     free = x[:, fixed:] if fixed else x

@@ -102,6 +102,9 @@ def test_a_cascade_has_the_classes_and_metrics_of_its_model():
     net = CascadeNCA(torch.compile(model, backend="eager"), [2, 1], [2, 2])
     assert (net.wrapped, net.num_classes, net.class_names, net.avg_pool_size) == (model, 2, ["cat", "dog"], 2)
     assert (net.metrics, net.validation_metric) == (model.metrics, "f1")
+    assert (net.head, net.rule, net.training_timesteps, net.pad_noise) == (model.head, model.rule, 100, False)
+    with pytest.raises(AttributeError, match="fire"):
+        net.fire  # noqa: B018
     net.metrics = {"accuracy": lambda logits, label: torch.tensor(1.0)}
     pairs = [(images(), torch.tensor([0, 1])), (images()[:1], torch.tensor([0]))]
     metrics, predictions = net.validate(pairs)

@@ -5,15 +5,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from delira_nca.errors import ConfigError, UnknownKeywordError, UnknownNameError
+from delira_nca.errors import CheckpointError, ConfigError, UnknownKeywordError, UnknownNameError
 from delira_nca.io.network import load_network, save_network
 from delira_nca.models import BasicNCAModel as OurModel
 from delira_nca.models.rule import MLPRule
 from delira_nca.ncalab import (
     AbstractNCAModel,
     AbstractNCARule,
+    AutoStepper,
     BasicNCAModel,
+    BasicNCATrainer,
+    BinarySegmentationNCAModel,
     CascadeNCA,
+    ClassificationNCAModel,
     GrowingNCAModel,
     MLPNCARule,
     fix_random_seed,
@@ -192,9 +196,125 @@ def test_steps_that_a_subclass_overrides_are_computed():
     assert float(model(x, 4).output_image[0, 5, 0, 0].detach()) == pytest.approx(float(x[0, 5, 0, 0]) + 6 + 100)
     assert model.predict(x, 3).output_image.unique().tolist() == [103.0]
     assert [frame.output_image.unique().tolist() for frame in model.record(x, 2)] == [[100.0], [101.0]]
+    assert AutoStepper(3, 4, 9)(model, x).output_image.unique().tolist() == [106.0]
+    assert CascadeNCA(model, [2, 1], [2, 2]).predict(torch.rand(1, 2, 8, 8)).output_channels.unique().tolist() == [
+        106.0
+    ]
     with pytest.raises(ConfigError, match="draws its own fire masks"):
         model(x, 1, masks=lambda t: None)
-    with pytest.raises(UnsupportedCellError, match="in a way of its own"):
+    with pytest.raises(UnsupportedCellError, match="overrides a step"):
+        model.to_arrays()
+
+
+class Pasted(Model):
+    """NCALab's way to compute the update, with all channels and random numbers of torch."""
+
+    def _update(self, x, step):
+        dx = self.rule(self.perception.perceive(x, step))
+        if self.fire_rate < 1.0:
+            dx = dx * (torch.rand([x.size(0), 1, x.size(2), x.size(3)], device=self.device) < self.fire_rate).float()
+        if self.immutable_image_channels:
+            dx[:, : self.num_image_channels] *= 0
+        return dx
+
+    def _forward_step(self, x, step):
+        x = x + self._update(x, step)
+        if self.use_alive_mask:
+            x = x * self._alive(x).float()
+        return x
+
+
+@pytest.mark.parametrize("case", ["sobel", "learned", "alive", "alive, immutable", "time", "mutable"])
+def test_an_update_that_is_written_as_in_nca_lab_gives_the_same(case):
+    options, (x, _, target) = CASES[case], inputs(1)
+    found = []
+    for cls in (Model, Pasted):
+        model = automaton(options, cls)
+        prediction = model(x, 5)
+        model.loss(prediction, target)["total"].backward()
+        found.append([prediction.output_image.detach(), *(p.grad for p in model.parameters())])
+    for ours, pasted in zip(*found, strict=True):
+        torch.testing.assert_close(ours, pasted, rtol=1e-4, atol=1e-5)
+
+
+def test_random_numbers_of_an_overridden_step_depend_on_the_seed_and_survive_a_small_memory_budget():
+    x, _, target = inputs(1)
+    gradients = []
+    for budget in (2**30, 1):
+        model = automaton({"fire_rate": 0.5, "memory_budget": budget}, Pasted)
+        assert torch.equal(model.predict(x, 6, seed=3).output_image, model.predict(x, 6, seed=3).output_image)
+        assert not torch.equal(model.predict(x, 6, seed=3).output_image, model.predict(x, 6, seed=4).output_image)
+        model.loss(model(x, 6, seed=3), target)["total"].backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+class OwnForward(Model):
+    """A forward pass of its own, with NCALab's signature."""
+
+    def forward(self, x, steps=1):
+        for step in range(steps):
+            x = self._forward_step(x, step)
+        prediction = self._prediction(steps, x)
+        prediction.logits = prediction.logits + 10
+        return prediction
+
+
+def test_a_forward_pass_that_a_subclass_overrides_is_used():
+    model, x = OwnForward("cpu", 2, 5, 2, hidden_size=4, inference_timesteps=3, training_timesteps=3), inputs(1)[0]
+    assert model.predict(x[:, :2]).logits.unique().tolist() == [10.0]
+    assert [(one.steps, one.logits.min().item()) for one in model.record(x[:, :2], 2)] == [(1, 10.0), (2, 10.0)]
+    pairs = [(x[:, :2], torch.zeros(2, 9, 8, 7))]
+    assert BasicNCATrainer(model, None, max_epochs=1).train(pairs).current_epoch == 1
+    with pytest.raises(ConfigError, match="keeps 'all' steps or the 'last'"):
+        model.record(x, 2, keep=[1])
+
+
+class OwnHead(Model):
+    """A head of its own."""
+
+    def _predict_head(self, x):
+        return x.mean((2, 3))
+
+
+def test_a_head_that_a_subclass_overrides_makes_the_logits():
+    prediction = OwnHead("cpu", 2, 5, 2).predict(torch.rand(2, 2, 6, 6), 1)
+    torch.testing.assert_close(prediction.logits, prediction.output_image.mean((2, 3)))
+
+
+def test_a_rule_of_the_package_works_with_every_mask():
+    for options in ({}, {"use_alive_mask": True}, {"immutable_image_channels": False}):
+        model = Model("cpu", 2, 5, 2, fire_rate=1.0, rule_type=MLPRule, **options)
+        nn.init.normal_(model.rule.last.weight)
+        x = inputs(1)[0]
+        state = model(x, 1).output_image
+        assert torch.equal(state[:, :2], x[:, :2] * model._alive(state)) is (
+            options.get("immutable_image_channels", True)
+        )
+        described = model.to_dict()
+        assert described["rule_type"] == "delira_nca.models.rule.MLPRule"
+        assert isinstance(Model.from_dict(described).rule, MLPRule)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: network.__setitem__(1, nn.LeakyReLU(0.5)),
+        lambda network: network.__setitem__(1, nn.GELU(approximate="tanh")),
+        lambda network: network.__setitem__(2, nn.Conv2d(12, 9, 1)),
+        lambda network: network.__setitem__(0, nn.Conv2d(27, 12, 3, padding=1)),
+        lambda network: network.append(nn.Conv2d(9, 9, 1)),
+    ],
+)
+def test_layers_that_were_replaced_are_computed_by_the_reference(change):
+    model = automaton({})
+    change(model.rule.network)
+    x = inputs(1)[0]
+    with using_backend("reference"):
+        expected = model.predict(x, 3).output_image
+    assert torch.equal(model.predict(x, 3).output_image, expected)
+    with pytest.raises(UnsupportedCellError):
         model.to_arrays()
 
 
@@ -239,6 +359,13 @@ def test_models_are_described_and_made_again_also_through_files(tmp_path):
     loaded = load_network(tmp_path / "cascade.safetensors")
     assert type(loaded) is CascadeNCA
     assert isinstance(loaded.wrapped.rule.network[1], nn.Tanh)
+    named = BasicNCAModel("cpu", 3, 4, 1, rule_type="BasicNCARule").to_dict()
+    assert "rule_type" not in named
+    chosen = ClassificationNCAModel("cpu", 3, 4, 2, validation_metric="accuracy_macro", training_timesteps=5)
+    save_network(chosen, tmp_path / "chosen.safetensors")
+    assert load_network(tmp_path / "chosen.safetensors").validation_metric == "accuracy_macro"
+    with pytest.raises(ConfigError, match="a description of ClassificationNCAModel has no num_classes"):
+        ClassificationNCAModel.from_dict({"num_image_channels": 3, "num_hidden_channels": 4})
     with pytest.raises(ConfigError, match=r"is not a rule of the package: pass the class, rule_type="):
         Model.from_dict(Model("cpu", 2, 5, 2, rule_type=Doubling).to_dict())
 
@@ -248,7 +375,7 @@ def test_weights_are_saved_and_loaded_as_safetensors(tmp_path):
     model.save(tmp_path / "weights.safetensors")
     assert Model.load(other, tmp_path / "weights.safetensors") is other
     assert torch.equal(other.rule.network[2].weight, model.rule.network[2].weight)
-    with pytest.raises(Exception, match="does not fit a Model"):
+    with pytest.raises(CheckpointError, match="does not fit a Model"):
         Model.load(Model("cpu", 2, 5, 2, hidden_size=13), tmp_path / "weights.safetensors")
 
 
@@ -288,3 +415,22 @@ def test_finetuning_trains_the_last_layer_of_the_rule():
     model.finetune()
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trainable == {"rule.network.2.weight"}
+
+
+def test_validation_uses_methods_that_a_subclass_overrides():
+    class OwnValidation(BinarySegmentationNCAModel):
+        def validate(self, dataloader, steps=None):
+            return {"dice": 0.75 + 0.01 * len(list(dataloader))}, []
+
+    class OwnPrediction(BinarySegmentationNCAModel):
+        def predict(self, image, steps=None):
+            prediction = super().predict(image, steps)
+            prediction.logits = torch.ones_like(prediction.logits)
+            return prediction
+
+    images, masks = torch.rand(4, 3, 8, 8), torch.ones(4, 8, 8)
+    pairs = [(images[:2], masks[:2]), (images[2:], masks[2:])]
+    for cls, expected in ((OwnValidation, 0.77), (OwnPrediction, 1.0)):
+        model = cls("cpu", 3, 4, hidden_size=4, training_timesteps=2, inference_timesteps=2)
+        history = BasicNCATrainer(model, None, max_epochs=1).train(pairs, pairs)
+        assert history.best_accuracy == pytest.approx(expected)

@@ -1,5 +1,6 @@
 """Every public name of NCALab has a home here, and the helpers work."""
 
+import importlib
 import importlib.util
 import random
 from pathlib import Path
@@ -12,12 +13,16 @@ import delira_nca.ncalab as face
 import delira_nca.training.ncalab as alias
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.ncalab import (
+    MCMC,
+    NQM,
     AutoStepper,
     BasicNCAModel,
+    BinarySegmentationNCAModel,
     Color,
     GrowingNCADataset,
     GrowingNCAModel,
     Pool,
+    UncertaintyEstimator,
     fix_random_seed,
     get_compute_device,
     intepret_range_parameter,
@@ -48,8 +53,13 @@ def test_the_table_lists_every_name_of_nca_lab_with_its_home(table):
 def test_the_former_path_is_an_alias():
     assert dir(alias) == dir(face)
     assert all(getattr(alias, name) is getattr(face, name) for name in face.__all__ if not name.endswith("_PATH"))
+    found = {}
+    exec("from delira_nca.training.ncalab import *", found)
+    assert len(set(found) & set(alias.__all__)) == 14
     with pytest.raises(AttributeError, match="BasicNCATrainr"):
         alias.BasicNCATrainr  # noqa: B018
+    with pytest.raises(ModuleNotFoundError):  # a second copy of a module would have other classes
+        importlib.import_module("delira_nca.training.ncalab.pool")
 
 
 def test_paths_lie_in_the_working_directory_and_are_not_created(tmp_path, monkeypatch):
@@ -138,3 +148,31 @@ def test_the_worst_sample_alone_becomes_the_seed():
     states = pool.sample(seed)
     assert pool._draw.indices[0] == worst
     assert states.flatten(1).amax(1).tolist() == [0.0, 5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_estimators_measure_what_nca_labs_do(normalize):
+    model = BinarySegmentationNCAModel("cpu", 2, 3, hidden_size=8, inference_timesteps=6)
+    torch.nn.init.normal_(model.rule.network[2].weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, 2, 8, 6, generator=torch.Generator().manual_seed(0))
+    heatmap, predictions, score = NQM(model, N=4, normalize=normalize)(image)
+    outputs = torch.stack([one.output_channels for one in predictions])
+    expected = outputs.std(0)
+    if normalize:
+        expected = expected / (outputs > 0).sum((3, 4), keepdim=True).float().mean(0).clamp(min=1)
+    assert (len(predictions), expected.max() > 0) == (4, True)
+    torch.testing.assert_close(heatmap, expected)
+    torch.testing.assert_close(score, expected.mean((2, 3)))
+    heatmap, predictions, _ = MCMC(model, N_last=10, normalize=normalize).estimate(image, "max")
+    hidden = torch.stack([one.hidden_channels for one in model.record(image)])
+    torch.testing.assert_close(heatmap, hidden.std(0) / (10 if normalize else 1))
+    assert [one.steps for one in predictions] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_estimator_of_the_user_needs_one_method():
+    class Own(UncertaintyEstimator):
+        def _estimate(self, image):
+            return image, []
+
+    _, _, score = Own(None).estimate(torch.arange(4.0).view(1, 1, 2, 2), reduce="min")
+    assert score.tolist() == [[0.0]]

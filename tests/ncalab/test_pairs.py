@@ -117,6 +117,19 @@ def test_a_label_whose_layout_is_unclear_is_refused_by_the_name_of_the_argument(
 
 
 @pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ((2, 7, 7, 3), "may be states of 7 channels, or have their 3 channels last"),
+        ((2, 5, 5, 5), r"not \(2, 5, 5, 5\)"),
+    ],
+)
+def test_images_whose_channels_are_unclear_are_refused(image, message):
+    network = SimpleNamespace(num_image_channels=3, num_channels=7)
+    with pytest.raises(ShapeError, match=f"{message}.*label_layout"):
+        list(PairBatches([(torch.rand(image), torch.zeros(2))], label_layout="auto", network=network).get_batchgen(1))
+
+
+@pytest.mark.parametrize(
     "item",
     [
         (torch.ones(2, 1, 4, 4), torch.zeros(2), ["a", "b"]),

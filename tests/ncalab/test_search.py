@@ -15,6 +15,7 @@ def test_combinations_are_all_pairs_and_can_be_iterated_again():
     for _ in range(2):
         found = list(parameters)
         assert len(found) == len({tuple(one.values()) for one in found}) == len(parameters) == 6
+    assert [next(parameters), parameters.next()] == found[:2]
     assert {one["steps"] for one in found} == {(48, 64)}
     assert {type(one["hidden_size"]) for one in found} == {int}
     assert (parameters.is_mutable("lr"), parameters.is_mutable("steps")) == (True, False)

@@ -20,6 +20,7 @@ from delira_nca.ncalab import (
     SelfClassificationNCAModel,
     SmoothnessLoss,
 )
+from delira_nca.ncalab.prediction import MetricOfNCALab
 
 SMALL = {"hidden_size": 8, "training_timesteps": 3, "inference_timesteps": 3}
 
@@ -205,6 +206,12 @@ def test_f1_and_the_area_under_the_curve_are_those_of_scikit_learn():
     assert f1.compute() == pytest.approx(f1_score(labels, predicted, average="macro"))
     areas = [roc_auc_score(labels == k, shares[:, k]) for k in range(3)]
     assert area.compute() == pytest.approx(np.mean(areas), abs=1e-6)
+    single = MacroAUROC()
+    for k in range(60):  # the conversion to probabilities does not depend on the batches
+        single.update(0.1 * logits[k : k + 1].abs(), labels[k : k + 1])
+    shares = (0.1 * logits.abs()) if (0.1 * logits.abs()).max() <= 1 else (0.1 * logits.abs()).softmax(1)
+    areas = [roc_auc_score(labels == k, shares[:, k]) for k in range(3)]
+    assert single.compute() == pytest.approx(np.mean(areas), abs=1e-6)
     for metric in (f1, area):
         metric.reset()
         assert np.isnan(metric.compute())
@@ -242,3 +249,37 @@ def test_the_focal_loss_is_that_of_the_mean_error_of_each_sample(weight):
         total = total + (1 - (-error).exp()) ** 3 * error
     expected = total / (3 if weight is None else weight.sum())
     torch.testing.assert_close(FocalLoss(weight, gamma=3)(logits, label), expected)
+
+
+class Recorded(Counting):
+    """Keeps the last arguments."""
+
+    def compute(self):
+        return 1.0
+
+
+def test_labels_for_metrics_of_other_packages_have_the_form_of_the_predictions():
+    for measured, label, expected in (
+        (torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(2, 1, 4, 4), (2, 4, 4)),
+        (torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(2, 4, 4), (2, 4, 4)),
+        (torch.ones(2, 3), torch.ones(2, 1), (2,)),
+        (torch.ones(2, 3, 4, 4), torch.ones(2, 1, 4, 4), (2, 4, 4)),
+        (torch.ones(2, 1, 4, 4), torch.full((2, 4, 4), 0.5), (2, 4, 4)),
+    ):
+        metric = MetricOfNCALab(Recorded())
+        metric.update(measured, label)
+        assert metric.metric.seen[2] == expected
+        assert metric.metric.seen[3] == (torch.float32 if measured.shape[1] == 1 else torch.int64)
+
+
+def test_a_collection_of_metrics_that_are_modules_is_used():
+    class Module(torch.nn.Module, Recorded):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            self.reset()
+
+    model = DepthNCAModel("cpu", 3, 4, **SMALL)
+    model.metrics = torch.nn.ModuleDict({"other": Module()})
+    assert list(model.metrics) == ["other"]
+    metrics, _ = model.validate([(rand(2, 3, 8, 6), rand(2, 8, 6))])
+    assert metrics == {"other": 1.0}

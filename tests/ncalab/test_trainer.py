@@ -4,6 +4,7 @@ import gc
 import json
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, ReduceLROnPlateau, StepLR
@@ -14,7 +15,16 @@ from delira_nca.io.checkpoint import load_checkpoint
 from delira_nca.losses import dice_score
 from delira_nca.models import BasicNCAModel, CascadeNCA, PyramidNCA, make_seed, presets
 from delira_nca.models.tasks import BinarySegmentationNCAModel, ClassificationNCAModel
-from delira_nca.ncalab import BasicNCATrainer, EarlyStopping, Pool, TrainingHistory, TrainingStatus
+from delira_nca.ncalab import (
+    BasicNCATrainer,
+    DepthNCAModel,
+    EarlyStopping,
+    Pool,
+    TrainingHistory,
+    TrainingStatus,
+    interpret_range_parameter,
+    pad_input,
+)
 from delira_nca.ncalab.pairs import PairBatches
 from delira_nca.ncalab.trainer import NCALabRun
 from delira_nca.training import PyTorchNetworkTrainer
@@ -482,5 +492,85 @@ def test_a_rate_that_vanishes_early_is_a_warning_with_the_name_of_its_argument(s
         BasicNCATrainer(nca, None, max_epochs=5000, callbacks=[Breaks(1)], **options).train(loader())
     found = [record.message for record in caplog.records if "the learning rate falls" in record.message]
     assert len(found) == (given != "constant")
-    names = {"lr_gamma": "lr_gamma=0.9: ", "object": "lr_scheduler=StepLR: ", "function": "<lambda>"}
+    names = {"lr_gamma": "lr_gamma=0.9: ", "object": "lr_scheduler=StepLR: ", "function": "lr_scheduler: "}
     assert all(names[given] in message for message in found)
+
+
+def test_a_training_iteration_that_is_written_as_in_nca_lab_trains(segmenter, loader):
+    class Own(BasicNCATrainer):
+        def _train_iteration(self, x, y, head_optimizer, total_batch_iterations, summary_writer=None):
+            self.nca.train()
+            self.optimizer.zero_grad()
+            if head_optimizer is not None:
+                head_optimizer.zero_grad()
+            prediction = self.nca(pad_input(x.clone(), self.nca, noise=False), steps=interpret_range_parameter((3, 6)))
+            losses = self.nca.loss(prediction, y)
+            losses["total"].backward()
+            self.optimizer.step()
+            if head_optimizer is not None:
+                head_optimizer.step()
+            return prediction, {**losses, "share": 0.5}
+
+    nca = segmenter()
+    trainer = Own(nca, None, max_epochs=4, lr=1e-2)
+    trainer.optimizer.param_groups[0]["lr"] = 2e-2
+    history = trainer.train(loader())
+    assert history.loss[-1] < history.loss[0]
+    assert history.epochs[0]["share"] == 0.5
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(2e-2 * 0.99**4)
+
+
+def test_losses_may_be_plain_numbers(segmenter, loader):
+    class Plain(type(segmenter())):
+        def loss(self, pred, label):
+            return {**super().loss(pred, label), "weight": 0.25}
+
+    history = BasicNCATrainer(segmenter(Plain), None, max_epochs=1).train(loader(), loader())
+    assert (history.epochs[0]["weight"], history.epochs[0]["val_weight"]) == (0.25, 0.25)
+
+
+def test_a_metric_that_does_not_exist_is_refused_before_the_training(loader):
+    nca = DepthNCAModel("cpu", 1, 3, hidden_size=8, training_timesteps=2, inference_timesteps=2)
+    nca.metrics = {}
+    with pytest.raises(ScoreKeyError, match="'ssim' is not among the metrics of DepthNCAModel"):
+        BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader())
+    nca.validation_metric = None
+    assert BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader()).best_epoch == 1
+
+
+def test_a_metric_may_not_have_the_name_of_a_value_of_the_trainer(loader):
+    nca = DepthNCAModel("cpu", 1, 3, hidden_size=8, training_timesteps=2, inference_timesteps=2)
+    nca.metrics = {"loss": lambda pred, label: torch.tensor(7.0)}
+    nca.validation_metric = "loss"
+    with pytest.raises(ConfigError, match="'loss'"):
+        BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader())
+
+
+@pytest.mark.parametrize(("every", "count"), [(1, 12), (3, 4)])
+def test_figures_are_drawn_when_the_history_is_saved(segmenter, loader, every, count):
+    class Writer:
+        figures = 0
+
+        def add_figure(self, tag, figure, step):
+            self.figures += 1
+
+        def add_scalar(self, *args):
+            pass
+
+        add_text = add_scalar
+
+    class Plot:
+        def show(self, model, image, prediction, label):
+            assert isinstance(image, np.ndarray)
+            return object()
+
+    writer = Writer()
+    trainer = BasicNCATrainer(segmenter(), None, max_epochs=6)
+    trainer.train(loader(), loader(), save_every=every, summary_writer=writer, plot_function=Plot())
+    assert writer.figures == count
+
+
+def test_an_optimizer_in_the_place_of_the_rate_is_refused_by_name(segmenter):
+    nca = segmenter()
+    with pytest.raises(ConfigError, match="the fourth argument is lr: give the optimizer by name"):
+        BasicNCATrainer(nca, None, True, torch.optim.Adam(nca.parameters()))

@@ -80,7 +80,8 @@ def test_a_folder_of_nca_lab_gives_the_model_with_equal_outputs(kind, compiled, 
     ours, theirs = loaded.predict(image), model.predict(image)
     assert torch.equal(ours.output_image, theirs.output_image)
     assert torch.equal(ours.logits, theirs.logits)
-    assert not [record for record in caplog.records if "assumed" in record.message]
+    assumed = [record.message.partition("assumed: ")[2] for record in caplog.records if "assumed" in record.message]
+    assert assumed == [f"model={type(model).__name__}"] * (kind in ("segmentation", "self-classification"))
 
 
 def test_a_state_dict_gives_what_its_shapes_say_and_a_warning_of_the_rest(caplog):
@@ -89,7 +90,8 @@ def test_a_state_dict_gives_what_its_shapes_say_and_a_warning_of_the_rest(caplog
         loaded = load_ncalab(model.state_dict(), num_hidden_channels=6, fire_rate=0.8)
     assert type(loaded) is BinarySegmentationNCAModel
     assert (loaded.num_image_channels, loaded.use_temporal_encoding, loaded.num_learned_filters) == (3, True, 2)
-    assert "which are assumed: filter_padding='circular', pad_noise=False" in caplog.text
+    expected = "model=BinarySegmentationNCAModel, filter_padding='circular', pad_noise=False, training_timesteps=100"
+    assert f"which are assumed: {expected}, inference_timesteps=100, an activation of ReLU" in caplog.text
     assert "fire_rate" not in caplog.text
     (other,) = (load_ncalab(model.state_dict(), DepthNCAModel, **SMALL, fire_rate=0.8, filter_padding="circular"),)
     assert torch.equal(other.rule.network[0].weight, model.rule.network[0].weight)
@@ -102,7 +104,7 @@ def test_weights_are_loaded_into_a_given_model():
     nn.init.zeros_(other.rule.network[0].weight)
     assert load_ncalab(model.state_dict(), other) is other
     assert torch.equal(other.rule.network[0].weight, model.rule.network[0].weight)
-    with pytest.raises(ConfigError, match="give either the model or arguments"):
+    with pytest.raises(ConfigError, match="arguments cannot be combined with a model"):
         load_ncalab(model.state_dict(), other, fire_rate=1.0)
     with pytest.raises(CheckpointError, match="do not fit a GrowingNCAModel"):
         load_ncalab(model.state_dict(), MODELS["growing"]())
@@ -119,20 +121,85 @@ def test_a_cascade_of_nca_lab_needs_its_scales_and_steps():
         load_ncalab(state, **arguments)
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_the_padding_and_kernel_size_in_the_history_of_a_cascade_are_not_those_of_its_model(tmp_path, caplog, size):
+    model = filled(BinarySegmentationNCAModel("cpu", 3, 6, kernel_size=size, **SMALL), 3)
+    folder = stored(model, tmp_path / "run")
+    history = json.loads((folder / "history.json").read_text())
+    history["best_model"] |= {"filter_padding": "reflect", "kernel_size": 3}  # as NCALab's cascade writes them
+    (folder / "history.json").write_text(json.dumps(history))
+    torch.save({f"wrapped.{name}": value for name, value in model.state_dict().items()}, folder / "best_model.pth")
+    loaded = load_ncalab(folder, scales=[2, 1], steps=[3, 2])
+    image = torch.rand(1, 3, 12, 12)
+    assert torch.equal(loaded.predict(image).logits, CascadeNCA(model, [2, 1], [3, 2]).predict(image).logits)
+    assert "filter_padding='circular'" in caplog.text
+
+
+def test_cascades_that_were_trained_here_are_read_too(tmp_path):
+    net = CascadeNCA(MODELS["segmentation"](), [2, 1], [3, 2], single_model=False)
+    pairs = [(torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8))]
+    BasicNCATrainer(net, tmp_path / "run", max_epochs=1).train(pairs)
+    options = {"num_hidden_channels": 6, "use_temporal_encoding": True, "pad_noise": True, **SMALL}
+    loaded = load_ncalab(tmp_path / "run", scales=[2, 1], steps=[3, 2], **options)
+    assert torch.equal(loaded.wrapped.rule.network[0].weight, net.wrapped.rule.network[0].weight)
+
+
+def test_arguments_that_do_not_belong_to_the_weights_are_refused():
+    model = MODELS["segmentation"]().state_dict()
+    with pytest.raises(ConfigError, match="scales and steps belong to a cascade"):
+        load_ncalab(model, scales=[2, 1], steps=[3, 2], num_hidden_channels=6)
+    with pytest.raises(ConfigError, match="follows from its weights: leave model out"):
+        load_ncalab(med_nca("basic"), DepthNCAModel)
+    with pytest.raises(ConfigError, match="scales belong to several levels"):
+        load_ncalab(med_nca("basic"), scales=[1])
+
+
+def test_weights_of_image_channels_that_are_not_used_are_a_warning_unless_the_class_is_given(caplog):
+    model = MODELS["segmentation"]()
+    nn.init.normal_(model.rule.network[2].weight)
+    arguments = {"num_image_channels": 3, "num_hidden_channels": 6, "filter_padding": "circular", **SMALL}
+    loaded = load_ncalab(model.state_dict(), **arguments)
+    assert "weights for the 3 image channels, which are not used" in caplog.text
+    caplog.clear()
+    load_ncalab(model.state_dict(), BinarySegmentationNCAModel, **arguments)
+    assert "image channels" not in caplog.text
+    image = torch.rand(1, 3, 8, 8)
+    model.pad_noise = False
+    assert torch.equal(loaded.predict(image, 4).logits, model.predict(image, 4).logits)
+
+
+def test_weights_in_a_checkpoint_are_found_and_other_activations_are_passed(tmp_path):
+    model = filled(GrowingNCAModel("cpu", 8, rule_args={"nonlinearity": nn.GELU}, **SMALL), 0)
+    torch.save({"epoch": 3, "state_dict": model.state_dict()}, tmp_path / "checkpoint.pth")
+    loaded = load_ncalab(tmp_path / "checkpoint.pth", rule_args={"nonlinearity": nn.GELU}, **SMALL)
+    seed = model.make_seed(8, 8)
+    assert torch.equal(loaded.predict(seed).logits, model.predict(seed).logits)
+
+
+def test_loading_does_not_touch_the_global_generators():
+    weights, state = MODELS["growing"]().state_dict(), torch.get_rng_state()
+    load_ncalab(weights)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_files_that_are_no_weights_are_refused(tmp_path):
-    with pytest.raises(MissingFileError, match="neither best_model.pth nor last_model.pth"):
+    with pytest.raises(MissingFileError, match="contains none of best_model.pth, last_model.pth"):
         load_ncalab(tmp_path)
-    with pytest.raises(MissingFileError, match="there is no file"):
+    with pytest.raises(MissingFileError, match="file not found"):
         load_ncalab(tmp_path / "model.pth")
     torch.save({"layer.weight": torch.ones(1)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"no weights of NCALab, Med-NCA or M3D-NCA: \['layer.weight'\]"):
+    with pytest.raises(
+        CheckpointError, match=r"not weights of NCALab's MLPNCARule, Med-NCA or M3D-NCA: \['layer.weight'\]"
+    ):
         load_ncalab(tmp_path / "other.pth")
     (tmp_path / "broken.pth").write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="is not a state dict"):
         load_ncalab(tmp_path / "broken.pth")
     zero = GrowingNCAModel("cpu", 8, **SMALL).state_dict()
-    with pytest.raises(ConfigError, match="the weights of the last layer are zero"):
+    with pytest.raises(ConfigError, match="the weights do not show the number of image channels"):
         load_ncalab(zero)
+    with pytest.raises(CheckpointError, match=r"this is not a state dict: its entries are \['epoch'\]"):
+        load_ncalab({"epoch": 3})
 
 
 @pytest.mark.processor
@@ -192,7 +259,10 @@ def test_a_cell_of_med_nca_or_m3d_nca_computes_the_same(kind, med_nca_step):
 
 def test_their_fire_rate_is_the_probability_of_not_firing():
     assert load_ncalab(med_nca("basic"), fire_rate=0.9).fire_rate == pytest.approx(0.1)
-    assert load_ncalab(med_nca("basic")).fire_rate == 0.5
+    cell = load_ncalab(med_nca("basic"), steps=3)
+    assert (cell.fire_rate, cell.inference_timesteps) == (0.5, 3)
+    two = load_ncalab(med_nca("basic"), input_channels=2, output_channels=2)
+    assert (two.num_fixed_channels, two.first_output_channel, two.num_hidden_channels) == (2, 2, 2)
     with pytest.raises(ConfigError, match="'num_classes' is not a setting of Med-NCA or M3D-NCA"):
         load_ncalab(med_nca("basic"), num_classes=2)
 

@@ -13,10 +13,11 @@ from delira_nca.losses.checks import with_channel
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.tasks.task import TaskNCAModel, check_weights
 
-__all__ = ["DepthNCAModel"]
+__all__ = ["DepthNCAModel", "similarity"]
 
 
-def _ssim(pred: Tensor, label: Tensor) -> Tensor:
+def similarity(pred: Tensor, label: Tensor) -> Tensor:
+    """Structural similarity of a (B, 1, *spatial) prediction, with the largest window of up to 11 cells that fits."""
     label = with_channel(label, pred)
     return ssim(pred, label, window=_window(pred))
 
@@ -25,7 +26,7 @@ def _error(pred: Tensor, label: Tensor) -> Tensor:
     return shift_free_mse(pred, with_channel(label, pred))
 
 
-_ssim.direction, _error.direction = "highest", "lowest"  # type: ignore[attr-defined]
+similarity.direction, _error.direction = "highest", "lowest"  # type: ignore[attr-defined]
 
 
 def _window(x: Tensor) -> int:
@@ -68,12 +69,13 @@ class DepthNCAModel(TaskNCAModel):
     {'ssim': 1.0, 'shift_free_mse': 0.0}
     """
 
+    has_logits = False
     lambda_gradient: float
     lambda_depth: float
     lambda_ssim: float
     shift_free: bool
     loss_names = ("total", "gradient", "depth", "dissimilarity", "hidden")
-    task_metrics: ClassVar = {"ssim": _ssim, "shift_free_mse": _error}
+    task_metrics: ClassVar = {"ssim": similarity, "shift_free_mse": _error}
     default_metric = "ssim"
     decides = ("num_output_channels",)
 
@@ -117,6 +119,6 @@ class DepthNCAModel(TaskNCAModel):
         terms = {
             "gradient": (self.lambda_gradient, gradient_l1(depth, label)),
             "depth": (self.lambda_depth, (shift_free_mse if self.shift_free else mse)(depth, label)),
-            "dissimilarity": (self.lambda_ssim, 1 - ssim(depth, label, window=_window(depth))),
+            "dissimilarity": (self.lambda_ssim, 1 - similarity(depth, label)),
         }
         return self._sum(prediction, terms)

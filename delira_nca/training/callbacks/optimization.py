@@ -160,10 +160,10 @@ def validated_network(trainer: Trainer) -> Any:
 
 
 def warn_of_vanishing_rate(scheduler: Any, optimizer: Optimizer, num_epochs: int | None, name: str) -> None:
-    """Log a warning if a schedule ends the training early, long before its last epoch.
+    """Log a warning if the learning rate becomes negligible early in the training.
 
-    That is, if all learning rates fall to a thousandth of their first values within the first 15 % of the epochs, and
-    stay there. Schedules that need a score are not tested.
+    That is, if all rates fall below a thousandth of the first one within the first 15 % of the epochs, and stay there.
+    Schedules that need a score, or are stepped once per iteration, are not tested.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def warn_of_vanishing_rate(scheduler: Any, optimizer: Optimizer, num_epochs: int
     name : str
         Argument that sets the schedule, for the message.
     """
-    if num_epochs is None or not 1 < num_epochs <= _MAX_EPOCHS or isinstance(scheduler, ReduceLROnPlateau):
+    if num_epochs is None or isinstance(scheduler, ReduceLROnPlateau):
         return
     stand_in = _stand_in(optimizer)
     try:
@@ -184,14 +184,14 @@ def warn_of_vanishing_rate(scheduler: Any, optimizer: Optimizer, num_epochs: int
             warnings.simplefilter("ignore")
             tried = copy.deepcopy(scheduler, {id(optimizer): stand_in})
             rates = []
-            for _ in range(num_epochs):
+            for _ in range(min(num_epochs, _MAX_EPOCHS)):
                 rates.append(max(float(group["lr"]) for group in stand_in.param_groups))
                 tried.step()
     except Exception:  # a scheduler that cannot be copied, or needs arguments
         return
     alive = [epoch for epoch, rate in enumerate(rates, start=1) if rate > _VANISHED * rates[0]]
-    last = alive[-1] if alive else num_epochs
-    if last < _EARLY * num_epochs:
+    last = alive[-1]
+    if last < len(rates) and last < _EARLY * num_epochs:
         _LOGGER.warning(
             "%s: the learning rate falls from %.3g to less than a thousandth of it within %d of %d epochs, after which "
             "hardly anything is learned",

@@ -183,6 +183,8 @@ def test_a_scheduler_without_a_state_is_refused_before_the_first_batch(make_trai
     [
         (lambda o: lr_scheduler.ExponentialLR(o, 0.9), 5000, True),
         (lambda o: lr_scheduler.ExponentialLR(o, 0.99), 5000, True),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.9), 700, True),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.9), 200_000, True),
         (lambda o: lr_scheduler.ExponentialLR(o, 0.99), 200, False),
         (lambda o: lr_scheduler.ExponentialLR(o, 0.9999), 5000, False),
         (lambda o: lr_scheduler.ExponentialLR(o, 1.0), 5000, False),
