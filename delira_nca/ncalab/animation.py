@@ -207,7 +207,7 @@ class Animator:
     interval : int
         Duration of a frame in ms, at least 20.
     repeat, repeat_delay : bool, int
-        Whether there is a pause before the film repeats, and its duration in ms, at most 10000. The film always repeats.
+        Whether to pause before the film repeats, and the duration of the pause in ms, at most 10000. Films always repeat.
     overlay : bool
         Whether masks are drawn over the images.
     show_timestep : bool
