@@ -6,7 +6,8 @@ damage), with one thread on one core. The states begin with a disc of living cel
 single cell costs much less here. Prints the seconds per iteration of each round, and the ratio of the medians.
 
 NCALab's packages on PyPI lack most modules. The benchmark needs a checkout of its repository, and a Python with torch,
-torchmetrics, opencv-python-headless, pytorch-msssim, pandas, scipy, matplotlib, safetensors, click, tqdm and tensorboard.
+torchmetrics, opencv-python-headless, pytorch-msssim, pandas, scipy, matplotlib, safetensors, click, tqdm and
+tensorboard.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,11 +63,19 @@ def cpu_features() -> frozenset[str] | None:
 def usable_cores() -> int:
     """Return the number of cores that this process may use, limited by its affinity and its control groups.
 
-    A quota of processor time that is not a whole number of cores is rounded down, to at least 1.
+    A quota of processor time that is not a whole number of cores is rounded down, to at least 1. Quotas are read at
+    most once per second.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cpu_quota(int(time.monotonic()), _CGROUPS)
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
+
+
+@functools.lru_cache(maxsize=1)
+def _cpu_quota(second: int, root: Path) -> float | None:
+    """Smallest CPU quota of this process's control groups in cores. Cached, as each native roll-out asks for it."""
     quotas = [_quota(group) if is_new else _quota_old(group) for group, is_new in _groups("cpu")]
-    return max(1, min([allowed, *(int(quota) for quota in quotas if quota is not None)]))
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota(group: Path) -> float | None:

@@ -126,3 +126,12 @@ def test_the_cores_of_the_affinity_are_usable_without_a_quota(system, monkeypatc
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {3}, raising=False)
     system({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "400000 100000\n"})
     assert machine.usable_cores() == 1
+
+
+def test_a_quota_that_changes_while_the_process_runs_is_read_again_a_second_later(system, monkeypatch):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    seconds = iter([10.0, 10.9, 11.0])
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(seconds))
+    for quota, cores in ((2, 2), (4, 2), (4, 4)):
+        system({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": f"{quota}00000 100000\n"})
+        assert machine.usable_cores() == cores

@@ -207,7 +207,8 @@ class Animator:
     interval : int
         Duration of a frame in ms, at least 20.
     repeat, repeat_delay : bool, int
-        Whether to pause before the film repeats, and the duration of the pause in ms, at most 10000. Films always repeat.
+        Whether to pause before the film repeats, and the duration of the pause in ms, at most 10000. Films always
+        repeat.
     overlay : bool
         Whether masks are drawn over the images.
     show_timestep : bool
