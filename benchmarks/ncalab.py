@@ -2,8 +2,9 @@
 
 Runs one script in turns with ``from ncalab import ...`` and with ``from delira_nca.ncalab import ...``: the settings of
 NCALab's README task (8 samples, each twice, 40 x 40 cells, 16 channels, 128 neurons, 100 steps, alive mask, pool with
-damage), with one thread on one core. The states begin with a disc of living cells, as large as the picture, because a
-single cell costs much less here. Prints the seconds per iteration of each round, and the ratio of the medians.
+damage), with one thread on one core. As in that script, states begin with a single cell; ``--grown`` begins with a disc
+of living cells as large as the picture, like states that a trained model has grown, which take longer here. Prints the
+seconds per iteration of each round, and the ratio of the medians.
 
 NCALab's packages on PyPI lack most modules. The benchmark needs a checkout of its repository, and a Python with torch,
 torchmetrics, opencv-python-headless, pytorch-msssim, pandas, scipy, matplotlib, safetensors, click, tqdm and
@@ -38,7 +39,8 @@ inside = np.hypot(*np.meshgrid(axis, axis)) < 12
 image[inside] = (220, 60, 40, 255)
 nca = GrowingNCAModel(torch.device("cpu"), num_hidden_channels=12, use_alive_mask=True, lambda_hidden=1e-2)
 dataset = GrowingNCADataset(image, nca.num_channels, batch_size=8)
-dataset.seed[3:, inside] = 1.0  # as many living cells as in the grown picture, from the first iteration on
+if sys.argv[2] == "grown":
+    dataset.seed[3:, inside] = 1.0
 loader = DataLoader(dataset, batch_size=8, shuffle=False)
 times = []
 
@@ -59,7 +61,7 @@ print(json.dumps([(times[-1] - times[0]) / iterations, history.loss[-1]]))
 """
 
 
-def measure(package: str, python: str, path: str | None, iterations: int) -> float:
+def measure(package: str, python: str, path: str | None, iterations: int, states: str) -> float:
     """Seconds per iteration of a package in a new process on one core."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if path is not None:
@@ -67,7 +69,7 @@ def measure(package: str, python: str, path: str | None, iterations: int) -> flo
     core = min(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [python, "-c", SCRIPT.format(package=package), str(iterations)],
+            [python, "-c", SCRIPT.format(package=package), str(iterations), states],
             env=environment,
             cwd=folder,
             stdout=subprocess.PIPE,
@@ -86,12 +88,14 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="Python with the packages that NCALab needs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=3, help="iterations of NCALab; 10 times as many here")
+    parser.add_argument("--grown", action="store_true", help="states that begin with many living cells")
     given = parser.parse_args()
+    states = "grown" if given.grown else "single cell"
     found: dict[str, list[float]] = {"ncalab": [], "delira_nca.ncalab": []}
     for number in range(given.rounds):
-        found["ncalab"].append(measure("ncalab", given.python, str(given.checkout.resolve()), given.iterations))
+        found["ncalab"].append(measure("ncalab", given.python, str(given.checkout.resolve()), given.iterations, states))
         found["delira_nca.ncalab"].append(
-            measure("delira_nca.ncalab", sys.executable, os.environ.get("PYTHONPATH"), 10 * given.iterations)
+            measure("delira_nca.ncalab", sys.executable, os.environ.get("PYTHONPATH"), 10 * given.iterations, states)
         )
         theirs, ours = (values[-1] for values in found.values())
         print(f"round {number + 1}: NCALab {theirs:.3f} s, here {ours:.3f} s an iteration, ratio {theirs / ours:.1f}")

@@ -45,7 +45,7 @@ class GrowingNCADataset(Dataset[tuple[Tensor, Tensor]]):
             raise ShapeError(f"an image to grow is (H, W, 4), not {picture.shape}")
         if picture.dtype.kind == "f" and 0 < picture.max() <= 1:
             raise ConfigError(
-                f"an image to grow has values from 0 to 255, but the maximum is {float(picture.max()):g}: scale it by 255"
+                f"an image to grow has values from 0 to 255; its maximum is {float(picture.max()):g}: scale it by 255"
             )
         self.batch_size = require_whole("batch_size", batch_size, 1)
         self.image = picture.astype(np.float32) / 255.0

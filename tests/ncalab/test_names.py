@@ -105,7 +105,7 @@ def test_the_data_set_of_growing_is_copies_of_a_seed_and_an_image():
     assert target[2, 3].tolist() == pytest.approx([1, 0, 0.2, 1])
     for wrong, error, message in (
         (np.zeros((4, 6, 9)), ShapeError, r"is \(H, W, 4\), not \(4, 6, 9\)"),
-        (np.full((6, 9, 4), 0.5), ConfigError, "values from 0 to 255, but the maximum is 0.5"),
+        (np.full((6, 9, 4), 0.5), ConfigError, "from 0 to 255; its maximum is 0.5"),
     ):
         with pytest.raises(error, match=message):
             GrowingNCADataset(wrong, 10)
