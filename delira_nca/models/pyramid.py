@@ -645,6 +645,11 @@ class PyramidNCA(AbstractPyTorchNetwork):
 
     # Training -----------------------------------------------------------------------------------------------------
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether the pyramid, or the finest level's model, has a loss of its own."""
+        return self._last.has_loss if type(self).loss is PyramidNCA.loss else True
+
     def loss(self, prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
         """Losses of the finest level's model."""
         return self._last.loss(prediction, label)

@@ -275,6 +275,11 @@ class AbstractPyTorchNetwork(AbstractNetwork, nn.Module):
     loss_names: tuple[str, ...] | None = None
     """Names of the losses that :meth:`loss` returns; None for networks without a loss."""
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether the network has a loss of its own, even if its class does not declare the names of its terms."""
+        return self.loss_names is not None or type(self).loss is not AbstractPyTorchNetwork.loss
+
     def loss(self, prediction: Any, label: Tensor) -> dict[str, Tensor]:
         """Losses of the network, used by trainers without criterions; ``"total"`` is minimised."""
         raise ConfigError(f"{type(self).__name__} has no loss of its own: give the trainer criterions")

@@ -244,7 +244,6 @@ class BinarySegmentationNCAModel(_TaskModel):
 class _Classifier(_TaskModel):
     """Model with one class per image."""
 
-    loss_names = ("total", "classification", "hidden")
     num_classes: int
     class_names: list[str]
 
@@ -287,6 +286,8 @@ class ClassificationNCAModel(_Classifier):
 
     decides = ("num_output_channels", "immutable_image_channels")
     use_classifier: bool
+
+    loss_names = ("total", "classification", "hidden")
 
     def __init__(
         self,
@@ -391,6 +392,8 @@ class SelfClassificationNCAModel(_Classifier):
     """
 
     decides = ("num_image_channels", "num_output_channels", "use_alive_mask", "immutable_image_channels")
+
+    loss_names = ("total", "classification", "hidden")
 
     def __init__(
         self,

@@ -236,7 +236,7 @@ class PyTorchNetworkTrainer(AbstractNetworkTrainer):
                 if not callable(function) and not (what == "metric" and is_metric(function)):
                     raise ConfigError(f"{what} {name!r} is called with tensors, but {function!r} cannot be called")
         check_value_names(criterions or dict.fromkeys(_own_loss_names(network)), metrics or {})
-        if not criterions and getattr(network, "loss_names", None) is None:
+        if not criterions and not getattr(network, "has_loss", getattr(network, "loss_names", None) is not None):
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
         functions = {**(criterions or {}), **(metrics or {})}
         is_wiring = isinstance(metric_keys or {}, Mapping)

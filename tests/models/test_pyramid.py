@@ -10,6 +10,7 @@ from delira_nca.models.build import build_model
 from delira_nca.models.pytorch_network import declared_loss_names
 from delira_nca.rollout import using_backend
 from delira_nca.rollout.job import BatchPart, at_part
+from delira_nca.training import PyTorchNetworkTrainer
 
 
 def level(**changes):
@@ -477,6 +478,9 @@ def test_a_pyramid_says_of_its_losses_what_its_finest_model_says(noise, model, p
     batch = {"data": noise(1, 1, 8, 8), "label": noise(1, 1, 8, 8)}
     _, found, _ = network.closure(network, batch, {}, {}, {})
     assert set(found) == {"loss", *losses}
+    trainer = PyTorchNetworkTrainer(network, None)
+    trainer.train(1, [batch])
+    assert set(trainer.history[0]) == {"epoch", "loss", *losses}
 
 
 def test_only_the_last_layers_of_all_levels_are_finetuned(pyramid):

@@ -210,7 +210,7 @@ def test_everything_works_on_weights_that_were_loaded(tmp_path):
     seed = loaded.make_seed(12, 12)
     with using_backend("reference"):
         expected = loaded.predict(seed, 20).output_image
-    torch.testing.assert_close(loaded.predict(seed, 20).output_image, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loaded.predict(seed, 20).output_image, expected, rtol=1e-3, atol=1e-4)
     save_network(loaded, tmp_path / "ours.safetensors")
     assert torch.equal(load_network(tmp_path / "ours.safetensors").predict(seed).logits, loaded.predict(seed).logits)
     to_html(loaded, tmp_path / "page.html", grid=(12, 12))
