@@ -38,6 +38,7 @@ ROOMS = [
 ]
 """From the ground up: a room imports from itself and from those before it."""
 FREE = {"_lazy", "_version"}
+HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 SILENT = {"__main__", "_version"}
 """A script, and a line that setuptools reads without importing it."""
 ENTRANCE = "__init__"
@@ -173,14 +174,14 @@ def test_a_module_says_what_is_public_and_imports_names():
 
 def test_what_is_public_is_there_once():
     for path in FILES:
-        if path.stem not in SILENT:
+        if path.stem not in SILENT and (HAS_TENSORFLOW or "tf" not in path.relative_to(PACKAGE).parts):
             module = __import__(name_of(path).removesuffix(".__init__"), fromlist=["__all__"])
             names = list(module.__all__)
             assert len(set(names)) == len(names), path
             assert not [name for name in names if not hasattr(module, name)], path
 
 
-HEAVY = {"torch", "matplotlib", "tensorboardX", "batchgenerators", "sklearn", "scipy", "PIL", "pandas"}
+HEAVY = {"torch", "matplotlib", "tensorboardX", "batchgenerators", "sklearn", "scipy", "PIL", "pandas", "tensorflow"}
 
 
 def loaded_by(module):
@@ -210,3 +211,37 @@ def test_what_needs_no_torch_imports_none(module):
 @pytest.mark.parametrize("module", ["delira_nca.models", "delira_nca.rollout", "delira_nca.evaluation"])
 def test_models_import_nothing_heavy_but_torch(module):
     assert loaded_by(module) == {"torch"}
+
+
+def test_only_the_modules_for_tensorflow_import_it():
+    pattern = re.compile(r"^\s*(import|from) (tensorflow|keras)\b", re.MULTILINE)
+    users = {path.relative_to(PACKAGE).parent.as_posix() for path in FILES if pattern.search(path.read_text())}
+    assert users == {"models/tf"}
+    names = [name_of(path).removesuffix(".__init__") for path in FILES if "tf" not in path.relative_to(PACKAGE).parts]
+    others = [name for name in names if name.rpartition(".")[2] not in SILENT]
+    script = f"""
+import importlib, sys
+for name in {others}:
+    importlib.import_module(name)
+print("tensorflow" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_without_tensorflow_its_modules_name_the_command_that_installs_it():
+    script = """
+import sys
+sys.modules["tensorflow"] = sys.modules["keras"] = None
+from delira_nca.errors import MissingDependencyError
+try:
+    import delira_nca.models.tf
+except MissingDependencyError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert "pip install 'delira_nca[tf]'" in done.stdout

@@ -20,10 +20,10 @@ from delira_nca.checks import require_number
 
 __all__ = ["cell_draws", "fire_mask", "fire_threshold", "uniform24", "update_noise"]
 
-_MULTIPLIER, _INCREMENT, _WORD = 1664525, 1013904223, 0xFFFFFFFF
-_NOISE_STREAM = 0x9E3779B9  # added to the seed, so that noise and fire masks are independent
+MULTIPLIER, INCREMENT, _WORD = 1664525, 1013904223, 0xFFFFFFFF
+NOISE_STREAM = 0x9E3779B9  # added to the seed, so that noise and fire masks are independent
 _DRAW_STREAM = 0x7F4A7C15  # the same for the random numbers of rules
-_NOISE_MEAN, _NOISE_SCALE = 8 * 65535 // 2, (12 / (8 * (2**32 - 1))) ** 0.5
+NOISE_MEAN, NOISE_SCALE = 8 * 65535 // 2, (12 / (8 * (2**32 - 1))) ** 0.5
 
 
 def fire_threshold(fire_rate: float) -> int:
@@ -61,17 +61,17 @@ def _hash(
 
     For a range of steps, the words are (steps, num_samples, num_items).
     """
-    x = _signed(seed * _MULTIPLIER + _INCREMENT)
+    x = _signed(seed * MULTIPLIER + INCREMENT)
     y: Tensor | int
     if isinstance(step, range):
         steps = torch.arange(step.start, step.stop, dtype=torch.int32, device=device)
-        y = (steps * _MULTIPLIER + _INCREMENT).view(-1, 1, 1)
+        y = (steps * MULTIPLIER + INCREMENT).view(-1, 1, 1)
     else:
-        y = _signed(step * _MULTIPLIER + _INCREMENT)
+        y = _signed(step * MULTIPLIER + INCREMENT)
     samples = torch.arange(first_sample, first_sample + num_samples, dtype=torch.int32, device=device)
-    z: Tensor = samples.unsqueeze(1) * _MULTIPLIER + _INCREMENT
+    z: Tensor = samples.unsqueeze(1) * MULTIPLIER + INCREMENT
     numbers = torch.arange(num_items, dtype=torch.int32, device=device) if items is None else items.to(torch.int32)
-    w: Tensor = numbers.unsqueeze(0) * _MULTIPLIER + _INCREMENT
+    w: Tensor = numbers.unsqueeze(0) * MULTIPLIER + INCREMENT
     first: Tensor = w * y + x
     second: Tensor = z * first + y
     z = z + first * second
@@ -163,9 +163,9 @@ def update_noise(
     >>> drawn.mean().abs().item() < 0.02, (drawn.std() - 1).abs().item() < 0.02
     (True, True)
     """
-    words = _hash(seed + _NOISE_STREAM, step, num_samples, prod(shape) * num_channels, device, first_sample)
+    words = _hash(seed + NOISE_STREAM, step, num_samples, prod(shape) * num_channels, device, first_sample)
     total = torch.stack([(word & 0xFFFF) + ((word >> 16) & 0xFFFF) for word in words]).sum(0, dtype=torch.int32)
-    normal: Tensor = (total - _NOISE_MEAN).to(torch.float32) * _NOISE_SCALE
+    normal: Tensor = (total - NOISE_MEAN).to(torch.float32) * NOISE_SCALE
     return normal.view(*normal.shape[:-1], *shape, num_channels).movedim(-1, normal.dim() - 1)
 
 

@@ -35,6 +35,8 @@ def test_what_this_machine_does_not_have_is_refused_and_ray_is_ended(tasks):
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Ray Client connection timed out")  # with grpcio, Ray tries for half a minute
 def test_a_cluster_that_is_not_there_is_named(tasks, monkeypatch):
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
     with socket.socket() as free:
