@@ -73,7 +73,10 @@ def usable_cores() -> int:
 
 @functools.lru_cache(maxsize=1)
 def _cpu_quota(second: int, root: Path) -> float | None:
-    """Smallest CPU quota of this process's control groups in cores. Cached, as each native roll-out asks for it."""
+    """Smallest CPU quota of this process's control groups in cores.
+
+    Each native roll-out asks for it, so it is cached. The arguments are only the key of the cache.
+    """
     quotas = [_quota(group) if is_new else _quota_old(group) for group, is_new in _groups("cpu")]
     return min((quota for quota in quotas if quota is not None), default=None)
 

@@ -449,7 +449,7 @@ def _own_losses(model: AbstractPyTorchNetwork, prediction: Any, named: Mapping[s
         raise ConfigError(
             f"{type(model).__name__}.loss returns {sorted(losses)}: 'total', which is minimised, is missing"
         )
-    if "total" not in losses or (names is not None and set(losses) != set(names)):
+    if names is not None and ("total" not in losses or set(losses) != set(names)):
         raise ConfigError(
             f"{type(model).__name__}.loss returns {sorted(losses)}, loss_names says {sorted(names or ('total',))}: "
             "they must be the same, with 'total' among them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,15 +68,11 @@ class Color:
     @staticmethod
     def from_hsva4f(h: float, s: float, v: float, a: float = 1.0) -> Color:
         """Make a colour of hue, saturation and value from 0 to 1."""
-        import colorsys
-
         return Color((*colorsys.hsv_to_rgb(h, s, v), a))
 
     @property
     def hsva4f(self) -> RGBA:
         """Hue, saturation, value and alpha from 0 to 1."""
-        import colorsys
-
         return (*colorsys.rgb_to_hsv(*self.rgb3f), self.rgba4f[3])
 
     @property

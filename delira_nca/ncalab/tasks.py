@@ -286,7 +286,6 @@ class ClassificationNCAModel(_Classifier):
 
     decides = ("num_output_channels", "immutable_image_channels")
     use_classifier: bool
-
     loss_names = ("total", "classification", "hidden")
 
     def __init__(
@@ -359,7 +358,7 @@ class ClassificationNCAModel(_Classifier):
         return self._sum(pred, classification=(1.0, FocalLoss()(pred.logits, class_labels(pred.logits, label))))
 
     def post_prediction(self, prediction: Prediction) -> Prediction:
-        """Average the logits of the cells if there is no head."""
+        """Average the logits of the cells of a model without a head."""
         if prediction.head_prediction is None:
             prediction.logits = prediction.output_channels.mean((2, 3))
         return prediction
@@ -392,7 +391,6 @@ class SelfClassificationNCAModel(_Classifier):
     """
 
     decides = ("num_image_channels", "num_output_channels", "use_alive_mask", "immutable_image_channels")
-
     loss_names = ("total", "classification", "hidden")
 
     def __init__(

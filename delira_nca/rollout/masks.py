@@ -10,15 +10,16 @@ and vector units compute the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from delira_nca.checks import require_number
 
-__all__ = ["cell_draws", "fire_mask", "fire_threshold", "uniform24", "update_noise"]
+__all__ = ["cell_draws", "fire_mask", "fire_threshold", "pcg4d", "uniform24", "update_noise"]
 
 MULTIPLIER, INCREMENT, _WORD = 1664525, 1013904223, 0xFFFFFFFF
 NOISE_STREAM = 0x9E3779B9  # added to the seed, so that noise and fire masks are independent
@@ -48,6 +49,28 @@ def _xorshift16(word: Tensor) -> Tensor:
     return word ^ ((word >> 16) & 0xFFFF)  # the shift of int32 is arithmetic; the mask makes it logical
 
 
+def pcg4d(x: Any, y: Any, z: Any, w: Any, xorshift16: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Mix four words, numbers or tensors of any library whose integer operations wrap around.
+
+    Parameters
+    ----------
+    x, y, z, w : int or tensor
+        Words after their multiplication and increment.
+    xorshift16 : callable
+        Function that returns the exclusive or of a word and its upper 16 bits.
+    """
+    x = w * y + x
+    y = z * x + y
+    z = z + x * y
+    w = w + y * z
+    x, y, z, w = map(xorshift16, (x, y, z, w))
+    x = x + y * w
+    y = y + z * x
+    z = z + x * y
+    w = w + y * z
+    return x, y, z, w
+
+
 def _hash(
     seed: int,
     step: int | range,
@@ -72,16 +95,7 @@ def _hash(
     z: Tensor = samples.unsqueeze(1) * MULTIPLIER + INCREMENT
     numbers = torch.arange(num_items, dtype=torch.int32, device=device) if items is None else items.to(torch.int32)
     w: Tensor = numbers.unsqueeze(0) * MULTIPLIER + INCREMENT
-    first: Tensor = w * y + x
-    second: Tensor = z * first + y
-    z = z + first * second
-    w = w + second * z
-    first, second, z, w = map(_xorshift16, (first, second, z, w))
-    first = first + second * w
-    second = second + z * first
-    z = z + first * second
-    w = w + second * z
-    return first, second, z, w
+    return pcg4d(x, y, z, w, _xorshift16)
 
 
 def uniform24(

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from delira_nca.rollout.masks import INCREMENT, MULTIPLIER, NOISE_MEAN, NOISE_SCALE, NOISE_STREAM, fire_threshold
+from delira_nca.rollout.masks import INCREMENT, MULTIPLIER, NOISE_MEAN, NOISE_SCALE, NOISE_STREAM, fire_threshold, pcg4d
 
 __all__ = ["fire_mask", "update_noise"]
 
@@ -22,19 +22,9 @@ def _mixed(value: Any) -> Any:
 
 def _hash(seed: Any, step: Any, num_samples: Any, num_items: Any) -> tuple[Any, ...]:
     """Return four (num_samples, num_items) uint32 words for every item of every sample, by ``pcg4d``."""
-    shift = tf.constant(16, tf.uint32)
     x, y = _mixed(_word(seed)), _mixed(_word(step))
     z, w = _mixed(_word(tf.range(num_samples))[:, None]), _mixed(_word(tf.range(num_items))[None])
-    first = w * y + x
-    second = z * first + y
-    z = z + first * second
-    w = w + second * z
-    first, second, z, w = (v ^ tf.bitwise.right_shift(v, shift) for v in (first, second, z, w))
-    first = first + second * w
-    second = second + z * first
-    z = z + first * second
-    w = w + second * z
-    return first, second, z, w
+    return pcg4d(x, y, z, w, lambda word: word ^ tf.bitwise.right_shift(word, tf.constant(16, tf.uint32)))
 
 
 def fire_mask(seed: Any, step: Any, shape: Any, fire_rate: float) -> Any:

@@ -63,28 +63,23 @@ def load_notebook(source: Any, **changes: Any) -> BasicNCAModel:
     """
     arrays = [np.asarray(array, np.float32) for array in _arrays(source)]
     kernels = [array[0, 0] for array in arrays if array.ndim == 4 and array.shape[:2] == (1, 1)]
-    found = [
-        (first, last)
-        for first in kernels
-        for last in kernels
-        if first is not last and first.shape[1] == last.shape[0] and first.shape[0] == 3 * last.shape[1]
-    ]
-    biases = {len(array): array for array in arrays if array.ndim == 1}
-    if len(found) != 1 or not {found[0][0].shape[1], found[0][1].shape[1]} <= biases.keys():
+    biases = [array for array in arrays if array.ndim == 1]
+    hidden, channels = kernels[-1].shape if kernels else (0, 0)
+    expected = [(3 * channels, hidden), (hidden, channels)], [(hidden,), (channels,)]
+    if ([kernel.shape for kernel in kernels], [bias.shape for bias in biases]) != expected:
         raise CheckpointError(
             "a model of the notebook has two convolutions of size 1 with biases, such as (1, 1, 48, 128) and "
             f"(1, 1, 128, 16); found arrays of the shapes {[array.shape for array in arrays]}"
         )
-    first, last = found[0]
-    hidden, channels = last.shape
+    first, last = kernels
     arguments = {"num_hidden_channels": channels - 4, "rule": MLPRule(hidden, final_bias=True), **changes}
     model = BasicNCAModel(**presets.growing(**arguments))
     by_filter = first.reshape(channels, 3, hidden).transpose(1, 0, 2).reshape(3 * channels, hidden)
     values = {
         "rule.hidden.0.weight": by_filter.T,
-        "rule.hidden.0.bias": biases[hidden],
+        "rule.hidden.0.bias": biases[0],
         "rule.last.weight": last.T,
-        "rule.last.bias": biases[channels],
+        "rule.last.bias": biases[1],
     }
     model.load_state_dict(
         {name: torch.tensor(values[name]).reshape(weight.shape) for name, weight in model.state_dict().items()}

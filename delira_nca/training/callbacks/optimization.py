@@ -189,8 +189,7 @@ def warn_of_vanishing_rate(scheduler: Any, optimizer: Optimizer, num_epochs: int
                 tried.step()
     except Exception:  # a scheduler that cannot be copied, or needs arguments
         return
-    alive = [epoch for epoch, rate in enumerate(rates, start=1) if rate > _VANISHED * rates[0]]
-    last = alive[-1]
+    last = max((epoch for epoch, rate in enumerate(rates, start=1) if rate > _VANISHED * rates[0]), default=len(rates))
     if last < len(rates) and last < _EARLY * num_epochs:
         _LOGGER.warning(
             "%s: the learning rate falls from %.3g to less than a thousandth of it within %d of %d epochs, after which "

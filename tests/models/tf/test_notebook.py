@@ -37,7 +37,9 @@ class CellularAutomaton(keras.Model):
         return tf.nn.max_pool2d(x[..., 3:4], 3, [1, 1, 1, 1], "SAME") > 0.1
 
 
-@pytest.fixture(params=[(16, 128), (12, 20)], ids=["of the notebook", "smaller"])
+@pytest.fixture(
+    params=[(16, 128), (12, 20), (14, 14)], ids=["of the notebook", "smaller", "as many channels as neurons"]
+)
 def automaton(request):
     made = CellularAutomaton(*request.param)
     draw = np.random.default_rng(0)

@@ -192,6 +192,7 @@ def test_a_scheduler_without_a_state_is_refused_before_the_first_batch(make_trai
         (lambda o: lr_scheduler.StepLR(o, 50, 0.1), 100, False),
         (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5), 100, False),
         (lambda o: lr_scheduler.LambdaLR(o, lambda n: min(1.0, n / 100)), 200, False),
+        (lambda o: lr_scheduler.LambdaLR(o, lambda n: min(1.0, n / 100)), 1, False),  # the only rate is 0
         (_down_and_up, 99, False),
         (lambda o: lr_scheduler.ReduceLROnPlateau(o), 100, False),
         (lambda o: lr_scheduler.ExponentialLR(o, 0.5), 3, False),
