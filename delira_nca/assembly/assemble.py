@@ -13,7 +13,8 @@ from delira_nca.assembly.nodes import Algebra, Constant, Entry, Node, StateTerm,
 from delira_nca.assembly.set_metric import SetMetric
 from delira_nca.data_loading.batches import first_batch
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError, did_you_mean
-from delira_nca.models.pytorch_network import LossTerm, total_loss
+from delira_nca.models.network import total_loss
+from delira_nca.models.pytorch_network import LossTerm
 
 __all__ = [
     "AssembledLoss",
@@ -61,7 +62,8 @@ class AssembledLoss(nn.Module):
 
     def forward(self, named: Mapping[str, Any]) -> Tensor:
         """Return the loss for the entries of a batch and the parts of a prediction, without terms over states."""
-        return total_loss({name: node.value(named) for name, node in self.nodes.items()})
+        total: Tensor = total_loss({name: node.value(named) for name, node in self.nodes.items()})
+        return total
 
     def criterions(self) -> dict[str, _Function]:
         """Return the addends as functions of their tensors by name."""

@@ -17,7 +17,8 @@ from delira_nca.checks import require_callable
 from delira_nca.errors import ConfigError
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.io.paths import absolute
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, named_values, parts_of
+from delira_nca.models.network import named_values, parts_of
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.rollout.job import BatchPart, at_part
 
 __all__ = ["Evaluator", "PlotMaker", "named_tensors"]

@@ -156,7 +156,7 @@ def pred(key: str = "pred", model: nn.Module | None = None) -> Entry:
     Parameters
     ----------
     key : str
-        Name of the part, such as ``"logits"``; see `delira_nca.models.pytorch_network.parts_of`.
+        Name of the part, such as ``"logits"``; see `delira_nca.models.network.parts_of`.
     model : torch.nn.Module or None
         Network that predicts it.
     """

@@ -17,7 +17,7 @@ from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, Prediction
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.inputs import as_weights
-from delira_nca.models.pytorch_network import entry
+from delira_nca.models.network import entry
 from delira_nca.rollout import trajectory
 from delira_nca.rollout.job import BatchPart, at_part, current_part
 

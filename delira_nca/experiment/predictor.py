@@ -13,7 +13,8 @@ from torch import Tensor
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses.metric import is_metric
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, evaluate, named_values
+from delira_nca.models.network import evaluate, named_values
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed, isolated_rng
 from delira_nca.training.batches import check_batch
 from delira_nca.training.first_batch import checked

@@ -16,6 +16,7 @@ from delira_nca.models.inputs import (
 )
 from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.model import Model
+from delira_nca.models.network import AbstractNetwork
 from delira_nca.models.part import Part
 from delira_nca.models.perception import (
     FullFilters,
@@ -28,7 +29,7 @@ from delira_nca.models.perception import (
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid import CascadeNCA, PyramidNCA
 from delira_nca.models.pyramid_grid import resize_labels
-from delira_nca.models.pytorch_network import AbstractNetwork, AbstractPyTorchNetwork
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import AttentionRule, BasicNCARule, LinearRule, MixtureRule, MLPRule, NormedRule
 from delira_nca.models.tasks import (
     BasicNCAHead,

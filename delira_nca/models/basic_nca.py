@@ -19,10 +19,11 @@ from delira_nca.models.description import arguments_from, arguments_of, describe
 from delira_nca.models.dry_run import channels_taken, dimensions_taken, dry_run
 from delira_nca.models.inputs import as_weights, interpret_range_parameter, pad_input, require_tensor
 from delira_nca.models.masks import AliveMask, InputMask
+from delira_nca.models.network import entry
 from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.prediction import Prediction
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, entry
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.to_arrays import cell_to_arrays
 from delira_nca.rollout import (

@@ -16,8 +16,8 @@ from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.graph_perception import GraphPerception, Pairs, find_pairs
 from delira_nca.models.inputs import interpret_range_parameter
 from delira_nca.models.masks import AliveMask
+from delira_nca.models.network import entry
 from delira_nca.models.prediction import Prediction
-from delira_nca.models.pytorch_network import entry
 from delira_nca.rollout import CellParameters, UnsupportedCellError
 from delira_nca.seeding import generator
 

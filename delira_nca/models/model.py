@@ -16,8 +16,9 @@ from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.dry_run import channels_taken, dimensions_taken, dry_run
 from delira_nca.models.inputs import as_weights, pad_input
+from delira_nca.models.network import entry
 from delira_nca.models.prediction import Prediction
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, entry
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import derive_seed
 
 __all__ = ["Model"]

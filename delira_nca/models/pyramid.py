@@ -18,6 +18,7 @@ from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_of, class_of_package
 from delira_nca.models.inputs import as_weights, require_tensor
+from delira_nca.models.network import declared_loss_names, entry
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid_grid import (
     DOWNSCALES,
@@ -29,7 +30,7 @@ from delira_nca.models.pyramid_grid import (
     pad_to,
     shrink,
 )
-from delira_nca.models.pytorch_network import AbstractPyTorchNetwork, declared_loss_names, entry
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.rollout import rollout, trajectory
 from delira_nca.rollout.cost import RolloutCost
 from delira_nca.rollout.job import current_part

@@ -22,9 +22,9 @@ from delira_nca.models.basic_nca import Steps, built, require_module
 from delira_nca.models.description import class_of_package
 from delira_nca.models.inputs import as_weights, interpret_range_parameter
 from delira_nca.models.masks import AliveMask
+from delira_nca.models.network import entry, evaluate
 from delira_nca.models.part import Part
 from delira_nca.models.prediction import Prediction as AnyPrediction
-from delira_nca.models.pytorch_network import entry, evaluate
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.to_arrays import alive_rule, filter_arrays, require_unmodified
 from delira_nca.ncalab.pairs import PairBatches

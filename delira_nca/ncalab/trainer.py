@@ -25,9 +25,9 @@ from delira_nca.io.run_folder import write_environment
 from delira_nca.logging import JSONLSink
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.compiled import unwrapped
+from delira_nca.models.network import declared_loss_names
 from delira_nca.models.prediction import Prediction
 from delira_nca.models.pyramid import PyramidNCA
-from delira_nca.models.pytorch_network import declared_loss_names
 from delira_nca.ncalab.history import TrainingHistory
 from delira_nca.ncalab.listeners import (
     EarlyStopping,

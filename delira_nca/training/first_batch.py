@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from delira_nca.errors import ConfigError, DeliraNCAError, ShapeError
-from delira_nca.models.pytorch_network import DEFAULT_KEYS
+from delira_nca.models.network import DEFAULT_KEYS
 
 __all__ = ["checked"]
 

@@ -13,7 +13,7 @@ from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.inputs import interpret_range_parameter
-from delira_nca.models.pytorch_network import entry, evaluate, total_loss
+from delira_nca.models.network import entry, evaluate, total_loss
 from delira_nca.seeding import derive_seed, generator, isolated_rng
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 

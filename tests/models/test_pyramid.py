@@ -7,7 +7,7 @@ from delira_nca.errors import ConfigError, ShapeError, UnknownKeywordError, Unkn
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, CascadeNCA, LearnedFilters, Model, Perception, PyramidNCA, presets
 from delira_nca.models.build import build_model
-from delira_nca.models.pytorch_network import declared_loss_names
+from delira_nca.models.network import declared_loss_names
 from delira_nca.rollout import using_backend
 from delira_nca.rollout.job import BatchPart, at_part
 from delira_nca.training import PyTorchNetworkTrainer

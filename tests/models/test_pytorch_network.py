@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.models import AbstractPyTorchNetwork, BasicNCAModel
-from delira_nca.models.pytorch_network import declared_loss_names
+from delira_nca.models.network import declared_loss_names
 
 
 class Line(AbstractPyTorchNetwork):

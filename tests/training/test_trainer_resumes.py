@@ -168,7 +168,7 @@ def test_the_folder_is_held_while_a_training_runs_and_free_after_it(run, tmp_pat
 
 
 def test_a_save_that_fails_may_be_a_warning(run, tmp_path, caplog, monkeypatch):
-    import delira_nca.training.pytorch_trainer as module
+    import delira_nca.training.network_trainer as module
 
     run(1)
     former = (tmp_path / "run" / "checkpoint_epoch_1.safetensors").read_bytes()

@@ -99,7 +99,7 @@ class Checkpoint(AbstractCallback):
         self._epoch = self._step = 0
         self._last_written = 0.0
 
-    def describe(self, trainer: Trainer) -> str:
+    def describe(self, trainer: Any) -> str:
         """Text that describes when files are written, which are kept, and where."""
         every = self._every(trainer)
         if not every:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError
 from delira_nca.models.compiled import unwrapped
-from delira_nca.models.pytorch_network import entry, evaluate, total_loss
+from delira_nca.models.network import entry, evaluate, total_loss
 from delira_nca.seeding import derive_seed
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, UnknownNameError
-from delira_nca.models.pytorch_network import entry, evaluate, total_loss
+from delira_nca.models.network import entry, evaluate, total_loss
 
 NAMED = {"pred": torch.tensor(5.0), "label": torch.tensor(3.0), "mask": torch.tensor(10.0)}
 
