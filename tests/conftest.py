@@ -3,6 +3,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -91,6 +92,9 @@ def _assert_same(ours, theirs, where="state"):
     if isinstance(ours, torch.Tensor):
         assert torch.equal(ours, theirs), where
         assert ours.dtype == theirs.dtype, where
+    elif isinstance(ours, np.ndarray):
+        assert ours.dtype == theirs.dtype, where
+        assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f"), where
     elif isinstance(ours, dict):
         assert ours.keys() == theirs.keys(), where
         for key in ours.keys() - {"run_id"}:

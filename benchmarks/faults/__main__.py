@@ -38,7 +38,10 @@ memory is left. Seconds count from the fault to the exception, or, where none is
         ),
     ),
     "training": Family(
-        tuple(f"benchmarks.faults.{name}_cases" for name in ("training", "kill", "signal", "file", "error", "nan")),
+        tuple(
+            f"benchmarks.faults.{name}_cases"
+            for name in ("training", "kill", "signal", "file", "error", "nan", "tensorflow")
+        ),
         Section(
             "When a training is interrupted",
             """

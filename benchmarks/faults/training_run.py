@@ -173,6 +173,9 @@ def _differences(ours: Any, theirs: Any, where: str) -> Iterator[str]:
     if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
         if ours.dtype != theirs.dtype or not torch.equal(ours, theirs):
             yield where
+    elif isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
+        if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs):
+            yield where
     elif isinstance(ours, dict) and isinstance(theirs, dict):
         for key in sorted((ours.keys() | theirs.keys()) - {"run_id"}, key=str):
             yield from _differences(ours.get(key, "nothing"), theirs.get(key, "nothing"), f"{where}[{key!r}]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import logging
 import math
@@ -73,6 +74,7 @@ class NetworkTrainer(AbstractNetworkTrainer):
 
     framework: ClassVar[str]
     """Name of the framework in checkpoints."""
+    _nan_advice: ClassVar[str] = ""
     network_class: ClassVar[type[Any]]
     """Class whose closure is the training step of the package."""
 
@@ -191,6 +193,14 @@ class NetworkTrainer(AbstractNetworkTrainer):
         """Plain values that describe versions, device and precision, for a checkpoint."""
 
     @abstractmethod
+    def learning_rates(self) -> dict[str, float]:
+        """Return the current learning rate of each optimizer by name."""
+
+    @abstractmethod
+    def map_learning_rates(self, function: Callable[[float], float]) -> None:
+        """Replace each learning rate by a function of it."""
+
+    @abstractmethod
     def _describe_weights(self) -> str:
         """Number of trained weights, and their device."""
 
@@ -198,11 +208,18 @@ class NetworkTrainer(AbstractNetworkTrainer):
         """Further keyword arguments of the closure."""
         return {}
 
-    def _checked_functions(
-        self, functions: Functions, *, what: str, differentiated: bool = False, values: bool = True
+    def _wrapped_functions(
+        self, functions: Functions, *, what: str, is_first: bool, differentiated: bool, values: bool
     ) -> Functions:
-        """Wrap criterions or metrics so that they check their arguments and results in the first batch."""
+        """Wrap criterions or metrics, for example to check arguments and results in the first batch.
+
+        ``differentiated`` is whether gradients are needed, ``values`` whether results have to be numbers.
+        """
         return functions
+
+    def _shown(self, data_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Convert a prepared batch for the callbacks."""
+        return data_dict
 
     def _set_mode(self, *, train: bool) -> None:
         """Set the network to the mode of training or of evaluation."""
@@ -291,7 +308,9 @@ class NetworkTrainer(AbstractNetworkTrainer):
         values, prediction = self._compute(data_dict, iter_num, train=train)
         values = self.ranks.mean(values)
         if self._callbacks.listens("at_iter_end"):
-            self._dispatch("at_iter_end", data_dict=data_dict, metrics=values, prediction=prediction, **event)
+            self._dispatch(
+                "at_iter_end", data_dict=self._shown(data_dict), metrics=values, prediction=prediction, **event
+            )
         if train:
             self._means.add(values, self.ranks.num_samples(batch))
             self._finish_iteration(iter_num, epoch)
@@ -325,12 +344,10 @@ class NetworkTrainer(AbstractNetworkTrainer):
         self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool, partial: bool = False
     ) -> tuple[dict[str, Any], Any]:
         keys = ("train", self.step) if train else ("valid", iter_num)
-        criterions: Functions = self.criterions
-        metrics = self._measuring
-        if is_first := train not in self._checked:
-            values = not self._has_own_closure
-            criterions = self._checked_functions(criterions, what="criterion", differentiated=train, values=values)
-            metrics = self._checked_functions(metrics, what="metric", values=values)
+        is_first, values = train not in self._checked, not self._has_own_closure
+        wrapped = functools.partial(self._wrapped_functions, is_first=is_first, values=values)
+        criterions = wrapped(self.criterions, what="criterion", differentiated=train)
+        metrics = wrapped(self._measuring, what="metric", differentiated=False)
         options: dict[str, Any] = {"partial": True} if partial else self.ranks.closure_options()
         options |= {"fold": self.fold, "batch_nr": self.step if train else iter_num, "keys": self.metric_keys}
         options |= {
@@ -465,12 +482,7 @@ class NetworkTrainer(AbstractNetworkTrainer):
             if not _has_finite_values(value):
                 since = next((row["epoch"] for row in self.history if not _is_finite(row)), None)
                 when = "" if since is None else f"; the values of epoch {since} were the first that were not finite"
-                _LOGGER.error(
-                    "the trained network is not finite: %s%s. NaNGuard stops such a training, leaves the step out, or "
-                    "goes back",
-                    name,
-                    when,
-                )
+                _LOGGER.error("the trained network is not finite: %s%s%s", name, when, self._nan_advice)
                 break
         return network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -123,6 +123,7 @@ class PyTorchNetworkTrainer(NetworkTrainer):
 
     framework = "torch"
     network_class = AbstractPyTorchNetwork
+    _nan_advice = ". NaNGuard stops such a training, leaves the step out, or goes back"
 
     def __init__(
         self,
@@ -270,9 +271,11 @@ class PyTorchNetworkTrainer(NetworkTrainer):
         with torch.no_grad(), self.precision.autocast():
             return self.network.forward_batch(data_dict, seed=seed)[0]
 
-    def _checked_functions(
-        self, functions: Functions, *, what: str, differentiated: bool = False, values: bool = True
+    def _wrapped_functions(
+        self, functions: Functions, *, what: str, is_first: bool, differentiated: bool, values: bool
     ) -> Functions:
+        if not is_first:
+            return functions
         return checked(functions, self.metric_keys, what=what, differentiated=differentiated, values=values)
 
     def _compute(self, data_dict: Mapping[str, Any], iter_num: int, *, train: bool) -> tuple[dict[str, Any], Any]:
@@ -335,6 +338,16 @@ class PyTorchNetworkTrainer(NetworkTrainer):
 
     def _circumstances(self) -> dict[str, Any]:
         return run_environment(self)
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return the learning rate of the first parameter group of each optimizer by name."""
+        return {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in self.optimizers.items()}
+
+    def map_learning_rates(self, function: Callable[[float], float]) -> None:
+        """Replace the learning rate of each parameter group by a function of it."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = function(float(group["lr"]))
 
     def _describe_weights(self) -> str:
         weights = sum(p.numel() for p in self.network.parameters() if p.requires_grad)

@@ -77,9 +77,11 @@ class SetValues:
         for name, saved in (state or {}).get("metrics", {}).items():
             if name in self._whole:
                 load_metric_state(self._whole[name], saved)
-        self._names: dict[str, None] = dict.fromkeys((state or {}).get("counts", {})) | dict.fromkeys(
-            (state or {}).get("metrics", {})
-        )
+        held = state or {}
+        names = held.get(
+            "names", [*held.get("counts", {}), *held.get("metrics", {})]
+        )  # older checkpoints have no names
+        self._names: dict[str, None] = dict.fromkeys(names)
         self.functions: dict[str, Callable[..., Any]] = {
             name: functools.partial(self._update, name) if name in self._whole else function
             for name, function in given.items()
@@ -130,7 +132,7 @@ class SetValues:
     def state_dict(self) -> dict[str, Any]:
         """Sums, counts, and the state of the metrics."""
         metrics = {name: metric_state(metric) for name, metric in self._whole.items()}
-        return {**self._means.state_dict(), "metrics": metrics}
+        return {**self._means.state_dict(), "metrics": metrics, "names": list(self._names)}
 
 
 class SampleMean:
@@ -232,6 +234,8 @@ def as_arrays(prediction: Any) -> Any:
         return {str(number): as_arrays(part) for number, part in enumerate(prediction)}
     if isinstance(prediction, np.ndarray):
         return prediction
+    if callable(getattr(prediction, "numpy", None)):  # a tensor of TensorFlow
+        return np.asarray(prediction)
     if isinstance(prediction, (bool, int, float, np.generic)):
         return np.asarray(prediction)
     raise ConfigError(f"a network predicts tensors, or a dict, list or dataclass of them, not {prediction!r}")

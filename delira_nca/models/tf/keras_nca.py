@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,10 +14,15 @@ from torch import nn
 
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models.basic_nca import BasicNCAModel
+from delira_nca.models.inputs import interpret_range_parameter
+from delira_nca.models.network import entry
 from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
+from delira_nca.models.prediction import Prediction
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.tf.masks import fire_mask, update_noise
+from delira_nca.models.tf.tf_network import AbstractTfNetwork
 from delira_nca.rollout import UnsupportedCellError
+from delira_nca.seeding import generator
 
 __all__ = ["KerasNCA"]
 
@@ -30,7 +36,7 @@ _NONLINEARITIES = {
 
 
 @keras.saving.register_keras_serializable("delira_nca")
-class KerasNCA(keras.Model):  # type: ignore[misc]  # Keras has no types
+class KerasNCA(AbstractTfNetwork):
     """Neural cellular automaton in TensorFlow that computes the same states as its twin in PyTorch.
 
     States have their channels last, (B, H, W, C), as usual in TensorFlow. Weights have the names of the twin and the
@@ -94,6 +100,47 @@ class KerasNCA(keras.Model):  # type: ignore[misc]  # Keras has no types
             if layer.use_bias:
                 found[f"{name}.bias"] = layer.bias
         return found
+
+    @property
+    def alive(self) -> Any:
+        """Alive mask of the twin in PyTorch."""
+        return self._template.alive
+
+    def prepare_inputs(
+        self, batch: Mapping[str, Any], seed: int, *, train: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the batch with initial states, and the seed and number of steps drawn as by the twin."""
+        timesteps = self.training_timesteps if train else self.inference_timesteps
+        steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
+        image = torch.from_numpy(np.array(entry(batch, "data", type(self).__name__), np.float32))
+        state = self._template.initial_state(image, seed)
+        drawn = {"seed": tf.constant(seed, tf.int64), "steps": tf.constant(steps)}
+        return {**batch, "data": tf.convert_to_tensor(state.numpy())}, drawn
+
+    def forward_batch(
+        self, batch: Mapping[str, Any], drawn: Mapping[str, Any], *, train: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """Roll out ``batch["data"]``, (B, C, H, W) states as in PyTorch, for the drawn number of steps."""
+        state = self(tf.transpose(batch["data"], (0, 2, 3, 1)), steps=drawn["steps"], seed=drawn["seed"])
+        state = tf.transpose(state, (0, 3, 1, 2))
+        return state, Prediction(self._template, 0, state).parts()
+
+    def converted(self, prediction: Any, drawn: Mapping[str, Any]) -> Prediction:
+        """Return the prediction of the twin in PyTorch."""
+        return Prediction(self._template, int(drawn["steps"]), torch.from_numpy(np.array(prediction)))
+
+    def constants(self) -> tuple[Any, ...]:
+        """Return the fire rate and the noise."""
+        return (self.fire_rate, self.update_noise)
+
+    def named_arrays(self) -> dict[str, Any]:
+        """Return copies of all weights by name, as tensors of the twin, which can load them."""
+        return dict(self.to_torch().state_dict())
+
+    def load_named_arrays(self, arrays: Mapping[str, Any]) -> None:
+        """Load weights in the layout of the twin."""
+        for name, variable in self.named_weights().items():
+            variable.assign(_to_keras(np.asarray(arrays[name]), variable.shape))
 
     def to_torch(self) -> BasicNCAModel:
         """Return a model in PyTorch with the same arguments and weights, in evaluation mode.

@@ -83,6 +83,12 @@ class Trainer(AnyTrainer, Protocol):
     def stop(self, reason: str, *, now: bool = False) -> None:
         """Stop the training after this epoch, or after this batch."""
 
+    def learning_rates(self) -> dict[str, float]:
+        """Current learning rate of each optimizer by name."""
+
+    def map_learning_rates(self, function: Callable[[float], float]) -> None:
+        """Replace each learning rate by a function of it."""
+
     def summary(self) -> dict[str, Any]:
         """Plain values of a training that has ended."""
 
@@ -109,6 +115,9 @@ class AbstractCallback:
         Whether the hooks are called in all ranks of a distributed training, or only in the main rank, as for callbacks
         that write or print. A callback that runs everywhere must make the same decisions in all ranks: losses and
         metrics are those of the whole batch, ``data_dict`` and ``prediction`` are the part of the rank.
+    needs_torch : bool
+        Whether the callback works on parameters, gradients or optimizers of PyTorch, so that trainers of other
+        frameworks refuse it.
 
     Raises
     ------
@@ -124,6 +133,7 @@ class AbstractCallback:
 
     rolls_back = True
     runs_everywhere = True
+    needs_torch = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -155,9 +155,7 @@ class RaiseBatchSizeOnPlateau(AbstractCallback):
             self.batch_size = min(raised, self.max_batch_size)
             self._apply()
             return
-        for optimizer in trainer.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = max(float(group["lr"]) * self.factor, self.min_lr)
+        trainer.map_learning_rates(lambda rate: max(rate * self.factor, self.min_lr))
 
     def state_dict(self) -> dict[str, Any]:
         """Batch size, best score, and number of epochs without improvement."""

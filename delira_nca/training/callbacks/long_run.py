@@ -60,6 +60,8 @@ class LongRunSelection(AbstractCallback):
     Mordvintsev and Niklasson (2021), micro NCA, select weights by the loss after 3 000 steps.
     """
 
+    needs_torch = True
+
     rolls_back = False  # past evaluations are not rolled back
 
     def __init__(self, batch: Mapping[str, Any], *, factor: float = 10.0, every: int = 10, seed: int = 0) -> None:

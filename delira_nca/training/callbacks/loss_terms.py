@@ -42,6 +42,8 @@ class LossTermCallback(AbstractCallback):
         closure, which does not add such losses.
     """
 
+    needs_torch = True
+
     def __init__(self, name: str, weight: float = 1.0) -> None:
         require_number(f"weight of the loss {name!r}", weight)
         self.name, self.weight = name, weight

@@ -62,6 +62,8 @@ class WeightAverage(AbstractCallback):
     Dice score on the prostate by four points.
     """
 
+    needs_torch = True
+
     def __init__(
         self, decay: float | None = 0.999, *, every: str = "iteration", start_epoch: int = 1, validate: bool = True
     ) -> None:
@@ -237,6 +239,8 @@ class LRSchedulerCallback(AbstractCallback):
     LRSchedulerCallback(MultiStepLR, every='iteration')
     """
 
+    needs_torch = True
+
     rolls_back = False  # the schedule is not restored by a rollback
 
     argument: str | None = None
@@ -365,6 +369,8 @@ class GradientCallback(AbstractCallback):
 
     It registers step hooks of torch during a training. Several callbacks run in the order of registration.
     """
+
+    needs_torch = True
 
     def __init__(self) -> None:
         self._handles: list[Any] = []

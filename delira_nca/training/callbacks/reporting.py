@@ -276,10 +276,8 @@ class MetricLogger(AbstractCallback):
         """Store the learning rates before a scheduler changes them."""
         if first_iter and self._rates:
             return
-        self._rates = {
-            "lr" if name == "default" else f"lr_{name}": float(optimizer.param_groups[0]["lr"])
-            for name, optimizer in trainer.optimizers.items()
-        }
+        rates = trainer.learning_rates()
+        self._rates = {"lr" if name == "default" else f"lr_{name}": rate for name, rate in rates.items()}
 
     def at_epoch_end(
         self, trainer: Trainer, *, val_metrics: Mapping[str, float], curr_epoch: int, **event: Any

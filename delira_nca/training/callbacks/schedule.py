@@ -69,6 +69,8 @@ def find_path(trainer: Trainer, path: str) -> SettablePath:
     if len(parts) < 2 or not all(parts):
         raise UnknownNameError(f"a setting has a path such as 'optimizer.lr' or 'model.fire_rate', not {path!r}")
     root, *rest = parts
+    if root in ("optimizer", "optimizers") and not all(hasattr(o, "param_groups") for o in trainer.optimizers.values()):
+        raise ConfigError(f"{path!r} is a setting of optimizers of PyTorch: give the trainer lr_scheduler_cls instead")
     if root == "optimizer":
         return _group_setting(path, list(trainer.optimizers.values()), rest)
     if root == "optimizers":

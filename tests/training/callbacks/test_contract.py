@@ -12,7 +12,7 @@ import torch
 
 import delira_nca.training.callbacks as package
 from delira_nca.data_loading import DataManager
-from delira_nca.errors import CallbackError, ConfigError
+from delira_nca.errors import CallbackError, CallbackTypeError, ConfigError
 from delira_nca.logging import JSONLSink
 from delira_nca.models import make_seed
 from delira_nca.training import SamplePool
@@ -193,3 +193,32 @@ def test_it_leaves_nothing_behind_on_the_trainer(trained, batches):
         assert len(optimizer._optimizer_step_pre_hooks) == 0
         assert len(optimizer._optimizer_step_post_hooks) == 0
     assert all(not module._forward_hooks for module in trainer.network.modules())
+
+
+def test_it_serves_tensorflow_or_is_refused_by_name(callback_cls, batches, tmp_path, assert_same):
+    keras = pytest.importorskip("keras", reason="TensorFlow is not installed")
+    from delira_nca.models import presets
+    from delira_nca.models.tf import KerasNCA
+    from delira_nca.training.tf import TfNetworkTrainer
+
+    def make_tf_trainer(callback):
+        network = KerasNCA(**presets.growing(num_hidden_channels=4, training_timesteps=(2, 4), inference_timesteps=2))
+        losses = {"mse": keras.losses.MeanSquaredError()}
+        return TfNetworkTrainer(network, None, losses, callbacks=[callback], seed=3)
+
+    callback = _make(callback_cls, tmp_path)
+    if callback_cls.needs_torch:
+        with pytest.raises(
+            CallbackTypeError, match=f"{callback_cls.__name__} works on gradients or weights in PyTorch"
+        ):
+            make_tf_trainer(callback)
+        return
+    trainer = make_tf_trainer(callback)
+    trainer.train(2, batches(3, 3), batches(2))
+    trainer.save_state(tmp_path / "state.pt")
+    fresh = _make(callback_cls, tmp_path)
+    resumed = make_tf_trainer(fresh).update_state(tmp_path / "state.pt")
+    assert_same(fresh.state_dict(), callback.state_dict())
+    for each in (trainer, resumed):
+        each.train(3, batches(3, 3), batches(2))
+    assert_same(resumed.state_dict(), trainer.state_dict())
