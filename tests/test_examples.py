@@ -20,6 +20,7 @@ SLOW = {
     "nuclei_3d",
     "regimes",
     "self_classifying",
+    "tensorflow_growing",
     "texture",
 }
 """Examples of parts that have tests of their own, and that take more than 5 seconds even so."""
@@ -30,6 +31,8 @@ SLOW = {
     [pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in EXAMPLES],
 )
 def test_example_runs_quickly(example, tmp_path):
+    if "tensorflow" in example.stem:
+        pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     command = [sys.executable, example, "--quick"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)

@@ -216,7 +216,7 @@ def test_models_import_nothing_heavy_but_torch(module):
 def test_only_the_modules_for_tensorflow_import_it():
     pattern = re.compile(r"^\s*(import|from) (tensorflow|keras)\b", re.MULTILINE)
     users = {path.relative_to(PACKAGE).parent.as_posix() for path in FILES if pattern.search(path.read_text())}
-    assert users == {"models/tf"}
+    assert users == {"models/tf", "training/tf"}
     names = [name_of(path).removesuffix(".__init__") for path in FILES if "tf" not in path.relative_to(PACKAGE).parts]
     others = [name for name in names if name.rpartition(".")[2] not in SILENT]
     script = f"""
@@ -231,13 +231,14 @@ print("tensorflow" in sys.modules)
     assert done.stdout == "False\n"
 
 
-def test_without_tensorflow_its_modules_name_the_command_that_installs_it():
-    script = """
+@pytest.mark.parametrize("module", ["models.tf", "training.tf"])
+def test_without_tensorflow_its_modules_name_the_command_that_installs_it(module):
+    script = f"""
 import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None
 from delira_nca.errors import MissingDependencyError
 try:
-    import delira_nca.models.tf
+    import delira_nca.{module}
 except MissingDependencyError as error:
     print(error)
 """

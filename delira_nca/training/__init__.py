@@ -1,4 +1,7 @@
-"""Trainers, callbacks and the sample pool. Names load on use; the abstract trainer does not import torch."""
+"""Trainers, callbacks and the sample pool. Names load on use; the abstract trainer does not import torch.
+
+:class:`~delira_nca.training.tf.TfNetworkTrainer` needs the extra ``tf`` and is therefore not in ``__all__``.
+"""
 
 from delira_nca._lazy import lazy_names
 
@@ -13,7 +16,7 @@ __all__ = [
     "create_optims_default_pytorch",
 ]
 
-__getattr__, __dir__ = lazy_names(
+__getattr__, _ = lazy_names(
     __name__,
     {
         "AbstractNetworkTrainer": "abstract_trainer",
@@ -23,6 +26,12 @@ __getattr__, __dir__ = lazy_names(
         "Schedule": "schedules",
         "ChunkedTrajectoryTrainer": "trajectory",
         "TrajectoryTrainer": "trajectory",
+        "TfNetworkTrainer": "tf",
         "create_optims_default_pytorch": "optimizers",
+        "create_optims_default_tf": "tf",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -60,4 +60,4 @@ class KerasMetric(Metric):
             variable.assign(value)
 
     def _store(self) -> None:
-        self.values = [np.array(variable.value) for variable in self._metric.variables]
+        self.values = [np.array(variable.value.numpy()) for variable in self._metric.variables]

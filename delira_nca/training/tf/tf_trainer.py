@@ -275,7 +275,7 @@ class TfNetworkTrainer(NetworkTrainer):
             "model": describe_network(network) if isinstance(network, torch.nn.Module) else None,
             "network": named_arrays(self.network),
             "optimizers": {
-                name: [np.array(variable.value) for variable in optimizer.variables]
+                name: [np.array(variable.value.numpy()) for variable in optimizer.variables]
                 for name, optimizer in self.optimizers.items()
             },
         }

@@ -49,10 +49,3 @@ def test_a_training_that_is_ended_after_any_step_is_finished_exactly(name, tmp_p
     run("benchmarks.faults", "training", *options, "--page", tmp_path / "page.rst")
     [row] = json.loads(counts.read_text())["training"]
     assert row[2] == row[3] == "1"
-
-
-def test_only_tensorflow_is_missing_where_it_is_not_installed():
-    code = "import sys; sys.modules['tensorflow'] = None\nimport delira_nca.training.tf"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert "MissingDependencyError: training in TensorFlow needs it: pip install 'delira_nca[tf]'" in done.stderr
