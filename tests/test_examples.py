@@ -15,15 +15,19 @@ SLOW = {
     "cluster",
     "conditional",
     "depth",
+    "assembly",
     "digits",
     "distributed",
+    "film",
+    "graph",
+    "nuclei",
     "nuclei_3d",
     "regimes",
     "self_classifying",
     "tensorflow_growing",
     "texture",
 }
-"""Examples of parts that have tests of their own, and that take more than 5 seconds even so."""
+"""Examples of parts that have tests of their own."""
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 
+@pytest.mark.slow
 def test_a_quick_run_prints_both_medians_and_their_ratio():
     command = [sys.executable, "-m", "benchmarks.keras_nca", "--rounds", "1", "--size", "12", "--steps", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)

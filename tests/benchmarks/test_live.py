@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_benchmark_compares_the_engine_with_a_loop_that_computes_the_same(tmp_path):
     figures = tmp_path / "figures.json"

@@ -178,6 +178,7 @@ def run(*options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_figures_and_a_page(tmp_path):
     figures, page = tmp_path / "figures.json", tmp_path / "page.rst"
     options = ["--quick", "--workloads", "G,S64", "--backends", "reference", "--peers", "plain eager,NCALab"]

@@ -130,7 +130,6 @@ CASES = [(how, kind, "fork") for how in CODES for kind in ("given", "hanging", "
 CASES += [("SIGKILL", "inferred", "fork"), ("return", "inferred", "fork")]
 CASES += [("SIGKILL", "hanging", "spawn"), ("return", "given", "spawn"), ("SIGTERM", "given", "forkserver")]
 QUICK = {("raise", "queue", "fork"), ("Ctrl+C", "given", "fork"), ("SIGKILL", "hanging", "fork")}
-QUICK |= {("kill group", "queue", "fork"), ("return", "given", "spawn"), ("SIGTERM", "given", "forkserver")}
 CASES = [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
 
 
@@ -183,7 +182,9 @@ def run_program(tmp_path, source, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
 
 
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", *(pytest.param(method, marks=pytest.mark.slow) for method in ("spawn", "forkserver"))]
+)
 def test_every_way_to_start_processes_gives_the_same_sequence(method, tmp_path):
     done = run_program(tmp_path, SEQUENCES, method)
     assert done.stderr == ""

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here")
 def test_benchmark_shows_data_manager_and_rivals_side_by_side(tmp_path):
     figures = tmp_path / "figures.json"

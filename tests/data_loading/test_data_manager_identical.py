@@ -47,7 +47,7 @@ def test_prefetch_changes_nothing(prefetch, expected):
     assert contents(2, (1, 2, 3), prefetch=prefetch) == expected
 
 
-@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("start_method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_start_method_changes_nothing(start_method, expected):
     if sys.platform == "win32" and start_method == "forkserver":
         pytest.skip("this system has no forkserver")

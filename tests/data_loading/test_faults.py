@@ -26,6 +26,7 @@ def runner(monkeypatch):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_every_fault_of_forked_workers_ends_well(tmp_path):
     counts, page = tmp_path / "counts.json", tmp_path / "page.rst"

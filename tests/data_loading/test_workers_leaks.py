@@ -28,6 +28,7 @@ def usage(manager):
     return files, workers, [pages(pid) for pid in ("self", *workers)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_left_early", [False, True], ids=["whole epochs", "epochs that are left"])
 def test_twenty_epochs_use_no_more_files_processes_and_memory_than_one(is_left_early):
     others = set(multiprocessing.active_children())

@@ -111,12 +111,20 @@ FEW_CELLS = (
     "everything at once",
 )
 """One for each way through the shaders."""
+QUICK_CELLS = {
+    *("preset growing", "circular padding, kernel 5", "full filters with relu", "gelu, two hidden layers"),
+    *("everything at once", "40 channels"),
+}
+"""Cells of the engines in a browser that are not slow; the engine in JavaScript computes all of them in Node."""
 
 
 def pytest_generate_tests(metafunc):
     for fixture, names in (("any_cell", CELLS), ("some_cell", FEW_CELLS)):
         if fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, list(names))
+            quick = QUICK_CELLS if fixture == "some_cell" else names
+            metafunc.parametrize(
+                fixture, [pytest.param(n, marks=() if n in quick else pytest.mark.slow) for n in names]
+            )
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ def pages(open_page, randomise):
 KINDS = ("grow", "goals", "segment", "segment with an image", "classify")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["grow", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_page_opens_and_runs_without_a_complaint_and_asks_nothing_of_the_network(kind, pages):
     page = pages(kind, fragment="", title="A dish of 5 µm & more <b>")
     page.until("live.world.t > 3 && live.player.playing")
@@ -472,7 +472,7 @@ def test_votes_are_shares_of_the_inked_cells(open_page, randomise):
 # Segmenting -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["javascript", "webgl"])
+@pytest.mark.parametrize("engine", ["javascript", pytest.param("webgl", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [(40, 20), (10, 20)])
 def test_a_picture_of_ones_own_is_looked_at_in_its_proportions(engine, size, open_page, randomise, tmp_path):
     width, height = size

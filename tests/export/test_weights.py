@@ -173,7 +173,7 @@ def test_another_training_in_the_same_place_asks_for_a_reload(training, watch, t
     assert torch.equal(page.state, ONES)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["javascript", pytest.param("webgl", marks=pytest.mark.slow)])
 def test_at_the_end_an_open_page_gets_a_slider_over_the_epochs(engine, training, watch):
     page = watch(training, f"engine={engine}&paused")
     assert not page.at("#epochs").is_displayed()

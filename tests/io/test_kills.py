@@ -92,6 +92,7 @@ def run(script, *args):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_after_forty_kills_while_saving_a_run_goes_on_each_time_and_nothing_is_left_over(tmp_path):
     survived, strays = map(int, run(KILLS, tmp_path, 40))
     assert survived == 40

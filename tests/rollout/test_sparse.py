@@ -373,7 +373,9 @@ def peak(model, x, steps, **options):
     return memory.peak
 
 
-@pytest.mark.parametrize("alive", ["all live", "nothing is dead", "after"])
+@pytest.mark.parametrize(
+    "alive", ["after", *(pytest.param(name, marks=pytest.mark.slow) for name in ("all live", "nothing is dead"))]
+)
 def test_a_whole_training_step_stays_within_the_budget(alive):
     model, x, steps = automaton(alive=ALIVE[alive], fire_rate=1.0), state(2, 5, 30, 30), 30
     least, work = least_for(model, x, steps), peak(model, x, 1)

@@ -62,6 +62,7 @@ def test_a_broken_file_changes_nothing(tmp_path):
     assert_same(tracker, filled())
 
 
+@pytest.mark.slow
 def test_every_table_with_data_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     files = filled().plot(tmp_path / "run")

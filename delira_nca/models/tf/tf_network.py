@@ -168,7 +168,10 @@ class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # 
 
     def named_arrays(self) -> dict[str, np.ndarray]:
         """Return copies of all weights by name, for a checkpoint."""
-        return {f"{number}.{variable.name}": np.array(variable.value.numpy()) for number, variable in enumerate(self.weights)}
+        return {
+            f"{number}.{variable.name}": np.array(variable.value.numpy())
+            for number, variable in enumerate(self.weights)
+        }
 
     def load_named_arrays(self, arrays: Mapping[str, Any]) -> None:
         """Load the arrays returned by :meth:`named_arrays`."""

@@ -444,6 +444,7 @@ experiment.kfold("d.npz", {"m": "delira_nca.losses.mse"}, num_splits=2, launcher
 """
 
 
+@pytest.mark.slow
 def test_classes_of_python_c_are_refused_before_a_folder_is_made(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", OF_AN_INTERACTIVE_SESSION], cwd=tmp_path, capture_output=True, text=True, timeout=100

@@ -39,7 +39,11 @@ def config(picture, folder, epochs):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_was_ended_is_finished_as_if_it_had_not_been(picture, tmp_path, number, code):
     grow(config(picture, tmp_path / "straight" / "run", 24), progress=False)

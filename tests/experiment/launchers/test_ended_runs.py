@@ -56,7 +56,7 @@ def wait_for(condition, seconds=60.0):
     [
         pytest.param("pool", signal.SIGINT, True, -signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("pool", signal.SIGTERM, False, 143, marks=pytest.mark.slow),
-        ("pool", signal.SIGKILL, False, -signal.SIGKILL),
+        pytest.param("pool", signal.SIGKILL, False, -signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("ray", signal.SIGTERM, False, 143, marks=pytest.mark.slow),
         pytest.param("submitit", signal.SIGTERM, False, 143, marks=pytest.mark.slow),
     ],

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_how_a_process_died_is_told(tasks, tmp_path):
     given = [
         {"what": "die", "folder": str(tmp_path), "name": "killed", "times": 9},

@@ -50,6 +50,7 @@ def test_a_task_without_a_training_goes_back_into_the_queue_at_once(tasks, tmp_p
     assert (tmp_path / "late-1").exists()
 
 
+@pytest.mark.slow
 def test_tasks_are_an_array_of_slurm_and_the_one_that_ran_out_of_memory_is_tried_again(slurm, tasks, tmp_path):
     launcher = SubmititLauncher(
         tmp_path / "jobs", threads=3, num_workers=2, timeout_min=7, slurm_partition="long", mem_gb=2

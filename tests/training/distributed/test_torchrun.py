@@ -239,6 +239,7 @@ def test_no_thread_outlives_the_group_to_abort_the_end_of_the_process(together):
 # A process that is lost -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_those_that_are_started_again_go_on_bit_for_bit(together, tmp_path):
     done = torchrun(tmp_path, "SIGKILL", "--max-restarts=1")
     assert done.returncode == 0, done.stderr[-4000:]
