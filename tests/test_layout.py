@@ -31,6 +31,7 @@ ROOMS = [
     "visualization",
     "export",
     "experiment",
+    "segmentation",
     "ncalab",
     "environment",
     "cli",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from delira_nca.cli.grow import report
 from delira_nca.cli.parser import Commands, add_command, argument, given, print_table, refuse_options_as_overrides
+from delira_nca.cli.segment import predict_images
 from delira_nca.io.paths import absolute, shown
 
 if TYPE_CHECKING:
@@ -46,8 +47,25 @@ def add_runs(commands: Commands) -> None:
     part = argument("--part", help="part of the samples: train, valid or test (default: valid)")
     add("validate", "evaluate a trained network", _validate, run, checkpoint, part)
     part = argument("--part", help="part of the samples: train, valid or test (default: test)")
-    out = argument("--out", metavar="FILE", help=".npy or .npz file (default: predictions.npy in the run's folder)")
-    add("predict", "write the predictions of a trained network", _predict, run, checkpoint, part, out)
+    out = argument(
+        "--out",
+        metavar="FILE",
+        help=".npy or .npz file (default: predictions.npy in the run's folder); folder of masks",
+    )
+    images = argument("images", metavar="IMAGES", nargs="?", help="folder of other images, or one image, to segment")
+    add(
+        "predict",
+        "write the predictions of a trained network",
+        _predict,
+        run,
+        images,
+        checkpoint,
+        part,
+        out,
+        argument("--probabilities", action="store_true", help="with IMAGES: also write probabilities"),
+        argument("--doubt", action="store_true", help="with IMAGES: also write the doubt of every cell"),
+        argument("--channel-axis", type=int, help="with IMAGES: axis of the channels in .npy images"),
+    )
     place = argument("root", metavar="DIR", nargs="?", default="runs", help="folder of all runs (default: %(default)s)")
     add("list", "list all runs and their progress", _list, place)
     add("show", "show the config, scores and files of a run", _show, run)
@@ -167,13 +185,24 @@ def _validate(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    """Write predictions to a .npy file, or to a .npz file if samples differ in shape or there are several outputs.
+    """Write predictions of samples of a run, or masks of a folder of images for a run of ``segment``.
 
-    The extension of the file selects the format. The objects that its config names are imported and built: a run from
+    Predictions of samples are written to a .npy file, or to a .npz file if samples differ in shape or there are
+    several outputs; the extension of the file selects the format. Masks are written to the folder --out, in the format
+    and on the grid of their images, with a table of the cases. An image that cannot be predicted is named in the table,
+    and the exit status is then 1. The objects that the config of the run names are imported and built: a run from
     another person can execute code.
     """
+    from delira_nca.errors import ConfigError
     from delira_nca.experiment.open_run import open_run
 
+    if getattr(arguments, "images", None) is not None:
+        predict_images(arguments)
+        return
+    for name in ("probabilities", "doubt", "channel_axis"):
+        if vars(arguments).pop(name, None) not in (None, False):
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect without a folder of images")
+    vars(arguments).pop("images", None)
     run = open_run(arguments.folder)
     options = {"out": run.folder / "predictions.npy", **given(arguments, "folder")}
     print(shown(run.predict(**options)))

@@ -1,0 +1,87 @@
+"""Command ``delira-nca segment``, which plans, trains and judges the segmentation of a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+from delira_nca.cli.parser import Commands, add_command, argument, given
+from delira_nca.io.paths import shown
+
+__all__ = ["add_segment", "predict_images"]
+
+
+def add_segment(commands: Commands) -> None:
+    """Add the command."""
+    add_command(
+        commands,
+        "segment",
+        "segment a folder of images",
+        _segment,
+        argument("images", metavar="IMAGES", help="folder of images, or of nnU-Net or Decathlon with a dataset.json"),
+        argument("masks", metavar="MASKS", nargs="?", help="folder of masks with the names of the images"),
+        argument("--out", metavar="DIR", help="folder of the run (default: the first free of runs/<name>, ...)"),
+        argument("--minutes", type=float, help="approximate duration in minutes (default: 5)"),
+        argument("--epochs", type=int, help="number of epochs, instead of those that fit into the time"),
+        argument("--iterations", type=int, help="number of iterations per epoch"),
+        argument("--valid", type=float, help="fraction of the cases that are held out (default: 0.2)"),
+        argument("--groups", metavar="FILE", help="CSV with the columns case and group, such as the patient"),
+        argument("--mask-suffix", metavar="TEXT", help="end of the names of masks, such as _mask"),
+        argument("--channel-axis", type=int, help="axis of the channels in .npy images"),
+        argument("--seed", type=int, help="seed of all random numbers"),
+        argument("--device", help="auto, cpu, cuda, cuda:1, ..."),
+    )
+
+
+def _segment(arguments: argparse.Namespace) -> None:
+    """Plan, train and judge the segmentation of a folder of images.
+
+    All cases are read once; mistakes in them are told by name before the training. Write a page that shows the progress
+    while the run is under way, scores of the cases that were held out, and the plan with a reason for each choice.
+    """
+    from delira_nca.segmentation import segment
+
+    options = given(arguments)
+    if "groups" in options:
+        options["groups"] = _groups(Path(options["groups"]))
+    result = segment(**options)
+    if result.dice is not None:
+        print(f"mean Dice of the held-out cases: {result.dice:.3f}")
+    for name in ("report.html", "scores.csv", "scores.json", "plan.yaml", "checkpoints"):
+        print(shown(result.folder / name))
+
+
+def _groups(file: Path) -> dict[str, str]:
+    from delira_nca.errors import ConfigError, MissingFileError
+
+    if not file.is_file():
+        raise MissingFileError(f"there is no file {str(file)!r} with groups")
+    with file.open(newline="", encoding="utf-8-sig") as opened:
+        rows = list(csv.DictReader(opened))
+    if not rows or not {"case", "group"} <= rows[0].keys():
+        raise ConfigError(f"{str(file)!r} needs the columns case and group, not {list(rows[0]) if rows else []}")
+    return {row["case"]: row["group"] for row in rows}
+
+
+def predict_images(arguments: argparse.Namespace) -> None:
+    """Predict the images of a folder with a run of ``segment``, and print a table of the cases."""
+    from delira_nca.cli.parser import print_table
+    from delira_nca.errors import ConfigError
+    from delira_nca.segmentation import predict_folder
+
+    options = given(arguments)
+    run, images = options.pop("folder"), options.pop("images")
+    if "out" not in options:
+        raise ConfigError("give --out, the folder of the masks")
+    if options.pop("part", None) is not None:
+        raise ConfigError("--part chooses samples of the run: leave it out to predict other images")
+    cases = predict_folder(run, images, **options, progress=True)
+    rows = [("CASE", "DOUBT", "ALARM", "MASK")]
+    for case in cases:
+        told = shown(case.mask) if case.mask is not None else f"not predicted: {case.error}"
+        rows.append((case.name, f"{case.doubt:.3f}", "alarm" if case.alarm else "-", told))
+    print_table(rows)
+    print(shown(Path(options["out"]) / "cases.csv"))
+    if any(case.error for case in cases):
+        raise SystemExit(1)

@@ -1,0 +1,161 @@
+"""Samples of a segmentation run, as its config names them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from delira_nca.data_loading import AbstractDataset
+from delira_nca.data_loading.patches import PatchDataset
+from delira_nca.data_loading.readers import CaseDataset
+from delira_nca.errors import ConfigError
+from delira_nca.io.json_file import parse_json
+from delira_nca.io.paths import absolute
+from delira_nca.segmentation.cases import open_cases, select
+from delira_nca.segmentation.preprocessing import Frame, Preprocessing
+
+__all__ = ["PreparedCases", "augmentation", "preprocessing_of", "training_patches", "whole_cases"]
+
+
+class PreparedCases(AbstractDataset):
+    """Preprocessed cases. A sample is ``{"data", "label"}`` on the grid of the network; all are kept in memory.
+
+    Parameters
+    ----------
+    cases : CaseDataset
+        Images and masks.
+    names : sequence of str
+        Names of the cases to use, in order.
+    preprocessing : Preprocessing
+        Preprocessing of the cases.
+    """
+
+    is_deterministic = True
+
+    def __init__(self, cases: CaseDataset, names: Any, preprocessing: Preprocessing) -> None:
+        self.preprocessing, self.names = preprocessing, tuple(names)
+        self._cases, self._part = cases, select(cases, self.names)
+        self._numbers = {name: number for number, name in enumerate(cases.names)}
+        self._kept: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index not in self._kept:
+            data, label, _ = self.prepared(index)
+            self._kept[index] = {"data": data, "label": label[np.newaxis]}
+        return self._kept[index]
+
+    def raw(self, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a sample as it is in the files, and its information; see :class:`CaseDataset`."""
+        return dict(self._part[index]), self._cases.info(self._numbers[self.names[index]])
+
+    def prepared(self, index: int) -> tuple[Any, Any, Frame]:
+        """Return image, classes, and the place of both in the original grid."""
+        sample, info = self.raw(index)
+        data, frame = self.preprocessing.image(sample["data"], info.get("spacing"))
+        return data, self.preprocessing.label(sample["label"][0], frame, data.shape[1:]), frame
+
+
+def preprocessing_of(values: Mapping[str, Any]) -> Preprocessing:
+    """Return the preprocessing of plain values, as in a config.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown entry.
+    """
+    known = {field.name for field in dataclasses.fields(Preprocessing)}
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"preprocessing has no entry {unknown[0]!r}. Known: {', '.join(sorted(known))}")
+    return Preprocessing(**values)
+
+
+def whole_cases(
+    source: dict[str, Any], preprocessing: dict[str, Any], part: str = "valid", splits: str = "splits.json"
+) -> AbstractDataset:
+    """Open the whole cases of a part.
+
+    Parameters
+    ----------
+    source : dict
+        Arguments of :func:`~delira_nca.segmentation.open_cases`.
+    preprocessing : dict
+        Entries of :class:`~delira_nca.segmentation.Preprocessing`.
+    part : str
+        ``"train"`` or ``"valid"``.
+    splits : str
+        JSON file with the names of the cases of each part.
+
+    Raises
+    ------
+    ConfigError
+        If the file has no such part, or names a case that does not exist.
+    """
+    file = absolute(splits)
+    names = parse_json(file.read_bytes(), file)
+    if not isinstance(names, Mapping) or part not in names:
+        raise ConfigError(f"{os.fspath(file)!r} has no part {part!r}: {list(names)}")
+    return PreparedCases(open_cases(**source), names[part], preprocessing_of(preprocessing))
+
+
+def training_patches(
+    source: dict[str, Any],
+    preprocessing: dict[str, Any],
+    size: list[int],
+    num_patches: int,
+    foreground: float = 0.5,
+    splits: str = "splits.json",
+) -> AbstractDataset:
+    """Draw patches from the training cases.
+
+    Parameters
+    ----------
+    source, preprocessing, splits
+        See :func:`whole_cases`.
+    size, num_patches, foreground
+        See :class:`~delira_nca.data_loading.patches.PatchDataset`.
+    """
+    return PatchDataset(whole_cases(source, preprocessing, "train", splits), size, num_patches, foreground)
+
+
+def augmentation(dims: int, mirror: bool = True, rotate: bool = True, intensities: bool = True) -> Callable[..., Any]:
+    """Return transforms of batchgenerators for training batches.
+
+    Parameters
+    ----------
+    dims : int
+        Number of spatial axes.
+    mirror : bool
+        Whether to mirror along each axis with probability 0.5.
+    rotate : bool
+        Whether to rotate by multiples of 90 degrees in the plane of the last two axes.
+    intensities : bool
+        Whether to change brightness and contrast by up to a quarter, and add weak noise.
+    """
+    from batchgenerators.transforms.abstract_transforms import Compose
+    from batchgenerators.transforms.color_transforms import (
+        BrightnessMultiplicativeTransform,
+        ContrastAugmentationTransform,
+    )
+    from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
+    from batchgenerators.transforms.spatial_transforms import MirrorTransform, Rot90Transform
+
+    keys = {"data_key": "data", "label_key": "label"}
+    found: list[Any] = []
+    if mirror:
+        found.append(MirrorTransform(tuple(range(dims)), **keys))
+    if rotate:
+        found.append(Rot90Transform(axes=(dims - 2, dims - 1), **keys))
+    if intensities:
+        found += [
+            BrightnessMultiplicativeTransform((0.75, 1.25), data_key="data", p_per_sample=0.3),
+            ContrastAugmentationTransform((0.75, 1.25), data_key="data", p_per_sample=0.3),
+            GaussianNoiseTransform((0, 0.05), data_key="data", p_per_sample=0.3),
+        ]
+    return Compose(found)  # type: ignore[no-any-return]

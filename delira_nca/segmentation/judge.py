@@ -1,0 +1,152 @@
+"""Judgement of a trained network on cases that it was not trained on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.evaluation import alarm_threshold, failure_auroc
+from delira_nca.io.files import replaced
+from delira_nca.seeding import generator
+from delira_nca.segmentation.data import PreparedCases
+from delira_nca.segmentation.scores import SCORES, case_scores
+from delira_nca.segmentation.segmenter import Segmenter
+
+__all__ = ["FAILURE", "Judgement", "judge_cases", "summarise", "write_judgements"]
+
+FAILURE = 0.7
+"""Dice score below which a case counts as a failure."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Scores and doubt of one case.
+
+    Attributes
+    ----------
+    name : str
+        Name of the case.
+    scores : dict of int to dict
+        Scores of :func:`~delira_nca.segmentation.case_scores` by class.
+    doubt : float
+        Doubt of the network about the case.
+    image, reference, mask, doubt_map : ndarray
+        Image (C, *spatial), reference, prediction and doubt of every cell on the grid of the file.
+    """
+
+    name: str
+    scores: dict[int, dict[str, float]]
+    doubt: float
+    image: npt.NDArray[np.float32]
+    reference: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.int64]
+    doubt_map: npt.NDArray[np.float32]
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice score of the classes."""
+        return float(np.mean([row["dice"] for row in self.scores.values()]))
+
+
+def judge_cases(
+    segmenter: Segmenter, cases: PreparedCases, numbers: Sequence[int] | None = None
+) -> Iterator[Judgement]:
+    """Predict cases on the grid of their files, and compare them with their masks.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        Trained network.
+    cases : PreparedCases
+        Cases with masks.
+    numbers : sequence of int, optional
+        Cases to judge; all by default.
+    """
+    preprocessing = cases.preprocessing
+    values = [1] if preprocessing.instances else [int(value) for value in preprocessing.values[1:]]
+    for number in range(len(cases)) if numbers is None else numbers:
+        sample, info = cases.raw(number)
+        spacing = info.get("spacing")
+        found = segmenter(sample["data"], spacing)
+        reference = sample["label"][0]
+        if preprocessing.instances:
+            reference = (reference > 0).astype(np.int64)
+        scores = case_scores(found.mask, reference, values=values, spacing=spacing)
+        yield Judgement(
+            cases.names[number], scores, found.doubt, sample["data"], reference, found.mask, found.doubt_map
+        )
+
+
+def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
+    """Return means with confidence intervals, the alarm threshold, and how well the doubt finds failures.
+
+    Parameters
+    ----------
+    found : sequence of Judgement
+        Judged cases.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        ``mean`` and ``interval`` (95 %, by 1 000 bootstrap samples of the cases) by class and score; ``dice``, the mean
+        over cases and classes; ``alarm``, the doubt above which a case should be looked at; ``failure_auroc`` and
+        ``doubt_correlation``, None if they are not defined.
+    """
+    rng = generator(seed, "bootstrap")
+    draws = rng.integers(0, len(found), (1000, len(found)))
+    mean: dict[str, dict[str, float]] = {}
+    interval: dict[str, dict[str, list[float]]] = {}
+    for value in found[0].scores:
+        rows = {name: np.array([case.scores[value][name] for case in found]) for name in SCORES}
+        mean[str(value)] = {name: float(row.mean()) for name, row in rows.items()}
+        interval[str(value)] = {
+            name: [float(np.quantile(row[draws].mean(1), q)) for q in (0.025, 0.975)] for name, row in rows.items()
+        }
+    dice, doubt = np.array([case.dice for case in found]), np.array([case.doubt for case in found])
+    failed = dice < FAILURE
+    is_defined = len(found) > 2 and dice.std() > 0 and doubt.std() > 0
+    return {
+        "num_cases": len(found),
+        "dice": float(dice.mean()),
+        "mean": mean,
+        "interval": interval,
+        "alarm": alarm_threshold(doubt, failed).threshold if not failed.all() else None,
+        "failure_auroc": failure_auroc(doubt, failed) if failed.any() and not failed.all() else None,
+        "doubt_correlation": float(np.corrcoef(doubt, dice)[0, 1]) if is_defined else None,
+    }
+
+
+def write_judgements(found: Sequence[Judgement], summary: Mapping[str, Any], folder: Path) -> None:
+    """Write ``scores.csv``, one row for each case and class, and ``scores.json``."""
+    with replaced(folder / "scores.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "class", *SCORES, "doubt"])
+        for case in found:
+            for value, row in case.scores.items():
+                writer.writerow([case.name, value, *(f"{row[name]:.6g}" for name in SCORES), f"{case.doubt:.6g}"])
+    plain = {
+        **summary,
+        "cases": {case.name: {str(v): row for v, row in case.scores.items()} for case in found},
+        "doubt": {case.name: case.doubt for case in found},
+    }
+    with replaced(folder / "scores.json") as temporary:
+        temporary.write_text(json.dumps(_finite(plain), indent=1), encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON has not by None."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

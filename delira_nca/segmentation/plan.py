@@ -1,0 +1,353 @@
+"""Plan of a segmentation: every choice follows from the fingerprint of the data, and has a reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import yaml
+
+from delira_nca.models import BasicNCAModel, PyramidNCA, presets
+from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
+from delira_nca.seeding import generator
+from delira_nca.segmentation.fingerprint import Fingerprint
+from delira_nca.segmentation.preprocessing import Preprocessing
+
+__all__ = ["Plan", "commented", "make_plan", "segmenting_network"]
+
+_LOCAL = 40
+"""Length of objects in cells up to which an automaton of one level sees enough around a cell."""
+_VOLUME = 250_000
+"""Number of cells of a volume that a small machine trains on in minutes."""
+_CT = ("ct", "hu")
+
+
+def segmenting_network(
+    levels: int, dims: int, num_image_channels: int, num_classes: int, patch_size: int | None = None
+) -> AbstractPyTorchNetwork:
+    """Untrained network of a plan.
+
+    Parameters
+    ----------
+    levels : int
+        1 for one automaton, 2 for Med-NCA in two dimensions, more for M3D-NCA without batch normalisation.
+    dims, num_image_channels, num_classes : int
+        Number of spatial axes, of channels, and of classes with the background. Two classes share one output.
+    patch_size : int, optional
+        Number of cells along each axis of the patch that the finest level of a pyramid is trained on.
+    """
+    outputs = 1 if num_classes == 2 else num_classes
+    channels: dict[str, Any] = {"num_image_channels": num_image_channels, "num_output_channels": outputs}
+    if levels == 1:
+        return BasicNCAModel(
+            **channels,
+            num_hidden_channels=14,
+            hidden_size=64,
+            training_timesteps=(22, 29),
+            inference_timesteps=25,
+            dims=dims,
+        )
+    channels["num_channels"] = 14 + num_image_channels + outputs
+    if dims == 2:
+        return PyramidNCA(**presets.med_nca(**channels, steps=(24, 16), patch_size=patch_size))
+    steps = (12, *(10,) * (levels - 1))
+    return PyramidNCA(
+        **presets.m3d_nca(num_levels=levels, batch_norm=False, steps=steps, patch_size=patch_size, **channels)
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Choices of a segmentation, with their reasons.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        Preprocessing of the cases.
+    network : dict
+        Arguments of :func:`segmenting_network`.
+    patch_size, batch_size : tuple of int, int
+        Number of cells along each axis of a training patch, and number of patches per iteration.
+    foreground : float
+        Fraction of the patches that contain foreground.
+    mirror, rotate : bool
+        Arguments of :func:`delira_nca.segmentation.augmentation`.
+    splits : dict
+        Names of the cases of ``"train"`` and ``"valid"``.
+    lr : float
+        Largest learning rate.
+    num_epochs, iterations : int
+        Number of epochs, and of iterations per epoch.
+    reasons : dict
+        Reason of each choice, by the dotted name of the entry in the config of the run.
+    """
+
+    preprocessing: Preprocessing
+    network: dict[str, Any]
+    patch_size: tuple[int, ...]
+    batch_size: int
+    foreground: float
+    mirror: bool
+    rotate: bool
+    splits: dict[str, list[str]]
+    lr: float = 2e-3
+    num_epochs: int = 40
+    iterations: int = 25
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def run_config(
+        self, name: str, source: Mapping[str, Any], *, seed: int = 0, device: str = "auto"
+    ) -> dict[str, Any]:
+        """Return the values of the :class:`~delira_nca.experiment.RunConfig` of the run.
+
+        Parameters
+        ----------
+        name : str
+            Name of the run.
+        source : mapping
+            Arguments of :func:`~delira_nca.segmentation.open_cases`.
+        seed, device : int, str
+            Seed of all random numbers, and device.
+        """
+        is_binary = self.preprocessing.num_classes == 2
+        loss, score = ("dice_bce", "dice_score") if is_binary else ("dice_ce", "multiclass_dice_score")
+        where = {"source": dict(source), "preprocessing": asdict(self.preprocessing)}
+        dims = int(self.network["dims"])
+        return {
+            "name": name,
+            "model": _made("segmentation.segmenting_network", **self.network),
+            "data": {
+                "train": _made(
+                    "segmentation.training_patches",
+                    **where,
+                    size=list(self.patch_size),
+                    num_patches=self.batch_size * self.iterations,
+                    foreground=self.foreground,
+                ),
+                "valid": _made("segmentation.whole_cases", **where, part="valid"),
+                "batch_size": self.batch_size,
+                "val_batch_size": 1,
+                "transforms": _made(
+                    "segmentation.augmentation", dims=dims, mirror=self.mirror, rotate=self.rotate, intensities=True
+                ),
+            },
+            "task": {
+                "criterions": {loss: f"delira_nca.losses.{loss}"},
+                "metrics": {"dice": f"delira_nca.losses.{score}"},
+                "score": "dice",
+                "mode": "highest",
+            },
+            "trainer": {
+                "lr": self.lr,
+                "lr_scheduler_cls": "torch.optim.lr_scheduler.CosineAnnealingLR",
+                "lr_scheduler_params": {"T_max": self.num_epochs, "eta_min": self.lr / 20},
+                "save_seconds": 30,
+                "device": device,
+            },
+            "callbacks": [
+                _made("training.callbacks.NaNGuard"),
+                _made("training.callbacks.GradientNormalization"),
+                _made("training.callbacks.WeightAverage", decay=0.98),
+                _made("segmentation.SegmentationReport", **where),
+            ],
+            "seed": seed,
+            "num_epochs": self.num_epochs,
+        }
+
+
+def make_plan(
+    fingerprint: Fingerprint, *, valid: float = 0.2, groups: Mapping[str, str] | None = None, seed: int = 0
+) -> Plan:
+    """Choose everything that the data determine; the length of the training follows from its speed.
+
+    Parameters
+    ----------
+    fingerprint : Fingerprint
+        Measurements of the data set.
+    valid : float
+        Fraction of the cases for validation, at least one.
+    groups : mapping of str to str, optional
+        Group of each case, such as its patient. Cases of a group are in one part.
+    seed : int
+        Seed of the split.
+    """
+    reasons: dict[str, str] = {}
+    dims, extent = fingerprint.dims, fingerprint.extent
+    preprocessing = _preprocessing(fingerprint, reasons)
+    levels = _levels(fingerprint, reasons)
+    size, cells = _patch(fingerprint, preprocessing, levels, reasons)
+    patch = None
+    if levels > 1 and dims == 2 and min(size) >= 64:
+        patch = max(16, min(size) // 4)
+        reasons["model.init_args.patch_size"] = "the fine level is trained on a patch as large as the coarse image"
+    batch_size = 8 if dims == 2 else max(1, min(4, 60_000 // cells))
+    reasons["data.batch_size"] = f"a patch has {cells} cells; more patches per iteration would need more memory"
+    reasons["data.train.init_args.foreground"] = (
+        f"{100 * fingerprint.foreground_share:.2g} % of all cells are foreground; without this, patches would lack it"
+        if fingerprint.foreground_share < 0.2
+        else f"{100 * fingerprint.foreground_share:.0f} % of all cells are foreground: most patches contain some"
+    )
+    mirror = dims == 2 or len(preprocessing.values) == 2 or preprocessing.instances
+    reasons["data.transforms.init_args.mirror"] = (
+        "mirrored images are as likely" if mirror else "classes may be the left and the right of a pair"
+    )
+    is_pictures = fingerprint.spacings is None
+    reasons["data.transforms.init_args.rotate"] = (
+        "pictures have no up" if is_pictures else "volumes have anatomical directions"
+    )
+    reasons["trainer.lr"] = "the rate of Adam in the papers on these models; it falls to a twentieth along a cosine"
+    if levels == 1:
+        reasons["model.init_args.levels"] += f" (median length {extent:.0f} cells, 25 steps)"
+    return Plan(
+        preprocessing=preprocessing,
+        network={
+            "levels": levels,
+            "dims": dims,
+            "num_image_channels": fingerprint.num_channels,
+            "num_classes": preprocessing.num_classes,
+            "patch_size": patch,
+        },
+        patch_size=size,
+        batch_size=batch_size,
+        foreground=0.5 if fingerprint.foreground_share < 0.2 else 0.2,
+        mirror=mirror,
+        rotate=is_pictures,
+        splits=_split(fingerprint, valid, groups, seed, reasons),
+        reasons=reasons,
+    )
+
+
+def _preprocessing(fingerprint: Fingerprint, reasons: dict[str, str]) -> Preprocessing:
+    names = fingerprint.channel_names or ("",) * fingerprint.num_channels
+    kinds = ["clip_zscore" if str(name).lower() in _CT else "zscore" for name in names]
+    place = "data.train.init_args.preprocessing."
+    reasons[place + "normalisation"] = (
+        "CT has absolute values: clipped to those of the foreground, scaled by its statistics"
+        if "clip_zscore" in kinds
+        else "values are relative: each image has mean 0 and standard deviation 1"
+    )
+    statistics = []
+    for number in range(fingerprint.num_channels):
+        rows = [case.intensities[number] for case in fingerprint.cases]
+        statistics.append(
+            {
+                "low": float(np.median([row["low"] for row in rows])),
+                "high": float(np.median([row["high"] for row in rows])),
+                "mean": float(np.mean([row["foreground_mean"] for row in rows])),
+                "std": float(np.mean([row["foreground_std"] for row in rows])),
+            }
+        )
+    reasons[place + "values"] = (
+        f"masks number up to {max(fingerprint.values)} objects: all are one class"
+        if fingerprint.has_instances
+        else "the values of the masks, in the order of the classes"
+    )
+    spacings, spacing = fingerprint.spacings, None
+    scale = np.ones(fingerprint.dims)
+    if spacings is not None:
+        median = np.median(spacings, axis=0)
+        if np.abs(spacings / median - 1).max() > 0.05 or median.max() / median.min() > 1.05:
+            spacing = [float(mm) for mm in median]
+            if median.max() / median.min() <= 3:
+                spacing = [float(max(median))] * len(median)
+            scale = np.array(spacing) / median
+            reasons[place + "spacing"] = (
+                f"voxels are {' x '.join(f'{mm:.3g}' for mm in median)} mm in the median; all volumes get one grid"
+            )
+    is_volume = fingerprint.dims == 3
+    content, whole = fingerprint.median_content, fingerprint.median_shape
+    crop = is_volume and math.prod(content) < 0.9 * math.prod(whole)
+    if is_volume:
+        reasons[place + "crop"] = f"the content takes {100 * math.prod(content) / math.prod(whole):.0f} % of a volume"
+    cells = float(np.prod(np.array(content if crop else whole) / scale))
+    factor = round(max(1.0, (cells / _VOLUME) ** (1 / 3)), 2) if is_volume else 1.0
+    if factor > 1:
+        reasons[place + "factor"] = f"{cells:.0f} cells per volume would take too long: {cells / factor**3:.0f} remain"
+    return Preprocessing(
+        values=[0, 1] if fingerprint.has_instances else fingerprint.values,
+        instances=fingerprint.has_instances,
+        normalisation=kinds,
+        statistics=statistics if "clip_zscore" in kinds else [],
+        spacing=spacing,
+        crop=crop,
+        factor=factor,
+    )
+
+
+def _levels(fingerprint: Fingerprint, reasons: dict[str, str]) -> int:
+    place = "model.init_args.levels"
+    if fingerprint.dims == 3:
+        shortest = min(fingerprint.median_shape)
+        reasons[place] = f"the shortest axis has {shortest} cells: as many levels as leave 8 cells at the coarsest"
+        return max(1, min(3, int(math.log2(max(1, shortest / 8))) + 1))
+    if fingerprint.extent <= _LOCAL or min(fingerprint.median_shape) < 64:
+        reasons[place] = "objects are small: what surrounds a cell says to which it belongs"
+        return 1
+    reasons[place] = f"objects are {fingerprint.extent:.0f} cells long: a coarse level sees the whole first"
+    return 2
+
+
+def _patch(
+    fingerprint: Fingerprint, preprocessing: Preprocessing, levels: int, reasons: dict[str, str]
+) -> tuple[tuple[int, ...], int]:
+    shape = fingerprint.median_content if preprocessing.crop else fingerprint.median_shape
+    shape = tuple(max(1, int(n / preprocessing.factor)) for n in shape)
+    most = (64 if levels == 1 else 128) if fingerprint.dims == 2 else (24 if levels == 1 else 64)
+    unit = 2 ** (levels if fingerprint.dims == 2 else levels - 1) if levels > 1 else 1
+    size = tuple(max(unit, min(n, most) // unit * unit) for n in shape)
+    reasons["data.train.init_args.size"] = (
+        f"images have {' x '.join(map(str, shape))} cells in the median; an automaton runs on any size after training"
+    )
+    return size, math.prod(size)
+
+
+def _split(
+    fingerprint: Fingerprint, valid: float, groups: Mapping[str, str] | None, seed: int, reasons: dict[str, str]
+) -> dict[str, list[str]]:
+    names = [case.name for case in fingerprint.cases]
+    of = {name: (groups or {}).get(name, name) for name in names}
+    kinds = sorted(set(of.values()))
+    order = [kinds[number] for number in generator(seed, "split").permutation(len(kinds))]
+    held = set(order[: min(max(1, round(valid * len(kinds))), len(kinds) - 1)])
+    reasons["data.valid"] = f"{len(held)} of {len(kinds)} {'groups' if groups else 'cases'} are held out for validation"
+    return {
+        "train": [name for name in names if of[name] not in held],
+        "valid": [name for name in names if of[name] in held],
+    }
+
+
+def commented(values: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
+    """Return the YAML of a config with reasons as comments above the entries.
+
+    Examples
+    --------
+    >>> print(commented({"a": {"b": 1}, "c": [2]}, {"a.b": "one is enough"}), end="")
+    a:
+      # one is enough
+      b: 1
+    c:
+    - 2
+    """
+    lines: list[str] = []
+
+    def write(found: Mapping[str, Any], path: Sequence[str], indent: str) -> None:
+        for key, value in found.items():
+            name = ".".join((*path, key))
+            if name in reasons:
+                lines.append(f"{indent}# {reasons[name]}")
+            if isinstance(value, Mapping) and value:
+                lines.append(f"{indent}{key}:")
+                write(value, (*path, key), indent + "  ")
+            else:
+                text = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=100).rstrip()
+                lines.extend(indent + line for line in text.splitlines())
+
+    write(values, (), "")
+    return "\n".join(lines) + "\n"
+
+
+def _made(path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": f"delira_nca.{path}", "init_args": arguments}

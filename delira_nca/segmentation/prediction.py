@@ -1,0 +1,213 @@
+"""Prediction of the files of a folder: masks in the format and on the grid of the images, and a table of the cases."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delira_nca.data_loading.readers import Case, CaseDataset
+from delira_nca.data_loading.readers.files import ENDINGS, NIFTI, PICTURES, split_ending
+from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError
+from delira_nca.io.files import make_folder, replaced
+from delira_nca.io.paths import absolute
+from delira_nca.segmentation.segmenter import Segmentation, Segmenter, alarm_of
+
+__all__ = ["PredictedCase", "predict_folder"]
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """Prediction of one file.
+
+    Attributes
+    ----------
+    name : str
+        Name of the case.
+    mask : Path or None
+        File of the mask; None if the image could not be predicted.
+    sizes : dict of int to float
+        Size of each class: in cubic millimetres if the file has a spacing, otherwise in cells.
+    doubt : float
+        Doubt of the network about the case.
+    alarm : bool
+        Whether the doubt is above the threshold of the run.
+    error : str or None
+        Reason why the image could not be predicted.
+    """
+
+    name: str
+    mask: Path | None
+    sizes: dict[int, float]
+    doubt: float
+    alarm: bool
+    error: str | None = None
+
+
+def predict_folder(
+    run: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    probabilities: bool = False,
+    doubt: bool = False,
+    checkpoint: str = "best",
+    num_runs: int = 5,
+    channel_axis: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> list[PredictedCase]:
+    """Predict all images of a folder with a trained run.
+
+    Parameters
+    ----------
+    run : str or path
+        Folder of a run of :func:`~delira_nca.segmentation.segment`.
+    images : str or path
+        Folder of images, or one image. Several files of one case have the endings of nnU-Net: ``_0000``, ``_0001``, ...
+    out : str or path
+        Folder of the masks, which is created. A mask has the name of its image, without the number of the channel, and
+        its format: NIfTI with its affine matrix and header; ``.png`` instead of JPEG; ``.npy`` for arrays.
+    probabilities : bool
+        Whether to also write the probabilities of all classes, ``<name>_probabilities.npz``.
+    doubt : bool
+        Whether to also write the doubt of every cell, ``<name>_doubt``.
+    checkpoint : str
+        Weights: ``"best"``, ``"latest"`` or the name of a checkpoint.
+    num_runs, seed
+        See :class:`~delira_nca.segmentation.Segmenter`.
+    channel_axis : int, optional
+        Axis of the channels in ``.npy`` and ``.npz`` images.
+    progress : bool
+        Whether to show the progress on standard error.
+
+    Returns
+    -------
+    list of PredictedCase
+        One for each image. Images that cannot be read or do not fit have an ``error``; the others are predicted.
+        ``cases.csv`` in ``out`` contains the same.
+
+    Raises
+    ------
+    MissingFileError, ConfigError
+        If there is no run or no image, or ``out`` is the folder of the images.
+    """
+    segmenter = Segmenter.open(run, checkpoint, num_runs=num_runs, seed=seed)
+    found = _find(absolute(images), len(segmenter.preprocessing.normalisation))
+    folder = absolute(out)
+    if folder.resolve() == found[0].images[0].parent.resolve():
+        raise ConfigError("masks have the names of their images: give them another folder")
+    make_folder(folder)
+    alarm = alarm_of(run)
+    rows = []
+    for case in _shown(found, progress):
+        try:
+            rows.append(_predict(segmenter, case, folder, alarm, channel_axis, probabilities, doubt))
+        except (DeliraNCAError, OSError, ValueError) as error:
+            rows.append(PredictedCase(case.name, None, {}, float("nan"), False, str(error)))
+    _write_table(rows, segmenter, folder)
+    return rows
+
+
+def _shown(cases: Sequence[Case], progress: bool) -> Any:
+    if not progress:
+        return cases
+    from tqdm import tqdm
+
+    return tqdm(cases, "predicting", leave=False)
+
+
+def _find(images: Path, num_channels: int) -> list[Case]:
+    """Return the cases of a folder or a file; with several channels, files of one case end with their number."""
+    if images.is_file():
+        return [Case(split_ending(images.name)[0], (images,))]
+    if not images.is_dir():
+        raise MissingFileError(f"there is neither a folder nor a file {os.fspath(images)!r}")
+    files = sorted(path for path in images.iterdir() if split_ending(path.name)[1] in ENDINGS and path.name[0] != ".")
+    if not files:
+        raise MissingFileError(f"there are no images in {os.fspath(images)!r} with the ending {', '.join(ENDINGS)}")
+    grouped: dict[str, list[Path]] = {}
+    for path in files:
+        stem = split_ending(path.name)[0]
+        is_numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdecimal()
+        grouped.setdefault(stem[:-5] if is_numbered else stem, []).append(path)
+    if any(len(paths) > 1 for paths in grouped.values()) and num_channels == 1:
+        grouped = {split_ending(path.name)[0]: [path] for path in files}
+    return [Case(name, tuple(paths)) for name, paths in grouped.items()]
+
+
+def _predict(
+    segmenter: Segmenter,
+    case: Case,
+    folder: Path,
+    alarm: float | None,
+    channel_axis: int | None,
+    probabilities: bool,
+    doubt: bool,
+) -> PredictedCase:
+    dataset = CaseDataset([case], channel_axis=channel_axis)
+    sample, info = dataset.checked_sample(0), dataset.info(0)
+    found: Segmentation = segmenter(sample["data"], info.get("spacing"))
+    path = _write(found.mask, case, folder, case.name)
+    if doubt:
+        _write(found.doubt_map, case, folder, f"{case.name}_doubt")
+    if probabilities:
+        with replaced(folder / f"{case.name}_probabilities.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, probabilities=found.probabilities)
+    spacing = info.get("spacing")
+    cell = 1.0 if spacing is None else float(np.prod(spacing))
+    values = [1] if segmenter.preprocessing.instances else list(segmenter.preprocessing.values[1:])
+    sizes = {int(value): cell * int((found.mask == value).sum()) for value in values}
+    return PredictedCase(case.name, path, sizes, found.doubt, alarm is not None and not found.doubt <= alarm)
+
+
+def _write(values: npt.NDArray[Any], case: Case, folder: Path, name: str) -> Path:
+    """Write a mask, or the doubt of every cell, in the format of the image."""
+    first = case.images[0]
+    ending = split_ending(first.name)[1]
+    is_mask = values.dtype.kind in "iu"
+    if is_mask:
+        values = values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
+    if ending in NIFTI:
+        import nibabel
+
+        image: Any = nibabel.load(first)
+        header = image.header.copy()
+        header.set_data_dtype(values.dtype)
+        header["scl_slope"], header["scl_inter"] = 1, 0
+        path = folder / (name + ending)
+        with replaced(path) as temporary:
+            whole = temporary.with_name(temporary.name + ending)
+            nibabel.save(type(image)(values, image.affine, header), whole)
+            whole.replace(temporary)
+        return path
+    if ending in PICTURES and values.ndim == 2:
+        from PIL import Image
+
+        path = folder / (name + (ending if ending in (".tif", ".tiff") else ".png"))
+        if not is_mask:
+            values = np.round(255 * np.clip(2 * values, 0, 1)).astype(np.uint8)  # a deviation is at most 0.5
+        with replaced(path) as temporary:
+            Image.fromarray(values).save(temporary, "TIFF" if path.suffix in (".tif", ".tiff") else "PNG")
+        return path
+    path = folder / (name + ".npy")
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
+    return path
+
+
+def _write_table(rows: Sequence[PredictedCase], segmenter: Segmenter, folder: Path) -> None:
+    values = sorted({value for row in rows for value in row.sizes})
+    with replaced(folder / "cases.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", *(f"size_{value}" for value in values), "doubt", "alarm", "error"])
+        for row in rows:
+            sizes: Mapping[int, float] = row.sizes
+            cells = [f"{sizes[value]:.6g}" if value in sizes else "" for value in values]
+            writer.writerow([row.name, *cells, f"{row.doubt:.6g}", int(row.alarm), row.error or ""])

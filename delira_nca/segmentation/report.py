@@ -1,0 +1,144 @@
+"""Callback that keeps the page of a segmentation run, and judges the network at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from delira_nca.io.files import replaced
+from delira_nca.io.paths import absolute
+from delira_nca.segmentation.data import PreparedCases, whole_cases
+from delira_nca.segmentation.judge import Judgement, judge_cases, summarise, write_judgements
+from delira_nca.segmentation.report_page import render
+from delira_nca.segmentation.segmenter import Segmenter
+from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
+from delira_nca.training.callbacks.stopping import in_words
+
+__all__ = ["SegmentationReport"]
+
+_MOST_SHOWN = 3
+_REFRESH = 10
+
+
+class SegmentationReport(AbstractCallback):
+    """Write ``report.html`` during the training; at the end, judge the held-out cases.
+
+    The page shows curves, cases with the outlines of reference and prediction, the plan with its reasons, and facts of
+    the data. It contains its pictures, and loads itself again while the run is under way. At the end, ``scores.csv``
+    and ``scores.json`` are written beside it.
+
+    Parameters
+    ----------
+    source, preprocessing : dict
+        See :func:`~delira_nca.segmentation.whole_cases`.
+    splits : str
+        JSON file with the names of the cases.
+    folder : str
+        Folder of the files. The page shows its ``plan.json`` and ``fingerprint.json``, if they exist.
+    every : float
+        Seconds between two versions of the page.
+    num_runs : int
+        Number of stochastic roll-outs of each case.
+    seed : int
+        Seed of the roll-outs.
+
+    Attributes
+    ----------
+    outcome : dict
+        After a training: the result of :func:`~delira_nca.segmentation.judge.summarise`.
+    """
+
+    runs_everywhere = False
+    rolls_back = False
+    needs_torch = True
+
+    def __init__(
+        self,
+        source: dict[str, Any],
+        preprocessing: dict[str, Any],
+        splits: str = "splits.json",
+        folder: str = ".",
+        every: float = 20.0,
+        num_runs: int = 5,
+        seed: int = 0,
+    ) -> None:
+        found: Any = whole_cases(source, preprocessing, "valid", splits)
+        self._cases: PreparedCases = found
+        self.folder, self.every, self.num_runs, self.seed = absolute(folder), float(every), num_runs, seed
+        self.outcome: dict[str, Any] = {}
+        self._num_epochs = 0
+        self._start = self._written = self._begun = 0.0
+        self._first = 1
+
+    def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
+        """Write the page with plan and data."""
+        self._num_epochs, self._start, self._first = num_epochs, time.monotonic(), trainer.start_epoch
+        self._write(trainer, [], None, "The training begins.")
+        self._written = float("-inf")
+
+    def at_checkpoint(self, trainer: Trainer, *, curr_epoch: int, **event: Any) -> None:
+        """Write the page with predictions of a few cases, if it is time."""
+        now = time.monotonic()
+        if now - self._written < self.every or curr_epoch >= self._num_epochs:
+            return
+        numbers = range(min(_MOST_SHOWN, len(self._cases)))
+        found = list(judge_cases(self._segmenter(trainer, 2), self._cases, numbers))
+        left = (now - self._start) / (curr_epoch - self._first + 1) * (self._num_epochs - curr_epoch)
+        status = f"Epoch {curr_epoch} of {self._num_epochs}. About {in_words(max(1, round(left)))} left."
+        self._write(trainer, found, None, status)
+        self._written = time.monotonic()
+
+    def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
+        """Judge all held-out cases with the best network, and finish the page."""
+        if exception is not None or trainer.stop_reason is not None:
+            reason = trainer.stop_reason if exception is None else f"{type(exception).__name__}: {exception}"
+            self._write(trainer, [], None, f"The training stopped: {reason}.", is_done=True)
+            return
+        found = list(judge_cases(self._segmenter(trainer, self.num_runs), self._cases))
+        summary = summarise(found, seed=self.seed)
+        write_judgements(found, summary, self.folder)
+        self.outcome = {"dice": summary["dice"], "alarm": summary["alarm"]}
+        self._write(trainer, found, summary, f"Trained for {trainer.start_epoch - 1} epochs.", is_done=True)
+
+    def _segmenter(self, trainer: Trainer, num_runs: int) -> Segmenter:
+        return Segmenter(trainer.best_network(), self._cases.preprocessing, num_runs=num_runs, seed=self.seed)
+
+    def _write(
+        self,
+        trainer: Trainer,
+        found: list[Judgement],
+        summary: Mapping[str, Any] | None,
+        status: str,
+        *,
+        is_done: bool = False,
+    ) -> None:
+        plan = self._read("plan.json").get("choices", [])
+        facts = self._read("fingerprint.json").get("facts", {})
+        names = self._read("fingerprint.json").get("class_names") or {}
+        text = render(
+            title=f"Segmentation {self.folder.name}",
+            status=status,
+            refresh=None if is_done else _REFRESH,
+            history=trainer.history,
+            found=found,
+            summary=summary,
+            plan=[(row["name"], _short(row["value"]), row["reason"]) for row in plan],
+            data=[(name, _short(value)) for name, value in facts.items()],
+            class_names=names,
+        )
+        with replaced(self.folder / "report.html") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        file = self.folder / name
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=1000)
+    text = text.removesuffix("\n...\n").strip()
+    return text if len(text) < 200 else text[:197] + "..."
