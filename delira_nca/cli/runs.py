@@ -49,7 +49,7 @@ def add_runs(commands: Commands) -> None:
     part = argument("--part", help="part of the samples: train, valid or test (default: test)")
     out = argument(
         "--out",
-        metavar="FILE",
+        metavar="PATH",
         help=".npy or .npz file (default: predictions.npy in the run's folder); folder of masks",
     )
     images = argument("images", metavar="IMAGES", nargs="?", help="folder of other images, or one image, to segment")

@@ -24,6 +24,8 @@ __all__ = ["FAILURE", "Judgement", "judge_cases", "summarise", "write_judgements
 
 FAILURE = 0.7
 """Dice score below which a case counts as a failure."""
+_FEWEST = 5
+"""Number of good cases from which on an alarm threshold is determined."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
     -------
     dict
         ``mean`` and ``interval`` (95 %, by 1 000 bootstrap samples of the cases) by class and score; ``dice``, the mean
-        over cases and classes; ``alarm``, the doubt above which a case should be looked at; ``failure_auroc`` and
-        ``doubt_correlation``, None if they are not defined.
+        over cases and classes; ``alarm``, the doubt above which a case should be looked at, None with fewer than
+        five good cases; ``failure_auroc`` and ``doubt_correlation``, None if they are not defined.
     """
     rng = generator(seed, "bootstrap")
     draws = rng.integers(0, len(found), (1000, len(found)))
@@ -120,7 +122,7 @@ def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
         "dice": float(dice.mean()),
         "mean": mean,
         "interval": interval,
-        "alarm": alarm_threshold(doubt, failed).threshold if not failed.all() else None,
+        "alarm": alarm_threshold(doubt, failed).threshold if (~failed).sum() >= _FEWEST else None,
         "failure_auroc": failure_auroc(doubt, failed) if failed.any() and not failed.all() else None,
         "doubt_correlation": float(np.corrcoef(doubt, dice)[0, 1]) if is_defined else None,
     }

@@ -298,6 +298,8 @@ def _patch(
     most = (64 if levels == 1 else 128) if fingerprint.dims == 2 else (24 if levels == 1 else 64)
     unit = 2 ** (levels if fingerprint.dims == 2 else levels - 1) if levels > 1 else 1
     size = tuple(max(unit, min(n, most) // unit * unit) for n in shape)
+    if fingerprint.spacings is None:  # such patches are rotated
+        size = (*size[:-2], *(min(size[-2:]),) * 2)
     reasons["data.train.init_args.size"] = (
         f"images have {' x '.join(map(str, shape))} cells in the median; an automaton runs on any size after training"
     )

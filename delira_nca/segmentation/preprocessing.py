@@ -128,7 +128,9 @@ class Preprocessing:
         order = np.argsort(known)
         places = np.clip(np.searchsorted(known[order], cut), 0, len(known) - 1)
         if (wrong := known[order][places] != cut).any():
-            raise ConfigError(f"the mask contains {np.unique(cut[wrong])[:5].tolist()}; the classes are {list(known)}")
+            raise ConfigError(
+                f"the mask contains {np.unique(cut[wrong])[:5].tolist()}; the classes are {known.tolist()}"
+            )
         return resize_label(order[places].astype(np.int64), size)
 
     def mask(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

@@ -135,8 +135,8 @@ def segment(
     _require_groups(groups, cases)
     plan = make_plan(fingerprint, valid=valid, groups=groups, seed=seed)
     folder, is_new = _claim(out, Path(source["images"]).name)
-    require_disk_space(folder, _DISK)
     with kept_if_trained(folder, lambda: bool(checkpoints_in(folder / "checkpoints")), is_new=is_new):
+        require_disk_space(folder, _DISK)
         _write_json(plan.splits, folder / "splits.json")
         plan = _with_length(plan, source, folder, 60 * minutes - (time.monotonic() - start), epochs, iterations, device)
         values = plan.run_config(folder.name, source, seed=seed, device=device)
