@@ -1,7 +1,7 @@
 """Segmentation of nuclei with the defaults of ``delira-nca segment``: ``python -m benchmarks.segment --root FOLDER``.
 
-The left half of the picture, cut into tiles, is the folder of images. The right half is predicted, and compared with its
-mask.
+The left half of the picture, cut into tiles, is the folder of images. The right half is predicted, and compared with
+its mask.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Segmentation of a folder of images: plan, training, report and masks of other images.
 
-Run ``python examples/segment_folder.py IMAGES MASKS NEW_IMAGES``, or without folders for computed discs. ``--quick`` takes
-a few seconds.
+Run ``python examples/segment_folder.py IMAGES MASKS NEW_IMAGES``, or without folders for computed discs. ``--quick``
+takes a few seconds.
 """
 
 import argparse

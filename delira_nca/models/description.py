@@ -54,6 +54,8 @@ def class_of_package(path: str, base: type[T]) -> type[T] | None:
 
 
 _MADE_ANEW = {"device", "plot_function", "rule_type", "use_alive_mask"}
+_NUMBERS = ("training_timesteps", "inference_timesteps", "fire_rate", "update_noise")
+"""Arguments that a callback or a user may change after the construction."""
 _MASKS: dict[str, Callable[..., Any]] = {"alive": AliveMask, "input_mask": InputMask}
 _PARTS: dict[str, tuple[type[Part], ...]] = {
     "perception": (Perception, GroupedPerception, SteerablePerception, IsotropicPerception, GraphPerception),
@@ -73,6 +75,7 @@ def describe(model: _Described) -> dict[str, Any]:
     """Return a plain description of a model, without weights; custom parts are described by their class path."""
     own = {*_MADE_ANEW, *_MASKS, *_PARTS}
     config = {key: value for key, value in model.init_kwargs.items() if key not in own}
+    config |= {name: getattr(model, name) for name in _NUMBERS if name in config and hasattr(model, name)}
     for name in _MASKS:
         mask = getattr(model, name, None)
         config[name] = None if mask is None else asdict(mask)

@@ -140,7 +140,9 @@ class NetworkTrainer(AbstractNetworkTrainer):
                 if not callable(function) and not (what == "metric" and is_metric(function)):
                     raise ConfigError(f"{what} {name!r} is called with tensors, but {function!r} cannot be called")
         check_value_names(criterions or dict.fromkeys(own_loss_names(network)), metrics or {})
-        if not criterions and not getattr(network, "has_loss", getattr(network, "loss_names", None) is not None):
+        closure = getattr(network, "closure", cls.network_class.closure)
+        has_loss = getattr(network, "has_loss", getattr(network, "loss_names", None) is not None)
+        if not criterions and not has_loss and closure is cls.network_class.closure:
             raise ConfigError(f"there is nothing to minimise: {type(network).__name__} has no loss; give criterions")
         functions = {**(criterions or {}), **(metrics or {})}
         is_wiring = isinstance(metric_keys or {}, Mapping)
@@ -216,6 +218,10 @@ class NetworkTrainer(AbstractNetworkTrainer):
         ``differentiated`` is whether gradients are needed, ``values`` whether results have to be numbers.
         """
         return functions
+
+    def _argument_keys(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the arguments of criterions and metrics, by their names."""
+        return self.metric_keys
 
     def _shown(self, data_dict: Mapping[str, Any]) -> Mapping[str, Any]:
         """Convert a prepared batch for the callbacks."""
@@ -349,7 +355,7 @@ class NetworkTrainer(AbstractNetworkTrainer):
         criterions = wrapped(self.criterions, what="criterion", differentiated=train)
         metrics = wrapped(self._measuring, what="metric", differentiated=False)
         options: dict[str, Any] = {"partial": True} if partial else self.ranks.closure_options()
-        options |= {"fold": self.fold, "batch_nr": self.step if train else iter_num, "keys": self.metric_keys}
+        options |= {"fold": self.fold, "batch_nr": self.step if train else iter_num, "keys": self._argument_keys()}
         options |= {
             "seed": derive_seed(self.seed, "rollout", *keys),
             **self._closure_options(train=train and not partial),

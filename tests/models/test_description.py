@@ -15,6 +15,7 @@ from delira_nca.models import (
     MLPRule,
     Perception,
     SteerablePerception,
+    presets,
 )
 
 OPTIONS = {
@@ -64,3 +65,10 @@ def test_a_module_of_the_users_own_has_to_be_handed_in():
     model = BasicNCAModel(num_image_channels=1, num_hidden_channels=1, head=nn.Identity())
     with pytest.raises(ConfigError, match="head is a torch.nn.modules.linear.Identity"):
         BasicNCAModel.from_dict(model.to_dict())
+
+
+def test_numbers_that_were_changed_after_the_construction_are_described():
+    model = BasicNCAModel(**presets.growing(training_timesteps=(4, 6), inference_timesteps=5))
+    model.training_timesteps, model.inference_timesteps, model.fire_rate = (7, 9), 12, 0.75
+    again = BasicNCAModel.from_dict(model.to_dict())
+    assert (again.training_timesteps, again.inference_timesteps, again.fire_rate) == ((7, 9), 12, 0.75)

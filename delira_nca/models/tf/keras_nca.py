@@ -75,7 +75,7 @@ class KerasNCA(AbstractTfNetwork):
     """
 
     def __init__(self, model: BasicNCAModel | None = None, *, name: str | None = None, **arguments: Any) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, dtype="float32")
         if keras.backend.backend() != "tensorflow":
             raise ConfigError(f"Keras uses {keras.backend.backend()}: set the variable KERAS_BACKEND to tensorflow")
         if model is not None and (arguments or not isinstance(model, BasicNCAModel)):
@@ -84,8 +84,6 @@ class KerasNCA(AbstractTfNetwork):
         _require_supported(template)
         self._template: Any = template
         self.num_channels, self.num_fixed_channels = template.num_channels, template.num_fixed_channels
-        self.training_timesteps, self.inference_timesteps = template.training_timesteps, template.inference_timesteps
-        self.fire_rate, self.update_noise = template.fire_rate, template.update_noise
         self.cell_layers = {
             name: _layer(module, name) for name, module in template.named_modules() if isinstance(module, nn.Conv2d)
         }
@@ -100,6 +98,42 @@ class KerasNCA(AbstractTfNetwork):
             if layer.use_bias:
                 found[f"{name}.bias"] = layer.bias
         return found
+
+    @property
+    def fire_rate(self) -> float:
+        """Probability that a cell updates."""
+        return float(self._template.fire_rate)
+
+    @fire_rate.setter
+    def fire_rate(self, value: float) -> None:
+        self._template.fire_rate = value
+
+    @property
+    def update_noise(self) -> float:
+        """Standard deviation of the noise on updates."""
+        return float(self._template.update_noise)
+
+    @update_noise.setter
+    def update_noise(self, value: float) -> None:
+        self._template.update_noise = value
+
+    @property
+    def training_timesteps(self) -> Any:
+        """Number of steps of training, or its range."""
+        return self._template.training_timesteps
+
+    @training_timesteps.setter
+    def training_timesteps(self, value: Any) -> None:
+        self._template.training_timesteps = value
+
+    @property
+    def inference_timesteps(self) -> Any:
+        """Number of steps of inference, or its range."""
+        return self._template.inference_timesteps
+
+    @inference_timesteps.setter
+    def inference_timesteps(self, value: Any) -> None:
+        self._template.inference_timesteps = value
 
     @property
     def alive(self) -> Any:
@@ -156,16 +190,23 @@ class KerasNCA(AbstractTfNetwork):
                 array = array.transpose(3, 2, 0, 1)
             state[name] = torch.from_numpy(array.copy()).reshape(shapes[name])
         model.load_state_dict(state)
+        modules = dict(model.named_modules())
+        for name, layer in self.cell_layers.items():
+            modules[name].requires_grad_(bool(layer.trainable))
         return model.eval()
 
     def get_config(self) -> dict[str, Any]:
         """Return the name and the plain arguments of the model."""
-        return {"name": self.name, "model": self._template.to_dict()}
+        frozen = [name for name, layer in self.cell_layers.items() if not layer.trainable]
+        return {"name": self.name, "model": self._template.to_dict(), "frozen": frozen}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> KerasNCA:
         """Make a model with new weights from the result of :meth:`get_config`."""
-        return cls(BasicNCAModel.from_dict(config["model"]), name=config["name"])
+        made = cls(BasicNCAModel.from_dict(config["model"]), name=config["name"])
+        for name in config.get("frozen", ()):
+            made.cell_layers[name].trainable = False
+        return made
 
     def call(self, x: Any, steps: Any = 1, start: Any = 0, seed: Any = 0, training: bool | None = None) -> Any:
         """Roll a state out.
@@ -273,7 +314,7 @@ def _require_supported(model: BasicNCAModel) -> None:
 
 def _layer(module: nn.Conv2d, name: str) -> Any:
     """Return a Keras layer with the weights of a convolution."""
-    options = {"use_bias": module.bias is not None, "padding": "valid", "name": name}
+    options = {"use_bias": module.bias is not None, "padding": "valid", "name": name, "dtype": "float32"}
     is_depthwise = module.groups > 1
     if is_depthwise:
         layer = keras.layers.DepthwiseConv2D(module.kernel_size, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import keras
@@ -21,9 +21,10 @@ from delira_nca.models.network import (
     wired,
 )
 
-__all__ = ["AbstractTfNetwork", "load_named_weights", "named_arrays"]
+__all__ = ["AbstractTfNetwork", "forward", "load_named_weights", "named_arrays"]
 
 Functions = Mapping[str, Callable[..., Any]]
+_KERAS_ARGUMENTS = {"name", "dtype", "trainable", "activity_regularizer", "autocast"}
 
 
 class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # Keras has no types
@@ -31,7 +32,24 @@ class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # 
 
     A Keras model of any other class can be trained, too; it is trained like this class without overrides. Override
     :meth:`forward_batch` to use another input than ``batch["data"]``, or :meth:`closure` for another training step.
+
+    Parameters
+    ----------
+    *args, **kwargs : object
+        ``name``, ``dtype`` and other keywords of ``keras.Model``; the rest is stored as :attr:`init_kwargs`.
+
+    Raises
+    ------
+    ConfigError
+        For the inputs and outputs of a functional model, which can be an attribute instead.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args or not kwargs.keys().isdisjoint(("inputs", "outputs")):
+            raise ConfigError("an AbstractTfNetwork has no inputs and outputs: make the functional model an attribute")
+        of_keras = {name: value for name, value in kwargs.items() if name in _KERAS_ARGUMENTS}
+        keras.Model.__init__(self, **of_keras)
+        self._init_kwargs = {name: value for name, value in kwargs.items() if name not in of_keras}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Leave the constructor as it is: Keras reads its signature."""
@@ -54,7 +72,7 @@ class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # 
         The training step traces this method. Random numbers must come from ``tf.random.stateless_*`` with
         ``drawn["seed"]``, so that a resumed training draws them again.
         """
-        return _forward(self, batch, train)
+        return forward(self, batch, train=train)
 
     def converted(self, prediction: Any, drawn: Mapping[str, Any]) -> Any:
         """Convert a prediction to the object that callbacks get."""
@@ -127,7 +145,7 @@ class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # 
         drawn: Mapping[str, Any] = {}
         if isinstance(model, AbstractTfNetwork):
             batch, drawn = model.prepare_inputs(data_dict, seed, train=train)
-        tensors = {name: value for name, value in batch.items() if tf.is_tensor(value)}
+        tensors = {name: value for name, value in batch.items() if all(map(tf.is_tensor, tf.nest.flatten(value)))}
         optimizer = next(iter(optimizers.values()), None)
 
         def compute(tensors: Mapping[str, Any], drawn: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -135,7 +153,8 @@ class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # 
 
         if steps is not None:
             constants = model.constants() if isinstance(model, AbstractTfNetwork) else ()
-            key = (train, partial, *map(id, criterions.values()), id(optimizer), constants)
+            trained = tuple(map(id, model.trainable_variables)), tuple(x.trainable for x in model._flatten_layers())
+            key = (train, partial, *map(id, criterions.values()), id(optimizer), constants, trained)
             if key not in steps:
                 steps[key] = (
                     tf.function(compute, reduce_retracing=True, autograph=False),
@@ -153,17 +172,14 @@ class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # 
     def prepare_batch(batch: Mapping[str, Any], input_device: str, output_device: str) -> dict[str, Any]:
         """Convert a batch to tensors: ``"data"`` on the input device, the rest on the output device.
 
-        Floating-point arrays become float32; integers and booleans keep their dtype; entries that are not arrays of
+        Floating-point arrays get the dtype of ``keras.config.floatx()``, float32 by default; integers and booleans keep
+        theirs. Dicts and lists of arrays, for models with several inputs, are converted, too; entries that are not
         numbers remain unchanged.
         """
         prepared = {}
         for key, value in batch.items():
-            if hasattr(value, "__array__") and not tf.is_tensor(value):
-                array = np.asarray(value)
-                if array.dtype.kind in "biufc":
-                    with tf.device(input_device if key == "data" else output_device):
-                        value = tf.convert_to_tensor(array.astype(np.float32) if array.dtype.kind == "f" else array)
-            prepared[key] = value
+            with tf.device(input_device if key == "data" else output_device):
+                prepared[key] = _prepared(value)
         return prepared
 
     def named_arrays(self) -> dict[str, np.ndarray]:
@@ -212,6 +228,27 @@ def load_named_weights(model: Any, arrays: Mapping[str, Any]) -> None:
         model.load_named_arrays(arrays)
     else:
         AbstractTfNetwork.load_named_arrays(model, arrays)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state") and layer.built:  # constants that follow from weights, as of Normalization
+            layer.finalize_state()
+
+
+def _prepared(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _prepared(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)) and any(hasattr(part, "shape") for part in value):
+        return type(value)([_prepared(part) for part in value])
+    if tf.is_tensor(value):
+        return tf.cast(value, keras.config.floatx()) if value.dtype.is_floating else value
+    if not hasattr(value, "__array__") and not isinstance(value, (list, tuple)):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:  # a list of unequal lengths
+        return value
+    if array.dtype.kind not in "biufc":
+        return value
+    return tf.convert_to_tensor(array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array)
 
 
 def _seed_states(model: Any) -> list[Any]:
@@ -219,8 +256,13 @@ def _seed_states(model: Any) -> list[Any]:
     return [variable for variable in model.variables if variable.name == "seed_generator_state"]
 
 
-def _forward(model: Any, batch: Mapping[str, Any], train: bool) -> tuple[Any, dict[str, Any]]:
-    prediction = model(entry(batch, "data", "the network"), training=train)
+def forward(model: Any, batch: Mapping[str, Any], *, train: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the prediction of a Keras model for ``"data"``, or for entries named like its inputs, and its parts."""
+    names = [tensor.name for tensor in getattr(model, "inputs", None) or ()] if "data" not in batch else []
+    if names and all(name in batch for name in names):
+        prediction = model({name: batch[name] for name in names}, training=train)
+    else:
+        prediction = model(entry(batch, "data", "the network"), training=train)
     return prediction, parts_of(prediction)
 
 
@@ -239,20 +281,42 @@ def _step(
         if isinstance(model, AbstractTfNetwork):
             prediction, parts = model.forward_batch(batch, drawn, train=train)
         else:
-            prediction, parts = _forward(model, batch, train)
+            prediction, parts = forward(model, batch, train=train)
+        parts = tf.nest.map_structure(_at_least_single, parts)
+        functions = wired(criterions, named_values(batch, parts), keys) if partial else criterions
+        _require_distinct(batch, parts, [key for name in functions for key in (keys or {}).get(name, DEFAULT_KEYS)])
         named = named_values(batch, parts)
-        functions = wired(criterions, named, keys) if partial else criterions
         checked = {name: _Checked(name, f, (keys or {}).get(name, DEFAULT_KEYS)) for name, f in functions.items()}
         losses = evaluate(checked, named, keys)
         total = total_loss(losses) if len(losses) == len(criterions) else None
+        if model.losses and total is not None:
+            losses["regularization"] = tf.add_n([tf.cast(loss, total.dtype) for loss in model.losses])
+            total += losses["regularization"]
     if train:
         variables = model.trainable_variables
-        found = zip(tape.gradient(total, variables), variables, strict=True)
+        with tape:
+            scaled = optimizer.scale_loss(total)
+        found = zip(tape.gradient(scaled, variables), variables, strict=True)
         pairs = [(gradient, variable) for gradient, variable in found if gradient is not None]
         if not pairs:
             raise ConfigError(f"the loss of {type(model).__name__} has no gradient: it does not depend on the weights")
+        known = {id(variable) for variable in optimizer._trainable_variables}
+        if new := [variable.path for variable in variables if id(variable) not in known]:
+            raise ConfigError(f"the optimizer does not know {new[0]!r}, which has become trainable: make a new trainer")
         optimizer.apply(*zip(*pairs, strict=True))
     return prediction, parts, losses, total
+
+
+def _at_least_single(value: Any) -> Any:
+    """Convert a half-precision tensor to float32, in which losses are computed."""
+    is_half = tf.is_tensor(value) and value.dtype in (tf.float16, tf.bfloat16)
+    return tf.cast(value, tf.float32) if is_half else value
+
+
+def _require_distinct(batch: Mapping[str, Any], parts: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Raise a ConfigError if a name that a criterion uses is that of an output and of an entry of the batch."""
+    if both := [key for key in keys if key in batch and key in parts]:
+        raise ConfigError(f"{both[0]!r} is an output of the network and an entry of the batch: rename one of them")
 
 
 class _Checked:
@@ -268,11 +332,15 @@ class _Checked:
             self.function, "__module__", ""
         ).startswith("keras")
         sizes = {int(np.prod(shape)) for shape in shapes if None not in shape}
-        if len(set(shapes)) > 1 and len(sizes) == 1 and not is_of_keras:
+        is_accident = len(sizes) == 1 and not is_of_keras
+        if len({len(shape) for shape in shapes}) == 1 and len(args) == 2:  # (B, 1) and (B, 3), which Keras broadcasts
+            are_values = all(tf.is_tensor(arg) and arg.dtype.is_floating for arg in args)
+            is_accident |= are_values and None not in shapes[0] + shapes[1] and sorted(shapes)[0] != sorted(shapes)[1]
+        if len(set(shapes)) > 1 and is_accident:
             raise ShapeError(f"{self.name} broadcasts its arguments: {named}. Give them one shape")
         try:
             value = tf.convert_to_tensor(self.function(*args))
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        except (AttributeError, ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
             raise ConfigError(f"{self.name} cannot be computed of {named}: {error}") from error
         if value.shape.rank:
             raise ConfigError(f"{self.name} has to return one number, not a tensor of shape {tuple(value.shape)}")

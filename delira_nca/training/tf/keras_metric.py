@@ -39,10 +39,12 @@ class KerasMetric(Metric):
         copied._metric, copied.values = self._metric, [value.copy() for value in self.values]
         return copied
 
-    def update(self, y_true: Any, y_pred: Any) -> None:  # type: ignore[override]
+    def update(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Add a batch of labels and predictions."""
+        if len(self._metric.variables) < len(self.values):  # resumed, and built by its first update
+            self._metric.update_state(y_true, y_pred, sample_weight)
         self._load()
-        self._metric.update_state(y_true, y_pred)
+        self._metric.update_state(y_true, y_pred, sample_weight)
         self._store()
 
     def compute(self) -> float:
@@ -56,7 +58,8 @@ class KerasMetric(Metric):
         self._store()
 
     def _load(self) -> None:
-        for variable, value in zip(self._metric.variables, self.values, strict=True):
+        # variables that another copy of this metric has built since begin at their initial values
+        for variable, value in zip(self._metric.variables, self.values, strict=False):
             variable.assign(value)
 
     def _store(self) -> None:

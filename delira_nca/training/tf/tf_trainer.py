@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import math
@@ -20,19 +21,23 @@ from delira_nca.errors import CallbackTypeError, CheckpointError, ConfigError
 from delira_nca.io.network import describe_network
 from delira_nca.machine import cpu_name
 from delira_nca.models.tf.keras_nca import KerasNCA
-from delira_nca.models.tf.tf_network import AbstractTfNetwork, load_named_weights, named_arrays
+from delira_nca.models.tf.tf_network import AbstractTfNetwork, forward, load_named_weights, named_arrays
 from delira_nca.seeding import derive_seed
 from delira_nca.training.abstract_trainer import Path
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
 from delira_nca.training.callbacks.stopping import Duration
 from delira_nca.training.network_trainer import Functions, NetworkTrainer, refuse_unknown_arguments
 from delira_nca.training.scores import check_value_names
+from delira_nca.training.set_values import as_arrays
 from delira_nca.training.tf.keras_metric import KerasMetric
 
 __all__ = ["TfNetworkTrainer", "create_optims_default_tf"]
 
 _LOGGER = logging.getLogger("delira_nca")
 OptimFn = Callable[..., Any]
+_OF_TORCH = ("delira_nca", "torch", "torchmetrics")
+_LABELS = {"y_true", "true", "label", "labels", "target", "targets", "y"}
+_PREDICTIONS = {"y_pred", "pred", "preds", "prediction", "predictions", "logits", "output", "outputs", "y_hat"}
 
 
 def create_optims_default_tf(optim_cls: type[Any], **optim_params: Any) -> dict[str, Any]:
@@ -62,8 +67,9 @@ class TfNetworkTrainer(NetworkTrainer):
     save_path : str or path, optional
         Folder of the checkpoints; no checkpoints are written if None.
     losses : mapping of str to callable
-        Losses by name; their sum, ``"loss"``, is minimised. Losses of Keras are called with the label and the
-        prediction, other functions with the prediction and the label.
+        Losses by name; their sum, ``"loss"``, is minimised, with the regularization losses of the layers. Losses of
+        Keras, and functions with parameters such as ``(y_true, y_pred)`` or ``(label, pred)``, are called with the
+        label first, other functions with the prediction first. May be empty for a network with its own ``closure``.
     optimizer_cls, optimizer_params : type of keras.optimizers.Optimizer and mapping, optional
         Class and keyword arguments of the optimizer.
     metrics : mapping of str to callable, optional
@@ -107,7 +113,7 @@ class TfNetworkTrainer(NetworkTrainer):
         self,
         network: Any,
         save_path: Path | None,
-        losses: Functions,
+        losses: Functions | None = None,
         optimizer_cls: type[Any] = keras.optimizers.Adam,
         optimizer_params: Mapping[str, Any] | None = None,
         metrics: Functions | None = None,
@@ -127,8 +133,7 @@ class TfNetworkTrainer(NetworkTrainer):
         **kwargs: Any,
     ) -> None:
         refuse_unknown_arguments(self, kwargs, TfNetworkTrainer)
-        if isinstance(metrics, Mapping):
-            metrics = {n: KerasMetric(m) if isinstance(m, keras.metrics.Metric) else m for n, m in metrics.items()}
+        metrics = _wrapped_metrics(metrics)
         super().__init__(
             network,
             save_path,
@@ -143,10 +148,9 @@ class TfNetworkTrainer(NetworkTrainer):
             save_seconds=save_seconds,
             seed=seed,
         )
-        for name, function in {**self.criterions, **self.metrics}.items():
-            if name not in self.metric_keys and _takes_label_first(function):
-                self.metric_keys[name] = ("label", "pred")
         self._steps: dict[Any, Any] = {}
+        self._sample: Mapping[str, Any] | None = None
+        self._last_weights: dict[str, Any] | None = None
         self._setup(network, optim_fn, optimizer_cls, optimizer_params, lr_scheduler_cls, lr_scheduler_params, gpu_ids)
 
     @staticmethod
@@ -159,8 +163,19 @@ class TfNetworkTrainer(NetworkTrainer):
             raise ConfigError(
                 f"{type(network).__name__} has no weights yet: give it an Input layer, or call it with a batch first"
             )
+        if unbuilt := [layer.name for layer in network._flatten_layers() if not layer.built]:
+            raise ConfigError(f"layer {unbuilt[0]!r} has no weights yet: call the network with a batch first")
         if not network.trainable_variables:
             raise ConfigError(f"{type(network).__name__} has no trainable weights")
+        for name in ("train_step", "compute_loss"):
+            if getattr(type(network), name) is not getattr(keras.Model, name):
+                raise ConfigError(
+                    f"{type(network).__name__} overrides {name}, which is not called: derive it from "
+                    "AbstractTfNetwork, and override closure"
+                )
+        half = [v.path for v in network.weights if v.dtype in ("float16", "bfloat16")]
+        if half:
+            raise ConfigError(f"the weights {half[0]!r} are of half precision: use a mixed policy of Keras")
 
     @property
     def losses(self) -> dict[str, Any]:
@@ -207,6 +222,12 @@ class TfNetworkTrainer(NetworkTrainer):
         else:
             params["learning_rate"] = _learning_rate(lr_scheduler_cls, lr_scheduler_params or {}, params)
         self.optimizers = _optimizers(network, optim_fn, optimizer_cls, params)
+        computes_half = any(layer.compute_dtype == "float16" for layer in network._flatten_layers())
+        for name, optimizer in self.optimizers.items():
+            if computes_half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+                raise ConfigError(f"layers compute in float16: optimizer {name!r} must be a LossScaleOptimizer")
+            if getattr(optimizer, "use_ema", False) and not optimizer.ema_overwrite_frequency:
+                raise ConfigError("use_ema has no effect without ema_overwrite_frequency: give both")
         check_value_names(self.criterions, self.metrics, self.optimizers)
         self._add_callbacks(scheduler)
 
@@ -217,7 +238,22 @@ class TfNetworkTrainer(NetworkTrainer):
             if self._has_own_closure:  # for operations that draw from the global generator
                 tf.random.set_seed(derive_seed(self.seed, "tensorflow", self.step, iter_num))
             values, prediction = super()._call_closure(data_dict, iter_num, **options)
-        return {name: float(value) for name, value in values.items()}, prediction
+        self._sample = data_dict
+        return {name: np.asarray(v).item() if np.ndim(v) == 0 else v for name, v in values.items()}, prediction
+
+    def _argument_keys(self) -> Mapping[str, tuple[str, ...]]:
+        functions = {**self.criterions, **self.metrics}
+        return {**{n: ("label", "pred") for n, f in functions.items() if _takes_label_first(f)}, **self.metric_keys}
+
+    def _compare_with_validation(self, batch: Mapping[str, Any]) -> None:
+        if isinstance(self.network, KerasNCA):  # other models may have channels last, or sequences
+            super()._compare_with_validation(batch)
+
+    def _score_names(self, *, validated: bool) -> list[str] | None:
+        names = super()._score_names(validated=validated)
+        if names is None or not self.network.losses:
+            return names
+        return [*names, "regularization", *(["val_regularization"] if validated else [])]
 
     def _wrapped_functions(
         self, functions: Functions, *, what: str, is_first: bool, differentiated: bool, values: bool
@@ -226,9 +262,12 @@ class TfNetworkTrainer(NetworkTrainer):
 
     def _metric(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a metric that gets tensors of the framework in which it is written."""
-        given = self.metrics[name]
-        module = getattr(given, "__module__", None) or type(given).__module__
-        if isinstance(given, KerasMetric) or module.partition(".")[0] not in ("delira_nca", "torch", "torchmetrics"):
+        given: Any = self.metrics[name]
+        while isinstance(given, functools.partial):
+            given = given.func
+        modules = {getattr(given, "__module__", None) or "", *(cls.__module__ for cls in type(given).__mro__)}
+        is_torch = any(module.partition(".")[0] in _OF_TORCH for module in modules)
+        if isinstance(given, KerasMetric) or not is_torch:
             return function
         return lambda *args: function(*[torch.from_numpy(np.array(arg)) if tf.is_tensor(arg) else arg for arg in args])
 
@@ -241,7 +280,7 @@ class TfNetworkTrainer(NetworkTrainer):
 
     def _forward(self, data_dict: Mapping[str, Any], seed: int) -> Any:
         if not isinstance(self.network, AbstractTfNetwork):
-            return self.network(data_dict["data"], training=False)
+            return forward(self.network, data_dict, train=False)[0]
         batch, drawn = self.network.prepare_inputs(data_dict, seed, train=False)
         return self.network.converted(self.network.forward_batch(batch, drawn, train=False)[0], drawn)
 
@@ -253,21 +292,62 @@ class TfNetworkTrainer(NetworkTrainer):
     def _with_weights(self, weights: Mapping[str, Any] | None) -> Any:
         if weights is None:
             return self.network
+        last = self._weights()
+        load_named_weights(self.network, weights)
         try:
-            network = type(self.network).from_config(self.network.get_config())
-            if not network.built:
-                network.build_from_config(self.network.get_build_config())
-            load_named_weights(network, weights)
+            copied = self._copy(weights)
         except Exception as error:
             _LOGGER.warning(
-                "%s cannot be copied (%s: %s): the network of the trainer gets the weights of the best epoch",
+                "%s cannot be copied (%s: %s): the returned network is that of the trainer, with the weights of the "
+                "best epoch; the next training continues from those of the last one",
                 type(self.network).__name__,
                 type(error).__name__,
-                error,
+                str(error).partition("\n")[0],
             )
-            network = self.network
-            load_named_weights(network, weights)
-        return network
+            self._last_weights = last
+            return self.network
+        load_named_weights(self.network, last)
+        return copied
+
+    def _copy(self, weights: Mapping[str, Any]) -> Any:
+        """Return a copy of the network with its current weights, which predicts the same.
+
+        Raises
+        ------
+        ConfigError
+            If its predictions differ: its config does not contain all of it.
+        """
+        copied = type(self.network).from_config(self.network.get_config())
+        if not copied.built:
+            copied.build_from_config(self.network.get_build_config())
+        load_named_weights(copied, weights)
+        if self._sample is not None:
+            ours, theirs = (self._predict_sample(network) for network in (self.network, copied))
+            flat = zip(tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True)
+            if not all(np.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in flat):
+                raise ConfigError("a copy made by from_config(get_config()) predicts other values")
+        return copied
+
+    def _predict_sample(self, network: Any) -> Any:
+        own, self.network = self.network, network
+        try:
+            return as_arrays(self._forward(self._sample or {}, 0))
+        finally:
+            self.network = own
+
+    def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
+        """Restore the weights of the last epoch, if the returned network took their place."""
+        if self._last_weights is not None:
+            load_named_weights(self.network, self._last_weights)
+            self._last_weights = None
+        super()._at_training_begin(num_epochs=num_epochs)
+
+    def _update_state(self, new_state: Mapping[str, Any] | None) -> TfNetworkTrainer:
+        """Load a state from a file, or set the given state attributes; see :class:`NetworkTrainer`."""
+        if new_state and "metrics" in new_state and "format_version" not in new_state:
+            new_state = {**new_state, "metrics": _wrapped_metrics(new_state["metrics"])}
+        super()._update_state(new_state)
+        return self
 
     def _framework_state(self) -> dict[str, Any]:
         network = self.network.to_torch() if isinstance(self.network, KerasNCA) else self.network
@@ -343,6 +423,8 @@ class TfNetworkTrainer(NetworkTrainer):
 
 
 def _device(gpu_ids: Sequence[int]) -> str:
+    if not isinstance(gpu_ids, Sequence):
+        raise ConfigError(f"gpu_ids is a list of indices, such as [0], not {gpu_ids!r}")
     if len(gpu_ids) > 1:
         raise ConfigError(f"gpu_ids names one GPU, not {list(gpu_ids)}")
     if not gpu_ids:
@@ -381,13 +463,23 @@ def _optimizers(network: Any, optim_fn: OptimFn, cls: type[Any], params: Mapping
             raise ConfigError(f"optim_fn gave a {type(optimizer).__name__} as optimizer {name!r}")
         if not optimizer.built:
             optimizer.build(network.trainable_variables)
+        known = {id(variable) for variable in network.trainable_variables}
+        if any(id(variable) not in known for variable in optimizer._trainable_variables):
+            raise ConfigError(f"optimizer {name!r} has variables of another network: make one for each trainer")
     return optimizers
 
 
 def _takes_label_first(function: Callable[..., Any]) -> bool:
-    """Whether a loss or metric has the parameters of those of Keras, ``y_true`` and ``y_pred``."""
+    """Whether a loss or metric has parameters such as ``y_true`` and ``y_pred``, or ``label`` and ``pred``."""
     try:
         names = list(inspect.signature(getattr(function, "update", function)).parameters)
     except (TypeError, ValueError):
         return False
-    return names[:2] == ["y_true", "y_pred"]
+    return len(names) > 1 and names[0] in _LABELS and names[1] in _PREDICTIONS
+
+
+def _wrapped_metrics(metrics: Functions | None) -> Functions | None:
+    """Convert metrics of Keras to metrics of a whole data set."""
+    if not isinstance(metrics, Mapping):
+        return metrics
+    return {n: KerasMetric(m) if isinstance(m, keras.metrics.Metric) else m for n, m in metrics.items()}

@@ -1,5 +1,6 @@
 """The trainer for TensorFlow: the same weights as PyTorch, every kind of Keras model, and the same loop."""
 
+import functools
 import inspect
 import logging
 
@@ -411,3 +412,295 @@ def test_the_description_names_what_computes():
     assert "Sequential, " in text
     assert "on CPU:0" in text
     assert "tensorflow" in text
+
+
+# What Keras models contain beside weights and layers ---------------------------------------------------------------
+
+BEST = {"val_score_key": "loss", "val_score_mode": "lowest"}
+SAMPLES = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+TARGETS = (SAMPLES @ np.array([[1.0], [2.0], [-1.0], [0.5]], np.float32)).astype(np.float32)
+REGRESSION = [{"data": SAMPLES[i : i + 5], "label": TARGETS[i : i + 5]} for i in range(0, 20, 5)]
+
+
+def regression(network, **options):
+    options = {"optimizer_cls": keras.optimizers.SGD, "optimizer_params": {"learning_rate": 0.05}, **options}
+    return TfNetworkTrainer(network, options.pop("save_path", None), {"mse": MSE}, **options)
+
+
+def sequential(*layers):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.layers.Input((4,)), *layers])
+
+
+def test_the_best_network_has_the_constants_that_follow_from_its_weights(tmp_path):
+    def make(adapt):
+        layer = keras.layers.Normalization()
+        if adapt:
+            layer.adapt(50 * SAMPLES + 300)
+        else:
+            layer.build((None, 4))
+        return sequential(layer, keras.layers.Dense(1))
+
+    batches = [{**batch, "data": 50 * batch["data"] + 300} for batch in REGRESSION]
+    trainer = regression(make(True), save_path=tmp_path)
+    best = trainer.train(5, batches, batches, **BEST)
+    assert best is not trainer.network
+    predicted = best(batches[0]["data"])
+    assert np.allclose(predicted, trainer.network(batches[0]["data"]), atol=1e-4)
+    resumed = regression(make(False), save_path=tmp_path)
+    resumed.train(6, batches, resume="auto")
+    assert resumed.history[-1]["mse"] <= trainer.history[-1]["mse"] * 1.01
+
+
+class Scaled(keras.Model):
+    """Model whose config does not contain its argument."""
+
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale, self.dense = scale, keras.layers.Dense(1)
+
+    def call(self, x, training=None):
+        return self.dense(x) * self.scale
+
+
+def test_a_copy_that_predicts_other_values_is_not_returned(caplog):
+    network = Scaled(scale=5.0)
+    network(SAMPLES)
+    trainer = regression(network, optimizer_params={"learning_rate": 1e-3})
+    scores = iter([1.0, 2.0, 3.0])
+    trainer._validate_single_epoch = lambda batches, epoch: {"mse": 0.0, "loss": next(scores)}
+    seen = []
+    trainer.register_callback(LambdaCallback(at_epoch_end=lambda trainer: seen.append(trainer._weights())))
+    best = trainer.train(2, REGRESSION, REGRESSION, **BEST)
+    assert best is network
+    assert "predicts other values" in caplog.text
+    assert all(np.array_equal(a, b) for a, b in zip(trainer._weights().values(), seen[0].values(), strict=True))
+    started = []
+    trainer.register_callback(LambdaCallback(at_epoch_begin=lambda trainer: started.append(trainer._weights())))
+    trainer.train(3, REGRESSION, REGRESSION, **BEST)
+    assert all(np.array_equal(a, b) for a, b in zip(started[0].values(), seen[1].values(), strict=True))
+
+
+def test_attributes_that_a_callback_changes_are_in_every_copy(tmp_path):
+    _, twin = twins(training_timesteps=(4, 6), inference_timesteps=5)
+    twin.inference_timesteps, twin.fire_rate = 9, 0.75
+    trainer = TfNetworkTrainer(twin, tmp_path, {"mse": MSE}, callbacks=[StepCurriculum((2, 3), (7, 9), epochs=2)])
+    batches = growing_batches(1)
+    best = trainer.train(2, batches, batches, **BEST)
+    loaded = load_network(tmp_path / "checkpoint_epoch_2.safetensors")
+    for found in (best, twin.to_torch(), loaded, KerasNCA.from_config(twin.get_config())):
+        assert (found.training_timesteps, found.inference_timesteps, found.fire_rate) == ((7, 9), 9, 0.75)
+
+
+def test_frozen_layers_stay_frozen_in_every_copy():
+    _, twin = twins()
+    twin.cell_layers["rule.hidden.0"].trainable = False
+    flags = {name: parameter.requires_grad for name, parameter in twin.to_torch().named_parameters()}
+    assert flags == {
+        "rule.hidden.0.weight": False, "rule.hidden.0.bias": False, "rule.last.weight": True, "rule.last.bias": True
+    }  # fmt: skip
+    assert not KerasNCA.from_config(twin.get_config()).cell_layers["rule.hidden.0"].trainable
+    assert not KerasNCA(twin.to_torch()).cell_layers["rule.hidden.0"].trainable
+
+
+def test_regularization_losses_are_minimised_and_shown():
+    def train(strength):
+        layer = keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(strength))
+        trainer = regression(sequential(layer), optimizer_params={"learning_rate": 0.01})
+        trainer.train(30, REGRESSION, REGRESSION, "val_regularization", "lowest")
+        return trainer.history[-1], float(np.square(layer.kernel.value.numpy()).sum())
+
+    (row, size), (_, weak) = train(10.0), train(1e-6)
+    assert size < 0.2 * weak
+    assert row["loss"] == pytest.approx(row["mse"] + row["regularization"], rel=1e-4)
+    assert row["val_regularization"] == pytest.approx(10 * size, rel=1e-3)
+
+
+def test_layers_that_are_frozen_between_trainings_do_not_move():
+    network = sequential(keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.Dense(1))
+    trainer = regression(network)
+    trainer.train(1, REGRESSION)
+    for layer in network.layers[:2]:
+        layer.trainable = False
+    before = trainer._weights()
+    trainer.train(2, REGRESSION)
+    moved = [name for name, array in trainer._weights().items() if not np.array_equal(array, before[name])]
+    assert moved == list(before)[-2:]
+    network = sequential(keras.layers.Dense(3), keras.layers.Dense(1))
+    network.layers[0].trainable = False
+    trainer = regression(network)
+    trainer.train(1, REGRESSION)
+    network.layers[0].trainable = True
+    with pytest.raises(ConfigError, match="which has become trainable: make a new trainer"):
+        trainer.train(2, REGRESSION)
+
+
+def test_a_loss_is_scaled_for_an_optimizer_that_divides_by_the_scale():
+    plain, scaled = sequential(keras.layers.Dense(1)), sequential(keras.layers.Dense(1))
+    regression(plain).train(3, REGRESSION)
+    inner = keras.optimizers.SGD(0.05)
+    wrapped = {"optimizer_cls": keras.optimizers.LossScaleOptimizer, "optimizer_params": {"inner_optimizer": inner}}
+    regression(scaled, **wrapped).train(3, REGRESSION)
+    for ours, theirs in zip(scaled.get_weights(), plain.get_weights(), strict=True):
+        assert np.allclose(ours, theirs, atol=1e-4)
+    half = sequential(keras.layers.Dense(1, dtype="mixed_float16"))
+    with pytest.raises(
+        ConfigError, match="layers compute in float16: optimizer 'default' must be a LossScaleOptimizer"
+    ):
+        regression(half)
+    inner = keras.optimizers.SGD(0.05)
+    trainer = regression(half, **{**wrapped, "optimizer_params": {"inner_optimizer": inner}})
+    trainer.train(3, REGRESSION)
+    assert trainer.history[-1]["mse"] < trainer.history[0]["mse"]
+
+
+def test_a_metric_that_is_built_by_its_first_batch_goes_on_within_an_epoch(tmp_path):
+    def make(*callbacks):
+        metrics = {"r2": keras.metrics.R2Score()}
+        return regression(sequential(keras.layers.Dense(1)), save_path=tmp_path, metrics=metrics, callbacks=callbacks)
+
+    straight = regression(sequential(keras.layers.Dense(1)), metrics={"r2": keras.metrics.R2Score()})
+    straight.train(2, REGRESSION)
+
+    def end(trainer, global_iter_num):
+        if global_iter_num == 5:
+            trainer.stop("enough", now=True)
+
+    make(LambdaCallback(at_iter_done=end)).train(2, REGRESSION)
+    resumed = make()
+    resumed.train(2, REGRESSION, resume="auto")
+    assert resumed.history == straight.history
+
+
+def test_the_order_of_arguments_is_that_of_the_function_that_is_called():
+    orders = []
+
+    def prediction_first(pred, label):
+        orders.append((pred.shape[-1], label.shape[-1]))
+        return tf.reduce_mean(pred) + 0 * tf.reduce_mean(tf.cast(label, tf.float32))
+
+    def label_first(labels, logits):
+        orders.append((logits.shape[-1], labels.shape[-1]))
+        return tf.reduce_mean(logits) + 0 * tf.reduce_mean(tf.cast(labels, tf.float32))
+
+    batches = [{"data": SAMPLES, "label": np.zeros((20, 1), np.int64)}]
+    trainer = TfNetworkTrainer(sequential(keras.layers.Dense(3)), None, {"a": prediction_first, "b": label_first})
+    trainer.train(1, batches)
+    assert orders == [(3, 1)] * 2
+    swapped = {"a": label_first, "b": prediction_first}
+    trainer.register_callback(LambdaCallback(at_epoch_end=lambda trainer: {"criterions": swapped}))
+    trainer.train(3, batches)
+    assert orders == [(3, 1)] * 4
+
+
+def test_a_name_of_an_output_and_of_the_batch_is_refused():
+    inputs = keras.layers.Input((4,))
+    network = keras.Model(inputs, {"a": keras.layers.Dense(1)(inputs)})
+    trainer = TfNetworkTrainer(network, None, {"mse": MSE}, metric_keys={"mse": ("a", "a")})
+    with pytest.raises(ConfigError, match="'a' is an output of the network and an entry of the batch"):
+        trainer.train(1, [{"data": SAMPLES, "a": TARGETS}])
+
+
+def test_several_inputs_are_given_by_their_names():
+    inputs = [keras.layers.Input((2,), name=name) for name in ("left", "right")]
+    network = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Concatenate()(inputs)))
+    trainer = regression(network, optimizer_params={"learning_rate": 0.1})
+    batch = {"left": SAMPLES[:, :2], "right": SAMPLES[:, 2:], "label": TARGETS.tolist()}
+    trainer.train(20, [batch])
+    assert trainer.history[-1]["mse"] < 0.2 * trainer.history[0]["mse"]
+    assert trainer.predict([batch])[0].shape == (20, 1)
+    trainer = regression(network)
+    trainer.train(1, [{"data": {"left": SAMPLES[:, :2], "right": SAMPLES[:, 2:]}, "label": TARGETS}])
+    assert np.isfinite(trainer.history[0]["mse"])
+
+
+def test_sample_weights_and_wrapped_metrics_are_measured():
+    weights = np.array([1.0] * 10 + [0.0] * 10, np.float32)
+    trainer = regression(
+        sequential(keras.layers.Dense(1)),
+        metrics={
+            "mae": keras.metrics.MeanAbsoluteError(),
+            "plain": functools.partial(mse),
+            "half": keras.metrics.MeanAbsoluteError(),
+        },
+        metric_keys={"half": ("label", "pred", "weight")},
+    )
+    pred, _, means = trainer.predict([{"data": SAMPLES, "label": TARGETS, "weight": weights}])
+    assert means["half"] == pytest.approx(float(np.abs(pred - TARGETS)[:10].mean()), rel=1e-5)
+    assert means["plain"] == pytest.approx(means["mse"], rel=1e-5)
+
+
+class Stepping(keras.Sequential):
+    """Model with a training step for ``fit``."""
+
+    def train_step(self, data):
+        raise NotImplementedError
+
+
+NOT_SUPPORTED = {
+    "train_step": (
+        lambda: regression(Stepping([keras.layers.Input((4,)), keras.layers.Dense(1)])),
+        "Stepping overrides train_step, which is not called",
+    ),
+    "averages that are not used": (
+        lambda: regression(
+            sequential(keras.layers.Dense(1)), optimizer_params={"use_ema": True, "ema_overwrite_frequency": None}
+        ),
+        "use_ema has no effect without ema_overwrite_frequency",
+    ),
+    "an optimizer of another network": (
+        lambda: regression(
+            sequential(keras.layers.Dense(1)), optim_fn=lambda cls, learning_rate: built(keras.optimizers.SGD())
+        ),
+        "optimizer 'default' has variables of another network",
+    ),
+    "a loss of torch": (
+        lambda: TfNetworkTrainer(sequential(keras.layers.Dense(1)), None, {"a": mse}).train(1, REGRESSION),
+        "criterion 'a' cannot be computed of",
+    ),
+    "a metric of several numbers": (
+        lambda: regression(sequential(keras.layers.Dense(1)), metrics={"a": keras.metrics.mean_absolute_error}).train(
+            1, REGRESSION
+        ),
+        "the value 'a' of a batch has to be one number",
+    ),
+    "a label that is broadcast": (
+        lambda: regression(sequential(keras.layers.Dense(3))).train(1, REGRESSION),
+        r"criterion 'mse' broadcasts its arguments: label \(5, 1\), pred \(5, 3\)",
+    ),
+    "one GPU without a list": (lambda: make_classifier(gpu_ids=0), "gpu_ids is a list of indices"),
+    "half precision": (
+        lambda: regression(sequential(keras.layers.Dense(1, dtype="bfloat16"))),
+        "are of half precision: use a mixed policy",
+    ),
+}
+
+
+def built(optimizer):
+    optimizer.build(sequential(keras.layers.Dense(1)).trainable_variables)
+    return optimizer
+
+
+@pytest.mark.parametrize("case", NOT_SUPPORTED)
+def test_what_keras_has_and_this_trainer_does_not_use_is_refused(case):
+    action, message = NOT_SUPPORTED[case]
+    with pytest.raises((ConfigError, ShapeError), match=message):
+        action()
+
+
+def test_arguments_of_keras_reach_the_model():
+    class Network(AbstractTfNetwork):
+        def __init__(self, width):
+            super().__init__(name="bar", trainable=False, width=width)
+
+    network = Network(3)
+    assert (network.name, network.trainable, network.init_kwargs) == ("bar", False, {"width": 3})
+    assert KerasNCA(twins()[0], name="foo").name == "foo"
+    inputs = keras.layers.Input((4,))
+
+    class Functional(AbstractTfNetwork):
+        def __init__(self):
+            super().__init__(inputs=inputs, outputs=keras.layers.Dense(1)(inputs))
+
+    with pytest.raises(ConfigError, match="make the functional model an attribute"):
+        Functional()
