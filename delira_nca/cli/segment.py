@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from pathlib import Path
 
 from delira_nca.cli.parser import Commands, add_command, argument, given
@@ -29,6 +30,8 @@ def add_segment(commands: Commands) -> None:
         argument("--groups", metavar="FILE", help="CSV with the columns case and group, such as the patient"),
         argument("--mask-suffix", metavar="TEXT", help="end of the names of masks, such as _mask"),
         argument("--channel-axis", type=int, help="axis of the channels in .npy images"),
+        argument("--binarise", type=float, metavar="VALUE", help="masks: values above it are the foreground"),
+        argument("--instances", action="store_true", help="the masks number objects instead of classes"),
         argument("--seed", type=int, help="seed of all random numbers"),
         argument("--device", help="auto, cpu, cuda, cuda:1, ..."),
     )
@@ -43,9 +46,12 @@ def _segment(arguments: argparse.Namespace) -> None:
     from delira_nca.segmentation import segment
 
     options = given(arguments)
+    options["instances"] = options.pop("instances") or None
     if "groups" in options:
         options["groups"] = _groups(Path(options["groups"]))
     result = segment(**options)
+    facts = json.loads((result.folder / "fingerprint.json").read_text(encoding="utf-8"))["facts"]
+    print(f"{facts['cases']} cases; classes {facts['classes']}")
     if result.dice is not None:
         print(f"mean Dice of the held-out cases: {result.dice:.3f}")
     for name in ("report.html", "scores.csv", "scores.json", "plan.yaml", "checkpoints"):
@@ -58,10 +64,17 @@ def _groups(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise MissingFileError(f"there is no file {str(file)!r} with groups")
     with file.open(newline="", encoding="utf-8-sig") as opened:
-        rows = list(csv.DictReader(opened))
+        first = opened.readline()
+        opened.seek(0)
+        rows = list(csv.DictReader(opened, delimiter=";" if ";" in first else ","))
     if not rows or not {"case", "group"} <= rows[0].keys():
         raise ConfigError(f"{str(file)!r} needs the columns case and group, not {list(rows[0]) if rows else []}")
-    return {row["case"]: row["group"] for row in rows}
+    if incomplete := [row["case"] for row in rows if not row["case"] or not row["group"]]:
+        raise ConfigError(f"{str(file)!r} has no group of the case {incomplete[0]!r}")
+    groups = {row["case"]: row["group"] for row in rows}
+    if several := [row["case"] for row in rows if groups[row["case"]] != row["group"]]:
+        raise ConfigError(f"{str(file)!r} has two groups of the case {several[0]!r}")
+    return groups
 
 
 def predict_images(arguments: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ def open_cases(
     *,
     mask_suffix: str = "",
     channel_axis: int | None = None,
+    binarise: float | None = None,
 ) -> CaseDataset:
     """Open the images and masks of a folder.
 
@@ -39,6 +40,8 @@ def open_cases(
         End of the stems of masks that is removed for matching, such as ``"_mask"``.
     channel_axis : int, optional
         Axis of the channels in ``.npy`` and ``.npz`` images.
+    binarise : float, optional
+        Threshold of masks in a folder: values above it are the foreground.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def open_cases(
         return DecathlonDataset(root) if is_list else NNUNetDataset(root)
     if masks is None and (root / "imagesTr").is_dir():
         raise MissingFileError(f"{os.fspath(root)!r} has a folder imagesTr, but no dataset.json with its channels")
-    return PairedFolderDataset(root, masks, label_suffix=mask_suffix, channel_axis=channel_axis)
+    return PairedFolderDataset(root, masks, label_suffix=mask_suffix, channel_axis=channel_axis, binarise=binarise)
 
 
 def select(cases: CaseDataset, names: Sequence[str]) -> SubsetDataset:

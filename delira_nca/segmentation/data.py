@@ -16,7 +16,8 @@ from delira_nca.errors import ConfigError
 from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
 from delira_nca.segmentation.cases import open_cases, select
-from delira_nca.segmentation.preprocessing import Frame, Preprocessing
+from delira_nca.segmentation.orientation import Oriented, oriented
+from delira_nca.segmentation.preprocessing import Preprocessing
 
 __all__ = ["PreparedCases", "augmentation", "preprocessing_of", "training_patches", "whole_cases"]
 
@@ -47,19 +48,15 @@ class PreparedCases(AbstractDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index not in self._kept:
-            data, label, _ = self.prepared(index)
+            found = self.raw(index)
+            data, frame = self.preprocessing.image(found.data, found.spacing)
+            label = self.preprocessing.label(np.asarray(found.label), frame)
             self._kept[index] = {"data": data, "label": label[np.newaxis]}
         return self._kept[index]
 
-    def raw(self, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return a sample as it is in the files, and its information; see :class:`CaseDataset`."""
-        return dict(self._part[index]), self._cases.info(self._numbers[self.names[index]])
-
-    def prepared(self, index: int) -> tuple[Any, Any, Frame]:
-        """Return image, classes, and the place of both in the original grid."""
-        sample, info = self.raw(index)
-        data, frame = self.preprocessing.image(sample["data"], info.get("spacing"))
-        return data, self.preprocessing.label(sample["label"][0], frame, data.shape[1:]), frame
+    def raw(self, index: int) -> Oriented:
+        """Return a case with its original values and grid."""
+        return oriented(self._part[index], self._cases.info(self._numbers[self.names[index]]))
 
 
 def preprocessing_of(values: Mapping[str, Any]) -> Preprocessing:

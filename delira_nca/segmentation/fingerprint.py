@@ -14,6 +14,7 @@ from scipy import ndimage
 from delira_nca.data_loading.readers import CaseDataset
 from delira_nca.errors import ConfigError
 from delira_nca.segmentation.cases import each_case
+from delira_nca.segmentation.orientation import oriented
 from delira_nca.segmentation.preprocessing import content_of
 
 __all__ = ["CaseFacts", "Fingerprint"]
@@ -31,13 +32,13 @@ class CaseFacts:
     name : str
         Name of the case.
     shape : tuple of int
-        Spatial shape.
+        Spatial shape, of volumes with axes to the right, anterior and superior.
     spacing : tuple of float or None
         Size of a voxel in mm along each axis, if the file has one.
     num_channels : int
         Number of channels.
     content : tuple of (int, int)
-        Begin and end of the region that is not zero along each axis.
+        Begin and end along each axis of the region that is not constant, or has foreground.
     intensities : tuple of dict
         For each channel, ``mean`` and ``std`` of the content, and ``low`` and ``high``, the quantiles 0.005 and 0.995
         of the foreground (of the content without foreground).
@@ -60,10 +61,11 @@ class CaseFacts:
 
 def facts_of(sample: Mapping[str, Any], info: Mapping[str, Any]) -> CaseFacts:
     """Measure a case."""
-    data, label = np.asarray(sample["data"]), np.asarray(sample["label"])[0]
+    found = oriented(sample, info)
+    data, label = found.data, np.asarray(found.label)
     values, counts = np.unique(label, return_counts=True)
     foreground = label > 0
-    inside = content_of(data)
+    inside = content_of(data, foreground)
     content = tuple((part.start, part.stop) for part in inside)
     rows = []
     for channel in data:
@@ -82,12 +84,11 @@ def facts_of(sample: Mapping[str, Any], info: Mapping[str, Any]) -> CaseFacts:
             }
         )
     components, num_objects = ndimage.label(foreground)
-    extents = [max(s.stop - s.start for s in found) for found in ndimage.find_objects(components)]
-    spacing = info.get("spacing")
+    extents = [max(s.stop - s.start for s in place) for place in ndimage.find_objects(components)]
     return CaseFacts(
         name=str(sample["name"]),
         shape=tuple(label.shape),
-        spacing=None if spacing is None or label.ndim != len(spacing) else tuple(map(float, spacing)),
+        spacing=found.spacing,
         num_channels=len(data),
         content=content,
         intensities=tuple(rows),
@@ -132,12 +133,14 @@ class Fingerprint:
         if not cases.has_labels:
             raise ConfigError("the images have no masks: give the folder of the masks")
         found = each_case(cases, facts_of, show=show)
-        names = getattr(cases, "class_names", None)
-        made = cls(
-            tuple(found),
-            cases.channel_names,
-            None if not names else {number: str(name) for number, name in enumerate(names)},
-        )
+        names: Mapping[str, Any] = getattr(cases, "class_names", None) or {}
+        for name, value in names.items():
+            if isinstance(value, list) or name.lower() == "ignore":
+                kind = "a region of several values" if isinstance(value, list) else "a label to ignore"
+                raise ConfigError(
+                    f"the class {name!r} of the dataset.json is {kind}, which is not supported: remove it"
+                )
+        made = cls(tuple(found), cases.channel_names, {int(value): name for name, value in names.items()} or None)
         made.check()
         return made
 
@@ -161,6 +164,13 @@ class Fingerprint:
         empty = [case.name for case in self.cases if not any(value > 0 for value in case.voxels)]
         if len(empty) == len(self.cases):
             raise ConfigError("all masks are empty: there is no value above 0")
+        whole = [case.name for case in self.cases if 255 in case.voxels and not set(range(1, 255)) & case.voxels.keys()]
+        others = [case.name for case in self.cases if 1 in case.voxels and 255 not in case.voxels]
+        if whole and others and not set(self.values) - {0, 1, 255}:
+            raise ConfigError(
+                f"the foreground is 255 in the masks of {_listed(whole)}, and 1 in those of {_listed(others)}: give "
+                "binarise=0 (--binarise 0), or write the masks alike"
+            )
         negative = [case.name for case in self.cases if any(value < 0 for value in case.voxels)]
         if negative:
             raise ConfigError(f"masks contain negative values: {_listed(negative)}")

@@ -54,8 +54,9 @@ class Judgement:
 
     @property
     def dice(self) -> float:
-        """Mean Dice score of the classes."""
-        return float(np.mean([row["dice"] for row in self.scores.values()]))
+        """Mean Dice score of the classes that the reference or the prediction contains; 1 if there are none."""
+        found = [row["dice"] for row in self.scores.values() if not math.isnan(row["dice"])]
+        return float(np.mean(found)) if found else 1.0
 
 
 def judge_cases(
@@ -75,16 +76,13 @@ def judge_cases(
     preprocessing = cases.preprocessing
     values = [1] if preprocessing.instances else [int(value) for value in preprocessing.values[1:]]
     for number in range(len(cases)) if numbers is None else numbers:
-        sample, info = cases.raw(number)
-        spacing = info.get("spacing")
-        found = segmenter(sample["data"], spacing)
-        reference = sample["label"][0]
+        case = cases.raw(number)
+        found = segmenter(case.data, case.spacing)
+        reference = np.asarray(case.label)
         if preprocessing.instances:
             reference = (reference > 0).astype(np.int64)
-        scores = case_scores(found.mask, reference, values=values, spacing=spacing)
-        yield Judgement(
-            cases.names[number], scores, found.doubt, sample["data"], reference, found.mask, found.doubt_map
-        )
+        scores = case_scores(found.mask, reference, values=values, spacing=case.spacing)
+        yield Judgement(cases.names[number], scores, found.doubt, case.data, reference, found.mask, found.doubt_map)
 
 
 def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
@@ -100,20 +98,21 @@ def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``mean`` and ``interval`` (95 %, by 1 000 bootstrap samples of the cases) by class and score; ``dice``, the mean
-        over cases and classes; ``alarm``, the doubt above which a case should be looked at, None with fewer than
-        five good cases; ``failure_auroc`` and ``doubt_correlation``, None if they are not defined.
+        ``mean`` and ``interval`` (95 %, by 1 000 bootstrap samples of the cases) by class and score, over the cases
+        whose score is finite; ``num_cases_with_class``; ``dice``, the mean over cases and classes; ``alarm``, the doubt
+        above which a case should be looked at, None with fewer than five good cases; ``failure_auroc`` and
+        ``doubt_correlation``, None if they are not defined.
     """
     rng = generator(seed, "bootstrap")
     draws = rng.integers(0, len(found), (1000, len(found)))
     mean: dict[str, dict[str, float]] = {}
     interval: dict[str, dict[str, list[float]]] = {}
+    number: dict[str, int] = {}
     for value in found[0].scores:
         rows = {name: np.array([case.scores[value][name] for case in found]) for name in SCORES}
-        mean[str(value)] = {name: float(row.mean()) for name, row in rows.items()}
-        interval[str(value)] = {
-            name: [float(np.quantile(row[draws].mean(1), q)) for q in (0.025, 0.975)] for name, row in rows.items()
-        }
+        mean[str(value)] = {name: _mean(row) for name, row in rows.items()}
+        interval[str(value)] = {name: _interval(row, draws) for name, row in rows.items()}
+        number[str(value)] = int((~np.isnan(rows["dice"])).sum())
     dice, doubt = np.array([case.dice for case in found]), np.array([case.doubt for case in found])
     failed = dice < FAILURE
     is_defined = len(found) > 2 and dice.std() > 0 and doubt.std() > 0
@@ -122,10 +121,25 @@ def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
         "dice": float(dice.mean()),
         "mean": mean,
         "interval": interval,
+        "num_cases_with_class": number,
         "alarm": alarm_threshold(doubt, failed).threshold if (~failed).sum() >= _FEWEST else None,
         "failure_auroc": failure_auroc(doubt, failed) if failed.any() and not failed.all() else None,
         "doubt_correlation": float(np.corrcoef(doubt, dice)[0, 1]) if is_defined else None,
     }
+
+
+def _mean(row: npt.NDArray[np.float64]) -> float:
+    finite = row[np.isfinite(row)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def _interval(row: npt.NDArray[np.float64], draws: npt.NDArray[np.int64]) -> list[float]:
+    """Return the 95 % interval of the mean of the finite values."""
+    drawn = row[draws]
+    is_finite = np.isfinite(drawn)
+    counts = is_finite.sum(1)
+    means = np.where(is_finite, drawn, 0.0).sum(1)[counts > 0] / counts[counts > 0]
+    return [float(np.quantile(means, q)) for q in (0.025, 0.975)] if len(means) else [float("nan")] * 2
 
 
 def write_judgements(found: Sequence[Judgement], summary: Mapping[str, Any], folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ _LOCAL = 40
 _VOLUME = 250_000
 """Number of cells of a volume that a small machine trains on in minutes."""
 _CT = ("ct", "hu")
+_DRAWS = 50
+"""Number of random splits from which one with all classes in training, and most of them held out, is chosen."""
 
 
 def segmenting_network(
@@ -159,7 +161,12 @@ class Plan:
 
 
 def make_plan(
-    fingerprint: Fingerprint, *, valid: float = 0.2, groups: Mapping[str, str] | None = None, seed: int = 0
+    fingerprint: Fingerprint,
+    *,
+    valid: float = 0.2,
+    groups: Mapping[str, str] | None = None,
+    instances: bool | None = None,
+    seed: int = 0,
 ) -> Plan:
     """Choose everything that the data determine; the length of the training follows from its speed.
 
@@ -171,14 +178,22 @@ def make_plan(
         Fraction of the cases for validation, at least one.
     groups : mapping of str to str, optional
         Group of each case, such as its patient. Cases of a group are in one part.
+    instances : bool, optional
+        Whether the masks number objects instead of classes; decided by the number of values by default.
     seed : int
         Seed of the split.
     """
     reasons: dict[str, str] = {}
     dims, extent = fingerprint.dims, fingerprint.extent
-    preprocessing = _preprocessing(fingerprint, reasons)
-    levels = _levels(fingerprint, reasons)
-    size, cells = _patch(fingerprint, preprocessing, levels, reasons)
+    splits = _split(fingerprint, valid, groups, seed, reasons)
+    preprocessing, scale = _preprocessing(fingerprint, splits["train"], instances, reasons)
+    shape = fingerprint.median_content if preprocessing.crop else fingerprint.median_shape
+    shape = tuple(max(1, round(n / by)) for n, by in zip(shape, scale, strict=True))
+    extent /= float(np.mean(scale))
+    levels = _levels(shape, extent, reasons)
+    least = (4 if levels == 1 else 8) if dims == 2 else 4 * 2 ** (levels - 1)
+    preprocessing = replace(preprocessing, least=least)
+    size, cells = _patch(fingerprint, shape, levels, least, reasons)
     patch = None
     if levels > 1 and dims == 2 and min(size) >= 64:
         patch = max(16, min(size) // 4)
@@ -215,12 +230,16 @@ def make_plan(
         foreground=0.5 if fingerprint.foreground_share < 0.2 else 0.2,
         mirror=mirror,
         rotate=is_pictures,
-        splits=_split(fingerprint, valid, groups, seed, reasons),
+        splits=splits,
         reasons=reasons,
     )
 
 
-def _preprocessing(fingerprint: Fingerprint, reasons: dict[str, str]) -> Preprocessing:
+def _preprocessing(
+    fingerprint: Fingerprint, training: Sequence[str], instances: bool | None, reasons: dict[str, str]
+) -> tuple[Preprocessing, tuple[float, ...]]:
+    """Return the preprocessing, and the factor by which it reduces each axis of a median case."""
+    has_instances = fingerprint.has_instances if instances is None else instances
     names = fingerprint.channel_names or ("",) * fingerprint.num_channels
     kinds = ["clip_zscore" if str(name).lower() in _CT else "zscore" for name in names]
     place = "data.train.init_args.preprocessing."
@@ -231,7 +250,8 @@ def _preprocessing(fingerprint: Fingerprint, reasons: dict[str, str]) -> Preproc
     )
     statistics = []
     for number in range(fingerprint.num_channels):
-        rows = [case.intensities[number] for case in fingerprint.cases]
+        of_training = [case for case in fingerprint.cases if case.name in training and case.num_objects]
+        rows = [case.intensities[number] for case in of_training or fingerprint.cases]
         statistics.append(
             {
                 "low": float(np.median([row["low"] for row in rows])),
@@ -242,15 +262,15 @@ def _preprocessing(fingerprint: Fingerprint, reasons: dict[str, str]) -> Preproc
         )
     reasons[place + "values"] = (
         f"masks number up to {max(fingerprint.values)} objects: all are one class"
-        if fingerprint.has_instances
+        if has_instances
         else "the values of the masks, in the order of the classes"
     )
     spacings, spacing = fingerprint.spacings, None
     scale = np.ones(fingerprint.dims)
     if spacings is not None:
         median = np.median(spacings, axis=0)
+        spacing = [float(mm) for mm in median]
         if np.abs(spacings / median - 1).max() > 0.05 or median.max() / median.min() > 1.05:
-            spacing = [float(mm) for mm in median]
             if median.max() / median.min() <= 3:
                 spacing = [float(max(median))] * len(median)
             scale = np.array(spacing) / median
@@ -266,40 +286,40 @@ def _preprocessing(fingerprint: Fingerprint, reasons: dict[str, str]) -> Preproc
     factor = round(max(1.0, (cells / _VOLUME) ** (1 / 3)), 2) if is_volume else 1.0
     if factor > 1:
         reasons[place + "factor"] = f"{cells:.0f} cells per volume would take too long: {cells / factor**3:.0f} remain"
-    return Preprocessing(
-        values=[0, 1] if fingerprint.has_instances else fingerprint.values,
-        instances=fingerprint.has_instances,
+    made = Preprocessing(
+        values=[0, 1] if has_instances else fingerprint.values,
+        instances=has_instances,
         normalisation=kinds,
         statistics=statistics if "clip_zscore" in kinds else [],
         spacing=spacing,
         crop=crop,
         factor=factor,
+        dims=fingerprint.dims,
     )
+    return made, tuple(float(by) * factor for by in scale)
 
 
-def _levels(fingerprint: Fingerprint, reasons: dict[str, str]) -> int:
+def _levels(shape: tuple[int, ...], extent: float, reasons: dict[str, str]) -> int:
     place = "model.init_args.levels"
-    if fingerprint.dims == 3:
-        shortest = min(fingerprint.median_shape)
+    if len(shape) == 3:
+        shortest = min(shape)
         reasons[place] = f"the shortest axis has {shortest} cells: as many levels as leave 8 cells at the coarsest"
         return max(1, min(3, int(math.log2(max(1, shortest / 8))) + 1))
-    if fingerprint.extent <= _LOCAL or min(fingerprint.median_shape) < 64:
+    if extent <= _LOCAL or min(shape) < 64:
         reasons[place] = "objects are small: what surrounds a cell says to which it belongs"
         return 1
-    reasons[place] = f"objects are {fingerprint.extent:.0f} cells long: a coarse level sees the whole first"
+    reasons[place] = f"objects are {extent:.0f} cells long: a coarse level sees the whole first"
     return 2
 
 
 def _patch(
-    fingerprint: Fingerprint, preprocessing: Preprocessing, levels: int, reasons: dict[str, str]
+    fingerprint: Fingerprint, shape: tuple[int, ...], levels: int, least: int, reasons: dict[str, str]
 ) -> tuple[tuple[int, ...], int]:
-    shape = fingerprint.median_content if preprocessing.crop else fingerprint.median_shape
-    shape = tuple(max(1, int(n / preprocessing.factor)) for n in shape)
     most = (64 if levels == 1 else 128) if fingerprint.dims == 2 else (24 if levels == 1 else 64)
-    unit = 2 ** (levels if fingerprint.dims == 2 else levels - 1) if levels > 1 else 1
-    size = tuple(max(unit, min(n, most) // unit * unit) for n in shape)
-    if fingerprint.spacings is None:  # such patches are rotated
-        size = (*size[:-2], *(min(size[-2:]),) * 2)
+    unit = 1 if levels == 1 else 4 if fingerprint.dims == 2 else 2 ** (levels - 1)
+    size = tuple(max(least, min(n, most) // unit * unit) for n in shape)
+    if fingerprint.dims == 2:  # such patches are rotated
+        size = (min(size),) * 2
     reasons["data.train.init_args.size"] = (
         f"images have {' x '.join(map(str, shape))} cells in the median; an automaton runs on any size after training"
     )
@@ -312,8 +332,18 @@ def _split(
     names = [case.name for case in fingerprint.cases]
     of = {name: (groups or {}).get(name, name) for name in names}
     kinds = sorted(set(of.values()))
-    order = [kinds[number] for number in generator(seed, "split").permutation(len(kinds))]
-    held = set(order[: min(max(1, round(valid * len(kinds))), len(kinds) - 1)])
+    number = min(max(1, round(valid * len(kinds))), len(kinds) - 1)
+    values = {case.name: {value for value, n in case.voxels.items() if value > 0 and n} for case in fingerprint.cases}
+
+    def missing(held: set[str]) -> tuple[int, int]:
+        """Number of classes that are not in training, and not held out."""
+        parts = [set().union(*(values[name] for name in names if (of[name] in held) == is_held)) for is_held in (0, 1)]
+        whole = set().union(*values.values())
+        return len(whole - parts[0]), len(whole - parts[1])
+
+    rng = generator(seed, "split")
+    draws = [set(np.array(kinds)[rng.permutation(len(kinds))[:number]].tolist()) for _ in range(_DRAWS)]
+    held = draws[0] if fingerprint.has_instances else min(draws, key=missing)
     reasons["data.valid"] = f"{len(held)} of {len(kinds)} {'groups' if groups else 'cases'} are held out for validation"
     return {
         "train": [name for name in names if of[name] not in held],

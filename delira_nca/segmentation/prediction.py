@@ -16,10 +16,15 @@ from delira_nca.data_loading.readers import Case, CaseDataset
 from delira_nca.data_loading.readers.files import ENDINGS, NIFTI, PICTURES, split_ending
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError
 from delira_nca.io.files import make_folder, replaced
+from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
+from delira_nca.segmentation.orientation import oriented
 from delira_nca.segmentation.segmenter import Segmentation, Segmenter, alarm_of
 
 __all__ = ["PredictedCase", "predict_folder"]
+
+
+_TABLE = "cases.csv"
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def predict_folder(
     run : str or path
         Folder of a run of :func:`~delira_nca.segmentation.segment`.
     images : str or path
-        Folder of images, or one image. Several files of one case have the endings of nnU-Net: ``_0000``, ``_0001``, ...
+        Folder of images, or one image. If the run was trained on a folder of nnU-Net, the files of a case end with
+        ``_0000``, ``_0001``, ...
     out : str or path
         Folder of the masks, which is created. A mask has the name of its image, without the number of the channel, and
         its format: NIfTI with its affine matrix and header; ``.png`` instead of JPEG; ``.npy`` for arrays.
@@ -83,7 +89,7 @@ def predict_folder(
     num_runs, seed
         See :class:`~delira_nca.segmentation.Segmenter`.
     channel_axis : int, optional
-        Axis of the channels in ``.npy`` and ``.npz`` images.
+        Axis of the channels in ``.npy`` and ``.npz`` images; that of the training by default.
     progress : bool
         Whether to show the progress on standard error.
 
@@ -96,19 +102,22 @@ def predict_folder(
     Raises
     ------
     MissingFileError, ConfigError
-        If there is no run or no image, or ``out`` is the folder of the images.
+        If there is no run or no image, or ``out`` is the folder of the images, or has files that are not of a
+        prediction.
     """
     segmenter = Segmenter.open(run, checkpoint, num_runs=num_runs, seed=seed)
-    found = _find(absolute(images), len(segmenter.preprocessing.normalisation))
+    source = segmenter.source
+    channel_axis = source.get("channel_axis") if channel_axis is None else channel_axis
+    numbered = _has_numbered_files(run)
+    found = _find(absolute(images), numbered, source.get("mask_suffix") or "")
     folder = absolute(out)
-    if folder.resolve() == found[0].images[0].parent.resolve():
-        raise ConfigError("masks have the names of their images: give them another folder")
+    _require_free(folder, found[0].images[0].parent)
     make_folder(folder)
     alarm = alarm_of(run)
     rows = []
     for case in _shown(found, progress):
         try:
-            rows.append(_predict(segmenter, case, folder, alarm, channel_axis, probabilities, doubt))
+            rows.append(_predict(segmenter, case, folder, alarm, channel_axis, numbered, probabilities, doubt))
         except (DeliraNCAError, OSError, ValueError) as error:
             rows.append(PredictedCase(case.name, None, {}, float("nan"), False, str(error)))
     _write_table(rows, segmenter, folder)
@@ -123,23 +132,56 @@ def _shown(cases: Sequence[Case], progress: bool) -> Any:
     return tqdm(cases, "predicting", leave=False)
 
 
-def _find(images: Path, num_channels: int) -> list[Case]:
-    """Return the cases of a folder or a file; with several channels, files of one case end with their number."""
-    if images.is_file():
-        return [Case(split_ending(images.name)[0], (images,))]
-    if not images.is_dir():
+def _has_numbered_files(run: str | os.PathLike[str]) -> bool:
+    """Whether the files of a case end with the number of the channel, as in nnU-Net."""
+    file = absolute(run) / "fingerprint.json"
+    found = parse_json(file.read_bytes(), file) if file.is_file() else {}
+    return isinstance(found, Mapping) and bool(found.get("numbered_files"))
+
+
+def _require_free(folder: Path, images: Path) -> None:
+    """Raise a ConfigError if masks would be written beside images, or over files that no prediction has written."""
+    if folder.resolve() == images.resolve():
+        raise ConfigError("masks have the names of their images: give them another folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _TABLE).is_file():
+        raise ConfigError(f"{os.fspath(folder)!r} contains files that are not of a prediction: give another folder")
+
+
+def _find(images: Path, numbered: bool, mask_suffix: str) -> list[Case]:
+    """Return the cases of a folder or a file. If files are numbered, those that differ in the number are one case."""
+    folder = images.parent if images.is_file() else images
+    if not folder.is_dir() or not images.exists():
         raise MissingFileError(f"there is neither a folder nor a file {os.fspath(images)!r}")
-    files = sorted(path for path in images.iterdir() if split_ending(path.name)[1] in ENDINGS and path.name[0] != ".")
+    files = sorted(path for path in folder.iterdir() if split_ending(path.name)[1] in ENDINGS and path.name[0] != ".")
+    if images.is_file():
+        wanted = _case_name(images, numbered)
+        files = [path for path in files if _case_name(path, numbered) == wanted] if numbered else [images]
+    elif mask_suffix:
+        files = [path for path in files if not split_ending(path.name)[0].endswith(mask_suffix)]
     if not files:
         raise MissingFileError(f"there are no images in {os.fspath(images)!r} with the ending {', '.join(ENDINGS)}")
     grouped: dict[str, list[Path]] = {}
     for path in files:
-        stem = split_ending(path.name)[0]
-        is_numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdecimal()
-        grouped.setdefault(stem[:-5] if is_numbered else stem, []).append(path)
-    if any(len(paths) > 1 for paths in grouped.values()) and num_channels == 1:
-        grouped = {split_ending(path.name)[0]: [path] for path in files}
+        grouped.setdefault(_case_name(path, numbered), []).append(path)
     return [Case(name, tuple(paths)) for name, paths in grouped.items()]
+
+
+def _case_name(path: Path, numbered: bool) -> str:
+    """Return the name of the case of a file: without the number of the channel, if files are numbered."""
+    stem = split_ending(path.name)[0]
+    return stem[:-5] if numbered and len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdecimal() else stem
+
+
+def _require_channels(case: Case, numbered: bool) -> None:
+    """Check that the files of a case are numbered from 0 on, or that there is one."""
+    names = [path.name for path in case.images]
+    if not numbered and len(names) > 1:
+        raise ConfigError(f"there are several images of one name: {', '.join(names)}")
+    numbers = [split_ending(name)[0][-4:] for name in names]
+    if numbered and numbers != [f"{number:04}" for number in range(len(names))]:
+        raise ConfigError(
+            f"the files of a case end with _0000, _0001, ..., one for each channel, not {', '.join(names)}"
+        )
 
 
 def _predict(
@@ -148,19 +190,21 @@ def _predict(
     folder: Path,
     alarm: float | None,
     channel_axis: int | None,
+    numbered: bool,
     probabilities: bool,
     doubt: bool,
 ) -> PredictedCase:
+    _require_channels(case, numbered)
     dataset = CaseDataset([case], channel_axis=channel_axis)
-    sample, info = dataset.checked_sample(0), dataset.info(0)
-    found: Segmentation = segmenter(sample["data"], info.get("spacing"))
-    path = _write(found.mask, case, folder, case.name)
+    image = oriented(dataset.checked_sample(0), dataset.info(0))
+    found: Segmentation = segmenter(image.data, image.spacing)
+    path = _write(image.back(found.mask), case, folder, case.name)
     if doubt:
-        _write(found.doubt_map, case, folder, f"{case.name}_doubt")
+        _write(image.back(found.doubt_map), case, folder, f"{case.name}_doubt")
     if probabilities:
         with replaced(folder / f"{case.name}_probabilities.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, probabilities=found.probabilities)
-    spacing = info.get("spacing")
+            np.savez_compressed(file, probabilities=image.back(found.probabilities))
+    spacing = image.spacing
     cell = 1.0 if spacing is None else float(np.prod(spacing))
     values = [1] if segmenter.preprocessing.instances else list(segmenter.preprocessing.values[1:])
     sizes = {int(value): cell * int((found.mask == value).sum()) for value in values}
@@ -181,6 +225,7 @@ def _write(values: npt.NDArray[Any], case: Case, folder: Path, name: str) -> Pat
         header = image.header.copy()
         header.set_data_dtype(values.dtype)
         header["scl_slope"], header["scl_inter"] = 1, 0
+        header["cal_min"], header["cal_max"] = 0, 0  # the window of the image would hide the mask
         path = folder / (name + ending)
         with replaced(path) as temporary:
             whole = temporary.with_name(temporary.name + ending)
@@ -204,7 +249,7 @@ def _write(values: npt.NDArray[Any], case: Case, folder: Path, name: str) -> Pat
 
 def _write_table(rows: Sequence[PredictedCase], segmenter: Segmenter, folder: Path) -> None:
     values = sorted({value for row in rows for value in row.sizes})
-    with replaced(folder / "cases.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replaced(folder / _TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["case", *(f"size_{value}" for value in values), "doubt", "alarm", "error"])
         for row in rows:

@@ -28,10 +28,13 @@ class Frame:
         Spatial shape of the original image.
     region : tuple of slice
         Region of the original image that was kept.
+    size : tuple of int
+        Shape of the preprocessed image without padding.
     """
 
     shape: tuple[int, ...]
     region: tuple[slice, ...]
+    size: tuple[int, ...]
 
     @property
     def cut(self) -> tuple[int, ...]:
@@ -43,7 +46,8 @@ class Frame:
 
         The first channel is the background if there are several; of a single one, the complement is.
         """
-        inside = resize_image(probabilities, self.cut)
+        kept = (slice(None), *(slice(0, n) for n in self.size))
+        inside = resize_image(probabilities[kept], self.cut)
         whole = np.zeros((len(inside), *self.shape), np.float32)
         if len(inside) > 1:
             whole[0] = 1.0
@@ -73,6 +77,10 @@ class Preprocessing:
         Whether to crop to the region that is not zero.
     factor : float
         Factor by which the number of cells along each axis is reduced.
+    dims : int
+        Number of spatial axes.
+    least : int
+        Smallest number of cells along an axis; smaller images are padded by their border.
     """
 
     values: Sequence[int]
@@ -82,6 +90,8 @@ class Preprocessing:
     spacing: Sequence[float] | None = None
     crop: bool = False
     factor: float = 1.0
+    dims: int = 2
+    least: int = 1
 
     def __post_init__(self) -> None:
         for name in self.normalisation:
@@ -99,21 +109,26 @@ class Preprocessing:
 
         Raises
         ------
-        ShapeError
-            If it has another number of channels.
+        ShapeError, ConfigError
+            If it has another number of axes or channels, or no spacing although the images of the training had one.
         """
+        if data.ndim - 1 != self.dims:
+            raise ShapeError(f"the image has {data.ndim - 1} spatial axes, the model was trained with {self.dims}")
         if len(data) != len(self.normalisation):
             raise ShapeError(
                 f"the image has {len(data)} channels, the model was trained with {len(self.normalisation)}"
             )
+        if self.spacing is not None and spacing is None:
+            raise ConfigError("the image has no size of a voxel, those of the training had")
         region = content_of(data) if self.crop else tuple(slice(0, n) for n in data.shape[1:])
-        frame = Frame(data.shape[1:], region)
         kept = (slice(None), *region)
         cut = data[kept]
+        size = self._size(cut.shape[1:], spacing)
         parts = [self._normalised(channel, number) for number, channel in enumerate(cut)]
-        return resize_image(np.stack(parts), self._size(frame.cut, spacing)), frame
+        missing = [(0, 0), *((0, max(0, self.least - n)) for n in size)]
+        return np.pad(resize_image(np.stack(parts), size), missing, mode="edge"), Frame(data.shape[1:], region, size)
 
-    def label(self, label: npt.NDArray[np.int64], frame: Frame, size: Sequence[int]) -> npt.NDArray[np.int64]:
+    def label(self, label: npt.NDArray[np.int64], frame: Frame) -> npt.NDArray[np.int64]:
         """Convert a mask to classes from 0 on the grid of the preprocessed image.
 
         Raises
@@ -123,7 +138,7 @@ class Preprocessing:
         """
         cut = label[frame.region]
         if self.instances:
-            return resize_label((cut > 0).astype(np.int64), size)
+            return self._padded(resize_label((cut > 0).astype(np.int64), frame.size))
         known = np.array(self.values)
         order = np.argsort(known)
         places = np.clip(np.searchsorted(known[order], cut), 0, len(known) - 1)
@@ -131,7 +146,10 @@ class Preprocessing:
             raise ConfigError(
                 f"the mask contains {np.unique(cut[wrong])[:5].tolist()}; the classes are {known.tolist()}"
             )
-        return resize_label(order[places].astype(np.int64), size)
+        return self._padded(resize_label(order[places].astype(np.int64), frame.size))
+
+    def _padded(self, label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.pad(label, [(0, max(0, self.least - n)) for n in label.shape], mode="edge")
 
     def mask(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Convert classes from 0 to the values of masks."""
@@ -145,8 +163,10 @@ class Preprocessing:
             found = self.statistics[number]
             channel, mean, std = np.clip(channel, found["low"], found["high"]), found["mean"], found["std"]
         else:
-            mean, std = float(channel.mean()), float(channel.std())
-        return np.asarray((channel - mean) / max(std, 1e-6), np.float32)
+            mean, std = float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64))
+        if std <= 1e-6 * max(1.0, abs(mean)):  # a constant image
+            return np.zeros_like(channel)
+        return np.asarray((channel - mean) / std, np.float32)
 
     def _size(self, shape: Sequence[int], spacing: Sequence[float] | None) -> tuple[int, ...]:
         scales = [self.factor] * len(shape)
@@ -155,10 +175,12 @@ class Preprocessing:
         return tuple(max(1, round(n / scale)) for n, scale in zip(shape, scales, strict=True))
 
 
-def content_of(data: Floats) -> tuple[slice, ...]:
-    """Return the region of a (C, *spatial) image outside of which every channel has the value of the first corner."""
+def content_of(data: Floats, foreground: npt.NDArray[np.bool_] | None = None) -> tuple[slice, ...]:
+    """Return the region outside of which a (C, *spatial) image has the value of its first corner and no foreground."""
     corner = data.reshape(len(data), -1)[:, :1]
     filled = (data.reshape(len(data), -1) != corner).any(0).reshape(data.shape[1:])
+    if foreground is not None:
+        filled = filled | foreground
     if not filled.any():
         return tuple(slice(0, n) for n in filled.shape)
     region = []

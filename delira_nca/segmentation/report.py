@@ -38,7 +38,8 @@ class SegmentationReport(AbstractCallback):
     splits : str
         JSON file with the names of the cases.
     folder : str
-        Folder of the files. The page shows its ``plan.json`` and ``fingerprint.json``, if they exist.
+        Folder of ``plan.json`` and ``fingerprint.json``, which the page shows, if they exist. The page is written to
+        the folder of the run.
     every : float
         Seconds between two versions of the page.
     num_runs : int
@@ -69,6 +70,7 @@ class SegmentationReport(AbstractCallback):
         found: Any = whole_cases(source, preprocessing, "valid", splits)
         self._cases: PreparedCases = found
         self.folder, self.every, self.num_runs, self.seed = absolute(folder), float(every), num_runs, seed
+        self._out = self.folder
         self.outcome: dict[str, Any] = {}
         self._num_epochs = 0
         self._start = self._written = self._begun = 0.0
@@ -76,6 +78,7 @@ class SegmentationReport(AbstractCallback):
 
     def at_training_begin(self, trainer: Trainer, *, num_epochs: int, **event: Any) -> None:
         """Write the page with plan and data."""
+        self._out = self.folder if trainer.save_path is None else trainer.save_path.parent
         self._num_epochs, self._start, self._first = num_epochs, time.monotonic(), trainer.start_epoch
         self._write(trainer, [], None, "The training begins.")
         self._written = float("-inf")
@@ -95,12 +98,14 @@ class SegmentationReport(AbstractCallback):
     def at_training_end(self, trainer: Trainer, *, exception: BaseException | None, **event: Any) -> None:
         """Judge all held-out cases with the best network, and finish the page."""
         if exception is not None or trainer.stop_reason is not None:
-            reason = trainer.stop_reason if exception is None else f"{type(exception).__name__}: {exception}"
-            self._write(trainer, [], None, f"The training stopped: {reason}.", is_done=True)
+            is_stopped = exception is None or isinstance(exception, KeyboardInterrupt)
+            reason = trainer.stop_reason if is_stopped else f"{type(exception).__name__}: {exception}"
+            status = f"The training stopped ({reason}). 'delira-nca resume' finishes it."
+            self._write(trainer, [], None, status, is_done=True)
             return
         found = list(judge_cases(self._segmenter(trainer, self.num_runs), self._cases))
         summary = summarise(found, seed=self.seed)
-        write_judgements(found, summary, self.folder)
+        write_judgements(found, summary, self._out)
         self.outcome = {"dice": summary["dice"], "alarm": summary["alarm"]}
         self._write(trainer, found, summary, f"Trained for {trainer.start_epoch - 1} epochs.", is_done=True)
 
@@ -120,7 +125,7 @@ class SegmentationReport(AbstractCallback):
         facts = self._read("fingerprint.json").get("facts", {})
         names = self._read("fingerprint.json").get("class_names") or {}
         text = render(
-            title=f"Segmentation {self.folder.name}",
+            title=f"Segmentation {self._out.name}",
             status=status,
             refresh=None if is_done else _REFRESH,
             history=trainer.history,
@@ -130,7 +135,7 @@ class SegmentationReport(AbstractCallback):
             data=[(name, _short(value)) for name, value in facts.items()],
             class_names=names,
         )
-        with replaced(self.folder / "report.html") as temporary:
+        with replaced(self._out / "report.html") as temporary:
             temporary.write_text(text, encoding="utf-8")
 
     def _read(self, name: str) -> dict[str, Any]:

@@ -162,22 +162,22 @@ def _cases(found: Sequence[Judgement]) -> str:
 
 
 def _scores(found: Sequence[Judgement], summary: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    head = ["class", *_NAMES.values()]
+    head = ["class", "cases", *_NAMES.values()]
     rows = []
     for value, mean in summary["mean"].items():
         cells = [
-            f"{mean[name]:.3f}<br><span class=soft>{summary['interval'][value][name][0]:.3f} to "
-            f"{summary['interval'][value][name][1]:.3f}</span>"
+            f"{_number(mean[name])}<br><span class=soft>{_number(summary['interval'][value][name][0])} to "
+            f"{_number(summary['interval'][value][name][1])}</span>"
             for name in _NAMES
         ]
-        rows.append([html.escape(names.get(value, value)), *cells])
+        rows.append([html.escape(names.get(value, value)), str(summary["num_cases_with_class"][value]), *cells])
     alarm = summary["alarm"]
     each = [
         [
             html.escape(case.name)
             + (" <span class=alarm>alarm</span>" if alarm is not None and case.doubt > alarm else ""),
-            *(f"{np.mean([row[name] for row in case.scores.values()]):.3f}" for name in _NAMES),
-            f"{case.doubt:.3f}",
+            *(_number(_mean([row[name] for row in case.scores.values()])) for name in _NAMES),
+            _number(case.doubt),
         ]
         for case in sorted(found, key=lambda case: case.dice)
     ]
@@ -188,11 +188,21 @@ def _scores(found: Sequence[Judgement], summary: Mapping[str, Any], names: Mappi
         told.append(f"The doubt tells failures from other cases with an AUROC of {summary['failure_auroc']:.2f}.")
     return (
         f"<h2>Scores of the {len(found)} held-out cases</h2>"
-        "<p class=soft>Means with 95 % intervals over cases; distances in mm, or in cells without a spacing.</p>"
-        + _table(head, rows, len(_NAMES))
+        "<p class=soft>Means with 95 % intervals over the cases with the class; distances in mm, or in cells without a "
+        "spacing, of the cases in which it was found.</p>"
+        + _table(head, rows, len(_NAMES) + 1)
         + f'<div class="curves">{_scatter(found, alarm)}</div><p class=soft>{" ".join(told)}</p>'
         + _table(["case, the worst first", *_NAMES.values(), "doubt"], each, len(_NAMES) + 1)
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"
+
+
+def _mean(values: Sequence[float]) -> float:
+    found = [value for value in values if not math.isnan(value)]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def render(
@@ -233,7 +243,7 @@ def render(
     if summary is not None:
         numbers[1:] = [("Dice of held-out cases", f"{summary['dice']:.3f}")]
         first = next(iter(summary["mean"].values()))
-        numbers += [("HD95", f"{first['hd95']:.2f}"), ("surface Dice", f"{first['surface_dice']:.3f}")]
+        numbers += [("HD95", _number(first["hd95"])), ("surface Dice", _number(first["surface_dice"]))]
     body = []
     if history:
         losses = {n: [row[n] for row in history if n in row] for n in ("loss", "val_loss")}

@@ -43,7 +43,7 @@ def case_scores(
     dict of int to dict
         For each class: ``dice`` and ``iou``; ``hd95``, the 95 % quantile of the distances of both surfaces to the other
         (the larger of the two), ``assd``, the mean of all of them, and ``surface_dice``, the fraction within the
-        tolerance. If a class is in neither, overlaps are 1 and distances 0; if in one only, distances are infinite.
+        tolerance. All are NaN for a class that is in neither; if it is in one only, distances are infinite.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def case_scores(
 def _scores(found: Mask, wanted: Mask, spacing: Sequence[float], tolerance: float) -> dict[str, float]:
     common, sizes = int((found & wanted).sum()), (int(found.sum()), int(wanted.sum()))
     if not any(sizes):
-        return dict(zip(SCORES, (1.0, 1.0, 0.0, 0.0, 1.0), strict=True))
+        return dict.fromkeys(SCORES, float("nan"))
     overlap = {"dice": 2 * common / sum(sizes), "iou": common / (sum(sizes) - common)}
     if not all(sizes):
         return {**overlap, "hd95": np.inf, "assd": np.inf, "surface_dice": 0.0}

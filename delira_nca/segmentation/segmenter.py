@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,14 +56,25 @@ class Segmenter:
         Number of stochastic roll-outs per image, at least 2.
     seed : int
         Seed of the roll-outs. The same seed gives the same masks.
+    source : mapping, optional
+        Arguments of :func:`~delira_nca.segmentation.open_cases` for the data of the training.
 
     Notes
     -----
     Kalkhof et al. (2023), "M3D-NCA: Robust 3D Segmentation with Built-In Quality Control", for the doubt.
     """
 
-    def __init__(self, network: Any, preprocessing: Preprocessing, *, num_runs: int = 5, seed: int = 0) -> None:
+    def __init__(
+        self,
+        network: Any,
+        preprocessing: Preprocessing,
+        *,
+        num_runs: int = 5,
+        seed: int = 0,
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
         self.network, self.preprocessing = network.eval(), preprocessing
+        self.source = dict(source or {})
         self._estimator = NQM(network, num_runs, seed=seed)
 
     @classmethod
@@ -81,10 +92,12 @@ class Segmenter:
         arguments = (run.config.data["train"] or {}).get("init_args", {})
         if "preprocessing" not in arguments:
             raise ConfigError(f"the run in {run.folder} does not segment folders of images: it has no preprocessing")
-        return cls(run.network(checkpoint), preprocessing_of(arguments["preprocessing"]), num_runs=num_runs, seed=seed)
+        preprocessing = preprocessing_of(arguments["preprocessing"])
+        options: dict[str, Any] = {"num_runs": num_runs, "seed": seed, "source": arguments["source"]}
+        return cls(run.network(checkpoint), preprocessing, **options)
 
     def __call__(self, image: npt.NDArray[np.float32], spacing: Sequence[float] | None = None) -> Segmentation:
-        """Predict a (C, *spatial) image with the given size of a voxel in mm."""
+        """Predict a (C, *spatial) image with the given size of a voxel in mm; volumes have canonical axes."""
         data, frame = self.preprocessing.image(image, spacing)
         with torch.no_grad():
             found = self._estimator.estimate(torch.from_numpy(data)[None])

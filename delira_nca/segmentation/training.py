@@ -13,8 +13,8 @@ from typing import Any
 
 from delira_nca.checks import require_number, require_whole
 from delira_nca.data_loading import DataManager
-from delira_nca.data_loading.readers import CaseDataset
-from delira_nca.errors import ConfigError
+from delira_nca.data_loading.readers import CaseDataset, NNUNetDataset
+from delira_nca.errors import ConfigError, did_you_mean
 from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.run import Run, write_run
 from delira_nca.io.files import make_folder, replaced, require_disk_space
@@ -68,6 +68,8 @@ def segment(
     groups: Mapping[str, str] | None = None,
     mask_suffix: str = "",
     channel_axis: int | None = None,
+    binarise: float | None = None,
+    instances: bool | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -81,7 +83,7 @@ def segment(
 
     Parameters
     ----------
-    images, masks, mask_suffix, channel_axis
+    images, masks, mask_suffix, channel_axis, binarise
         See :func:`~delira_nca.segmentation.open_cases`.
     out : str or path, optional
         Folder of the run; the first free of ``runs/<name of the folder of images>``, ... by default.
@@ -95,6 +97,8 @@ def segment(
     groups : mapping of str to str, optional
         Group of each case by its name, such as its patient. Cases of one group are either all trained on or all held
         out.
+    instances : bool, optional
+        Whether the masks number objects instead of classes; so are masks with more than 16 values by default.
     seed, device
         Seed of all random numbers, and device.
     progress : bool
@@ -129,18 +133,19 @@ def segment(
             require_whole(name, number, 1)
     start = time.monotonic()
     source: dict[str, Any] = {"images": str(absolute(images)), "masks": None if masks is None else str(absolute(masks))}
-    source |= {"mask_suffix": mask_suffix, "channel_axis": channel_axis}
+    source |= {"mask_suffix": mask_suffix, "channel_axis": channel_axis, "binarise": binarise}
     cases = open_cases(**source)
-    fingerprint = Fingerprint.of(cases, show=_bar if progress else None)
     _require_groups(groups, cases)
-    plan = make_plan(fingerprint, valid=valid, groups=groups, seed=seed)
-    folder, is_new = _claim(out, Path(source["images"]).name)
+    fingerprint = Fingerprint.of(cases, show=_bar if progress else None)
+    plan = make_plan(fingerprint, valid=valid, groups=groups, instances=instances, seed=seed)
+    folder, is_new = _claim(out, Path(source["images"]).name, cases)
     with kept_if_trained(folder, lambda: bool(checkpoints_in(folder / "checkpoints")), is_new=is_new):
         require_disk_space(folder, _DISK)
         _write_json(plan.splits, folder / "splits.json")
         plan = _with_length(plan, source, folder, 60 * minutes - (time.monotonic() - start), epochs, iterations, device)
         values = plan.run_config(folder.name, source, seed=seed, device=device)
-        _write_plan(plan, values, fingerprint, folder)
+        facts = {**fingerprint.to_dict(), "numbered_files": isinstance(cases, NNUNetDataset)}
+        _write_plan(plan, values, {**facts, "facts": _facts(fingerprint, plan)}, folder)
         write_run(RunConfig.from_dict(values, folder), folder)
         bar = ProgressBar(keys={"val_dice": "Dice"}, look_at=shown(folder / "report.html"))
         run = Run.open(folder)
@@ -158,17 +163,25 @@ def _require_groups(groups: Mapping[str, str] | None, cases: CaseDataset) -> Non
     """Check that every case has a group, and that there are at least two groups."""
     if groups is None:
         return
-    if missing := [name for name in cases.names if name not in groups]:
-        raise ConfigError(f"{len(missing)} cases have no group, such as {missing[:3]}")
+    if missing := [name for name in cases.names if not groups.get(name)]:
+        raise ConfigError(
+            f"{len(missing)} cases have no group, such as {missing[:3]}; there are groups of {[*groups][:3]}"
+        )
+    if unknown := [name for name in groups if name not in cases.names]:
+        raise ConfigError(
+            f"there are groups of {unknown[:3]}, which are no cases. {did_you_mean(unknown[0], cases.names)}"
+        )
     if len({groups[name] for name in cases.names}) < 2:
         raise ConfigError("all cases are of one group: at least two are needed, one to train and one to validate")
 
 
-def _claim(out: str | os.PathLike[str] | None, name: str) -> tuple[Path, bool]:
+def _claim(out: str | os.PathLike[str] | None, name: str, cases: CaseDataset) -> tuple[Path, bool]:
     """Return the folder of the run, and whether it was created here."""
     if out is None:
         return claim_folder("runs", name), True
     folder = absolute(out)
+    if folder.resolve() in {path.parent.resolve() for path in cases.cases[0].files}:
+        raise ConfigError(f"{folder} is a folder of the data: give another folder for the run")
     if (folder / "config.yaml").exists() and not is_abandoned(folder):
         raise ConfigError(f"{folder} already holds a run: give another folder, remove it, or resume it")
     is_new = not folder.exists()
@@ -228,7 +241,7 @@ def _speed(plan: Plan, source: Mapping[str, Any], folder: Path, device: str) -> 
         return sorted(times[_TIMED:])[_TIMED // 2], (time.perf_counter() - begin) * len(valid)
 
 
-def _write_plan(plan: Plan, values: dict[str, Any], fingerprint: Fingerprint, folder: Path) -> None:
+def _write_plan(plan: Plan, values: dict[str, Any], fingerprint: dict[str, Any], folder: Path) -> None:
     """Write the commented config, the choices for the page, and the fingerprint."""
     head = (
         f"# Plan of the segmentation in {folder.name}. Comments give the reason of the choice below.\n"
@@ -238,7 +251,7 @@ def _write_plan(plan: Plan, values: dict[str, Any], fingerprint: Fingerprint, fo
         temporary.write_text(head + commented(values, plan.reasons), encoding="utf-8")
     choices = [{"name": name, "value": _entry(values, name), "reason": reason} for name, reason in plan.reasons.items()]
     _write_json({"choices": choices}, folder / "plan.json")
-    _write_json({**fingerprint.to_dict(), "facts": _facts(fingerprint)}, folder / "fingerprint.json")
+    _write_json(fingerprint, folder / "fingerprint.json")
 
 
 def _entry(values: Any, name: str) -> Any:
@@ -249,7 +262,7 @@ def _entry(values: Any, name: str) -> Any:
     return values
 
 
-def _facts(fingerprint: Fingerprint) -> dict[str, str]:
+def _facts(fingerprint: Fingerprint, plan: Plan) -> dict[str, str]:
     """Return a short description of a data set."""
     shapes = [math.prod(case.shape) for case in fingerprint.cases]
     cases = sorted(fingerprint.cases, key=lambda case: math.prod(case.shape))
@@ -266,7 +279,7 @@ def _facts(fingerprint: Fingerprint) -> dict[str, str]:
     }
     if fingerprint.spacings is not None:
         told["spacing"] = f"{' x '.join(f'{mm:.3g}' for mm in sorted(fingerprint.spacings.mean(0)))} mm"
-    if fingerprint.has_instances:
+    if plan.preprocessing.instances:
         told["classes"] = f"numbered objects on {100 * fingerprint.foreground_share:.2g} % of all cells"
     else:
         told["classes"] = ", ".join(f"{value}: {100 * n / sum(shapes):.3g} %" for value, n in sorted(total.items()))

@@ -65,6 +65,12 @@ def write_volumes(folder, affines=tuple(AFFINES), shape=(18, 20, 16), values=(1,
 
 
 @pytest.fixture
+def make_volumes():
+    """Function that writes volumes with given affine matrices into a folder."""
+    return write_volumes
+
+
+@pytest.fixture
 def pictures(tmp_path):
     return write_pictures(tmp_path / "pictures")
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 
 import nibabel
 import numpy as np
@@ -48,6 +47,11 @@ def damaged(folder):
         path.write_bytes(path.read_bytes()[:60])
 
 
+def other_values(folder):
+    path = folder / "masks/case3.png"
+    save(path, 255 * np.array(Image.open(path)))
+
+
 PICTURES = {
     "a mask is missing": (lambda f: (f / "masks/case2.png").unlink(), "case2"),
     "an image is missing": (lambda f: (f / "images/case2.png").unlink(), "case2"),
@@ -57,6 +61,7 @@ PICTURES = {
     "empty masks": (empty, "all masks are empty"),
     "one case": (alone, "there is one case, 'case0': at least two"),
     "unreadable files": (damaged, "2 of 4 cases cannot be used(?s:.*)case1(?s:.*)case3"),
+    "0 and 1 beside 0 and 255": (other_values, "foreground is 255 in the masks of 'case3', and 1 in those of 'case0'"),
     "no masks at all": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], "mask"),
 }
 
@@ -83,6 +88,11 @@ def other_geometry(folder):
     nibabel.save(nibabel.Nifti1Image(np.array(nibabel.load(path).dataobj), np.diag([2.0, 1, 1, 1])), path)
 
 
+def described(folder, **labels):
+    description = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**description, "labels": labels}))
+
+
 def no_numbers(folder):
     path = folder / "imagesTr/plain_0000.nii.gz"
     array = np.array(nibabel.load(path).dataobj)
@@ -95,6 +105,11 @@ VOLUMES = {
     "other geometry": (other_geometry, "plain(?s:.*)does not lie over"),
     "NaN": (no_numbers, "plain(?s:.*)NaN or infinite"),
     "a mask is missing": (lambda f: (f / "labelsTr/oblique.nii.gz").unlink(), "oblique"),
+    "a region": (
+        lambda f: described(f, background=0, whole=[1, 2], small=2),
+        "'whole' of the dataset.json is a region",
+    ),
+    "a label to ignore": (lambda f: described(f, background=0, large=1, ignore=2), "'ignore' (.*)is a label to ignore"),
     "no description": (lambda f: (f / "dataset.json").unlink(), "no dataset.json"),
 }
 
@@ -122,6 +137,7 @@ def test_a_full_disk_is_told_before_the_training(pictures, tmp_path, monkeypatch
         ({"valid": 1.0}, "valid"),
         ({"epochs": 0}, "epochs"),
         ({"groups": {"case0": "a"}}, "3 cases have no group, such as"),
+        ({"groups": {**{f"case{n}": str(n) for n in range(4)}, "caes5": "a"}}, "which are no cases. (.*)'case"),
         ({"groups": {f"case{n}": "a" for n in range(4)}}, "all cases are of one group"),
     ],
 )
@@ -154,6 +170,17 @@ def test_layouts_are_recognised(volumes, pictures):
         open_cases(pictures / "imges", pictures / "masks")
 
 
+def test_the_folder_of_the_data_is_not_that_of_the_run(pictures):
+    for name in ("images", "masks"):
+        with pytest.raises(ConfigError, match="is a folder of the data"):
+            segment(pictures / "images", pictures / "masks", pictures / name, epochs=1, iterations=1, progress=False)
+
+
+def test_names_of_classes_do_not_depend_on_their_order(volumes):
+    described(volumes, background=0, tumour=2, liver=1)
+    assert Fingerprint.of(open_cases(volumes)).class_names == {0: "background", 2: "tumour", 1: "liver"}
+
+
 def test_the_fingerprint_measures_every_case(pictures, volumes, caplog):
     with caplog.at_level(logging.WARNING):
         found = Fingerprint.of(open_cases(pictures / "images", pictures / "masks"))
@@ -169,4 +196,4 @@ def test_the_fingerprint_measures_every_case(pictures, volumes, caplog):
     assert three.channel_names == ("MR",)
     assert three.spacings[0].tolist() == pytest.approx([0.8, 0.8, 2.4])
     assert three.values == [0, 1, 2]
-    assert re.match("background", three.class_names[0])
+    assert three.class_names == {0: "background", 1: "large", 2: "small"}

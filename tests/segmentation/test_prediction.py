@@ -106,3 +106,83 @@ def test_an_alarm_is_a_doubt_above_the_threshold_of_the_run(trained_pictures, tm
         monkeypatch.setattr(prediction, "alarm_of", lambda run, value=threshold: value)
         cases = predict_folder(result.folder, folder / "images", tmp_path / str(threshold))
         assert all(case.alarm is expected for case in cases)
+
+
+def names_of(cases):
+    return [case.name for case in cases]
+
+
+def test_names_are_not_shortened_and_no_image_is_lost(trained_pictures, tmp_path):
+    result, folder = trained_pictures
+    source = (folder / "images" / "case0.png").read_bytes()
+    new = tmp_path / "new"
+    new.mkdir()
+    for name in ("a_0001.png", "a_0002.png", "scan_2021.png"):
+        (new / name).write_bytes(source)
+    assert names_of(predict_folder(result.folder, new, tmp_path / "one")) == ["a_0001", "a_0002", "scan_2021"]
+    Image.open(new / "a_0001.png").save(new / "a_0001.tif")
+    cases = {case.name: case for case in predict_folder(result.folder, new, tmp_path / "two")}
+    assert "several images of one name: a_0001.png, a_0001.tif" in cases["a_0001"].error
+    assert cases["a_0002"].error is None
+
+
+def test_files_of_several_channels_are_those_of_their_numbers(trained_volumes, tmp_path):
+    result, folder = trained_volumes
+    new = tmp_path / "new"
+    new.mkdir()
+    source = (folder / "imagesTs" / "plain_0000.nii.gz").read_bytes()
+    for name in ("b_0001", "c_0000"):
+        (new / f"{name}.nii.gz").write_bytes(source)
+    cases = {case.name: case for case in predict_folder(result.folder, new, tmp_path / "out")}
+    assert "end with _0000, _0001, ..., one for each channel, not b_0001.nii.gz" in cases["b"].error
+    assert cases["c"].mask.name == "c.nii.gz"
+    [alone] = predict_folder(result.folder, new / "c_0000.nii.gz", tmp_path / "alone")
+    assert alone.name == "c"
+
+
+def test_masks_are_not_written_over_other_files(trained_pictures, tmp_path):
+    result, folder = trained_pictures
+    before = {path: path.read_bytes() for path in (folder / "masks").iterdir()}
+    with pytest.raises(ConfigError, match="contains files that are not of a prediction"):
+        predict_folder(result.folder, folder / "images", folder / "masks")
+    assert {path: path.read_bytes() for path in (folder / "masks").iterdir()} == before
+    for _ in range(2):
+        predict_folder(result.folder, folder / "images" / "case0.png", tmp_path / "out")
+
+
+def test_a_volume_in_another_orientation_gets_the_same_mask(trained_volumes, tmp_path):
+    result, folder = trained_volumes
+    new = tmp_path / "new"
+    new.mkdir()
+    image = nibabel.load(folder / "imagesTs" / "plain_0000.nii.gz")
+    nibabel.save(image, new / "ras_0000.nii.gz")
+    turned = image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+    nibabel.save(turned, new / "turned_0000.nii.gz")
+    assert turned.shape != image.shape
+    first, second = predict_folder(result.folder, new, tmp_path / "out", doubt=True)
+    masks = [nibabel.load(case.mask) for case in (first, second)]
+    assert np.array_equal(masks[1].affine, turned.affine)
+    assert masks[1].shape == turned.shape
+    back = nibabel.as_closest_canonical(masks[1])
+    assert np.array_equal(np.asarray(back.dataobj), np.asarray(masks[0].dataobj))
+    assert first.sizes == pytest.approx(second.sizes)
+    assert first.doubt == second.doubt
+    map_ = nibabel.load(tmp_path / "out" / "turned_doubt.nii.gz")
+    assert map_.shape == turned.shape
+
+
+def test_a_volume_of_another_spacing_is_resampled(trained_volumes, tmp_path):
+    result, folder = trained_volumes
+    spacing = Segmenter.open(result.folder).preprocessing.spacing
+    assert spacing is not None
+    image = nibabel.load(folder / "imagesTs" / "plain_0000.nii.gz")
+    fine = np.asarray(image.dataobj).repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    (tmp_path / "new").mkdir()
+    nibabel.save(nibabel.Nifti1Image(fine, np.diag([0.5, 0.5, 0.5, 1.0])), tmp_path / "new" / "fine_0000.nii.gz")
+    np.save(tmp_path / "new" / "array_0000.npy", fine)
+    cases = {case.name: case for case in predict_folder(result.folder, tmp_path / "new", tmp_path / "out")}
+    assert nibabel.load(cases["fine"].mask).shape == fine.shape
+    assert "no size of a voxel" in cases["array"].error
+    [coarse] = predict_folder(result.folder, folder / "imagesTs" / "plain_0000.nii.gz", tmp_path / "coarse")
+    for value, size in coarse.sizes.items():
+        assert cases["fine"].sizes[value] == pytest.approx(size, rel=0.3, abs=20)

@@ -24,12 +24,12 @@ def test_each_channel_is_normalised_as_planned():
 def test_a_volume_is_cropped_and_resampled_and_returns_to_its_place():
     data = np.zeros((1, 20, 24, 12), np.float32)
     data[0, 4:16, 6:20, 2:10] = np.random.default_rng(0).uniform(1, 2, (12, 14, 8))
-    made = Preprocessing([0, 5], spacing=(2.0, 2.0, 2.0), crop=True)
+    made = Preprocessing([0, 5], spacing=(2.0, 2.0, 2.0), crop=True, dims=3)
     found, frame = made.image(data, (1.0, 1.0, 4.0))
     assert found.shape == (1, 6, 7, 16)
     label = np.zeros((20, 24, 12), np.int64)
     label[6:12, 8:14, 4:8] = 5
-    classes = made.label(label, frame, found.shape[1:])
+    classes = made.label(label, frame)
     assert set(np.unique(classes)) == {0, 1}
     back = frame.restore(classes[None].astype(np.float32))[0] > 0.5
     assert back.shape == label.shape
@@ -44,18 +44,22 @@ def test_classes_are_numbered_in_the_order_of_their_values():
     made = Preprocessing([0, 255, 3])
     label = np.array([[0, 255], [3, 0]])
     _, frame = made.image(np.ones((1, 2, 2), np.float32))
-    assert made.label(label, frame, (2, 2)).tolist() == [[0, 1], [2, 0]]
+    assert made.label(label, frame).tolist() == [[0, 1], [2, 0]]
     assert made.mask(np.array([2, 1, 0])).tolist() == [3, 255, 0]
     with pytest.raises(ConfigError, match=r"contains \[4\]; the classes are \[0, 255, 3\]"):
-        made.label(np.array([[0, 4], [3, 0]]), frame, (2, 2))
+        made.label(np.array([[0, 4], [3, 0]]), frame)
     objects = Preprocessing([0, 1], instances=True)
     assert objects.num_classes == 2
-    assert objects.label(np.array([[0, 17], [3, 0]]), frame, (2, 2)).tolist() == [[0, 1], [1, 0]]
+    assert objects.label(np.array([[0, 17], [3, 0]]), frame).tolist() == [[0, 1], [1, 0]]
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ShapeError, match="the image has 2 channels, the model was trained with 1"):
         Preprocessing([0, 1]).image(np.zeros((2, 4, 4), np.float32))
+    with pytest.raises(ShapeError, match="the image has 3 spatial axes, the model was trained with 2"):
+        Preprocessing([0, 1]).image(np.zeros((1, 4, 4, 4), np.float32))
+    with pytest.raises(ConfigError, match="the image has no size of a voxel"):
+        Preprocessing([0, 1], spacing=(1.0, 1.0, 1.0), dims=3).image(np.zeros((1, 4, 4, 4), np.float32))
     with pytest.raises(UnknownNameError, match="Did you mean 'zscore'"):
         Preprocessing([0, 1], normalisation=("zscor",))
     with pytest.raises(ConfigError, match="clip_zscore needs the statistics"):
@@ -65,5 +69,20 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_a_constant_image_has_no_infinite_values():
-    found, _ = Preprocessing([0, 1], crop=True).image(np.full((1, 5, 5), 3.0, np.float32))
-    assert np.array_equal(found, np.zeros((1, 5, 5)))
+    for value in (3.0, 1000.1, -1024.0, 0.0):
+        found, _ = Preprocessing([0, 1], crop=True).image(np.full((1, 5, 5), value, np.float32))
+        assert np.array_equal(found, np.zeros((1, 5, 5)))
+
+
+def test_a_small_image_is_padded_and_its_prediction_is_cut():
+    made = Preprocessing([0, 1], normalisation=("none",), least=8)
+    data = np.arange(15, dtype=np.float32).reshape(1, 3, 5)
+    found, frame = made.image(data)
+    assert found.shape == (1, 8, 8)
+    assert np.array_equal(found[:, :3, :5], data)
+    assert np.array_equal(found[0, 3:, :5], np.repeat(data[0, 2:], 5, 0))
+    assert np.array_equal(frame.restore(found), data)
+    label = np.eye(3, 5, dtype=np.int64)
+    padded = made.label(label, frame)
+    assert np.array_equal(padded[:3, :5], label)
+    assert np.array_equal(padded[3:, :5], np.repeat(label[2:], 5, 0))

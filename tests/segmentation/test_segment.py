@@ -64,7 +64,8 @@ def test_the_plan_is_a_config_with_reasons_that_trains_to_the_same_weights(train
     network = again.network()
     for name, tensor in result.network.state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor)
-    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "again" / "report.html").is_file()
+    assert not (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow
@@ -212,3 +213,56 @@ def test_the_example_of_the_command_line(pictures, tmp_path, monkeypatch, capsys
     assert "needs the columns case and group" in capsys.readouterr().err
     assert main(["validate", "runs/discs"]) == 0
     assert main(["show", "runs/discs"]) == 0
+
+
+def test_every_class_is_trained_on_if_the_cases_allow_it(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(6):
+        mask = np.zeros((20, 20), np.uint8)
+        mask[4:8, 4:8] = 1
+        if number in (0, 3):
+            mask[12:16, 12:16] = 2
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+        Image.fromarray(60 * mask + 20).save(tmp_path / "images" / f"{number}.png")
+    fingerprint = Fingerprint.of(open_cases(tmp_path / "images", tmp_path / "masks"))
+    for seed in range(6):
+        splits = make_plan(fingerprint, valid=0.34, seed=seed).splits
+        for part in splits.values():
+            assert {"0", "3"} & set(part)
+        assert make_plan(fingerprint, instances=True).preprocessing.instances
+
+
+def test_statistics_of_ct_are_those_of_the_foreground_of_the_training_cases(make_volumes, tmp_path):
+    import nibabel
+
+    folder = make_volumes(tmp_path, ("plain", "anisotropic", "oblique"))
+    description = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**description, "channel_names": {"0": "CT"}}))
+    path = folder / "labelsTr" / "oblique.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
+    fingerprint = Fingerprint.of(open_cases(folder))
+    plan = make_plan(fingerprint)
+    assert plan.preprocessing.normalisation == ["clip_zscore"]
+    [found] = plan.preprocessing.statistics
+    facts = {case.name: case.intensities[0] for case in fingerprint.cases}
+    used = [facts[name] for name in plan.splits["train"] if name != "oblique"]
+    assert found["mean"] == pytest.approx(np.mean([row["foreground_mean"] for row in used]))
+    assert found["low"] > 250
+
+
+def test_patches_have_the_size_of_resampled_volumes(tmp_path):
+    import nibabel
+
+    (tmp_path / "i").mkdir()
+    (tmp_path / "m").mkdir()
+    for number in range(3):
+        mask = np.zeros((32, 32, 24), np.uint8)
+        mask[8:20, 8:20, 6:18] = 1
+        for name, array in (("i", 100.0 * mask + number), ("m", mask)):
+            volume = nibabel.Nifti1Image(array.astype("f4" if name == "i" else "u1"), np.diag([1.0, 1, 3, 1]))
+            nibabel.save(volume, tmp_path / name / f"{number}.nii.gz")
+    plan = make_plan(Fingerprint.of(open_cases(tmp_path / "i", tmp_path / "m")))
+    assert plan.preprocessing.spacing == [3.0, 3.0, 3.0]
+    assert max(plan.patch_size[:2]) <= 12
