@@ -18,6 +18,7 @@ SLOW = {
     "assembly",
     "digits",
     "distributed",
+    "experiment",
     "film",
     "graph",
     "nuclei",

@@ -93,7 +93,7 @@ def test_a_run_that_is_killed_is_finished_with_the_same_masks_to_the_last_bit(tr
 
 def test_a_training_in_minutes_fits_its_length_to_the_speed(pictures, tmp_path):
     begin = time.monotonic()
-    result = segment(pictures / "images", pictures / "masks", tmp_path / "run", minutes=0.15, progress=False)
+    result = segment(pictures / "images", pictures / "masks", tmp_path / "run", minutes=0.08, progress=False)
     config = Run.open(result.folder).config
     assert time.monotonic() - begin < 40
     assert config.num_epochs >= 3
