@@ -40,8 +40,9 @@ def add_segment(commands: Commands) -> None:
 def _segment(arguments: argparse.Namespace) -> None:
     """Plan, train and judge the segmentation of a folder of images.
 
-    All cases are read once; mistakes in them are told by name before the training. Write a page that shows the progress
-    while the run is under way, scores of the cases that were held out, and the plan with a reason for each choice.
+    All cases are read first; errors in them are reported together, before the training. Write a page that shows the
+    progress while the run is under way, scores of the cases that were held out, and the plan with a reason for each
+    choice.
     """
     from delira_nca.segmentation import segment
 

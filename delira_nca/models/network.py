@@ -154,7 +154,7 @@ def total_loss(losses: Mapping[str, Any]) -> Any:
     Raises
     ------
     ConfigError
-        If there is no criterion, or one of several is named ``"loss"``, the name of the sum.
+        Without criterions, or if one of several is named ``"loss"``, the name of the sum.
     """
     if not losses:
         raise ConfigError("there is nothing to minimise: the trainer was given no criterions")

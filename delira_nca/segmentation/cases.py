@@ -98,7 +98,6 @@ def each_case(cases: CaseDataset, function: Any, *, show: Any = None) -> list[An
     ConfigError
         If cases cannot be read. The message names all of them with the reasons.
     """
-    mistakes: list[str] = []
 
     def read(number: int) -> Any:
         try:

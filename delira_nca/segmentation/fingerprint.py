@@ -40,8 +40,8 @@ class CaseFacts:
     content : tuple of (int, int)
         Begin and end along each axis of the region that is not constant, or has foreground.
     intensities : tuple of dict
-        For each channel, ``mean`` and ``std`` of the content, and ``low`` and ``high``, the quantiles 0.005 and 0.995
-        of the foreground (of the content without foreground).
+        For each channel, ``mean``, ``std``, and ``low`` and ``high``, the quantiles 0.005 and 0.995, of the foreground
+        (of the content if there is none).
     voxels : dict of int to int
         Number of voxels by value of the mask.
     num_objects, extent : int, float
@@ -69,20 +69,9 @@ def facts_of(sample: Mapping[str, Any], info: Mapping[str, Any]) -> CaseFacts:
     content = tuple((part.start, part.stop) for part in inside)
     rows = []
     for channel in data:
-        body = channel[inside]
-        chosen = channel[foreground] if foreground.any() else body
-        low, high = np.quantile(chosen, (0.005, 0.995))
-        mean, std = float(chosen.mean()), float(chosen.std())
-        rows.append(
-            {
-                "mean": float(body.mean()),
-                "std": float(body.std()),
-                "low": float(low),
-                "high": float(high),
-                "foreground_mean": mean,
-                "foreground_std": std,
-            }
-        )
+        chosen = channel[foreground] if foreground.any() else channel[inside]
+        low, high = map(float, np.quantile(chosen, (0.005, 0.995)))
+        rows.append({"low": low, "high": high, "mean": float(chosen.mean()), "std": float(chosen.std())})
     components, num_objects = ndimage.label(foreground)
     extents = [max(s.stop - s.start for s in place) for place in ndimage.find_objects(components)]
     return CaseFacts(

@@ -256,8 +256,8 @@ def _preprocessing(
             {
                 "low": float(np.median([row["low"] for row in rows])),
                 "high": float(np.median([row["high"] for row in rows])),
-                "mean": float(np.mean([row["foreground_mean"] for row in rows])),
-                "std": float(np.mean([row["foreground_std"] for row in rows])),
+                "mean": float(np.mean([row["mean"] for row in rows])),
+                "std": float(np.mean([row["std"] for row in rows])),
             }
         )
     reasons[place + "values"] = (

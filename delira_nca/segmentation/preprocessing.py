@@ -119,7 +119,7 @@ class Preprocessing:
                 f"the image has {len(data)} channels, the model was trained with {len(self.normalisation)}"
             )
         if self.spacing is not None and spacing is None:
-            raise ConfigError("the image has no size of a voxel, those of the training had")
+            raise ConfigError("the image has no voxel size, those of the training had")
         region = content_of(data) if self.crop else tuple(slice(0, n) for n in data.shape[1:])
         kept = (slice(None), *region)
         cut = data[kept]

@@ -76,7 +76,7 @@ def segment(
 ) -> SegmentationResult:
     """Plan, train and judge the segmentation of a folder of images.
 
-    All cases are read once. Their sizes, intensities and classes determine the plan: preprocessing, network, patches
+    All cases are read first. Their sizes, intensities and classes determine the plan: preprocessing, network, patches
     and split. The number of iterations follows from the measured speed and ``minutes``. The folder is that of a
     :class:`~delira_nca.experiment.Run` with the plan as its config, so that it can be resumed, shown, compared,
     validated and exported.
@@ -169,7 +169,7 @@ def _require_groups(groups: Mapping[str, str] | None, cases: CaseDataset) -> Non
         )
     if unknown := [name for name in groups if name not in cases.names]:
         raise ConfigError(
-            f"there are groups of {unknown[:3]}, which are no cases. {did_you_mean(unknown[0], cases.names)}"
+            f"there are groups of {unknown[:3]}, which do not exist. {did_you_mean(unknown[0], cases.names)}"
         )
     if len({groups[name] for name in cases.names}) < 2:
         raise ConfigError("all cases are of one group: at least two are needed, one to train and one to validate")

@@ -1,4 +1,4 @@
-"""What is wrong with a folder is told before the training, by the names of the cases."""
+"""Errors in a folder are reported before the training, with the names of the cases."""
 
 import json
 import logging
@@ -137,7 +137,7 @@ def test_a_full_disk_is_told_before_the_training(pictures, tmp_path, monkeypatch
         ({"valid": 1.0}, "valid"),
         ({"epochs": 0}, "epochs"),
         ({"groups": {"case0": "a"}}, "3 cases have no group, such as"),
-        ({"groups": {**{f"case{n}": str(n) for n in range(4)}, "caes5": "a"}}, "which are no cases. (.*)'case"),
+        ({"groups": {**{f"case{n}": str(n) for n in range(4)}, "caes5": "a"}}, "which do not exist. (.*)'case"),
         ({"groups": {f"case{n}": "a" for n in range(4)}}, "all cases are of one group"),
     ],
 )
@@ -191,7 +191,7 @@ def test_the_fingerprint_measures_every_case(pictures, volumes, caplog):
     assert found.extent == 15
     inside = found.cases[0].voxels[1]
     assert found.cases[0].voxels == {0: 40 * 48 - inside, 1: inside}
-    assert found.cases[0].intensities[0]["foreground_mean"] == pytest.approx(180 / 255, abs=0.02)
+    assert found.cases[0].intensities[0]["mean"] == pytest.approx(180 / 255, abs=0.02)
     three = Fingerprint.of(open_cases(volumes))
     assert three.channel_names == ("MR",)
     assert three.spacings[0].tolist() == pytest.approx([0.8, 0.8, 2.4])

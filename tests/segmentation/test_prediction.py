@@ -182,7 +182,7 @@ def test_a_volume_of_another_spacing_is_resampled(trained_volumes, tmp_path):
     np.save(tmp_path / "new" / "array_0000.npy", fine)
     cases = {case.name: case for case in predict_folder(result.folder, tmp_path / "new", tmp_path / "out")}
     assert nibabel.load(cases["fine"].mask).shape == fine.shape
-    assert "no size of a voxel" in cases["array"].error
+    assert "no voxel size" in cases["array"].error
     [coarse] = predict_folder(result.folder, folder / "imagesTs" / "plain_0000.nii.gz", tmp_path / "coarse")
     for value, size in coarse.sizes.items():
         assert cases["fine"].sizes[value] == pytest.approx(size, rel=0.3, abs=20)

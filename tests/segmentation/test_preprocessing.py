@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_refused():
         Preprocessing([0, 1]).image(np.zeros((2, 4, 4), np.float32))
     with pytest.raises(ShapeError, match="the image has 3 spatial axes, the model was trained with 2"):
         Preprocessing([0, 1]).image(np.zeros((1, 4, 4, 4), np.float32))
-    with pytest.raises(ConfigError, match="the image has no size of a voxel"):
+    with pytest.raises(ConfigError, match="the image has no voxel size"):
         Preprocessing([0, 1], spacing=(1.0, 1.0, 1.0), dims=3).image(np.zeros((1, 4, 4, 4), np.float32))
     with pytest.raises(UnknownNameError, match="Did you mean 'zscore'"):
         Preprocessing([0, 1], normalisation=("zscor",))

@@ -248,7 +248,7 @@ def test_statistics_of_ct_are_those_of_the_foreground_of_the_training_cases(make
     [found] = plan.preprocessing.statistics
     facts = {case.name: case.intensities[0] for case in fingerprint.cases}
     used = [facts[name] for name in plan.splits["train"] if name != "oblique"]
-    assert found["mean"] == pytest.approx(np.mean([row["foreground_mean"] for row in used]))
+    assert found["mean"] == pytest.approx(np.mean([row["mean"] for row in used]))
     assert found["low"] > 250
 
 

@@ -21,7 +21,7 @@ from delira_nca.models.network import (
     wired,
 )
 
-__all__ = ["AbstractTfNetwork", "forward", "load_named_weights", "named_arrays"]
+__all__ = ["AbstractTfNetwork", "forward", "load_named_weights", "named_arrays", "require_same_arrays"]
 
 Functions = Mapping[str, Callable[..., Any]]
 _KERAS_ARGUMENTS = {"name", "dtype", "trainable", "activity_regularizer", "autocast"}
@@ -155,11 +155,8 @@ class AbstractTfNetwork(AbstractNetwork, keras.Model):  # type: ignore[misc]  # 
             constants = model.constants() if isinstance(model, AbstractTfNetwork) else ()
             trained = tuple(map(id, model.trainable_variables)), tuple(x.trainable for x in model._flatten_layers())
             key = (train, partial, *map(id, criterions.values()), id(optimizer), constants, trained)
-            if key not in steps:
-                steps[key] = (
-                    tf.function(compute, reduce_retracing=True, autograph=False),
-                    criterions,
-                )  # keeps the identities alive
+            if key not in steps:  # with the criterions, whose identities are part of the key
+                steps[key] = tf.function(compute, reduce_retracing=True, autograph=False), criterions
             compute = steps[key][0]
         prediction, parts, losses, total = compute(tensors, drawn)
         named = named_values(data_dict, parts)
@@ -211,6 +208,21 @@ def named_arrays(model: Any) -> dict[str, np.ndarray]:
     return found
 
 
+def require_same_arrays(model: Any, arrays: Mapping[str, Any]) -> None:
+    """Check that arrays have the names and shapes of the weights of a model.
+
+    Raises
+    ------
+    CheckpointError
+        If they have not. The message lists the differences.
+    """
+    here, given = ({n: tuple(np.shape(a)) for n, a in of.items()} for of in (named_arrays(model), arrays))
+    if here != given:
+        names = sorted(name for name in here.keys() | given.keys() if here.get(name) != given.get(name))
+        shown = ", ".join(f"{n} (saved {given.get(n)}, here {here.get(n)})" for n in names[:5])
+        raise CheckpointError(f"the checkpoint is of another network; {len(names)} arrays differ: {shown}")
+
+
 def load_named_weights(model: Any, arrays: Mapping[str, Any]) -> None:
     """Load arrays returned by :func:`named_arrays`.
 
@@ -219,11 +231,7 @@ def load_named_weights(model: Any, arrays: Mapping[str, Any]) -> None:
     CheckpointError
         If names or shapes differ.
     """
-    here, given = ({n: tuple(np.shape(a)) for n, a in of.items()} for of in (named_arrays(model), arrays))
-    if here != given:
-        names = sorted(name for name in here.keys() | given.keys() if here.get(name) != given.get(name))
-        shown = ", ".join(f"{n} (saved {given.get(n)}, here {here.get(n)})" for n in names[:5])
-        raise CheckpointError(f"the checkpoint is of another network; {len(names)} arrays differ: {shown}")
+    require_same_arrays(model, arrays)
     if isinstance(model, AbstractTfNetwork):
         model.load_named_arrays(arrays)
     else:
@@ -283,9 +291,9 @@ def _step(
         else:
             prediction, parts = forward(model, batch, train=train)
         parts = tf.nest.map_structure(_at_least_single, parts)
-        functions = wired(criterions, named_values(batch, parts), keys) if partial else criterions
-        _require_distinct(batch, parts, [key for name in functions for key in (keys or {}).get(name, DEFAULT_KEYS)])
         named = named_values(batch, parts)
+        functions = wired(criterions, named, keys) if partial else criterions
+        _require_distinct(batch, parts, [key for name in functions for key in (keys or {}).get(name, DEFAULT_KEYS)])
         checked = {name: _Checked(name, f, (keys or {}).get(name, DEFAULT_KEYS)) for name, f in functions.items()}
         losses = evaluate(checked, named, keys)
         total = total_loss(losses) if len(losses) == len(criterions) else None

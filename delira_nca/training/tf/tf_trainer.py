@@ -21,7 +21,13 @@ from delira_nca.errors import CallbackTypeError, CheckpointError, ConfigError
 from delira_nca.io.network import describe_network
 from delira_nca.machine import cpu_name
 from delira_nca.models.tf.keras_nca import KerasNCA
-from delira_nca.models.tf.tf_network import AbstractTfNetwork, forward, load_named_weights, named_arrays
+from delira_nca.models.tf.tf_network import (
+    AbstractTfNetwork,
+    forward,
+    load_named_weights,
+    named_arrays,
+    require_same_arrays,
+)
 from delira_nca.seeding import derive_seed
 from delira_nca.training.abstract_trainer import Path
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback
@@ -188,7 +194,7 @@ class TfNetworkTrainer(NetworkTrainer):
         Raises
         ------
         CallbackTypeError
-            If it is no callback, or needs PyTorch.
+            If it is not a callback, or needs PyTorch.
         """
         if getattr(callback, "needs_torch", False):
             name, own = type(callback).__name__, type(self).__name__
@@ -235,6 +241,8 @@ class TfNetworkTrainer(NetworkTrainer):
 
     def _call_closure(self, data_dict: Mapping[str, Any], iter_num: int, **options: Any) -> tuple[dict[str, Any], Any]:
         with tf.device(self.input_device):
+            if options["train"]:  # a callback may have asked for the best network
+                self._restore_last_weights()
             if self._has_own_closure:  # for operations that draw from the global generator
                 tf.random.set_seed(derive_seed(self.seed, "tensorflow", self.step, iter_num))
             values, prediction = super()._call_closure(data_dict, iter_num, **options)
@@ -287,7 +295,8 @@ class TfNetworkTrainer(NetworkTrainer):
     # State --------------------------------------------------------------------------------------------------------
 
     def _weights(self) -> dict[str, Any]:
-        return named_arrays(self.network)
+        # of the last step, even if the network holds those of the best epoch, because it could not be copied
+        return self._last_weights or named_arrays(self.network)
 
     def _with_weights(self, weights: Mapping[str, Any] | None) -> Any:
         if weights is None:
@@ -336,11 +345,17 @@ class TfNetworkTrainer(NetworkTrainer):
             self.network = own
 
     def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
-        """Restore the weights of the last epoch, if the returned network took their place."""
+        """Restore the weights of the last epoch, if the best ones took their place."""
+        self._restore_last_weights()
+        super()._at_training_begin(num_epochs=num_epochs)
+
+    def _set_mode(self, *, train: bool) -> None:
+        self._restore_last_weights()
+
+    def _restore_last_weights(self) -> None:
         if self._last_weights is not None:
             load_named_weights(self.network, self._last_weights)
             self._last_weights = None
-        super()._at_training_begin(num_epochs=num_epochs)
 
     def _update_state(self, new_state: Mapping[str, Any] | None) -> TfNetworkTrainer:
         """Load a state from a file, or set the given state attributes; see :class:`NetworkTrainer`."""
@@ -353,7 +368,7 @@ class TfNetworkTrainer(NetworkTrainer):
         network = self.network.to_torch() if isinstance(self.network, KerasNCA) else self.network
         return {
             "model": describe_network(network) if isinstance(network, torch.nn.Module) else None,
-            "network": named_arrays(self.network),
+            "network": self._weights(),
             "optimizers": {
                 name: [np.array(variable.value.numpy()) for variable in optimizer.variables]
                 for name, optimizer in self.optimizers.items()
@@ -361,11 +376,7 @@ class TfNetworkTrainer(NetworkTrainer):
         }
 
     def _check_framework_state(self, state: Mapping[str, Any]) -> None:
-        here, saved = ({n: tuple(np.shape(a)) for n, a in w.items()} for w in (self._weights(), state["network"]))
-        if here != saved:
-            names = sorted(name for name in here.keys() | saved.keys() if here.get(name) != saved.get(name))
-            shown = ", ".join(f"{n} (saved {saved.get(n)}, here {here.get(n)})" for n in names[:5])
-            raise CheckpointError(f"the checkpoint is of another network; {len(names)} arrays differ: {shown}")
+        require_same_arrays(self.network, state["network"])
         if state["optimizers"].keys() != self.optimizers.keys():
             raise CheckpointError(
                 f"the checkpoint has optimizers {sorted(state['optimizers'])}, this trainer {sorted(self.optimizers)}"
@@ -376,6 +387,7 @@ class TfNetworkTrainer(NetworkTrainer):
                 raise CheckpointError(f"the checkpoint's optimizer {name!r} has other variables than this trainer's")
 
     def _load_framework_state(self, state: Mapping[str, Any]) -> None:
+        self._last_weights = None
         load_named_weights(self.network, state["network"])
         for name, optimizer in self.optimizers.items():
             for variable, array in zip(optimizer.variables, state["optimizers"][name], strict=True):

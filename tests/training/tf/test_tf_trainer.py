@@ -474,11 +474,44 @@ def test_a_copy_that_predicts_other_values_is_not_returned(caplog):
     best = trainer.train(2, REGRESSION, REGRESSION, **BEST)
     assert best is network
     assert "predicts other values" in caplog.text
-    assert all(np.array_equal(a, b) for a, b in zip(trainer._weights().values(), seen[0].values(), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), seen[0].values(), strict=True))
     started = []
     trainer.register_callback(LambdaCallback(at_epoch_begin=lambda trainer: started.append(trainer._weights())))
     trainer.train(3, REGRESSION, REGRESSION, **BEST)
     assert all(np.array_equal(a, b) for a, b in zip(started[0].values(), seen[1].values(), strict=True))
+
+
+def test_weights_of_the_last_epoch_are_saved_and_loaded_ones_stay(tmp_path):
+    network = Scaled(scale=5.0)
+    network(SAMPLES)
+    trainer = regression(network, save_path=tmp_path, optimizer_params={"learning_rate": 1e-3})
+    scores = iter([1.0, 2.0, 3.0, 4.0])
+    trainer._validate_single_epoch = lambda batches, epoch: {"mse": 0.0, "loss": next(scores)}
+    seen, begun = [], []
+    trainer.register_callback(LambdaCallback(at_epoch_end=lambda trainer: seen.append(trainer._weights())))
+
+    def ask(trainer):
+        trainer.best_network()
+
+    trainer.register_callback(LambdaCallback(at_iter_end=ask))
+    trainer.train(2, REGRESSION, REGRESSION, **BEST)
+    trainer.save_state(tmp_path / "later.safetensors")
+    saved = trainer.load_state(tmp_path / "later.safetensors")["network"]
+    assert all(np.array_equal(a, b) for a, b in zip(saved.values(), seen[1].values(), strict=True))
+    trainer.register_callback(LambdaCallback(at_epoch_begin=lambda trainer: begun.append(trainer._weights())))
+    trainer.train(2, REGRESSION, REGRESSION, **BEST, resume=tmp_path / "checkpoint_epoch_1.safetensors")
+    assert all(np.array_equal(a, b) for a, b in zip(begun[0].values(), seen[0].values(), strict=True))
+    plain = regression(network_of(seen[0]), optimizer_params={"learning_rate": 1e-3})
+    plain.train(1, REGRESSION)
+    for ours, theirs in zip(plain._weights().values(), seen[1].values(), strict=True):
+        assert np.allclose(ours, theirs, atol=1e-6)
+
+
+def network_of(arrays):
+    network = Scaled(scale=5.0)
+    network(SAMPLES)
+    network.set_weights(list(arrays.values()))
+    return network
 
 
 def test_attributes_that_a_callback_changes_are_in_every_copy(tmp_path):
