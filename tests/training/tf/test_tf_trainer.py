@@ -33,6 +33,12 @@ from delira_nca.training.tf import TfNetworkTrainer, create_optims_default_tf  #
 MSE = keras.losses.MeanSquaredError()
 
 
+@pytest.fixture(autouse=True)
+def seeds_of_weights():
+    """Seed the weights of layers, which draw their seed when they are constructed, before any network is made."""
+    keras.utils.set_random_seed(0)
+
+
 def classifier(dropout=0.2):
     keras.utils.set_random_seed(0)
     layers = keras.layers
