@@ -63,6 +63,10 @@ def add_runs(commands: Commands) -> None:
         part,
         out,
         argument("--probabilities", action="store_true", help="with IMAGES: also write probabilities"),
+        argument("--tuned", action="store_true", help="with IMAGES: the best settings of the report"),
+        argument("--threshold", type=float, help="with IMAGES: probability above which a cell is foreground"),
+        argument("--min-size", type=int, help="with IMAGES: cells below which a component is background"),
+        argument("--steps", type=int, help="with IMAGES: number of steps of the finest level"),
         argument("--doubt", action="store_true", help="with IMAGES: also write the doubt of every cell"),
         argument("--channel-axis", type=int, help="with IMAGES: axis of the channels in .npy images"),
     )
@@ -199,7 +203,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     if getattr(arguments, "images", None) is not None:
         predict_images(arguments)
         return
-    for name in ("probabilities", "doubt", "channel_axis"):
+    for name in ("probabilities", "doubt", "tuned", "threshold", "min_size", "steps", "channel_axis"):
         if vars(arguments).pop(name, None) not in (None, False):
             raise ConfigError(f"--{name.replace('_', '-')} has no effect without a folder of images")
     vars(arguments).pop("images", None)

@@ -32,6 +32,8 @@ def add_segment(commands: Commands) -> None:
         argument("--channel-axis", type=int, help="axis of the channels in .npy images"),
         argument("--binarise", type=float, metavar="VALUE", help="masks: values above it are the foreground"),
         argument("--instances", action="store_true", help="the masks number objects instead of classes"),
+        argument("--folds", type=int, help="number of folds of a cross-validation, whose networks predict together"),
+        argument("--stable", action="store_true", help="train with random numbers of steps, for longer roll-outs"),
         argument("--seed", type=int, help="seed of all random numbers"),
         argument("--device", help="auto, cpu, cuda, cuda:1, ..."),
     )
@@ -45,18 +47,24 @@ def _segment(arguments: argparse.Namespace) -> None:
     choice.
     """
     from delira_nca.segmentation import segment
+    from delira_nca.segmentation.segmenter import folds_in
 
     options = given(arguments)
     options["instances"] = options.pop("instances") or None
+    options["stable"] = options.pop("stable", False)
     if "groups" in options:
         options["groups"] = _groups(Path(options["groups"]))
     result = segment(**options)
-    facts = json.loads((result.folder / "fingerprint.json").read_text(encoding="utf-8"))["facts"]
+    folds = folds_in(result.folder)
+    facts = json.loads(([*folds, result.folder][0] / "fingerprint.json").read_text(encoding="utf-8"))["facts"]
     print(f"{facts['cases']} cases; classes {facts['classes']}")
     if result.dice is not None:
         print(f"mean Dice of the held-out cases: {result.dice:.3f}")
-    for name in ("report.html", "scores.csv", "scores.json", "plan.yaml", "checkpoints"):
-        print(shown(result.folder / name))
+    files = [folder / "report.html" for folder in folds] or [
+        result.folder / name for name in ("report.html", "plan.yaml")
+    ]
+    for path in [*files, result.folder / "scores.csv", result.folder / "scores.json"]:
+        print(shown(path))
 
 
 def _groups(file: Path) -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,17 +122,21 @@ def training_patches(
     return PatchDataset(whole_cases(source, preprocessing, "train", splits), size, num_patches, foreground)
 
 
-def augmentation(dims: int, mirror: bool = True, rotate: bool = True, intensities: bool = True) -> Callable[..., Any]:
+def augmentation(
+    dims: int, mirror: Sequence[int] = (), rotate: bool = False, deform: bool = False, intensities: bool = True
+) -> Callable[..., Any]:
     """Return transforms of batchgenerators for training batches.
 
     Parameters
     ----------
     dims : int
         Number of spatial axes.
-    mirror : bool
-        Whether to mirror along each axis with probability 0.5.
+    mirror : sequence of int
+        Axes along which to mirror with probability 0.5 each.
     rotate : bool
         Whether to rotate by multiples of 90 degrees in the plane of the last two axes.
+    deform : bool
+        Whether to rotate by up to 15 degrees about each axis and to scale by 0.85 to 1.15, each with probability 0.3.
     intensities : bool
         Whether to change brightness and contrast by up to a quarter, and add weak noise.
     """
@@ -146,9 +151,11 @@ def augmentation(dims: int, mirror: bool = True, rotate: bool = True, intensitie
     keys = {"data_key": "data", "label_key": "label"}
     found: list[Any] = []
     if mirror:
-        found.append(MirrorTransform(tuple(range(dims)), **keys))
+        found.append(MirrorTransform(tuple(mirror), **keys))
     if rotate:
         found.append(Rot90Transform(axes=(dims - 2, dims - 1), **keys))
+    if deform:
+        found.append(_Deformation())
     if intensities:
         found += [
             BrightnessMultiplicativeTransform((0.75, 1.25), data_key="data", p_per_sample=0.3),
@@ -156,3 +163,30 @@ def augmentation(dims: int, mirror: bool = True, rotate: bool = True, intensitie
             GaussianNoiseTransform((0, 0.05), data_key="data", p_per_sample=0.3),
         ]
     return Compose(found)  # type: ignore[no-any-return]
+
+
+class _Deformation:
+    """Rotate and scale images and labels; labels keep their type."""
+
+    def __init__(self) -> None:
+        from batchgenerators.transforms.spatial_transforms import SpatialTransform
+
+        angle = (-math.pi / 12, math.pi / 12)
+        self._transform = SpatialTransform(
+            None,
+            do_elastic_deform=False,
+            angle_x=angle,
+            angle_y=angle,
+            angle_z=angle,
+            scale=(0.85, 1.15),
+            order_data=1,
+            order_seg=0,
+            random_crop=False,
+            label_key="label",
+            p_rot_per_sample=0.3,
+            p_scale_per_sample=0.3,
+        )
+
+    def __call__(self, **batch: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._transform(**batch)
+        return {**found, "label": found["label"].astype(batch["label"].dtype)}

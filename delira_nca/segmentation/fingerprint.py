@@ -41,7 +41,7 @@ class CaseFacts:
         Begin and end along each axis of the region that is not constant, or has foreground.
     intensities : tuple of dict
         For each channel, ``mean``, ``std``, and ``low`` and ``high``, the quantiles 0.005 and 0.995, of the foreground
-        (of the content if there is none).
+        (of the content if there is none), and ``least``, the fraction of cells with the smallest value.
     voxels : dict of int to int
         Number of voxels by value of the mask.
     num_objects, extent : int, float
@@ -71,7 +71,9 @@ def facts_of(sample: Mapping[str, Any], info: Mapping[str, Any]) -> CaseFacts:
     for channel in data:
         chosen = channel[foreground] if foreground.any() else channel[inside]
         low, high = map(float, np.quantile(chosen, (0.005, 0.995)))
-        rows.append({"low": low, "high": high, "mean": float(chosen.mean()), "std": float(chosen.std())})
+        least = float((channel == channel.min()).mean())
+        statistics = {"low": low, "high": high, "mean": float(chosen.mean()), "std": float(chosen.std())}
+        rows.append({**statistics, "least": least})
     components, num_objects = ndimage.label(foreground)
     extents = [max(s.stop - s.start for s in place) for place in ndimage.find_objects(components)]
     return CaseFacts(

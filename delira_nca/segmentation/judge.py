@@ -6,21 +6,31 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from delira_nca.checks import require_whole
 from delira_nca.evaluation import alarm_threshold, failure_auroc
 from delira_nca.io.files import replaced
+from delira_nca.io.json_file import parse_json
 from delira_nca.seeding import generator
 from delira_nca.segmentation.data import PreparedCases
-from delira_nca.segmentation.scores import SCORES, case_scores
-from delira_nca.segmentation.segmenter import Segmenter
+from delira_nca.segmentation.scores import SCORES, case_scores, instance_scores
+from delira_nca.segmentation.segmenter import Segmenter, folds_in
 
-__all__ = ["FAILURE", "Judgement", "judge_cases", "summarise", "write_judgements"]
+__all__ = [
+    "FAILURE",
+    "Judgement",
+    "combine_folds",
+    "judge_cases",
+    "require_folds",
+    "summarise",
+    "write_judgements",
+]
 
 FAILURE = 0.7
 """Dice score below which a case counts as a failure."""
@@ -40,6 +50,8 @@ class Judgement:
         Scores of :func:`~delira_nca.segmentation.case_scores` by class.
     doubt : float
         Doubt of the network about the case.
+    instances : dict of str to float
+        Scores of :func:`~delira_nca.segmentation.instance_scores`, if the masks number objects.
     image, reference, mask, doubt_map : ndarray
         Image (C, *spatial), reference, prediction and doubt of every cell on the grid of the file.
     """
@@ -47,10 +59,11 @@ class Judgement:
     name: str
     scores: dict[int, dict[str, float]]
     doubt: float
-    image: npt.NDArray[np.float32]
-    reference: npt.NDArray[np.int64]
-    mask: npt.NDArray[np.int64]
-    doubt_map: npt.NDArray[np.float32]
+    instances: dict[str, float]
+    image: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    reference: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    mask: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    doubt_map: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def dice(self) -> float:
@@ -79,10 +92,13 @@ def judge_cases(
         case = cases.raw(number)
         found = segmenter(case.data, case.spacing)
         reference = np.asarray(case.label)
+        instances: dict[str, float] = {}
         if preprocessing.instances:
+            instances = instance_scores(found.mask, reference)
             reference = (reference > 0).astype(np.int64)
         scores = case_scores(found.mask, reference, values=values, spacing=case.spacing)
-        yield Judgement(cases.names[number], scores, found.doubt, case.data, reference, found.mask, found.doubt_map)
+        arrays = (case.data, reference, found.mask, found.doubt_map)
+        yield Judgement(cases.names[number], scores, found.doubt, instances, *arrays)
 
 
 def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
@@ -99,9 +115,9 @@ def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
     -------
     dict
         ``mean`` and ``interval`` (95 %, by 1 000 bootstrap samples of the cases) by class and score, over the cases
-        whose score is finite; ``num_cases_with_class``; ``dice``, the mean over cases and classes; ``alarm``, the doubt
-        above which a case should be looked at, None with fewer than five good cases; ``failure_auroc`` and
-        ``doubt_correlation``, None if they are not defined.
+        whose score is finite; ``num_cases_with_class``; ``instances``, the means of their scores; ``dice``, the mean
+        over cases and classes; ``alarm``, the doubt above which a case should be looked at, None with fewer than five
+        good cases; ``failure_auroc`` and ``doubt_correlation``, None if they are not defined.
     """
     rng = generator(seed, "bootstrap")
     draws = rng.integers(0, len(found), (1000, len(found)))
@@ -122,6 +138,7 @@ def summarise(found: Sequence[Judgement], *, seed: int = 0) -> dict[str, Any]:
         "mean": mean,
         "interval": interval,
         "num_cases_with_class": number,
+        "instances": {name: _mean(np.array([case.instances[name] for case in found])) for name in found[0].instances},
         "alarm": alarm_threshold(doubt, failed).threshold if (~failed).sum() >= _FEWEST else None,
         "failure_auroc": failure_auroc(doubt, failed) if failed.any() and not failed.all() else None,
         "doubt_correlation": float(np.corrcoef(doubt, dice)[0, 1]) if is_defined else None,
@@ -153,10 +170,36 @@ def write_judgements(found: Sequence[Judgement], summary: Mapping[str, Any], fol
     plain = {
         **summary,
         "cases": {case.name: {str(v): row for v, row in case.scores.items()} for case in found},
+        "cases_instances": {case.name: case.instances for case in found if case.instances},
         "doubt": {case.name: case.doubt for case in found},
     }
     with replaced(folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(_finite(plain), indent=1), encoding="utf-8")
+
+
+def require_folds(folds: int, number: int) -> None:
+    """Check the number of folds against the number of cases or groups."""
+    require_whole("folds", folds, 1, number)
+
+
+def combine_folds(folder: Path) -> float:
+    """Write ``scores.csv`` and ``scores.json`` of all folds in a folder, and return the mean Dice score."""
+    found = []
+    for part in folds_in(folder):
+        file = part / "scores.json"
+        scores = parse_json(file.read_bytes(), file)
+        for name, rows in scores["cases"].items():
+            numbers = {int(value): _with_nan(row) for value, row in rows.items()}
+            instances = _with_nan(scores["cases_instances"].get(name, {}))
+            doubt = math.nan if scores["doubt"][name] is None else scores["doubt"][name]
+            found.append(Judgement(name, numbers, doubt, instances))
+    summary = {**summarise(found), "sweep": None}
+    write_judgements(found, summary, folder)
+    return float(summary["dice"])
+
+
+def _with_nan(row: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in row.items()}
 
 
 def _finite(value: Any) -> Any:

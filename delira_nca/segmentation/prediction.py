@@ -19,7 +19,7 @@ from delira_nca.io.files import make_folder, replaced
 from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
 from delira_nca.segmentation.orientation import oriented
-from delira_nca.segmentation.segmenter import Segmentation, Segmenter, alarm_of
+from delira_nca.segmentation.segmenter import Segmentation, Segmenter, alarm_of, folds_in
 
 __all__ = ["PredictedCase", "predict_folder"]
 
@@ -63,7 +63,11 @@ def predict_folder(
     probabilities: bool = False,
     doubt: bool = False,
     checkpoint: str = "best",
+    tuned: bool = False,
     num_runs: int = 5,
+    steps: int | None = None,
+    threshold: float | None = None,
+    min_size: int | None = None,
     channel_axis: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -73,7 +77,7 @@ def predict_folder(
     Parameters
     ----------
     run : str or path
-        Folder of a run of :func:`~delira_nca.segmentation.segment`.
+        Folder of a run of :func:`~delira_nca.segmentation.segment`. The networks of folds are averaged.
     images : str or path
         Folder of images, or one image. If the run was trained on a folder of nnU-Net, the files of a case end with
         ``_0000``, ``_0001``, ...
@@ -86,7 +90,9 @@ def predict_folder(
         Whether to also write the doubt of every cell, ``<name>_doubt``.
     checkpoint : str
         Weights: ``"best"``, ``"latest"`` or the name of a checkpoint.
-    num_runs, seed
+    tuned : bool
+        Whether to use the best steps, threshold and smallest component of the report.
+    num_runs, steps, threshold, min_size, seed
         See :class:`~delira_nca.segmentation.Segmenter`.
     channel_axis : int, optional
         Axis of the channels in ``.npy`` and ``.npz`` images; that of the training by default.
@@ -105,10 +111,12 @@ def predict_folder(
         If there is no run or no image, or ``out`` is the folder of the images, or has files that are not of a
         prediction.
     """
-    segmenter = Segmenter.open(run, checkpoint, num_runs=num_runs, seed=seed)
+    chosen = {"steps": steps, "threshold": threshold, "min_size": min_size}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    segmenter = Segmenter.open(run, checkpoint, tuned=tuned, num_runs=num_runs, seed=seed, **options)
     source = segmenter.source
     channel_axis = source.get("channel_axis") if channel_axis is None else channel_axis
-    numbered = _has_numbered_files(run)
+    numbered = _has_numbered_files(absolute(run))
     found = _find(absolute(images), numbered, source.get("mask_suffix") or "")
     folder = absolute(out)
     _require_free(folder, found[0].images[0].parent)
@@ -132,9 +140,9 @@ def _shown(cases: Sequence[Case], progress: bool) -> Any:
     return tqdm(cases, "predicting", leave=False)
 
 
-def _has_numbered_files(run: str | os.PathLike[str]) -> bool:
+def _has_numbered_files(run: Path) -> bool:
     """Whether the files of a case end with the number of the channel, as in nnU-Net."""
-    file = absolute(run) / "fingerprint.json"
+    file = [*folds_in(run), run][0] / "fingerprint.json"
     found = parse_json(file.read_bytes(), file) if file.is_file() else {}
     return isinstance(found, Mapping) and bool(found.get("numbered_files"))
 
@@ -232,6 +240,11 @@ def _write(values: npt.NDArray[Any], case: Case, folder: Path, name: str) -> Pat
             nibabel.save(type(image)(values, image.affine, header), whole)
             whole.replace(temporary)
         return path
+    if ending in (".tif", ".tiff") and values.ndim == 3:
+        path = folder / (name + ending)
+        with replaced(path) as temporary:
+            _write_stack(values if is_mask else values.astype(np.float32), temporary)
+        return path
     if ending in PICTURES and values.ndim == 2:
         from PIL import Image
 
@@ -245,6 +258,14 @@ def _write(values: npt.NDArray[Any], case: Case, folder: Path, name: str) -> Pat
     with replaced(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
     return path
+
+
+def _write_stack(values: npt.NDArray[Any], path: Path) -> None:
+    """Write a (pages, rows, columns) array as a TIFF file of several pages."""
+    from PIL import Image
+
+    pages = [Image.fromarray(page) for page in values]
+    pages[0].save(path, "TIFF", save_all=True, append_images=pages[1:])
 
 
 def _write_table(rows: Sequence[PredictedCase], segmenter: Segmenter, folder: Path) -> None:

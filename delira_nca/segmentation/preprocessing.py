@@ -14,7 +14,7 @@ from delira_nca.errors import ConfigError, ShapeError, require_choice
 
 __all__ = ["NORMALISATIONS", "Frame", "Preprocessing", "content_of"]
 
-NORMALISATIONS = ("zscore", "clip_zscore", "none")
+NORMALISATIONS = ("zscore", "content_zscore", "clip_zscore", "none")
 Floats = npt.NDArray[np.float32]
 
 
@@ -67,8 +67,9 @@ class Preprocessing:
     instances : bool
         Whether masks number objects, so that every value above 0 is class 1.
     normalisation : sequence of str
-        For each channel: ``"zscore"`` by mean and standard deviation of the image, ``"clip_zscore"`` by those of the
-        foreground of the training set after clipping, or ``"none"``.
+        For each channel: ``"zscore"`` by mean and standard deviation of the image, ``"content_zscore"`` by those of
+        the cells that differ from its smallest value, ``"clip_zscore"`` by those of the foreground of the training set
+        after clipping, or ``"none"``.
     statistics : sequence of mapping
         For each channel: ``low``, ``high``, ``mean`` and ``std`` for ``"clip_zscore"``.
     spacing : sequence of float, optional
@@ -163,7 +164,9 @@ class Preprocessing:
             found = self.statistics[number]
             channel, mean, std = np.clip(channel, found["low"], found["high"]), found["mean"], found["std"]
         else:
-            mean, std = float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64))
+            counted = channel[channel > channel.min()] if kind == "content_zscore" else channel
+            counted = counted if counted.size else channel
+            mean, std = float(counted.mean(dtype=np.float64)), float(counted.std(dtype=np.float64))
         if std <= 1e-6 * max(1.0, abs(mean)):  # a constant image
             return np.zeros_like(channel)
         return np.asarray((channel - mean) / std, np.float32)

@@ -15,6 +15,7 @@ from delira_nca.segmentation.data import PreparedCases, whole_cases
 from delira_nca.segmentation.judge import Judgement, judge_cases, summarise, write_judgements
 from delira_nca.segmentation.report_page import render
 from delira_nca.segmentation.segmenter import Segmenter
+from delira_nca.segmentation.sweep import sweep
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer
 from delira_nca.training.callbacks.stopping import in_words
 
@@ -105,6 +106,7 @@ class SegmentationReport(AbstractCallback):
             return
         found = list(judge_cases(self._segmenter(trainer, self.num_runs), self._cases))
         summary = summarise(found, seed=self.seed)
+        summary["sweep"] = sweep(self._segmenter(trainer, 2), self._cases).to_dict()
         write_judgements(found, summary, self._out)
         self.outcome = {"dice": summary["dice"], "alarm": summary["alarm"]}
         self._write(trainer, found, summary, f"Trained for {trainer.start_epoch - 1} epochs.", is_done=True)

@@ -192,7 +192,40 @@ def _scores(found: Sequence[Judgement], summary: Mapping[str, Any], names: Mappi
         "spacing, of the cases in which it was found.</p>"
         + _table(head, rows, len(_NAMES) + 1)
         + f'<div class="curves">{_scatter(found, alarm)}</div><p class=soft>{" ".join(told)}</p>'
+        + (f"<p>{_objects(summary['instances'])}</p>" if summary["instances"] else "")
         + _table(["case, the worst first", *_NAMES.values(), "doubt"], each, len(_NAMES) + 1)
+    )
+
+
+def _objects(means: Mapping[str, float]) -> str:
+    return (
+        f"Objects (connected components) per case: {means['found']:.1f} found, {means['numbered']:.1f} in the masks; "
+        f"F1 {_number(means['f1'])} at an IoU of 0.5, panoptic quality {_number(means['pq'])}."
+    )
+
+
+def _steps(sweep: Mapping[str, Any]) -> str:
+    """Return the scores by number of steps, and the best settings."""
+    horizon, dice, best = sweep["horizon"], sweep["dice_by_steps"], sweep["best"]
+    last = max(dice)
+    verdict = (
+        f"The network is stable: after {last} steps its score is {dice[last]:.3f}."
+        if sweep["is_stable"]
+        else f"The network is not stable beyond its horizon: after {last} steps its score is {dice[last]:.3f}, so that "
+        f"it has to stop after {horizon}. A training with 'stable' (--stable) makes it stable."
+    )
+    told = [f"{best['steps']} steps"]
+    if best["threshold"] is not None:
+        told.append(f"threshold {best['threshold']:g}")
+    told.append(f"components of at least {best['min_size']} cells")
+    rows = [
+        [f"{number}" + (" (horizon)" if number == horizon else ""), _number(score)] for number, score in dice.items()
+    ]
+    return (
+        f"<h2>Number of steps</h2><p class=soft>Mean Dice of the held-out cases after several numbers of steps of the "
+        f"finest level, each case rolled out once. {verdict}</p>{_table(['steps', 'Dice'], rows, 1)}"
+        f"<p class=soft>Best of all settings on these cases: {', '.join(told)}, Dice {best['dice']:.3f}. "
+        "'delira-nca predict --tuned' uses them; with few held-out cases, prefer the defaults.</p>"
     )
 
 
@@ -259,6 +292,7 @@ def render(
         body.append(_cases(found))
     if summary is not None:
         body.append(_scores(found, summary, class_names))
+        body.append(_steps(summary["sweep"]))
     rows = [[f"<code>{html.escape(n)}</code>", f"<code>{html.escape(v)}</code>", html.escape(r)] for n, v, r in plan]
     body.append("<h2>Plan</h2>" + _table(["entry", "value", "reason"], rows))
     body.append("<h2>Data</h2>" + _table(["", ""], [[html.escape(n), html.escape(v)] for n, v in data]))

@@ -11,9 +11,10 @@ from scipy import ndimage
 
 from delira_nca.errors import ShapeError
 
-__all__ = ["SCORES", "case_scores"]
+__all__ = ["INSTANCE_SCORES", "SCORES", "case_scores", "instance_scores", "mean_dice"]
 
 SCORES = ("dice", "iou", "hd95", "assd", "surface_dice")
+INSTANCE_SCORES = ("f1", "sq", "pq", "found", "numbered")
 Mask = npt.NDArray[Any]
 
 
@@ -67,6 +68,60 @@ def case_scores(
     spacing = [1.0] * mask.ndim if spacing is None else [float(size) for size in spacing]
     within = max(spacing) if tolerance is None else tolerance
     return {int(value): _scores(mask == value, reference == value, spacing, within) for value in values}
+
+
+def instance_scores(mask: Mask, reference: Mask) -> dict[str, float]:
+    """Compare the objects of a mask with numbered objects.
+
+    Parameters
+    ----------
+    mask : ndarray
+        Spatial array; each connected component above 0 is an object.
+    reference : ndarray
+        Spatial array with the number of the object of each cell, 0 for the background.
+
+    Returns
+    -------
+    dict of str to float
+        ``f1``, the F1 score of the objects that match with an IoU above 0.5; ``sq``, the mean IoU of the matches;
+        ``pq``, the panoptic quality, their product; ``found`` and ``numbered``, the numbers of objects. The first three
+        are NaN if there are no objects.
+
+    Notes
+    -----
+    Kirillov et al. (2019), "Panoptic Segmentation". An IoU above 0.5 makes the match of an object unique.
+
+    Examples
+    --------
+    >>> mask, reference = np.zeros((4, 9), int), np.zeros((4, 9), int)
+    >>> mask[:, :2], reference[:, :2], reference[:, 6:] = 1, 1, 2
+    >>> instance_scores(mask, reference)  # doctest: +NORMALIZE_WHITESPACE
+    {'f1': 0.6666666666666666, 'sq': 1.0, 'pq': 0.6666666666666666, 'found': 1.0, 'numbered': 2.0}
+    """
+    if mask.shape != reference.shape:
+        raise ShapeError(f"a mask of shape {mask.shape} cannot be compared with one of shape {reference.shape}")
+    objects, found = ndimage.label(mask > 0)
+    names, numbers = np.unique(reference, return_inverse=True)
+    numbers = numbers.reshape(reference.shape) + (0 if names[0] == 0 else 1)
+    numbered = int(numbers.max())
+    counts = np.zeros((found + 1, numbered + 1), np.int64)
+    np.add.at(counts, (objects.ravel(), numbers.ravel()), 1)
+    union = counts.sum(1, keepdims=True) + counts.sum(0, keepdims=True) - counts
+    iou = (counts / np.maximum(union, 1))[1:, 1:]
+    matches = iou[iou > 0.5]
+    f1 = 2 * len(matches) / (found + numbered) if found + numbered else float("nan")
+    sq = float(matches.mean()) if len(matches) else 0.0 if found + numbered else float("nan")
+    return {"f1": f1, "sq": sq, "pq": f1 * sq, "found": float(found), "numbered": float(numbered)}
+
+
+def mean_dice(mask: Mask, reference: Mask, values: Sequence[int]) -> float:
+    """Return the mean Dice score of the classes that the mask or the reference contains; 1 if there are none."""
+    found = []
+    for value in values:
+        one, other = mask == value, reference == value
+        if total := int(one.sum() + other.sum()):
+            found.append(2 * int((one & other).sum()) / total)
+    return float(np.mean(found)) if found else 1.0
 
 
 def _scores(found: Mask, wanted: Mask, spacing: Sequence[float], tolerance: float) -> dict[str, float]:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from delira_nca.errors import ConfigError, did_you_mean
 from delira_nca.experiment.config import RunConfig
 from delira_nca.experiment.run import Run, write_run
 from delira_nca.io.files import make_folder, replaced, require_disk_space
-from delira_nca.io.manifest import checkpoints_in
+from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute, shown
 from delira_nca.io.run_folder import claim_folder, is_abandoned, kept_if_trained
 from delira_nca.segmentation.cases import open_cases
 from delira_nca.segmentation.fingerprint import Fingerprint
+from delira_nca.segmentation.judge import combine_folds, require_folds
 from delira_nca.segmentation.plan import Plan, commented, make_plan
+from delira_nca.segmentation.segmenter import folds_in
 from delira_nca.training.callbacks.reporting import ProgressBar
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 
@@ -32,6 +34,8 @@ __all__ = ["SegmentationResult", "segment"]
 _TIMED = 3
 _SHARE = 0.85
 """Fraction of the time for the training; the rest is for reading and judging."""
+_JUDGING = 9
+"""Duration of judging, in validations: five roll-outs of each case, and one that is four times as long."""
 _MOST_EPOCHS = 40
 _FEWEST_ITERATIONS = 20
 _DISK = 50 * 2**20
@@ -47,13 +51,18 @@ class SegmentationResult:
         Folder of the run, with ``report.html``, ``scores.csv``, ``scores.json``, ``plan.yaml`` and checkpoints.
     dice : float or None
         Mean Dice score of the held-out cases; None if the training was stopped.
-    network : AbstractPyTorchNetwork
-        Network of the best epoch.
+    networks : list of AbstractPyTorchNetwork
+        Network of the best epoch of each fold.
     """
 
     folder: Path
     dice: float | None
-    network: Any
+    networks: list[Any]
+
+    @property
+    def network(self) -> Any:
+        """The first network."""
+        return self.networks[0]
 
 
 def segment(
@@ -70,6 +79,8 @@ def segment(
     channel_axis: int | None = None,
     binarise: float | None = None,
     instances: bool | None = None,
+    folds: int = 1,
+    stable: bool = False,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -88,7 +99,8 @@ def segment(
     out : str or path, optional
         Folder of the run; the first free of ``runs/<name of the folder of images>``, ... by default.
     minutes : float
-        Approximate duration of the training in minutes, with reading and judging.
+        Approximate duration of the training in minutes, with reading and judging. The resolution of volumes follows
+        from it.
     epochs, iterations : int, optional
         Number of epochs, and of iterations per epoch, instead of those that fit into ``minutes``. A training with the
         same numbers has the same result on every machine of one kind.
@@ -99,6 +111,13 @@ def segment(
         out.
     instances : bool, optional
         Whether the masks number objects instead of classes; so are masks with more than 16 values by default.
+    folds : int
+        Number of runs of a cross-validation, in the folders ``fold1``, ``fold2``, ... of ``out``. Each case is held out
+        once, ``scores.csv`` and ``scores.json`` are of all cases, and a prediction averages all networks. The minutes
+        are shared by the folds. The same call resumes a stopped one.
+    stable : bool
+        Whether to train with random numbers of steps, so that masks remain when a roll-out goes on; see
+        :func:`segmenting_network`.
     seed, device
         Seed of all random numbers, and device.
     progress : bool
@@ -137,20 +156,45 @@ def segment(
     cases = open_cases(**source)
     _require_groups(groups, cases)
     fingerprint = Fingerprint.of(cases, show=_bar if progress else None)
-    plan = make_plan(fingerprint, valid=valid, groups=groups, instances=instances, seed=seed)
+    require_folds(folds, len(set(groups.values())) if groups else len(cases))
+    plans = [
+        make_plan(
+            fingerprint,
+            minutes=minutes / folds,
+            valid=valid,
+            groups=groups,
+            instances=instances,
+            stable=stable,
+            fold=None if folds == 1 else (number, folds),
+            seed=seed,
+        )
+        for number in range(folds)
+    ]
     folder, is_new = _claim(out, Path(source["images"]).name, cases)
-    with kept_if_trained(folder, lambda: bool(checkpoints_in(folder / "checkpoints")), is_new=is_new):
-        require_disk_space(folder, _DISK)
-        _write_json(plan.splits, folder / "splits.json")
-        plan = _with_length(plan, source, folder, 60 * minutes - (time.monotonic() - start), epochs, iterations, device)
-        values = plan.run_config(folder.name, source, seed=seed, device=device)
-        facts = {**fingerprint.to_dict(), "numbered_files": isinstance(cases, NNUNetDataset)}
-        _write_plan(plan, values, {**facts, "facts": _facts(fingerprint, plan)}, folder)
-        write_run(RunConfig.from_dict(values, folder), folder)
-        bar = ProgressBar(keys={"val_dice": "Dice"}, look_at=shown(folder / "report.html"))
-        run = Run.open(folder)
-        result = run.train(resume="never", callbacks=[bar] if progress else [])
-    return SegmentationResult(folder, result.outcome.get("dice"), run.network())
+    _require_same_splits(folder, plans)
+    with kept_if_trained(folder, lambda: any(folder.glob("**/checkpoints/*")), is_new=is_new):
+        require_disk_space(folder, folds * _DISK)
+        results = []
+        for number, plan in enumerate(plans):
+            here = folder if folds == 1 else make_folder(folder / f"fold{number + 1}")
+            if folds == 1 or not (here / "config.yaml").exists() or is_abandoned(here):
+                _write_json(plan.splits, here / "splits.json")
+                left = (60 * minutes - (time.monotonic() - start)) / (folds - number)
+                plan = _with_length(plan, source, here, left, epochs, iterations, device)
+                values = plan.run_config(here.name, source, seed=seed, device=device)
+                facts = {**fingerprint.to_dict(), "numbered_files": isinstance(cases, NNUNetDataset)}
+                _write_plan(plan, values, {**facts, "facts": _facts(fingerprint, plan)}, here)
+                write_run(RunConfig.from_dict(values, here), here)
+            bar = ProgressBar(keys={"val_dice": "Dice"}, look_at=shown(here / "report.html"))
+            run = Run.open(here)
+            result = run.train(resume="auto", callbacks=[bar] if progress else [])
+            results.append(SegmentationResult(here, result.outcome.get("dice"), [run.network()]))
+            if result.outcome.get("dice") is None:  # stopped
+                break
+    if folds == 1 or len(results) < folds or results[-1].dice is None:
+        return results[-1]
+    dice = combine_folds(folder)
+    return SegmentationResult(folder, dice, [part.networks[0] for part in results])
 
 
 def _bar(results: Any, number: int) -> Any:
@@ -188,6 +232,15 @@ def _claim(out: str | os.PathLike[str] | None, name: str, cases: CaseDataset) ->
     return make_folder(folder), is_new
 
 
+def _require_same_splits(folder: Path, plans: Sequence[Plan]) -> None:
+    """Check that folds of an earlier call, which are resumed, have held out the same cases."""
+    existing = folds_in(folder)
+    for part, plan in zip(existing, plans, strict=False):
+        file = part / "splits.json"
+        if len(plans) == 1 or len(existing) > len(plans) or parse_json(file.read_bytes(), file) != plan.splits:
+            raise ConfigError(f"{folder} already holds folds of other cases: give another folder, or remove it")
+
+
 def _with_length(
     plan: Plan,
     source: Mapping[str, Any],
@@ -205,7 +258,7 @@ def _with_length(
         }
         return replace(plan, num_epochs=epochs, iterations=iterations, reasons={**plan.reasons, **told})
     step, validation = _speed(plan, source, folder, device)
-    total = max(1.0, _SHARE * seconds - 4 * validation)
+    total = max(1.0, _SHARE * seconds - _JUDGING * validation)
     most = min(0.15 * total / max(validation, 1e-3), total / step / _FEWEST_ITERATIONS, _MOST_EPOCHS)
     chosen = epochs or max(3, int(most))
     each = iterations or max(5, int((total - chosen * validation) / chosen / step))
