@@ -7,7 +7,7 @@ from delira_nca.segmentation.plan import Plan, make_plan, segmenting_network
 from delira_nca.segmentation.prediction import PredictedCase, predict_folder
 from delira_nca.segmentation.preprocessing import Frame, Preprocessing
 from delira_nca.segmentation.report import SegmentationReport
-from delira_nca.segmentation.scores import SCORES, case_scores
+from delira_nca.segmentation.scores import SCORES, case_scores, instance_scores
 from delira_nca.segmentation.segmenter import Segmentation, Segmenter
 from delira_nca.segmentation.training import SegmentationResult, segment
 
@@ -25,6 +25,7 @@ __all__ = [
     "Segmenter",
     "augmentation",
     "case_scores",
+    "instance_scores",
     "make_plan",
     "open_cases",
     "predict_folder",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from delira_nca.data_loading import SubsetDataset
 from delira_nca.data_loading.readers import CaseDataset, DecathlonDataset, NNUNetDataset, PairedFolderDataset
@@ -53,6 +56,8 @@ def open_cases(
         If a folder does not exist or has no images, or an image has no mask or vice versa. The message names the files.
     """
     root = absolute(images)
+    if root.is_file():
+        raise ConfigError(_why_no_folder(root))
     description = root / "dataset.json"
     if description.is_file():
         if masks is not None:
@@ -63,6 +68,19 @@ def open_cases(
     if masks is None and (root / "imagesTr").is_dir():
         raise MissingFileError(f"{os.fspath(root)!r} has a folder imagesTr, but no dataset.json with its channels")
     return PairedFolderDataset(root, masks, label_suffix=mask_suffix, channel_axis=channel_axis, binarise=binarise)
+
+
+def _why_no_folder(file: Path) -> str:
+    """Return why a file cannot take the place of a folder of images."""
+    why = f"{os.fspath(file)!r} is a file: give the folder of the images"
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as found:
+            if "train_images" in found.files:
+                why = (
+                    f"{os.fspath(file)!r} is a file of MedMNIST, which has a class for each image and no masks: "
+                    "'delira-nca init classification' writes a config that trains on it"
+                )
+    return why
 
 
 def select(cases: CaseDataset, names: Sequence[str]) -> SubsetDataset:

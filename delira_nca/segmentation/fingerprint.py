@@ -19,6 +19,8 @@ from delira_nca.segmentation.preprocessing import content_of
 
 __all__ = ["CaseFacts", "Fingerprint"]
 
+_CLOSE = 16
+"""Distance from 0 or 255 of values that a lossy compression leaves."""
 _MOST_CLASSES = 16
 """Number of values above which a mask numbers instances, unless a description declares its classes."""
 
@@ -162,6 +164,11 @@ class Fingerprint:
                 f"the foreground is 255 in the masks of {_listed(whole)}, and 1 in those of {_listed(others)}: give "
                 "binarise=0 (--binarise 0), or write the masks alike"
             )
+        if self.class_names is None and (blurred := [case.name for case in self.cases if _is_blurred(case.voxels)]):
+            raise ConfigError(
+                f"masks contain values close to 0 and 255, as lossy compression leaves them: {_listed(blurred)}. Give "
+                "binarise=127 (--binarise 127)"
+            )
         negative = [case.name for case in self.cases if any(value < 0 for value in case.voxels)]
         if negative:
             raise ConfigError(f"masks contain negative values: {_listed(negative)}")
@@ -221,6 +228,13 @@ class Fingerprint:
             "class_names": self.class_names,
             "cases": [asdict(case) for case in self.cases],
         }
+
+
+def _is_blurred(voxels: Mapping[int, int]) -> bool:
+    """Whether a mask of 0 and 255 has been compressed with loss: nearly all other values are close to one of them."""
+    close = sum(n for value, n in voxels.items() if 0 < value < _CLOSE or 255 - _CLOSE < value < 255)
+    between = sum(n for value, n in voxels.items() if _CLOSE <= value <= 255 - _CLOSE)
+    return close > 0 and max(voxels) in range(256 - _CLOSE, 256) and min(voxels) == 0 and between <= close
 
 
 def _listed(names: Sequence[str]) -> str:

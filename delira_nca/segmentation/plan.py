@@ -362,8 +362,8 @@ def _patch(
     most = (64 if levels == 1 else 128) if fingerprint.dims == 2 else (24 if levels == 1 else 64)
     unit = 1 if levels == 1 else 4 if fingerprint.dims == 2 else 2 ** (levels - 1)
     size = tuple(max(least, min(n, most) // unit * unit) for n in shape)
-    if fingerprint.dims == 2:  # such patches are rotated
-        size = (min(size),) * 2
+    if fingerprint.dims == 2 or fingerprint.spacings is None:  # such patches are rotated in the plane
+        size = (*size[:-2], min(size[-2:]), min(size[-2:]))
     reasons["data.train.init_args.size"] = (
         f"images have {' x '.join(map(str, shape))} cells in the median; an automaton runs on any size after training"
     )

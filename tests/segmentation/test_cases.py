@@ -52,6 +52,13 @@ def other_values(folder):
     save(path, 255 * np.array(Image.open(path)))
 
 
+def lossy(folder):
+    for path in (folder / "masks").iterdir():
+        mask = 255 * np.array(Image.open(path))
+        mask[0, :6], mask[mask == 255] = [1, 2, 3, 5, 7, 9], 252
+        save(path, mask)
+
+
 PICTURES = {
     "a mask is missing": (lambda f: (f / "masks/case2.png").unlink(), "case2"),
     "an image is missing": (lambda f: (f / "images/case2.png").unlink(), "case2"),
@@ -62,6 +69,7 @@ PICTURES = {
     "one case": (alone, "there is one case, 'case0': at least two"),
     "unreadable files": (damaged, "2 of 4 cases cannot be used(?s:.*)case1(?s:.*)case3"),
     "0 and 1 beside 0 and 255": (other_values, "foreground is 255 in the masks of 'case3', and 1 in those of 'case0'"),
+    "masks of lossy compression": (lossy, "lossy compression(?s:.*)--binarise 127"),
     "no masks at all": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], "mask"),
 }
 
@@ -197,3 +205,12 @@ def test_the_fingerprint_measures_every_case(pictures, volumes, caplog):
     assert three.spacings[0].tolist() == pytest.approx([0.8, 0.8, 2.4])
     assert three.values == [0, 1, 2]
     assert three.class_names == {0: "background", 1: "large", 2: "small"}
+
+
+def test_a_file_is_no_folder_of_images(tmp_path):
+    np.savez(tmp_path / "medmnist.npz", train_images=np.zeros((2, 28, 28), np.uint8), train_labels=[[0], [1]])
+    np.save(tmp_path / "image.npy", np.zeros((8, 8)))
+    with pytest.raises(ConfigError, match="class for each image and no masks(?s:.*)init classification"):
+        open_cases(tmp_path / "medmnist.npz")
+    with pytest.raises(ConfigError, match="give the folder of the images"):
+        open_cases(tmp_path / "image.npy")

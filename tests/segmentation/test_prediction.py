@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from delira_nca.data_loading.readers import Case, read_array, read_label
 from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.segmentation import Segmenter, case_scores, predict_folder
+from delira_nca.segmentation.prediction import _write
 
 
 def test_pictures_get_masks_of_their_size_and_a_table(trained_pictures, tmp_path):
@@ -186,3 +188,16 @@ def test_a_volume_of_another_spacing_is_resampled(trained_volumes, tmp_path):
     [coarse] = predict_folder(result.folder, folder / "imagesTs" / "plain_0000.nii.gz", tmp_path / "coarse")
     for value, size in coarse.sizes.items():
         assert cases["fine"].sizes[value] == pytest.approx(size, rel=0.3, abs=20)
+
+
+def test_the_mask_of_a_stack_of_pages_is_such_a_stack(tmp_path):
+    pages = [Image.fromarray(np.full((5, 7), number, np.uint8)) for number in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    case = Case("stack", (tmp_path / "stack.tif",))
+    (tmp_path / "out").mkdir()
+    mask = np.random.default_rng(0).integers(0, 4, (3, 5, 7))
+    path = _write(mask, case, tmp_path / "out", "stack")
+    assert path.name == "stack.tif"
+    np.testing.assert_array_equal(read_label(path), mask)
+    doubt = np.random.default_rng(0).random((3, 5, 7)).astype(np.float32)
+    np.testing.assert_array_equal(read_array(_write(doubt, case, tmp_path / "out", "stack_doubt")), doubt)

@@ -86,3 +86,12 @@ def test_a_small_image_is_padded_and_its_prediction_is_cut():
     padded = made.label(label, frame)
     assert np.array_equal(padded[:3, :5], label)
     assert np.array_equal(padded[3:, :5], np.repeat(label[2:], 5, 0))
+
+
+def test_cells_outside_of_the_body_do_not_count():
+    made = Preprocessing(values=[0, 1], normalisation=["content_zscore"], dims=3)
+    inside = np.random.default_rng(0).normal(50, 5, (1, 4, 4, 4)).astype(np.float32)
+    for margin in (1, 5):
+        whole = np.pad(inside, [(0, 0), (0, 0), (0, 0), (margin, 0)])
+        data, _ = made.image(whole, (1, 1, 1))
+        np.testing.assert_allclose(data[..., margin:], (inside - inside.mean()) / inside.std(), atol=1e-4)

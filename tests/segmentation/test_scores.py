@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ShapeError
-from delira_nca.segmentation import case_scores
+from delira_nca.segmentation import case_scores, instance_scores
 
 
 def blobs(shape, seed):
@@ -63,3 +63,29 @@ def test_empty_masks_have_scores():
     assert set(case_scores(one, one, values=[1, 2])) == {1, 2}
     with pytest.raises(ShapeError, match=r"\(6, 6\) cannot be compared with one of shape \(5, 6\)"):
         case_scores(one, one[:5], values=[1])
+
+
+@pytest.mark.filterwarnings("ignore:monai:FutureWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_objects_are_those_of_monai(seed):
+    from monai.metrics import compute_panoptic_quality
+    from scipy import ndimage
+
+    mask, reference = blobs((40, 50), seed)
+    numbered, _ = ndimage.label(reference)
+    objects, _ = ndimage.label(mask)
+    found = instance_scores(mask, 3 * numbered)  # numbers may have gaps
+    pair = [torch.from_numpy(part) for part in (objects, numbered)]
+    for name, metric in (("pq", "pq"), ("sq", "sq"), ("f1", "rq")):
+        expected = float(compute_panoptic_quality(*pair, metric_name=metric, match_iou_threshold=0.5))
+        assert found[name] == pytest.approx(expected, abs=1e-4), name
+    assert (found["found"], found["numbered"]) == (objects.max(), numbered.max())
+
+
+def test_scores_of_objects_of_empty_masks():
+    empty, full = np.zeros((4, 4), int), np.ones((4, 4), int)
+    assert math.isnan(instance_scores(empty, empty)["f1"])
+    assert instance_scores(full, empty)["pq"] == instance_scores(empty, full)["pq"] == 0
+    assert instance_scores(full, full)["pq"] == 1
+    with pytest.raises(ShapeError):
+        instance_scores(full, full[1:])

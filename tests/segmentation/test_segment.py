@@ -16,7 +16,15 @@ import yaml
 from PIL import Image
 
 from delira_nca.experiment import Run, RunConfig, summarise
-from delira_nca.segmentation import Fingerprint, Segmenter, make_plan, open_cases, predict_folder, segment
+from delira_nca.segmentation import (
+    Fingerprint,
+    Segmenter,
+    augmentation,
+    make_plan,
+    open_cases,
+    predict_folder,
+    segment,
+)
 from delira_nca.segmentation.plan import commented
 
 OPTIONS = {"epochs": 3, "iterations": 20, "progress": False}
@@ -266,3 +274,40 @@ def test_patches_have_the_size_of_resampled_volumes(tmp_path):
     plan = make_plan(Fingerprint.of(open_cases(tmp_path / "i", tmp_path / "m")))
     assert plan.preprocessing.spacing == [3.0, 3.0, 3.0]
     assert max(plan.patch_size[:2]) <= 12
+
+
+def test_longer_trainings_of_volumes_have_a_finer_grid(volumes, monkeypatch):
+    monkeypatch.setattr("delira_nca.segmentation.plan._VOLUMES", (500, 2000))
+    monkeypatch.setattr("delira_nca.segmentation.plan._CELLS_PER_MINUTE", 100)
+    fingerprint = Fingerprint.of(open_cases(volumes))
+    factors = [make_plan(fingerprint, minutes=minutes).preprocessing.factor for minutes in (1, 5, 10, 20, 60)]
+    assert factors[0] == factors[1] > factors[2] > factors[3] == factors[4] > 1
+
+
+def test_volumes_of_a_patient_are_deformed_and_other_images_mirrored(volumes, tmp_path):
+    anatomical = make_plan(Fingerprint.of(open_cases(volumes)))
+    assert (anatomical.mirror, anatomical.rotate, anatomical.deform) == ((), False, True)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            cells = np.zeros((12, 20, 30), np.uint8)
+            cells[3:6, 4:9, 8 + number : 14] = 1
+            np.save(tmp_path / name / f"{number}.npy", cells)
+    plan = make_plan(Fingerprint.of(open_cases(tmp_path / "images", tmp_path / "masks")))
+    assert (plan.mirror, plan.rotate, plan.deform) == ((0, 1, 2), True, False)
+    assert plan.patch_size[1] == plan.patch_size[2]
+
+
+def test_a_deformation_keeps_labels_whole_and_beside_their_image():
+    transform = augmentation(3, deform=True, intensities=False)
+    label = np.zeros((8, 1, 16, 16, 16), np.int64)
+    label[:, :, 4:12, 5:11, 6:13] = 3
+    batch = {"data": label.astype(np.float32), "label": label}
+    np.random.seed(0)
+    found = transform(**batch)
+    assert found["label"].dtype == np.int64
+    assert set(np.unique(found["label"])) == {0, 3}
+    changed = (found["label"] != label).reshape(8, -1).any(1)
+    assert 0 < changed.sum() < 8
+    inside = (found["data"] > 1.5) == (found["label"] == 3)
+    assert inside.mean() > 0.99
