@@ -132,7 +132,8 @@ def _padded(network: torch.nn.Module, data: torch.Tensor) -> torch.Tensor:
     missing = [(-n) % 16 for n in data.shape[2:]]
     pads = [n for length in reversed(missing) for n in (0, length)]
     found = network(torch.nn.functional.pad(data, pads, mode="replicate"))
-    return found[(..., *(slice(0, n) for n in data.shape[2:]))]
+    inside = (..., *(slice(0, n) for n in data.shape[2:]))
+    return found[inside]
 
 
 def _predict_unet(network: torch.nn.Module, segmenter: Segmenter, folder: Path) -> Any:

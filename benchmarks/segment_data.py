@@ -26,8 +26,16 @@ Array = npt.NDArray[np.generic]
 _TILE = 128
 _GREY_NUCLEI = range(71, 79)
 """Caudate, putamen, pallidum and thalamus in the atlas AAL, of both hemispheres."""
-_ORGANS = {1: (2, 3), 2: (86, 87), 3: (30, 31, 32)}
-"""Kidney, muscles of the back and spine, by the numbers of TotalSegmentator."""
+_ORGANS = {
+    "liver": (5,),
+    "spleen": (1,),
+    "stomach": (6,),
+    "aorta": (52,),
+    "back muscles": (86, 87),
+    "spine": (30, 31, 32),
+}
+"""Numbers of TotalSegmentator."""
+_SLICES = 20
 _CT = "tests/reference_files/example_{}.nii.gz"
 
 
@@ -58,30 +66,28 @@ def brain(root: Path, folder: Path) -> None:
 
 
 def ct(root: Path, folder: Path) -> None:
-    """Write three organs of the right half of a trunk (voxels of 3 mm); the mirrored left half has other voxels.
+    """Write six organs in the lower 60 mm of a trunk (voxels of 3 mm); the 30 mm above have other voxels.
 
     The masks are the output of another model, TotalSegmentator. The new volume has voxels of 2 x 2 x 4.5 mm.
     """
     image, organs = (_of_total_segmentator(root, name).astype(np.float32) for name in ("ct_sm", "seg"))
     mask = np.zeros(organs.shape, np.uint8)
-    for value, numbers in _ORGANS.items():
+    for value, numbers in enumerate(_ORGANS.values(), 1):
         mask[np.isin(organs, numbers)] = value
-    middle = image.shape[0] // 2
     raw = folder / "images"
-    _write_views(
-        (raw / "imagesTr", raw / "labelsTr"), image[middle:], mask[middle:], (3.0, 3.0, 3.0), (6, 10, 4), "_0000"
-    )
-    labels = {"background": 0, "kidney": 1, "back muscle": 2, "spine": 3}
+    folders = (raw / "imagesTr", raw / "labelsTr")
+    _write_views(folders, image[..., :_SLICES], mask[..., :_SLICES], (3.0, 3.0, 3.0), (8, 8, 2), "_0000")
+    labels = {"background": 0, **{name: value for value, name in enumerate(_ORGANS, 1)}}
     description = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 4, "file_ending": ".nii.gz"}
     (raw / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
-    new, reference = image[middle - 1 :: -1], mask[middle - 1 :: -1]
     sizes = (2.0, 2.0, 4.5)
+    new, reference = image[..., _SLICES:], mask[..., _SLICES:]
     at = [
         np.minimum(((np.arange(int(n * 3 / size)) + 0.5) * size / 3).astype(int), n - 1)
         for n, size in zip(new.shape, sizes, strict=True)
     ]
-    _save(folder / "new" / "left_0000.nii.gz", new[np.ix_(*at)], sizes)
-    _save(folder / "reference" / "left.nii.gz", reference[np.ix_(*at)], sizes)
+    _save(folder / "new" / "above_0000.nii.gz", new[np.ix_(*at)], sizes)
+    _save(folder / "reference" / "above.nii.gz", reference[np.ix_(*at)], sizes)
 
 
 TASKS: dict[str, Callable[[Path, Path], None]] = {"nuclei": nuclei, "brain": brain, "ct": ct}

@@ -26,6 +26,10 @@ _CELLS_PER_MINUTE, _VOLUMES = 8_000, (20_000, 250_000)
 One brain in 250 s on one thread: Dice 0.68 with 250 000 cells and 500 iterations, 0.70 with 40 000 and 1 600.
 """
 _CT = ("ct", "hu")
+_THIN = 12
+"""Number of cells up to which an axis of a volume with a voxel size is not reduced further."""
+_ANISOTROPIC = 2.5
+"""Ratio of the sides of a voxel up to which volumes are rotated."""
 _EMPTY = 0.01
 """Fraction of the smallest value of a volume from which on those cells are outside of the body."""
 _DRAWS = 50
@@ -37,6 +41,7 @@ def segmenting_network(
     dims: int,
     num_image_channels: int,
     num_classes: int,
+    scales: Sequence[Sequence[int]] | None = None,
     patch_size: int | None = None,
     stable: bool = False,
 ) -> AbstractPyTorchNetwork:
@@ -48,6 +53,8 @@ def segmenting_network(
         1 for one automaton, 2 for Med-NCA in two dimensions, more for M3D-NCA without batch normalisation.
     dims, num_image_channels, num_classes : int
         Number of spatial axes, of channels, and of classes with the background. Two classes share one output.
+    scales : sequence of sequence of int, optional
+        Factor by which each level of a volume is reduced along each axis; powers of two by default.
     patch_size : int, optional
         Number of cells along each axis of the patch that the finest level of a pyramid is trained on.
     stable : bool
@@ -70,6 +77,8 @@ def segmenting_network(
     if dims == 2:
         return PyramidNCA(**presets.med_nca(**channels, steps=(24, 16), patch_size=patch_size, jitter=jitter))
     steps = (12, *(10,) * (levels - 1))
+    if scales is not None:
+        channels["scales"] = scales
     return PyramidNCA(
         **presets.m3d_nca(
             num_levels=levels, batch_norm=False, steps=steps, patch_size=patch_size, jitter=jitter, **channels
@@ -221,9 +230,11 @@ def make_plan(
     shape = tuple(max(1, round(n / by)) for n, by in zip(shape, scale, strict=True))
     extent /= float(np.mean(scale))
     levels = _levels(shape, extent, reasons)
-    least = (4 if levels == 1 else 8) if dims == 2 else 4 * 2 ** (levels - 1)
+    scales = _scales(shape, levels) if dims == 3 and levels > 1 else None
+    coarsest = scales[0] if scales else [1 if levels == 1 else 4] * dims
+    least = [(8 if dims == 2 and levels > 1 else 4) if scales is None else 4 * by for by in coarsest]
     preprocessing = replace(preprocessing, least=least)
-    size, cells = _patch(fingerprint, shape, levels, least, reasons)
+    size, cells = _patch(fingerprint, shape, levels, least, coarsest, reasons)
     patch = None
     if levels > 1 and dims == 2 and min(size) >= 64:
         patch = max(16, min(size) // 4)
@@ -236,10 +247,14 @@ def make_plan(
         else f"{100 * fingerprint.foreground_share:.0f} % of all cells are foreground: most patches contain some"
     )
     is_anatomy = dims == 3 and fingerprint.spacings is not None
+    spacing = preprocessing.spacing or [1.0]
+    is_even = max(spacing) / min(spacing) <= _ANISOTROPIC
     place = "data.transforms.init_args."
     if is_anatomy:
         reasons[place + "mirror"] = reasons[place + "rotate"] = "volumes with a voxel size have anatomical directions"
-        reasons[place + "deform"] = "positions and sizes of bodies differ"
+        reasons[place + "deform"] = (
+            "positions and sizes of bodies differ" if is_even else "voxels are too long to be rotated"
+        )
     else:
         reasons[place + "mirror"] = reasons[place + "rotate"] = "images without a patient have no up"
     reasons["trainer.lr"] = "the rate of Adam in the papers on these models; it falls to a twentieth along a cosine"
@@ -252,6 +267,7 @@ def make_plan(
             "dims": dims,
             "num_image_channels": fingerprint.num_channels,
             "num_classes": preprocessing.num_classes,
+            "scales": scales,
             "patch_size": patch,
             "stable": stable,
         },
@@ -260,7 +276,7 @@ def make_plan(
         foreground=0.5 if fingerprint.foreground_share < 0.2 else 0.2,
         mirror=() if is_anatomy else tuple(range(dims)),
         rotate=not is_anatomy,
-        deform=is_anatomy,
+        deform=is_anatomy and is_even,
         splits=splits,
         reasons=reasons,
     )
@@ -317,19 +333,25 @@ def _preprocessing(
             reasons[place + "spacing"] = (
                 f"voxels are {' x '.join(f'{mm:.3g}' for mm in median)} mm in the median; all volumes get one grid"
             )
-    is_volume = fingerprint.dims == 3
+    is_volume, factor = fingerprint.dims == 3, 1.0
     content, whole = fingerprint.median_content, fingerprint.median_shape
     crop = is_volume and math.prod(content) < 0.9 * math.prod(whole)
     if is_volume:
         reasons[place + "crop"] = f"the content takes {100 * math.prod(content) / math.prod(whole):.0f} % of a volume"
-    cells = float(np.prod(np.array(content if crop else whole) / scale))
-    least, most = _VOLUMES
+    lengths = np.array(content if crop else whole) / scale
+    cells, (least, most) = float(np.prod(lengths)), _VOLUMES
     wanted = min(most, max(least, _CELLS_PER_MINUTE * minutes))
-    factor = round(max(1.0, (cells / wanted) ** (1 / 3)), 2) if is_volume else 1.0
-    if factor > 1:
-        reasons[place + "factor"] = (
-            f"{cells:.0f} cells would leave few iterations in {minutes:g} min: {cells / factor**3:.0f} remain"
-        )
+    if is_volume and cells > wanted:
+        is_reduced = lengths > _THIN if spacing is not None and (lengths > _THIN).any() else np.ones(3, bool)
+        reduction = np.where(is_reduced, round((cells / wanted) ** (1 / is_reduced.sum()), 2), 1.0)
+        scale = scale * reduction
+        remaining = cells / np.prod(reduction)
+        reason = f"{cells:.0f} cells would leave few iterations in {minutes:g} min: {remaining:.0f} remain"
+        if spacing is None:
+            factor, reasons[place + "factor"] = float(reduction[0]), reason
+        else:
+            spacing = [round(float(mm), 4) for mm in np.array(spacing) * reduction]
+            reasons[place + "spacing"] = reason
     made = Preprocessing(
         values=[0, 1] if has_instances else fingerprint.values,
         instances=has_instances,
@@ -340,15 +362,15 @@ def _preprocessing(
         factor=factor,
         dims=fingerprint.dims,
     )
-    return made, tuple(float(by) * factor for by in scale)
+    return made, tuple(float(by) for by in scale)
 
 
 def _levels(shape: tuple[int, ...], extent: float, reasons: dict[str, str]) -> int:
     place = "model.init_args.levels"
     if len(shape) == 3:
-        shortest = min(shape)
-        reasons[place] = f"the shortest axis has {shortest} cells: as many levels as leave 8 cells at the coarsest"
-        return max(1, min(3, int(math.log2(max(1, shortest / 8))) + 1))
+        middle = sorted(shape)[1]
+        reasons[place] = f"two axes have at least {middle} cells: as many levels as leave 8 of them at the coarsest"
+        return max(1, min(3, int(math.log2(max(1, middle / 8))) + 1))
     if extent <= _LOCAL or min(shape) < 64:
         reasons[place] = "objects are small: what surrounds a cell says to which it belongs"
         return 1
@@ -356,12 +378,22 @@ def _levels(shape: tuple[int, ...], extent: float, reasons: dict[str, str]) -> i
     return 2
 
 
+def _scales(shape: tuple[int, ...], levels: int) -> list[list[int]]:
+    """Return the scales of the levels of a volume; a thin axis is reduced as long as it keeps 8 cells."""
+    halvings = [max(0, min(levels - 1, int(math.log2(max(1, n / 8))))) for n in shape]
+    return [[2 ** min(level, most) for most in halvings] for level in reversed(range(levels))]
+
+
 def _patch(
-    fingerprint: Fingerprint, shape: tuple[int, ...], levels: int, least: int, reasons: dict[str, str]
+    fingerprint: Fingerprint,
+    shape: tuple[int, ...],
+    levels: int,
+    least: Sequence[int],
+    coarsest: Sequence[int],
+    reasons: dict[str, str],
 ) -> tuple[tuple[int, ...], int]:
     most = (64 if levels == 1 else 128) if fingerprint.dims == 2 else (24 if levels == 1 else 64)
-    unit = 1 if levels == 1 else 4 if fingerprint.dims == 2 else 2 ** (levels - 1)
-    size = tuple(max(least, min(n, most) // unit * unit) for n in shape)
+    size = tuple(max(few, min(n, most) // unit * unit) for n, few, unit in zip(shape, least, coarsest, strict=True))
     if fingerprint.dims == 2 or fingerprint.spacings is None:  # such patches are rotated in the plane
         size = (*size[:-2], min(size[-2:]), min(size[-2:]))
     reasons["data.train.init_args.size"] = (

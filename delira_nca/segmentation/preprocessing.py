@@ -80,8 +80,8 @@ class Preprocessing:
         Factor by which the number of cells along each axis is reduced.
     dims : int
         Number of spatial axes.
-    least : int
-        Smallest number of cells along an axis; smaller images are padded by their border.
+    least : int or sequence of int
+        Smallest number of cells along each axis; smaller images are padded by their border.
     """
 
     values: Sequence[int]
@@ -92,7 +92,7 @@ class Preprocessing:
     crop: bool = False
     factor: float = 1.0
     dims: int = 2
-    least: int = 1
+    least: int | Sequence[int] = 1
 
     def __post_init__(self) -> None:
         for name in self.normalisation:
@@ -126,7 +126,7 @@ class Preprocessing:
         cut = data[kept]
         size = self._size(cut.shape[1:], spacing)
         parts = [self._normalised(channel, number) for number, channel in enumerate(cut)]
-        missing = [(0, 0), *((0, max(0, self.least - n)) for n in size)]
+        missing = [(0, 0), *self._missing(size)]
         return np.pad(resize_image(np.stack(parts), size), missing, mode="edge"), Frame(data.shape[1:], region, size)
 
     def label(self, label: npt.NDArray[np.int64], frame: Frame) -> npt.NDArray[np.int64]:
@@ -150,7 +150,11 @@ class Preprocessing:
         return self._padded(resize_label(order[places].astype(np.int64), frame.size))
 
     def _padded(self, label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        return np.pad(label, [(0, max(0, self.least - n)) for n in label.shape], mode="edge")
+        return np.pad(label, self._missing(label.shape), mode="edge")
+
+    def _missing(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+        least = [self.least] * len(shape) if isinstance(self.least, int) else self.least
+        return [(0, max(0, few - n)) for few, n in zip(least, shape, strict=True)]
 
     def mask(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Convert classes from 0 to the values of masks."""

@@ -279,9 +279,13 @@ def test_patches_have_the_size_of_resampled_volumes(tmp_path):
 def test_longer_trainings_of_volumes_have_a_finer_grid(volumes, monkeypatch):
     monkeypatch.setattr("delira_nca.segmentation.plan._VOLUMES", (500, 2000))
     monkeypatch.setattr("delira_nca.segmentation.plan._CELLS_PER_MINUTE", 100)
+    monkeypatch.setattr("delira_nca.segmentation.plan._THIN", 8)
     fingerprint = Fingerprint.of(open_cases(volumes))
-    factors = [make_plan(fingerprint, minutes=minutes).preprocessing.factor for minutes in (1, 5, 10, 20, 60)]
-    assert factors[0] == factors[1] > factors[2] > factors[3] == factors[4] > 1
+    sizes = [make_plan(fingerprint, minutes=minutes).preprocessing.spacing[0] for minutes in (1, 5, 10, 20, 60)]
+    assert sizes[0] == sizes[1] > sizes[2] > sizes[3] == sizes[4] > 1
+    monkeypatch.setattr("delira_nca.segmentation.plan._THIN", 18)
+    plan = make_plan(fingerprint, minutes=1)  # two axes have up to 18 cells: only the third one is reduced
+    assert [round(mm, 3) for mm in plan.preprocessing.spacing[::2]] == [1.2, 1.2]
 
 
 def test_volumes_of_a_patient_are_deformed_and_other_images_mirrored(volumes, tmp_path):
