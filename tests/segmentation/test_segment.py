@@ -15,7 +15,9 @@ import torch
 import yaml
 from PIL import Image
 
-from delira_nca.experiment import Run, RunConfig, summarise
+from delira_nca.data_loading import DataManager, RandomSampler
+from delira_nca.experiment import Experiment, Parameters, Run, RunConfig, summarise
+from delira_nca.models import BasicNCAModel
 from delira_nca.segmentation import (
     Fingerprint,
     Segmenter,
@@ -315,3 +317,42 @@ def test_a_deformation_keeps_labels_whole_and_beside_their_image():
     assert 0 < changed.sum() < 8
     inside = (found["data"] > 1.5) == (found["label"] == 3)
     assert inside.mean() > 0.99
+
+
+def test_an_experiment_with_the_parts_of_the_plan_has_the_same_weights(trained_pictures, tmp_path):
+    result, _ = trained_pictures
+    parts = Run.open(result.folder).config.build()
+    plan = Run.open(result.folder).config
+    training = {
+        "num_epochs": plan.num_epochs,
+        "batch_size": plan.data["batch_size"],
+        "criterions": parts.task.criterions,
+        "optimizer_cls": torch.optim.Adam,
+        "optimizer_params": {"lr": plan.trainer["lr"]},
+        "lr_scheduler_cls": torch.optim.lr_scheduler.CosineAnnealingLR,
+        "lr_scheduler_params": plan.trainer["lr_scheduler_params"],
+        "metrics": parts.task.metrics,
+        "seed": plan.run_seed,
+    }
+    model = {
+        "num_image_channels": 1,
+        "num_hidden_channels": 14,
+        "num_output_channels": 1,
+        "hidden_size": 64,
+        "training_timesteps": (22, 29),
+        "inference_timesteps": 25,
+    }
+    experiment = Experiment(
+        Parameters(fixed_params={"model": model, "training": training}),
+        BasicNCAModel,
+        name="same",
+        save_path=tmp_path,
+        val_score_key="dice",
+        val_score_mode="highest",
+        callbacks=parts.callbacks[:-1],  # without the report
+    )
+    options = {"transforms": parts.data.transforms, "sampler_cls": RandomSampler, "seed": plan.run_seed}
+    train = DataManager(parts.data.train, plan.data["batch_size"], **options)
+    network = experiment.run(train, DataManager(parts.data.valid, 1))
+    for name, tensor in result.network.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=0)
