@@ -17,10 +17,7 @@ from delira_nca.rollout import native_library
 __all__ = ["Precision"]
 
 _APEX_KEYS = {"allow_banned", "verbose"}
-_FEATURES = {
-    torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
-    torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
-}
+_FEATURES = {torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"}, torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"}}
 """Processor features by dtype. One of them is needed for fast matrix products in the dtype."""
 
 

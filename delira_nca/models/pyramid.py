@@ -610,12 +610,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
     @plain_numbers
     @torch.no_grad()
     def record(
-        self,
-        image: Tensor,
-        steps: Sequence[int] | None = None,
-        *,
-        seed: int = 0,
-        keep: str | list[int] = "all",
+        self, image: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0, keep: str | list[int] = "all"
     ) -> list[Prediction]:
         """Return predictions after several steps of the roll-out of all levels, each resized to the image.
 

@@ -27,13 +27,7 @@ from delira_nca.models.precision import Precision
 from delira_nca.models.pyramid_grid import cropped
 from delira_nca.rollout.job import Watched, observing
 
-__all__ = [
-    "AbstractPyTorchNetwork",
-    "LossOf",
-    "LossTerm",
-    "evaluate_terms",
-    "watching",
-]
+__all__ = ["AbstractPyTorchNetwork", "LossOf", "LossTerm", "evaluate_terms", "watching"]
 
 
 LossOf = Callable[[int, Tensor], Tensor]

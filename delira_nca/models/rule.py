@@ -18,11 +18,7 @@ from delira_nca.models.perception import PADDINGS, pad_state
 
 __all__ = ["CHOICES", "AttentionRule", "BasicNCARule", "LinearRule", "MLPRule", "MixtureRule", "NormedRule"]
 
-_POINTWISE: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
-    1: nn.Conv1d,
-    2: nn.Conv2d,
-    3: nn.Conv3d,
-}
+_POINTWISE: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,
@@ -233,11 +229,7 @@ class NormedRule(MLPRule):
         num_groups: int = 8,
     ) -> None:
         super().__init__(
-            hidden_size,
-            nonlinearity=nonlinearity,
-            final_bias=final_bias,
-            zero_init=zero_init,
-            spare_rows=spare_rows,
+            hidden_size, nonlinearity=nonlinearity, final_bias=final_bias, zero_init=zero_init, spare_rows=spare_rows
         )
         require_choice("norm", norm, ("batch", "group"))
         if norm == "group" and (num_groups < 1 or any(size % num_groups for size in self.hidden_sizes)):
@@ -425,12 +417,7 @@ class MixtureRule(Part):
     """
 
     def __init__(
-        self,
-        num_rules: int = 3,
-        rule: MLPRule | None = None,
-        *,
-        selector_size: int = 32,
-        choice: str = "categorical",
+        self, num_rules: int = 3, rule: MLPRule | None = None, *, selector_size: int = 32, choice: str = "categorical"
     ) -> None:
         super().__init__()
         for name, number in (("num_rules", num_rules), ("selector_size", selector_size)):

@@ -1,13 +1,6 @@
 """Roll-outs of automata: the step, its random numbers, the back ends, and their memory."""
 
-from delira_nca.rollout.backends import (
-    BACKENDS,
-    Backend,
-    current_backend,
-    register_backend,
-    set_backend,
-    using_backend,
-)
+from delira_nca.rollout.backends import BACKENDS, Backend, current_backend, register_backend, set_backend, using_backend
 from delira_nca.rollout.cell_parameters import AliveRule, CellParameters, UnsupportedCellError
 from delira_nca.rollout.job import DEFAULT_MEMORY_BUDGET, Job, observing
 from delira_nca.rollout.loop import rollout, trajectory

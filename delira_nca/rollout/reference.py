@@ -69,12 +69,7 @@ class Cell(Protocol):
 
 
 def step(
-    cell: Cell,
-    x: Tensor,
-    t: int,
-    fire: Tensor | None,
-    noise: Tensor | None = None,
-    draws: Tensor | None = None,
+    cell: Cell, x: Tensor, t: int, fire: Tensor | None, noise: Tensor | None = None, draws: Tensor | None = None
 ) -> Tensor:
     """Update every cell once.
 

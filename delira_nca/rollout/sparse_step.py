@@ -241,13 +241,7 @@ class Stepper:
         return update if noise is None else update.add_(noise.index_select(0, tile))
 
     def _lives_after(
-        self,
-        x: Tensor,
-        t: int,
-        before: Tensor | None,
-        fired: Tensor | None,
-        views: list[Tensor],
-        noise: Tensor | None,
+        self, x: Tensor, t: int, before: Tensor | None, fired: Tensor | None, views: list[Tensor], noise: Tensor | None
     ) -> Tensor:
         """Return the mask of the cells that live by the new state.
 

@@ -10,11 +10,7 @@ MASKS = torch.stack([MASK, MASK.T])[:, None].float()
 CLASSES = torch.stack([MASK, 2 - 2 * MASK])
 ALIVE = (MASK[None, None] > 0).expand(2, -1, -1, -1)
 
-OF_MASKS = {
-    "dice_bce": losses.dice_bce,
-    "focal": losses.focal,
-    "soft_dice": losses.soft_dice,
-}
+OF_MASKS = {"dice_bce": losses.dice_bce, "focal": losses.focal, "soft_dice": losses.soft_dice}
 OF_PICTURES = {
     "gradient_l1": losses.gradient_l1,
     "mse": losses.mse,

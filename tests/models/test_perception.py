@@ -154,12 +154,7 @@ def test_learned_filters_use_the_padding_too(padding):
     seen = perception(torch.tensor([[[1.0, 2.0, 3.0]]]))[0, 0].tolist()
     assert (
         seen
-        == {
-            "zeros": [20, 31, 2],
-            "reflect": [22, 31, 22],
-            "replicate": [21, 31, 32],
-            "circular": [23, 31, 12],
-        }[padding]
+        == {"zeros": [20, 31, 2], "reflect": [22, 31, 22], "replicate": [21, 31, 32], "circular": [23, 31, 12]}[padding]
     )
 
 

@@ -70,11 +70,7 @@ def test_parts_of_a_pyramid_are_those_of_all_levels():
 
 def test_head_of_a_model_around_an_automaton():
     model = Model(automaton(), nn.Conv2d(5, 2, 1))
-    assert list(finetune(model)) == [
-        "architecture.rule.last.weight",
-        "prediction_head.weight",
-        "prediction_head.bias",
-    ]
+    assert list(finetune(model)) == ["architecture.rule.last.weight", "prediction_head.weight", "prediction_head.bias"]
     assert list(finetune(model, freeze_head=True)) == ["architecture.rule.last.weight"]
 
 

@@ -602,16 +602,7 @@ def test_what_points_to_the_library_lives_no_longer_than_the_graph():
     assert tape() is None
 
 
-@pytest.mark.parametrize(
-    ("channels", "cells"),
-    [
-        (1, 2**20),
-        (32752, 3),
-        (1, 2**20 + 2**15),
-        (33000, 3),
-        (50000, 3),
-    ],
-)
+@pytest.mark.parametrize(("channels", "cells"), [(1, 2**20), (32752, 3), (1, 2**20 + 2**15), (33000, 3), (50000, 3)])
 def test_what_does_not_fit_into_a_piece_of_the_log_is_refused_or_done_right(channels, cells):
     model = automaton(channels, perception=("identity",), rule=MLPRule(1), dims=1)
     x = torch.linspace(-1, 1, channels * cells).view(1, channels, cells)

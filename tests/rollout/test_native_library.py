@@ -183,12 +183,7 @@ def test_no_memory_is_an_error_of_python():
 
 # The interface ------------------------------------------------------------------------------------------------------
 
-C_TYPES = {
-    "int64_t": ctypes.c_int64,
-    "uint32_t": ctypes.c_uint32,
-    "float": ctypes.c_float,
-    "double": ctypes.c_double,
-}
+C_TYPES = {"int64_t": ctypes.c_int64, "uint32_t": ctypes.c_uint32, "float": ctypes.c_float, "double": ctypes.c_double}
 
 
 def fields_of(struct):

@@ -209,13 +209,7 @@ RECIPES: dict[str, Recipe] = {
     "med_nca": _MEDICAL,
     "m3d_nca": replace(_MEDICAL, steps=(10, 10), losses=("soft_dice", "focal"), batch_size=4),
     "octree_nca": replace(
-        _MEDICAL,
-        steps=(20, 5, 5, 5, 5),
-        batch_size=3,
-        epochs=2000,
-        betas=(0.9, 0.99),
-        decay=0.9999**8,
-        ema=0.99,
+        _MEDICAL, steps=(20, 5, 5, 5, 5), batch_size=3, epochs=2000, betas=(0.9, 0.99), decay=0.9999**8, ema=0.99
     ),
 }
 """Recipes by the name of the preset."""
