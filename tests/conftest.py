@@ -88,6 +88,17 @@ def any_processor(monkeypatch):
     monkeypatch.setattr(Precision, "check", lambda self, backends=(): None)
 
 
+@pytest.fixture
+def refuses() -> Callable[..., None]:
+    """Check the class and the message of the error of a call: refuses(error, message, function, *its_arguments)."""
+
+    def check(error: type[Exception], message: str, function: Callable, /, *args, **kwargs) -> None:
+        with pytest.raises(error, match=message):
+            function(*args, **kwargs)
+
+    return check
+
+
 def _assert_same(ours, theirs, where="state"):
     if isinstance(ours, torch.Tensor):
         assert torch.equal(ours, theirs), where

@@ -79,11 +79,9 @@ def test_the_gradient_leads_to_the_turned_target(noise):
     assert rotation_invariant_mse(pred - 100 * pred.grad, target) < 0.9 * loss
 
 
-def test_what_cannot_be_turned_is_refused():
+def test_what_cannot_be_turned_is_refused(refuses):
     picture = torch.zeros(1, 4, 8, 8)
-    with pytest.raises(ShapeError, match="differ in shape"):
-        rotation_invariant_mse(picture, torch.zeros(1, 1, 8, 8))
-    with pytest.raises(ShapeError, match=r"are \(B, C, H, W\), not \(4, 8, 8\)"):
-        rotation_invariant_mse(picture[0], picture[0])
+    refuses(ShapeError, "differ in shape", rotation_invariant_mse, picture, torch.zeros(1, 1, 8, 8))
+    refuses(ShapeError, r"are \(B, C, H, W\), not \(4, 8, 8\)", rotation_invariant_mse, picture[0], picture[0])
     with pytest.raises(ConfigError, match="num_angles must be a whole number of at least 4, not 3"):
         rotation_invariant_mse(picture, picture, num_angles=3)

@@ -32,11 +32,9 @@ def test_the_gradient_of_overflow_pushes_inward(squared):
     assert state.grad.tolist() == [1.0, -1.0, 0.0]
 
 
-def test_bad_arguments_of_overflow_are_refused():
-    with pytest.raises(UnknownNameError, match="unknown reduction 'average'"):
-        overflow(torch.zeros(1), reduction="average")
-    with pytest.raises(ConfigError, match="limit must be a number above 0, not 0"):
-        overflow(torch.zeros(1), limit=0)
+def test_bad_arguments_of_overflow_are_refused(refuses):
+    refuses(UnknownNameError, "unknown reduction 'average'", overflow, torch.zeros(1), reduction="average")
+    refuses(ConfigError, "limit must be a number above 0, not 0", overflow, torch.zeros(1), limit=0)
 
 
 def test_hidden_penalty_is_the_mean_absolute_value(noise):

@@ -94,10 +94,7 @@ def test_freezing_leaves_the_last_layer():
     assert not any(p.requires_grad for p in rule.parameters())
 
 
-def test_what_cannot_work_is_refused():
-    with pytest.raises(ConfigError, match="width is a multiple of num_heads, and 30 is none of 4"):
-        AttentionRule(30)
-    with pytest.raises(ConfigError, match="num_heads must be a whole number of at least 1, not 0"):
-        AttentionRule(8, num_heads=0)
-    with pytest.raises(UnknownNameError, match="Did you mean 'zeros'"):
-        AttentionRule(8, padding="zero")
+def test_what_cannot_work_is_refused(refuses):
+    refuses(ConfigError, "width is a multiple of num_heads, and 30 is none of 4", AttentionRule, 30)
+    refuses(ConfigError, "num_heads must be a whole number of at least 1, not 0", AttentionRule, 8, num_heads=0)
+    refuses(UnknownNameError, "Did you mean 'zeros'", AttentionRule, 8, padding="zero")

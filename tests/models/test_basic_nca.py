@@ -124,7 +124,7 @@ def test_the_time_plane_holds_the_share_of_the_training_steps():
     assert (seen[:, -1] == torch.tensor(1.4)).all()
 
 
-def test_a_record_keeps_what_is_asked_for(model, image):
+def test_a_record_keeps_what_is_asked_for(model, image, refuses):
     every = model.record(image, 5, seed=1)
     chosen = model.record(image, 5, seed=1, keep=[4, 0, 2])
     assert [p.steps for p in chosen] == [0, 2, 4]
@@ -132,10 +132,8 @@ def test_a_record_keeps_what_is_asked_for(model, image):
     assert torch.equal(chosen[0].image_channels, image)
     assert [p.steps for p in model.record(image, 5, keep="last")] == [5]
     assert [p.steps for p in model.record(image, 0, keep="last")] == [0]
-    with pytest.raises(UnknownNameError, match="Did you mean 'last'"):
-        model.record(image, 5, keep="lats")
-    with pytest.raises(ConfigError, match="choose from 0 to 5"):
-        model.record(image, 5, keep=[6])
+    refuses(UnknownNameError, "Did you mean 'last'", model.record, image, 5, keep="lats")
+    refuses(ConfigError, "choose from 0 to 5", model.record, image, 5, keep=[6])
 
 
 def test_a_prediction_is_a_function_of_its_seed(model, image):
@@ -327,16 +325,14 @@ class Negating(nn.Module):
         return -perception[:, 2:]
 
 
-def test_any_module_can_be_perception_and_rule(noise):
+def test_any_module_can_be_perception_and_rule(noise, refuses):
     model = small(perception=Doubling(), rule=Negating(), fire_rate=1.0)
     assert model.device == torch.device("cpu")
     state = noise(1, 7, 5, 5)
     expected = torch.cat([state[:, :2], -state[:, 2:]], 1)
     assert torch.equal(model.predict(state, 1).output_image, expected)
-    with pytest.raises(ConfigError, match="Negating has no freeze"):
-        model.finetune()
-    with pytest.raises(ConfigError, match="Identity needs an attribute out_channels"):
-        small(perception=nn.Identity())
+    refuses(ConfigError, "Negating has no freeze", model.finetune)
+    refuses(ConfigError, "Identity needs an attribute out_channels", small, perception=nn.Identity())
 
 
 def test_the_rule_type_makes_the_rule():
@@ -486,12 +482,10 @@ def test_an_unknown_entry_of_a_description_is_refused_with_the_nearest_name():
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 5, 5), (1, 7, 5), (1, 7, 5, 5, 5)])
-def test_states_that_do_not_fit_are_refused(shape):
+def test_states_that_do_not_fit_are_refused(shape, refuses):
     model = small(perception=Doubling(), rule=Negating())  # which would not notice
-    with pytest.raises(ShapeError, match=r"\(B, 7, 2 spatial axes\), not .*; pad_input\(\)"):
-        model(torch.zeros(shape), 2)
-    with pytest.raises(ShapeError, match=r"not \(1, "):
-        model.predict(torch.zeros(shape), 2)
+    refuses(ShapeError, r"\(B, 7, 2 spatial axes\), not .*; pad_input\(\)", model, torch.zeros(shape), 2)
+    refuses(ShapeError, r"not \(1, ", model.predict, torch.zeros(shape), 2)
 
 
 @pytest.mark.parametrize("channels", [2, 7])
@@ -503,12 +497,10 @@ def test_an_image_in_double_precision_is_refused_by_weights_in_single(channels):
 
 
 @pytest.mark.parametrize("channels", [2, 7])
-def test_an_image_of_whole_numbers_is_refused(channels):
+def test_an_image_of_whole_numbers_is_refused(channels, refuses):
     x = torch.zeros(1, channels, 5, 5, dtype=torch.uint8)
-    with pytest.raises(ConfigError, match=r"a state is of floats, not torch\.uint8: .* converted and scaled"):
-        small().predict(x, 2)
-    with pytest.raises(ConfigError, match=r"not torch\.uint8"):
-        small().forward_batch({"data": x}, train=True)
+    refuses(ConfigError, r"a state is of floats, not torch\.uint8: .* converted and scaled", small().predict, x, 2)
+    refuses(ConfigError, r"not torch\.uint8", small().forward_batch, {"data": x}, train=True)
 
 
 def test_a_batch_without_data_is_refused():

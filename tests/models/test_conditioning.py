@@ -140,23 +140,19 @@ def test_a_recording_ends_with_the_prediction(model, seeds):
     assert torch.equal(frames[-1].output_image, model.predict(seeds, 4, goal=2, seed=3).output_image)
 
 
-def test_goals_that_do_not_fit_are_refused(model, seeds, noise):
+def test_goals_that_do_not_fit_are_refused(model, seeds, noise, refuses):
     with pytest.raises(ConfigError, match=r"goals \[3, 7\] are none of the 3 goals, 0 to 2"):
         model.predict(seeds, 1, goal=torch.tensor([7, 0, 3]))
-    with pytest.raises(ConfigError, match=r"goals \[-1\] are none of the 3 goals"):
-        model.predict(seeds, 1, goal=-1)
+    refuses(ConfigError, r"goals \[-1\] are none of the 3 goals", model.predict, seeds, 1, goal=-1)
     with pytest.raises(ShapeError, match=r"goals of 3 samples are 3, not of shape \(2,\)"):
         model.predict(seeds, 1, goal=torch.tensor([0, 1]))
     with pytest.raises(ShapeError, match=r"goals are \(B,\) whole numbers, not torch.float32"):
         model.predict(seeds, 1, goal=torch.zeros(3))
-    with pytest.raises(ConfigError, match="this BasicNCAModel needs goals: give goal="):
-        model.predict(seeds, 1)
-    with pytest.raises(ConfigError, match=r"has no goal here: roll out its with_goal\(goal, batch_size\)"):
-        rollout(seeds, model, 1)
+    refuses(ConfigError, "this BasicNCAModel needs goals: give goal=", model.predict, seeds, 1)
+    refuses(ConfigError, r"has no goal here: roll out its with_goal\(goal, batch_size\)", rollout, seeds, model, 1)
     with pytest.raises(ConfigError, match="has no conditioning: it takes no goals"):
         build_model("growing").predict(noise(1, 16, 5, 5), 1, goal=0)
-    with pytest.raises(ConfigError, match="num_goals must be a whole number of at least 1, not 0"):
-        GoalEmbedding(0)
+    refuses(ConfigError, "num_goals must be a whole number of at least 1, not 0", GoalEmbedding, 0)
     with pytest.raises(ConfigError, match="18 do not fit into the 17 there are"):
         build_model("conditional", {"conditioning": GoalEmbedding(2, 18)})
     with pytest.raises(ConfigError, match="the cost of this BasicNCAModel cannot be counted: its cells have a goal"):

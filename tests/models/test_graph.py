@@ -252,13 +252,11 @@ def test_what_cannot_work_is_refused(make, error, text):
         make()
 
 
-def test_pairs_that_do_not_fit_are_refused():
+def test_pairs_that_do_not_fit_are_refused(refuses):
     model, data = make_model(), make_data(2)
     neighbours, displacements = model.pairs(data)
     state = torch.zeros(2, 6, 30)
     with pytest.raises(ShapeError, match="2 samples need as many graphs, not 1"):
         model(state, 1, goal=(neighbours[:1], displacements[:1]))
-    with pytest.raises(ShapeError, match="displacements"):
-        model(state, 1, goal=(neighbours, displacements[..., :1]))
-    with pytest.raises(ConfigError, match="indices from -1 to 29"):
-        model(state, 1, goal=(neighbours + 30, displacements))
+    refuses(ShapeError, "displacements", model, state, 1, goal=(neighbours, displacements[..., :1]))
+    refuses(ConfigError, "indices from -1 to 29", model, state, 1, goal=(neighbours + 30, displacements))

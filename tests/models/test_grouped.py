@@ -83,18 +83,11 @@ def test_a_linear_rule_begins_as_small_as_it_is_told():
     assert not rule.last.weight.requires_grad
 
 
-def test_what_cannot_work_is_refused(noise):
-    with pytest.raises(ConfigError, match=r"3 numbers with the sum 6.*not \(2, 2, 1\)"):
-        GroupedPerception((2, 2, 1)).build(6)
-    with pytest.raises(ConfigError, match=r"2 numbers with the sum 6"):
-        GroupedPerception((2, 2, 2)).build(6, 1)
-    with pytest.raises(ConfigError, match="groups must be one or more whole numbers of at least 0"):
-        GroupedPerception((2, -1, 1))
-    with pytest.raises(ConfigError, match="sobel_scale must be a number above 0"):
-        GroupedPerception(sobel_scale=-1)
-    with pytest.raises(UnknownNameError, match="Did you mean 'circular'"):
-        GroupedPerception(padding="circle")
-    with pytest.raises(ShapeError, match=r"built for \(B, 4, 2 spatial axes\)"):
-        GroupedPerception().build(4)(noise(1, 4, 6))
-    with pytest.raises(ConfigError, match="init_scale must be a number of at least 0, not -1"):
-        LinearRule(init_scale=-1)
+def test_what_cannot_work_is_refused(noise, refuses):
+    refuses(ConfigError, r"3 numbers with the sum 6.*not \(2, 2, 1\)", GroupedPerception((2, 2, 1)).build, 6)
+    refuses(ConfigError, r"2 numbers with the sum 6", GroupedPerception((2, 2, 2)).build, 6, 1)
+    refuses(ConfigError, "groups must be one or more whole numbers of at least 0", GroupedPerception, (2, -1, 1))
+    refuses(ConfigError, "sobel_scale must be a number above 0", GroupedPerception, sobel_scale=-1)
+    refuses(UnknownNameError, "Did you mean 'circular'", GroupedPerception, padding="circle")
+    refuses(ShapeError, r"built for \(B, 4, 2 spatial axes\)", GroupedPerception().build(4), noise(1, 4, 6))
+    refuses(ConfigError, "init_scale must be a number of at least 0, not -1", LinearRule, init_scale=-1)

@@ -107,21 +107,17 @@ def test_a_model_with_a_decoder_can_be_described(randomise, noise):
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5, True, (2, 2, 2), (2, 0)])
-def test_a_scale_that_cannot_be_is_refused(scale, noise):
-    with pytest.raises(ConfigError, match="scale must be a whole number of at least 1, or 2 of them"):
-        ImplicitDecoder(3, 1, scale=scale)
-    with pytest.raises(ConfigError, match="scale must be a whole number"):
-        ImplicitDecoder(3, 1)(noise(1, 3, 4, 4), scale=scale)
+def test_a_scale_that_cannot_be_is_refused(scale, noise, refuses):
+    refuses(ConfigError, "scale must be a whole number of at least 1, or 2 of them", ImplicitDecoder, 3, 1, scale=scale)
+    refuses(ConfigError, "scale must be a whole number", ImplicitDecoder(3, 1), noise(1, 3, 4, 4), scale=scale)
 
 
-def test_states_and_numbers_that_do_not_fit_are_refused(noise):
+def test_states_and_numbers_that_do_not_fit_are_refused(noise, refuses):
     with pytest.raises(ShapeError, match=r"the decoder takes \(B, 3, 2 spatial axes\), not \(1, 4, 5, 5\)"):
         ImplicitDecoder(3, 1)(noise(1, 4, 5, 5))
     with pytest.raises(
         ConfigError, match=r"hidden_size must be a whole number of at least 1, or several, not \(8, 0\)"
     ):
         ImplicitDecoder(3, 1, hidden_size=(8, 0))
-    with pytest.raises(ConfigError, match=r"in_channels must be a whole number of at least 1, not 0"):
-        ImplicitDecoder(0, 1)
-    with pytest.raises(UnknownNameError, match="unknown number of spatial dimensions 4"):
-        ImplicitDecoder(3, 1, dims=4)
+    refuses(ConfigError, r"in_channels must be a whole number of at least 1, not 0", ImplicitDecoder, 0, 1)
+    refuses(UnknownNameError, "unknown number of spatial dimensions 4", ImplicitDecoder, 3, 1, dims=4)

@@ -132,11 +132,9 @@ def test_unwrap_gives_back_what_is_there():
 
 
 @pytest.mark.parametrize("predict", [lambda m, x: m.predict(x), lambda m, x: tiled_predict(m, x, 8)])
-def test_an_array_is_told_how_it_becomes_a_tensor(predict):
+def test_an_array_is_told_how_it_becomes_a_tensor(predict, refuses):
     model = BasicNCAModel(num_image_channels=1, num_output_channels=1, inference_timesteps=1)
     image = np.zeros((1, 1, 8, 8), np.float32)
-    with pytest.raises(ConfigError, match=r"an image is a torch\.Tensor, not ndarray: torch\.as_tensor\(\)"):
-        predict(model, image)
-    with pytest.raises(ConfigError, match="not ndarray"):
-        build_model("med_nca").predict(image)
+    refuses(ConfigError, r"an image is a torch\.Tensor, not ndarray: torch\.as_tensor\(\)", predict, model, image)
+    refuses(ConfigError, "not ndarray", build_model("med_nca").predict, image)
     assert predict(model, torch.as_tensor(image)) is not None

@@ -69,12 +69,9 @@ def test_back_ends_that_cannot_do_it_name_it(noise):
             assert BACKENDS[name].refusal(job) == "the perception is a IsotropicPerception, not Perception itself"
 
 
-def test_what_cannot_work_is_refused(noise):
-    with pytest.raises(UnknownNameError, match="Did you mean 'zeros'"):
-        IsotropicPerception(padding="zero")
-    with pytest.raises(ConfigError, match="sobel_scale must be a number above 0, not 0"):
-        IsotropicPerception(sobel_scale=0)
-    with pytest.raises(ConfigError, match="number of spatial dimensions"):
-        IsotropicPerception().build(3, 4)
+def test_what_cannot_work_is_refused(noise, refuses):
+    refuses(UnknownNameError, "Did you mean 'zeros'", IsotropicPerception, padding="zero")
+    refuses(ConfigError, "sobel_scale must be a number above 0, not 0", IsotropicPerception, sobel_scale=0)
+    refuses(ConfigError, "number of spatial dimensions", IsotropicPerception().build, 3, 4)
     with pytest.raises(ShapeError, match=r"built for \(B, 3, 2 spatial axes\), got \(1, 4, 5, 5\)"):
         IsotropicPerception().build(3)(noise(1, 4, 5, 5))

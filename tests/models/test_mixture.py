@@ -126,12 +126,8 @@ def test_finetuning_freezes_all_but_the_last_layers(randomise):
     assert left == [f"rule.rules.{k}.last.{part}" for k in range(2) for part in ("weight", "bias")]
 
 
-def test_what_cannot_work_is_refused(noise):
-    with pytest.raises(ConfigError, match="num_rules must be a whole number of at least 1, not 0"):
-        MixtureRule(0)
-    with pytest.raises(UnknownNameError, match="Did you mean 'categorical'"):
-        MixtureRule(2, choice="categorial")
-    with pytest.raises(ConfigError, match="the rules of a mixture are MLPRules"):
-        MixtureRule(2, torch.nn.Identity())
-    with pytest.raises(ConfigError, match="needs a draw for each cell"):
-        MixtureRule(2).build(3, 2)(noise(1, 3, 4, 4))
+def test_what_cannot_work_is_refused(noise, refuses):
+    refuses(ConfigError, "num_rules must be a whole number of at least 1, not 0", MixtureRule, 0)
+    refuses(UnknownNameError, "Did you mean 'categorical'", MixtureRule, 2, choice="categorial")
+    refuses(ConfigError, "the rules of a mixture are MLPRules", MixtureRule, 2, torch.nn.Identity())
+    refuses(ConfigError, "needs a draw for each cell", MixtureRule(2).build(3, 2), noise(1, 3, 4, 4))

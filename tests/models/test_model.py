@@ -141,7 +141,7 @@ def test_asking_for_the_chain_changes_no_mode():
     assert {**modes(model), "": True} == before
 
 
-def test_arguments_of_forward_go_to_the_backbone(randomise, noise):
+def test_arguments_of_forward_go_to_the_backbone(randomise, noise, refuses):
     backbone = randomise(nca(fire_rate=0.5))
     model = Model(backbone, nn.Conv2d(8, 2, 1))
     state = noise(2, 8, 6, 6)
@@ -152,10 +152,8 @@ def test_arguments_of_forward_go_to_the_backbone(randomise, noise):
     assert not torch.equal(model(state, steps=2, seed=5, start=1), found)
     masks = torch.zeros(3, 2, 1, 6, 6, dtype=torch.bool)
     assert torch.equal(model(state, steps=3, masks=masks), model.prediction_head(state))
-    with pytest.raises(TypeError, match="stepz"):
-        model(state, stepz=3)
-    with pytest.raises(TypeError, match="steps"):
-        Model(nn.Conv2d(3, 6, 1), nn.Identity())(noise(1, 3, 4, 4), steps=3)
+    refuses(TypeError, "stepz", model, state, stepz=3)
+    refuses(TypeError, "steps", Model(nn.Conv2d(3, 6, 1), nn.Identity()), noise(1, 3, 4, 4), steps=3)
 
 
 class Shifted(BasicNCAModel):
@@ -346,11 +344,9 @@ def test_voxels_that_cannot_be_are_refused(voxels, error, message):
 @pytest.mark.parametrize(
     "head", [nn.Conv2d(16, 2, 1), nn.Sequential(nn.ReLU(), nn.Conv2d(16, 2, 1)), nn.BatchNorm2d(16)]
 )
-def test_channels_that_do_not_fit_are_refused_with_both_numbers(head):
-    with pytest.raises(ShapeError, match="the prediction head takes 16 channels, the architecture gives 8"):
-        Model(nca(), head)
-    with pytest.raises(ShapeError, match="the prediction head takes 16 channels, the architecture gives 6"):
-        Model(convolutions(), head)
+def test_channels_that_do_not_fit_are_refused_with_both_numbers(head, refuses):
+    refuses(ShapeError, "the prediction head takes 16 channels, the architecture gives 8", Model, nca(), head)
+    refuses(ShapeError, "the prediction head takes 16 channels, the architecture gives 6", Model, convolutions(), head)
 
 
 def test_an_input_that_does_not_fit_is_refused_with_both_numbers():
@@ -374,13 +370,10 @@ def test_a_number_of_channels_is_whole_and_positive(number):
         Model(convolutions(), nn.Conv2d(6, 2, 1), num_in_channels=number)
 
 
-def test_parts_that_are_no_modules_are_refused():
-    with pytest.raises(ConfigError, match="architecture must be of type Module, not str"):
-        Model("unet", nn.Identity())
-    with pytest.raises(ConfigError, match="architecture must be of type Module, not int"):
-        Model(lambda: 3, nn.Identity())
-    with pytest.raises(ConfigError, match="prediction_head must be of type Module, not NoneType"):
-        Model(convolutions(), None)
+def test_parts_that_are_no_modules_are_refused(refuses):
+    refuses(ConfigError, "architecture must be of type Module, not str", Model, "unet", nn.Identity())
+    refuses(ConfigError, "architecture must be of type Module, not int", Model, lambda: 3, nn.Identity())
+    refuses(ConfigError, "prediction_head must be of type Module, not NoneType", Model, convolutions(), None)
     with pytest.raises(ConfigError, match="eval_activation must be of type Module or NoneType, not builtin"):
         Model(convolutions(), nn.Identity(), torch.sigmoid)
 
@@ -390,11 +383,9 @@ class Parts(nn.Conv2d):
         return {"features": super().forward(x)}
 
 
-def test_parts_that_give_no_tensor_are_refused():
-    with pytest.raises(ConfigError, match="gives a tensor, which the head takes, not a dict"):
-        Model(Parts(3, 6, 1), nn.Identity())
-    with pytest.raises(ConfigError, match="a prediction head gives .* tensor, not dict"):
-        Model(convolutions(), Parts(6, 2, 1))
+def test_parts_that_give_no_tensor_are_refused(refuses):
+    refuses(ConfigError, "gives a tensor, which the head takes, not a dict", Model, Parts(3, 6, 1), nn.Identity())
+    refuses(ConfigError, "a prediction head gives .* tensor, not dict", Model, convolutions(), Parts(6, 2, 1))
 
 
 def test_what_a_module_says_of_its_input():

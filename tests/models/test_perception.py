@@ -203,15 +203,12 @@ def test_descriptions_that_cannot_work_are_refused(arguments, options, error, me
         Perception(*arguments, **options)
 
 
-def test_what_it_was_not_built_for_is_refused(noise):
-    with pytest.raises(ConfigError, match="not of one in 3D"):
-        Perception("sobel", angle=0.1).build(2, 3)
-    with pytest.raises(UnknownNameError, match="number of spatial dimensions 4"):
-        Perception("sobel").build(2, 4)
+def test_what_it_was_not_built_for_is_refused(noise, refuses):
+    refuses(ConfigError, "not of one in 3D", Perception("sobel", angle=0.1).build, 2, 3)
+    refuses(UnknownNameError, "number of spatial dimensions 4", Perception("sobel").build, 2, 4)
     perception = Perception("sobel").build(2, 2)
     for shape in ((1, 3, 5, 5), (1, 2, 5), (1, 2, 5, 5, 5)):
-        with pytest.raises(ShapeError, match=r"built for \(B, 2, 2 spatial axes\)"):
-            perception(noise(*shape))
+        refuses(ShapeError, r"built for \(B, 2, 2 spatial axes\)", perception, noise(*shape))
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

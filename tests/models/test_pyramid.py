@@ -540,15 +540,12 @@ def test_the_cost_of_a_training_on_patches_is_that_of_the_patches(pyramid):
         pyramid().cost((64, 64), patches=True)
 
 
-def test_a_cost_that_cannot_be_counted_is_refused_with_its_level():
+def test_a_cost_that_cannot_be_counted_is_refused_with_its_level(refuses):
     with pytest.raises(ConfigError, match="level 0 of the pyramid: the cost of this BasicNCAModel cannot be counted"):
         build_model("m3d_nca").cost((32, 32, 32))
-    with pytest.raises(ConfigError, match=r"steps of a pyramid must be 2 whole numbers"):
-        build_model("med_nca").cost((32, 32), [4])
-    with pytest.raises(ShapeError, match=r"has 2 spatial axes, not 3: \(32, 32, 32\)"):
-        build_model("med_nca").cost((32, 32, 32))
-    with pytest.raises(ShapeError, match=r"\(3, 32\) is smaller than one cell"):
-        build_model("med_nca").cost((3, 32))
+    refuses(ConfigError, r"steps of a pyramid must be 2 whole numbers", build_model("med_nca").cost, (32, 32), [4])
+    refuses(ShapeError, r"has 2 spatial axes, not 3: \(32, 32, 32\)", build_model("med_nca").cost, (32, 32, 32))
+    refuses(ShapeError, r"\(3, 32\) is smaller than one cell", build_model("med_nca").cost, (3, 32))
 
 
 def test_a_pyramid_is_an_architecture_for_a_head(pyramid, noise):

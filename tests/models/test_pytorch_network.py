@@ -96,13 +96,11 @@ def test_a_network_may_bring_its_own_loss():
     assert set(OwnLoss.closure(model, batch(), {}, criterions, {})[1]) == {"l1", "loss"}
 
 
-def test_without_any_loss_training_is_refused():
-    with pytest.raises(ConfigError, match="Line has no loss of its own"):
-        Line.closure(Line(), batch(), {}, {}, {})
+def test_without_any_loss_training_is_refused(refuses):
+    refuses(ConfigError, "Line has no loss of its own", Line.closure, Line(), batch(), {}, {}, {})
     with pytest.raises(UnknownNameError, match="own loss is wired to 'label'.*Did you mean 'labels'"):
         OwnLoss.closure(OwnLoss(), {"data": torch.ones(2), "labels": torch.ones(2)}, {}, {}, {})
-    with pytest.raises(UnknownNameError, match="wired to 'data'"):
-        OwnLoss.closure(OwnLoss(), {"label": torch.ones(2)}, {}, {}, {})
+    refuses(UnknownNameError, "wired to 'data'", OwnLoss.closure, OwnLoss(), {"label": torch.ones(2)}, {}, {}, {})
 
 
 @pytest.mark.parametrize("names", [None, ("total",), ("half",), ("total", "half", "third")])

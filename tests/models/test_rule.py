@@ -64,11 +64,9 @@ def test_sizes_that_cannot_work_are_refused(size):
         MLPRule(size)
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(UnknownNameError, match="Did you mean 'relu'"):
-        MLPRule(8, nonlinearity="relus")
-    with pytest.raises(UnknownNameError, match="number of spatial dimensions 4"):
-        MLPRule(8).build(3, 2, 4)
+def test_unknown_names_are_refused(refuses):
+    refuses(UnknownNameError, "Did you mean 'relu'", MLPRule, 8, nonlinearity="relus")
+    refuses(UnknownNameError, "number of spatial dimensions 4", MLPRule(8).build, 3, 2, 4)
 
 
 def test_the_name_of_ncalab_is_the_same_class():

@@ -82,14 +82,10 @@ def test_dead_cells_keep_the_spared_channels_and_lose_all_others(noise, randomis
     assert torch.equal(after[..., :5], x[..., :5])
 
 
-def test_what_cannot_work_is_refused(noise):
-    with pytest.raises(UnknownNameError, match="Did you mean 'angle'"):
-        SteerablePerception("angel")
-    with pytest.raises(ConfigError, match="sobel_scale must be a number above 0, not 0"):
-        SteerablePerception(sobel_scale=0)
-    with pytest.raises(ConfigError, match="dims=2, not 3"):
-        SteerablePerception().build(4, 3)
-    with pytest.raises(ConfigError, match="beside that of its frame, not 1"):
-        SteerablePerception().build(1)
+def test_what_cannot_work_is_refused(noise, refuses):
+    refuses(UnknownNameError, "Did you mean 'angle'", SteerablePerception, "angel")
+    refuses(ConfigError, "sobel_scale must be a number above 0, not 0", SteerablePerception, sobel_scale=0)
+    refuses(ConfigError, "dims=2, not 3", SteerablePerception().build, 4, 3)
+    refuses(ConfigError, "beside that of its frame, not 1", SteerablePerception().build, 1)
     with pytest.raises(ShapeError, match=r"built for \(B, 4, 2 spatial axes\), got \(1, 5, 6, 6\)"):
         SteerablePerception().build(4)(noise(1, 5, 6, 6))

@@ -94,14 +94,12 @@ def test_what_cannot_be_frozen_is_refused_and_changes_nothing(freeze, error, mes
     assert not model.training
 
 
-def test_a_rule_that_cannot_freeze_itself_is_refused():
+def test_a_rule_that_cannot_freeze_itself_is_refused(refuses):
     model = automaton(rule=nn.Conv2d(15, 4, 1))
-    with pytest.raises(ConfigError, match=r"rule Conv2d has no freeze\(\): name the layers"):
-        finetune(model)
+    refuses(ConfigError, r"rule Conv2d has no freeze\(\): name the layers", finetune, model)
     assert all(flags(model).values())
     assert "rule.weight" not in finetune(model, "rule.weight")
-    with pytest.raises(ConfigError, match="Linear has no rule to freeze"):
-        finetune(nn.Linear(1, 1))
+    refuses(ConfigError, "Linear has no rule to freeze", finetune, nn.Linear(1, 1))
 
 
 # Grafting -------------------------------------------------------------------------------------------------------------

@@ -174,11 +174,9 @@ def test_a_library_of_another_version_of_the_package_is_not_called(monkeypatch):
 
 
 @needs_a_library
-def test_no_memory_is_an_error_of_python():
-    with pytest.raises(MemoryError, match="give a smaller memory_budget or fewer steps"):
-        NativeLibrary._check(1)
-    with pytest.raises(RuntimeError, match="the native roll-out failed"):
-        NativeLibrary._check(2)
+def test_no_memory_is_an_error_of_python(refuses):
+    refuses(MemoryError, "give a smaller memory_budget or fewer steps", NativeLibrary._check, 1)
+    refuses(RuntimeError, "the native roll-out failed", NativeLibrary._check, 2)
 
 
 # The interface ------------------------------------------------------------------------------------------------------

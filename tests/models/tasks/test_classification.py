@@ -102,14 +102,11 @@ def test_labels_outside_of_the_classes_are_refused_with_their_numbers(models, ba
         model.loss(model.predict(data), torch.tensor([10, 0]))
 
 
-def test_bad_arguments_are_refused():
+def test_bad_arguments_are_refused(refuses):
     for cls in (ClassificationNCAModel, SelfClassificationNCAModel):
-        with pytest.raises(ConfigError, match="num_classes must be a whole number of at least 2, not 0"):
-            cls()
-        with pytest.raises(ConfigError, match="3 classes have 3 class_names, not 1"):
-            cls(num_classes=3, class_names=["a"])
-    with pytest.raises(UnknownNameError, match="unknown loss of cells 'L2'"):
-        SelfClassificationNCAModel(num_classes=3, cell_loss="L2")
+        refuses(ConfigError, "num_classes must be a whole number of at least 2, not 0", cls)
+        refuses(ConfigError, "3 classes have 3 class_names, not 1", cls, num_classes=3, class_names=["a"])
+    refuses(UnknownNameError, "unknown loss of cells 'L2'", SelfClassificationNCAModel, num_classes=3, cell_loss="L2")
     with pytest.raises(ConfigError, match="gamma must be a number of at least 0, not -1"):
         ClassificationNCAModel(num_classes=3, gamma=-1)
 

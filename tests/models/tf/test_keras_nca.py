@@ -162,9 +162,7 @@ def test_a_model_that_cannot_be_computed_is_refused(arguments, message):
         KerasNCA(BasicNCAModel(**arguments))
 
 
-def test_wrong_states_and_arguments_are_refused():
+def test_wrong_states_and_arguments_are_refused(refuses):
     model = BasicNCAModel(**presets.growing())
-    with pytest.raises(ShapeError, match=r"\(B, H, W, 16\), not \(1, 16, 8, 8\)"):
-        KerasNCA(model)(np.zeros((1, 16, 8, 8)))
-    with pytest.raises(ConfigError, match="or the arguments of one"):
-        KerasNCA(model, fire_rate=1.0)
+    refuses(ShapeError, r"\(B, H, W, 16\), not \(1, 16, 8, 8\)", KerasNCA(model), np.zeros((1, 16, 8, 8)))
+    refuses(ConfigError, "or the arguments of one", KerasNCA, model, fire_rate=1.0)

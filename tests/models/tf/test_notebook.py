@@ -73,11 +73,9 @@ def test_the_states_are_those_of_the_notebook_s_automaton(automaton, kind, tmp_p
     np.testing.assert_allclose(found, state, atol=1e-4)
 
 
-def test_a_source_without_these_weights_is_refused(tmp_path):
-    with pytest.raises(MissingFileError, match="nothing.index"):
-        load_notebook(tmp_path / "nothing")
+def test_a_source_without_these_weights_is_refused(tmp_path, refuses):
+    refuses(MissingFileError, "nothing.index", load_notebook, tmp_path / "nothing")
     (tmp_path / "text.h5").write_text("no weights")
     with pytest.raises(CheckpointError, match="neither a checkpoint of TensorFlow nor a file of Keras"):
         load_notebook(tmp_path / "text.h5")
-    with pytest.raises(CheckpointError, match=r"\(3, 3, 4, 4\)"):
-        load_notebook([np.zeros((3, 3, 4, 4)), np.zeros(4)])
+    refuses(CheckpointError, r"\(3, 3, 4, 4\)", load_notebook, [np.zeros((3, 3, 4, 4)), np.zeros(4)])
