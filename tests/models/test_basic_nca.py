@@ -14,7 +14,6 @@ from delira_nca.models import (
     LearnedFilters,
     MLPRule,
     Perception,
-    make_seed,
     presets,
 )
 from delira_nca.rollout import fire_mask, rollout
@@ -107,24 +106,13 @@ def image(noise):
     return noise(2, 2, 7, 9)
 
 
-def test_the_last_of_a_record_is_the_prediction(model, image):
+def test_the_last_of_a_record_is_the_prediction_and_it_keeps_what_is_asked_for(model, image, refuses):
     record = model.record(image, 6, seed=3)
     assert [p.steps for p in record] == [1, 2, 3, 4, 5, 6]
     assert torch.equal(record[-1].output_image, model.predict(image, 6, seed=3).output_image)
     timeless = small(pad_noise=True, use_temporal_encoding=False)
     assert len(timeless.record(image, 2)) == 2
     assert not torch.equal(record[0].output_image, record[1].output_image)
-
-
-def test_the_time_plane_holds_the_share_of_the_training_steps():
-    model = small(use_temporal_encoding=True, training_timesteps=(4, 8))
-    seen = model.perceive(torch.zeros(2, 7, 3, 3), 6)
-    assert (seen[:, -1] == 0.75).all()
-    seen = small(use_temporal_encoding=True, training_timesteps=5).perceive(torch.zeros(1, 7, 3, 3), 7)
-    assert (seen[:, -1] == torch.tensor(1.4)).all()
-
-
-def test_a_record_keeps_what_is_asked_for(model, image, refuses):
     every = model.record(image, 5, seed=1)
     chosen = model.record(image, 5, seed=1, keep=[4, 0, 2])
     assert [p.steps for p in chosen] == [0, 2, 4]
@@ -136,7 +124,15 @@ def test_a_record_keeps_what_is_asked_for(model, image, refuses):
     refuses(ConfigError, "choose from 0 to 5", model.record, image, 5, keep=[6])
 
 
-def test_a_prediction_is_a_function_of_its_seed(model, image):
+def test_the_time_plane_holds_the_share_of_the_training_steps():
+    model = small(use_temporal_encoding=True, training_timesteps=(4, 8))
+    seen = model.perceive(torch.zeros(2, 7, 3, 3), 6)
+    assert (seen[:, -1] == 0.75).all()
+    seen = small(use_temporal_encoding=True, training_timesteps=5).perceive(torch.zeros(1, 7, 3, 3), 7)
+    assert (seen[:, -1] == torch.tensor(1.4)).all()
+
+
+def test_a_prediction_is_a_function_of_its_seed_and_so_is_the_noise_in_hidden_channels(model, image):
     first = model.predict(image, 6, seed=3).output_image
     assert torch.equal(model.predict(image, 6, seed=3).output_image, first)
     assert not torch.equal(model.predict(image, 6, seed=4).output_image, first)
@@ -144,16 +140,13 @@ def test_a_prediction_is_a_function_of_its_seed(model, image):
     steps = {model.predict(image, (2, 30), seed=seed).steps for seed in range(8)}
     assert len(steps) > 3
     assert model.predict(image, (2, 30), seed=5).steps == model.predict(image, (2, 30), seed=5).steps
-
-
-def test_the_noise_in_hidden_channels_belongs_to_the_seed(model, image):
     first, again, other = (model.predict(image, 0, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.hidden_channels, again.hidden_channels)
     assert not torch.equal(first.hidden_channels, other.hidden_channels)
     assert (small(pad_noise=False).predict(image, 0).hidden_channels == 0).all()
 
 
-def test_a_prediction_leaves_everything_as_it_was(model, image):
+def test_a_prediction_leaves_everything_as_it_was_also_if_it_fails(model, image):
     model.train()
     model.rule.hidden[0].eval()
     modes = [module.training for module in model.modules()]
@@ -168,9 +161,6 @@ def test_a_prediction_leaves_everything_as_it_was(model, image):
     assert (np.random.get_state()[1] == states[1]).all()
     assert random.getstate() == states[2]
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-
-
-def test_training_mode_comes_back_though_a_prediction_fails(model, image):
     model.train()
     with pytest.raises(ShapeError):
         model.predict(image[:, :1], 3)
@@ -192,7 +182,7 @@ def test_prediction_is_in_evaluation_mode(image):
     assert torch.equal(model.predict(image, 2).output_image, model.predict(image, 2).output_image)
 
 
-def test_forward_draws_its_seed_like_dropout(model, noise):
+def test_forward_draws_its_seed_like_dropout_and_takes_masks_and_a_start(model, noise):
     state = noise(2, 7, 6, 6)
     torch.manual_seed(1)
     first, second = (model(state, 3).output_image for _ in range(2))
@@ -203,10 +193,6 @@ def test_forward_draws_its_seed_like_dropout(model, noise):
     assert torch.equal(model(state, 3, seed=5).output_image, model(state, 3, seed=5).output_image)
     model(state, 2, masks=lambda t: None)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_masks_and_start_reach_the_roll_out(model, noise):
-    state = noise(2, 7, 6, 6)
     whole = model(state, 5, seed=9).output_image
     half = model(state, 2, seed=9).output_image
     assert torch.equal(model(half, 3, start=2, seed=9).output_image, whole)
@@ -240,16 +226,6 @@ def test_a_small_budget_gives_the_same_gradients(randomise, noise):
         gradients.append([p.grad for p in model.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b)
-
-
-def test_a_seed_grows_alike_on_grids_of_different_size(randomise):
-    model = randomise(BasicNCAModel(**presets.growing(fire_rate=1.0)), 0.05)
-    with torch.no_grad():
-        model.rule.last.bias[3] = 0.2
-    small_grid = model.predict(make_seed(16, (32, 32))[None], 12).output_image
-    large_grid = model.predict(make_seed(16, (64, 64))[None], 12).output_image
-    assert torch.allclose(large_grid[:, :, 16:48, 16:48], small_grid, rtol=1e-5, atol=1e-6)
-    assert small_grid[0, 3].gt(0.1).sum() > 200
 
 
 def test_steps_by_hand_are_those_of_a_roll_out(randomise, noise):
@@ -301,16 +277,6 @@ def test_finetuning_trains_the_last_layer_and_the_head(freeze_head):
     assert model.num_trainable_parameters() == 5 * 8 + (0 if freeze_head else 15)
 
 
-def test_one_description_makes_models_that_share_nothing():
-    arguments = presets.growing()
-    first, second = BasicNCAModel(**arguments), BasicNCAModel(**arguments)
-    other = BasicNCAModel(**{**arguments, "num_hidden_channels": 4})
-    shared = {p.data_ptr() for p in first.parameters()} & {p.data_ptr() for p in second.parameters()}
-    assert not shared
-    assert other.num_channels == 8
-    assert first.predict(make_seed(16, (5, 5))[None], 1).output_image.shape == (1, 16, 5, 5)
-
-
 class Doubling(nn.Module):
     """A perception without weights."""
 
@@ -325,7 +291,7 @@ class Negating(nn.Module):
         return -perception[:, 2:]
 
 
-def test_any_module_can_be_perception_and_rule(noise, refuses):
+def test_any_module_can_be_perception_and_rule_and_a_rule_type_makes_the_rule(noise, refuses):
     model = small(perception=Doubling(), rule=Negating(), fire_rate=1.0)
     assert model.device == torch.device("cpu")
     state = noise(1, 7, 5, 5)
@@ -333,9 +299,6 @@ def test_any_module_can_be_perception_and_rule(noise, refuses):
     assert torch.equal(model.predict(state, 1).output_image, expected)
     refuses(ConfigError, "Negating has no freeze", model.finetune)
     refuses(ConfigError, "Identity needs an attribute out_channels", small, perception=nn.Identity())
-
-
-def test_the_rule_type_makes_the_rule():
     made = []
 
     def rule_type(hidden_size, final_bias):
@@ -430,15 +393,12 @@ class Fixed(BasicNCAModel):
         super().__init__(num_image_channels=1, num_hidden_channels=2, fire_rate=fire_rate)
 
 
-def test_subclasses_that_pass_arguments_on_are_described_too():
+def test_subclasses_are_described_by_the_arguments_that_they_take():
     model = Wider(factor=3, num_image_channels=1, num_hidden_channels=5, fire_rate=0.25)
     other = Wider.from_dict(model.to_dict(), factor=3)
     assert (other.num_channels, other.fire_rate, other.factor) == (6, 0.25, 3)
     with pytest.raises(UnknownKeywordError, match="Wider takes no argument 'facto'.*Did you mean 'factor'"):
         Wider.from_dict({"facto": 3})
-
-
-def test_subclasses_that_decide_by_themselves_are_described_by_what_they_take():
     model = Fixed(fire_rate=0.25)
     assert model.init_kwargs == {"fire_rate": 0.25}
     with pytest.raises(UnknownKeywordError, match="Known: 'fire_rate'"):
@@ -475,10 +435,12 @@ def test_arguments_that_cannot_work_are_refused(changes, error, message):
         small(**changes)
 
 
-def test_an_unknown_entry_of_a_description_is_refused_with_the_nearest_name():
+def test_unknown_entries_of_a_description_and_batches_without_data_are_refused():
     description = {**small().to_dict(), "fire_rat": 0.5}
     with pytest.raises(UnknownKeywordError, match="no argument 'fire_rat'.*Did you mean 'fire_rate'"):
         BasicNCAModel.from_dict(description)
+    with pytest.raises(UnknownNameError, match="Known: 'dta', 'label'. Did you mean 'dta'"):
+        small().forward_batch({"dta": torch.zeros(1, 2, 5, 5), "label": 0})
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 5, 5), (1, 7, 5), (1, 7, 5, 5, 5)])
@@ -489,20 +451,11 @@ def test_states_that_do_not_fit_are_refused(shape, refuses):
 
 
 @pytest.mark.parametrize("channels", [2, 7])
-def test_an_image_in_double_precision_is_refused_by_weights_in_single(channels):
+def test_images_of_a_wider_dtype_and_of_whole_numbers_are_refused(channels, refuses):
     x = torch.zeros(1, channels, 5, 5, dtype=torch.float64)
     with pytest.raises(ConfigError, match=r"torch\.float64 does not go with weights of torch\.float32: convert"):
         small().predict(x, 2)
     assert small().double().predict(x, 2).pred.dtype == torch.float64
-
-
-@pytest.mark.parametrize("channels", [2, 7])
-def test_an_image_of_whole_numbers_is_refused(channels, refuses):
     x = torch.zeros(1, channels, 5, 5, dtype=torch.uint8)
     refuses(ConfigError, r"a state is of floats, not torch\.uint8: .* converted and scaled", small().predict, x, 2)
     refuses(ConfigError, r"not torch\.uint8", small().forward_batch, {"data": x}, train=True)
-
-
-def test_a_batch_without_data_is_refused():
-    with pytest.raises(UnknownNameError, match="Known: 'dta', 'label'. Did you mean 'dta'"):
-        small().forward_batch({"dta": torch.zeros(1, 2, 5, 5), "label": 0})

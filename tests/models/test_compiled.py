@@ -172,23 +172,15 @@ def test_an_unwrapped_module_is_copied_without_what_was_compiled():
     assert_equal_weights(copy.deepcopy(module), module)
 
 
-def compiled(network):
-    return torch.compile(network, backend="eager")
-
-
 def test_functions_on_networks_take_compiled_ones():
-    def make(**arguments):
-        torch.manual_seed(0)
-        settings = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
-        return BasicNCAModel(**settings, training_timesteps=12, inference_timesteps=12, **arguments)
-
     image = torch.rand(1, 1, 12, 12)
-    assert list(finetune(compiled(make()))) == list(finetune(make())) == ["rule.last.weight"]
-    assert torch.equal(tiled_predict(compiled(make()), image, 8, 2), tiled_predict(make(), image, 8, 2))
-    found = [MCMC(network).runs(image).predictions for network in (compiled(make()), make())]
-    assert torch.equal(*found)
-    found = [stochastic_runs(network, image, 2).predictions for network in (compiled(make()), make())]
-    assert torch.equal(*found)
+    assert list(finetune(compiled(automaton()))) == list(finetune(automaton())) == ["rule.last.weight"]
+    assert torch.equal(tiled_predict(compiled(automaton()), image, 8, 2), tiled_predict(automaton(), image, 8, 2))
+    steps = {"inference_timesteps": 12}
+    for runs in (lambda network: MCMC(network).runs(image), lambda network: stochastic_runs(network, image, 2)):
+        assert torch.equal(
+            *(runs(network).predictions for network in (compiled(automaton(**steps)), automaton(**steps)))
+        )
 
 
 class CompiledInside(AbstractPyTorchNetwork):

@@ -1,10 +1,5 @@
-import gc
-import weakref
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception
 from delira_nca.rollout import rollout, using_backend
@@ -75,40 +70,18 @@ def test_a_small_budget_chooses_segments_with_equal_gradients(randomise, x):
     assert_all_equal(run(model, x, seed=7), run(model, x, seed=7, segment=STEPS))
 
 
-class PeakMemory(TorchDispatchMode):
-    """Largest number of bytes that tensors made inside of the block hold at one time, backward passes included."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak = {}, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self.live:
-                    self.live[storage._cdata] = storage.nbytes()
-                    weakref.finalize(storage, self.live.pop, storage._cdata, None)
-        self.peak = max(self.peak, sum(self.live.values()))
-        return result
-
-
-def peak(model, x, steps, **options):
-    gc.collect()
-    with PeakMemory() as memory:
-        rollout(x, model, steps, **options).sum().backward()
-    return memory.peak
-
-
-def test_segments_need_less_memory(randomise, noise):
+def test_segments_need_less_memory(randomise, noise, peak):
     model, steps = randomise(automaton(windowed=False)), 64
     x = noise(2, 8, 12, 12)
-    plain = peak(model, x, steps, segment=steps)
+
+    def measured(**options):
+        return peak(lambda: rollout(x, model, steps, **options))
+
+    plain = measured(segment=steps)
     assert plain > steps * x.nbytes  # the measure sees what is stored
-    assert peak(model, x, steps, segment=8) < 0.3 * plain
-    assert peak(model, x, steps, memory_budget=x.nbytes) < 0.3 * plain
-    assert peak(model, x, steps) > 0.9 * plain  # the default budget is large
+    assert measured(segment=8) < 0.3 * plain
+    assert measured(memory_budget=x.nbytes) < 0.3 * plain
+    assert measured() > 0.9 * plain  # the default budget is large
 
 
 def test_nothing_is_kept_without_gradients(randomise, noise):

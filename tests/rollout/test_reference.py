@@ -103,6 +103,7 @@ def test_fire_rate_one_knows_no_seed_and_draws_nothing(randomise, noise):
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, rollout(x, model, 5, seed=1))
     assert torch.equal(first, rollout(x, model, 5, seed=2))
+    assert torch.equal(model.predict(x, 5, seed=1).output_image, model.predict(x, 5, seed=2).output_image)
 
 
 def bias_only(fire_rate):

@@ -2,16 +2,14 @@ import gc
 import itertools
 import re
 import warnings
-import weakref
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.errors import ConfigError
 from delira_nca.models import AliveMask, BasicNCAModel, FullFilters, LearnedFilters, MLPRule, Perception
 from delira_nca.rollout import fire_mask, using_backend
 from delira_nca.rollout.eager import Reference
@@ -347,40 +345,18 @@ def test_no_length_of_segments_needs_less_than_the_best(state_bytes, step_bytes)
         assert kept[best_length(steps, state_bytes, step_bytes)] == min(kept.values())
 
 
-class PeakMemory(TorchDispatchMode):
-    """Largest number of bytes that tensors made inside of the block hold at one time, backward passes included."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak = {}, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self.live:
-                    self.live[storage._cdata] = storage.nbytes()
-                    weakref.finalize(storage, self.live.pop, storage._cdata, None)
-        self.peak = max(self.peak, sum(self.live.values()))
-        return result
-
-
-def peak(model, x, steps, **options):
-    gc.collect()
-    with PeakMemory() as memory:
-        SPARSE.states(job_of(model, x, steps, **options))[steps].sum().backward()
-    return memory.peak
-
-
 @pytest.mark.parametrize(
     "alive", ["after", *(pytest.param(name, marks=pytest.mark.slow) for name in ("all live", "nothing is dead"))]
 )
-def test_a_whole_training_step_stays_within_the_budget(alive):
+def test_a_whole_training_step_stays_within_the_budget(alive, peak):
     model, x, steps = automaton(alive=ALIVE[alive], fire_rate=1.0), state(2, 5, 30, 30), 30
-    least, work = least_for(model, x, steps), peak(model, x, 1)
+
+    def measured(steps, **options):
+        return peak(lambda: SPARSE.states(job_of(model, x, steps, **options))[steps])
+
+    least, work = least_for(model, x, steps), measured(1)
     budgets = [least, 2 * least, 3 * least, 2**30]
-    peaks = [peak(model, x, steps, memory_budget=budget) - work for budget in budgets]
+    peaks = [measured(steps, memory_budget=budget) - work for budget in budgets]
     for found, budget in zip(peaks, budgets, strict=True):
         assert found <= budget + 3 * x.nbytes  # "beside a few states"
     assert peaks[0] < 0.5 * peaks[3]
@@ -484,15 +460,6 @@ def test_a_result_may_be_changed_in_place_before_the_way_back():
     assert_equal(torch.autograd.grad(SPARSE.states(job_of(model, x))[3].mul_(2).sum(), x), expected)
 
 
-def test_a_weight_that_was_changed_in_place_is_noticed():
-    model, x = automaton(), state(2, 5, 6, 5)
-    out = SPARSE.states(job_of(model, x))[3].sum()
-    with torch.no_grad():
-        model.rule.hidden[0].bias.add_(1.0)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        out.backward()
-
-
 @pytest.mark.parametrize("perception", ["sobel", "learned with bias", "full"])
 def test_only_gradients_that_are_wanted_are_made(perception):
     model = automaton(perception=PERCEPTIONS[perception], padding="circular", use_temporal_encoding=True)
@@ -518,17 +485,6 @@ def test_a_loss_on_an_earlier_stop_alone():
             SPARSE.states(job_of(model, x, 3, seed=1))[3].square().sum(), list(model.parameters())
         )
         assert_equal(found, expected)
-
-
-def test_states_in_any_order_of_memory():
-    model, x = automaton(), state(2, 5, 6, 5)
-    expected = run(SPARSE, model, x)
-    leaf = x.movedim(1, -1).contiguous().movedim(-1, 1).requires_grad_()
-    out = SPARSE.states(job_of(model, leaf))[3]
-    assert torch.equal(out, expected[0])
-    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
-    out.backward(weights.movedim(1, -1).contiguous().movedim(-1, 1))
-    assert torch.equal(leaf.grad, expected[1])
 
 
 def test_autocast_during_the_way_back_changes_nothing():
@@ -600,13 +556,6 @@ def test_jobs_that_it_cannot_do_are_refused_with_a_reason():
     reasons = []
     torch.func.vmap(lambda x: reasons.append(SPARSE.refusal(job_of(model, x))) or x)(x.unsqueeze(0))
     assert reasons != [None]
-
-
-@pytest.mark.parametrize(("padding", "shape"), [("reflect", (2, 6)), ("circular", (6, 1)), ("reflect", (1, 1))])
-def test_a_grid_too_small_for_its_padding_is_refused(padding, shape):
-    model = automaton(perception=(LearnedFilters(1, kernel_size=5),), padding=padding)
-    with pytest.raises(ShapeError, match=f"{padding} padding by 2 needs at least"):
-        SPARSE.states(job_of(model, state(1, 5, *shape)))
 
 
 def test_gradients_of_gradients_are_refused():

@@ -153,30 +153,6 @@ def test_no_life_comes_from_nothing_for_any_weights(models, randomise, bias):
     assert torch.equal(after[:, far], torch.zeros_like(after[:, far]))
 
 
-def test_a_cell_fires_with_its_probability_in_all_channels_at_once(models):
-    model = models["growing"](fire_rate=0.3, num_hidden_channels=4)
-    with torch.no_grad():
-        model.rule.hidden[0].weight.zero_()
-        model.rule.hidden[0].bias.fill_(1.0)
-        model.rule.last.weight.fill_(0.01)
-    after = model.predict(torch.zeros(4, 8, 64, 64), steps=1, seed=5).output_image
-    fired = after != 0
-    assert torch.equal(fired.any(1), fired.all(1))
-    num_cells = 4 * 64 * 64
-    assert abs(fired[:, 0].sum().item() / num_cells - 0.3) < 4 * (0.3 * 0.7 / num_cells) ** 0.5
-
-
-def test_a_task_that_always_fires_takes_no_random_numbers(make, batch_for):
-    model = make(fire_rate=1.0)
-    data, _ = batch_for(model)
-    state = torch.zeros(2, model.num_channels, 8, 8)
-    before = torch.get_rng_state()
-    model(state, 3)
-    first = model.predict(data, seed=1).output_image
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first, model.predict(data, seed=2).output_image)
-
-
 def test_a_task_model_is_an_automaton_like_any_other(make):
     model = make()
     assert isinstance(model, TaskNCAModel)
