@@ -26,14 +26,11 @@ def test_the_neighbours_of_life_live(shape, where, cells):
     assert mask[(0, 0, *where)]
 
 
-def test_the_channel_and_the_threshold_can_be_chosen():
+def test_channel_and_threshold_can_be_chosen_and_dead_space_beyond_the_border_is_nothing():
     assert AliveMask(channel=1)(state(1.0, (7, 7), (3, 3))).sum() == 0
     assert AliveMask(channel=1)(state(1.0, (7, 7), (3, 3), channel=1)).sum() == 9
     assert AliveMask(threshold=0.5)(state(0.5, (7, 7), (3, 3))).sum() == 0
     assert AliveMask(threshold=-0.5)(torch.zeros(1, 4, 3, 3)).all()
-
-
-def test_dead_space_beyond_the_border_is_not_zero_but_nothing():
     x = torch.full((1, 4, 3, 3), -1.0)
     assert not AliveMask(threshold=-0.5)(x).any()
 

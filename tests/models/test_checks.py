@@ -118,13 +118,10 @@ def test_an_entry_that_is_a_list_is_refused_by_its_name(make):
         PyTorchNetworkTrainer(make(), None, {"mse": mse}).train(1, [batch])
 
 
-def test_images_and_states_that_are_lists_are_refused():
+def test_images_states_and_levels_of_another_type_are_refused():
     model = automaton()
     for call in (model.predict, model, lambda x: rollout(x, model, 2), PyramidNCA(automaton(), [1], [2]).predict):
         with pytest.raises(ConfigError, match=r"must be of type Tensor|is a torch\.Tensor"):
             call([[0.0]])
-
-
-def test_a_level_that_is_no_model_is_refused():
     with pytest.raises(ConfigError, match="a level of a pyramid must be of type BasicNCAModel, not function"):
         PyramidNCA(lambda x: x, [2, 1], [2, 2])

@@ -129,13 +129,10 @@ def test_a_module_of_the_users_own_may_encode_images(noise, randomise):
         wide.predict(noise(2, 4, 6, 6), 1, goal=pictures)
 
 
-def test_a_backbone_with_goals_knows_its_shapes(model, seeds):
+def test_a_backbone_with_goals_knows_its_shapes_and_a_recording_ends_with_the_prediction(model, seeds):
     whole = Model(model, nn.Conv2d(21, 2, 1), input_shape=(9, 9))
     assert (whole.num_out_channels, whole.output_shape) == (2, (9, 9))
     assert whole(seeds, steps=2, seed=0, goal=1).shape == (3, 2, 9, 9)
-
-
-def test_a_recording_ends_with_the_prediction(model, seeds):
     frames = model.record(seeds, 4, goal=2, seed=3)
     assert torch.equal(frames[-1].output_image, model.predict(seeds, 4, goal=2, seed=3).output_image)
 

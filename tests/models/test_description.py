@@ -53,15 +53,12 @@ def test_a_description_of_before_there_were_kinds_still_makes_its_model():
     assert BasicNCAModel.from_dict(old).alive == AliveMask()
 
 
-def test_an_unknown_kind_is_refused():
+def test_unknown_kinds_and_modules_of_the_users_own_are_refused():
     config = BasicNCAModel(rule=LinearRule()).to_dict()
     with pytest.raises(UnknownNameError, match="unknown type of a rule 'LinearRul'.*Did you mean 'LinearRule'"):
         BasicNCAModel.from_dict({**config, "rule": {**config["rule"], "type": "LinearRul"}})
     with pytest.raises(UnknownNameError, match="unknown type of a perception 'LinearRule'"):
         BasicNCAModel.from_dict({**config, "perception": config["rule"]})
-
-
-def test_a_module_of_the_users_own_has_to_be_handed_in():
     model = BasicNCAModel(num_image_channels=1, num_hidden_channels=1, head=nn.Identity())
     with pytest.raises(ConfigError, match="head is a torch.nn.modules.linear.Identity"):
         BasicNCAModel.from_dict(model.to_dict())

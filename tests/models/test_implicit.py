@@ -29,8 +29,8 @@ def test_an_edge_is_sharper_than_that_of_the_cells_enlarged():
     blocks = F.interpolate(cells, scale_factor=4, mode="nearest")
     torch.manual_seed(0)
     decoder = ImplicitDecoder(1, 1, scale=4)
-    optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
-    for _ in range(300):
+    optimizer = torch.optim.Adam(decoder.parameters(), 2e-2)
+    for _ in range(120):
         optimizer.zero_grad()
         F.mse_loss(decoder(cells), sharp).backward()
         optimizer.step()
@@ -53,11 +53,11 @@ def test_an_automaton_with_a_decoder_learns_a_picture_finer_than_its_grid():
     model = BasicNCAModel(
         num_image_channels=1, num_hidden_channels=5, hidden_size=16, head=ImplicitDecoder(5, 1, 4, 16), fire_rate=1.0
     )
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 2e-2)
     batch = {"data": image, "label": sharp}
     model.training_timesteps = 3
     errors = []
-    for _ in range(200):
+    for _ in range(80):
         optimizer.zero_grad()
         prediction, _ = model.forward_batch(batch, train=True)
         assert prediction.pred.shape == (1, 1, 32, 32)
@@ -106,18 +106,12 @@ def test_a_model_with_a_decoder_can_be_described(randomise, noise):
     assert model.predict(image, 2).pred.shape == (1, 3, 12, 24)
 
 
-@pytest.mark.parametrize("scale", [0, -1, 1.5, True, (2, 2, 2), (2, 0)])
-def test_a_scale_that_cannot_be_is_refused(scale, noise, refuses):
-    refuses(ConfigError, "scale must be a whole number of at least 1, or 2 of them", ImplicitDecoder, 3, 1, scale=scale)
-    refuses(ConfigError, "scale must be a whole number", ImplicitDecoder(3, 1), noise(1, 3, 4, 4), scale=scale)
-
-
-def test_states_and_numbers_that_do_not_fit_are_refused(noise, refuses):
-    with pytest.raises(ShapeError, match=r"the decoder takes \(B, 3, 2 spatial axes\), not \(1, 4, 5, 5\)"):
-        ImplicitDecoder(3, 1)(noise(1, 4, 5, 5))
-    with pytest.raises(
-        ConfigError, match=r"hidden_size must be a whole number of at least 1, or several, not \(8, 0\)"
-    ):
-        ImplicitDecoder(3, 1, hidden_size=(8, 0))
+def test_scales_states_and_numbers_that_cannot_be_are_refused(noise, refuses):
+    decoder, whole = ImplicitDecoder(3, 1), "must be a whole number of at least 1"
+    for scale in (0, -1, 1.5, True, (2, 2, 2), (2, 0)):
+        refuses(ConfigError, f"scale {whole}, or 2 of them", ImplicitDecoder, 3, 1, scale=scale)
+        refuses(ConfigError, f"scale {whole}, or 2 of them", decoder, noise(1, 3, 4, 4), scale=scale)
+    refuses(ShapeError, r"takes \(B, 3, 2 spatial axes\), not \(1, 4, 5, 5\)", decoder, noise(1, 4, 5, 5))
+    refuses(ConfigError, rf"hidden_size {whole}, or several, not \(8, 0\)", ImplicitDecoder, 3, 1, hidden_size=(8, 0))
     refuses(ConfigError, r"in_channels must be a whole number of at least 1, not 0", ImplicitDecoder, 0, 1)
     refuses(UnknownNameError, "unknown number of spatial dimensions 4", ImplicitDecoder, 3, 1, dims=4)

@@ -20,7 +20,7 @@ def model():
     return BasicNCAModel(num_image_channels=3, num_hidden_channels=40, num_output_channels=2)
 
 
-def test_hidden_channels_start_as_noise_and_output_channels_as_zero(model, noise):
+def test_hidden_channels_start_as_noise_of_the_generator_and_output_channels_as_zero(model, noise):
     image = noise(4, 3, 32, 32)
     state = pad_input(image, model)
     assert state.shape == (4, 45, 32, 32)
@@ -32,29 +32,20 @@ def test_hidden_channels_start_as_noise_and_output_channels_as_zero(model, noise
     assert abs(hidden.std() - 0.225) < 4 * 0.225 / (2 * count) ** 0.5
     other = pad_input(image, model, mean=-2.0, std=0.0)
     assert (other[:, 3:43] == -2.0).all()
-
-
-def test_without_noise_all_added_channels_are_zero(model, noise):
-    state = pad_input(noise(1, 3, 8), model, noise=False)
-    assert state.shape == (1, 45, 8)
-    assert (state[:, 3:] == 0).all()
-
-
-def test_noise_is_that_of_the_generator(model, noise):
     image = noise(1, 3, 8, 8)
     before = torch.get_rng_state()
     first, second = (pad_input(image, model, generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, pad_input(image, model, generator=torch.Generator().manual_seed(6)))
     assert torch.equal(torch.get_rng_state(), before)
+    state = pad_input(noise(1, 3, 8), model, noise=False)
+    assert state.shape == (1, 45, 8)
+    assert (state[:, 3:] == 0).all()
 
 
-def test_a_whole_state_is_left_alone(model, noise):
+def test_a_whole_state_is_left_alone_and_the_type_of_an_image_stays(model, noise):
     state = noise(2, 45, 8, 8)
     assert pad_input(state, model) is state
-
-
-def test_the_type_of_the_image_stays(model, noise):
     assert pad_input(noise(1, 3, 8, 8).double(), model).dtype == torch.float64
 
 
@@ -64,7 +55,7 @@ def test_other_numbers_of_channels_are_refused(model, shape):
         pad_input(torch.zeros(shape), model)
 
 
-def test_a_range_is_drawn_uniformly_below_its_upper_end():
+def test_a_range_is_drawn_uniformly_below_its_upper_end_and_goes_on_from_the_state_of_its_generator():
     rng = np.random.default_rng(7)
     drawn = [interpret_range_parameter((64, 96), rng) for _ in range(10_000)]
     assert (min(drawn), max(drawn)) == (64, 95)
@@ -74,9 +65,6 @@ def test_a_range_is_drawn_uniformly_below_its_upper_end():
     assert chi_square < 61.1  # 31 degrees of freedom, exceeded once in a thousand
     again = np.random.default_rng(7)
     assert drawn == [interpret_range_parameter((64, 96), again) for _ in range(10_000)]
-
-
-def test_a_list_of_draws_goes_on_from_the_state_of_its_generator():
     rng = np.random.default_rng(1)
     [interpret_range_parameter((0, 1000), rng) for _ in range(5)]
     state = rng.bit_generator.state

@@ -34,16 +34,21 @@ def test_a_selector_that_is_sure_takes_one_rule(noise, randomise, choice, number
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_the_mean_weighs_all_rules_by_their_probability(noise, randomise):
+def test_the_mean_weighs_all_rules_by_their_probability_and_a_model_shows_the_maps(noise, randomise):
     rule = randomise(MixtureRule(3, MLPRule(8), choice="mean").build(5, 4))
     seen = noise(2, 5, 6, 6)
     maps = rule.probabilities(seen)
     expected = sum(maps[:, k : k + 1] * rule.rules[k](seen) for k in range(3))
     assert torch.allclose(rule(seen), expected, atol=1e-6)
     assert torch.allclose(maps.sum(1), torch.ones(2, 6, 6))
+    model = randomise(make(num_rules=4))
+    x = noise(2, 16, 7, 5)
+    maps = model.rule.probabilities(model.perceive(x, 0))
+    assert maps.shape == (2, 4, 7, 5)
+    assert maps.std(0).max() > 0
 
 
-def test_cells_choose_as_often_as_the_maps_say(randomise):
+def test_cells_choose_as_often_as_the_maps_say_and_a_draw_of_almost_one_takes_the_last_rule(randomise):
     rule = MixtureRule(3, MLPRule(4)).build(1, 1)
     chances = torch.tensor([0.2, 0.5, 0.3])
     with torch.no_grad():
@@ -56,9 +61,6 @@ def test_cells_choose_as_often_as_the_maps_say(randomise):
     assert sorted(set(update.flatten().tolist())) == [1.0, 2.0, 3.0]
     shares = [(update == number).float().mean().item() for number in (1, 2, 3)]
     assert shares == pytest.approx(chances.tolist(), abs=0.01)
-
-
-def test_a_draw_of_almost_one_takes_the_last_rule():
     rule = MixtureRule(3, MLPRule(4)).build(1, 1)
     with torch.no_grad():
         for number, each in enumerate(rule.rules):
@@ -67,7 +69,7 @@ def test_a_draw_of_almost_one_takes_the_last_rule():
     assert rule(torch.ones(1, 1, 1, 6), draws).flatten().tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_the_same_seed_makes_the_same_choices_however_it_is_cut(noise, randomise):
+def test_the_same_seed_makes_the_same_choices_and_gradients_however_it_is_cut(noise, randomise):
     model = randomise(make())
     x = noise(4, 16, 8, 8)
     whole = rollout(x, model, 6, seed=3)
@@ -76,11 +78,6 @@ def test_the_same_seed_makes_the_same_choices_however_it_is_cut(noise, randomise
     assert not torch.equal(rollout(x, model, 6, seed=4), whole)
     with at_part(BatchPart(2, 2, 4)):
         assert torch.allclose(rollout(x[2:], model, 6, seed=3), whole[2:], atol=1e-6)
-
-
-def test_segments_change_no_gradient(noise, randomise):
-    model = randomise(make())
-    x = noise(1, 16, 6, 6)
     gradients = []
     for segment in (6, 2):
         model.zero_grad()
@@ -99,14 +96,6 @@ def test_the_selector_learns_through_the_choice(noise, randomise):
     sum((maps[:, k : k + 1] * rule.rules[k](seen).detach()).sum() for k in range(2)).backward()
     assert torch.allclose(found, rule.selector.last.bias.grad, atol=1e-5)
     assert found.abs().max() > 0
-
-
-def test_maps_can_be_read_from_a_model(noise, randomise):
-    model = randomise(make(num_rules=4))
-    x = noise(2, 16, 7, 5)
-    maps = model.rule.probabilities(model.perceive(x, 0))
-    assert maps.shape == (2, 4, 7, 5)
-    assert maps.std(0).max() > 0
 
 
 def test_a_forward_pass_draws_its_seed_as_dropout_would(noise, randomise):

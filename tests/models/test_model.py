@@ -99,7 +99,7 @@ def test_a_function_that_makes_the_backbone_is_called_once():
     assert Model(BasicNCAModel, nn.Conv2d(16, 1, 1)).num_in_channels == 4
 
 
-def test_the_weights_are_in_the_state_once_and_can_be_loaded():
+def test_the_weights_are_in_the_state_once_and_a_head_that_is_replaced_is_used():
     model = Model(convolutions(), nn.Conv2d(6, 2, 1))
     names = [name for name in model.state_dict() if name.endswith("weight")]
     assert names == ["architecture.0.weight", "architecture.1.weight", "prediction_head.weight"]
@@ -109,9 +109,6 @@ def test_the_weights_are_in_the_state_once_and_can_be_loaded():
     assert torch.equal(other.eval()(x), model.eval()(x))
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(copied(x), model(x))
-
-
-def test_a_head_that_is_replaced_is_used_by_the_model_and_its_chain():
     model = Model(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1))
     model.prediction_head = nn.Conv2d(6, 4, 1)
     x = torch.rand(1, 3, 8, 8)
@@ -121,7 +118,7 @@ def test_a_head_that_is_replaced_is_used_by_the_model_and_its_chain():
 # What it gives --------------------------------------------------------------------------------------------------------
 
 
-def test_the_activation_is_applied_in_evaluation_only(noise):
+def test_the_activation_is_applied_in_evaluation_only_and_asking_for_the_chain_changes_no_mode(noise):
     model = Model(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1), nn.Sigmoid())
     x = noise(1, 3, 8, 8)
     logits = model.prediction_head(model.architecture(x))
@@ -129,9 +126,6 @@ def test_the_activation_is_applied_in_evaluation_only(noise):
     assert torch.equal(model.eval()(x), torch.sigmoid(logits))
     assert torch.equal(model.chain(x), logits)
     assert torch.equal(model.train()(x), logits)
-
-
-def test_asking_for_the_chain_changes_no_mode():
     model = Model(convolutions(), nn.Conv2d(6, 2, 1))
     model.architecture[1].eval()
     before = modes(model)
@@ -248,18 +242,15 @@ def test_a_module_that_cannot_do_without_numbers_is_run_as_a_copy():
     assert generators() == states
 
 
-def test_shapes_are_found_without_numbers_where_that_is_possible():
-    seen = []
-    model = Model(nca(), nn.Conv2d(8, 2, 1))
-    dry_run(model, lambda copied, x: seen.append((copied(x, seed=0).device.type, x.shape)), (1, 3, 8, 8))
-    assert seen == [("meta", (1, 3, 8, 8))]
-
-
-def test_lazy_layers_stay_lazy_and_double_ones_are_fed_doubles():
+def test_lazy_layers_stay_lazy_double_ones_are_fed_doubles_and_shapes_are_found_without_numbers():
     lazy = nn.LazyConv2d(2, 1)
     assert Model(nn.Conv2d(3, 6, 1), lazy).num_out_channels == 2
     assert isinstance(lazy.weight, nn.parameter.UninitializedParameter)
     assert Model(nn.Conv2d(3, 6, 1).double(), nn.Conv2d(6, 2, 1).double()).num_out_channels == 2
+    seen = []
+    model = Model(nca(), nn.Conv2d(8, 2, 1))
+    dry_run(model, lambda copied, x: seen.append((copied(x, seed=0).device.type, x.shape)), (1, 3, 8, 8))
+    assert seen == [("meta", (1, 3, 8, 8))]
 
 
 class Fixed(nn.Module):
@@ -287,13 +278,10 @@ def test_output_shapes_are_those_of_a_forward_pass(noise):
         assert model.compute_output_shape(shape) == (found.shape[1], tuple(found.shape[2:]))
 
 
-def test_output_shapes_are_those_of_evaluation():
+def test_output_shapes_are_those_of_evaluation_and_may_have_no_axes():
     model = Model(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 1), First())
     assert model.training
     assert model.num_out_channels == 1
-
-
-def test_a_head_may_leave_no_axes():
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     model = Model(nca(), head)
     assert (model.num_out_channels, model.output_shape) == (10, ())
@@ -304,11 +292,6 @@ def test_a_shape_of_other_axes_is_refused(shape):
     model = Model(nn.Conv2d(3, 6, 1), nn.Identity())
     with pytest.raises(ShapeError, match="a spatial shape .* 2 (whole )?numbers"):
         model.compute_output_shape(shape)
-
-
-def test_a_shape_that_the_model_cannot_take_is_refused():
-    with pytest.raises(ShapeError, match=r"the architecture cannot take an input of shape \(1, 3, 2, 2\)"):
-        Model(nn.Conv2d(3, 6, 5), nn.Identity()).compute_output_shape((2, 2))
 
 
 def test_voxels_keep_their_size_unless_a_part_says_otherwise():
@@ -349,19 +332,18 @@ def test_channels_that_do_not_fit_are_refused_with_both_numbers(head, refuses):
     refuses(ShapeError, "the prediction head takes 16 channels, the architecture gives 6", Model, convolutions(), head)
 
 
-def test_an_input_that_does_not_fit_is_refused_with_both_numbers():
+def test_inputs_and_heads_of_other_numbers_or_dimensions_are_refused():
     with pytest.raises(ShapeError, match=r"cannot take an input of shape \(1, 4, 32, 32\): .*3 channels.*4 channels"):
         Model(convolutions(), nn.Conv2d(6, 2, 1), num_in_channels=4)
     with pytest.raises(ShapeError, match=r"shape \(1, 4, 32, 32\): input is \(B, 3, \*spatial\) image or \(B, 8"):
         Model(nca(), nn.Conv2d(8, 2, 1), num_in_channels=4)
     assert Model(nca(), nn.Conv2d(8, 2, 1), num_in_channels=8).num_out_channels == 2
-
-
-def test_a_head_of_other_dimensions_is_refused():
     with pytest.raises(
         ShapeError, match=r"the prediction head cannot take what the architecture gives, \(1, 8, 32, 32"
     ):
         Model(nca(), nn.Conv3d(8, 2, 1))
+    with pytest.raises(ShapeError, match=r"the architecture cannot take an input of shape \(1, 3, 2, 2\)"):
+        Model(nn.Conv2d(3, 6, 5), nn.Identity()).compute_output_shape((2, 2))
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "3"])
@@ -370,22 +352,19 @@ def test_a_number_of_channels_is_whole_and_positive(number):
         Model(convolutions(), nn.Conv2d(6, 2, 1), num_in_channels=number)
 
 
-def test_parts_that_are_no_modules_are_refused(refuses):
+def test_parts_that_are_no_modules_or_give_no_tensor_are_refused(refuses):
     refuses(ConfigError, "architecture must be of type Module, not str", Model, "unet", nn.Identity())
     refuses(ConfigError, "architecture must be of type Module, not int", Model, lambda: 3, nn.Identity())
     refuses(ConfigError, "prediction_head must be of type Module, not NoneType", Model, convolutions(), None)
     with pytest.raises(ConfigError, match="eval_activation must be of type Module or NoneType, not builtin"):
         Model(convolutions(), nn.Identity(), torch.sigmoid)
+    refuses(ConfigError, "gives a tensor, which the head takes, not a dict", Model, Parts(3, 6, 1), nn.Identity())
+    refuses(ConfigError, "a prediction head gives .* tensor, not dict", Model, convolutions(), Parts(6, 2, 1))
 
 
 class Parts(nn.Conv2d):
     def forward(self, x):
         return {"features": super().forward(x)}
-
-
-def test_parts_that_give_no_tensor_are_refused(refuses):
-    refuses(ConfigError, "gives a tensor, which the head takes, not a dict", Model, Parts(3, 6, 1), nn.Identity())
-    refuses(ConfigError, "a prediction head gives .* tensor, not dict", Model, convolutions(), Parts(6, 2, 1))
 
 
 def test_what_a_module_says_of_its_input():

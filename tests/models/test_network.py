@@ -28,14 +28,11 @@ def test_a_name_that_is_not_there_is_refused_with_the_nearest():
     assert entry(NAMED, "mask", "anybody") is NAMED["mask"]
 
 
-def test_criterions_are_summed():
+def test_criterions_are_summed_but_for_none_and_one_with_the_name_of_the_sum():
     losses = {"a": torch.tensor(1.0), "b": torch.tensor(2.5)}
     assert total_loss(losses).item() == 3.5
     assert losses["a"].item() == 1.0
     assert total_loss({"loss": torch.tensor(2.0)}).item() == 2.0
-
-
-def test_sums_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match="nothing to minimise"):
         total_loss({})
     with pytest.raises(ConfigError, match="'loss' is the name of the sum"):

@@ -31,25 +31,23 @@ def test_its_parts_are_views_of_the_state(model, state):
     assert prediction.output_array is prediction.output_array  # brought once
 
 
-def test_what_is_compared_is_the_head_else_the_output_else_the_image(model, state):
+def test_what_is_compared_is_the_head_else_the_output_else_the_image_and_parts_have_names(model, state):
     assert torch.equal(Prediction(model, 1, state).pred, state[:, 7:])
     head = torch.ones(2, 3)
     assert Prediction(model, 1, state, head).pred is head
     growing = BasicNCAModel(num_image_channels=4, num_hidden_channels=5)
     assert torch.equal(Prediction(growing, 1, state).pred, state[:, :4])
     assert Prediction(growing, 1, state).output_channels.shape == (2, 0, 5, 6)
-
-
-def test_parts_have_names_to_wire_criterions_to(model, state):
     parts = Prediction(model, 1, state).parts()
     assert set(parts) == {"pred", "state", "image", "hidden", "output", "logits"}
     assert parts["state"] is state
     assert torch.equal(parts["logits"], parts["output"])
-    head = torch.ones(2, 3)
     assert Prediction(model, 1, state, head).parts()["head"] is head
     assert Prediction(model, 1, state, head).parts()["logits"] is head
-    growing = BasicNCAModel(num_image_channels=4, num_hidden_channels=5)
     assert set(Prediction(growing, 1, state).parts()) == {"pred", "state", "image", "hidden", "output"}
+    assert Prediction(model, 1, state).head_prediction_array is None
+    array = Prediction(model, 1, state, head).head_prediction_array
+    assert (array == np.ones((2, 3))).all()
 
 
 def test_detached_it_has_no_graph_but_the_same_values(model, state):
@@ -59,9 +57,3 @@ def test_detached_it_has_no_graph_but_the_same_values(model, state):
     assert all(torch.equal(part, prediction.parts()[name]) for name, part in detached.parts().items())
     assert (detached.steps, detached.model) == (3, model)
     assert prediction.output_image.requires_grad
-
-
-def test_without_a_head_there_is_no_array_of_it(model, state):
-    assert Prediction(model, 1, state).head_prediction_array is None
-    array = Prediction(model, 1, state, torch.ones(2, 3)).head_prediction_array
-    assert (array == np.ones((2, 3))).all()

@@ -14,14 +14,8 @@ from delira_nca.training import PyTorchNetworkTrainer
 
 
 def level(**changes):
-    arguments = {
-        "num_image_channels": 1,
-        "num_hidden_channels": 3,
-        "num_output_channels": 1,
-        "hidden_size": 8,
-        "fire_rate": 1.0,
-    }
-    return BasicNCAModel(**{**arguments, **changes})
+    sizes = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
+    return BasicNCAModel(**{**sizes, "fire_rate": 1.0, **changes})
 
 
 @pytest.fixture
@@ -152,13 +146,16 @@ class _One(nn.Module):
         return update + 1
 
 
-def test_the_callers_steps_are_done_or_refused(pyramid, noise):
+def test_a_callers_steps_are_done_or_refused_and_numpy_scales_are_taken(pyramid, noise):
     network, image = pyramid(), noise(1, 1, 8, 8)
     assert network.predict(image, [1, 1, 5]).steps == 7
     assert not torch.equal(network.predict(image, [1, 1, 5]).pred, network.predict(image).pred)
     for steps in (10, [1, 2], [1, 2, 0], [1, 2, 2.5], "123"):
         with pytest.raises(ConfigError, match=r"steps of a pyramid must be 3 whole numbers.*, not "):
             network.predict(image, steps)
+    assert pyramid(scales=np.array([4, 2, 1])).scales == ((4, 4), (2, 2), (1, 1))
+    with pytest.raises(ConfigError, match=r"cannot keep the states after \[8\] of 7 steps"):
+        pyramid().record(noise(1, 1, 8, 8), keep=[1, 8])
 
 
 def test_steps_are_jittered_in_training_only(pyramid, noise):
@@ -264,13 +261,7 @@ def test_every_parameter_is_used_and_counted_once(randomise, noise, single):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-def test_models_of_all_levels_move_and_are_saved(pyramid):
-    network = pyramid(3).to(torch.float64)
-    assert {p.dtype for p in network.parameters()} == {torch.float64}
-    assert {name.split(".")[1] for name in network.state_dict()} == {"0", "1", "2"}
-
-
-def test_copies_of_a_cascade_go_their_own_ways_and_the_head_stays_with_the_finest(noise):
+def test_the_head_stays_with_the_finest_level_and_copies_go_their_own_ways(noise, pyramid):
     head = nn.Conv2d(3, 2, 1)
     network = CascadeNCA(level(head=head), [2, 1], [1, 1], single_model=False)
     coarse, fine = network.models
@@ -279,6 +270,9 @@ def test_copies_of_a_cascade_go_their_own_ways_and_the_head_stays_with_the_fines
     assert torch.equal(coarse.perception.learned[0][0].weight, fine.perception.learned[0][0].weight)
     assert coarse.perception.learned[0][0].weight is not fine.perception.learned[0][0].weight
     assert network.predict(noise(1, 1, 8, 8)).pred.shape == (1, 2, 8, 8)
+    network = pyramid(3).to(torch.float64)
+    assert {p.dtype for p in network.parameters()} == {torch.float64}
+    assert {name.split(".")[1] for name in network.state_dict()} == {"0", "1", "2"}
 
 
 @pytest.mark.parametrize(
@@ -422,24 +416,16 @@ def test_patches_that_do_not_fit_are_refused_with_their_numbers(pyramid, noise):
         pyramid(patch_size=2, of={"perception": perception}).forward_batch(batch, train=True)
 
 
-def test_a_step_to_keep_beyond_the_last_is_refused(pyramid, noise):
-    with pytest.raises(ConfigError, match=r"cannot keep the states after \[8\] of 7 steps"):
-        pyramid().record(noise(1, 1, 8, 8), keep=[1, 8])
-
-
 # In company ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_prediction_leaves_modes_and_the_image_as_they_were(pyramid, noise):
+def test_a_prediction_leaves_modes_and_image_as_they_were_and_is_validated_by_the_finest_model(pyramid, noise):
     network, image = pyramid(), noise(1, 1, 8, 8)
     network.models[0].rule.eval()
     before = [m.training for m in network.modules()], image.clone()
     network.predict(image)
     assert [m.training for m in network.modules()] == before[0]
     assert torch.equal(image, before[1])
-
-
-def test_a_pyramid_takes_its_own_loss_and_metrics_from_its_finest_model(pyramid, noise):
     network, image = pyramid(), noise(1, 1, 8, 8)
     metrics, prediction = network.validate(image, torch.zeros(1, 1, 8, 8))
     assert metrics == {"mse": float(mse(prediction.pred, torch.zeros(1, 1, 8, 8)))}
@@ -472,8 +458,7 @@ class _PyramidOfItsOwnLoss(PyramidNCA):
     ],
 )
 def test_a_pyramid_says_of_its_losses_what_its_finest_model_says(noise, model, pyramid, names, losses):
-    arguments = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
-    network = pyramid(model(**arguments), [2, 1], [1, 1])
+    network = pyramid(model(**level().init_kwargs), [2, 1], [1, 1])
     assert declared_loss_names(network) == names
     batch = {"data": noise(1, 1, 8, 8), "label": noise(1, 1, 8, 8)}
     _, found, _ = network.closure(network, batch, {}, {}, {})
@@ -483,7 +468,7 @@ def test_a_pyramid_says_of_its_losses_what_its_finest_model_says(noise, model, p
     assert set(trainer.history[0]) == {"epoch", "loss", *losses}
 
 
-def test_only_the_last_layers_of_all_levels_are_finetuned(pyramid):
+def test_only_the_last_layers_of_all_levels_are_finetuned_and_none_if_a_rule_cannot_freeze_itself(pyramid):
     network = pyramid(3)
     network.eval().finetune()
     free = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
@@ -491,6 +476,11 @@ def test_only_the_last_layers_of_all_levels_are_finetuned(pyramid):
     assert len({name.split(".")[1] for name in free}) == 3
     assert all(module.training for module in network.modules())
     assert network.num_trainable_parameters() == 3 * network.models[0].rule.last.weight.numel()
+    network = pyramid(2, scales=(2, 1), steps=(1, 1))
+    network.models[1].rule = nn.Sequential(network.models[1].rule)
+    with pytest.raises(ConfigError, match=r"rule Sequential of level 1 has no freeze\(\)"):
+        network.finetune()
+    assert all(parameter.requires_grad for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("freeze_head", [False, True])
@@ -498,14 +488,6 @@ def test_the_head_of_the_finest_level_is_finetuned_unless_it_is_frozen(freeze_he
     network = CascadeNCA(level(head=nn.Conv2d(3, 2, 1)), [2, 1], [1, 1], single_model=False)
     network.finetune(freeze_head)
     assert {p.requires_grad for p in network.models[1].head.parameters()} == {not freeze_head}
-
-
-def test_a_rule_that_cannot_freeze_itself_leaves_all_levels_as_they_were(pyramid):
-    network = pyramid(2, scales=(2, 1), steps=(1, 1))
-    network.models[1].rule = nn.Sequential(network.models[1].rule)
-    with pytest.raises(ConfigError, match=r"rule Sequential of level 1 has no freeze\(\)"):
-        network.finetune()
-    assert all(parameter.requires_grad for parameter in network.parameters())
 
 
 def test_the_cost_of_a_pyramid_is_that_of_its_levels(pyramid):
@@ -527,17 +509,14 @@ def test_the_cost_of_a_pyramid_is_that_of_its_levels(pyramid):
     assert lines[1].startswith("level 0: 3 steps of 2 x (4 x 5) cells")
 
 
-def test_the_weights_of_one_model_for_all_levels_cost_once(pyramid):
-    network = pyramid()
-    assert network.cost((16, 16)).num_parameters == network.models[0].num_trainable_parameters()
-
-
-def test_the_cost_of_a_training_on_patches_is_that_of_the_patches(pyramid):
+def test_the_cost_of_a_training_on_patches_is_that_of_the_patches_and_shared_weights_cost_once(pyramid):
     network = pyramid(3, patch_size=8, patch_levels=2)
     assert [found.shape for found in network.cost((64, 64), patches=True).levels] == [(16, 16), (8, 8), (8, 8)]
     assert [found.shape for found in network.cost((64, 64)).levels] == [(16, 16), (32, 32), (64, 64)]
     with pytest.raises(ConfigError, match="it has no patch_size"):
         pyramid().cost((64, 64), patches=True)
+    network = pyramid()
+    assert network.cost((16, 16)).num_parameters == network.models[0].num_trainable_parameters()
 
 
 def test_a_cost_that_cannot_be_counted_is_refused_with_its_level(refuses):
@@ -566,10 +545,6 @@ def test_all_back_ends_agree(pyramid, noise):
             found.append([state.detach(), *(p.grad.clone() for p in network.parameters())])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_numpy_scales_are_taken(pyramid):
-    assert pyramid(scales=np.array([4, 2, 1])).scales == ((4, 4), (2, 2), (1, 1))
 
 
 def test_a_part_of_a_batch_has_the_patches_and_the_masks_of_the_whole(pyramid, noise):

@@ -47,15 +47,12 @@ def test_one_step_of_training_minimises_the_sum_of_the_criterions():
     assert not any(v.requires_grad for v in (prediction, *losses.values(), *metrics.values()))
 
 
-def test_gradients_do_not_add_up_over_iterations():
+def test_gradients_do_not_add_up_over_iterations_and_all_optimizers_step():
     model = Line()
     optimizers = sgd(model, 0.0)
     for _ in range(2):
         Line.closure(model, batch(), optimizers, {"mse": F.mse_loss}, {})
     assert model.weight.grad.item() == pytest.approx(20.0)
-
-
-def test_all_optimizers_step():
     model = Line()
     model.other = nn.Parameter(torch.tensor([1.0]))
     optimizers = {"a": torch.optim.SGD([model.weight], 0.1), "b": torch.optim.SGD([model.other], 0.1)}
@@ -174,14 +171,11 @@ def test_prepared_numbers_keep_their_kind():
     assert prepared["swapped"].tolist() == [1.0, 2.0]
 
 
-def test_what_is_no_array_of_numbers_stays_as_it_is():
+def test_only_arrays_of_numbers_are_prepared_in_any_order_of_memory_and_each_on_its_device():
     names, objects = np.array(["a.png", "b.png"]), np.array([None, "x"], dtype=object)
     batch = {"names": names, "objects": objects, "path": "here", "number": 3, "nothing": None}
     prepared = Line.prepare_batch(batch, "cpu", "cpu")
     assert all(prepared[key] is batch[key] for key in batch)
-
-
-def test_arrays_in_any_order_of_memory_can_be_prepared():
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     locked = array.copy()
     locked.flags.writeable = False
@@ -191,9 +185,6 @@ def test_arrays_in_any_order_of_memory_can_be_prepared():
         assert np.array_equal(prepared[key].numpy(), value)
     prepared["locked"] += 1
     assert np.array_equal(locked, array)
-
-
-def test_the_input_goes_to_its_own_device():
     prepared = Line.prepare_batch({"data": np.zeros(2), "label": np.zeros(2)}, "meta", "cpu")
     assert prepared["data"].device.type == "meta"
     assert prepared["label"].device.type == "cpu"

@@ -52,10 +52,11 @@ def test_freezing_leaves_the_last_layer_unless_asked_for():
     assert not any(p.requires_grad for p in rule.parameters())
 
 
-def test_a_description_makes_the_same_rule():
+def test_a_description_makes_the_same_rule_also_by_the_name_of_ncalab():
     rule = MLPRule((4, 5), nonlinearity="silu", final_bias=False)
     assert rule.to_dict() == {"hidden_size": [4, 5], "nonlinearity": "silu", "final_bias": False}
     assert MLPRule(**rule.to_dict()).to_dict() == rule.to_dict()
+    assert BasicNCARule is MLPRule
 
 
 @pytest.mark.parametrize("size", [0, -3, (), (8, 0), True, 2.5, (2.5,), None, "8"])
@@ -67,7 +68,3 @@ def test_sizes_that_cannot_work_are_refused(size):
 def test_unknown_names_are_refused(refuses):
     refuses(UnknownNameError, "Did you mean 'relu'", MLPRule, 8, nonlinearity="relus")
     refuses(UnknownNameError, "number of spatial dimensions 4", MLPRule(8).build, 3, 2, 4)
-
-
-def test_the_name_of_ncalab_is_the_same_class():
-    assert BasicNCARule is MLPRule

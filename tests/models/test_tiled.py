@@ -100,12 +100,9 @@ def test_no_grid_is_larger_than_a_tile_and_its_surroundings(randomise, noise):
     torch.testing.assert_close(out.float(), model.predict(image, 2).pred, rtol=0, atol=1e-6)
 
 
-def test_a_tile_larger_than_the_image_is_the_image(randomise, noise):
+def test_the_steps_are_those_of_a_prediction_and_a_tile_larger_than_the_image_is_the_image(randomise, noise):
     model, image = randomise(small(fire_rate=0.5)), noise(1, 1, 8, 9)
     assert torch.equal(tiled_predict(model, image, 100, 2, seed=1), model.predict(image, 2, seed=1).pred)
-
-
-def test_the_steps_are_those_of_a_prediction(randomise, noise):
     model, image = randomise(small(inference_timesteps=(2, 9))), noise(1, 1, 12, 12)
     for seed in range(3):
         whole = model.predict(image, seed=seed).pred

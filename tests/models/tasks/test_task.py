@@ -31,13 +31,6 @@ def test_losses_have_the_names_that_are_announced_and_a_weighted_sum(make, batch
     assert (losses["total"] - plain["total"]).item() == pytest.approx(0.25 * losses["hidden"].item(), rel=1e-4)
 
 
-def test_no_loss_hides_a_metric_of_the_same_name(make):
-    model = make()
-    assert not set(model.loss_names) & set(model.metrics)
-    trainer = PyTorchNetworkTrainer(model, None, metrics=model.metrics)
-    assert f"val_{model.validation_metric}" in trainer._score_names(validated=True)
-
-
 def test_metrics_are_functions_by_name_and_measure_a_prediction(make, batch_for, randomise):
     model = randomise(make())
     data, label = batch_for(model)
@@ -89,12 +82,9 @@ def test_a_saved_model_predicts_the_same(make, batch_for, randomise, tmp_path):
     assert loaded.fire_rate == 0.7
 
 
-def test_what_the_task_decides_cannot_be_given(make):
+def test_what_the_task_decides_and_unknown_arguments_and_metrics_are_refused(make, refuses):
     with pytest.raises(ConfigError, match=r"sets num_output_channels itself, to \d+: leave it out"):
         make(num_output_channels=2)
-
-
-def test_unknown_arguments_and_metrics_are_refused(make, refuses):
     refuses(UnknownKeywordError, "takes no argument 'fire_rat'.* Did you mean 'fire_rate'", make, fire_rat=0.5)
     with pytest.raises(ConfigError, match="has no metric 'dcie' that could decide which epoch is best: choose one of"):
         make(validation_metric="dcie")
@@ -153,13 +143,16 @@ def test_no_life_comes_from_nothing_for_any_weights(models, randomise, bias):
     assert torch.equal(after[:, far], torch.zeros_like(after[:, far]))
 
 
-def test_a_task_model_is_an_automaton_like_any_other(make):
+def test_a_task_model_is_an_automaton_like_any_other_and_no_loss_hides_a_metric(make):
     model = make()
     assert isinstance(model, TaskNCAModel)
     assert isinstance(model, BasicNCAModel)
     model.finetune()
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained <= {name for name, _ in model.named_parameters() if name.startswith(("rule.last", "head"))}
+    assert not set(model.loss_names) & set(model.metrics)
+    trainer = PyTorchNetworkTrainer(model, None, metrics=model.metrics)
+    assert f"val_{model.validation_metric}" in trainer._score_names(validated=True)
 
 
 class Task(TaskNCAModel):
