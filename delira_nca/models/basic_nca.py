@@ -22,7 +22,7 @@ from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.network import entry
 from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
-from delira_nca.models.prediction import Prediction
+from delira_nca.models.prediction import Prediction, evaluating
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.to_arrays import cell_to_arrays
@@ -49,13 +49,7 @@ _SIDE = 16
 
 
 def check_arguments(model: BasicNCAModel) -> None:
-    """Check the arguments of a model before its parts are built.
-
-    Raises
-    ------
-    ConfigError, UnknownNameError, TypeError
-        If an argument is invalid. The message names its value and the expected range.
-    """
+    """Check the arguments of a model before its parts are built."""
     for name in ("num_image_channels", "num_hidden_channels", "num_output_channels"):
         require_whole(name, getattr(model, name), 0)
     require_choice("number of spatial dimensions", model.dims, (1, 2, 3))
@@ -106,13 +100,7 @@ def require_module(name: str, given: Any) -> nn.Module:
 
 
 def built(name: str, given: Any, *numbers: int) -> nn.Module:
-    """Copy a part and build it for the given numbers of channels and dimensions; return any other module unchanged.
-
-    Raises
-    ------
-    ConfigError
-        If it is not a module.
-    """
+    """Copy a part and build it for the given numbers of channels and dimensions; return any other module unchanged."""
     module: Any = require_module(name, given)
     if isinstance(module, Part):
         module = copy.deepcopy(module)
@@ -145,11 +133,6 @@ def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims
         Name of the module in the error message.
     draws : int
         Number of random numbers per cell, the second argument of the module; 0 calls it with one argument.
-
-    Raises
-    ------
-    ShapeError
-        If the shape of the result differs, or the module raises an error about its channels.
     """
     if isinstance(module, Part):
         return
@@ -183,13 +166,7 @@ def _try(name: str, module: nn.Module, in_channels: int, out_channels: int, dims
 def cost_of(
     model: BasicNCAModel, shape: Sequence[int], steps: int, *, batch_size: int, memory_budget: int
 ) -> RolloutCost:
-    """Count parameters, operations and bytes of a roll-out; see :meth:`delira_nca.models.BasicNCAModel.cost`.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of range, or a part of the model is not one of the package's.
-    """
+    """Count parameters, operations and bytes of a roll-out; see :meth:`delira_nca.models.BasicNCAModel.cost`."""
     try:
         with torch.enable_grad():  # requires_grad of the weights decides what is stored
             parameters = model.to_arrays()
@@ -541,11 +518,13 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         """
         timesteps = self.training_timesteps if train else self.inference_timesteps
         steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
-        goal = {} if self.conditioning is None else {"goal": entry(batch, "goal", type(self).__name__)}
         data = entry(batch, "data", type(self).__name__)
         require_tensor(data, "entry 'data' of a batch")
-        prediction = self(self.initial_state(data, seed), steps, seed=seed, **goal)
+        prediction = self(self.initial_state(data, seed), steps, seed=seed, **self._goal_of(batch))
         return prediction, prediction.parts()
+
+    def _goal_of(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if self.conditioning is None else {"goal": entry(batch, "goal", type(self).__name__)}
 
     @plain_numbers
     @torch.no_grad()
@@ -604,17 +583,12 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         if isinstance(keep, str):
             require_choice("keep", keep, ("all", "last"))
         kept = range(1, steps + 1) if keep == "all" else [steps] if keep == "last" else keep
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with evaluating(self):
             state = self.initial_state(as_weights(image.to(self.device), self), seed)
             self._check_state(state)
             cell = self.with_goal(goal, len(state))
             states = trajectory(state, cell, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
             return [self._prediction(n, states[n]) for n in sorted(states)]
-        finally:
-            for module, training in modes:
-                module.training = training
 
     def initial_state(self, image: Tensor, seed: int) -> Tensor:
         """Return the state at the start of a roll-out.

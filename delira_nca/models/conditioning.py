@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +69,3 @@ class GoalEmbedding(Part):
             raise ConfigError(f"goals {outside} are none of the {self.num_goals} goals, 0 to {self.num_goals - 1}")
         vectors: Tensor = self.table(goals.long())
         return vectors
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of the constructor as plain values."""
-        return {"num_goals": self.num_goals, "num_channels": self.num_channels}

@@ -14,12 +14,9 @@ from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
 from delira_nca.models.basic_nca import BasicNCAModel
 from delira_nca.models.graph_perception import GraphPerception, Pairs, find_pairs
-from delira_nca.models.inputs import interpret_range_parameter
 from delira_nca.models.masks import AliveMask
 from delira_nca.models.network import entry
-from delira_nca.models.prediction import Prediction
 from delira_nca.rollout import CellParameters, UnsupportedCellError
-from delira_nca.seeding import generator
 
 __all__ = ["GraphCell", "GraphNCA", "GraphPerception", "ball_damage", "find_pairs", "pair_keys", "precompute_pairs"]
 
@@ -184,15 +181,8 @@ class GraphNCA(BasicNCAModel):
             found = list(map(torch.as_tensor, _stacked([self.perception.find_pairs(np.asarray(p)) for p in positions])))
         return Pairs(found[0].to(self.device, torch.int64), found[1].to(self.device, torch.float32))
 
-    def forward_batch(
-        self, batch: Mapping[str, Any], *, seed: int = 0, train: bool = False
-    ) -> tuple[Prediction, dict[str, Tensor]]:
-        """Roll out ``batch["data"]``, (B, C, N), on the graphs of the batch."""
-        timesteps = self.training_timesteps if train else self.inference_timesteps
-        steps = interpret_range_parameter(timesteps, generator(seed, "steps"))
-        data = entry(batch, "data", type(self).__name__)
-        prediction = self(self.initial_state(data, seed), steps, seed=seed, goal=self.pairs(batch))
-        return prediction, prediction.parts()
+    def _goal_of(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return {"goal": self.pairs(batch)}
 
 
 def pair_keys(model: GraphNCA) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +27,9 @@ class Part(nn.Module):
             cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain description, for :meth:`from_dict`."""
-        raise NotImplementedError
+        """Return the arguments of the constructor as plain values, from attributes of the same names."""
+        values = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Part:

@@ -19,6 +19,7 @@ from delira_nca.models.part import Part
 from delira_nca.rollout.cost import check_padding
 
 __all__ = [
+    "CONVOLUTION_LAYERS",
     "FIXED_FILTERS",
     "FRAMES",
     "PADDINGS",
@@ -35,11 +36,12 @@ __all__ = [
 FIXED_FILTERS = ("identity", "sobel", "laplacian")
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_CONV_MODULES: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+CONVOLUTION_LAYERS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
     2: nn.Conv2d,
     3: nn.Conv3d,
 }
+"""Classes of layers by number of spatial dimensions."""
 
 
 @plain_numbers
@@ -259,7 +261,7 @@ class Perception(Part):
     def _convolutions(self, spec: LearnedFilters | FullFilters) -> list[nn.Module]:
         full = isinstance(spec, FullFilters)
         return [
-            _CONV_MODULES[self.dims](
+            CONVOLUTION_LAYERS[self.dims](
                 self.num_channels,
                 (spec.out_channels or self.num_channels) if isinstance(spec, FullFilters) else self.num_channels,
                 spec.kernel_size,
@@ -390,13 +392,7 @@ class _FixedPerception(Part):
         return 1
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Check and pad a state.
-
-        Raises
-        ------
-        ShapeError
-            If the channels or dimensions differ from those that the perception was built for.
-        """
+        """Check and pad a state."""
         if x.dim() != self.dims + 2 or x.shape[1] != self.num_channels:
             raise ShapeError(
                 f"perception was built for (B, {self.num_channels}, {self.dims} spatial axes), got {tuple(x.shape)}"
@@ -469,20 +465,9 @@ class GroupedPerception(_FixedPerception):
         return 4 * self.num_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a (B, C, *spatial) state to (B, 4 C, *spatial): state, filtered state, and the absolute values of both.
-
-        Raises
-        ------
-        ShapeError
-            If the channels or dimensions differ from those that the perception was built for.
-        """
+        """Map (B, C, *spatial) states to (B, 4 C, *spatial): state, filtered state, and the absolute values of both."""
         both = torch.cat([x, self._filtered(self._padded(x), self.kernels)], 1)
         return torch.cat([both, both.abs()], 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a plain description, for :meth:`from_dict`."""
-        groups = None if self.groups is None else list(self.groups)
-        return {"groups": groups, "padding": self.padding, "sobel_scale": self.sobel_scale}
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> GroupedPerception:
@@ -546,20 +531,11 @@ class IsotropicPerception(_FixedPerception):
         """Map a (B, C, *spatial) state to (B, out_channels, *spatial): state, lengths of gradients, laplacian.
 
         Where a channel is constant, the length has a gradient of 0.
-
-        Raises
-        ------
-        ShapeError
-            If the channels or dimensions differ from those that the perception was built for.
         """
         padded = self._padded(x)
         *sobel, laplacian = self.kernels
         steepness = torch.linalg.vector_norm(torch.stack([self._filtered(padded, k) for k in sobel]), dim=0)
         return torch.cat([x, steepness, *([self._filtered(padded, laplacian)] if self.laplacian else [])], 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of the constructor as plain values."""
-        return {"laplacian": self.laplacian, "padding": self.padding, "sobel_scale": self.sobel_scale}
 
 
 FRAMES = ("angle", "gradient")
@@ -625,13 +601,7 @@ class SteerablePerception(_FixedPerception):
         return scalars * (2 if self.laplacian else 1) + 2 * (self.num_channels - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a (B, C, H, W) state to (B, out_channels, H, W): state, gradients along and across, laplacian.
-
-        Raises
-        ------
-        ShapeError
-            If the channels or dimensions differ from those that the perception was built for.
-        """
+        """Map a (B, C, H, W) state to (B, out_channels, H, W): state, gradients along and across, laplacian."""
         padded = self._padded(x)
         along_x, along_y = (self._filtered(padded, kernel) for kernel in self.kernels[:2])
         cos, sin = self._direction(x[:, -1:], along_x[:, -1:], along_y[:, -1:])
@@ -647,12 +617,3 @@ class SteerablePerception(_FixedPerception):
             return last.cos(), last.sin()
         length = (along_x.square() + along_y.square()).clamp(min=1.0).sqrt()
         return along_x / length, along_y / length
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of the constructor as plain values."""
-        return {
-            "frame": self.frame,
-            "laplacian": self.laplacian,
-            "padding": self.padding,
-            "sobel_scale": self.sobel_scale,
-        }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_of, class_of_package
 from delira_nca.models.inputs import as_weights, require_tensor
 from delira_nca.models.network import declared_loss_names, entry
-from delira_nca.models.prediction import Prediction
+from delira_nca.models.prediction import Prediction, evaluating
 from delira_nca.models.pyramid_grid import (
     DOWNSCALES,
     Patch,
@@ -225,15 +224,7 @@ def pyramid_cost(
     memory_budget: int | None,
     patches: bool,
 ) -> PyramidCost:
-    """Count the cost of a roll-out; see :meth:`delira_nca.models.PyramidNCA.cost`.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of range, or a part of a level's model is not one of the package's.
-    ShapeError
-        If the shape has another number of axes than the pyramid.
-    """
+    """Count the cost of a roll-out; see :meth:`delira_nca.models.PyramidNCA.cost`."""
     found = []
     for number, grid in enumerate(_grids(pyramid, tuple(shape), patches=patches)):
         model = pyramid.model_of(number)
@@ -262,6 +253,10 @@ def _grids(pyramid: PyramidNCA, shape: tuple[int, ...], *, patches: bool) -> lis
         raise ConfigError("the pyramid is trained on whole images: it has no patch_size")
     drawn = draw_patches(np.random.default_rng(0), 1, shape, pyramid.scales, pyramid.patch_size, pyramid.patch_levels)
     return [grid if patch is None else patch.shape for grid, patch in zip(grids, drawn, strict=True)]
+
+
+def _of_the_finest(name: str, doc: str) -> Any:
+    return property(lambda pyramid: getattr(pyramid._last, name), doc=doc)
 
 
 class PyramidNCA(AbstractPyTorchNetwork):
@@ -347,6 +342,16 @@ class PyramidNCA(AbstractPyTorchNetwork):
         require_whole("patch_levels", patch_levels, 1, len(self.scales))
         self.patch_levels, self.jitter = patch_levels, float(require_number("jitter", jitter, 0, below=1))
 
+    device = _of_the_finest("device", "Device of the parameters.")
+    fire_rate = _of_the_finest("fire_rate", "Probability that a cell of the finest level updates in a step.")
+    metrics = _of_the_finest(
+        "metrics", "Metrics of the finest level's model: a callable, or a dict of metrics by name if the model has one."
+    )
+    validation_metric = _of_the_finest(
+        "validation_metric", "Name of the validation metric of the finest level's model."
+    )
+    plot_function = _of_the_finest("plot_function", "Object that draws predictions, from the finest level's model.")
+
     @property
     def _last(self) -> BasicNCAModel:
         last: Any = self.models[-1]
@@ -358,19 +363,9 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return model  # type: ignore[no-any-return]
 
     @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return self._last.device
-
-    @property
     def num_in_channels(self) -> int:
         """Number of channels of an image."""
         return self.num_image_channels
-
-    @property
-    def fire_rate(self) -> float:
-        """Probability that a cell of the finest level updates in a step."""
-        return self._last.fire_rate
 
     def num_trainable_parameters(self) -> int:
         """Return the number of trainable weights; those of a model that is shared by all levels count once."""
@@ -635,7 +630,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         if outside := sorted(k for k in kept if not 0 <= k <= total):
             raise ConfigError(f"cannot keep the states after {outside} of {total} steps: choose from 0 to {total}")
         image = self._checked(image)
-        with _evaluating(self):
+        with evaluating(self):
             _, frames = self._roll(image.to(self.device), numbers, seed, kept)
             return [self._last._prediction(n, frames[n]) for n in sorted({*kept})]
 
@@ -651,24 +646,9 @@ class PyramidNCA(AbstractPyTorchNetwork):
         return self._last.loss(prediction, label)
 
     @property
-    def metrics(self) -> Any:
-        """Metrics of the finest level's model: a callable, or a dict of metrics by name if the model has one."""
-        return self._last.metrics
-
-    @property
-    def validation_metric(self) -> str | None:
-        """Name of the validation metric of the finest level's model."""
-        return self._last.validation_metric
-
-    @property
     def validation_mode(self) -> str:
         """``"highest"`` or ``"lowest"``: which value of that metric is best. ``"highest"`` by default."""
         return str(getattr(self._last, "validation_mode", "highest"))
-
-    @property
-    def plot_function(self) -> Any:
-        """Object that draws predictions, from the finest level's model."""
-        return self._last.plot_function
 
     def validate(
         self, image: Tensor, label: Tensor, steps: Sequence[int] | None = None, *, seed: int = 0
@@ -719,17 +699,6 @@ class PyramidNCA(AbstractPyTorchNetwork):
             elif isinstance(value, (list, tuple)):
                 arguments[name] = [made(one) if isinstance(one, Mapping) else one for one in value]
         return cls(**arguments)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 Scale = int | Sequence[int]

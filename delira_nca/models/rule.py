@@ -14,11 +14,10 @@ from torch.nn import functional as F
 from delira_nca.checks import require_number, require_whole, require_wholes
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.models.part import Part
-from delira_nca.models.perception import PADDINGS, pad_state
+from delira_nca.models.perception import CONVOLUTION_LAYERS, PADDINGS, pad_state
 
 __all__ = ["CHOICES", "AttentionRule", "BasicNCARule", "LinearRule", "MLPRule", "MixtureRule", "NormedRule"]
 
-_POINTWISE: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,
@@ -81,8 +80,8 @@ class MLPRule(Part):
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> MLPRule:
         """Make the layers and return the module itself."""
-        require_choice("number of spatial dimensions", dims, _POINTWISE)
-        convolution = _POINTWISE[dims]
+        require_choice("number of spatial dimensions", dims, CONVOLUTION_LAYERS)
+        convolution = CONVOLUTION_LAYERS[dims]
         sizes = (in_channels, *self.hidden_sizes)
         self.hidden = nn.ModuleList(convolution(a, b, 1) for a, b in zip(sizes, self.hidden_sizes, strict=False))
         self.last = convolution(sizes[-1], self.spare_rows + out_channels, 1, bias=self.final_bias)
@@ -148,8 +147,8 @@ class LinearRule(Part):
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> LinearRule:
         """Make the layer and return the module itself."""
-        require_choice("number of spatial dimensions", dims, _POINTWISE)
-        self.last = _POINTWISE[dims](in_channels, out_channels, 1, bias=self.bias)
+        require_choice("number of spatial dimensions", dims, CONVOLUTION_LAYERS)
+        self.last = CONVOLUTION_LAYERS[dims](in_channels, out_channels, 1, bias=self.bias)
         for parameter in self.last.parameters():
             nn.init.normal_(parameter, 0.0, self.init_scale)
         return self
@@ -163,10 +162,6 @@ class LinearRule(Part):
         """Freeze the layer if ``freeze_last`` is set, as it is the last one."""
         if freeze_last:
             self.last.requires_grad_(False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of the constructor as plain values."""
-        return {"init_scale": self.init_scale, "bias": self.bias}
 
 
 BasicNCARule = MLPRule
@@ -310,8 +305,8 @@ class AttentionRule(Part):
 
     def build(self, in_channels: int, out_channels: int, dims: int = 2) -> AttentionRule:
         """Make the layers and return the module itself."""
-        require_choice("number of spatial dimensions", dims, _POINTWISE)
-        convolution = _POINTWISE[dims]
+        require_choice("number of spatial dimensions", dims, CONVOLUTION_LAYERS)
+        convolution = CONVOLUTION_LAYERS[dims]
         self.dims = dims
         self.embed = convolution(in_channels, self.width, 1)
         self.query_key_value = convolution(self.width, 3 * self.width, 1, bias=False)
@@ -368,15 +363,6 @@ class AttentionRule(Part):
         """Freeze the layers; the last one only if ``freeze_last`` is set."""
         self.requires_grad_(False)
         self.last.requires_grad_(not freeze_last)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of the constructor as plain values."""
-        return {
-            "width": self.width,
-            "num_heads": self.num_heads,
-            "hidden_size": self.hidden_size,
-            "padding": self.padding,
-        }
 
 
 CHOICES = ("categorical", "mean")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -99,16 +100,8 @@ class CellParameters:
 
     def with_tensors(self, tensors: list[Tensor | None]) -> CellParameters:
         """Return the cell with other tensors, in the order of :meth:`tensors`."""
-        filters, filter_bias, full, full_bias, *layers = tensors
+        parts: list[Any] = tensors
+        filters, filter_bias, full, full_bias, *layers = parts
         depth = len(self.weights)
-        return CellParameters(
-            **{
-                **self.__dict__,
-                "filters": filters,
-                "filter_bias": filter_bias,
-                "full": full,
-                "full_bias": full_bias,
-                "weights": tuple(layers[:depth]),
-                "biases": tuple(layers[depth:]),
-            }
-        )
+        banks = {"filters": filters, "filter_bias": filter_bias, "full": full, "full_bias": full_bias}
+        return replace(self, **banks, weights=tuple(layers[:depth]), biases=tuple(layers[depth:]))

@@ -113,14 +113,10 @@ def uniform24(
     ----------
     seed : int
         Seed of the roll-out; its low 32 bits are used.
-    step : int or range
-        Number of the step, from 0, or a range of steps without gaps.
     num_samples, num_cells : int
         Number of samples, and of cells per sample, in row-major order.
-    device : torch.device or str
-        Device of the result.
-    first_sample : int
-        Index of the first sample, for a part of a batch.
+    step, device, first_sample
+        See :func:`fire_mask`.
     cells : Tensor or None
         (num_cells,) indices of the cells, for a part of a grid; 0 to ``num_cells - 1`` by default.
 
@@ -157,14 +153,10 @@ def update_noise(
     ----------
     seed : int
         Seed of the roll-out. The noise is independent of the fire masks of the same seed.
-    step : int or range
-        Number of the step, from 0, or a range of steps without gaps.
     num_samples, num_channels, shape
         Dimensions of the state.
-    device : torch.device or str
-        Device of the result.
-    first_sample : int
-        Index of the first sample, for a part of a batch.
+    step, device, first_sample
+        See :func:`fire_mask`.
 
     Returns
     -------
@@ -198,14 +190,10 @@ def cell_draws(
     ----------
     seed : int
         Seed of the roll-out. The numbers are independent of fire masks and noise of the same seed.
-    step : int or range
-        Number of the step, from 0, or a range of steps without gaps.
     num_samples, num_draws, shape
         Dimensions of the result.
-    device : torch.device or str
-        Device of the result.
-    first_sample : int
-        Index of the first sample, for a part of a batch.
+    step, device, first_sample
+        See :func:`fire_mask`.
 
     Returns
     -------

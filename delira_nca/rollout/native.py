@@ -187,19 +187,9 @@ class _Rollout(Function):
             torch.zeros_like(tensor, memory_format=torch.contiguous_format) if wanted and tensor is not None else None
             for tensor, wanted in zip(tensors, needs, strict=True)
         ]
-        filters, filter_bias, full, full_bias, w1, w2, b1, b2 = results
-        named = {
-            "x": gx,
-            "filter": filters,
-            "filter_bias": filter_bias,
-            "full": full,
-            "full_bias": full_bias,
-            "w1": w1,
-            "b1": b1,
-            "w2": w2,
-            "b2": b2,
-        }
-        out = native_library.Gradients(**{name: _address(tensor) for name, tensor in named.items()})
+        names = ("x", "filter", "filter_bias", "full", "full_bias", "w1", "w2", "b1", "b2")
+        addresses = map(_address, (gx, *results))
+        out = native_library.Gradients(**dict(zip(names, addresses, strict=True)))
         struct, held = call.struct(template, tensors)
         call.library.backward(struct, tape.address, [_address(grad) for grad in given], out)
         del held

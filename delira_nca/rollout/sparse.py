@@ -96,13 +96,7 @@ class _Tape:
 
     @classmethod
     def for_job(cls, job: Job, parameters: CellParameters, grid: Rows) -> _Tape:
-        """Make an empty tape, for steps that change every cell in the worst case.
-
-        Raises
-        ------
-        ConfigError
-            If the budget is too small.
-        """
+        """Make an empty tape, for steps that change every cell in the worst case."""
         x, free = job.x, parameters.num_channels - parameters.num_fixed_channels
         cells = x.numel() // x.shape[1]
         step_bytes = cells * (free * x.element_size() + grid.index_dtype.itemsize)

@@ -46,16 +46,10 @@ def med_nca(
     Kalkhof, Gonzalez and Mukhopadhyay (2023), "Med-NCA: Robust and Lightweight Segmentation with Neural Cellular
     Automata". Adam with 16e-4 and betas (0.5, 0.5), decay 0.9999, Dice and cross entropy, batches of 48.
     """
-    models = [
-        _level(
-            Perception("identity", FullFilters(2), padding="reflect"),
-            MLPRule(128, final_bias=False, spare_rows=num_image_channels if image_rows else 0),
-            (num_image_channels, num_output_channels, num_channels),
-            fire_rate,
-            dims,
-        )
-        for _ in range(2)
-    ]
+    sizes = (num_image_channels, num_output_channels, num_channels, fire_rate, dims)
+    perception = Perception("identity", FullFilters(2), padding="reflect")
+    rule = MLPRule(128, final_bias=False, spare_rows=num_image_channels if image_rows else 0)
+    models = [_level(perception, rule, *sizes) for _ in range(2)]
     return {"models": models, "scales": (4, 1), "steps": (64, 64), **changes}
 
 
@@ -100,16 +94,10 @@ def m3d_nca(
     :func:`med_nca`; Dice and focal loss, batches of 4.
     """
     spare = num_image_channels if image_rows else 0
-    models = [
-        _level(
-            Perception("identity", LearnedFilters(1, 3 if level else 7, bias=True), padding="reflect"),
-            (NormedRule if batch_norm else MLPRule)(64, final_bias=False, spare_rows=spare),
-            (num_image_channels, num_output_channels, num_channels),
-            fire_rate,
-            dims,
-        )
-        for level in range(num_levels)
-    ]
+    sizes = (num_image_channels, num_output_channels, num_channels, fire_rate, dims)
+    rule = (NormedRule if batch_norm else MLPRule)(64, final_bias=False, spare_rows=spare)
+    filters = [LearnedFilters(1, 3 if level else 7, bias=True) for level in range(num_levels)]
+    models = [_level(Perception("identity", each, padding="reflect"), rule, *sizes) for each in filters]
     scales = tuple(2**level for level in reversed(range(num_levels)))
     return {"models": models, "scales": scales, "steps": (10,) * num_levels, "downscale": "max", **changes}
 
@@ -154,16 +142,10 @@ def octree_nca(
     "OctreeNCA: Single-Pass 184 MP Segmentation on Consumer Hardware" (BMVC 2025). Adam with 16e-4 and betas
     (0.9, 0.99), Dice and cross entropy, batches of 3, and a moving average of the weights.
     """
-    models = [
-        _level(
-            Perception("identity", LearnedFilters(1, 3, bias=True), padding="reflect"),
-            MLPRule(64, final_bias=False, spare_rows=num_image_channels if image_rows else 0),
-            (num_image_channels, num_output_channels, num_channels),
-            fire_rate,
-            dims,
-        )
-        for _ in range(num_levels)
-    ]
+    sizes = (num_image_channels, num_output_channels, num_channels, fire_rate, dims)
+    perception = Perception("identity", LearnedFilters(1, 3, bias=True), padding="reflect")
+    rule = MLPRule(64, final_bias=False, spare_rows=num_image_channels if image_rows else 0)
+    models = [_level(perception, rule, *sizes) for _ in range(num_levels)]
     return {
         "models": models,
         "scales": tuple(2**level for level in reversed(range(num_levels))),
@@ -175,9 +157,8 @@ def octree_nca(
 
 
 def _level(
-    perception: Perception, rule: MLPRule, channels: tuple[int, int, int], fire_rate: float, dims: int
+    perception: Perception, rule: MLPRule, image: int, output: int, total: int, fire_rate: float, dims: int
 ) -> BasicNCAModel:
-    image, output, total = channels
     return BasicNCAModel(
         num_image_channels=image,
         num_hidden_channels=total - image - output,

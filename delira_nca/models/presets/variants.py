@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from delira_nca.models.conditioning import GoalEmbedding
-from delira_nca.models.masks import AliveMask
 from delira_nca.models.perception import LearnedFilters, Perception
 from delira_nca.models.presets.growing import growing
 from delira_nca.models.rule import AttentionRule, MixtureRule, MLPRule
@@ -36,20 +35,16 @@ def conditional(**changes: Any) -> dict[str, Any]:
     10]. The goals of a batch are its entry ``"goal"``; states from a pool then receive new goals, as in the authors'
     code, unless the pool has a slot of that name, which stores them.
     """
-    return {
-        "num_image_channels": 4,
-        "num_hidden_channels": 17,
-        "num_output_channels": 0,
-        "fire_rate": 0.5,
-        "immutable_image_channels": False,
-        "perception": Perception(LearnedFilters(3), padding="zeros"),
-        "rule": MLPRule((64, 64), final_bias=False, zero_init=False),
-        "conditioning": GoalEmbedding(num_goals=3, num_channels=16),
-        "alive": AliveMask(channel=3, threshold=0.1),
-        "training_timesteps": (48, 97),
-        "inference_timesteps": 96,
-        **changes,
-    }
+    return growing(
+        **{
+            "num_hidden_channels": 17,
+            "perception": Perception(LearnedFilters(3), padding="zeros"),
+            "rule": MLPRule((64, 64), final_bias=False, zero_init=False),
+            "conditioning": GoalEmbedding(num_goals=3, num_channels=16),
+            "training_timesteps": (48, 97),
+            **changes,
+        }
+    )
 
 
 def attention(**changes: Any) -> dict[str, Any]:

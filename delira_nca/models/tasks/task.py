@@ -84,13 +84,7 @@ class TaskNCAModel(BasicNCAModel):
 
     @classmethod
     def _task(cls, arguments: dict[str, Any], **decided: Any) -> dict[str, Any]:
-        """Merge the arguments of the caller with those that the task sets.
-
-        Raises
-        ------
-        ConfigError
-            If the caller passes an argument that the task sets, or an unknown metric.
-        """
+        """Merge the arguments of the caller with those that the task sets."""
         for name in decided:
             if name in arguments:
                 raise ConfigError(f"{cls.__name__} sets {name} itself, to {decided[name]!r}: leave it out")
@@ -102,11 +96,6 @@ class TaskNCAModel(BasicNCAModel):
 
         Arguments of :class:`BasicNCAModel` are passed to it; the others are those of the task and are stored as
         attributes.
-
-        Raises
-        ------
-        ConfigError
-            As in :meth:`_task`.
         """
         inherited = inspect.signature(BasicNCAModel).parameters.keys() - {"kwargs"}
         handed_on = {name: value for name, value in given.items() if name in inherited}

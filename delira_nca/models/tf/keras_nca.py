@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -33,6 +33,15 @@ _NONLINEARITIES = {
     "silu": tf.nn.silu,
     "tanh": tf.nn.tanh,
 }
+
+
+def _of_the_twin(name: str, doc: str, kind: Callable[[Any], Any] = lambda value: value) -> Any:
+    """Return a property that reads and sets an attribute of the twin in PyTorch."""
+    return property(
+        lambda model: kind(getattr(model._template, name)),
+        lambda model, value: setattr(model._template, name, value),
+        doc=doc,
+    )
 
 
 @keras.saving.register_keras_serializable("delira_nca")
@@ -74,6 +83,16 @@ class KerasNCA(AbstractTfNetwork):
     8336
     """
 
+    fire_rate = _of_the_twin("fire_rate", "Probability that a cell updates.", float)
+    update_noise = _of_the_twin("update_noise", "Standard deviation of the noise on updates.", float)
+    training_timesteps = _of_the_twin("training_timesteps", "Number of steps of training, or its range.")
+    inference_timesteps = _of_the_twin("inference_timesteps", "Number of steps of inference, or its range.")
+
+    @property
+    def alive(self) -> Any:
+        """Alive mask of the twin in PyTorch."""
+        return self._template.alive
+
     def __init__(self, model: BasicNCAModel | None = None, *, name: str | None = None, **arguments: Any) -> None:
         super().__init__(name=name, dtype="float32")
         if keras.backend.backend() != "tensorflow":
@@ -98,47 +117,6 @@ class KerasNCA(AbstractTfNetwork):
             if layer.use_bias:
                 found[f"{name}.bias"] = layer.bias
         return found
-
-    @property
-    def fire_rate(self) -> float:
-        """Probability that a cell updates."""
-        return float(self._template.fire_rate)
-
-    @fire_rate.setter
-    def fire_rate(self, value: float) -> None:
-        self._template.fire_rate = value
-
-    @property
-    def update_noise(self) -> float:
-        """Standard deviation of the noise on updates."""
-        return float(self._template.update_noise)
-
-    @update_noise.setter
-    def update_noise(self, value: float) -> None:
-        self._template.update_noise = value
-
-    @property
-    def training_timesteps(self) -> Any:
-        """Number of steps of training, or its range."""
-        return self._template.training_timesteps
-
-    @training_timesteps.setter
-    def training_timesteps(self, value: Any) -> None:
-        self._template.training_timesteps = value
-
-    @property
-    def inference_timesteps(self) -> Any:
-        """Number of steps of inference, or its range."""
-        return self._template.inference_timesteps
-
-    @inference_timesteps.setter
-    def inference_timesteps(self, value: Any) -> None:
-        self._template.inference_timesteps = value
-
-    @property
-    def alive(self) -> Any:
-        """Alive mask of the twin in PyTorch."""
-        return self._template.alive
 
     def prepare_inputs(
         self, batch: Mapping[str, Any], seed: int, *, train: bool
@@ -290,13 +268,7 @@ class KerasNCA(AbstractTfNetwork):
 
 
 def _require_supported(model: BasicNCAModel) -> None:
-    """Check that a model has only parts that are computed here.
-
-    Raises
-    ------
-    ConfigError
-        If it has not; the message gives the reason.
-    """
+    """Check that a model has only parts that are computed here."""
     reason = None
     try:
         model.to_arrays()
