@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, ShapeError
-from delira_nca.losses import dice_bce, dice_score, focal, mse, per_sample_mse, soft_dice
+from delira_nca.losses import dice_bce, dice_score, focal, mse, multiclass_dice, per_sample_mse, soft_dice
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 2, 7), (3, 1), (3,)])
@@ -75,6 +75,7 @@ def test_a_mask_of_0_and_255_is_refused(loss, dtype):
     assert torch.isfinite(loss(logits, 1.000001 * (mask > 0)))  # as interpolation rounds
 
 
-def test_soft_dice_without_smoothing_is_refused():
-    with pytest.raises(ConfigError, match="smooth must be a number above 0, not 0"):
-        soft_dice(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2), smooth=0)
+@pytest.mark.parametrize("loss", [soft_dice, multiclass_dice])
+def test_dice_without_smoothing_is_refused(loss, refuses):
+    label = torch.zeros(1, 2, 2) if loss is soft_dice else torch.zeros(1, 2).long()
+    refuses(ConfigError, "smooth must be a number above 0, not 0", loss, torch.zeros(1, 2, 2), label, smooth=0)

@@ -48,7 +48,7 @@ def test_dead_cells_have_no_gradient(noise, living, loss):
 
 
 @pytest.mark.parametrize("loss", [one_hot_l2, cell_cross_entropy])
-def test_what_does_not_fit_is_refused(loss, refuses):
+def test_what_does_not_fit_and_unknown_reductions_are_refused(loss, refuses):
     logits = torch.zeros(2, 3, 4, 4)
     refuses(ConfigError, "labels run from 1 to 3, but there are 3 classes", loss, logits, torch.tensor([1, 3]))
     refuses(ShapeError, "need a label of", loss, logits, torch.zeros(3).long())
@@ -57,8 +57,5 @@ def test_what_does_not_fit_is_refused(loss, refuses):
     with pytest.raises(ConfigError, match="a mask of living cells is bool, not torch.float32"):
         loss(logits, torch.zeros(2).long(), torch.ones(2, 1, 4, 4))
     refuses(ShapeError, r"logits of cells are \(B, K, \*spatial\)", loss, torch.zeros(2, 3), torch.zeros(2).long())
-
-
-def test_an_unknown_reduction_is_refused():
     with pytest.raises(UnknownNameError, match="unknown reduction 'men'"):
         one_hot_l2(torch.zeros(1, 2, 3), torch.zeros(1).long(), reduction="men")

@@ -16,13 +16,12 @@ def test_labels_of_any_whole_type_with_or_without_an_axis_are_the_same(dtype):
     assert torch.equal(class_labels(logits, label[:, None]), label.long())
 
 
-def test_a_label_of_one_channel_takes_the_shape_of_its_prediction():
+def test_a_label_of_one_channel_takes_the_shape_of_its_prediction(refuses):
     pred, label = torch.zeros(2, 1, 3, 4), torch.ones(2, 3, 4)
     assert torch.equal(with_channel(label, pred), label[:, None])
     assert torch.equal(with_channel(label[:, None], pred), label[:, None])
     for wrong in (torch.ones(2, 4, 3), torch.ones(1, 3, 4), torch.ones(2, 3, 3, 4)):
-        with pytest.raises(ShapeError, match="differ in shape"):
-            with_channel(wrong, pred)
+        refuses(ShapeError, "differ in shape", with_channel, wrong, pred)
 
 
 def test_functions_are_known_by_the_path_of_the_package():

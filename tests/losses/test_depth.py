@@ -17,14 +17,11 @@ def test_scores_of_depth_are_their_formulas(noise):
     assert within_ratio(pred, label) < within_ratio(pred, label, ratio=3.0)
 
 
-def test_a_perfect_depth_has_perfect_scores_and_a_negative_one_is_wrong(noise):
+def test_a_perfect_depth_has_perfect_scores_and_each_says_which_way_is_better(noise):
     label = noise(2, 1, 4, 4).exp()
     assert (abs_rel(label, label), rmse(label, label), within_ratio(label, label)) == (0, 0, 1)
     assert within_ratio(-label, label) == 0
     assert within_ratio(torch.zeros_like(label), label) == 0
-
-
-def test_each_says_which_way_is_better():
     assert [direction(score) for score in (abs_rel, rmse, within_ratio)] == ["lowest", "lowest", "highest"]
 
 

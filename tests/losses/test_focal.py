@@ -18,10 +18,14 @@ def test_focal_is_its_formula_for_each_element(noise, gamma, alpha):
     assert focal(logits, target, gamma=gamma, alpha=alpha).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_gamma_focal_is_the_binary_cross_entropy(noise):
+def test_without_gamma_focal_is_the_cross_entropy_and_two_classes_are_the_binary_case(noise):
     logits, target = noise(4, 6), (noise(4, 6, seed=1) > 0).float()
     expected = F.binary_cross_entropy_with_logits(logits, target).item()
     assert focal(logits, target, gamma=0).item() == pytest.approx(expected, rel=1e-6)
+    logits, label = noise(4, 5, 6), torch.arange(24).reshape(4, 6) % 5
+    assert multiclass_focal(logits, label, gamma=0).item() == pytest.approx(F.cross_entropy(logits, label).item())
+    logits, label = noise(7, 2), torch.tensor([0, 1, 1, 0, 1, 0, 0])
+    assert multiclass_focal(logits, label).item() == pytest.approx(focal(logits[:, 1] - logits[:, 0], label).item())
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
@@ -36,16 +40,6 @@ def test_multiclass_focal_is_its_formula(noise, gamma, alpha, shape):
     assert multiclass_focal(logits, label, gamma=gamma, alpha=alpha).item() == pytest.approx(expected, rel=1e-5)
     with_axis = multiclass_focal(logits, label.unsqueeze(1), gamma=gamma, alpha=alpha)
     assert torch.equal(with_axis, multiclass_focal(logits, label, gamma=gamma, alpha=alpha))
-
-
-def test_without_gamma_the_multiclass_focal_is_the_cross_entropy(noise):
-    logits, label = noise(4, 5, 6), torch.arange(24).reshape(4, 6) % 5
-    assert multiclass_focal(logits, label, gamma=0).item() == pytest.approx(F.cross_entropy(logits, label).item())
-
-
-def test_two_classes_are_the_binary_case(noise):
-    logits, label = noise(7, 2), torch.tensor([0, 1, 1, 0, 1, 0, 0])
-    assert multiclass_focal(logits, label).item() == pytest.approx(focal(logits[:, 1] - logits[:, 0], label).item())
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 2.0])

@@ -49,9 +49,8 @@ def test_calling_it_gives_the_value_of_a_batch_and_keeps_the_state():
     assert metric.compute() == before
 
 
-def test_shapes_that_differ_are_refused():
-    with pytest.raises(ShapeError, match="differ in shape"):
-        RMSE().update(torch.zeros(2, 1), torch.zeros(2))
+def test_shapes_that_differ_are_refused(refuses):
+    refuses(ShapeError, "differ in shape", RMSE().update, torch.zeros(2, 1), torch.zeros(2))
 
 
 def test_which_functions_are_metrics_of_sets():
@@ -101,14 +100,12 @@ def test_a_metric_of_torchmetrics_does_not_synchronise_itself_and_keeps_its_stat
 
 
 @pytest.mark.parametrize("make", [RMSE, LikeTorchmetrics])
-def test_a_state_of_another_metric_is_refused(make):
-    with pytest.raises(ConfigError, match=f"{make.__name__} has no state 'other'"):
-        load_metric_state(make(), {"other": 1})
+def test_a_state_of_another_metric_is_refused(make, refuses):
+    refuses(ConfigError, f"{make.__name__} has no state 'other'", load_metric_state, make(), {"other": 1})
 
 
-def test_the_base_class_asks_for_three_methods():
-    with pytest.raises(TypeError, match="abstract"):
-        Metric()
+def test_the_base_class_asks_for_three_methods(refuses):
+    refuses(TypeError, "abstract", Metric)
 
 
 def test_an_array_is_part_of_the_state_and_stays_an_array():

@@ -109,6 +109,10 @@ def test_what_cannot_be_compared_is_refused(loss, refuses):
     with pytest.raises(ConfigError, match="num_projections must be a whole number of at least 1, not 0"):
         SlicedTransport(num_projections=0)
     refuses(ConfigError, "num_levels must be a whole number of at least 1, not 0", SlicedTransport, num_levels=0)
+    with pytest.raises(ConfigError, match=r"a texture is of floats from 0 to 1, .* not of torch\.uint8"):
+        SlicedTransport()(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match="features are 'filters', 'vgg' or a module, not a Tensor"):
+        SlicedTransport(torch.zeros(1, 3, 32, 32))
 
 
 def small_vgg(weights=None):
@@ -131,19 +135,14 @@ def torchvision(monkeypatch, tmp_path):
     return tmp_path / "checkpoints" / "vgg16-x.pth"
 
 
-def test_without_torchvision_vgg_is_refused(monkeypatch):
+def test_without_torchvision_or_its_weights_vgg_is_refused_and_nothing_is_downloaded(torchvision, monkeypatch, refuses):
+    refuses(MissingFileError, r"weights of VGG16 at .*vgg16-x.pth; they are not downloaded", SlicedTransport, "vgg")
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(MissingDependencyError, match="features='vgg' needs torchvision: pip install torchvision"):
-        SlicedTransport("vgg")
+    refuses(MissingDependencyError, "features='vgg' needs torchvision: pip install torchvision", SlicedTransport, "vgg")
 
 
-def test_without_its_weights_vgg_is_refused_and_nothing_is_downloaded(torchvision):
-    with pytest.raises(MissingFileError, match=r"weights of VGG16 at .*vgg16-x.pth; they are not downloaded"):
-        SlicedTransport("vgg")
-
-
-def test_vgg_takes_the_weights_of_the_cache_and_sees_colour_only(torchvision):
+def test_vgg_takes_the_weights_of_the_cache_and_sees_colour_only(torchvision, refuses):
     torch.save({"w": torch.eye(3)[..., None, None]}, torchvision)
     loss = SlicedTransport("vgg")
     texture = waves()[..., :32, :32]
@@ -151,12 +150,4 @@ def test_vgg_takes_the_weights_of_the_cache_and_sees_colour_only(torchvision):
     assert loss(texture, texture).item() == 0
     assert loss(texture.flip(1) * 0.5, texture).item() > 0
     assert not any(p.requires_grad for p in loss.features.parameters())
-    with pytest.raises(ShapeError, match=r"VGG sees \(B, 3, H, W\) pictures, not \(1, 1, 32, 32\)"):
-        loss(texture[:, :1], texture[:, :1])
-
-
-def test_a_texture_of_whole_numbers_and_one_in_the_place_of_the_features_are_refused():
-    with pytest.raises(ConfigError, match=r"a texture is of floats from 0 to 1, .* not of torch\.uint8"):
-        SlicedTransport()(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-    with pytest.raises(ConfigError, match="features are 'filters', 'vgg' or a module, not a Tensor"):
-        SlicedTransport(torch.zeros(1, 3, 32, 32))
+    refuses(ShapeError, r"VGG sees \(B, 3, H, W\) pictures, not \(1, 1, 32, 32\)", loss, texture[:, :1], texture[:, :1])

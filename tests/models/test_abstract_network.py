@@ -22,7 +22,6 @@ def test_every_network_remembers_its_own_arguments():
 
 
 @pytest.mark.parametrize("missing", ["closure", "prepare_batch"])
-def test_a_network_has_a_closure_and_prepares_its_batches(missing):
+def test_a_network_has_a_closure_and_prepares_its_batches(missing, refuses):
     members = {name: vars(Network)[name] for name in ("closure", "prepare_batch") if name != missing}
-    with pytest.raises(TypeError, match=missing):
-        type("Incomplete", (AbstractNetwork,), members)()
+    refuses(TypeError, missing, type("Incomplete", (AbstractNetwork,), members))

@@ -54,9 +54,8 @@ def automaton(**changes):
         (MLPRule, "{name} is the class MLPRule: make an object of it, MLPRule(...)"),
     ],
 )
-def test_a_part_that_is_no_module_is_refused(name, given, message):
-    with pytest.raises(ConfigError, match=re.escape(message.format(name=name))):
-        automaton(**{name: given})
+def test_a_part_that_is_no_module_is_refused(name, given, message, refuses):
+    refuses(ConfigError, re.escape(message.format(name=name)), automaton, **{name: given})
 
 
 def test_a_rule_type_that_makes_no_module_is_refused():
@@ -65,9 +64,8 @@ def test_a_rule_type_that_makes_no_module_is_refused():
 
 
 @pytest.mark.parametrize("name", ["alive", "input_mask"])
-def test_a_mask_that_is_none_is_refused(name):
-    with pytest.raises(ConfigError, match=rf"{name} is an \w+Mask\(\.\.\.\) or None, not True"):
-        automaton(**{name: True})
+def test_a_mask_that_is_none_is_refused(name, refuses):
+    refuses(ConfigError, rf"{name} is an \w+Mask\(\.\.\.\) or None, not True", automaton, **{name: True})
 
 
 @pytest.mark.parametrize(
@@ -83,9 +81,8 @@ def test_a_mask_that_is_none_is_refused(name):
         (nn.Bilinear(15, 15, 4), "rule Bilinear cannot take 15 channels"),
     ],
 )
-def test_a_rule_with_other_channels_is_refused(rule, message):
-    with pytest.raises(ShapeError, match=re.escape(message)):
-        automaton(rule=rule)
+def test_a_rule_with_other_channels_is_refused(rule, message, refuses):
+    refuses(ShapeError, re.escape(message), automaton, rule=rule)
 
 
 def test_a_perception_with_other_channels_than_it_says_is_refused():
@@ -118,10 +115,9 @@ def test_an_entry_that_is_a_list_is_refused_by_its_name(make):
         PyTorchNetworkTrainer(make(), None, {"mse": mse}).train(1, [batch])
 
 
-def test_images_states_and_levels_of_another_type_are_refused():
+def test_images_states_and_levels_of_another_type_are_refused(refuses):
     model = automaton()
     for call in (model.predict, model, lambda x: rollout(x, model, 2), PyramidNCA(automaton(), [1], [2]).predict):
-        with pytest.raises(ConfigError, match=r"must be of type Tensor|is a torch\.Tensor"):
-            call([[0.0]])
+        refuses(ConfigError, r"must be of type Tensor|is a torch\.Tensor", call, [[0.0]])
     with pytest.raises(ConfigError, match="a level of a pyramid must be of type BasicNCAModel, not function"):
         PyramidNCA(lambda x: x, [2, 1], [2, 2])

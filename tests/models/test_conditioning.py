@@ -94,7 +94,7 @@ def test_embeddings_learn_each_its_goal(model, seeds):
     assert moved[2] > 0
 
 
-def test_a_batch_and_a_pool_carry_the_goals(model, seeds):
+def test_a_batch_and_a_pool_carry_the_goals(model, seeds, refuses):
     batch = {"data": seeds, "goal": torch.tensor([2, 0, 1])}
     prediction, parts = model.forward_batch(batch, seed=4)
     expected = model.predict(seeds, seed=4, goal=batch["goal"]).output_image
@@ -104,8 +104,7 @@ def test_a_batch_and_a_pool_carry_the_goals(model, seeds):
     draw = pool.sample(3)
     assert torch.equal(draw.slots["goal"], draw.indices % 3)
     model.forward_batch({"data": draw.states, **draw.slots}, train=True)
-    with pytest.raises(UnknownNameError, match="'goal', which is not there"):
-        model.forward_batch({"data": seeds})
+    refuses(UnknownNameError, "'goal', which is not there", model.forward_batch, {"data": seeds})
 
 
 def test_a_module_of_the_users_own_may_encode_images(noise, randomise):

@@ -53,15 +53,14 @@ def test_a_description_of_before_there_were_kinds_still_makes_its_model():
     assert BasicNCAModel.from_dict(old).alive == AliveMask()
 
 
-def test_unknown_kinds_and_modules_of_the_users_own_are_refused():
+def test_unknown_kinds_and_modules_of_the_users_own_are_refused(refuses):
     config = BasicNCAModel(rule=LinearRule()).to_dict()
     with pytest.raises(UnknownNameError, match="unknown type of a rule 'LinearRul'.*Did you mean 'LinearRule'"):
         BasicNCAModel.from_dict({**config, "rule": {**config["rule"], "type": "LinearRul"}})
     with pytest.raises(UnknownNameError, match="unknown type of a perception 'LinearRule'"):
         BasicNCAModel.from_dict({**config, "perception": config["rule"]})
     model = BasicNCAModel(num_image_channels=1, num_hidden_channels=1, head=nn.Identity())
-    with pytest.raises(ConfigError, match="head is a torch.nn.modules.linear.Identity"):
-        BasicNCAModel.from_dict(model.to_dict())
+    refuses(ConfigError, "head is a torch.nn.modules.linear.Identity", BasicNCAModel.from_dict, model.to_dict())
 
 
 def test_numbers_that_were_changed_after_the_construction_are_described():

@@ -46,12 +46,13 @@ def pred_of(network, image):
 @pytest.mark.parametrize("make", [automaton, pyramid, with_head])
 @pytest.mark.parametrize("weights", DTYPES, ids=str)
 @pytest.mark.parametrize("given", DTYPES, ids=str)
-def test_narrower_images_are_computed_in_the_dtype_of_the_weights_and_others_refused(make, weights, given, randomise):
+def test_narrower_images_are_computed_in_the_dtype_of_the_weights_and_others_refused(
+    make, weights, given, randomise, refuses
+):
     image = torch.rand(2, 1, 6, 6).to(given)
     network = make(randomise).to(weights)
     if torch.promote_types(given, weights) != weights:
-        with pytest.raises(ConfigError, match=f"{given} does not go with weights of {weights}: convert"):
-            pred_of(network, image)
+        refuses(ConfigError, f"{given} does not go with weights of {weights}: convert", pred_of, network, image)
         return
     found, expected = pred_of(network, image), pred_of(make(randomise).double(), image.double())
     assert found.dtype == weights

@@ -56,14 +56,13 @@ def test_nearest_neighbours_and_given_edges():
     np.testing.assert_allclose(pairs.displacements[3, 1], POINTS[5] - POINTS[3], rtol=1e-6)
 
 
-def test_a_periodic_box_has_the_neighbours_of_its_copies():
+def test_a_periodic_box_has_the_neighbours_of_its_copies(refuses):
     pairs = find_pairs([[0.1, 0.5], [0.9, 0.5]], radius=0.3, box=1.0)
     assert as_sets(pairs) == [{(1, np.float32(-0.2), np.float32(0.0))}, {(0, np.float32(0.2), np.float32(0.0))}]
     alone = find_pairs([[0.5]], radius=2.5, box=1.0, n_images=3)
     assert sorted(alone.displacements[0, :, 0].tolist()) == [-2.0, -1.0, 1.0, 2.0]
     assert (alone.neighbours == 0).all()
-    with pytest.raises(ConfigError, match="raise n_images"):
-        find_pairs([[0.5]], radius=2.5, box=1.0, n_images=2)
+    refuses(ConfigError, "raise n_images", find_pairs, [[0.5]], radius=2.5, box=1.0, n_images=2)
     edge = find_pairs([[0.1], [0.9]], edges=[[0], [1]], box=1.0)
     assert edge.displacements[0, 0, 0] == pytest.approx(-0.2)
 
@@ -144,11 +143,10 @@ def test_precomputed_pairs_change_nothing(make_dense):
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
-def test_pairs_of_other_settings_are_refused():
+def test_pairs_of_other_settings_are_refused(refuses):
     data = precompute_pairs(make_model(), make_data())
     model = make_model(perception=GraphPerception(radius=0.8))
-    with pytest.raises(UnknownNameError, match="are pairs of other settings: call precompute_pairs again"):
-        model.pairs(data)
+    refuses(UnknownNameError, "are pairs of other settings: call precompute_pairs again", model.pairs, data)
     assert set(pair_keys(make_model())) <= set(data)
     normalized = make_model(perception=GraphPerception(radius=1.2, normalize=True))
     assert normalized.pairs(data).neighbours.shape[:2] == (4, 30)
@@ -169,7 +167,7 @@ def test_it_learns_on_points_and_goes_on_after_a_stop(tmp_path):
     assert resumed.history == straight.history
 
 
-def test_a_pool_of_states_on_one_graph_is_damaged_in_balls():
+def test_a_pool_of_states_on_one_graph_is_damaged_in_balls(refuses):
     points = make_data(1)["positions"][0]
     model = make_model(alive=AliveMask(channel=0))
     seed = torch.zeros(6, 30)
@@ -186,8 +184,7 @@ def test_a_pool_of_states_on_one_graph_is_damaged_in_balls():
     assert 0 < int(mask.sum()) < 30
     inside = points[mask.numpy()]
     assert cdist(inside, inside).max() <= 1.6
-    with pytest.raises(ShapeError, match="does not fit states of shape"):
-        ball_damage(points, 0.8)(np.random.default_rng(0), (31,))
+    refuses(ShapeError, "does not fit states of shape", ball_damage(points, 0.8), np.random.default_rng(0), (31,))
 
 
 def test_a_description_makes_the_same_model(tmp_path, randomise):
@@ -228,9 +225,8 @@ def test_a_description_makes_the_same_model(tmp_path, randomise):
         (lambda: precompute_pairs(torch.nn.Identity(), make_data()), ConfigError, "not of a Identity"),
     ],
 )
-def test_what_cannot_work_is_refused(make, error, text):
-    with pytest.raises(error, match=text):
-        make()
+def test_what_cannot_work_is_refused(make, error, text, refuses):
+    refuses(error, text, make)
 
 
 def test_pairs_that_do_not_fit_are_refused(refuses):

@@ -83,6 +83,5 @@ def test_noise_joins_the_updates_of_the_digit_alone(digits):
     assert abs(hidden[inside].std().item() - 0.02) < 0.002
 
 
-def test_a_live_page_refuses_it_by_name(model):
-    with pytest.raises(ExportError, match="those of this BasicNCAModel do where the input says so"):
-        describe_cell(model)
+def test_a_live_page_refuses_it_by_name(model, refuses):
+    refuses(ExportError, "those of this BasicNCAModel do where the input says so", describe_cell, model)

@@ -86,15 +86,13 @@ def test_numbers_are_themselves_and_global_generators_stay():
 
 
 @pytest.mark.parametrize("steps", [-1, (5, 5), (96, 64), (-3, 4)])
-def test_numbers_and_ranges_that_cannot_be_are_refused(steps):
-    with pytest.raises(ConfigError, match="steps (is|must be)"):
-        interpret_range_parameter(steps)
+def test_numbers_and_ranges_that_cannot_be_are_refused(steps, refuses):
+    refuses(ConfigError, "steps (is|must be)", interpret_range_parameter, steps)
 
 
 @pytest.mark.parametrize("steps", ["64", 6.5, (1, 2, 3), (1.0, 2.0), None, True])
-def test_what_is_no_number_of_steps_is_a_type_error(steps):
-    with pytest.raises(TypeError, match="whole number or a pair"):
-        interpret_range_parameter(steps)
+def test_what_is_no_number_of_steps_is_a_type_error(steps, refuses):
+    refuses(TypeError, "whole number or a pair", interpret_range_parameter, steps)
 
 
 @pytest.mark.parametrize(("shape", "middle"), [((7,), (3,)), ((8, 9), (4, 4)), ((4, 5, 6), (2, 2, 3))])
@@ -107,16 +105,14 @@ def test_a_seed_is_one_living_cell_in_the_middle(shape, middle):
 
 
 @pytest.mark.parametrize("first_channel", [-1, 6])
-def test_a_seed_has_a_channel_to_live_in(first_channel):
-    with pytest.raises(ConfigError, match=f"cannot start at channel {first_channel}"):
-        make_seed(6, (5, 5), first_channel=first_channel)
+def test_a_seed_has_a_channel_to_live_in(first_channel, refuses):
+    refuses(ConfigError, f"cannot start at channel {first_channel}", make_seed, 6, (5, 5), first_channel=first_channel)
 
 
-def test_unwrap_gives_back_what_is_there():
+def test_unwrap_gives_back_what_is_there(refuses):
     for value in (0, "", False, []):
         assert unwrap(value) is value
-    with pytest.raises(RuntimeError, match="given None"):
-        unwrap(None)
+    refuses(RuntimeError, "given None", unwrap, None)
 
 
 @pytest.mark.parametrize("predict", [lambda m, x: m.predict(x), lambda m, x: tiled_predict(m, x, 8)])

@@ -288,10 +288,9 @@ def test_output_shapes_are_those_of_evaluation_and_may_have_no_axes():
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 8, 8), (8, 0), (-1, 8), (8.0, 8), 8, "88", None, (True, None)])
-def test_a_shape_of_other_axes_is_refused(shape):
+def test_a_shape_of_other_axes_is_refused(shape, refuses):
     model = Model(nn.Conv2d(3, 6, 1), nn.Identity())
-    with pytest.raises(ShapeError, match="a spatial shape .* 2 (whole )?numbers"):
-        model.compute_output_shape(shape)
+    refuses(ShapeError, "a spatial shape .* 2 (whole )?numbers", model.compute_output_shape, shape)
 
 
 def test_voxels_keep_their_size_unless_a_part_says_otherwise():
@@ -316,9 +315,8 @@ def test_voxels_keep_their_size_unless_a_part_says_otherwise():
         ((1, "2"), ConfigError, "positive"),
     ],
 )
-def test_voxels_that_cannot_be_are_refused(voxels, error, message):
-    with pytest.raises(error, match=message):
-        Model(nca(), nn.Conv2d(8, 1, 1)).scale(voxels)
+def test_voxels_that_cannot_be_are_refused(voxels, error, message, refuses):
+    refuses(error, message, Model(nca(), nn.Conv2d(8, 1, 1)).scale, voxels)
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -405,12 +403,11 @@ def test_other_backbones_give_a_tensor_and_its_logits(noise):
     assert torch.equal(parts["pred"], torch.sigmoid(parts["logits"]))
 
 
-def test_a_model_is_a_network_that_needs_criterions():
+def test_a_model_is_a_network_that_needs_criterions(refuses):
     model = Model(convolutions(), nn.Conv2d(6, 2, 1))
     assert isinstance(model, AbstractPyTorchNetwork)
     assert model.init_kwargs["prediction_head"] is model.prediction_head
-    with pytest.raises(ConfigError, match="Model has no loss; give criterions"):
-        PyTorchNetworkTrainer(model, None)
+    refuses(ConfigError, "Model has no loss; give criterions", PyTorchNetworkTrainer, model, None)
 
 
 def segmentation_batches(count, side=10):

@@ -25,25 +25,23 @@ def test_the_hidden_layer_is_normalised_before_its_nonlinearity(dims, norm, rand
     torch.testing.assert_close(rule.eval()(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_fresh_rule_changes_nothing_keeps_no_statistics_and_refuses_norms_that_cannot_be(noise):
+def test_a_fresh_rule_changes_nothing_keeps_no_statistics_and_refuses_norms_that_cannot_be(noise, refuses):
     rule = NormedRule(8).build(5, 3)
     assert not rule(noise(2, 5, 4, 4)).any()
     assert sorted(name for name, _ in rule.named_buffers()) == []
-    with pytest.raises(UnknownNameError, match="unknown norm 'bacth'.*Did you mean 'batch'"):
-        NormedRule(8, norm="bacth")
+    refuses(UnknownNameError, "unknown norm 'bacth'.*Did you mean 'batch'", NormedRule, 8, norm="bacth")
     with pytest.raises(ConfigError, match=r"num_groups=3 does not divide the numbers of neurons \(8,\)"):
         NormedRule(8, norm="group", num_groups=3)
 
 
-def test_a_model_with_it_is_described_trained_and_left_to_the_reference(randomise, noise):
+def test_a_model_with_it_is_described_trained_and_left_to_the_reference(randomise, noise, refuses):
     rule = NormedRule(8, norm="group", num_groups=2)
     model = BasicNCAModel(num_image_channels=1, num_hidden_channels=4, rule=rule)
     again = BasicNCAModel.from_dict(model.to_dict())
     assert again.to_dict() == model.to_dict()
     assert type(again.rule) is NormedRule
     assert (again.rule.norm, again.rule.num_groups) == ("group", 2)
-    with pytest.raises(UnsupportedCellError, match="the rule is a NormedRule, not MLPRule itself"):
-        model.to_arrays()
+    refuses(UnsupportedCellError, "the rule is a NormedRule, not MLPRule itself", model.to_arrays)
     randomise(model)
     model.predict(noise(1, 1, 6, 6), 2)
     model.finetune()

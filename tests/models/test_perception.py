@@ -198,9 +198,8 @@ def test_a_description_makes_the_same_perception(noise, perception):
         ((3,), {}, ConfigError, "not 3"),
     ],
 )
-def test_descriptions_that_cannot_work_are_refused(arguments, options, error, message):
-    with pytest.raises(error, match=message):
-        Perception(*arguments, **options)
+def test_descriptions_that_cannot_work_are_refused(arguments, options, error, message, refuses):
+    refuses(error, message, Perception, *arguments, **options)
 
 
 def test_what_it_was_not_built_for_is_refused(noise, refuses):

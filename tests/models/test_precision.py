@@ -73,6 +73,5 @@ def test_delira_and_apex_options_are_taken_or_dropped_with_a_warning():
         ({"dtype": torch.float64}, "not torch.float64"),
     ],
 )
-def test_options_that_cannot_work_are_refused(options, message):
-    with pytest.raises(ConfigError, match=message):
-        Precision(mixed=True, options=options)
+def test_options_that_cannot_work_are_refused(options, message, refuses):
+    refuses(ConfigError, message, Precision, mixed=True, options=options)

@@ -146,13 +146,12 @@ class _One(nn.Module):
         return update + 1
 
 
-def test_a_callers_steps_are_done_or_refused_and_numpy_scales_are_taken(pyramid, noise):
+def test_a_callers_steps_are_done_or_refused_and_numpy_scales_are_taken(pyramid, noise, refuses):
     network, image = pyramid(), noise(1, 1, 8, 8)
     assert network.predict(image, [1, 1, 5]).steps == 7
     assert not torch.equal(network.predict(image, [1, 1, 5]).pred, network.predict(image).pred)
     for steps in (10, [1, 2], [1, 2, 0], [1, 2, 2.5], "123"):
-        with pytest.raises(ConfigError, match=r"steps of a pyramid must be 3 whole numbers.*, not "):
-            network.predict(image, steps)
+        refuses(ConfigError, r"steps of a pyramid must be 3 whole numbers.*, not ", network.predict, image, steps)
     assert pyramid(scales=np.array([4, 2, 1])).scales == ((4, 4), (2, 2), (1, 1))
     with pytest.raises(ConfigError, match=r"cannot keep the states after \[8\] of 7 steps"):
         pyramid().record(noise(1, 1, 8, 8), keep=[1, 8])
@@ -340,12 +339,11 @@ def test_rows_for_the_image_change_nothing(randomise, noise):
         ({"models": 2}, r"a pyramid has one model, or one for each of its 3 levels, not 2"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused_with_their_numbers(pyramid, changes, message):
-    with pytest.raises(ConfigError, match=message):
-        pyramid(**changes)
+def test_arguments_that_cannot_work_are_refused_with_their_numbers(pyramid, changes, message, refuses):
+    refuses(ConfigError, message, pyramid, **changes)
 
 
-def test_models_that_do_not_fit_each_other_are_refused():
+def test_models_that_do_not_fit_each_other_are_refused(refuses):
     with pytest.raises(ConfigError, match=r"not \[\(2, 1, 3, 1\), \(2, 1, 4, 1\)\]"):
         PyramidNCA([level(), level(num_hidden_channels=4)], [2, 1], [1, 1])
     with pytest.raises(ConfigError, match="a level of a pyramid must be of type BasicNCAModel, not Conv2d"):
@@ -353,8 +351,7 @@ def test_models_that_do_not_fit_each_other_are_refused():
     with pytest.raises(ConfigError, match="the head of level 0 would never be asked"):
         PyramidNCA([level(head=nn.Conv2d(3, 1, 1)), level()], [2, 1], [1, 1])
     same = level()
-    with pytest.raises(ConfigError, match="a model stands at several levels"):
-        PyramidNCA([same, same], [2, 1], [1, 1])
+    refuses(ConfigError, "a model stands at several levels", PyramidNCA, [same, same], [2, 1], [1, 1])
     with pytest.raises(
         UnknownKeywordError, match=r"CascadeNCA takes no argument 'patchsize'.*Did you mean 'patch_size'"
     ):
@@ -379,10 +376,9 @@ def test_models_that_do_not_fit_each_other_are_refused():
         ((1, 1, 16), r"not \(1, 1, 16\)"),
     ],
 )
-def test_images_that_do_not_fit_are_refused_with_their_numbers(pyramid, shape, message):
+def test_images_that_do_not_fit_are_refused_with_their_numbers(pyramid, shape, message, refuses):
     for run in (pyramid(), pyramid().predict, lambda x: pyramid().forward_batch({"data": x})):
-        with pytest.raises(ShapeError, match=message):
-            run(torch.zeros(shape))
+        refuses(ShapeError, message, run, torch.zeros(shape))
 
 
 def test_without_reflection_one_coarse_cell_is_enough(pyramid, noise):
@@ -468,7 +464,7 @@ def test_a_pyramid_says_of_its_losses_what_its_finest_model_says(noise, model, p
     assert set(trainer.history[0]) == {"epoch", "loss", *losses}
 
 
-def test_only_the_last_layers_of_all_levels_are_finetuned_and_none_if_a_rule_cannot_freeze_itself(pyramid):
+def test_only_the_last_layers_of_all_levels_are_finetuned_and_none_if_a_rule_cannot_freeze_itself(pyramid, refuses):
     network = pyramid(3)
     network.eval().finetune()
     free = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
@@ -478,8 +474,7 @@ def test_only_the_last_layers_of_all_levels_are_finetuned_and_none_if_a_rule_can
     assert network.num_trainable_parameters() == 3 * network.models[0].rule.last.weight.numel()
     network = pyramid(2, scales=(2, 1), steps=(1, 1))
     network.models[1].rule = nn.Sequential(network.models[1].rule)
-    with pytest.raises(ConfigError, match=r"rule Sequential of level 1 has no freeze\(\)"):
-        network.finetune()
+    refuses(ConfigError, r"rule Sequential of level 1 has no freeze\(\)", network.finetune)
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
@@ -509,12 +504,11 @@ def test_the_cost_of_a_pyramid_is_that_of_its_levels(pyramid):
     assert lines[1].startswith("level 0: 3 steps of 2 x (4 x 5) cells")
 
 
-def test_the_cost_of_a_training_on_patches_is_that_of_the_patches_and_shared_weights_cost_once(pyramid):
+def test_the_cost_of_a_training_on_patches_is_that_of_the_patches_and_shared_weights_cost_once(pyramid, refuses):
     network = pyramid(3, patch_size=8, patch_levels=2)
     assert [found.shape for found in network.cost((64, 64), patches=True).levels] == [(16, 16), (8, 8), (8, 8)]
     assert [found.shape for found in network.cost((64, 64)).levels] == [(16, 16), (32, 32), (64, 64)]
-    with pytest.raises(ConfigError, match="it has no patch_size"):
-        pyramid().cost((64, 64), patches=True)
+    refuses(ConfigError, "it has no patch_size", pyramid().cost, (64, 64), patches=True)
     network = pyramid()
     assert network.cost((16, 16)).num_parameters == network.models[0].num_trainable_parameters()
 

@@ -84,12 +84,11 @@ def test_every_figure_of_the_papers_is_in_the_recipe(name):
     assert found["optimizer"] == "Adam"
 
 
-def test_recipes_that_are_those_of_another_preset_and_unknown_ones():
+def test_recipes_that_are_those_of_another_preset_and_unknown_ones(refuses):
     assert recipe("steerable") == recipe("isotropic")
     assert recipe("mixture") == recipe("persistent")
     assert set(TABLE) | {"steerable", "mixture"} == set(RECIPES) == set(presets.__all__)
-    with pytest.raises(UnknownNameError, match="Did you mean 'texture'"):
-        recipe("textur")
+    refuses(UnknownNameError, "Did you mean 'texture'", recipe, "textur")
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,8 @@ def test_a_description_makes_the_same_rule_also_by_the_name_of_ncalab():
 
 
 @pytest.mark.parametrize("size", [0, -3, (), (8, 0), True, 2.5, (2.5,), None, "8"])
-def test_sizes_that_cannot_work_are_refused(size):
-    with pytest.raises(ConfigError, match="hidden_size must be a whole number of at least 1, or several, not"):
-        MLPRule(size)
+def test_sizes_that_cannot_work_are_refused(size, refuses):
+    refuses(ConfigError, "hidden_size must be a whole number of at least 1, or several, not", MLPRule, size)
 
 
 def test_unknown_names_are_refused(refuses):

@@ -151,11 +151,10 @@ def test_bad_numbers_are_refused(noise):
         tiled_predict(enlarging, image, 8, 2, exact=False)
 
 
-def test_spare_rows_of_a_rule_are_left_out_of_every_back_end(randomise, noise):
+def test_spare_rows_of_a_rule_are_left_out_of_every_back_end(randomise, noise, refuses):
     model = small(rule=MLPRule(8, spare_rows=1))
     assert model.rule.last.weight.shape[0] == 5
     assert model.to_arrays().weights[-1].shape[0] == model.to_arrays().biases[-1].shape[0] == 4
     randomise(model)
     assert torch.equal(model.to_arrays().weights[-1], model.rule.last.weight.flatten(1)[1:])
-    with pytest.raises(ConfigError, match="spare_rows must be a whole number of at least 0, not -1"):
-        MLPRule(8, spare_rows=-1)
+    refuses(ConfigError, "spare_rows must be a whole number of at least 0, not -1", MLPRule, 8, spare_rows=-1)

@@ -41,11 +41,20 @@ def test_where_samples_have_become_several_the_ones_before_have_too():
         assert first_sample(torch.zeros(3, 1)) == 2
 
 
-def test_masks_and_noise_of_a_part_are_those_of_the_whole():
+def test_masks_noise_and_hidden_channels_of_a_part_are_those_of_the_whole(noise):
     whole, part = (fire_mask(7, 3, n, (5, 6), 0.5, first_sample=k) for n, k in ((5, 0), (2, 3)))
     assert torch.equal(whole[3:], part)
     whole, part = (update_noise(7, 3, n, 4, (5, 6), first_sample=k) for n, k in ((5, 0), (2, 3)))
     assert torch.equal(whole[3:], part)
+    model = BasicNCAModel(pad_noise=True)
+    image = noise(5, 4, 6, 6)
+
+    def padded(part):
+        rows = slice(None) if part is None else part.rows
+        with at_part(part):
+            return pad_input(image[rows], model, generator=torch.Generator().manual_seed(0))
+
+    assert torch.equal(padded(None)[3:], padded(BatchPart.of(1, 2, 5)))
 
 
 @pytest.mark.parametrize("backend", [name for name, backend in BACKENDS.items() if backend.unavailable() is None])
@@ -62,15 +71,3 @@ def test_every_back_end_rolls_parts_out_as_it_does_the_whole(backend, randomise,
             assert torch.allclose(rolled, whole[part.rows], atol=1e-6)
     finally:
         set_backend("auto")
-
-
-def test_the_noise_that_hidden_channels_begin_with_is_that_of_the_whole_batch(noise):
-    model = BasicNCAModel(pad_noise=True)
-    image = noise(5, 4, 6, 6)
-
-    def padded(part):
-        rows = slice(None) if part is None else part.rows
-        with at_part(part):
-            return pad_input(image[rows], model, generator=torch.Generator().manual_seed(0))
-
-    assert torch.equal(padded(None)[3:], padded(BatchPart.of(1, 2, 5)))

@@ -53,7 +53,7 @@ def living(model, batch, shape):
 # Operations ---------------------------------------------------------------------------------------------------------
 
 
-def test_growing_costs_what_its_layers_say():
+def test_growing_costs_what_its_layers_say_and_learned_filters_their_gradient_too():
     cost = BasicNCAModel(**presets.growing()).cost((72, 72), 80, batch_size=8)
     assert cost.num_parameters == 8336
     assert cost.rule == 48 * 128 + 128 * 16 == 16384 / 2
@@ -63,9 +63,6 @@ def test_growing_costs_what_its_layers_say():
     assert cost.num_cells == 8 * 72 * 72
     assert cost.step_operations(every_cell=True) == 16768 * cost.num_cells
     assert cost.step_operations(training=True) == cost.training_operations * cost.num_cells / 2
-
-
-def test_learned_filters_cost_their_gradient_too():
     cost = make("reflect")[0].cost((8, 8), 1)
     assert cost.perception == 2 * 9 * 16
     assert cost.backward == 3 * cost.perception + 2 * cost.rule + (cost.rule - 128 * 12)
@@ -133,12 +130,18 @@ def test_no_more_is_kept_than_the_upper_bound_and_no_less_than_the_lower_one(nam
             assert need.training_least <= measured + 2 * x.nbytes
 
 
-def test_a_state_without_life_needs_no_less_than_the_lower_bound():
+def test_a_state_without_life_needs_no_less_than_the_lower_bound_and_what_learns_nothing_keeps_nothing():
     model, shape = make("growing")
     dead = torch.zeros(3, 16, *shape)
     for backend in ("sparse", "reference"):
         need = model.cost(shape, 30, batch_size=3).memory[backend]
         assert need.training_least <= 2 * dead.nbytes + kept_by(backend, model, dead, 30, 2**30)
+    model, shape = make("immortal")
+    model.requires_grad_(False)
+    cost = model.cost(shape, 30)
+    assert {need.training_least for need in cost.memory.values()} == {living(model, 1, shape).nbytes}
+    model.rule.last.requires_grad_(True)
+    assert model.cost(shape, 30).memory["reference"].training_least == 2 * living(model, 1, shape).nbytes
 
 
 @pytest.mark.parametrize("backend", ["native", "sparse"])
@@ -169,15 +172,6 @@ def test_least_memory_budget_is_the_least_that_is_accepted():
             rollout(x, model, 20, memory_budget=least)
     with using_backend("sparse"), pytest.raises(ConfigError, match=f"give at least {least}"):
         rollout(x, model, 20, memory_budget=least - 1)
-
-
-def test_what_learns_nothing_keeps_nothing():
-    model, shape = make("immortal")
-    model.requires_grad_(False)
-    cost = model.cost(shape, 30)
-    assert {need.training_least for need in cost.memory.values()} == {living(model, 1, shape).nbytes}
-    model.rule.last.requires_grad_(True)
-    assert model.cost(shape, 30).memory["reference"].training_least == 2 * living(model, 1, shape).nbytes
 
 
 # Peaks --------------------------------------------------------------------------------------------------------------
@@ -281,16 +275,15 @@ def test_the_report_is_short_and_says_what_the_budget_does():
     assert "all steps" in str(model.cost((72, 72), 80))
 
 
-def test_nothing_is_computed_however_large_the_grid_is():
+def test_large_grids_are_not_computed_no_steps_keep_nothing_and_the_budget_is_that_of_the_model():
     cost = make("growing")[0].cost((10**6, 10**6), 1000, batch_size=64)
     assert cost.memory["native"].training_least == 2 * 64 * 10**12 * 16 * 4
     assert "PiB" not in str(cost)
-
-
-def test_the_budget_is_that_of_the_model_unless_another_is_given():
     model = BasicNCAModel(**presets.growing(memory_budget=12_345_678))
     assert model.cost((8, 8), 4).memory_budget == 12_345_678
     assert model.cost((8, 8), 4, memory_budget=999).memory_budget == 999
+    need = make("growing")[0].cost((8, 8), 0).memory["sparse"]
+    assert (need.kept_steps, need.segment) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -304,20 +297,13 @@ def test_the_budget_is_that_of_the_model_unless_another_is_given():
         ((8, 8), 4, {"memory_budget": 0}, "memory_budget must be a whole number of at least 1"),
     ],
 )
-def test_numbers_out_of_range_are_refused(shape, steps, options, message):
-    with pytest.raises(ConfigError, match=message):
-        make("growing")[0].cost(shape, steps, **options)
+def test_numbers_out_of_range_are_refused(shape, steps, options, message, refuses):
+    refuses(ConfigError, message, make("growing")[0].cost, shape, steps, **options)
 
 
-def test_a_part_that_cannot_be_counted_is_named():
+def test_a_part_that_cannot_be_counted_is_named(refuses):
     class MyRule(torch.nn.Conv2d):
         pass
 
     model = BasicNCAModel(perception=Perception("identity"), rule=MyRule(16, 12, 1))
-    with pytest.raises(ConfigError, match="cost of this BasicNCAModel cannot be counted: the rule is a MyRule"):
-        model.cost((8, 8), 4)
-
-
-def test_no_steps_cost_no_memory_to_go_back():
-    need = make("growing")[0].cost((8, 8), 0).memory["sparse"]
-    assert (need.kept_steps, need.segment) == (0, None)
+    refuses(ConfigError, "cost of this BasicNCAModel cannot be counted: the rule is a MyRule", model.cost, (8, 8), 4)

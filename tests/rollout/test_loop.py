@@ -48,12 +48,15 @@ def x(noise):
 # Start, masks, trajectories -----------------------------------------------------------------------------------------
 
 
-def test_a_roll_out_goes_on_where_it_stopped(model, x):
+def test_a_mask_function_may_let_all_fire_and_a_roll_out_goes_on_where_it_stopped(model, x, randomise):
     with torch.no_grad():
         whole = rollout(x, model, 10, seed=5)
         half = rollout(x, model, 4, seed=5)
         assert torch.equal(rollout(half, model, 6, start=4, seed=5), whole)
         assert not torch.equal(rollout(half, model, 6, start=3, seed=5), whole)
+    with torch.no_grad():
+        ones = torch.ones(3, 2, 1, 14, 13, dtype=torch.bool)
+        assert torch.equal(rollout(x, model, 3, masks=lambda t: None), rollout(x, model, 3, masks=ones))
 
 
 def test_the_time_is_told_from_start_on(randomise, x):
@@ -70,12 +73,6 @@ def test_masks_from_outside_equal_those_of_the_seed(model, x, start):
         assert torch.equal(rollout(x, model, 5, start=start, masks=torch.stack(masks)), expected)
         assert torch.equal(rollout(x, model, 5, start=start, masks=lambda t: masks[t - start]), expected)
         assert not torch.equal(rollout(x, model, 5, start=start, seed=8), expected)
-
-
-def test_a_mask_function_may_let_all_fire(model, x, randomise):
-    with torch.no_grad():
-        ones = torch.ones(3, 2, 1, 14, 13, dtype=torch.bool)
-        assert torch.equal(rollout(x, model, 3, masks=lambda t: None), rollout(x, model, 3, masks=ones))
 
 
 @pytest.mark.parametrize("segment", [None, 1, 2, 7])
@@ -107,26 +104,12 @@ def test_a_trajectory_can_be_trained_on_at_every_step(randomise, x):
 # What is refused ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [-1, True, 2.0, 1.5, "3", None])
-def test_steps_that_are_no_number_of_steps_are_refused(model, x, steps):
-    for function in (rollout, trajectory):
-        with pytest.raises(ConfigError, match="steps must be a whole number of at least 0, not"):
-            function(x, model, steps)
-
-
-@pytest.mark.parametrize("options", [{"start": -1}, {"start": 0.5}, {"segment": 0}, {"segment": -3}, {"segment": 2.0}])
-def test_numbers_out_of_range_are_refused(model, x, options):
-    name = next(iter(options))
-    with pytest.raises(ConfigError, match=f"{name} must be a whole number"):
-        rollout(x, model, 2, **options)
-
-
-@pytest.mark.parametrize("keep", [[4], [-1], [1, 9]])
-def test_a_step_outside_of_the_roll_out_cannot_be_kept(model, x, keep):
-    with pytest.raises(ConfigError, match="choose from 0 to 3"):
-        trajectory(x, model, 3, keep=keep)
-
-
-def test_a_state_without_space_is_refused(model):
-    with pytest.raises(ShapeError, match="at least one spatial axis"):
-        rollout(torch.zeros(2, 8), model, 3)
+def test_numbers_out_of_range_and_states_without_space_are_refused(model, x, refuses):
+    for steps in (-1, True, 2.0, 1.5, "3", None):
+        for function in (rollout, trajectory):
+            refuses(ConfigError, "steps must be a whole number of at least 0, not", function, x, model, steps)
+    for name, number in (("start", -1), ("start", 0.5), ("segment", 0), ("segment", -3), ("segment", 2.0)):
+        refuses(ConfigError, f"{name} must be a whole number", rollout, x, model, 2, **{name: number})
+    for keep in ([4], [-1], [1, 9]):
+        refuses(ConfigError, "choose from 0 to 3", trajectory, x, model, 3, keep=keep)
+    refuses(ShapeError, "at least one spatial axis", rollout, torch.zeros(2, 8), model, 3)

@@ -67,13 +67,15 @@ def test_rate_one_needs_no_mask_and_rate_zero_fires_nowhere():
 
 
 @pytest.mark.parametrize("rate", [-0.01, 1.01, float("nan")])
-def test_a_rate_that_is_no_probability_is_refused(rate):
-    with pytest.raises(ConfigError, match="from 0 to 1"):
-        fire_mask(0, 0, 1, (4,), rate)
+def test_a_rate_that_is_no_probability_is_refused(rate, refuses):
+    refuses(ConfigError, "from 0 to 1", fire_mask, 0, 0, 1, (4,), rate)
 
 
-def test_threshold_is_rounded_to_the_nearest():
+def test_a_cell_fires_where_its_hash_is_below_the_rounded_threshold():
     assert [fire_threshold(rate) for rate in (0.0, 2**-24, 0.1, 0.5, 1.0)] == [0, 1, 1677722, 2**23, 2**24]
+    value = int(uniform24(0, 0, 1, 3)[0, 1])
+    assert not fire_mask(0, 0, 1, (3,), value / 2**24)[0, 0, 1]
+    assert fire_mask(0, 0, 1, (3,), (value + 1) / 2**24)[0, 0, 1]
 
 
 @pytest.mark.parametrize("shape", [(12,), (5, 7), (3, 4, 5)])
@@ -84,12 +86,6 @@ def test_a_sample_has_the_same_mask_in_every_batch(shape):
     for size in (1, 3):
         assert torch.equal(fire_mask(1, 2, size, shape, 0.5), large[:size])
     assert not torch.equal(large[0], large[1])
-
-
-def test_a_cell_fires_where_its_hash_is_below_the_threshold():
-    value = int(uniform24(0, 0, 1, 3)[0, 1])
-    assert not fire_mask(0, 0, 1, (3,), value / 2**24)[0, 0, 1]
-    assert fire_mask(0, 0, 1, (3,), (value + 1) / 2**24)[0, 0, 1]
 
 
 def test_draws_are_uniform_strangers_to_the_fire_masks_and_know_their_sample():

@@ -67,12 +67,8 @@ def test_the_best_build_of_this_cpu_is_taken_and_any_other_can_be_insisted_on():
     assert native_library.load().name == names[-1]
 
 
-def test_an_unknown_instruction_set_is_refused_with_the_nearest_name():
-    with pytest.raises(UnknownNameError, match="Did you mean 'avx512'"):
-        native_library.use_instruction_set("avx51")
-
-
-def test_an_instruction_set_that_this_cpu_lacks_is_refused(monkeypatch):
+def test_instruction_sets_that_are_unknown_or_not_of_this_cpu_are_refused(monkeypatch, refuses):
+    refuses(UnknownNameError, "Did you mean 'avx512'", native_library.use_instruction_set, "avx51")
     monkeypatch.setattr(native_library, "available", lambda: ("portable",))
     with pytest.raises(ConfigError, match=r"'avx512' was not built or is not in this CPU: there are \('portable',\)"):
         native_library.use_instruction_set("avx512")
@@ -107,20 +103,18 @@ def test_the_environment_names_the_highest_instruction_set(highest, number, cpu_
     assert native_library.why_not() is None
 
 
-def test_the_environment_hides_the_library(cpu_of_level, monkeypatch):
+def test_the_environment_hides_the_library(cpu_of_level, monkeypatch, refuses):
     cpu_of_level(2)
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "none")
     assert native_library.available() == ()
-    with pytest.raises(ConfigError, match="'native' cannot run here: DELIRA_NCA_INSTRUCTION_SET=none hides it"):
-        set_backend("native")
+    refuses(ConfigError, "'native' cannot run here: DELIRA_NCA_INSTRUCTION_SET=none hides it", set_backend, "native")
     assert roll_out_on_auto() != "native"
 
 
-def test_an_instruction_set_in_the_environment_that_cannot_be_had_is_refused(cpu_of_level, monkeypatch):
+def test_an_instruction_set_in_the_environment_that_cannot_be_had_is_refused(cpu_of_level, monkeypatch, refuses):
     cpu_of_level(2)
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "avx512_bf16")
-    with pytest.raises(ConfigError, match=r"SET=avx512_bf16 was not built or is not in this CPU: there are"):
-        native_library.available()
+    refuses(ConfigError, r"SET=avx512_bf16 was not built or is not in this CPU: there are", native_library.available)
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "avx51")
     with pytest.raises(UnknownNameError, match="value of DELIRA_NCA_INSTRUCTION_SET 'avx51'.*Did you mean 'avx512'"):
         native_library.available()
@@ -138,39 +132,28 @@ def test_a_build_that_failed_is_left_out(folder):
 # What is not --------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_library_auto_goes_around_it_and_native_says_why(folder):
+def test_without_a_library_auto_goes_around_it_and_native_says_why(folder, refuses):
     assert native_library.available() == ()
     with pytest.raises(ConfigError, match="'native' cannot run here: it was not built .* where a C\\+\\+ compiler is"):
         set_backend("native")
     assert current_backend() == "auto"
     assert roll_out_on_auto() != "native"
+    refuses(ConfigError, "cannot run here: it was not built", native_library.load)
 
 
-def test_without_a_library_there_is_nothing_to_load(folder):
-    with pytest.raises(ConfigError, match="cannot run here: it was not built"):
-        native_library.load()
-
-
-def test_a_file_that_is_no_library_is_told_and_gone_around(folder):
-    (folder / "_native_portable.so").write_bytes(b"not a library")
-    with pytest.raises(ConfigError, match="'native' cannot run here: its library cannot be loaded: .*_native_portable"):
-        set_backend("native")
-    assert roll_out_on_auto() != "native"
-
-
-def test_a_library_of_something_else_is_told_and_gone_around(folder):
-    shutil.copy(sys.modules["_ctypes"].__file__, folder / "_native_portable.so")
-    with pytest.raises(ConfigError, match="'native' cannot run here: its library cannot be loaded: .*nca_"):
-        set_backend("native")
+@pytest.mark.parametrize(("other", "named"), [(None, "_native_portable"), ("_ctypes", "nca_")])
+def test_a_file_that_is_no_library_or_another_one_is_told_and_gone_around(folder, refuses, other, named):
+    content = b"not a library" if other is None else Path(sys.modules[other].__file__).read_bytes()
+    (folder / "_native_portable.so").write_bytes(content)
+    refuses(ConfigError, f"cannot run here: its library cannot be loaded: .*{named}", set_backend, "native")
     assert roll_out_on_auto() != "native"
 
 
 @needs_a_library
-def test_a_library_of_another_version_of_the_package_is_not_called(monkeypatch):
+def test_a_library_of_another_version_of_the_package_is_not_called(monkeypatch, refuses):
     path = native_library.load().path
     monkeypatch.setattr(native_library, "_ABI", native_library._ABI + 1)
-    with pytest.raises(OSError, match="was built for another version of the package: install it again"):
-        NativeLibrary(path, "portable")
+    refuses(OSError, "was built for another version of the package: install it again", NativeLibrary, path, "portable")
 
 
 @needs_a_library

@@ -72,15 +72,11 @@ def test_linked_parts_fire_by_the_masks_that_were_given(model, as_function):
     assert torch.equal(linked, plain)
 
 
-def test_a_linked_roll_out_of_no_steps_is_its_beginning(model):
+def test_every_roll_out_is_seen_and_none_outside_of_the_block_and_one_of_no_steps_is_its_beginning(model):
     x = torch.rand(1, 8, 5, 5)
     with observing(lambda steps: [], linked=True) as observer:
         assert rollout(x, model, 0) is x
     assert list(observer.rollouts[0].states) == [0]
-
-
-def test_every_roll_out_is_seen_and_none_outside_of_the_block(model):
-    x = torch.rand(1, 8, 5, 5)
     with observing(lambda steps: []) as observer:
         rollout(x, model, 2)
         rollout(x, model, 0)

@@ -78,22 +78,11 @@ def test_a_training_step_off_the_cpu_has_no_more_operations_than_a_plain_loop(ou
     assert per_step(ours) <= 32
 
 
-def test_the_masks_of_all_steps_are_drawn_in_one_call(ours):
+def test_the_masks_of_all_steps_are_drawn_in_one_call_and_no_result_is_waited_for(ours):
     few, many = operations(ours, "meta", 5), operations(ours, "meta", 12)
     for name in ("__rshift__", "bitwise_xor", "arange", "lt"):
         assert few[name] == many[name] > 0
-
-
-def test_a_roll_out_off_the_cpu_waits_for_no_result(ours):
-    counts = operations(ours, "meta", 12)  # a tensor without values cannot even be waited for
-    assert not [name for name in counts if name.startswith(WAITS)]
-
-
-def test_masks_drawn_together_are_those_of_each_step(randomise, noise):
-    model = randomise(BasicNCAModel(**presets.growing()))
-    job = Job(noise(3, CHANNELS, 5, 7), model, 9, (9,), start=4, seed=2**32 - 3, first_sample=5)
-    for t, rest in zip(range(4, 13), job.rests(range(4, 13)), strict=True):
-        assert torch.equal(~rest, job.fires(t))
+    assert not [name for name in many if name.startswith(WAITS)]
 
 
 def test_noise_and_draws_of_all_steps_are_made_in_one_call():
@@ -105,7 +94,7 @@ def test_noise_and_draws_of_all_steps_are_made_in_one_call():
             assert few[operation] == many[operation] > 0, name
 
 
-def test_noise_and_draws_made_together_are_those_of_each_step(randomise, noise):
+def test_masks_noise_and_draws_made_together_are_those_of_each_step(randomise, noise):
     model = randomise(
         BasicNCAModel(**{**presets.growing(), "update_noise": 0.5, "rule": MixtureRule(4, choice="categorical")})
     )
@@ -113,3 +102,5 @@ def test_noise_and_draws_made_together_are_those_of_each_step(randomise, noise):
     steps = range(4, 13)
     for numbers in (job.noise, job.draws):
         assert torch.equal(numbers(steps), torch.stack([numbers(t) for t in steps]))
+    for t, rest in zip(steps, job.rests(steps), strict=True):
+        assert torch.equal(~rest, job.fires(t))

@@ -113,14 +113,11 @@ def bias_only(fire_rate):
     return model
 
 
-def test_half_of_the_cells_update_in_all_their_channels():
+def test_cells_update_with_the_fire_rate_and_in_all_their_channels(noise):
     x = torch.zeros(4, 6, 64, 64)
     changed = rollout(x, bias_only(0.5), 1, seed=11) != 0
     assert abs(changed.double().mean().item() - 0.5) < 0.02
     assert torch.equal(changed, changed[:, :1].expand_as(changed))
-
-
-def test_fire_rate_is_the_probability_to_update_not_to_rest(noise):
     x = noise(2, 6, 16, 16)
     assert torch.equal(rollout(x, bias_only(0.0), 5), x)
     share = (rollout(x, bias_only(0.9), 1) != x).double().mean().item()

@@ -117,14 +117,10 @@ def test_every_alive_rule_that_asks_before_can_be_windowed(randomise, alive):
     assert_equal_runs(windowed, plain, blob((13, 15), [(6, 7)]), 6, seed=1)
 
 
-def test_an_empty_grid_stays_empty_though_the_rule_has_a_bias(randomise):
+def test_an_empty_grid_stays_empty_and_numbers_without_life_die_outside_of_the_window_too(randomise):
     windowed, plain = pair(randomise)
     out = assert_equal_runs(windowed, plain, torch.zeros(2, CHANNELS, 7, 9), 6)
     assert torch.equal(out, torch.zeros(2, CHANNELS, 7, 9))
-
-
-def test_numbers_without_life_die_outside_of_the_window_too(randomise):
-    windowed, plain = pair(randomise)
     x = blob((15, 15), [(7, 7)])
     x[1, 4, 0, 0] = 5.0
     out = assert_equal_runs(windowed, plain, x, 4)

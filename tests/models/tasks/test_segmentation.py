@@ -62,9 +62,8 @@ def test_labels_outside_of_the_classes_are_refused_with_their_numbers(models, ba
         classes.loss(classes.predict(data), 3 * label)
 
 
-def test_bad_arguments_are_refused():
-    with pytest.raises(ConfigError, match="num_classes must be a whole number of at least 2, not 0"):
-        SegmentationNCAModel()
+def test_bad_arguments_are_refused(refuses):
+    refuses(ConfigError, "num_classes must be a whole number of at least 2, not 0", SegmentationNCAModel)
     with pytest.raises(ConfigError, match="3 classes have 3 class_names, not 2"):
         SegmentationNCAModel(num_classes=3, class_names=["a", "b"])
     with pytest.raises(ConfigError, match="nothing would be learned: all of lambda_bce, lambda_dice, lambda_hidden"):

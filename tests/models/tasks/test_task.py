@@ -83,8 +83,7 @@ def test_a_saved_model_predicts_the_same(make, batch_for, randomise, tmp_path):
 
 
 def test_what_the_task_decides_and_unknown_arguments_and_metrics_are_refused(make, refuses):
-    with pytest.raises(ConfigError, match=r"sets num_output_channels itself, to \d+: leave it out"):
-        make(num_output_channels=2)
+    refuses(ConfigError, r"sets num_output_channels itself, to \d+: leave it out", make, num_output_channels=2)
     refuses(UnknownKeywordError, "takes no argument 'fire_rat'.* Did you mean 'fire_rate'", make, fire_rat=0.5)
     with pytest.raises(ConfigError, match="has no metric 'dcie' that could decide which epoch is best: choose one of"):
         make(validation_metric="dcie")

@@ -157,9 +157,8 @@ def test_the_keras_file_of_a_model_can_be_loaded(model, state, tmp_path):
         ({"alive": AliveMask(3, num_spared=1)}, "spares channels"),
     ],
 )
-def test_a_model_that_cannot_be_computed_is_refused(arguments, message):
-    with pytest.raises(ConfigError, match=message):
-        KerasNCA(BasicNCAModel(**arguments))
+def test_a_model_that_cannot_be_computed_is_refused(arguments, message, refuses):
+    refuses(ConfigError, message, KerasNCA, BasicNCAModel(**arguments))
 
 
 def test_wrong_states_and_arguments_are_refused(refuses):
