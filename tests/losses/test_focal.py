@@ -62,17 +62,17 @@ def test_what_is_right_weighs_less_than_in_the_cross_entropy():
 
 
 def test_bad_arguments_are_refused(refuses):
-    logits, label = torch.zeros(2, 3), torch.tensor([0, 3])
-    refuses(ConfigError, "labels run from 0 to 3, but there are 3 classes: 0 to 2", multiclass_focal, logits, label)
-    with pytest.raises(ConfigError, match="labels run from -1 to 0, but there are 3 classes"):
-        multiclass_focal(logits, torch.tensor([0, -1]))
-    with pytest.raises(ConfigError, match=r"labels of classes are whole numbers, not torch.float32"):
-        multiclass_focal(logits, torch.zeros(2))
-    with pytest.raises(ShapeError, match=r"logits \(2, 3\) need a label of \(2,\) or \(2, 1\), not \(3,\)"):
-        multiclass_focal(logits, torch.zeros(3).long())
+    logits, label, weights = torch.zeros(2, 3), torch.tensor([0, 1]), (1.0, 2.0)
+    for error, message, wrong in (
+        (ConfigError, "labels run from 0 to 3, but there are 3 classes: 0 to 2", torch.tensor([0, 3])),
+        (ConfigError, "labels run from -1 to 0, but there are 3 classes", torch.tensor([0, -1])),
+        (ConfigError, r"labels of classes are whole numbers, not torch.float32", torch.zeros(2)),
+        (ShapeError, r"logits \(2, 3\) need a label of \(2,\) or \(2, 1\), not \(3,\)", torch.zeros(3).long()),
+    ):
+        refuses(error, message, multiclass_focal, logits, wrong)
     refuses(ConfigError, r"K of at least 2, not \(2, 1\)", multiclass_focal, torch.zeros(2, 1), torch.zeros(2).long())
-    with pytest.raises(ConfigError, match="one weight of at least 0 for each of 3 classes"):
-        multiclass_focal(logits, torch.tensor([0, 1]), alpha=(1.0, 2.0))
+    message = "one weight of at least 0 for each of 3 classes"
+    refuses(ConfigError, message, multiclass_focal, logits, label, alpha=weights)
     refuses(ConfigError, "gamma must be a number of at least 0, not -1", focal, logits, logits, gamma=-1)
     refuses(ConfigError, "alpha must be a number from 0 to 1, not 2", focal, logits, logits, alpha=2)
     refuses(ShapeError, "differ in shape", focal, logits, torch.zeros(2, 1))

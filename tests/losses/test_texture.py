@@ -99,20 +99,16 @@ def test_a_picture_becomes_the_texture_by_descent(loss, noise):
 
 
 def test_what_cannot_be_compared_is_refused(loss, refuses):
-    with pytest.raises(ShapeError, match=r"not \(1, 3, 32, 32\) and \(2, 3, 32, 32\)"):
-        loss(torch.zeros(1, 3, 32, 32), torch.zeros(2, 3, 32, 32))
-    with pytest.raises(ShapeError, match="at least 28 cells along each side for 3 levels"):
-        loss(torch.zeros(1, 3, 27, 32), torch.zeros(1, 3, 32, 32))
-    with pytest.raises(ConfigError, match="1 channels have 74 orthogonal filters, not 80"):
-        SlicedTransport(num_filters=80)(torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32))
+    picture, grey, whole = torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32), "must be a whole number of at least 1"
+    refuses(ShapeError, r"not \(1, 3, 32, 32\) and \(2, 3, 32, 32\)", loss, picture, picture.repeat(2, 1, 1, 1))
+    refuses(ShapeError, "at least 28 cells along each side for 3 levels", loss, picture[:, :, :27], picture)
+    many = SlicedTransport(num_filters=80)
+    refuses(ConfigError, "1 channels have 74 orthogonal filters, not 80", many, grey, grey)
+    refuses(ConfigError, r"a texture is of floats from 0 to 1, .* not of torch\.uint8", loss, picture, picture.byte())
     refuses(UnknownNameError, "unknown features 'vg'", SlicedTransport, "vg")
-    with pytest.raises(ConfigError, match="num_projections must be a whole number of at least 1, not 0"):
-        SlicedTransport(num_projections=0)
-    refuses(ConfigError, "num_levels must be a whole number of at least 1, not 0", SlicedTransport, num_levels=0)
-    with pytest.raises(ConfigError, match=r"a texture is of floats from 0 to 1, .* not of torch\.uint8"):
-        SlicedTransport()(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-    with pytest.raises(ConfigError, match="features are 'filters', 'vgg' or a module, not a Tensor"):
-        SlicedTransport(torch.zeros(1, 3, 32, 32))
+    refuses(ConfigError, "features are 'filters', 'vgg' or a module, not a Tensor", SlicedTransport, picture)
+    for name in ("num_projections", "num_levels"):
+        refuses(ConfigError, f"{name} {whole}, not 0", SlicedTransport, **{name: 0})
 
 
 def small_vgg(weights=None):

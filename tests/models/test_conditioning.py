@@ -137,22 +137,20 @@ def test_a_backbone_with_goals_knows_its_shapes_and_a_recording_ends_with_the_pr
 
 
 def test_goals_that_do_not_fit_are_refused(model, seeds, noise, refuses):
-    with pytest.raises(ConfigError, match=r"goals \[3, 7\] are none of the 3 goals, 0 to 2"):
-        model.predict(seeds, 1, goal=torch.tensor([7, 0, 3]))
-    refuses(ConfigError, r"goals \[-1\] are none of the 3 goals", model.predict, seeds, 1, goal=-1)
-    with pytest.raises(ShapeError, match=r"goals of 3 samples are 3, not of shape \(2,\)"):
-        model.predict(seeds, 1, goal=torch.tensor([0, 1]))
-    with pytest.raises(ShapeError, match=r"goals are \(B,\) whole numbers, not torch.float32"):
-        model.predict(seeds, 1, goal=torch.zeros(3))
-    refuses(ConfigError, "this BasicNCAModel needs goals: give goal=", model.predict, seeds, 1)
+    for error, message, goal in (
+        (ConfigError, r"goals \[3, 7\] are none of the 3 goals, 0 to 2", torch.tensor([7, 0, 3])),
+        (ConfigError, r"goals \[-1\] are none of the 3 goals", -1),
+        (ShapeError, r"goals of 3 samples are 3, not of shape \(2,\)", torch.tensor([0, 1])),
+        (ShapeError, r"goals are \(B,\) whole numbers, not torch.float32", torch.zeros(3)),
+        (ConfigError, "this BasicNCAModel needs goals: give goal=", None),
+    ):
+        refuses(error, message, model.predict, seeds, 1, goal=goal)
     refuses(ConfigError, r"has no goal here: roll out its with_goal\(goal, batch_size\)", rollout, seeds, model, 1)
-    with pytest.raises(ConfigError, match="has no conditioning: it takes no goals"):
-        build_model("growing").predict(noise(1, 16, 5, 5), 1, goal=0)
+    growing, too_long = build_model("growing"), {"conditioning": GoalEmbedding(2, 18)}
+    refuses(ConfigError, "has no conditioning: it takes no goals", growing.predict, noise(1, 16, 5, 5), 1, goal=0)
     refuses(ConfigError, "num_goals must be a whole number of at least 1, not 0", GoalEmbedding, 0)
-    with pytest.raises(ConfigError, match="18 do not fit into the 17 there are"):
-        build_model("conditional", {"conditioning": GoalEmbedding(2, 18)})
-    with pytest.raises(ConfigError, match="the cost of this BasicNCAModel cannot be counted: its cells have a goal"):
-        model.cost((8, 8), 2)
+    refuses(ConfigError, "18 do not fit into the 17 there are", build_model, "conditional", too_long)
+    refuses(ConfigError, "cost of this BasicNCAModel cannot be counted: its cells have a goal", model.cost, (8, 8), 2)
 
 
 def test_without_an_alive_mask_all_cells_are_told(noise, randomise):

@@ -330,18 +330,16 @@ def test_channels_that_do_not_fit_are_refused_with_both_numbers(head, refuses):
     refuses(ShapeError, "the prediction head takes 16 channels, the architecture gives 6", Model, convolutions(), head)
 
 
-def test_inputs_and_heads_of_other_numbers_or_dimensions_are_refused():
-    with pytest.raises(ShapeError, match=r"cannot take an input of shape \(1, 4, 32, 32\): .*3 channels.*4 channels"):
-        Model(convolutions(), nn.Conv2d(6, 2, 1), num_in_channels=4)
-    with pytest.raises(ShapeError, match=r"shape \(1, 4, 32, 32\): input is \(B, 3, \*spatial\) image or \(B, 8"):
-        Model(nca(), nn.Conv2d(8, 2, 1), num_in_channels=4)
+def test_inputs_and_heads_of_other_numbers_or_dimensions_are_refused(refuses):
+    message = r"cannot take an input of shape \(1, 4, 32, 32\): .*3 channels.*4 channels"
+    refuses(ShapeError, message, Model, convolutions(), nn.Conv2d(6, 2, 1), num_in_channels=4)
+    message = r"shape \(1, 4, 32, 32\): input is \(B, 3, \*spatial\) image or \(B, 8"
+    refuses(ShapeError, message, Model, nca(), nn.Conv2d(8, 2, 1), num_in_channels=4)
     assert Model(nca(), nn.Conv2d(8, 2, 1), num_in_channels=8).num_out_channels == 2
-    with pytest.raises(
-        ShapeError, match=r"the prediction head cannot take what the architecture gives, \(1, 8, 32, 32"
-    ):
-        Model(nca(), nn.Conv3d(8, 2, 1))
-    with pytest.raises(ShapeError, match=r"the architecture cannot take an input of shape \(1, 3, 2, 2\)"):
-        Model(nn.Conv2d(3, 6, 5), nn.Identity()).compute_output_shape((2, 2))
+    message = r"the prediction head cannot take what the architecture gives, \(1, 8, 32, 32"
+    refuses(ShapeError, message, Model, nca(), nn.Conv3d(8, 2, 1))
+    model, message = Model(nn.Conv2d(3, 6, 5), nn.Identity()), r"cannot take an input of shape \(1, 3, 2, 2\)"
+    refuses(ShapeError, f"the architecture {message}", model.compute_output_shape, (2, 2))
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "3"])

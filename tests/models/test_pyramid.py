@@ -344,20 +344,19 @@ def test_arguments_that_cannot_work_are_refused_with_their_numbers(pyramid, chan
 
 
 def test_models_that_do_not_fit_each_other_are_refused(refuses):
-    with pytest.raises(ConfigError, match=r"not \[\(2, 1, 3, 1\), \(2, 1, 4, 1\)\]"):
-        PyramidNCA([level(), level(num_hidden_channels=4)], [2, 1], [1, 1])
-    with pytest.raises(ConfigError, match="a level of a pyramid must be of type BasicNCAModel, not Conv2d"):
-        PyramidNCA(nn.Conv2d(1, 1, 1), [2, 1], [1, 1])
-    with pytest.raises(ConfigError, match="the head of level 0 would never be asked"):
-        PyramidNCA([level(head=nn.Conv2d(3, 1, 1)), level()], [2, 1], [1, 1])
-    same = level()
-    refuses(ConfigError, "a model stands at several levels", PyramidNCA, [same, same], [2, 1], [1, 1])
-    with pytest.raises(
-        UnknownKeywordError, match=r"CascadeNCA takes no argument 'patchsize'.*Did you mean 'patch_size'"
+    same, two = level(), ([2, 1], [1, 1])
+    with_head = [level(head=nn.Conv2d(3, 1, 1)), level()]
+    for models, message in (
+        ([level(), level(num_hidden_channels=4)], r"not \[\(2, 1, 3, 1\), \(2, 1, 4, 1\)\]"),
+        (nn.Conv2d(1, 1, 1), "a level of a pyramid must be of type BasicNCAModel, not Conv2d"),
+        (with_head, "the head of level 0 would never be asked"),
+        ([same, same], "a model stands at several levels"),
     ):
-        CascadeNCA(level(), [2, 1], [1, 1], patchsize=4)
-    with pytest.raises(UnknownNameError, match="unknown way to shrink an image 'bilinaer'.*Did you mean 'bilinear'"):
-        CascadeNCA(level(), [2, 1], [1, 1], downscale="bilinaer")
+        refuses(ConfigError, message, PyramidNCA, models, *two)
+    message = r"CascadeNCA takes no argument 'patchsize'.*Did you mean 'patch_size'"
+    refuses(UnknownKeywordError, message, CascadeNCA, level(), *two, patchsize=4)
+    message = "unknown way to shrink an image 'bilinaer'.*Did you mean 'bilinear'"
+    refuses(UnknownNameError, message, CascadeNCA, level(), *two, downscale="bilinaer")
 
 
 @pytest.mark.parametrize(
@@ -401,15 +400,15 @@ def test_the_smallest_image_that_a_message_names_is_taken_and_no_smaller_one(pyr
             network.predict(noise(1, 1, *small))
 
 
-def test_patches_that_do_not_fit_are_refused_with_their_numbers(pyramid, noise):
-    batch = {"data": noise(1, 1, 12, 16)}
-    with pytest.raises(ShapeError, match=r"a patch of \(14, 14\) cells is larger than the image of \(12, 16\)"):
-        pyramid(patch_size=14).forward_batch(batch, train=True)
-    with pytest.raises(ShapeError, match=r"a patch has at least 2 cells along each axis, not \(1, 8\)"):
-        pyramid(patch_size=(1, 8)).forward_batch(batch, train=True)
-    perception = Perception("identity", LearnedFilters(1, 5), padding="reflect")
-    with pytest.raises(ShapeError, match="a patch has at least 3 cells"):
-        pyramid(patch_size=2, of={"perception": perception}).forward_batch(batch, train=True)
+def test_patches_that_do_not_fit_are_refused_with_their_numbers(pyramid, noise, refuses):
+    wide = {"perception": Perception("identity", LearnedFilters(1, 5), padding="reflect")}
+    for size, of, message in (
+        (14, {}, r"a patch of \(14, 14\) cells is larger than the image of \(12, 16\)"),
+        ((1, 8), {}, r"a patch has at least 2 cells along each axis, not \(1, 8\)"),
+        (2, wide, "a patch has at least 3 cells"),
+    ):
+        network = pyramid(patch_size=size, of=of)
+        refuses(ShapeError, message, network.forward_batch, {"data": noise(1, 1, 12, 16)}, train=True)
 
 
 # In company ---------------------------------------------------------------------------------------------------------

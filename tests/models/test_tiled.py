@@ -126,29 +126,21 @@ def test_what_cannot_be_tiled_exactly_is_refused_or_tiled_all_the_same(changes, 
     assert tiled_predict(model, image, 8, 2, exact=False).shape == (1, 1, 16, 16)
 
 
-def test_bad_numbers_are_refused(noise):
-    model, image = small(), noise(1, 1, 16, 16)
-    with pytest.raises(ConfigError, match=r"tile must be a whole number of at least 1, or 2 of them, not \(4, 4, 4\)"):
-        tiled_predict(model, image, (4, 4, 4))
-    with pytest.raises(ConfigError, match="tile must be a whole number of at least 1, or 2 of them, not 0"):
-        tiled_predict(model, image, 0)
-    with pytest.raises(ConfigError, match="overlap must be a whole number of at least 0, not -1"):
-        tiled_predict(model, image, 4, overlap=-1)
-    with pytest.raises(
-        ShapeError, match=r"an image of this model is \(B, channels, 2 spatial axes\), not \(1, 16, 16\)"
-    ):
-        tiled_predict(model, image[0], 4)
-    with pytest.raises(ShapeError, match=r"out has the shape of the prediction, \(1, 1, 16, 16\), not \(1, 1, 4, 4\)"):
-        tiled_predict(model, image, 4, out=torch.empty(1, 1, 4, 4))
-    with pytest.raises(ShapeError, match=r"there is nothing to predict in an image of \(1, 1, 0, 16\)"):
-        tiled_predict(model, image[:, :, :0], 4)
-    with pytest.raises(
-        ConfigError, match="tiles are of a BasicNCAModel, which has one resolution, not of a PyramidNCA"
-    ):
-        tiled_predict(PyramidNCA(model, [2, 1], [1, 1]), image, 4)
+def test_bad_numbers_are_refused(noise, refuses):
+    model, image, whole = small(), noise(1, 1, 16, 16), "must be a whole number of at least"
     enlarging = small(head=nn.Sequential(nn.Conv2d(3, 1, 1), nn.Upsample(scale_factor=2)))
-    with pytest.raises(ConfigError, match=r"a prediction of \(20, 20\) for a tile of \(10, 10\)"):
-        tiled_predict(enlarging, image, 8, 2, exact=False)
+    refuses(ConfigError, rf"tile {whole} 1, or 2 of them, not \(4, 4, 4\)", tiled_predict, model, image, (4, 4, 4))
+    refuses(ConfigError, f"tile {whole} 1, or 2 of them, not 0", tiled_predict, model, image, 0)
+    refuses(ConfigError, f"overlap {whole} 0, not -1", tiled_predict, model, image, 4, overlap=-1)
+    wanted = r"an image of this model is \(B, channels, 2 spatial axes\), not \(1, 16, 16\)"
+    refuses(ShapeError, wanted, tiled_predict, model, image[0], 4)
+    wanted, out = r"out has the shape of the prediction, \(1, 1, 16, 16\), not \(1, 1, 4, 4\)", torch.empty(1, 1, 4, 4)
+    refuses(ShapeError, wanted, tiled_predict, model, image, 4, out=out)
+    refuses(ShapeError, r"nothing to predict in an image of \(1, 1, 0, 16\)", tiled_predict, model, image[:, :, :0], 4)
+    wanted = "tiles are of a BasicNCAModel, which has one resolution, not of a PyramidNCA"
+    refuses(ConfigError, wanted, tiled_predict, PyramidNCA(model, [2, 1], [1, 1]), image, 4)
+    wanted = r"a prediction of \(20, 20\) for a tile of \(10, 10\)"
+    refuses(ConfigError, wanted, tiled_predict, enlarging, image, 8, 2, exact=False)
 
 
 def test_spare_rows_of_a_rule_are_left_out_of_every_back_end(randomise, noise, refuses):

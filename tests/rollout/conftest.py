@@ -17,7 +17,7 @@ class PeakMemory(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.live, self.peak = {}, 0
+        self.live, self.now, self.peak = {}, 0, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -26,9 +26,13 @@ class PeakMemory(TorchDispatchMode):
                 storage = tensor.untyped_storage()
                 if storage._cdata not in self.live:
                     self.live[storage._cdata] = storage.nbytes()
-                    weakref.finalize(storage, self.live.pop, storage._cdata, None)
-        self.peak = max(self.peak, sum(self.live.values()))
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self.forget, storage._cdata)
+        self.peak = max(self.peak, self.now)
         return result
+
+    def forget(self, storage):
+        self.now -= self.live.pop(storage, 0)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_a_small_budget_chooses_segments_with_equal_gradients(randomise, x):
 
 
 def test_segments_need_less_memory(randomise, noise, peak):
-    model, steps = randomise(automaton(windowed=False)), 64
+    model, steps = randomise(automaton(windowed=False)), 48
     x = noise(2, 8, 12, 12)
 
     def measured(**options):
@@ -79,7 +79,7 @@ def test_segments_need_less_memory(randomise, noise, peak):
 
     plain = measured(segment=steps)
     assert plain > steps * x.nbytes  # the measure sees what is stored
-    assert measured(segment=8) < 0.3 * plain
+    assert measured(segment=6) < 0.3 * plain
     assert measured(memory_budget=x.nbytes) < 0.3 * plain
     assert measured() > 0.9 * plain  # the default budget is large
 
