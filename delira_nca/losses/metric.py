@@ -74,7 +74,7 @@ class RMSE(Metric):
     direction = "lowest"
 
     def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
+        self.reset()
 
     def update(self, pred: Tensor, label: Tensor) -> None:  # type: ignore[override]
         """Add tensors of one shape."""

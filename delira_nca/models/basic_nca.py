@@ -22,7 +22,7 @@ from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.network import entry
 from delira_nca.models.part import Part
 from delira_nca.models.perception import LearnedFilters, Perception
-from delira_nca.models.prediction import Prediction, evaluating
+from delira_nca.models.prediction import Prediction, evaluating, kept_steps
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.models.to_arrays import cell_to_arrays
@@ -580,14 +580,12 @@ class BasicNCAModel(AbstractPyTorchNetwork):
         steps = interpret_range_parameter(
             self.inference_timesteps if steps is None else steps, generator(seed, "steps")
         )
-        if isinstance(keep, str):
-            require_choice("keep", keep, ("all", "last"))
-        kept = range(1, steps + 1) if keep == "all" else [steps] if keep == "last" else keep
+        kept = kept_steps(keep, steps)
         with evaluating(self):
             state = self.initial_state(as_weights(image.to(self.device), self), seed)
             self._check_state(state)
             cell = self.with_goal(goal, len(state))
-            states = trajectory(state, cell, steps, keep=kept, seed=seed, masks=masks)  # type: ignore[arg-type]
+            states = trajectory(state, cell, steps, keep=kept, seed=seed, masks=masks)
             return [self._prediction(n, states[n]) for n in sorted(states)]
 
     def initial_state(self, image: Tensor, seed: int) -> Tensor:

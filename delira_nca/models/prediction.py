@@ -13,13 +13,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from delira_nca.errors import require_choice
 from delira_nca.models.inputs import HasChannels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Self
 
-__all__ = ["Prediction", "Visual", "evaluating"]
+__all__ = ["Prediction", "Visual", "evaluating", "kept_steps"]
+
+
+def kept_steps(keep: str | Sequence[int], steps: int) -> Sequence[int]:
+    """Return the numbers of steps after which a record keeps the state: ``"all"``, the ``"last"``, or those given."""
+    if not isinstance(keep, str):
+        return keep
+    require_choice("keep", keep, ("all", "last"))
+    return range(1, steps + 1) if keep == "all" else [steps]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from delira_nca.models.compiled import unwrapped
 from delira_nca.models.description import arguments_of, class_of_package
 from delira_nca.models.inputs import as_weights, require_tensor
 from delira_nca.models.network import declared_loss_names, entry
-from delira_nca.models.prediction import Prediction, evaluating
+from delira_nca.models.prediction import Prediction, evaluating, kept_steps
 from delira_nca.models.pyramid_grid import (
     DOWNSCALES,
     Patch,
@@ -624,9 +624,7 @@ class PyramidNCA(AbstractPyTorchNetwork):
         """
         numbers = self._interpret_steps(steps)
         total = sum(numbers)
-        if isinstance(keep, str):
-            require_choice("keep", keep, ("all", "last"))
-        kept = list(range(1, total + 1)) if keep == "all" else [total] if keep == "last" else list(map(int, keep))
+        kept = list(map(int, kept_steps(keep, total)))
         if outside := sorted(k for k in kept if not 0 <= k <= total):
             raise ConfigError(f"cannot keep the states after {outside} of {total} steps: choose from 0 to {total}")
         image = self._checked(image)

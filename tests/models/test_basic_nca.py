@@ -201,16 +201,13 @@ def test_forward_draws_its_seed_like_dropout_and_takes_masks_and_a_start(model, 
     assert torch.equal(model.predict(state, 5, masks=masks).output_image, whole)
 
 
-def test_one_sample_is_a_batch(model, image):
+def test_one_sample_is_a_batch_and_training_and_inference_draw_their_own_numbers_of_steps(model, image):
     batch = model.predict(image[:1], 4, seed=2)
     assert batch.output_image.shape == (1, 7, 7, 9)
     assert model.loss(batch, torch.zeros(1, 1, 7, 9))["total"].shape == ()
     prediction, parts = model.forward_batch({"data": image[:1]}, seed=1, train=True)
     parts["pred"].square().mean().backward()
     assert prediction.steps in range(4, 9)
-
-
-def test_training_and_inference_draw_their_own_numbers_of_steps(image):
     model = small(training_timesteps=(4, 9), inference_timesteps=3)
     steps = {model.forward_batch({"data": image}, seed=seed, train=True)[0].steps for seed in range(30)}
     assert steps == {4, 5, 6, 7, 8}

@@ -53,9 +53,13 @@ def test_dead_cells_are_told_nothing_and_stay_empty(model, seeds):
     assert model.predict(torch.zeros(1, 21, 6, 6), 9, goal=1).output_image.abs().max() == 0
 
 
-def test_the_state_itself_keeps_nothing_of_what_was_told(model, noise):
+def test_the_state_keeps_nothing_of_what_was_told_and_without_an_alive_mask_all_cells_are_told(model, noise, randomise):
     x = noise(2, 21, 6, 6).abs()
     assert torch.equal(model.predict(x, 3, goal=1, masks=torch.zeros(3, 2, 1, 6, 6, dtype=torch.bool)).output_image, x)
+    model = randomise(build_model("conditional", {"alive": None}))
+    x = torch.zeros(1, 21, 4, 4)
+    assert (model.with_goal(1, 1).with_goal(x)[:, 5:] != 0).all()
+    assert AliveMask().num_spared == 0
 
 
 def test_what_is_told_is_an_offset_of_the_hidden_channels(noise, randomise):
@@ -151,10 +155,3 @@ def test_goals_that_do_not_fit_are_refused(model, seeds, noise, refuses):
     refuses(ConfigError, "num_goals must be a whole number of at least 1, not 0", GoalEmbedding, 0)
     refuses(ConfigError, "18 do not fit into the 17 there are", build_model, "conditional", too_long)
     refuses(ConfigError, "cost of this BasicNCAModel cannot be counted: its cells have a goal", model.cost, (8, 8), 2)
-
-
-def test_without_an_alive_mask_all_cells_are_told(noise, randomise):
-    model = randomise(build_model("conditional", {"alive": None}))
-    x = torch.zeros(1, 21, 4, 4)
-    assert (model.with_goal(1, 1).with_goal(x)[:, 5:] != 0).all()
-    assert AliveMask().num_spared == 0

@@ -50,7 +50,7 @@ def test_the_fast_back_ends_roll_a_linear_rule_out_as_the_reference(noise, rando
     assert len(found) > 1
 
 
-def test_gradients_of_a_linear_rule_are_left_to_the_reference(noise, refuses):
+def test_linear_rules_with_gradients_or_on_another_perception_are_left_to_the_reference(noise, refuses):
     model = BasicNCAModel(
         num_image_channels=4, num_hidden_channels=0, immutable_image_channels=False,
         perception=GroupedPerception(), rule=LinearRule(init_scale=0.1),
@@ -60,9 +60,6 @@ def test_gradients_of_a_linear_rule_are_left_to_the_reference(noise, refuses):
     model(x, 1, masks=lambda t: None).output_image.sum().backward()
     signed = model.rule.last.weight[:, :4, 0, 0].sum(0)
     assert torch.allclose(x.grad.mean((0, 2, 3)), 1 + signed, atol=1e-5)
-
-
-def test_a_linear_rule_on_another_perception_runs_on_the_reference(noise):
     model = BasicNCAModel(perception=Perception("identity"), rule=LinearRule())
     with torch.no_grad(), pytest.raises(UnsupportedCellError, match="not GroupedPerception itself"):
         model.to_arrays()

@@ -27,15 +27,12 @@ def backend(request):
         yield request.param
 
 
-def test_only_cells_of_the_digit_update(backend, model, digits):
+def test_only_cells_of_the_digit_update_and_others_keep_what_they_hold(backend, model, digits, noise):
     state = model.predict(digits, 20, seed=1).output_image
     inside = (digits > 0.1).expand_as(state[:, 1:])
     assert torch.equal(state[:, :1], digits)
     assert state[:, 1:][~inside].abs().max() == 0
     assert (state[:, 1:][inside] != 0).all()
-
-
-def test_other_cells_keep_what_they_hold(backend, model, digits, noise):
     x = torch.cat([digits, noise(2, 19, 10, 10, seed=1)], 1)
     state = model.predict(x, 5, seed=1).output_image
     outside = (digits <= 0.1).expand_as(x)

@@ -38,7 +38,7 @@ def generators():
 # What a model is ------------------------------------------------------------------------------------------------------
 
 
-def test_the_attributes_of_the_page_are_there():
+def test_the_attributes_of_the_page_are_there_and_an_architecture_may_say_its_input():
     backbone, head, activation = convolutions(), nn.Conv2d(6, 2, 1), nn.Sigmoid()
     model = Model(backbone, head, activation)
     assert (model.architecture, model.prediction_head, model.eval_activation) == (backbone, head, activation)
@@ -47,9 +47,6 @@ def test_the_attributes_of_the_page_are_there():
     assert (model.num_in_channels, model.input_shape, model.eval_input_shape) == (3, (32, 32), (32, 32))
     assert (model.num_out_channels, model.output_shape, model.dims) == (2, (30, 30), 2)
     assert Model(backbone, head).eval_activation is None
-
-
-def test_an_architecture_says_what_its_input_looks_like():
     backbone = nn.Sequential(nn.Conv2d(3, 6, 3))
     backbone.input_shape, backbone.eval_shape_increase, backbone.num_in_channels = (20, 16), (8, 4), 3
     model = Model(backbone, nn.Identity())

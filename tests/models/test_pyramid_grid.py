@@ -20,10 +20,16 @@ def test_resized_labels_keep_their_type_and_their_set(noise, dtype, shape):
     assert torch.equal(small.double(), expected)
 
 
-def test_labels_of_volumes_are_resized_along_all_axes(noise, refuses):
+def test_labels_of_volumes_are_resized_along_all_axes_and_padding_repeats_the_last_cells(noise, refuses):
     label = (noise(1, 2, 6, 4, 8) * 3).long()
     assert torch.equal(resize_labels(label, (6, 8, 8)), label.repeat_interleave(2, 3))
     refuses(ShapeError, r"a label of \(4,\) cannot be resized to \(2, 2\)", resize_labels, torch.zeros(4), (2, 2))
+    image = noise(1, 2, 5, 8)
+    padded = pad_to(image, (4, 4))
+    assert padded.shape == (1, 2, 8, 8)
+    assert torch.equal(padded[:, :, 5:], image[:, :, 4:5].expand(-1, -1, 3, -1))
+    assert pad_to(image, (5, 4)) is image
+    refuses(UnknownNameError, "unknown way to shrink an image 'mean'", shrink, padded, (2, 2), "mean")
 
 
 @pytest.mark.parametrize("factor", [(2,), (1, 3), (2, 1, 3)])
@@ -34,15 +40,6 @@ def test_enlarging_is_nearest_interpolation_and_shrinking_its_inverse(noise, fac
     for how in ("area", "max", "nearest", "bilinear"):
         torch.testing.assert_close(shrink(large, factor, how), state)
     assert shrink(state, (1,) * len(factor), "area") is state
-
-
-def test_padding_repeats_the_last_cells(noise, refuses):
-    image = noise(1, 2, 5, 8)
-    padded = pad_to(image, (4, 4))
-    assert padded.shape == (1, 2, 8, 8)
-    assert torch.equal(padded[:, :, 5:], image[:, :, 4:5].expand(-1, -1, 3, -1))
-    assert pad_to(image, (5, 4)) is image
-    refuses(UnknownNameError, "unknown way to shrink an image 'mean'", shrink, padded, (2, 2), "mean")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_one_angle_everywhere_is_that_of_turned_sobel_filters(noise, angle):
     assert torch.allclose(seen, expected, atol=1e-5)
 
 
-def test_the_frame_of_a_ramp_is_its_slope():
+def test_the_frame_of_a_ramp_is_its_slope_and_without_one_there_is_no_direction_and_no_nan(noise):
     x = torch.zeros(1, 2, 7, 7)
     x[0, 0] = torch.arange(7.0)[:, None]  # grows along the first axis
     x[0, 1] = torch.arange(7.0)[None]  # the frame points along the last axis
@@ -50,9 +50,6 @@ def test_the_frame_of_a_ramp_is_its_slope():
     x[0, 1] = torch.arange(7.0)[:, None]
     seen = SteerablePerception("gradient", laplacian=False, padding="replicate").build(2)(x)[0, :, 3, 3]
     assert seen.tolist() == [3.0, 3.0, 8.0, 0.0]
-
-
-def test_without_a_slope_there_is_no_direction_and_no_nan(noise):
     x = noise(1, 3, 6, 6)
     x[:, -1] = 0.5
     x.requires_grad_()
