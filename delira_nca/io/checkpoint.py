@@ -42,13 +42,7 @@ mark doubles it."""
 _ARCHIVE = b"PK\x03\x04"
 """First bytes of a file of torch.save, such as the checkpoints of version 0.1."""
 _MAPPINGS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
-_SEQUENCES: dict[str, type] = {
-    "list": list,
-    "tuple": tuple,
-    "Size": torch.Size,
-    "set": set,
-    "frozenset": frozenset,
-}
+_SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "Size": torch.Size, "set": set, "frozenset": frozenset}
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

@@ -10,11 +10,6 @@ from delira_nca.errors import CheckpointError
 from delira_nca.io import load_checkpoint
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "state.pt"
-
-
 class Bomb:
     """Makes a file when it is unpickled."""
 

@@ -1,7 +1,6 @@
 """Checkpoints: plain, whole, and never executed."""
 
 import os
-import re
 import shutil
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 
@@ -21,12 +20,7 @@ STATE = {
 }
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "state.safetensors"
-
-
-def test_a_state_comes_back_as_it_was(path):
+def test_a_state_comes_back_as_it_was_and_safetensors_alone_reads_its_tensors(path):
     save_checkpoint(STATE, path)
     loaded = load_checkpoint(path)
     assert torch.equal(loaded["weights"], STATE["weights"])
@@ -35,13 +29,9 @@ def test_a_state_comes_back_as_it_was(path):
     assert loaded["nested"]["tuple"][1].dtype == torch.bool
     assert loaded["nested"][7] == b"bytes"
     assert os.listdir(path.parent) == ["state.safetensors"]
-
-
-def test_safetensors_alone_reads_its_tensors_by_their_places(path):
-    save_checkpoint(STATE, path)
-    loaded = safetensors.torch.load_file(path)
-    assert sorted(loaded) == ["nested.tuple.1", "weights"]
-    assert torch.equal(loaded["weights"], STATE["weights"])
+    tensors = safetensors.torch.load_file(path)
+    assert sorted(tensors) == ["nested.tuple.1", "weights"]
+    assert torch.equal(tensors["weights"], STATE["weights"])
 
 
 def test_places_of_the_same_name_are_told_apart(path):
@@ -74,45 +64,10 @@ def test_every_kind_of_tensor_comes_back(path, tensor):
     assert torch.equal(loaded.to_dense().to(torch.complex128), tensor.to_dense().to(torch.complex128))
 
 
-class Own(torch.Tensor):
-    """A tensor with a type that no file may name."""
-
-
-@pytest.mark.parametrize(
-    ("tensor", "reason"),
-    [
-        (torch.ones(2).as_subclass(Own), "is a Own, whose type would be lost"),
-        (torch.ones(2, device="meta"), "is a tensor on the meta device, which has no values"),
-    ],
-    ids=["subclass", "meta"],
-)
-def test_a_tensor_that_could_not_be_loaded_again_is_refused_when_it_is_saved(path, tensor, reason):
-    with pytest.raises(CheckpointError, match=re.escape(f"state['x'] {reason}")):
-        save_checkpoint({"x": tensor}, path)
-    assert os.listdir(path.parent) == []
-
-
-def test_a_masked_array_is_refused_because_its_mask_would_be_lost(path):
-    with pytest.raises(CheckpointError, match=r"state\['x'\] is a MaskedArray, whose type would be lost"):
-        save_checkpoint({"x": np.ma.masked_array([1.0, 2.0], [True, False])}, path)
-
-
 def test_a_structure_that_no_header_can_hold_is_refused(path, monkeypatch):
     monkeypatch.setattr(module, "_MOST_TEXT", 1000)
     with pytest.raises(CheckpointError, match="put long lists into arrays"):
         save_checkpoint({"scores": list(range(1000))}, path)
-
-
-def test_a_file_that_torch_alone_wrote_is_loaded_too(path):
-    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    state = {"network": network.state_dict(), "weight": network[0].weight, "part": torch.arange(100)[3:7]}
-    torch.save({**state, "shape": torch.Size([1]), "type": torch.float32, "device": torch.device("cpu")}, path)
-    verify_checkpoint(path)
-    loaded = load_checkpoint(path)
-    assert isinstance(loaded["network"], OrderedDict)
-    assert torch.equal(loaded["weight"], network[0].weight)
-    assert loaded["part"].tolist() == [3, 4, 5, 6]
-    assert (loaded["shape"], loaded["type"]) == ((1,), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +119,17 @@ def test_what_is_saved_has_no_graph_and_no_more_than_its_own_values(path):
     assert path.stat().st_size < 4_100_000
 
 
+class Own(torch.Tensor):
+    """A tensor with a type that no file may name."""
+
+
+class Words(dict):
+    """A dict of the user's own."""
+
+
+Point = namedtuple("Point", "x y")
+
+
 @pytest.mark.parametrize(
     ("state", "place"),
     [
@@ -176,7 +142,15 @@ def test_what_is_saved_has_no_graph_and_no_more_than_its_own_values(path):
         ({"a": [np.array([object()])]}, "state['a'][0] is an array of object"),
         ({"a": np.datetime64("2020-01-01")}, "state['a'] is a date"),
         ({"a": np.longdouble(1)}, "state['a'] is a longdouble"),
+        ({"x": np.ma.masked_array([1.0, 2.0], [True, False])}, "state['x'] is a MaskedArray, whose type would be lost"),
+        ({"x": torch.ones(2).as_subclass(Own)}, "state['x'] is a Own, whose type would be lost"),
+        ({"x": torch.ones(2, device="meta")}, "state['x'] is a tensor on the meta device, which has no values"),
+        ({"x": Words(a=1)}, "state['x'] is a Words, whose type would be lost"),
+        ({"x": Point(1, 2)}, "state['x'] is a Point, whose type would be lost"),
+        ({"x": deque([1, 2])}, "state['x'] is a deque, whose type would be lost"),
+        ({"x": defaultdict(lambda: 1)}, "state['x'] is a defaultdict of <function"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_a_checkpoint_cannot_hold_is_refused_with_its_place_and_nothing_is_written(path, state, place):
     with pytest.raises(CheckpointError) as raised:
@@ -250,36 +224,21 @@ def test_space_is_asked_of_the_nearest_folder_that_is_there_and_unknown_space_pa
 
 
 @pytest.mark.parametrize("state", [{}, STATE, {"x": torch.zeros(70_001, dtype=torch.uint8), "text": "é" * 999}])
-def test_the_size_is_known_exactly_beforehand(path, state):
+def test_the_size_is_known_exactly_beforehand_and_the_same_state_is_the_same_bytes(path, state):
     save_checkpoint(state, path)
     assert checkpoint_bytes(state) == path.stat().st_size
+    save_checkpoint(state, path.with_name("other.pt"))
+    assert path.with_name("other.pt").read_bytes() == path.read_bytes()
 
 
-def test_the_same_state_is_the_same_bytes(tmp_path):
-    for name in ("a.pt", "other.pt"):
-        save_checkpoint(STATE, tmp_path / name)
-    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "other.pt").read_bytes()
-
-
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_places_that_cannot_be_written_or_hold_no_file_are_told(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
         save_checkpoint(STATE, tmp_path / "file" / "state.safetensors")
-
-
-def test_a_file_that_is_missing_and_a_folder_are_told(tmp_path):
     for place in (tmp_path / "no.pt", tmp_path):
-        with pytest.raises(CheckpointError, match="there is no checkpoint"):
-            load_checkpoint(place)
-        with pytest.raises(CheckpointError, match="there is no checkpoint"):
-            verify_checkpoint(place)
-
-
-@pytest.mark.parametrize("content", [torch.ones(2), [1, 2], "text"])
-def test_a_file_of_something_else_is_told(path, content):
-    torch.save(content, path)
-    with pytest.raises(CheckpointError, match="not the state of a run"):
-        load_checkpoint(path)
+        for read in (load_checkpoint, verify_checkpoint):
+            with pytest.raises(CheckpointError, match="there is no checkpoint"):
+                read(place)
 
 
 # Types ----------------------------------------------------------------------------------------------------------------
@@ -298,40 +257,12 @@ def test_a_file_of_something_else_is_told(path, content):
     ],
     ids=str,
 )
-def test_a_type_of_the_standard_library_comes_back(tmp_path, value):
-    save_checkpoint({"value": {"deep": [value]}}, tmp_path / "state.safetensors")
-    back = load_checkpoint(tmp_path / "state.safetensors")["value"]["deep"][0]
+def test_a_type_of_the_standard_library_comes_back(path, value):
+    save_checkpoint({"value": {"deep": [value]}}, path)
+    back = load_checkpoint(path)["value"]["deep"][0]
     assert type(back) is type(value)
     assert repr(back) == repr(value)
     assert getattr(back, "default_factory", 0) is getattr(value, "default_factory", 0)
-
-
-def test_a_counter_still_counts_after_it_was_loaded(tmp_path):
-    save_checkpoint({"milestones": Counter([2, 2])}, tmp_path / "state.safetensors")
-    assert load_checkpoint(tmp_path / "state.safetensors")["milestones"][7] == 0
-
-
-class _Words(dict):
-    """A dict of the user's own."""
-
-
-_Point = namedtuple("_Point", "x y")
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (_Words(a=1), r"state\['value'\] is a _Words, whose type would be lost"),
-        (_Point(1, 2), r"state\['value'\] is a _Point, whose type would be lost"),
-        (deque([1, 2]), r"state\['value'\] is a deque, whose type would be lost"),
-        (defaultdict(lambda: 1), r"state\['value'\] is a defaultdict of <function"),
-    ],
-    ids=["dict", "namedtuple", "deque", "factory"],
-)
-def test_a_type_that_would_be_lost_is_refused_by_name_and_nothing_is_written(tmp_path, value, words):
-    with pytest.raises(CheckpointError, match=words):
-        save_checkpoint({"value": value}, tmp_path / "state.safetensors")
-    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(

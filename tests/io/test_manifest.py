@@ -17,6 +17,19 @@ def checkpoint(folder, epoch, **state):
     return path
 
 
+@pytest.fixture
+def manifest(tmp_path):
+    return Manifest(tmp_path, "a")
+
+
+@pytest.fixture
+def listed(tmp_path, manifest):
+    """The file of a checkpoint that the manifest lists."""
+    path = checkpoint(tmp_path, 1)
+    manifest.add(path, epoch=1)
+    return path
+
+
 def names(entries):
     return [entry.name for entry in entries]
 
@@ -49,59 +62,38 @@ def test_runs_in_one_folder_delete_their_own_files_only(tmp_path):
     second.add(checkpoint(tmp_path, 2).name, epoch=2)
     first.add(str(checkpoint(tmp_path, 3)), epoch=3)
     found = checkpoint(tmp_path, 4)
-    assert names(first.mine()) == ["checkpoint_epoch_1.safetensors", "checkpoint_epoch_3.safetensors"]
-    assert names(second.mine()) == ["checkpoint_epoch_2.safetensors"]
-    assert [second.remove(f"checkpoint_epoch_{n}.safetensors") for n in (1, 2, 3, 4, 5)] == [
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
-    assert (
-        names(second.entries())
-        == names(first.mine())
-        == ["checkpoint_epoch_1.safetensors", "checkpoint_epoch_3.safetensors"]
-    )
+    all_names = [f"checkpoint_epoch_{n}.safetensors" for n in (1, 2, 3, 4, 5)]
+    assert names(first.mine()) == [all_names[0], all_names[2]]
+    assert names(second.mine()) == [all_names[1]]
+    assert [second.remove(name) for name in all_names] == [False, True, False, False, False]
+    assert names(second.entries()) == names(first.mine()) == [all_names[0], all_names[2]]
     assert found.exists()
     assert second.mine() == ()
 
 
-def test_who_writes_a_file_anew_owns_it_from_then_on(tmp_path):
-    first, second = Manifest(tmp_path, "first"), Manifest(tmp_path, "second")
-    first.add(checkpoint(tmp_path, 1), epoch=1)
+def test_who_writes_a_file_anew_owns_it_from_then_on(tmp_path, manifest, listed):
+    second = Manifest(tmp_path, "second")
     second.add(checkpoint(tmp_path, 1, more=1), epoch=1)
-    assert not first.remove("checkpoint_epoch_1.safetensors")
-    assert second.remove("checkpoint_epoch_1.safetensors")
+    assert not manifest.remove(listed.name)
+    assert second.remove(listed.name)
 
 
-def test_a_file_that_is_not_as_large_as_it_was_is_not_deleted(tmp_path):
-    manifest = Manifest(tmp_path, "a")
-    path = checkpoint(tmp_path, 1)
-    manifest.add(path, epoch=1)
-    path.write_bytes(path.read_bytes() + b"x")
-    assert not manifest.remove(path.name)
-    assert path.exists()
-
-
-def test_a_link_that_took_the_place_of_a_file_is_not_followed(tmp_path):
-    other = tmp_path / "other.pt"
-    manifest = Manifest(tmp_path, "a")
-    path = checkpoint(tmp_path, 1)
-    manifest.add(path, epoch=1)
-    path.rename(other)
-    path.symlink_to(other)
-    assert not manifest.remove(path.name)
+def test_a_file_of_another_size_is_not_deleted_and_a_link_is_not_followed(tmp_path, manifest, listed):
+    content, other = listed.read_bytes(), tmp_path / "other.pt"
+    listed.write_bytes(content + b"x")
+    assert not manifest.remove(listed.name)
+    assert listed.exists()
+    listed.unlink()
+    other.write_bytes(content)
+    listed.symlink_to(other)
+    assert not manifest.remove(listed.name)
     assert other.exists()
 
 
-def test_a_file_that_somebody_deleted_is_no_longer_listed(tmp_path):
-    manifest = Manifest(tmp_path, "a")
-    path = checkpoint(tmp_path, 1)
-    manifest.add(path, epoch=1)
-    path.unlink()
+def test_a_file_that_somebody_deleted_is_no_longer_listed(manifest, listed):
+    listed.unlink()
     assert manifest.entries() == ()
-    assert not manifest.remove(path.name)
+    assert not manifest.remove(listed.name)
     assert json.loads(manifest.path.read_text())["checkpoints"] == []
 
 
@@ -123,24 +115,18 @@ def test_a_file_that_lies_elsewhere_is_refused(tmp_path):
             Manifest(tmp_path / "a", "a").add(given, epoch=1)
 
 
-@pytest.mark.parametrize("numbers", [{"epoch": -1}, {"epoch": 1.0}, {"epoch": True}, {"epoch": 1, "iteration": None}])
-def test_numbers_that_are_none_are_refused(tmp_path, numbers):
-    with pytest.raises(ConfigError, match="epoch and iteration are numbers from 0"):
-        Manifest(tmp_path, "a").add(checkpoint(tmp_path, 1), **numbers)
+def test_numbers_and_names_of_runs_that_are_none_are_refused(tmp_path, manifest):
+    for numbers in ({"epoch": -1}, {"epoch": 1.0}, {"epoch": True}, {"epoch": 1, "iteration": None}):
+        with pytest.raises(ConfigError, match="epoch and iteration are numbers from 0"):
+            manifest.add(checkpoint(tmp_path, 1), **numbers)
+    for run_id in ("", None, 3):
+        with pytest.raises(ConfigError, match="run_id is a word"):
+            Manifest(tmp_path, run_id)
 
 
-@pytest.mark.parametrize("run_id", ["", None, 3])
-def test_a_run_without_a_name_is_refused(tmp_path, run_id):
-    with pytest.raises(ConfigError, match="run_id is a word"):
-        Manifest(tmp_path, run_id)
-
-
-def test_a_file_that_is_missing_or_a_disk_that_is_full_is_told(tmp_path, monkeypatch):
-    manifest = Manifest(tmp_path, "a")
+def test_a_file_that_is_missing_or_a_disk_that_is_full_is_told(manifest, listed, monkeypatch):
     with pytest.raises(CheckpointError, match="cannot list"):
-        manifest.add("checkpoint_1.safetensors", epoch=1)
-    path = checkpoint(tmp_path, 1)
-    manifest.add(path, epoch=1)
+        manifest.add("checkpoint_2.safetensors", epoch=1)
     before = manifest.path.read_text()
 
     def fail(*args):
@@ -148,18 +134,11 @@ def test_a_file_that_is_missing_or_a_disk_that_is_full_is_told(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(CheckpointError, match=r"cannot write .*manifest\.json: .*No space left"):
-        manifest.add(path, epoch=2)
+        manifest.add(listed, epoch=2)
     assert manifest.path.read_text() == before
 
 
-ENTRY = {
-    "name": "checkpoint_epoch_1.safetensors",
-    "size": 1,
-    "epoch": 1,
-    "iteration": 0,
-    "run_id": "a",
-    "time": "",
-}
+ENTRY = {"name": "checkpoint_epoch_1.safetensors", "size": 1, "epoch": 1, "iteration": 0, "run_id": "a", "time": ""}
 
 
 @pytest.mark.parametrize(
@@ -181,8 +160,7 @@ ENTRY = {
         None,
     ],
 )
-def test_a_missing_or_damaged_manifest_is_made_anew_and_nothing_in_it_is_deleted(tmp_path, caplog, content):
-    manifest = Manifest(tmp_path, "a")
+def test_a_missing_or_damaged_manifest_is_made_anew_and_nothing_in_it_is_deleted(tmp_path, manifest, caplog, content):
     path = checkpoint(tmp_path, 7, iteration=30)
     bad = tmp_path / "checkpoint_bad.safetensors"
     bad.write_bytes(b"not one")
@@ -194,10 +172,9 @@ def test_a_missing_or_damaged_manifest_is_made_anew_and_nothing_in_it_is_deleted
         entries = {entry.name: entry for entry in manifest.entries()}
     assert ("is damaged and was rebuilt" in caplog.text) is (content is not None)
     assert set(entries) == {path.name, bad.name}
-    found = entries[path.name]
-    assert found.size == path.stat().st_size
-    assert (found.epoch, found.iteration, found.run_id) == (7, 30, None)
-    assert (entries[bad.name].epoch, entries[bad.name].iteration, entries[bad.name].run_id) == (None, None, None)
+    assert entries[path.name].size == path.stat().st_size
+    known = [(entry.epoch, entry.iteration, entry.run_id) for entry in (entries[path.name], entries[bad.name])]
+    assert known == [(7, 30, None), (None, None, None)]
     assert not manifest.remove(path.name)
     mine = manifest.add(checkpoint(tmp_path, 8), epoch=8)
     caplog.clear()

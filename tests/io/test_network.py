@@ -24,63 +24,60 @@ class Smaller(BasicNCAModel):
         },
     ],
 )
-def test_a_saved_network_rolls_out_as_before(arguments, randomise, noise, tmp_path):
+def test_a_saved_network_rolls_out_as_before(arguments, randomise, noise, path):
     model = randomise(BasicNCAModel(**arguments))
-    save_network(model, tmp_path / "model.pt")
-    again = load_network(tmp_path / "model.pt")
+    save_network(model, path)
+    again = load_network(path)
     x = noise(1, model.num_channels, *(6,) * model.dims)
     assert not again.training
     assert torch.equal(again.predict(x, 5, seed=3).output_image, model.predict(x, 5, seed=3).output_image)
 
 
-def test_a_checkpoint_of_a_run_gives_its_best_or_its_last_network(tmp_path):
+def test_a_checkpoint_of_a_run_gives_its_best_or_its_last_network(path):
     network = BasicNCAModel(**presets.growing(training_timesteps=3))
     trainer = PyTorchNetworkTrainer(network, None, optimizer_params={"lr": 0.1})
     batch = {"data": torch.ones(1, 16, 6, 6), "label": torch.zeros(1, 4, 6, 6)}
     best = trainer.train(3, [batch], [batch], "mse", "lowest")
     trainer._best_weights = {name: torch.full_like(value, 0.5) for name, value in best.state_dict().items()}
-    trainer.save_state(tmp_path / "state.pt")
-    found = load_network(tmp_path / "state.pt")
+    trainer.save_state(path)
+    found = load_network(path)
     assert all(bool((value == 0.5).all()) for value in found.state_dict().values())
-    last = load_network(tmp_path / "state.pt", best=False).state_dict()
+    last = load_network(path, best=False).state_dict()
     assert all(torch.equal(last[name], value) for name, value in network.state_dict().items())
 
 
-def test_a_network_of_another_class_is_loaded_by_naming_the_class(tmp_path):
-    save_network(Smaller(**presets.growing()), tmp_path / "model.pt")
+def test_a_network_of_another_class_is_loaded_by_naming_the_class(path):
+    save_network(Smaller(**presets.growing()), path)
     with pytest.raises(CheckpointError, match=r"of a .*Smaller, not a .*BasicNCAModel: pass cls="):
-        load_network(tmp_path / "model.pt")
-    assert type(load_network(tmp_path / "model.pt", Smaller)) is Smaller
+        load_network(path)
+    assert type(load_network(path, Smaller)) is Smaller
 
 
-def test_a_rule_of_the_users_own_is_handed_in_again(tmp_path, randomise):
+def test_a_rule_of_the_users_own_is_handed_in_again(path, randomise):
     def rule():
         return nn.Conv2d(48, 16, 1)
 
     model = randomise(BasicNCAModel(**presets.growing(rule=rule())))
-    save_network(model, tmp_path / "model.pt")
+    save_network(model, path)
     with pytest.raises(CheckpointError, match=r"rule is a torch.*Conv2d, which a description cannot hold"):
-        load_network(tmp_path / "model.pt")
-    again = load_network(tmp_path / "model.pt", rule=rule())
+        load_network(path)
+    again = load_network(path, rule=rule())
     assert torch.equal(again.rule.weight, model.rule.weight)
 
 
-def test_a_checkpoint_without_a_description_says_so(tmp_path):
-    save_checkpoint({"network": {}}, tmp_path / "old.pt")
+def test_a_checkpoint_without_a_description_or_with_weights_that_do_not_fit_is_an_error(path):
+    save_checkpoint({"network": {}}, path)
     with pytest.raises(CheckpointError, match="does not say of which model it is"):
-        load_network(tmp_path / "old.pt")
-
-
-def test_weights_that_do_not_fit_their_description_are_an_error(tmp_path):
-    save_network(BasicNCAModel(**presets.growing()), tmp_path / "model.pt")
-    state = load_checkpoint(tmp_path / "model.pt")
+        load_network(path)
+    save_network(BasicNCAModel(**presets.growing()), path)
+    state = load_checkpoint(path)
     state["network"]["rule.last.bias"] = torch.zeros(3)
-    save_checkpoint(state, tmp_path / "model.pt")
+    save_checkpoint(state, path)
     with pytest.raises(CheckpointError, match=r"(?s)does not fit a BasicNCAModel.*rule\.last\.bias"):
-        load_network(tmp_path / "model.pt")
+        load_network(path)
 
 
-def test_a_network_with_arguments_that_are_no_plain_values_is_not_described(tmp_path):
+def test_a_network_with_arguments_that_are_no_plain_values_is_not_described(path):
     class Odd(BasicNCAModel):
         def __init__(self, **arguments):
             super().__init__(**arguments)
@@ -92,4 +89,4 @@ def test_a_network_with_arguments_that_are_no_plain_values_is_not_described(tmp_
     assert describe_network(Odd(**presets.growing())) is None
     assert describe_network(nn.Linear(1, 1)) is None
     with pytest.raises(CheckpointError, match="Odd has arguments that are not plain values"):
-        save_network(Odd(**presets.growing()), tmp_path / "odd.pt")
+        save_network(Odd(**presets.growing()), path)

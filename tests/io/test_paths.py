@@ -9,19 +9,6 @@ from delira_nca.errors import ConfigError
 from delira_nca.io.paths import absolute, working_in
 
 
-@pytest.mark.parametrize("written", ["~/runs/x", Path("~/runs/x")])
-def test_a_tilde_is_the_home_folder(written, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert absolute(written) == tmp_path / "runs" / "x"
-
-
-def test_a_relative_path_is_fixed_when_it_comes_in(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = absolute("runs/../m.jsonl")
-    monkeypatch.chdir("/")
-    assert path == tmp_path / "m.jsonl"
-
-
 @pytest.mark.parametrize("wrong", ["", None, 3, b"runs", "a\0b", "~no-such-user-here/runs"])
 def test_what_is_no_path_is_refused_with_its_value(wrong):
     with pytest.raises(ConfigError) as raised:
@@ -42,13 +29,15 @@ def test_the_former_working_directory_comes_back_after_an_error(tmp_path, monkey
     assert os.getcwd() == str(tmp_path)
 
 
-def test_home_is_expanded_and_links_stay(tmp_path, monkeypatch):
+def test_home_is_expanded_a_relative_path_is_fixed_and_links_stay(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     monkeypatch.chdir(tmp_path / "real")
-    assert absolute("~/a") == tmp_path / "a"
+    assert absolute("~/a/x") == absolute(Path("~/a/x")) == tmp_path / "a" / "x"
     assert absolute("../link/b") == absolute(Path("..") / "link" / "b") == tmp_path / "link" / "b"
     assert absolute(tmp_path / "c") == tmp_path / "c"
+    path = absolute("runs/../m.jsonl")
     monkeypatch.chdir("/")
     assert absolute("d") == Path("/d")
+    assert path == tmp_path / "real" / "m.jsonl"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from functools import partial
 
 import pytest
 
@@ -45,20 +46,17 @@ def test_a_folder_without_checkpoints_starts(tmp_path, name, resume):
     assert os.listdir(tmp_path) == ["empty"]
 
 
-def test_auto_takes_the_newest_by_epoch_and_not_by_name_or_time(tmp_path):
+def test_auto_takes_the_newest_by_epoch_and_iteration_and_not_by_name_or_time(tmp_path):
     for epoch in (10, 9, 2):
         save(tmp_path, f"epoch_{epoch}", epoch)
     plan = plan_resume("auto", tmp_path)
     assert plan == ResumePlan("resume", tmp_path / "checkpoint_epoch_10.safetensors", 10, 0)
     assert str(plan) == f"resume after epoch 10\n  from {tmp_path / 'checkpoint_epoch_10.safetensors'}"
-
-
-def test_within_an_epoch_the_iteration_decides(tmp_path):
     for name, iteration in (("a", 5), ("b", 30), ("c", 0)):
-        save(tmp_path, name, 2, iteration=iteration)
+        save(tmp_path, name, 11, iteration=iteration)
     plan = plan_resume("auto", str(tmp_path))
-    assert (plan.path, plan.epoch, plan.iteration) == (tmp_path / "checkpoint_b.safetensors", 2, 30)
-    assert str(plan).startswith("resume after epoch 2, iteration 30\n")
+    assert (plan.path, plan.epoch, plan.iteration) == (tmp_path / "checkpoint_b.safetensors", 11, 30)
+    assert str(plan).startswith("resume after epoch 11, iteration 30\n")
 
 
 def test_auto_falls_back_over_damaged_files_and_says_which(tmp_path):
@@ -95,18 +93,15 @@ def test_a_file_that_is_not_listed_is_read_as_after_a_kill_between_the_two(tmp_p
     assert loaded.names == ["checkpoint_epoch_2.safetensors"]
 
 
-def test_what_a_file_says_of_itself_counts_and_not_what_the_list_says(tmp_path):
+def test_what_a_file_says_of_itself_counts_and_not_what_the_list_says_or_whether_it_is_damaged(tmp_path):
     manifest = Manifest(tmp_path, "a")
     manifest.add(save(tmp_path, "a", 2), epoch=9)
     manifest.add(save(tmp_path, "b", 3), epoch=3)
-    plan = plan_resume("auto", tmp_path)
-    assert (plan.path.name, plan.epoch) == ("checkpoint_b.safetensors", 3)
-
-
-def test_a_damaged_manifest_does_not_hinder(tmp_path):
-    save(tmp_path, "epoch_1", 1)
-    (tmp_path / "manifest.json").write_text("{")
-    assert plan_resume("auto", tmp_path).epoch == 1
+    for damaged in (False, True):
+        if damaged:
+            manifest.path.write_text("{")
+        plan = plan_resume("auto", tmp_path)
+        assert (plan.path.name, plan.epoch) == ("checkpoint_b.safetensors", 3), damaged
 
 
 @pytest.mark.parametrize(
@@ -153,28 +148,20 @@ def test_an_epoch_that_is_none_does_not_count(tmp_path, epoch):
     assert f"its epoch is {epoch!r}" in plan.skipped[0][1]
 
 
-def test_what_the_trainer_refuses_is_skipped_too(tmp_path):
+def test_what_the_trainer_refuses_is_skipped_and_any_other_error_of_reading_is_not_hidden(tmp_path):
     for epoch in (1, 2):
         save(tmp_path, f"epoch_{epoch}", epoch)
 
-    def load(path):
+    def load(path, error=CheckpointError):
         state = load_checkpoint(path)
         if state["epoch"] == 2:
-            raise CheckpointError(f"{path} has format 99")
+            raise error(f"{path} has format 99")
         return state
 
     plan = plan_resume("auto", tmp_path, load)
     assert (plan.epoch, plan.skipped) == (1, ((tmp_path / "checkpoint_epoch_2.safetensors", "has format 99"),))
-
-
-def test_any_other_error_of_reading_is_not_hidden(tmp_path):
-    save(tmp_path, "epoch_1", 1)
-
-    def load(path):
-        raise MemoryError("full")
-
     with pytest.raises(MemoryError):
-        plan_resume("auto", tmp_path, load)
+        plan_resume("auto", tmp_path, partial(load, error=MemoryError))
 
 
 def test_never_starts_and_says_what_is_there_without_reading_it(tmp_path):
@@ -183,6 +170,8 @@ def test_never_starts_and_says_what_is_there_without_reading_it(tmp_path):
     assert plan == ResumePlan("start", skipped=((path, "resume='never'"),))
     assert str(plan) == f"start from the beginning\n  not from {path}: resume='never'"
     assert plan_resume("never", None) == ResumePlan("start")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.action = "resume"
 
 
 def test_a_file_is_taken_whatever_its_name(tmp_path):
@@ -227,23 +216,15 @@ def test_a_path_that_is_not_there_is_told_with_the_nearest_name(tmp_path, monkey
         plan_resume("zzz", tmp_path)
 
 
-@pytest.mark.parametrize("resume", [None, True, 3, ""])
-def test_anything_else_is_refused(tmp_path, resume):
-    with pytest.raises(ConfigError, match="resume is 'never', 'auto', or the path"):
-        plan_resume(resume, tmp_path)
-
-
-def test_auto_needs_a_folder(tmp_path):
+def test_anything_else_is_refused_and_auto_needs_a_folder(tmp_path):
+    for resume in (None, True, 3, ""):
+        with pytest.raises(ConfigError, match="resume is 'never', 'auto', or the path"):
+            plan_resume(resume, tmp_path)
     with pytest.raises(ConfigError, match="needs the folder"):
         plan_resume("auto", None)
     (tmp_path / "file").write_text("x")
     with pytest.raises(MissingFileError, match="is a file, not the folder"):
         plan_resume("auto", tmp_path / "file")
-
-
-def test_a_plan_is_not_changed(tmp_path):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        plan_resume("auto", tmp_path).action = "resume"
 
 
 # Several runs in one folder -------------------------------------------------------------------------------------------
@@ -270,17 +251,17 @@ def test_a_file_of_a_new_run_that_is_not_listed_yet_is_resumed(tmp_path):
     assert plan_resume("auto", tmp_path).path == newest
 
 
-def test_an_older_run_is_no_way_out_where_all_files_of_the_newest_are_damaged(tmp_path):
-    for run, epoch in (("a", 9), ("b", 1)):
-        Manifest(tmp_path, run).add(save(tmp_path, f"epoch_{epoch}", epoch, run_id=run), epoch=epoch)
-    path = tmp_path / "checkpoint_epoch_1.safetensors"
+def test_an_older_run_does_not_stand_in_for_a_newer_one_that_is_damaged(tmp_path):
+    save_runs(tmp_path)
+    path = tmp_path / "checkpoint_new_1.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="no checkpoint of the newest run in") as error:
-        plan_resume("auto", tmp_path)
-    assert "checkpoint_epoch_9.safetensors: it is of another run" in str(error.value)
-    assert plan_resume(tmp_path / "checkpoint_epoch_9.safetensors", tmp_path).epoch == 9
+    for damaged in (content, b""):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="no checkpoint of the newest run in .* can be read") as error:
+            plan_resume("auto", tmp_path)
+        assert "checkpoint_old_3.safetensors: it is of another run" in str(error.value)
+    assert plan_resume(tmp_path / "checkpoint_old_3.safetensors", tmp_path).epoch == 3
 
 
 def save_runs(folder):
@@ -294,17 +275,6 @@ def save_runs(folder):
 
 def test_a_damaged_manifest_does_not_bring_an_older_run_back(tmp_path):
     save_runs(tmp_path)
+    assert [path.stem for path in newest_run_files(tmp_path)] == ["checkpoint_new_1"]
     (tmp_path / "manifest.json").write_text("{")
     assert plan_resume("auto", tmp_path).path.stem == "checkpoint_new_1"
-
-
-def test_an_older_run_does_not_stand_in_for_a_newer_one_that_is_damaged(tmp_path):
-    save_runs(tmp_path)
-    (tmp_path / "checkpoint_new_1.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no checkpoint of the newest run .* can be read"):
-        plan_resume("auto", tmp_path)
-
-
-def test_the_files_of_the_newest_run_are_found(tmp_path):
-    save_runs(tmp_path)
-    assert [path.stem for path in newest_run_files(tmp_path)] == ["checkpoint_new_1"]

@@ -51,13 +51,16 @@ def test_a_level_of_the_users_own_is_handed_in_again(tmp_path):
         PyramidNCA.from_dict({"models": {}, "scales": [1], "step": [1]})
 
 
-def test_no_class_of_another_package_is_made_of_a_file(tmp_path):
+def test_no_class_of_another_package_is_made_of_a_file_and_a_live_page_refuses_a_pyramid(tmp_path):
     network = PyramidNCA(level(), [2, 1], [1, 1])
     description = describe_network(network)
     description["class"] = "delira_nca.io.network.save_network"
     save_checkpoint({"model": description, "network": dict(network.state_dict())}, tmp_path / "evil.pt")
     with pytest.raises(CheckpointError, match="is of a delira_nca.io.network.save_network, not a"):
         load_network(tmp_path / "evil.pt")
+    with pytest.raises(ExportError, match="a live page shows a BasicNCAModel, not a PyramidNCA"):
+        to_html(network, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
 
 
 def squares(count, size=16):
@@ -88,9 +91,3 @@ def test_a_trainer_trains_a_pyramid_on_patches_and_its_checkpoint_describes_it(s
     assert load_checkpoint(tmp_path / "state.pt")["model"]["class"].endswith("CascadeNCA")
     again, image = load_network(tmp_path / "state.pt", best=False), squares(4)[0]["data"]
     assert torch.equal(again.predict(image).pred, network.predict(image).pred)
-
-
-def test_a_live_page_refuses_a_pyramid_by_its_name(tmp_path):
-    with pytest.raises(ExportError, match="a live page shows a BasicNCAModel, not a PyramidNCA"):
-        to_html(PyramidNCA(level(), [2, 1], [1, 1]), tmp_path / "page.html")
-    assert not (tmp_path / "page.html").exists()

@@ -126,7 +126,7 @@ def refuse(*arguments):
     raise OSError(errno.ENOLCK, "No locks available")
 
 
-def test_a_folder_is_held_within_the_block_and_free_after_it(tmp_path):
+def test_a_folder_is_held_within_the_block_and_free_after_it_and_after_an_error(tmp_path):
     folder = tmp_path / "new" / "run"
     lock = RunLock(folder)
     assert not lock.is_held
@@ -140,14 +140,10 @@ def test_a_folder_is_held_within_the_block_and_free_after_it(tmp_path):
         assert (found["pid"], found["host"]) == (os.getpid(), socket.gethostname())
     assert not lock.is_held
     assert not is_locked(folder)
-    with lock:
-        assert lock.is_held
-
-
-def test_it_is_released_after_an_error_too(tmp_path):
-    with pytest.raises(KeyboardInterrupt), RunLock(tmp_path):
+    with pytest.raises(KeyboardInterrupt), lock:
         raise KeyboardInterrupt
-    assert not is_locked(tmp_path)
+    assert not lock.is_held
+    assert not is_locked(folder)
 
 
 def test_a_folder_that_a_living_process_holds_is_refused_until_it_ends(tmp_path, holder):
@@ -222,13 +218,11 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path, exists):
     assert not exists or target.read_text() == "precious"
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_or_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UnwritableError, match="file' cannot be a folder"), RunLock(tmp_path / "file"):
         pass
 
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     def refuse_to_open(*arguments, **options):
         raise OSError(errno.EROFS, "Read-only file system")
 

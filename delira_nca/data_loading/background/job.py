@@ -16,14 +16,7 @@ from delira_nca.data_loading.background.faults import TimeoutError  # noqa: A004
 from delira_nca.data_loading.background.layout import Flat, Layout, flatten
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.machine import available_memory
-from delira_nca.workers import (
-    Failure,
-    SlotWriter,
-    WorkerGroup,
-    WorkerTimeoutError,
-    require_picklable,
-    start_method_of,
-)
+from delira_nca.workers import Failure, SlotWriter, WorkerGroup, WorkerTimeoutError, require_picklable, start_method_of
 
 __all__ = ["BackgroundJob", "as_seconds", "method_of"]
 

@@ -122,12 +122,7 @@ def _fonts_in_folders() -> Iterator[Path]:
         local = Path(os.environ.get("LOCALAPPDATA") or home) / "Microsoft/Windows/Fonts"
         folders = [local, Path(os.environ.get("WINDIR") or "C:/Windows") / "Fonts"]
     else:
-        folders = [
-            data_home / "fonts",
-            home / ".fonts",
-            Path("/usr/local/share/fonts"),
-            Path("/usr/share/fonts"),
-        ]
+        folders = [data_home / "fonts", home / ".fonts", Path("/usr/local/share/fonts"), Path("/usr/share/fonts")]
     for folder in reversed(folders):  # the last one is kept, so that fonts of the user take precedence
         for parent, _, names in os.walk(folder):
             yield from (Path(parent, name) for name in names if name in _FONT_FILES)
