@@ -11,10 +11,7 @@ import pytest
 
 import delira_nca
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
-]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 ROOT = Path(delira_nca.__file__).parent.parent
 PROGRAM = """

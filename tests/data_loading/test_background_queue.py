@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from delira_nca.data_loading.background import EmptyQueueError, SharedQ, WorkerDiedError
+from delira_nca.data_loading.background import BackgroundProc, EmptyQueueError, SharedMem, SharedQ, WorkerDiedError
 from delira_nca.data_loading.background import TimeoutError as BackgroundTimeoutError
 from delira_nca.data_loading.show import debug_mode
 from delira_nca.errors import ConfigError, ShapeError
@@ -93,6 +93,7 @@ def test_a_failed_process_never_yields_memory_that_nobody_wrote():
         queue.startproc(np.float32, (2,), os._exit, (7,))
         queue.startproc(np.float32, (2,), os.kill, (0, 0))
         queue.startproc(np.float32, (2,), lambda: os.kill(os.getpid(), signal.SIGKILL))
+        queue.startproc(np.float32, (3,), late, (1, 0))
         queue.startproc(np.float32, (2,), late, (1, 0))
         with pytest.raises(LookupError, match="nothing is there") as caught:
             queue.get()
@@ -103,14 +104,9 @@ def test_a_failed_process_never_yields_memory_that_nobody_wrote():
             queue.get()
         with pytest.raises(WorkerDiedError, match="SIGKILL at call 3: probably out of memory"):
             queue.get()
-        assert queue.get().tolist() == [1.0, 1.0]
-
-
-def test_a_result_of_another_shape_is_an_error():
-    with make() as queue:
-        queue.startproc(np.float32, (3,), late, (1, 0))
-        with pytest.raises(ShapeError, match=r"call 0 returned float32 \(2,\), expected float32 \(3,\)"):
+        with pytest.raises(ShapeError, match=r"call 4 returned float32 \(2,\), expected float32 \(3,\)"):
             queue.get()
+        assert queue.get().tolist() == [1.0, 1.0]
 
 
 def test_timeout_keeps_the_place_in_the_queue():
@@ -128,9 +124,13 @@ def test_timeout_keeps_the_place_in_the_queue():
         assert queue.get().tolist() == [1.0]
 
 
-def test_an_empty_queue_is_an_error_and_no_block():
-    with make() as queue, pytest.raises(EmptyQueueError, match="startproc"):
-        queue.get()
+def test_an_empty_queue_is_an_error_and_a_lambda_is_refused_where_it_cannot_travel():
+    with SharedQ(start_method="spawn") as queue:
+        with pytest.raises(EmptyQueueError, match="startproc"):
+            queue.get()
+        with pytest.raises(ConfigError, match="cannot be pickled"):
+            queue.startproc(np.float32, (2,), lambda: 1)
+        assert len(queue) == 0
     with pytest.raises(IndexError):
         queue.get()
 
@@ -163,16 +163,13 @@ def test_reset_ends_the_processes_and_the_numbers_go_on():
     assert get_third(True) == get_third(False)
 
 
-def test_shutdown_can_be_repeated_and_does_not_wait():
+def test_shutdown_can_be_repeated_and_does_not_wait_and_processes_end_with_the_object():
     queue = make()
     queue.startproc(np.float32, (2,), late, (0, 600))
     start = time.monotonic()
     queue.shutdown()
     queue.shutdown()
     assert time.monotonic() - start < 10
-
-
-def test_processes_end_with_the_object():
     queue = make()
     queue.startproc(np.float32, (2,), late, (0, 600))
     del queue
@@ -180,8 +177,58 @@ def test_processes_end_with_the_object():
     assert not multiprocessing.active_children()
 
 
-def test_a_lambda_is_refused_where_it_cannot_travel():
-    with SharedQ(start_method="spawn") as queue:
-        with pytest.raises(ConfigError, match="cannot be pickled"):
-            queue.startproc(np.float32, (2,), lambda: 1)
-        assert len(queue) == 0
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "?", "u1", "i8", "u8", ">i4", "c8", "M8[D]"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 4)])
+def test_every_type_and_shape_comes_back(dtype, shape):
+    values = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    memory = SharedMem.puthandle(dtype, shape, values) if shape else SharedMem.puthandle(dtype, 1, values.reshape(1))
+    found = SharedMem.shm2ndarray(memory, shape or 1, dtype)
+    np.testing.assert_array_equal(found, values.reshape(shape or 1))
+    assert found.dtype == np.dtype(dtype)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_process_writes_into_the_memory_of_its_parent():
+    memory = SharedMem.puthandle("f8", (2, 2))
+
+    def write():
+        SharedMem.shm2ndarray(memory, (2, 2), "f8")[1] = 5.0
+
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    assert SharedMem.shm2ndarray(memory, (2, 2), "f8").tolist() == [[0.0, 0.0], [5.0, 5.0]]
+
+
+def test_arrays_of_multiprocessing_have_their_type():
+    for memory in (multiprocessing.RawArray("i", [1, 2, 3]), multiprocessing.Array("i", [1, 2, 3])):
+        assert SharedMem.shm2ndarray(memory, 3).tolist() == [1, 2, 3]
+    typed = multiprocessing.RawArray("f", 2)
+    SharedMem.ndarray2shm(np.array([0.5, 1.5], np.float32), typed)
+    assert list(typed) == [0.5, 1.5]
+    assert issubclass(BackgroundProc, SharedMem)
+    assert SharedQ.shm2ndarray is SharedMem.shm2ndarray
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: SharedMem.puthandle(object, 3), ConfigError, "a type of numbers"),
+        (lambda: SharedMem.puthandle("float33", 3), ConfigError, "not 'float33'"),
+        (lambda: SharedMem.puthandle("f4", (2, -1)), ConfigError, "shape must be a whole number"),
+        (
+            lambda: SharedMem.puthandle("f4", 2, np.ones(3, "f4")),
+            ShapeError,
+            r"\(3,\) do not fit memory of shape \(2,\)",
+        ),
+        (lambda: SharedMem.puthandle("i4", 2, np.ones(2)), ConfigError, "float64 values cannot be stored as int32"),
+        (lambda: SharedMem.shm2ndarray(SharedMem.puthandle("f4", 2), 3, "f4"), ShapeError, "needs 12 bytes"),
+        (lambda: SharedMem.shm2ndarray(SharedMem.puthandle("f4", 2), 2), ConfigError, "give dtype"),
+        (lambda: SharedMem.shm2ndarray(b"abc", 3, "u1"), ConfigError, "not a bytes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, error, text):
+    with pytest.raises(error, match=text):
+        make()

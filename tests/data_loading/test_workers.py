@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,23 +44,9 @@ def sleep_at_four(batch):
     return batch
 
 
-def exit_at_four(batch):
-    if 4 in batch["x"]:
-        sys.exit(3)
-    return batch
-
-
 def stop_at_four(batch):
     if 4 in batch["x"]:
         os.kill(os.getpid(), signal.SIGSTOP)
-    return batch
-
-
-def fork_and_die_at_four(batch):
-    if 4 in batch["x"]:
-        if os.fork() == 0:
-            time.sleep(3.0)
-        os._exit(7)
     return batch
 
 
@@ -87,17 +74,10 @@ def grow(batch):
     }
 
 
+pytestmark = pytest.mark.usefixtures("leaves_no_process")
 needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-
-
-@pytest.fixture(autouse=True)
-def _leaves_no_process():
-    gc.collect()
-    before = set(multiprocessing.active_children())
-    yield
-    gc.collect()
-    assert set(multiprocessing.active_children()) <= before
 
 
 def test_workers_live_from_epoch_to_epoch():
@@ -123,30 +103,21 @@ def test_leaving_early_neither_hangs_nor_mixes_epochs(width):
     assert time.perf_counter() - start < 4
 
 
-def test_two_iterations_at_once_do_not_disturb_each_other():
+def test_iterations_at_once_after_an_update_and_after_a_close_do_not_disturb_each_other():
     with make_manager(n_process=1) as manager:
         pairs = list(zip(manager.get_batchgen(), manager.get_batchgen(), strict=True))
         assert firsts(a for a, _ in pairs) == firsts(b for _, b in pairs) == EXPECTED
-
-
-def test_iteration_goes_on_with_the_old_settings_after_an_update():
-    with make_manager(n_process=1) as manager:
-        batches = iter(manager.get_batchgen())
-        first = next(batches)
-        manager.update_state_from_dict({"batch_size": 12, "n_process_augmentation": 0})
-        assert firsts([first, *batches]) == EXPECTED
-        assert firsts(manager.get_batchgen()) == [list(range(12))]
-
-
-def test_close_ends_a_running_iteration_and_a_later_one_starts_anew():
-    with make_manager(n_process=1) as manager:
         batches = iter(manager.get_batchgen())
         next(batches)
         manager.close()
         assert not multiprocessing.active_children()
         with pytest.raises(DeliraNCAError, match="was closed"):
             next(batches)
-        assert firsts(manager.get_batchgen()) == EXPECTED
+        batches = iter(manager.get_batchgen())
+        first = next(batches)
+        manager.update_state_from_dict({"batch_size": 12, "n_process_augmentation": 0})
+        assert firsts([first, *batches]) == EXPECTED
+        assert firsts(manager.get_batchgen()) == [list(range(12))]
 
 
 def test_manager_that_is_forgotten_leaves_no_process():
@@ -182,18 +153,17 @@ def test_worker_that_is_killed_between_epochs_is_an_error_of_the_next_epoch():
         assert firsts(manager.get_batchgen()) == EXPECTED
 
 
-@needs_sigkill
-def test_death_is_noticed_even_if_a_process_of_a_transform_holds_the_connection():
-    with (
-        make_manager(fork_and_die_at_four, n_process=1, start_method="fork") as manager,
-        pytest.raises(WorkerError, match="exited with code 7"),
-    ):
-        list(manager.get_batchgen())
+@pytest.mark.parametrize("forks", [False, pytest.param(True, marks=needs_fork)])
+def test_worker_that_exits_is_an_error_with_its_code_even_if_a_process_of_a_transform_holds_the_connection(forks):
+    def exit_at_four(batch):
+        if 4 in batch["x"]:
+            if forks and os.fork() == 0:
+                time.sleep(3.0)
+            os._exit(3)
+        return batch
 
-
-def test_worker_that_exits_is_an_error_with_its_code():
     with (
-        make_manager(exit_at_four, n_process=1) as manager,
+        make_manager(exit_at_four, n_process=1, start_method="fork") as manager,
         pytest.raises(WorkerError, match=r"exited with code 3 at batch 2 .*\(samples 4, 5\)"),
     ):
         list(manager.get_batchgen())
@@ -227,9 +197,12 @@ def test_stopped_worker_is_not_waited_for():
         list(manager.get_batchgen())
 
 
-def test_workers_use_one_thread_and_leave_signals_to_the_parent():
+def test_workers_use_one_thread_and_leave_signals_to_the_parent_which_keeps_its_handlers():
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGCHLD] if hasattr(signal, "SIGCHLD") else [])]
+    before = [signal.getsignal(number) for number in numbers]
     with make_manager(report_settings, n_process=1) as manager:
-        batch = next(iter(manager.get_batchgen()))
+        batch, *_ = manager.get_batchgen()
+        assert [signal.getsignal(number) for number in numbers] == before
     assert batch["threads"].tolist() == [1, 1]
     assert batch["ignores"].tolist() == [True, True]
 
@@ -250,14 +223,6 @@ def test_ctrl_c_while_a_worker_is_forked_is_left_to_the_parent(tmp_path):
     in_test = False
     assert not list(tmp_path.iterdir())
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-
-def test_parent_keeps_its_handlers_of_signals():
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGCHLD] if hasattr(signal, "SIGCHLD") else [])]
-    before = [signal.getsignal(number) for number in numbers]
-    with make_manager(n_process=1) as manager:
-        list(manager.get_batchgen())
-        assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_what_cannot_be_sent_to_a_worker_is_refused_before_one_starts():
@@ -304,17 +269,15 @@ def test_batches_of_growing_size_and_of_every_type_arrive_whole():
             assert batch[key].flags.c_contiguous
 
 
+@needs_proc
 def test_kept_batches_hold_no_file_descriptors():
-    folder = "/proc/self/fd"
-    if not os.path.isdir(folder):
-        pytest.skip("this system does not list open files in /proc")
     with make_manager(length=60, width=20_000, n_process=1) as manager:
         batches = iter(manager.get_batchgen())
         kept = [next(batches)]
-        before = len(os.listdir(folder))
+        before = len(os.listdir("/proc/self/fd"))
         kept += batches
         assert len(kept) == 30
-        assert len(os.listdir(folder)) < before + 10
+        assert len(os.listdir("/proc/self/fd")) < before + 10
 
 
 IN_A_CONSOLE = """
@@ -332,3 +295,57 @@ def test_functions_of_python_c_are_refused_before_a_process_is_spawned():
     command = [sys.executable, "-c", IN_A_CONSOLE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.stdout.startswith("ConfigError transforms cannot be sent to other processes: 'shift' is defined in")
+
+
+def noise(batch):
+    return {"x": batch["x"] + np.random.normal(size=batch["x"].shape)}
+
+
+def pages(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+
+
+def usage(manager):
+    gc.collect()
+    workers = sorted(process.pid for process in multiprocessing.active_children())
+    files = [len(os.listdir(f"/proc/{pid}/fd")) for pid in ("self", *workers)]
+    return files, workers, [pages(pid) for pid in ("self", *workers)]
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("is_left_early", [False, True], ids=["whole epochs", "epochs that are left"])
+def test_twenty_epochs_use_no_more_files_processes_and_memory_than_one(is_left_early):
+    others = set(multiprocessing.active_children())
+    with DataManager({"x": np.zeros((64, 100_000))}, 4, 2, noise) as manager:
+        for epoch in range(1, 21):
+            for number, _ in enumerate(manager.get_batchgen(epoch=epoch)):
+                if is_left_early and number == 7:
+                    break
+            if epoch == 1:
+                list(manager.get_batchgen(epoch=1))  # every slot of every worker has been used
+                first = usage(manager)
+        last = usage(manager)
+        assert len(first[1]) == 2 + len(others)
+    assert last[:2] == first[:2]
+    for before, after in zip(first[2], last[2], strict=True):
+        assert after <= 1.05 * before
+    assert set(multiprocessing.active_children()) <= others
+
+
+@needs_proc
+def test_closed_manager_leaves_no_file_and_no_process_and_shared_memory_has_no_name():
+    def run():
+        with DataManager({"x": np.zeros((8, 100_000))}, 2, 2, noise) as manager:
+            for _ in manager.get_batchgen():
+                mapped = Path("/proc/self/maps").read_text()
+                assert "memfd:delira_nca" in mapped
+                assert not [line for line in mapped.splitlines() if "/dev/shm/" in line and "delira" in line]
+
+    run()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd")), multiprocessing.active_children()
+    for _ in range(5):
+        run()
+    gc.collect()
+    assert (len(os.listdir("/proc/self/fd")), multiprocessing.active_children()) == before
