@@ -1,13 +1,19 @@
+import ast
+import doctest
+import importlib
 import pickle
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from delira_nca.data_loading import AbstractSampler, DataManager, RandomSampler
+import delira_nca
+from delira_nca import data_loading
+from delira_nca.data_loading import AbstractDataset, AbstractSampler, DataManager, RandomSampler
 from delira_nca.errors import ConfigError, UnknownNameError
 
 
@@ -24,35 +30,16 @@ def labels(batches):
     return [batch["label"].tolist() for batch in batches]
 
 
-def assert_same(left, right):
-    assert len(left) == len(right)
-    for a, b in zip(left, right, strict=True):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert a[key].dtype == b[key].dtype
-            assert a[key].strides == b[key].strides
-            assert a[key].flags.writeable
-            assert np.array_equal(a[key], b[key])
-
-
-def test_batches_are_the_data_in_order():
-    manager = DataManager(make_data(), 4)
-    batches = list(manager.get_batchgen())
-    assert labels(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert np.array_equal(np.concatenate([b["data"] for b in batches]), make_data()["data"])
-
-
-@pytest.mark.parametrize(("drop_last", "expected"), [(False, [4, 4, 2]), (True, [4, 4])])
-def test_incomplete_last_batch_is_kept_or_dropped(drop_last, expected):
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_are_the_data_in_order_and_the_last_is_kept_or_dropped(drop_last):
     manager = DataManager(make_data(), 4, drop_last=drop_last)
     batchgen = manager.get_batchgen()
-    assert len(batchgen) == manager.n_batches == len(expected)
-    assert [len(batch["label"]) for batch in batchgen] == expected
-
-
-def test_properties_say_what_was_given():
-    manager = DataManager(make_data(), 4, 2, add_noise)
-    assert (manager.n_samples, manager.n_batches, manager.batch_size) == (10, 3, 4)
+    batches = list(batchgen)
+    assert labels(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]][: 2 if drop_last else 3]
+    assert len(batchgen) == manager.n_batches == len(batches)
+    assert np.array_equal(np.concatenate([b["data"] for b in batches]), make_data()["data"][: 8 if drop_last else 10])
+    manager = DataManager(make_data(), 4, 2, add_noise, drop_last=drop_last)
+    assert (manager.n_samples, manager.n_batches, manager.batch_size) == (10, len(batches), 4)
     assert (manager.n_process_augmentation, manager.transforms) == (2, add_noise)
     assert len(manager.dataset) == 10
 
@@ -63,7 +50,7 @@ def test_sampler_arguments_reach_the_sampler_and_decide_the_length():
     assert [len(batch["label"]) for batch in manager.get_batchgen()] == [4, 4, 4, 1]
 
 
-def test_batch_is_bit_identical_for_any_number_of_workers():
+def test_batch_is_bit_identical_for_any_number_of_workers(assert_same_batches):
     data = {
         "data": np.linspace(0, 1, 12 * 9000, dtype=np.float32).reshape(12, 9000),  # large: through shared memory
         "flipped": np.arange(12 * 20000).reshape(12, 20000)[:, ::-1],
@@ -75,8 +62,8 @@ def test_batch_is_bit_identical_for_any_number_of_workers():
         with DataManager(data, 4, n_process, add_noise, RandomSampler, seed=5) as manager:
             runs.append([batch for epoch in (1, 2) for batch in manager.get_batchgen(epoch=epoch)])
     assert len(runs[0]) == 6
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
+    assert_same_batches(runs[0], runs[1])
+    assert_same_batches(runs[0], runs[2])
 
 
 def test_workers_give_arrays_that_the_caller_owns():
@@ -88,23 +75,11 @@ def test_workers_give_arrays_that_the_caller_owns():
     assert all(batch["x"].sum() == 40000 for batch in batches)
 
 
-def test_epochs_differ_and_do_not_depend_on_earlier_ones():
-    manager = DataManager(make_data(), 4, 0, add_noise, RandomSampler, seed=1)
-    first, second = list(manager.get_batchgen(epoch=1)), list(manager.get_batchgen(epoch=2))
-    alone = list(DataManager(make_data(), 4, 0, add_noise, RandomSampler, seed=1).get_batchgen(epoch=2))
-    assert labels(first) != labels(second)
-    assert_same(second, alone)
-
-
-def test_same_batch_generator_gives_the_same_batches_again():
-    batchgen = DataManager(make_data(), 4, 0, add_noise, RandomSampler).get_batchgen()
-    assert_same(list(batchgen), list(batchgen))
-
-
-def test_augmentation_differs_from_batch_to_batch():
-    manager = DataManager({"data": np.zeros((4, 3))}, 2, transforms=add_noise)
-    first, second = manager.get_batchgen()
-    assert not np.array_equal(first["data"], second["data"])
+def test_same_batch_generator_and_a_pickled_manager_give_the_same_batches_again(assert_same_batches):
+    manager = DataManager(make_data(), 4, 0, add_noise, RandomSampler, seed=9)
+    batchgen = manager.get_batchgen()
+    assert_same_batches(list(batchgen), list(batchgen))
+    assert_same_batches(list(batchgen), list(pickle.loads(pickle.dumps(manager)).get_batchgen()))
 
 
 def test_seed_decides_the_order_and_can_be_given_for_one_epoch():
@@ -114,21 +89,7 @@ def test_seed_decides_the_order_and_can_be_given_for_one_epoch():
     assert labels(manager.get_batchgen(seed=4)) == labels(other.get_batchgen())
 
 
-@pytest.mark.parametrize("n_process", [0, 1])
-def test_global_generators_stay_untouched(n_process):
-    random.seed(1)
-    np.random.seed(1)
-    torch.manual_seed(1)
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    with DataManager(make_data(), 4, n_process, add_noise, RandomSampler) as manager:
-        for _ in manager.get_batchgen():
-            assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
-    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
-
-
 def test_dataset_that_draws_is_reproducible_too():
-    from delira_nca.data_loading import AbstractDataset
-
     class Noise(AbstractDataset):
         def __len__(self):
             return 6
@@ -153,7 +114,7 @@ def test_get_subset_is_a_manager_of_these_samples_with_the_same_settings():
         manager.get_subset([1])
 
 
-def test_update_changes_known_settings_only():
+def test_update_changes_known_settings_only_and_replaces_arguments_of_the_sampler():
     manager = DataManager(make_data(), 4)
     running = manager.get_batchgen()
     assert manager.update_state_from_dict({"batch_size": 5, "data": make_data(20), "drop_last": True}) is manager
@@ -164,9 +125,6 @@ def test_update_changes_known_settings_only():
     with pytest.raises(ConfigError, match="batch_size must be"):
         manager.update_state_from_dict({"drop_last": False, "batch_size": 0})
     assert (manager.batch_size, manager.n_batches) == (5, 4)
-
-
-def test_update_of_the_sampler_arguments_replaces_them():
     manager = DataManager(make_data(), 4, sampler_cls=RandomSampler, num_samples=4)
     assert manager.n_batches == 1
     assert manager.update_state_from_dict({"sampler_kwargs": {"num_samples": 8}}).n_batches == 2
@@ -191,15 +149,12 @@ def test_update_of_the_sampler_arguments_replaces_them():
         ({"sampler_cls": RandomSampler, "num_samples": 11}, "more than the 10 indices"),
     ],
 )
-def test_wrong_settings_are_refused_before_the_work_starts(arguments, message):
+def test_wrong_settings_epochs_and_seeds_are_refused_before_the_work_starts(arguments, message):
     with pytest.raises(ConfigError, match=message):
         DataManager(make_data(), **{"batch_size": 4, **arguments})
-
-
-@pytest.mark.parametrize("arguments", [{"epoch": -1}, {"epoch": 1.5}, {"seed": -1}])
-def test_wrong_epoch_or_seed_is_refused_at_once(arguments):
-    with pytest.raises(ConfigError, match="must be a whole number of at least 0"):
-        DataManager(make_data(), 4).get_batchgen(**arguments)
+    for of_batches in ({"epoch": -1}, {"epoch": 1.5}, {"seed": -1}):
+        with pytest.raises(ConfigError, match="must be a whole number of at least 0"):
+            DataManager(make_data(), 4).get_batchgen(**of_batches)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +193,7 @@ def test_sampler_whose_length_lies_is_an_error():
         list(DataManager(make_data(), 2, sampler_cls=Short).get_batchgen())
 
 
-def test_transforms_of_batchgenerators_get_the_batch_as_keywords():
+def test_transforms_of_batchgenerators_get_the_batch_as_keywords(assert_same_batches):
     from batchgenerators.transforms.abstract_transforms import Compose
     from batchgenerators.transforms.spatial_transforms import MirrorTransform
 
@@ -247,22 +202,10 @@ def test_transforms_of_batchgenerators_get_the_batch_as_keywords():
     for n_process in (0, 1):
         with DataManager({"data": data}, 2, n_process, Compose([MirrorTransform(axes=(0, 1))])) as manager:
             runs.append([batch for epoch in range(1, 4) for batch in manager.get_batchgen(epoch=epoch)])
-    assert_same(*runs)
+    assert_same_batches(*runs)
     mirrored = runs[0][0]["data"]
     assert np.array_equal(np.sort(mirrored.ravel()), np.arange(12))
     assert any(not np.array_equal(batch["data"], data[:2]) for batch in runs[0][::2])
-
-
-def test_manager_can_be_pickled():
-    manager = pickle.loads(pickle.dumps(DataManager(make_data(), 4, transforms=add_noise, seed=9)))
-    assert_same(list(manager.get_batchgen()), list(DataManager(make_data(), 4, 0, add_noise, seed=9).get_batchgen()))
-
-
-def test_import_costs_no_optional_library():
-    lazy = ["batchgenerators", "sklearn", "PIL", "scipy"]
-    code = f"import sys, delira_nca.data_loading.sources; print([m for m in {lazy} if m in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert shown.stdout.strip() == "[]"
 
 
 def test_settings_may_be_numbers_of_numpy():
@@ -274,3 +217,43 @@ def test_settings_may_be_numbers_of_numpy():
     for wrong in (True, np.float64("nan"), "5", np.bool_(True)):
         with pytest.raises(ConfigError, match="timeout must be a number of at least 0"):
             DataManager(make_data(), 2, timeout=wrong)
+
+
+ROOT = Path(delira_nca.__file__).parent.parent
+
+
+def test_each_public_name_is_the_one_of_its_module():
+    tree = ast.parse(Path(data_loading.__file__).read_text())
+    seen_by_checkers = {
+        alias.name: node.module
+        for branch in tree.body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        for alias in node.names
+    }
+    assert sorted(seen_by_checkers) == sorted(data_loading.__all__) == dir(data_loading)
+    for name, module in seen_by_checkers.items():
+        assert getattr(data_loading, name) is getattr(importlib.import_module(module), name)
+
+
+def test_nothing_of_the_room_needs_torch_or_an_optional_library_to_be_imported():
+    script = """
+import sys
+import delira_nca.data_loading.sources
+from delira_nca.data_loading import (ConcatDataset, DictDataset, LoadSample, NNUNetDataset, PairedFolderDataset,
+    PrevalenceRandomSampler, kfold)
+print(*sorted({"torch", "sklearn", "PIL", "nibabel", "scipy", "batchgenerators"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_snippets_of_the_page_on_data_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testfile(
+        str(ROOT / "docs" / "data.rst"),
+        module_relative=False,
+        optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+    )
+    assert result.failed == 0
+    assert result.attempted > 20

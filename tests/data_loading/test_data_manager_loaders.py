@@ -84,6 +84,8 @@ def test_counts_of_a_loader_are_those_of_an_epoch():
     manager = DataManager(Drawing(numbers(), 4), num_batches=5)
     assert (manager.batch_size, manager.n_batches, manager.n_samples, len(manager.get_batchgen())) == (4, 5, 20, 5)
     assert manager.update_state_from_dict({"num_batches": 7}).n_batches == 7
+    manager = DataManager(Drawing(numbers(), 2), num_batches=np.int64(3))
+    assert (manager.n_batches, len(list(manager.get_batchgen()))) == (3, 3)
 
 
 @pytest.mark.parametrize(("incomplete", "sizes"), [(True, [4, 4, 2]), (False, [4, 4])])
@@ -160,8 +162,3 @@ def test_error_of_a_loader_names_the_batch():
 def test_what_a_loader_cannot_do_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
-
-
-def test_number_of_batches_may_be_an_integer_of_numpy():
-    manager = DataManager(Drawing(numbers(), 2), num_batches=np.int64(3))
-    assert (manager.n_batches, len(list(manager.get_batchgen()))) == (3, 3)

@@ -24,24 +24,17 @@ def test_batch_is_drawn_as_training_gets_it(tmp_path):
     assert manager._workers._idle is None
 
 
-def test_premultiplied_colours_are_shown_on_white():
+def test_colours_lie_on_white_of_a_volume_the_middle_is_shown_and_other_values_are_scaled():
     image = np.zeros((1, 4, 4, 4))
     image[:, 0, :2], image[:, 3, :2] = 0.5, 0.5
     (picture,) = pictures(draw_batch({"data": image}))
     assert picture[0, 0].tolist() == [1.0, 0.5, 0.5]
     assert picture[3, 0].tolist() == [1.0, 1.0, 1.0]
-
-
-def test_one_channel_is_gray_and_of_a_volume_the_middle_slice_is_shown():
     volume = np.arange(5.0).reshape(1, 1, 5, 1, 1) / 4 * np.ones((1, 1, 5, 6, 7))
     (picture,) = pictures(draw_batch({"data": volume}))
     assert picture.shape == (6, 7, 3)
     assert np.allclose(picture, 0.5)
-
-
-def test_normalised_values_are_scaled_to_the_range_of_the_batch():
-    image = np.linspace(-3, 5, 16).reshape(1, 1, 4, 4)
-    (picture,) = pictures(draw_batch({"data": image}))
+    (picture,) = pictures(draw_batch({"data": np.linspace(-3, 5, 16).reshape(1, 1, 4, 4)}))
     assert (picture.min(), picture.max()) == (0.0, 1.0)
 
 
@@ -62,14 +55,11 @@ def test_label_mask_lies_over_the_image(mask):
     assert np.array_equal(over[..., 3] > 0, np.eye(4) > 0)
 
 
-def test_target_pictures_stand_below():
+def test_target_pictures_stand_below_few_samples_are_drawn_and_the_image_can_be_chosen():
     batch = {"data": np.zeros((2, 1, 4, 4)), "target": np.full((2, 3, 4, 4), 0.5), "other": np.zeros((7, 2))}
     figure = draw_batch(batch)
     assert [axes.get_ylabel() for axes in figure.axes] == ["data", "", "target", ""]
     assert np.allclose(pictures(figure)[2], 0.5)
-
-
-def test_few_of_many_samples_are_drawn_and_the_image_can_be_chosen():
     batch = {"a": np.zeros((20, 1, 4, 4)), "b": np.ones((20, 1, 4, 4))}
     assert len(draw_batch(batch, image_key="b", max_samples=3).axes) == 3
     assert draw_batch(batch, image_key="b").axes[0].get_ylabel() == "b"

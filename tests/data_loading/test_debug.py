@@ -20,18 +20,13 @@ def make_manager():
 def test_debug_mode_builds_the_same_batches_in_this_process():
     with make_manager() as manager:
         usual = list(manager.get_batchgen(epoch=3))
-        with debug_mode():
-            debugged = list(manager.get_batchgen(epoch=3))
+    with debug_mode(), make_manager() as manager:
+        debugged = list(manager.get_batchgen(epoch=3))
+        assert manager.n_process_augmentation == 2
+        assert manager._workers._idle is None
     assert all(batch["pid"][0] != os.getpid() for batch in usual)
     assert all(batch["pid"][0] == os.getpid() for batch in debugged)
     assert [batch["x"].tolist() for batch in usual] == [batch["x"].tolist() for batch in debugged]
-
-
-def test_debug_mode_starts_no_process():
-    with debug_mode(), make_manager() as manager:
-        assert manager.n_process_augmentation == 2
-        list(manager.get_batchgen())
-        assert manager._workers._idle is None
 
 
 def test_innermost_block_decides_and_the_end_of_each_restores():
@@ -44,27 +39,17 @@ def test_innermost_block_decides_and_the_end_of_each_restores():
                 assert is_debug()
         assert is_debug()
     assert not is_debug()
-
-
-def test_an_exception_ends_debug_mode():
     with pytest.raises(KeyError), debug_mode():
         raise KeyError
     assert not is_debug()
 
 
-def test_debug_mode_is_of_one_thread():
+def test_debug_mode_is_of_one_thread_and_decorates_a_function():
     seen = []
     with debug_mode():
         thread = threading.Thread(target=lambda: seen.append(is_debug()))
         thread.start()
         thread.join()
     assert seen == [False]
-
-
-def test_debug_mode_decorates_a_function():
-    @debug_mode()
-    def function():
-        return is_debug()
-
-    assert function()
+    assert debug_mode()(is_debug)()
     assert not is_debug()

@@ -15,10 +15,10 @@ def test_samples_are_the_seed_and_the_padded_picture():
     assert np.array_equal(samples[2]["label"], place(drawing("heart", 16), 24))
     assert samples[2]["data"].shape == (12, 24, 24)
     assert np.argwhere(samples[2]["data"]).tolist() == [[channel, 12, 12] for channel in range(3, 12)]
-
-
-def test_picture_is_the_dahlia_by_default():
     assert np.array_equal(growing_dataset(size=16, padding=0)[0]["label"], dahlia(16))
+    for padding in (-1, 1.5, True):
+        with pytest.raises(ConfigError, match="padding must be a whole number of at least 0"):
+            growing_dataset("heart", 16, padding)
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,6 @@ def test_picture_is_the_dahlia_by_default():
 def test_picture_that_is_not_there_is_refused(picture, error, message):
     with pytest.raises(error, match=message):
         growing_dataset(picture, 16)
-
-
-@pytest.mark.parametrize("padding", [-1, 1.5, True])
-def test_padding_is_an_integer_of_at_least_zero(padding):
-    with pytest.raises(ConfigError, match="padding must be a whole number of at least 0"):
-        growing_dataset("heart", 16, padding)
 
 
 def test_numbers_of_numpy_and_paths_make_the_same_samples(tmp_path, monkeypatch):

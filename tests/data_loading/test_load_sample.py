@@ -39,11 +39,6 @@ def test_values_that_cannot_be_normalised_are_refused(norm, image, message):
         norm(np.array(image))
 
 
-def test_unknown_range_is_refused():
-    with pytest.raises(UnknownNameError, match="unknown range '1,0'"):
-        norm_range("1,0")
-
-
 @pytest.fixture
 def folder(tmp_path):
     for number in range(2):
@@ -66,11 +61,8 @@ def test_files_become_channels_with_type_and_range_of_their_entry(folder):
     assert sample["data"].tolist() == [[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]]
     assert sample["seg"].dtype == np.uint8
     assert sample["seg"].tolist() == [[[0, 1], [2, 1]]]
-
-
-def test_a_single_file_can_be_normalised_and_minus_one_to_one_is_the_default(folder):
-    sample = LoadSample(FILES, np.load, normalize=["t1.npy"])(str(folder / "case0"))
-    assert sample["data"].tolist() == [[[-1, -0.5], [0, 1]], [[3, 3], [3, 3]]]
+    one_file = LoadSample(FILES, np.load, normalize=["t1.npy"])(str(folder / "case0"))
+    assert one_file["data"].tolist() == [[[-1, -0.5], [0, 1]], [[3, 3], [3, 3]]]
 
 
 def test_files_may_lie_anywhere_and_the_loader_takes_arguments(folder):
@@ -118,32 +110,25 @@ def test_errors_name_the_file(folder):
         LoadSampleLabel({"data": "t1.npy"}, np.load, "grade.txt", lambda path: {"data": 3})(folder / "case1")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_names_that_nothing_has_and_entries_without_files_are_refused_before_reading():
+    for arguments, message in (
         ({"dtype": {"dat": "int8"}}, "unknown entry 'dat'.*mean 'data'"),
         ({"normalize": ["t1.np"]}, "'t1.np'.*mean 't1.npy'"),
-    ],
-)
-def test_names_that_nothing_has_are_refused_before_reading(arguments, message):
-    with pytest.raises(UnknownNameError, match=message):
-        LoadSample(FILES, np.load, **arguments)
+    ):
+        with pytest.raises(UnknownNameError, match=message):
+            LoadSample(FILES, np.load, **arguments)
+    for files in ({}, {"data": []}):
+        with pytest.raises(ConfigError, match="at least one file"):
+            LoadSample(files, np.load)
+    with pytest.raises(UnknownNameError, match="unknown range '1,0'"):
+        norm_range("1,0")
 
 
-@pytest.mark.parametrize("files", [{}, {"data": []}])
-def test_entries_without_files_are_refused(files):
-    with pytest.raises(ConfigError, match="at least one file"):
-        LoadSample(files, np.load)
-
-
-def test_files_of_a_sample_may_lie_below_the_home_folder(tmp_path, monkeypatch):
+def test_files_lie_below_the_home_folder_or_have_accents_composed_otherwise(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.save(tmp_path / "t1.npy", np.arange(3))
     load = LoadSample({"data": "t1.npy"}, np.load)
     assert load("~")["data"].tolist() == load({"t1.npy": "~/t1.npy"})["data"].tolist() == [[0, 1, 2]]
-
-
-def test_a_file_whose_accents_are_composed_otherwise_is_found(tmp_path):
     np.save(tmp_path / unicodedata.normalize("NFD", "größe.npy"), np.arange(3))
     name = unicodedata.normalize("NFC", "größe.npy")
     assert LoadSample({"data": name}, np.load)(tmp_path)["data"].tolist() == [[0, 1, 2]]

@@ -29,11 +29,18 @@ def test_the_new_entry_is_what_the_function_returns_and_reaches_the_batches():
     assert data["depth"].max() == 3.0
     assert set(DATA) == {"data", "label"}
     assert next(iter(DataManager(data, 3).get_batchgen()))["depth"].shape == (3, 6, 6)
-
-
-def test_tensors_and_several_inputs_are_accepted():
     data = precompute(lambda a, b: torch.as_tensor(a[0] * b), DATA, "product", inputs=("data", "label"))
     assert np.array_equal(data["product"], DATA["data"][:, 0])
+
+
+def test_the_data_stay_as_they_are():
+    def centre(data):
+        data -= data.mean()
+        return data
+
+    before = DATA["data"].copy()
+    precompute(centre, DATA, "centred")
+    assert np.array_equal(DATA["data"], before)
 
 
 def test_a_file_is_read_instead_of_computing_again(tmp_path):
@@ -52,14 +59,9 @@ def test_a_stale_file_is_refused(change, tmp_path):
     if change == "type":
         data["data"] = data["data"].astype(np.float32)
     function = np.sqrt if change == "function" else squares
+    key, version = "other" if change == "key" else "squares", "2" if change == "version" else ""
     with pytest.raises(ConfigError, match=r"a\.npz is stale"):
-        precompute(
-            function,
-            data,
-            "other" if change == "key" else "squares",
-            file=path,
-            version="2" if change == "version" else "",
-        )
+        precompute(function, data, key, file=path, version=version)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
@@ -111,13 +113,3 @@ def test_arguments_of_functions_count_as_another_function(tmp_path, make):
     precompute(make(2), DATA, "power", file=tmp_path / "a.npz")
     with pytest.raises(ConfigError, match="is stale"):
         precompute(make(3), DATA, "power", file=tmp_path / "a.npz")
-
-
-def test_the_data_stay_as_they_are():
-    def centre(data):
-        data -= data.mean()
-        return data
-
-    before = DATA["data"].copy()
-    precompute(centre, DATA, "centred")
-    assert np.array_equal(DATA["data"], before)
