@@ -62,30 +62,23 @@ def test_an_image_that_is_not_finite_is_found_with_its_file(arrays, wrong):
             paired(arrays, **options).check()
 
 
-def test_the_channel_that_is_not_finite_is_named(arrays):
+def test_the_channel_that_is_not_finite_is_named_and_binarise_is_a_finite_number(arrays):
     np.save(arrays / "images" / "b.npy", np.full((4, 5), np.nan))
     files = [arrays / "images" / f"{name}.npy" for name in "abc"]
     with pytest.raises(ConfigError, match="20 of 20 values are NaN or infinite: '.*b.npy'"):
         CaseDataset([Case("one", tuple(files))]).check()
+    for threshold in (True, np.nan, np.inf, "127"):
+        with pytest.raises(ConfigError, match="binarise must be a finite number"):
+            paired(arrays, binarise=threshold)
 
 
-@pytest.mark.parametrize("threshold", [True, np.nan, np.inf, "127"])
-def test_binarise_is_a_finite_number(arrays, threshold):
-    with pytest.raises(ConfigError, match="binarise must be a finite number"):
-        paired(arrays, binarise=threshold)
-
-
-def test_numbers_of_numpy_are_numbers(arrays):
+def test_numbers_of_numpy_are_numbers_and_masks_of_booleans_are_classes(arrays):
     dataset = paired(arrays, binarise=np.float32(0.5), resize=(np.int64(2), np.int32(5)))
     assert dataset[np.int64(2)]["data"].shape == (1, 2, 5)
     assert [int(sample["label"].max()) for sample in dataset] == [0, 1, 1]
     np.save(arrays / "d.npy", np.zeros((4, 5, 2)))
     assert PairedFolderDataset(arrays, channel_axis=np.int64(-1))[0]["data"].shape == (2, 4, 5)
-
-
-def test_masks_of_booleans_are_classes(arrays):
-    for name in "abc":
-        np.save(arrays / "masks" / f"{name}.npy", np.eye(4, 5) > 0)
+    np.save(arrays / "masks" / "a.npy", np.eye(4, 5) > 0)
     assert paired(arrays)[0]["label"].dtype == np.int64
     assert paired(arrays)[0]["label"].sum() == 4
 
@@ -121,24 +114,27 @@ def test_two_files_of_one_name_are_refused(tmp_path):
         write(tmp_path / "imagesTr" / f"{name}_0000.nii.gz")
     with pytest.raises(ConfigError, match="two files are called"):
         PairedFolderDataset(tmp_path / "images")
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"a": 0}, "channel_names": {"0": "CT"}}))
+    describe(tmp_path)
     with pytest.raises(ConfigError, match="two files are called"):
         NNUNetDataset(tmp_path)
+
+
+def describe(folder, **more):
+    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}}
+    (folder / "dataset.json").write_text(json.dumps({**described, **more}))
 
 
 def test_numbers_of_cases_in_a_description_are_compared(tmp_path):
     write(tmp_path / "imagesTr" / "a_0000.nii.gz")
     write(tmp_path / "labelsTr" / "a.nii.gz")
-    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}}
-    (tmp_path / "dataset.json").write_text(json.dumps({**described, "numTraining": 2}))
+    describe(tmp_path, numTraining=2)
     with pytest.raises(ConfigError, match="numTraining is 2, but there are 1 cases"):
         NNUNetDataset(tmp_path)
     entry = {"image": "imagesTr/a_0000.nii.gz", "label": "labelsTr/a.nii.gz"}
-    (tmp_path / "dataset.json").write_text(json.dumps({**described, "training": [entry, entry]}))
+    describe(tmp_path, training=[entry, entry])
     with pytest.raises(ConfigError, match=r"lists images twice: 'imagesTr.a_0000.nii.gz'"):
         DecathlonDataset(tmp_path)
-    other = {**described, "training": [{**entry, "label": "/nowhere/a.nii.gz"}]}
-    (tmp_path / "dataset.json").write_text(json.dumps(other))
+    describe(tmp_path, training=[{**entry, "label": "/nowhere/a.nii.gz"}])
     with pytest.raises(ConfigError, match=r"lists files that are not in .*nowhere/a.nii.gz'"):
         DecathlonDataset(tmp_path)
 
@@ -173,8 +169,7 @@ def test_an_array_that_is_no_image_is_named(tmp_path, array):
 def test_files_that_nnunet_would_leave_out_are_named(tmp_path, name, message):
     write(tmp_path / "imagesTr" / "a_0000.nii.gz")
     write(tmp_path / "labelsTr" / "a.nii.gz")
-    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}}
-    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    describe(tmp_path)
     for junk in ("imagesTr/Thumbs.db", "imagesTr/._a_0000.nii.gz", "labelsTr/.DS_Store", "labelsTr/notes.txt"):
         (tmp_path / junk).write_bytes(b"junk")
     assert NNUNetDataset(tmp_path).names == ("a",)

@@ -93,10 +93,14 @@ def test_a_mask_with_other_axes_is_turned_to_its_image(tmp_path, layout, flips, 
     assert np.array_equal(dataset[0]["label"][0], MASK)
 
 
-def test_rounded_headers_are_the_same_geometry(tmp_path):
+def test_rounded_headers_are_the_same_geometry_and_what_has_no_place_in_space_fits_everything(tmp_path):
     affine = AFFINE * (1 + 5e-5)
     affine[3] = 0, 0, 0, 1
-    assert np.array_equal(paired(tmp_path, MASK, affine)()[0]["label"][0], MASK)
+    make = paired(tmp_path, MASK, affine)
+    assert np.array_equal(make()[0]["label"][0], MASK)
+    (tmp_path / "masks" / "ann.nii.gz").unlink()
+    np.save(tmp_path / "masks" / "ann.npy", MASK)
+    assert np.array_equal(make()[0]["label"][0], MASK)
 
 
 def test_channels_of_a_case_are_turned_to_the_first_or_refused(tmp_path):
@@ -111,20 +115,17 @@ def test_channels_of_a_case_are_turned_to_the_first_or_refused(tmp_path):
         NNUNetDataset(tmp_path)[0]
 
 
-def test_what_has_no_place_in_space_fits_everything(tmp_path):
-    save(tmp_path / "images" / "ann.nii.gz", IMAGE)
-    (tmp_path / "masks").mkdir()
-    np.save(tmp_path / "masks" / "ann.npy", MASK)
-    assert np.array_equal(PairedFolderDataset(tmp_path / "images", tmp_path / "masks")[0]["label"][0], MASK)
-
-
-def test_a_header_that_is_not_finite_is_refused(tmp_path):
+def test_a_header_that_is_not_finite_is_refused_and_a_fourth_axis_stays_the_last(tmp_path):
     save(tmp_path / "a.nii", IMAGE)
     affine = AFFINE.copy()
     affine[0, 3] = np.nan
     save(tmp_path / "b.nii", IMAGE, affine)
     with pytest.raises(ConfigError, match="b.nii' does not lie over"):
         fit(IMAGE, tmp_path / "b.nii", tmp_path / "a.nii")
+    stored, affine = turned(MASK, AFFINE, (0,), (1, 0, 2))
+    save(tmp_path / "b.nii", stored, affine)
+    both = fit(np.stack([stored, 2 * stored], axis=-1), tmp_path / "b.nii", tmp_path / "a.nii")
+    assert np.array_equal(both, np.stack([MASK, 2 * MASK], axis=-1))
 
 
 @pytest.mark.parametrize(("flips", "order"), [((0,), (0, 1, 2)), ((0, 1), (2, 0, 1))])
@@ -133,11 +134,3 @@ def test_an_oblique_volume_is_turned_by_its_nearest_axes(tmp_path, flips, order)
     stored, affine = turned(MASK, ELSEWHERE["oblique"], flips, order)
     save(tmp_path / "b.nii", stored, affine)
     assert np.array_equal(fit(stored, tmp_path / "b.nii", tmp_path / "a.nii"), MASK)
-
-
-def test_a_fourth_axis_stays_the_last(tmp_path):
-    save(tmp_path / "a.nii", IMAGE)
-    stored, affine = turned(MASK, AFFINE, (0,), (1, 0, 2))
-    save(tmp_path / "b.nii", stored, affine)
-    both = fit(np.stack([stored, 2 * stored], axis=-1), tmp_path / "b.nii", tmp_path / "a.nii")
-    assert np.array_equal(both, np.stack([MASK, 2 * MASK], axis=-1))

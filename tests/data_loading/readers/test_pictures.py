@@ -107,11 +107,10 @@ def test_a_tiff_that_pillow_does_not_read_is_refused_with_its_type(tmp_path, dty
             read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("order", "<>")
-def test_a_tiff_of_floats_keeps_its_values(tmp_path, order):
-    values = some("float32")
-    write_tiff(tmp_path / "a.tif", [values], order)
-    assert np.array_equal(read_image(tmp_path / "a.tif"), values[None])
+def test_a_tiff_of_floats_keeps_its_values(tmp_path):
+    for order in "<>":
+        write_tiff(tmp_path / "a.tif", [some("float32")], order)
+        assert np.array_equal(read_image(tmp_path / "a.tif"), some("float32")[None]), order
 
 
 @pytest.mark.parametrize(("order", "channels"), [("<", 3), (">", 3), ("<", 4)])
@@ -122,10 +121,7 @@ def test_colours_of_16_bits_are_exact(tmp_path, order, channels):
     for name in ("a.tif", "b.png"):
         assert np.array_equal(read_array(tmp_path / name), values)
         assert np.allclose(read_image(tmp_path / name), values.transpose(2, 0, 1) / 65535, atol=1e-7)
-
-
-def test_grey_mask_saved_in_colours_of_16_bits_keeps_its_classes(tmp_path):
-    classes = np.arange(20, dtype=np.uint16).reshape(4, 5) * 300
+    classes = np.arange(20, dtype=np.uint16).reshape(4, 5) * 300  # a grey mask that was saved in colours
     write_tiff(tmp_path / "a.tif", [np.repeat(classes[..., None], 3, axis=2)], photometric=2)
     assert np.array_equal(read_label(tmp_path / "a.tif"), classes)
 
@@ -190,14 +186,11 @@ def test_a_stack_of_colours_has_its_channels_first(tmp_path):
     assert np.array_equal(read_label(tmp_path / "m.tif"), volume[..., 0])
 
 
-def test_a_stack_written_by_pillow_is_a_volume(tmp_path):
+def test_a_stack_written_by_pillow_is_a_volume_and_a_smaller_copy_of_a_page_is_no_slice(tmp_path):
     volume = some("uint8", (3, 6, 8))
     first, *others = map(Image.fromarray, volume)
     first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression="tiff_lzw")
     assert np.array_equal(read_array(tmp_path / "a.tif"), volume)
-
-
-def test_a_smaller_copy_of_a_page_is_no_slice(tmp_path):
     write_tiff(tmp_path / "a.tif", [some("uint8"), some("uint8", (2, 3))], tags_of_second={254: ("I", [1])})
     assert np.array_equal(read_array(tmp_path / "a.tif"), some("uint8"))
 
@@ -254,22 +247,17 @@ def test_an_animation_is_refused(tmp_path):
             read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_a_mask_that_is_not_finite_is_refused_with_its_file(tmp_path, wrong):
+def test_a_mask_that_is_not_finite_or_holds_no_numbers_is_refused_with_its_file(tmp_path):
     mask = np.eye(4, 5, dtype=np.float32)
-    mask[0, 3] = wrong
-    np.save(tmp_path / "a.npy", mask)
-    write_tiff(tmp_path / "a.tif", [mask])
-    for name in ("a.npy", "a.tif"):
-        for binarise in (None, 0.5):
-            with pytest.raises(
-                ConfigError, match=rf"{name}' is not a mask of classes: 1 of 20 values are NaN or infinite"
-            ):
-                read_label(tmp_path / name, binarise)
-
-
-def test_a_mask_that_holds_no_numbers_is_refused(tmp_path):
-    np.save(tmp_path / "a.npy", np.array(["a", "b"]))
     for binarise in (None, 0.5):
+        for wrong in (np.nan, np.inf, -np.inf):
+            mask[0, 3] = wrong
+            np.save(tmp_path / "a.npy", mask)
+            write_tiff(tmp_path / "a.tif", [mask])
+            for name in ("a.npy", "a.tif"):
+                message = rf"{name}' is not a mask of classes: 1 of 20 values are NaN or infinite"
+                with pytest.raises(ConfigError, match=message):
+                    read_label(tmp_path / name, binarise)
+        np.save(tmp_path / "a.npy", np.array(["a", "b"]))
         with pytest.raises(ConfigError, match="a.npy' is not a mask of classes, but <U1"):
             read_label(tmp_path / "a.npy", binarise)

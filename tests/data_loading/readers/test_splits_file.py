@@ -21,16 +21,18 @@ def write(path, content):
     return path
 
 
-def test_what_is_written_is_read_as_it_was(cases, tmp_path):
+def test_what_is_written_is_read_as_it_was_also_below_the_home_folder(cases, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     folds = kfold_indices(6, 3, random_seed=4)
-    path = write_splits(tmp_path / "splits_final.json", cases, folds)
-    again = read_splits(path, cases)
+    path = write_splits("~/folds/splits_final.json", cases, folds)
+    assert path == tmp_path / "folds" / "splits_final.json"
+    again = read_splits("~/folds/splits_final.json", cases)
     for (train, val), (train_again, val_again) in zip(folds, again, strict=True):
         assert np.array_equal(train, train_again)
         assert np.array_equal(val, val_again)
         assert train_again.dtype == np.int64
     assert set(json.loads(path.read_text())[0]) == {"train", "val"}
-    assert [file.name for file in tmp_path.iterdir()] == ["splits_final.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["splits_final.json"]
 
 
 def test_folds_of_nnunet_are_found_by_the_names_of_its_cases(tmp_path):
@@ -48,8 +50,9 @@ def test_folds_of_nnunet_are_found_by_the_names_of_its_cases(tmp_path):
     assert (train.tolist(), val.tolist()) == ([0, 2], [1])
 
 
-def test_a_subset_is_numbered_by_itself(cases, tmp_path):
-    path = write(tmp_path / "s.json", [{"train": ["kim"], "val": ["bob", "eve"]}])
+def test_a_subset_is_numbered_by_itself_also_in_a_file_of_another_editor(cases, tmp_path):
+    path, content = tmp_path / "s.json", [{"train": ["kim"], "val": ["bob", "eve"]}]
+    path.write_bytes(json.dumps(content, indent=1).replace("\n", "\r\n").encode("utf-16"))
     subset = cases.get_subset([5, 2, 1])
     [(train, val)] = read_splits(path, subset)
     assert subset.take(train)["name"].tolist() == ["kim"]
@@ -70,11 +73,7 @@ def test_samples_without_a_name_go_by_what_messages_call_them(tmp_path):
 @pytest.mark.parametrize(
     ("fold", "error", "message"),
     [
-        (
-            {"train": ["ann"], "val": ["bop"]},
-            UnknownNameError,
-            "fold 0 of .*: 'bop' in 'val' is none of the 6 cases. Di",
-        ),
+        ({"train": ["ann"], "val": ["bop"]}, UnknownNameError, "fold 0 of .*: 'bop' in 'val' is none .* mean 'bob'"),
         ({"train": ["ann"], "val": ["zzz"]}, UnknownNameError, "none of the 6 cases$"),
         ({"train": ["ann", "bob", "ann"], "val": ["eve"]}, ConfigError, "fold 0 of .*: twice in 'train': 'ann'"),
         ({"train": ["ann", "bob"], "val": ["bob"]}, ConfigError, "in training and held out as well: 'bob'"),
@@ -90,12 +89,6 @@ def test_a_fold_that_cannot_be_is_refused_with_its_number(cases, tmp_path, fold,
         read_splits(path, cases)
 
 
-def test_the_nearest_name_is_suggested(cases, tmp_path):
-    path = write(tmp_path / "s.json", [{"train": ["ann"], "val": ["bop"]}])
-    with pytest.raises(UnknownNameError, match="Did you mean 'bob'"):
-        read_splits(path, cases)
-
-
 def test_a_file_that_is_none_is_refused(cases, tmp_path):
     with pytest.raises(MissingFileError, match="there is no file .*nowhere"):
         read_splits(tmp_path / "nowhere.json", cases)
@@ -106,26 +99,15 @@ def test_a_file_that_is_none_is_refused(cases, tmp_path):
             read_splits(write(tmp_path / "s.json", content), cases)
 
 
-def test_what_has_no_single_name_cannot_be_split_by_names(tmp_path):
+def test_folds_that_leak_and_samples_without_a_single_name_are_not_written(cases, tmp_path):
     twins = DictDataset({"x": np.arange(3), "name": ["ann", "bob", "ann"]})
     with pytest.raises(ConfigError, match="several samples of the dataset are called 'ann'"):
         write_splits(tmp_path / "s.json", twins, [([0], [1])])
     with pytest.raises(ConfigError, match="several samples"):
         names_of(twins)
-
-
-def test_folds_that_leak_are_not_written(cases, tmp_path):
     with pytest.raises(ConfigError, match="fold 1: in training and held out as well: 'eve'"):
         write_splits(tmp_path / "s.json", cases, [([0, 1], [2]), ([0, 2], [2, 3])])
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_file_of_another_editor_is_read(cases, tmp_path, encoding):
-    text = json.dumps([{"train": ["ann", "bob"], "val": ["eve"]}], indent=1).replace("\n", "\r\n")
-    (tmp_path / "s.json").write_bytes(text.encode(encoding))
-    [(train, val)] = read_splits(tmp_path / "s.json", cases)
-    assert (train.tolist(), val.tolist()) == ([0, 1], [2])
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
@@ -135,10 +117,3 @@ def test_a_name_with_other_characters_for_its_accents_is_refused_and_explained(t
     path = write(tmp_path / "s.json", [{"train": ["ann"], "val": [of_file]}])
     with pytest.raises(UnknownNameError, match=f"Did you mean '{of_dataset}'.*NFC against NFD"):
         read_splits(path, dataset)
-
-
-def test_a_path_may_begin_with_the_home_folder(cases, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    path = write_splits("~/folds/s.json", cases, [([0, 1], [2])])
-    assert path == tmp_path / "folds" / "s.json"
-    assert len(read_splits("~/folds/s.json", cases)) == 1
