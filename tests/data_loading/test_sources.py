@@ -32,7 +32,7 @@ def assert_is_target(target, size):
 # -- pixels ----------------------------------------------------------------------------------------------------------
 
 
-def test_premultiply_multiplies_colour_by_alpha():
+def test_premultiply_multiplies_colour_by_alpha_of_eight_bit_rgba_only():
     pixels = np.array([[[255, 128, 0, 255], [255, 128, 64, 0]], [[100, 200, 50, 51], [0, 0, 0, 128]]], dtype=np.uint8)
     expected = pixels.astype(np.float64).transpose(2, 0, 1) / 255
     expected[:3] *= expected[3]
@@ -40,22 +40,16 @@ def test_premultiply_multiplies_colour_by_alpha():
     assert target.dtype == np.float32
     np.testing.assert_allclose(target, expected, rtol=1e-6)
     assert target[:, 0, 1].tolist() == [0, 0, 0, 0]
+    for wrong in (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 4), np.float32)):
+        with pytest.raises(ShapeError, match="uint8"):
+            premultiply(wrong)
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 4), np.float32)])
-def test_premultiply_takes_eight_bit_rgba_only(pixels):
-    with pytest.raises(ShapeError, match="uint8"):
-        premultiply(pixels)
-
-
-def test_area_resize_is_the_mean_over_blocks_at_whole_factors():
+def test_area_resize_is_the_mean_over_blocks_and_keeps_the_mean_at_any_factor():
     image = np.random.default_rng(0).random((4, 6, 9), dtype=np.float32)
     blocks = image.reshape(4, 2, 3, 3, 3).mean(axis=(2, 4))
     np.testing.assert_allclose(area_resize(image, 2, 3), blocks, rtol=1e-6)
     assert np.array_equal(area_resize(image, 6, 9), image)
-
-
-def test_area_resize_keeps_the_mean_at_any_factor():
     image = np.random.default_rng(0).random((4, 50, 37), dtype=np.float32)
     for height, width in ((7, 11), (49, 36), (53, 91)):
         resized = area_resize(image, height, width)
@@ -68,24 +62,18 @@ def test_fit_square_keeps_the_aspect_ratio_and_centres():
     assert fitted[3].sum(axis=0).tolist() == [0, 0, 0, 9, 9, 9, 0, 0, 0]
 
 
-def test_place_centres_the_target():
+def test_place_centres_a_target_that_fits_on_the_grid():
     target = np.random.default_rng(0).random((4, 4, 3), dtype=np.float32)
     placed = place(target, 8)
     assert placed.shape == (4, 8, 8)
     assert np.array_equal(placed[:, 2:6, 2:5], target)
     assert placed.sum() == pytest.approx(target.sum())
     assert np.array_equal(place(placed, 8), placed)
-
-
-def test_place_refuses_a_target_larger_than_the_grid():
     with pytest.raises(ShapeError, match=r"4 x 9 does not fit on a grid of 8 x 8"):
         place(np.ones((4, 4, 9), dtype=np.float32), 8)
-
-
-@pytest.mark.parametrize("shape", [(3, 4, 4), (4, 4), (4, 0, 4)])
-def test_place_refuses_what_is_no_target(shape):
-    with pytest.raises(ShapeError, match="red, green, blue, alpha"):
-        place(np.ones(shape, dtype=np.float32), 8)
+    for shape in ((3, 4, 4), (4, 4), (4, 0, 4)):
+        with pytest.raises(ShapeError, match="red, green, blue, alpha"):
+            place(np.ones(shape, dtype=np.float32), 8)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "8"])
@@ -98,29 +86,15 @@ def test_size_must_be_an_integer_of_at_least_one(source, size):
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_load_image_premultiplies_before_it_averages(tmp_path):
+def test_load_image_premultiplies_before_it_averages_and_keeps_the_aspect_ratio_in_a_square(tmp_path):
     # red beside transparent green: the green must not bleed into the mean
     path = save(tmp_path / "x.png", [[[255, 0, 0, 255], [0, 255, 0, 0]], [[255, 0, 0, 255], [0, 255, 0, 0]]])
     assert load_image(path, 1).ravel().tolist() == [0.5, 0, 0, 0.5]
     assert load_image(path, 2)[:, 0].tolist() == [[1, 0], [0, 0], [0, 0], [1, 0]]
-
-
-def test_load_image_keeps_the_aspect_ratio_in_a_square(tmp_path):
-    path = save(tmp_path / "wide.png", np.full((10, 40, 4), 255))
-    target = load_image(str(path), 20)
+    target = load_image(str(save(tmp_path / "wide.png", np.full((10, 40, 4), 255))), 20)
     assert_is_target(target, 20)
     assert target[3].sum(axis=1).tolist() == [0] * 7 + [20] * 5 + [0] * 8
-
-
-def test_load_image_without_alpha_is_refused_with_a_cure(tmp_path):
-    path = save(tmp_path / "x.png", np.zeros((2, 2, 4)), mode="RGB")
-    with pytest.raises(ConfigError, match=r"no alpha channel .its mode is 'RGB'.*convert\('RGBA'\)"):
-        load_image(path, 2)
-
-
-def test_load_image_reads_an_opaque_alpha_channel_and_a_transparent_palette(tmp_path):
-    opaque = save(tmp_path / "opaque.png", np.full((2, 2, 4), 255))
-    assert load_image(opaque, 2).min() == 1
+    assert load_image(save(tmp_path / "opaque.png", np.full((2, 2, 4), 255)), 2).min() == 1
     palette = Image.new("P", (2, 1))
     palette.putpalette([0, 0, 0, 255, 0, 0])
     palette.putdata([0, 1])
@@ -128,13 +102,12 @@ def test_load_image_reads_an_opaque_alpha_channel_and_a_transparent_palette(tmp_
     assert load_image(tmp_path / "palette.png", 2)[:, 0].tolist() == [[0, 1], [0, 0], [0, 0], [0, 1]]
 
 
-def test_load_image_that_is_transparent_everywhere_is_refused(tmp_path):
-    path = save(tmp_path / "x.png", np.zeros((2, 2, 4)))
-    with pytest.raises(ConfigError, match="nothing to grow"):
+def test_load_image_refuses_a_file_without_alpha_or_without_anything_and_a_missing_one(tmp_path):
+    path = save(tmp_path / "x.png", np.zeros((2, 2, 4)), mode="RGB")
+    with pytest.raises(ConfigError, match=r"no alpha channel .its mode is 'RGB'.*convert\('RGBA'\)"):
         load_image(path, 2)
-
-
-def test_load_image_says_which_file_is_missing(tmp_path):
+    with pytest.raises(ConfigError, match="nothing to grow"):
+        load_image(save(tmp_path / "x.png", np.zeros((2, 2, 4))), 2)
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
         load_image(tmp_path / "none.png", 2)
 
@@ -168,7 +141,11 @@ def test_dahlia_has_a_soft_edge_of_its_own_colour():
     assert red.min() > 0.35
 
 
-def test_dahlia_is_refused_when_the_photograph_is_another_one(monkeypatch, tmp_path):
+def test_dahlia_is_refused_when_the_photograph_is_another_one_or_scikit_learn_is_missing(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(dahlia_module.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(MissingDependencyError, match="pip install scikit-learn"):
+            dahlia(8)
     other = tmp_path / "flower.jpg"
     other.write_bytes(b"another")
     monkeypatch.setattr(dahlia_module, "_find_photograph", lambda: other)
@@ -178,27 +155,21 @@ def test_dahlia_is_refused_when_the_photograph_is_another_one(monkeypatch, tmp_p
     assert hashlib.sha256(b"another").hexdigest() in str(error.value)
 
 
-def test_dahlia_without_scikit_learn_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(dahlia_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="pip install scikit-learn"):
-        dahlia(8)
-
-
 # -- emoji -----------------------------------------------------------------------------------------------------------
 
 
-def test_emoji_without_a_font_says_which_package_brings_one(monkeypatch):
+def test_emoji_without_a_font_or_with_a_broken_one_says_which_package_brings_one(monkeypatch, tmp_path):
     monkeypatch.setattr(emoji_module, "find_emoji_font", lambda: None)
     with pytest.raises(MissingDependencyError, match=r"fonts-noto-color-emoji.*google-noto-color-emoji-fonts.*Apple"):
         emoji("\N{LIZARD}", 8)
-
-
-def test_emoji_font_that_cannot_be_opened_says_so(monkeypatch, tmp_path):
     broken = tmp_path / "broken-emoji.ttf"  # by a known name Pillow would find another file
     broken.write_bytes(b"no font")
     monkeypatch.setattr(emoji_module, "find_emoji_font", lambda: broken)
     with pytest.raises(MissingDependencyError, match=r"cannot open the font .*broken-emoji\.ttf"):
         emoji("\N{LIZARD}", 8)
+    for font, name in ((broken, ".*broken-emoji"), (b"no font", "that was given")):
+        with pytest.raises(MissingDependencyError, match=f"cannot open the font {name}"):
+            emoji("\N{LIZARD}", 8, font=font)
 
 
 def test_emoji_font_is_found_in_the_folder_of_the_user(monkeypatch, tmp_path):
@@ -228,14 +199,10 @@ def test_emoji_is_drawn_in_colour_and_fills_the_square(character):
 
 
 @needs_font
-@pytest.mark.parametrize("character", ["\N{LATIN SMALL LETTER E WITH ACUTE}", "\u4e2d", "\U000e0fff"])
-def test_character_that_the_font_lacks_is_refused(character):
-    with pytest.raises(ConfigError, match=r"has no picture for .*U\+"):
-        emoji(character, 8)
-
-
-@needs_font
-def test_font_that_pillow_cannot_draw_is_not_blamed_on_the_character(monkeypatch):
+def test_character_that_the_font_lacks_is_refused_but_not_blamed_if_pillow_draws_nothing(monkeypatch):
+    for character in ("\N{LATIN SMALL LETTER E WITH ACUTE}", "\u4e2d", "\U000e0fff"):
+        with pytest.raises(ConfigError, match=r"has no picture for .*U\+"):
+            emoji(character, 8)
     monkeypatch.setattr(emoji_module, "_draw", lambda font, text: np.zeros((1, 1, 4), np.uint8))
     with pytest.raises(MissingDependencyError, match="Pillow draws nothing"):
         emoji("\N{LIZARD}", 8)
@@ -257,13 +224,3 @@ def test_font_is_given_as_a_file_or_as_its_content():
     expected = emoji("\N{LIZARD}", 16)
     for font in (path, str(path), path.read_bytes()):
         assert np.array_equal(emoji("\N{LIZARD}", 16, font=font), expected)
-
-
-@pytest.mark.parametrize("as_bytes", [False, True])
-def test_given_font_that_is_none_is_refused(as_bytes, tmp_path):
-    path = tmp_path / "no-font.ttf"
-    path.write_bytes(b"text")
-    with pytest.raises(
-        MissingDependencyError, match="cannot open the font " + ("that was given" if as_bytes else ".*no-font")
-    ):
-        emoji("\N{LIZARD}", 8, font=path.read_bytes() if as_bytes else path)

@@ -67,10 +67,6 @@ def test_members_are_read_out_of_every_kind_of_package_file(kind, tmp_path):
     assert is_archive(path)
     assert read_members(path, [*CONTENT, "some/data/c.bin"]) == CONTENT
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_empty_package_file_has_no_members(kind, tmp_path):
     assert read_members(make(kind, tmp_path, {}), list(CONTENT)) == {}
 
 
@@ -90,27 +86,16 @@ def test_package_file_that_ends_too_early_is_damaged(kind, share, tmp_path):
         read_members(path, ["some/data/a.bin", "some/data/b.bin"])
 
 
-def test_zip_member_with_a_wrong_checksum_is_damaged(tmp_path):
-    path = tmp_path / "some.whl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+def test_wrong_checksums_tarballs_that_are_none_and_debian_packages_without_data_are_damaged(tmp_path):
+    wheel, tarball, debian = (tmp_path / name for name in ("some.whl", "some.tar.xz", "some.deb"))
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("some/data/a.bin", b"abcdefgh")
-    path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abcdefgX"))
-    with pytest.raises(MissingFileError, match="damaged.*CRC"):
-        read_members(path, ["some/data/a.bin"])
-
-
-def test_tarball_that_is_none_is_damaged(tmp_path):
-    path = tmp_path / "some.tar.xz"
-    path.write_bytes(lzma.compress(b"no tarball" * 1000))
-    with pytest.raises(MissingFileError, match="damaged"):
-        read_members(path, ["a"])
-
-
-def test_debian_package_without_data_is_damaged(tmp_path):
-    path = tmp_path / "some.deb"
-    path.write_bytes(ar_of({"debian-binary": b"2.0\n"}))
-    with pytest.raises(MissingFileError, match=r"no data\.tar"):
-        read_members(path, ["a"])
+    wheel.write_bytes(wheel.read_bytes().replace(b"abcdefgh", b"abcdefgX"))
+    tarball.write_bytes(lzma.compress(b"no tarball" * 1000))
+    debian.write_bytes(ar_of({"debian-binary": b"2.0\n"}))
+    for path, message in ((wheel, "damaged.*CRC"), (tarball, "damaged"), (debian, r"no data\.tar")):
+        with pytest.raises(MissingFileError, match=message):
+            read_members(path, ["some/data/a.bin"])
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="from Python 3.14 on, zstandard is read")
@@ -121,30 +106,22 @@ def test_debian_package_compressed_by_zstandard_says_how_to_unpack_it(tmp_path):
         read_members(path, ["a"])
 
 
-def test_links_in_a_tarball_are_not_followed(tmp_path):
-    path = tmp_path / "some.tar"
-    with tarfile.open(path, "w") as archive:
+def test_links_are_not_followed_and_members_that_point_outside_touch_nothing_there(tmp_path):
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    path, tarball = zip_of(folder / "some.whl", {"../../some/data/a.bin": b"content"}), folder / "some.tar"
+    with tarfile.open(tarball, "w") as archive:
         link = tarfile.TarInfo("some/data/a.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         archive.addfile(link)
-    assert read_members(path, ["some/data/a.bin"]) == {}
-
-
-def test_member_that_points_out_of_the_archive_touches_nothing_outside(tmp_path):
-    folder = tmp_path / "inner"
-    folder.mkdir()
-    path = zip_of(folder / "some.whl", {"../../some/data/a.bin": b"content"})
+    assert read_members(tarball, ["some/data/a.bin"]) == {}
     assert read_members(path, ["some/data/a.bin"]) == {"some/data/a.bin": b"content"}
-    assert sorted(tmp_path.rglob("*")) == [folder, path]
+    assert sorted(tmp_path.rglob("*")) == [folder, tarball, path]
 
 
-@pytest.mark.parametrize("content", [b"", b"P", b"\x89PNG\r\n\x1a\n", b"plain text" * 100])
-def test_other_files_are_no_archives(content, tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(content)
-    assert not is_archive(path)
-
-
-def test_file_that_cannot_be_read_is_named(tmp_path):
+def test_other_files_are_no_archives_and_one_that_cannot_be_read_is_named(tmp_path):
+    for content in (b"", b"P", b"\x89PNG\r\n\x1a\n", b"plain text" * 100):
+        (tmp_path / "file").write_bytes(content)
+        assert not is_archive(tmp_path / "file"), content
     with pytest.raises(MissingFileError, match=r"cannot read '.*none\.whl'"):
         is_archive(tmp_path / "none.whl")

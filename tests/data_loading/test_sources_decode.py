@@ -50,13 +50,10 @@ def test_what_is_no_idx_file_is_refused(content, message):
         decode.read_idx(content)
 
 
-def test_table_is_whole_numbers():
+def test_table_is_whole_numbers_and_a_picture_keeps_its_pixels():
     read = decode.read_table(gzip.compress(b"1,2,3\n4,5,16\n"))
     assert read.dtype == np.int64
     assert read.tolist() == [[1, 2, 3], [4, 5, 16]]
-
-
-def test_picture_keeps_its_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     for array in (pixels, pixels[..., 0]):
         stream = io.BytesIO()
@@ -77,7 +74,7 @@ def test_tiff_widens_sixteen_bits_only(dtype, widened):
     assert np.array_equal(read, array)
 
 
-def test_nifti_keeps_axes_and_type():
+def test_nifti_keeps_axes_and_type_and_is_scaled_as_its_header_says():
     array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
     content = nifti_of(array)
     for version in (content, gzip.compress(content)):
@@ -85,9 +82,6 @@ def test_nifti_keeps_axes_and_type():
         assert read.dtype == np.uint8
         assert read.flags.c_contiguous
         assert np.array_equal(read, array)
-
-
-def test_nifti_is_scaled_as_its_header_says():
     content = nifti_of(np.arange(6, dtype=np.int16).reshape(1, 2, 3), slope=0.5)
     stored = np.frombuffer(content[352:], dtype=np.int16).reshape(1, 2, 3, order="F")
     assert np.array_equal(decode.read_nifti(content), stored * 0.5 + 1)

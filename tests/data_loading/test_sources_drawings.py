@@ -35,15 +35,10 @@ def test_drawing_is_one_body_around_the_seed(name, size):
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_drawing_has_the_same_colours_at_every_size(name):
-    large = drawing(name, 160).mean(axis=(1, 2))
-    for size in (24, 40):
-        np.testing.assert_allclose(drawing(name, size).mean(axis=(1, 2)), large, atol=0.02)
-
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_drawing_consists_of_few_flat_colours_with_a_dark_outline(name):
+def test_drawing_has_the_same_few_flat_colours_with_a_dark_outline_at_every_size(name):
     target = drawing(name, 192)
+    for size in (24, 40):
+        np.testing.assert_allclose(drawing(name, size).mean(axis=(1, 2)), target.mean(axis=(1, 2)), atol=0.02)
     inside = target[3] == 1
     _, counts = np.unique((target[:3, inside].T * 255).round().astype(int), axis=0, return_counts=True)
     flat = counts > 0.01 * inside.sum()
@@ -60,15 +55,9 @@ def test_symmetric_drawing_is_its_mirror_image(name):
     np.testing.assert_allclose(target, target[..., ::-1], atol=0.1)
 
 
-def test_drawing_is_drawn_alike_each_time():
+def test_drawing_is_drawn_alike_each_time_and_an_unknown_one_suggests_the_nearest():
     assert np.array_equal(drawing("lizard", 36), drawing("lizard", 36))
-
-
-def test_dahlia_is_one_of_the_drawings():
     assert np.array_equal(drawing("dahlia", 24), dahlia(24))
-
-
-def test_unknown_drawing_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match=r"unknown drawing 'lizzard'\. Known: .*'turtle'.*Did you mean 'lizard'"):
         drawing("lizzard", 32)
 
@@ -82,34 +71,22 @@ def test_size_of_a_drawing_is_an_integer_of_at_least_eight(size):
 # -- by name or from a file ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def picture(tmp_path):
+def test_target_is_a_drawing_or_a_file_of_another_name(tmp_path, monkeypatch):
     path = tmp_path / "picture.png"
     Image.new("RGBA", (20, 10), (255, 0, 0, 255)).save(path)
-    return path
-
-
-def test_target_is_a_drawing_or_a_file(picture):
-    assert np.array_equal(load_target("butterfly", 24), drawing("butterfly", 24))
-    for path in (picture, str(picture)):
-        assert np.array_equal(load_target(path, 24), load_image(path, 24))
-
-
-def test_drawing_comes_before_a_file_of_its_name(picture, monkeypatch):
-    picture.rename(picture.with_name("fish"))
-    monkeypatch.chdir(picture.parent)
+    for given in (path, str(path)):
+        assert np.array_equal(load_target(given, 24), load_image(path, 24))
+    fish = path.rename(path.with_name("fish"))
+    monkeypatch.chdir(tmp_path)
     assert np.array_equal(load_target("fish", 24), drawing("fish", 24))
-    assert np.array_equal(load_target("./fish", 24), load_image(picture.with_name("fish"), 24))
+    assert np.array_equal(load_target("./fish", 24), load_image(fish, 24))
 
 
-def test_misspelt_target_that_is_not_a_file_lists_the_drawings():
+def test_misspelt_target_lists_the_drawings_and_a_missing_picture_file_is_named(tmp_path):
     with pytest.raises(UnknownNameError) as error:
         load_target("hart", 24)
     assert str(error.value).startswith("'hart' is neither a drawing nor a file. Known: ")
     assert all(repr(name) in str(error.value) for name in DRAWINGS)
     assert str(error.value).endswith("Did you mean 'heart'?")
-
-
-def test_missing_picture_file_is_named(tmp_path):
     with pytest.raises(MissingFileError, match=r"lizard\.png"):
         load_target(tmp_path / "lizard.png", 24)

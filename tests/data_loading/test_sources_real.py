@@ -34,6 +34,10 @@ def test_digits_are_those_of_scikit_learn():
     expected = load_digits()
     assert np.array_equal(digits["data"][:, 0], expected.images)
     assert np.array_equal(digits["label"], expected.target)
+    dataset = DictDataset(digits)
+    assert len(dataset) == 1797
+    assert dataset[3]["data"].shape == (1, 8, 8)
+    assert int(dataset[3]["label"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -51,12 +55,9 @@ def test_textures(name, total, corner):
     assert texture[0, 0, :4].tolist() == corner
 
 
-def test_dahlia_is_the_target_of_that_name():
+def test_dahlia_and_emoji_are_the_targets_of_that_name():
     assert np.array_equal(opened("dahlia", size=24)["data"], sources.dahlia(24))
     assert opened("dahlia")["data"].shape == (4, 48, 48)
-
-
-def test_emoji_is_the_target_of_that_name():
     assert opened("emoji")["data"].shape == (4, 40, 40)
     drawn = opened("emoji", character="\N{BUTTERFLY}", size=24)["data"]
     assert drawn.dtype == np.float32
@@ -130,13 +131,6 @@ def test_ch2_has_116_regions_inside_the_head():
         x = [np.nonzero(label[0] == number)[0].mean() for number in (left, left + 1)]
         assert x[0] < 90 < x[1]
     assert not np.array_equal(data, data[:, ::-1])
-
-
-def test_labelled_samples_make_a_dataset():
-    dataset = DictDataset(sources.open("digits"))
-    assert len(dataset) == 1797
-    assert dataset[3]["data"].shape == (1, 8, 8)
-    assert int(dataset[3]["label"]) == 3
 
 
 def test_font_of_another_version_is_taken(tmp_path):

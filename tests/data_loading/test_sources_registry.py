@@ -73,9 +73,6 @@ def test_wrong_names_suggest_the_nearest():
         sources.open("dahlia", sise=8)
     with pytest.raises(UnknownKeywordError, match=r"open\('digits'\) takes no argument 'size'\. Known: none"):
         sources.open("digits", size=8)
-
-
-def test_option_is_checked_by_its_source():
     with pytest.raises(ConfigError, match="size must be a whole number of at least 1, not 0"):
         sources.open("dahlia", size=0)
 
@@ -229,22 +226,21 @@ def test_files_are_found_in_every_place(small, tmp_path):
             assert np.array_equal(found.arrays[spec.key], expected[spec.key])
 
 
-def test_installed_package_is_found(small, tmp_path, monkeypatch):
+def test_installed_package_is_found_and_one_that_is_not_is_named_with_its_command(small, tmp_path, monkeypatch):
     (entry, files), expected = small
+
+    def install_at(place):
+        installed = dataclasses.replace(entry, package=dataclasses.replace(entry.package, find=lambda: place))
+        monkeypatch.setattr(registry, "SOURCES", {entry.name: installed})
+
     unpack(tmp_path, files)
-    installed = dataclasses.replace(entry, package=dataclasses.replace(entry.package, find=lambda: tmp_path))
-    monkeypatch.setattr(registry, "SOURCES", {entry.name: installed})
+    install_at(tmp_path)
     assert np.array_equal(sources.open(entry.name)["data"], expected["data"])
     (tmp_path / next(iter(files))).unlink()
     assert not sources.is_here(entry.name)
     with pytest.raises(MissingDependencyError, match=PurePosixPath(next(iter(files))).name):
         sources.open(entry.name)
-
-
-def test_package_that_is_not_installed_is_named_with_the_command_that_brings_it(small, monkeypatch):
-    (entry, _), _ = small
-    absent = dataclasses.replace(entry, package=dataclasses.replace(entry.package, find=lambda: None))
-    monkeypatch.setattr(registry, "SOURCES", {entry.name: absent})
+    install_at(None)
     assert not sources.is_here(entry.name)
     with pytest.raises(MissingDependencyError) as error:
         sources.open(entry.name)
@@ -263,7 +259,7 @@ def test_another_content_is_refused_with_both_sums(small, tmp_path):
             assert part in str(error.value)
 
 
-def test_missing_file_is_named(small, tmp_path):
+def test_missing_file_is_named_and_a_damaged_package_file_refused(small, tmp_path):
     (entry, files), _ = small
     last = entry.files[-1].path
     rest = {name: content for name, content in files.items() if name != last} | {"some/other": b"x"}
@@ -271,10 +267,6 @@ def test_missing_file_is_named(small, tmp_path):
         sources.open(entry.name, pack(tmp_path / package_name(entry), rest))
     with pytest.raises(MissingFileError, match=f"holds neither .* nor {last}, which '{entry.name}' needs"):
         sources.open(entry.name, unpack(tmp_path / "unpacked", rest))
-
-
-def test_damaged_package_file_is_refused(small, tmp_path):
-    (entry, files), _ = small
     path = pack(tmp_path / package_name(entry), files)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(MissingFileError, match="damaged"):
