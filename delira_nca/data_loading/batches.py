@@ -61,11 +61,6 @@ def first_batch(data: Any) -> Mapping[str, Any]:
     ----------
     data : DataManager, AbstractDataset or mapping
         Data; a mapping is a batch already. The batch of a dataset is its first sample.
-
-    Raises
-    ------
-    ConfigError
-        If it is something else.
     """
     if isinstance(data, Mapping):
         return data
@@ -81,26 +76,14 @@ def first_batch(data: Any) -> Mapping[str, Any]:
 
 
 def normal_index(index: int, length: int) -> int:
-    """Return a non-negative index; negative indices count from the end, as in a list.
-
-    Raises
-    ------
-    IndexError
-        If there is no such sample.
-    """
+    """Return a non-negative index; negative indices count from the end, as in a list."""
     if not -length <= index < length:
         raise IndexError(f"there is no sample {index}: the {length} samples are numbered 0 to {length - 1}")
     return int(index) % length
 
 
 def require_name(key: object) -> str:
-    """Check that a key of a sample is a string.
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-    """
+    """Check that a key of a sample is a string."""
     if not isinstance(key, str):
         raise ConfigError(f"the names in a dataset are strings, not {key!r}")
     return key
@@ -118,13 +101,7 @@ def require_keys(
     first_number: int,
     name: Callable[[int], str] = name_number,
 ) -> None:
-    """Check that a sample has the keys of the first; ``name`` returns the name of a sample for messages.
-
-    Raises
-    ------
-    ConfigError
-        If the keys differ. The message contains both samples and lists of keys.
-    """
+    """Check that a sample has the keys of the first; ``name`` returns the name of a sample for messages."""
     if sample.keys() != first.keys():
         raise ConfigError(
             f"{name(number)} has the keys {sorted(map(str, sample))}, "

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -288,12 +287,8 @@ class DataManager:
         epoch : int
             Number of the epoch, at least 0; order and augmentation differ from epoch to epoch.
         start : int
-            Index of the first batch. Earlier batches are not built; later ones are unchanged.
-
-        Raises
-        ------
-        ConfigError
-            If seed, epoch or start is not an integer of at least 0, or start is beyond the last batch.
+            Index of the first batch, at most the number of batches. Earlier batches are not built; later ones are
+            unchanged.
         """
         seed = self._settings.seed if seed is None else seed
         require_whole("seed", seed, 0)
@@ -351,13 +346,7 @@ class DataManager:
         return figure
 
     def get_subset(self, indices: IndicesLike) -> DataManager:
-        """Return a data manager of a view of some samples, with the same settings and separate workers.
-
-        Raises
-        ------
-        ConfigError
-            If the indices are invalid (see `SubsetDataset`), or the settings are invalid for this number of samples.
-        """
+        """Return a data manager of a view of some samples, with the same settings and separate workers."""
         subset = object.__new__(type(self))
         subset._use(replace(self._settings, source=SampleSource(self.dataset.get_subset(indices))))
         return subset
@@ -406,9 +395,7 @@ class DataManager:
     def __enter__(self) -> DataManager:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:

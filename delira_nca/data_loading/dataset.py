@@ -170,13 +170,7 @@ class AbstractDataset(ABC):
             raise ConfigError("\n".join(problems))
 
     def checked_sample(self, index: int) -> Mapping[str, Any]:
-        """Return a sample; raise an error that names it if it cannot be read, or has NaN or infinite values.
-
-        Raises
-        ------
-        ConfigError
-            With the name of the sample.
-        """
+        """Return a sample; raise an error that names it if it cannot be read, or has NaN or infinite values."""
         try:
             sample = self[index]
             arrays = {key: np.asarray(value) for key, value in sample.items()}
@@ -229,8 +223,6 @@ class DictDataset(AbstractDataset):
     ------
     ShapeError
         If the lengths of the arrays differ, or an entry is a scalar.
-    ConfigError
-        If there are no arrays or no samples, or a name is not a string.
 
     Examples
     --------
@@ -276,11 +268,6 @@ class IterableDataset(AbstractDataset):
     ----------
     data : iterable of dict
         Mappings of names to arrays or numbers. The iterable is read once, and its samples are kept in memory.
-
-    Raises
-    ------
-    ConfigError
-        If there are no samples, or one is not a mapping or has different keys.
 
     Examples
     --------
@@ -382,11 +369,6 @@ def repeat(sample: Mapping[str, npt.ArrayLike], times: int) -> DictDataset:
     times : int
         Number of samples, at least 1.
 
-    Raises
-    ------
-    ConfigError
-        If there are no arrays, or ``times`` is below 1.
-
     Examples
     --------
     >>> dataset = repeat({"data": np.zeros((16, 8, 8)), "label": np.ones((4, 8, 8))}, 1000)
@@ -402,11 +384,6 @@ def as_dataset(data: DataLike) -> AbstractDataset:
     """Convert data to a dataset.
 
     A dataset is returned unchanged; a mapping of arrays or an iterable of dicts is wrapped.
-
-    Raises
-    ------
-    ConfigError
-        If ``data`` is none of the three, or cannot be wrapped (see `DictDataset` and `IterableDataset`).
 
     Examples
     --------

@@ -36,11 +36,6 @@ class ConcatDataset(AbstractDataset):
         Datasets, or objects that can be converted (dict of arrays, iterable of dicts), or one list of these. All need
         the same keys and, within a batch, the same shapes.
 
-    Raises
-    ------
-    ConfigError
-        If there are no datasets.
-
     Examples
     --------
     >>> both = ConcatDataset({"x": [1, 2, 3]}, {"x": [40, 50]})
@@ -187,7 +182,9 @@ class BaseLazyDataset(AbstractDataset):
     Raises
     ------
     MissingFileError
-        If there is no such folder. ConfigError If the folder is empty, or ``load_fn`` is not callable.
+        If there is no such folder.
+    ConfigError
+        If the folder is empty, or ``load_fn`` is not callable.
 
     Notes
     -----
@@ -320,11 +317,6 @@ class BaseCacheDataset(CachedDataset):
     ----------
     paths : tuple
         Path of each sample.
-
-    Raises
-    ------
-    MissingFileError, ConfigError
-        As in `BaseLazyDataset`, or if the keys of the samples differ.
     """
 
     def __init__(self, data_path: PathsLike, load_fn: Callable[..., Any], **load_kwargs: Any) -> None:
@@ -348,11 +340,6 @@ class BaseExtendCacheDataset(IterableDataset):
     ----------
     paths : tuple
         Path of each sample, usable as ``groups`` of a split.
-
-    Raises
-    ------
-    MissingFileError, ConfigError
-        As in `BaseLazyDataset`, or if there are no samples, or one is not a dict with the keys of the first.
 
     Examples
     --------

@@ -315,12 +315,7 @@ class LoaderSource:
 def as_source(data: Any, num_batches: int | None = None) -> SampleSource | LoaderSource:
     """Return a source for data (see `as_dataset`), or for a loader or augmenter of batchgenerators.
 
-    Loader and transform of an augmenter are used; its processes are not started.
-
-    Raises
-    ------
-    ConfigError
-        If it is none of these, or ``num_batches`` is given for data with a length.
+    Loader and transform of an augmenter are used; its processes are not started. ``num_batches`` is for loaders only.
     """
     transform = None
     if any(base.__name__ in _AUGMENTERS for base in type(data).__mro__):

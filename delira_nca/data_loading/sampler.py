@@ -38,11 +38,6 @@ class AbstractSampler(ABC):
         Indices to draw from. The sampler yields these numbers, not their positions.
     generator : np.random.Generator or None
         Random generator; by default a new one with seed 0. The data manager passes one that depends on seed and epoch.
-
-    Raises
-    ------
-    ConfigError
-        If the indices are empty, not integers, or not one-dimensional.
     """
 
     def __init__(
@@ -140,10 +135,8 @@ class RandomSamplerNoReplacement(RandomSampler):
 
     Parameters
     ----------
-    indices : sequence of int or ndarray
-        Indices to draw from.
-    generator : np.random.Generator or None
-        Random generator; by default a new one with seed 0.
+    indices, generator
+        See `RandomSampler`.
     """
 
     def __init__(
@@ -157,12 +150,8 @@ class RandomSamplerWithReplacement(RandomSampler):
 
     Parameters
     ----------
-    indices : sequence of int or ndarray
-        Indices to draw from.
-    num_samples : int or None
-        Number of samples per epoch; by default that of the indices.
-    generator : np.random.Generator or None
-        Random generator; by default a new one with seed 0.
+    indices, num_samples, generator
+        See `RandomSampler`.
     """
 
     def __init__(
@@ -192,11 +181,6 @@ class BatchSampler:
         Number of indices per list, at least 1.
     drop_last : bool
         Whether to drop an incomplete last list.
-
-    Raises
-    ------
-    ConfigError
-        If ``batch_size`` is not an integer of at least 1.
 
     Examples
     --------
@@ -323,20 +307,9 @@ class PrevalenceRandomSampler(WeightedRandomSampler):
     Parameters
     ----------
     labels : sequence or ndarray
-        (N,) class of each sample: integers, strings, or other comparable values.
-    num_samples : int or None
-        Number of samples per epoch; N by default.
-    indices : sequence of int, ndarray or None
-        (N,) indices to draw from; 0 to N - 1 by default.
-    generator : np.random.Generator or None
-        Random generator; by default a new one with seed 0.
-
-    Raises
-    ------
-    ShapeError
-        If the numbers of labels and indices differ.
-    ConfigError
-        If a label is NaN.
+        (N,) class of each sample: integers, strings, or other comparable values, but not NaN.
+    num_samples, indices, generator
+        See `WeightedRandomSampler`.
 
     Examples
     --------
@@ -372,16 +345,12 @@ class PrevalenceRandomSampler(WeightedRandomSampler):
 
         Parameters
         ----------
-        dataset : AbstractDataset
-            Indices to draw from.
-        generator : np.random.Generator
-            Random generator.
+        dataset, generator, **kwargs
+            See `WeightedRandomSampler.from_dataset`.
         key : str or None
             Entry with the class of a sample. It is read once; see `AbstractDataset.column`.
         labels : sequence, ndarray or None
             Classes in the order of the samples, instead of ``key``.
-        **kwargs : object
-            Further arguments of the sampler.
         """
         if labels is None and key is None:
             raise ConfigError(f"{cls.__name__} needs either labels, or key, the entry of a sample that is its class")

@@ -158,8 +158,6 @@ def kfold_indices(
 
     Raises
     ------
-    UnknownNameError
-        If ``split_type`` is unknown.
     ConfigError
         If the number of samples or groups, or of members of a class (with groups: of groups that contain it), is below
         the number of folds; if a fold of whole groups lacks a class; or if labels or groups are missing, or given for a
@@ -223,8 +221,6 @@ def train_val_indices(
 
     Raises
     ------
-    UnknownNameError
-        If ``split_type`` is unknown.
     ConfigError
         If a part would be empty, a class has a single member, or a part of a stratified split has fewer samples than
         there are classes; or as in `kfold_indices`.

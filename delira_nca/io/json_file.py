@@ -46,13 +46,7 @@ def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
 
 
 def without_doubles(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a dict of the pairs.
-
-    Raises
-    ------
-    ConfigError
-        If a name is duplicated: the dict would lose the first value.
-    """
+    """Return a dict of the pairs; raise a `ConfigError` for a duplicate name, whose first value would be lost."""
     pairs = list(pairs)
     for key, count in Counter(key for key, _ in pairs).items():
         if count > 1:

@@ -50,13 +50,7 @@ class ManifestEntry:
 
     @classmethod
     def from_dict(cls, values: Any) -> ManifestEntry:
-        """Create an entry from values of a manifest.
-
-        Raises
-        ------
-        ConfigError
-            If the values are not a valid entry.
-        """
+        """Create an entry from values of a manifest."""
         try:
             entry = cls(**{key: value for key, value in values.items() if key != "sha256"})  # entry of version 0.1
         except (AttributeError, TypeError) as error:
@@ -101,13 +95,7 @@ class Manifest:
         self.path = self.folder / "manifest.json"
 
     def entries(self) -> tuple[ManifestEntry, ...]:
-        """Return the entries with an existing file, the oldest first.
-
-        Raises
-        ------
-        CheckpointError
-            If the folder cannot be read.
-        """
+        """Return the entries with an existing file, the oldest first."""
         return tuple(e for e in self._read() if (self.folder / e.name).is_file())
 
     def mine(self) -> tuple[ManifestEntry, ...]:

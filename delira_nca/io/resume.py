@@ -180,13 +180,7 @@ def newest_run_files(folder: Path) -> list[Path]:
 
 
 def _newest(folder: Path, load: _Load) -> ResumePlan | None:
-    """Plan to resume from the newest readable checkpoint; None if the folder has no checkpoint.
-
-    Raises
-    ------
-    CheckpointError
-        If the folder has checkpoints, but none of the newest run is readable.
-    """
+    """Plan to resume from the newest readable checkpoint of the newest run; None if the folder has no checkpoint."""
     paths = _checkpoints(folder)
     if not paths:
         return None

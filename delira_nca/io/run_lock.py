@@ -11,7 +11,6 @@ import socket
 import time
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import filelock
@@ -87,9 +86,7 @@ class RunLock:
                 raise RunLockedError(_refusal(self.path)) from None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         lock, self._lock = self._lock, None
         if lock is not None and lock.is_locked:
             lock.release()

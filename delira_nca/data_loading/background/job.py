@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from delira_nca import seeding
-from delira_nca.checks import require_number, require_whole
+from delira_nca.checks import require_whole
 from delira_nca.data_loading.background.faults import TimeoutError  # noqa: A004
 from delira_nca.data_loading.background.layout import Flat, Layout, flatten
 from delira_nca.errors import ConfigError, require_choice
 from delira_nca.machine import available_memory
 from delira_nca.workers import Failure, SlotWriter, WorkerGroup, WorkerTimeoutError, require_picklable, start_method_of
 
-__all__ = ["BackgroundJob", "as_seconds", "method_of"]
+__all__ = ["BackgroundJob", "method_of"]
 
 _HINT = "fewer processes, a smaller read_ahead or smaller results need less"
 _WITHOUT_WORKERS = "n_proc=0"
@@ -29,11 +29,6 @@ class BackgroundJob:
     """Function to call, with its constant arguments. A result depends on ``seed`` and the number of the call.
 
     It is also the handler of worker processes.
-
-    Raises
-    ------
-    ConfigError
-        If an argument is invalid.
     """
 
     target: Callable[..., Any]
@@ -171,14 +166,3 @@ def method_of(start_method: str | None) -> str:
     method = start_method_of(start_method)
     require_choice("start_method", method, ("fork", "spawn", "forkserver"))
     return method
-
-
-def as_seconds(timeout: Any) -> float:
-    """Check a timeout in seconds; 0 waits forever.
-
-    Raises
-    ------
-    ConfigError
-        If it is not a number of at least 0.
-    """
-    return float(require_number("timeout", timeout, 0))

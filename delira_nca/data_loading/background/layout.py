@@ -42,11 +42,6 @@ def flatten(result: Any, call: int) -> Flat:
         Array, CPU tensor or number, or a tuple, list or dict of these.
     call : int
         Number of the call, for messages.
-
-    Raises
-    ------
-    ConfigError
-        If an entry is not an array of numbers, texts or dates.
     """
     if isinstance(result, Mapping):
         return Flat("dict", tuple(result), [_as_array(value, f"entry {key!r}", call) for key, value in result.items()])

@@ -6,12 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
-from delira_nca.checks import require_whole
+from delira_nca.checks import require_number, require_whole
 from delira_nca.data_loading.background.faults import TimeoutError  # noqa: A004
-from delira_nca.data_loading.background.job import BackgroundJob, as_seconds, method_of
+from delira_nca.data_loading.background.job import BackgroundJob, method_of
 from delira_nca.data_loading.background.layout import Flat, Layout
 from delira_nca.data_loading.background.shared_mem import SharedMem
 from delira_nca.data_loading.show import is_debug
@@ -110,7 +109,7 @@ class BackgroundProc(SharedMem):
         self._method = method_of(start_method)
         self._num_workers, self._num_slots = int(n_proc), int(read_ahead) + (not copy)
         self._num_ahead = self._num_workers * int(read_ahead)
-        self._seconds, self._profile, self._copy = as_seconds(timeout), bool(profile), bool(copy)
+        self._seconds, self._profile, self._copy = require_number("timeout", timeout, 0), bool(profile), bool(copy)
         self._call = int(first_call)
         self._group: WorkerGroup | None = None
         self._first: Flat | None = None  # computed in this process to find the layout
@@ -148,7 +147,7 @@ class BackgroundProc(SharedMem):
             Any exception of the target, with the traceback of the process as its cause. The next `get` continues with
             the next call.
         """
-        seconds = self._seconds if timeout is None or timeout is False else as_seconds(timeout)
+        seconds = self._seconds if timeout is None or timeout is False else require_number("timeout", timeout, 0)
         if self._trouble:
             raise DeliraNCAError(self._trouble)
         if self._group is None:
@@ -221,11 +220,6 @@ class BackgroundProc(SharedMem):
         call : int or None
             Number of the next call. By default it is the one after the last for which `get` returned or raised. Calls
             that failed, timed out or lost their process are not repeated; interrupted calls (Ctrl+C) are.
-
-        Raises
-        ------
-        ConfigError
-            If ``call`` is not an integer of at least 0.
         """
         if call is not None:
             require_whole("call", call, 0)
@@ -244,9 +238,7 @@ class BackgroundProc(SharedMem):
     def __enter__(self) -> BackgroundProc:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.shutdown()
 
     def _end(self, trouble: str) -> None:

@@ -7,12 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
-from delira_nca.checks import require_whole
+from delira_nca.checks import require_number, require_whole
 from delira_nca.data_loading.background.faults import EmptyQueueError, TimeoutError  # noqa: A004
-from delira_nca.data_loading.background.job import BackgroundJob, as_seconds, method_of
+from delira_nca.data_loading.background.job import BackgroundJob, method_of
 from delira_nca.data_loading.background.layout import Layout
 from delira_nca.data_loading.background.shared_mem import SharedMem
 from delira_nca.data_loading.show import is_debug
@@ -130,7 +129,7 @@ class SharedQ(SharedMem):
         Exception
             Any exception of the target, with the traceback of the process as its cause.
         """
-        seconds = 0.0 if timeout is None or timeout is False else as_seconds(timeout)
+        seconds = 0.0 if timeout is None or timeout is False else require_number("timeout", timeout, 0)
         if not self._items:
             raise EmptyQueueError("no result is on its way: call startproc() before get()")
         item = self._items[0]
@@ -180,7 +179,5 @@ class SharedQ(SharedMem):
     def __enter__(self) -> SharedQ:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.shutdown()

@@ -229,13 +229,7 @@ class CaseDataset(AbstractDataset):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a ``dataset.json``.
-
-    Raises
-    ------
-    MissingFileError
-        If it does not exist, or is not a JSON object.
-    """
+    """Read a ``dataset.json``; raise a `MissingFileError` if it does not exist, or is not a JSON object."""
     try:
         raw = path.read_bytes()
     except OSError as error:

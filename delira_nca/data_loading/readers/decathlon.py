@@ -39,8 +39,6 @@ class DecathlonDataset(CaseDataset):
 
     Raises
     ------
-    UnknownNameError
-        If the split is unknown.
     MissingFileError
         If ``dataset.json``, or a file that it lists, does not exist.
     ConfigError

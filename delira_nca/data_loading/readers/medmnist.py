@@ -33,8 +33,6 @@ class MedMNISTDataset(AbstractDataset):
 
     Raises
     ------
-    UnknownNameError
-        If the split is unknown.
     MissingFileError
         If the file does not exist or is not an ``.npz`` file.
     ConfigError

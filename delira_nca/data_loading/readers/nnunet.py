@@ -39,8 +39,6 @@ class NNUNetDataset(CaseDataset):
 
     Raises
     ------
-    UnknownNameError
-        If the split is unknown.
     MissingFileError
         If ``dataset.json`` or a folder does not exist.
     ConfigError

@@ -50,11 +50,6 @@ def available() -> tuple[str, ...]:
 def describe(name: str) -> Source:
     """Return the entry of a source: package, files with sha256, licence, citation, shapes, options.
 
-    Raises
-    ------
-    UnknownNameError
-        If the name is unknown. The message contains the most similar name.
-
     Examples
     --------
     >>> describe("digits").arrays[0].shape

@@ -32,11 +32,6 @@ def premultiply(pixels: npt.NDArray[np.uint8]) -> Target:
     -------
     (4, H, W) float32 array in [0, 1]
 
-    Raises
-    ------
-    ShapeError
-        If the array is not (H, W, 4) or not uint8.
-
     Examples
     --------
     >>> premultiply(np.array([[[255, 0, 51, 51]]], dtype=np.uint8)).ravel().round(2).tolist()
@@ -65,13 +60,6 @@ def area_resize(image: Target, height: int, width: int) -> Target:
     Returns
     -------
     (C, height, width) float32 array
-
-    Raises
-    ------
-    ShapeError
-        If the image does not have three axes, or one has length 0.
-    ConfigError
-        If a size is not an integer of at least 1.
 
     Examples
     --------

@@ -48,11 +48,6 @@ def scenes(
         ``"data"``: (N, 3, H, W) float32 in [0, 1], red, green and blue; ``"label"``: (N, 1, H, W) float32, depth along
         the optical axis divided by 10 m, above 0 and at most 1.
 
-    Raises
-    ------
-    ConfigError
-        If an argument is out of range.
-
     Examples
     --------
     >>> drawn = scenes(num_samples=2, shape=(16, 24))

@@ -44,11 +44,6 @@ def discs(
         ``"data"``: (N, 1, *shape) float32 in [0, 1]; ``"label"``: (N, 1, *shape) uint8, 1 where the centre of a
         cell is at most a radius away from the centre of a disc.
 
-    Raises
-    ------
-    ConfigError
-        If an argument is out of range.
-
     Examples
     --------
     >>> drawn = discs(num_samples=2, shape=(16, 16), seed=1)
@@ -76,11 +71,6 @@ def blobs(
     dict
         ``"data"``: (N, 1, *shape) float32 in [0, 1]; ``"label"``: (N, 1, *shape) uint8, 1 in the blobs.
 
-    Raises
-    ------
-    ConfigError
-        If an argument is out of range.
-
     Examples
     --------
     >>> drawn = blobs(num_samples=1, shape=(8, 16, 16))
@@ -106,11 +96,6 @@ def vessels(
         ``"data"``: (N, 1, *shape) float32 in [0, 1]; ``"label"``: (N, 1, *shape) uint8, 1 where the centre of a
         cell is at most a radius away from the middle line of a vessel, which is sampled every half cell.
 
-    Raises
-    ------
-    ConfigError
-        If an argument is out of range.
-
     Examples
     --------
     >>> drawn = vessels(num_samples=3)
@@ -121,13 +106,7 @@ def vessels(
 
 
 def require_drawable(num_samples: int, shape: Sequence[int], noise: float, *, dims: tuple[int, ...]) -> tuple[int, ...]:
-    """Check the arguments and return the shape.
-
-    Raises
-    ------
-    ConfigError
-        If one is invalid. The message contains its name and value.
-    """
+    """Check the arguments and return the shape."""
     require_whole("num_samples", num_samples, 1)
     lengths = require_wholes("shape", shape, _MIN_LENGTH)
     if len(lengths) not in dims:
