@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import delira_nca
+from delira_nca.io.process import is_alive
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
@@ -54,13 +55,6 @@ if __name__ == "__main__":
 """
 
 
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def shared_memory():
     """Named segments of shared memory, of which background processes make none."""
     folder = Path("/dev/shm")
@@ -93,7 +87,7 @@ def start(tmp_path):
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         programs.append(program)
-        pids = program.stdout.readline().split()
+        pids = [int(pid) for pid in program.stdout.readline().split()]
         assert program.stdout.readline() == "there\n", (tmp_path / "stderr").read_text()
         assert pids
         assert all(is_alive(pid) for pid in pids)
@@ -197,10 +191,17 @@ BackgroundProc(np.zeros, target_args=(2,), start_method="spawn")
 """
 
 
-def test_a_script_without_its_guard_is_told_so(tmp_path):
-    done = run_program(tmp_path, NO_GUARD)
-    assert done.returncode == 1
-    assert 'must stand under `if __name__ == "__main__":`' in done.stderr
+def test_scripts_without_their_guard_and_functions_of_a_console_are_refused_with_the_cure(tmp_path):
+    for program, cure in (
+        (NO_GUARD, 'must stand under `if __name__ == "__main__":`'),
+        (
+            FROM_A_CONSOLE,
+            "ConfigError: target cannot be sent to other processes: 'draw' is defined in a notebook",
+        ),
+    ):
+        done = run_program(tmp_path, program)
+        assert done.returncode == 1
+        assert cure in done.stderr
 
 
 FROM_A_CONSOLE = """
@@ -214,12 +215,6 @@ def draw():
 del sys.modules["__main__"].__file__  # as in a console or a notebook
 BackgroundProc(draw, start_method="spawn")
 """
-
-
-def test_a_function_of_a_console_is_refused_with_the_cure(tmp_path):
-    done = run_program(tmp_path, FROM_A_CONSOLE)
-    assert done.returncode == 1
-    assert "ConfigError: target cannot be sent to other processes: 'draw' is defined in a notebook" in done.stderr
 
 
 def test_the_example_of_the_documentation_runs(tmp_path):

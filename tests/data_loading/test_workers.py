@@ -32,22 +32,16 @@ def add_pid(batch):
     return {**batch, "pid": np.full(len(batch["x"]), os.getpid())}
 
 
-def kill_at_four(batch):
-    if 4 in batch["x"]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return batch
+class AtFour:
+    """Does something in the batch with sample 4."""
 
+    def __init__(self, action, *arguments):
+        self.action, self.arguments = action, arguments
 
-def sleep_at_four(batch):
-    if 4 in batch["x"]:
-        time.sleep(60.0)
-    return batch
-
-
-def stop_at_four(batch):
-    if 4 in batch["x"]:
-        os.kill(os.getpid(), signal.SIGSTOP)
-    return batch
+    def __call__(self, batch):
+        if 4 in batch["x"]:
+            self.action(*self.arguments)
+        return batch
 
 
 def report_settings(batch):
@@ -78,14 +72,6 @@ pytestmark = pytest.mark.usefixtures("leaves_no_process")
 needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-
-
-def test_workers_live_from_epoch_to_epoch():
-    with make_manager(add_pid) as manager:
-        pids = [{int(batch["pid"][0]) for batch in manager.get_batchgen(epoch=epoch)} for epoch in (1, 2)]
-    assert len(pids[0]) == 2
-    assert pids[0] == pids[1]
-    assert os.getpid() not in pids[0]
 
 
 @pytest.mark.parametrize("width", [4, 200_000], ids=["small", "larger than a pipe"])
@@ -120,9 +106,12 @@ def test_iterations_at_once_after_an_update_and_after_a_close_do_not_disturb_eac
         assert firsts(manager.get_batchgen()) == [list(range(12))]
 
 
-def test_manager_that_is_forgotten_leaves_no_process():
-    manager = make_manager(n_process=1)
-    assert firsts(manager.get_batchgen()) == EXPECTED
+def test_workers_live_from_epoch_to_epoch_and_no_longer_than_their_manager():
+    manager = make_manager(add_pid)
+    pids = [{int(batch["pid"][0]) for batch in manager.get_batchgen(epoch=epoch)} for epoch in (1, 2)]
+    assert len(pids[0]) == 2
+    assert pids[0] == pids[1]
+    assert os.getpid() not in pids[0]
     assert multiprocessing.active_children()
     del manager
     gc.collect()
@@ -132,7 +121,7 @@ def test_manager_that_is_forgotten_leaves_no_process():
 @needs_sigkill
 @pytest.mark.parametrize("n_process", [1, 2])
 def test_killed_worker_is_a_clear_error_at_once(n_process):
-    with make_manager(kill_at_four, n_process=n_process, timeout=30.0) as manager:
+    with make_manager(AtFour(signal.raise_signal, signal.SIGKILL), n_process=n_process, timeout=30.0) as manager:
         start = time.perf_counter()
         with pytest.raises(WorkerError, match=r"was killed by SIGKILL at batch 2 of epoch 1") as info:
             list(manager.get_batchgen())
@@ -170,14 +159,14 @@ def test_worker_that_exits_is_an_error_with_its_code_even_if_a_process_of_a_tran
 
 
 def test_batch_that_takes_too_long_is_an_error_that_says_where_it_is():
-    with make_manager(sleep_at_four, n_process=1, timeout=0.3) as manager:
+    with make_manager(AtFour(time.sleep, 60.0), n_process=1, timeout=0.3) as manager:
         start = time.perf_counter()
         with pytest.raises(RuntimeError, match=r"batch 2 .*\(samples 4, 5\) was not ready within 0\.3 seconds") as info:
             list(manager.get_batchgen())
         assert 0.3 <= time.perf_counter() - start < 2
     assert isinstance(info.value, TimeoutError)
     assert "is at batch 2 of epoch 1" in str(info.value)
-    assert "in sleep_at_four\n    time.sleep(60.0)" in str(info.value)
+    assert "in __call__\n    self.action(*self.arguments)" in str(info.value)
     assert "child.py" not in str(info.value)
 
 
@@ -191,7 +180,7 @@ def test_the_timeout_does_not_include_the_start_of_the_processes():
 @needs_sigkill
 def test_stopped_worker_is_not_waited_for():
     with (
-        make_manager(stop_at_four, n_process=1, timeout=0.3) as manager,
+        make_manager(AtFour(signal.raise_signal, signal.SIGSTOP), n_process=1, timeout=0.3) as manager,
         pytest.raises(TimeoutError, match="is stopped, or in native code"),
     ):
         list(manager.get_batchgen())

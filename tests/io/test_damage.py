@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import json
+import pickle
 import resource
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -109,3 +111,34 @@ def test_a_declared_size_of_terabytes_takes_no_memory(refused):
     content = (10**15).to_bytes(8, "little") + base64.b64encode(bytes(300))
     refused(content, "neither a checkpoint")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("form", ["pickle", "legacy", "zip", "inside"])
+def test_a_bomb_is_refused_and_does_not_go_off(path, tmp_path, form):
+    mark = tmp_path / "mark"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(mark)))
+    elif form == "inside":
+        torch.save({"epoch": 1, "callbacks": [Bomb(mark)]}, path)
+    else:
+        torch.save(Bomb(mark), path, _use_new_zipfile_serialization=form == "zip")
+        assert zipfile.is_zipfile(path) is (form == "zip")
+    mark.unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load_checkpoint(path)
+    assert not mark.exists()
+
+
+def test_the_bomb_of_these_tests_goes_off_elsewhere(tmp_path):
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "mark"))).close()
+    assert (tmp_path / "mark").exists()

@@ -1,13 +1,18 @@
 """A file is there whole, or as it was."""
 
+import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from delira_nca.errors import ConfigError, MissingFileError
 from delira_nca.io import replaced, sweep
+from delira_nca.io.json_file import parse_json
+from delira_nca.io.paths import absolute, working_in
 from delira_nca.io.process import birth, is_alive, start_time
 
 
@@ -113,3 +118,57 @@ def test_a_process_is_alive_until_it_has_ended_and_its_birth_tells_it_from_the_n
     assert not is_alive(child.pid)
     assert [is_alive(dead), birth(dead), start_time(dead)] == [False, None, None]
     assert [is_alive(pid) for pid in (0, -1, 2**31, 10**20)] == [False] * 4
+
+
+@pytest.mark.parametrize("wrong", ["", None, 3, b"runs", "a\0b", "~no-such-user-here/runs"])
+def test_what_is_no_path_is_refused_with_its_value(wrong):
+    with pytest.raises(ConfigError) as raised:
+        absolute(wrong)
+    assert repr(wrong) in str(raised.value)
+
+
+def test_the_former_working_directory_comes_back_after_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def fails():
+        with working_in("/"):
+            assert os.getcwd() == "/"
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert os.getcwd() == str(tmp_path)
+
+
+def test_home_is_expanded_a_relative_path_is_fixed_and_links_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    assert absolute("~/a/x") == absolute(Path("~/a/x")) == tmp_path / "a" / "x"
+    assert absolute("../link/b") == absolute(Path("..") / "link" / "b") == tmp_path / "link" / "b"
+    assert absolute(tmp_path / "c") == tmp_path / "c"
+    path = absolute("runs/../m.jsonl")
+    monkeypatch.chdir("/")
+    assert absolute("d") == Path("/d")
+    assert path == tmp_path / "real" / "m.jsonl"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_every_unicode_encoding_is_read(encoding):
+    value = {"name": "größe", "a": [1, 2.5, None]}
+    assert parse_json(json.dumps(value, ensure_ascii=False).encode(encoding), "a.json") == value
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (b'{"a": 1,}', MissingFileError, "a.json is not valid JSON: .*line 1"),
+        (b"", MissingFileError, "a.json is not valid JSON"),
+        ('"ö"'.encode("latin-1"), MissingFileError, "a.json cannot be read: it is not in UTF-8"),
+        (b'[{"a": 1, "b": 2, "a": 3}]', ConfigError, "a.json: 'a' stands there twice"),
+    ],
+)
+def test_what_is_no_json_is_named(content, error, message):
+    with pytest.raises(error, match=message):
+        parse_json(content, "a.json")

@@ -22,18 +22,6 @@ def damage(path):
     return path
 
 
-@pytest.fixture
-def loaded():
-    """A reader, and the names of what it was asked to read."""
-
-    def load(path):
-        load.names.append(path.name)
-        return load_checkpoint(path)
-
-    load.names = []
-    return load
-
-
 @pytest.mark.parametrize("name", ["empty", "none"])
 @pytest.mark.parametrize("resume", ["auto", "never"])
 def test_a_folder_without_checkpoints_starts(tmp_path, name, resume):
@@ -73,24 +61,25 @@ def test_auto_falls_back_over_damaged_files_and_says_which(tmp_path):
     assert f"\n  not from {tmp_path / 'checkpoint_epoch_4.safetensors'}: it is empty" in str(plan)
 
 
-def test_with_a_manifest_only_the_newest_are_read(tmp_path, loaded):
-    manifest = Manifest(tmp_path, "a")
+def test_with_a_manifest_only_the_newest_and_those_that_are_not_listed_are_read(tmp_path):
+    def load(path):
+        read.append(path.name)
+        return load_checkpoint(path)
+
+    read, manifest = [], Manifest(tmp_path, "a")
     for epoch in range(1, 6):
         manifest.add(save(tmp_path, f"epoch_{epoch}", epoch, iteration=7), epoch=epoch, iteration=7)
     content = bytearray((tmp_path / "checkpoint_epoch_5.safetensors").read_bytes())
     content[-60] ^= 1
     (tmp_path / "checkpoint_epoch_5.safetensors").write_bytes(content)
-    plan = plan_resume("auto", tmp_path, loaded)
+    plan = plan_resume("auto", tmp_path, load)
     assert (plan.path.name, plan.epoch, plan.iteration) == ("checkpoint_epoch_4.safetensors", 4, 7)
-    assert loaded.names == ["checkpoint_epoch_5.safetensors", "checkpoint_epoch_4.safetensors"]
+    assert read == ["checkpoint_epoch_5.safetensors", "checkpoint_epoch_4.safetensors"]
     assert "checksum differs" in plan.skipped[0][1]
-
-
-def test_a_file_that_is_not_listed_is_read_as_after_a_kill_between_the_two(tmp_path, loaded):
-    Manifest(tmp_path, "a").add(save(tmp_path, "epoch_1", 1), epoch=1)
-    save(tmp_path, "epoch_2", 2)
-    assert plan_resume("auto", tmp_path, loaded).path.name == "checkpoint_epoch_2.safetensors"
-    assert loaded.names == ["checkpoint_epoch_2.safetensors"]
+    read.clear()
+    save(tmp_path, "epoch_6", 6)  # a kill between the two leaves a file that is not listed
+    assert plan_resume("auto", tmp_path, load).path.name == "checkpoint_epoch_6.safetensors"
+    assert read == ["checkpoint_epoch_6.safetensors"]
 
 
 def test_what_a_file_says_of_itself_counts_and_not_what_the_list_says_or_whether_it_is_damaged(tmp_path):
@@ -174,12 +163,17 @@ def test_never_starts_and_says_what_is_there_without_reading_it(tmp_path):
         plan.action = "resume"
 
 
-def test_a_file_is_taken_whatever_its_name(tmp_path):
+def test_a_file_is_taken_whatever_its_name_and_a_folder_gives_its_newest(tmp_path):
     path = tmp_path / "mine.bin"
     save_checkpoint({"epoch": 4, "iteration": 2}, path)
     save(tmp_path, "epoch_9", 9)
     for given in (path, str(path)):
         assert plan_resume(given, tmp_path) == ResumePlan("resume", path, 4, 2)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(CheckpointError, match="there is no checkpoint in"):
+        plan_resume(tmp_path / "a", tmp_path / "b")
+    path = save(tmp_path / "a", "epoch_2", 2)
+    assert plan_resume(str(tmp_path / "a"), tmp_path / "b").path == path
 
 
 def test_a_damaged_file_is_an_error_that_names_the_newest_good_one(tmp_path):
@@ -192,14 +186,6 @@ def test_a_damaged_file_is_an_error_that_names_the_newest_good_one(tmp_path):
     with pytest.raises(CheckpointError, match="it is cut short at") as raised:
         plan_resume(path, None)
     assert str(raised.value).endswith(f"The newest that can be read beside it is {good}, of epoch 2")
-
-
-def test_a_folder_gives_its_newest_and_must_have_one(tmp_path):
-    (tmp_path / "a").mkdir()
-    with pytest.raises(CheckpointError, match="there is no checkpoint in"):
-        plan_resume(tmp_path / "a", tmp_path / "b")
-    path = save(tmp_path / "a", "epoch_2", 2)
-    assert plan_resume(str(tmp_path / "a"), tmp_path / "b").path == path
 
 
 def test_a_path_that_is_not_there_is_told_with_the_nearest_name(tmp_path, monkeypatch):
