@@ -199,22 +199,14 @@ def _sparse(layout: Any, parts: Any) -> Tensor:
     )
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    return text.encode(encoding)
-
-
-def _layout(name: str) -> Any:
-    return torch.sparse_coo if name == "torch.sparse_coo" else name
-
-
 _BUILDERS: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": _encode,
+    "_codecs.encode": lambda text, encoding: text.encode(encoding),
     "__builtin__.complex": complex,
     "builtins.complex": complex,
     "torch.Size": tuple,
     "torch.device": torch.device,
-    "torch.serialization._get_layout": _layout,
+    "torch.serialization._get_layout": lambda name: torch.sparse_coo if name == "torch.sparse_coo" else name,
     "torch._utils._rebuild_parameter": lambda tensor, *options: tensor,
     "torch._utils._rebuild_sparse_tensor": _sparse,
     "torch._utils._rebuild_tensor_v2": _tensor,

@@ -95,7 +95,8 @@ class WorkerGroup:
 
     def _assign(self) -> None:
         while self._waiting:
-            worker = max((worker for worker in self._workers if not worker.is_deaf), key=_num_free, default=None)
+            able = (worker for worker in self._workers if not worker.is_deaf)
+            worker = max(able, key=lambda worker: len(worker.free), default=None)
             if worker is None or not worker.free:
                 return
             worker.submit(self._run, *self._waiting.popleft())
@@ -205,7 +206,3 @@ class WorkerGroup:
             raise DeliraNCAError("worker processes belong to the process that started them, not to a fork of it")
         if self.is_closed:
             raise DeliraNCAError("the worker processes were stopped while a result was awaited")
-
-
-def _num_free(worker: WorkerProcess) -> int:
-    return len(worker.free)

@@ -47,7 +47,8 @@ class DatasetDescription:
         """
         labels = self._mapping("labels")[1]
         if all(isinstance(value, str) for value in labels.values()) and None not in map(_as_class, labels):
-            if None not in map(_as_class, labels.values()) and any(map(_differ, labels.items())):
+            pairs = [(_as_class(value), _as_class(name)) for value, name in labels.items()]
+            if all(name is not None for _, name in pairs) and any(value != name for value, name in pairs):
                 raise self._wrong(f"labels may mean {{value: name}} or {{name: value}}: {dict(labels)!r}")
             labels = {name: value for value, name in labels.items()}
         found: dict[str, Any] = {}
@@ -95,7 +96,3 @@ def _as_class(value: Any) -> int | None:
         return int(value)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return int(value) if is_number and value >= 0 and value == value // 1 else None
-
-
-def _differ(pair: tuple[str, str]) -> bool:
-    return _as_class(pair[0]) != _as_class(pair[1])
