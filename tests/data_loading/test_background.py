@@ -80,7 +80,7 @@ def flatten(batches):
     return [{key: value.tolist() for key, value in batch.items()} for batch in batches]
 
 
-def test_any_number_of_processes_delivers_the_same_sequence():
+def test_any_number_of_processes_delivers_the_same_sequence_and_another_seed_another_one():
     expected = None
     for n_proc in (0, 1, 2, 4):
         with make(draw, n_proc=n_proc, seed=5) as background:
@@ -90,9 +90,6 @@ def test_any_number_of_processes_delivers_the_same_sequence():
     assert len({batch["python"] for batch in expected}) == 12
     assert len({str(batch["numpy"]) for batch in expected}) == 12
     assert len({str(batch["torch"]) for batch in expected}) == 12
-
-
-def test_another_seed_is_another_sequence():
     drawn = []
     for seed in (0, 1):
         with make(first_random_number, n_proc=2, seed=seed) as background:

@@ -44,10 +44,27 @@ def test_batches_are_the_data_in_order_and_the_last_is_kept_or_dropped(drop_last
     assert len(manager.dataset) == 10
 
 
-def test_sampler_arguments_reach_the_sampler_and_decide_the_length():
+def test_samplers_get_their_arguments_and_the_dataset_and_tell_their_length():
     manager = DataManager(make_data(), 4, sampler_cls=RandomSampler, num_samples=13, replacement=True)
     assert manager.n_samples == 10
     assert [len(batch["label"]) for batch in manager.get_batchgen()] == [4, 4, 4, 1]
+
+    class OnlyOdd(AbstractSampler):
+        @classmethod
+        def from_dataset(cls, dataset, *, generator, key="label"):
+            return cls(np.flatnonzero(dataset.take(range(len(dataset)))[key] % 2), generator=generator)
+
+        def __iter__(self):
+            return iter(self.indices.tolist())
+
+    assert labels(DataManager(make_data(), 2, sampler_cls=OnlyOdd, key="label").get_batchgen()) == [[1, 3], [5, 7], [9]]
+
+    class Short(RandomSampler):
+        def __iter__(self):
+            yield 1
+
+    with pytest.raises(ConfigError, match="Short drew 1 samples, but its length says 10"):
+        list(DataManager(make_data(), 2, sampler_cls=Short).get_batchgen())
 
 
 def test_batch_is_bit_identical_for_any_number_of_workers(assert_same_batches):
@@ -170,27 +187,6 @@ def test_wrong_settings_epochs_and_seeds_are_refused_before_the_work_starts(argu
 def test_transform_must_return_a_dict_of_arrays(result, message):
     with pytest.raises(ConfigError, match=message):
         list(DataManager(make_data(), 4, transforms=lambda batch: result).get_batchgen())
-
-
-def test_sampler_that_needs_labels_is_built_from_the_dataset():
-    class OnlyOdd(AbstractSampler):
-        @classmethod
-        def from_dataset(cls, dataset, *, generator, key="label"):
-            return cls(np.flatnonzero(dataset.take(range(len(dataset)))[key] % 2), generator=generator)
-
-        def __iter__(self):
-            return iter(self.indices.tolist())
-
-    assert labels(DataManager(make_data(), 2, sampler_cls=OnlyOdd, key="label").get_batchgen()) == [[1, 3], [5, 7], [9]]
-
-
-def test_sampler_whose_length_lies_is_an_error():
-    class Short(RandomSampler):
-        def __iter__(self):
-            yield 1
-
-    with pytest.raises(ConfigError, match="Short drew 1 samples, but its length says 10"):
-        list(DataManager(make_data(), 2, sampler_cls=Short).get_batchgen())
 
 
 def test_transforms_of_batchgenerators_get_the_batch_as_keywords(assert_same_batches):

@@ -50,16 +50,13 @@ def test_every_visible_file_is_a_sample_in_the_order_of_names_or_of_the_list(cls
     assert again.take([1])["x"].tolist() == [[3, 33]]
 
 
-def test_lazy_reads_at_each_access_and_cached_once(folder):
+def test_lazy_reads_at_each_access_and_cached_and_labels_once(folder):
     lazy, cached = BaseLazyDataset(folder, load), BaseCacheDataset(folder, load)
     kept = CachedDataset(lazy)
     np.save(folder / "1.npy", np.array([99, 99]))
     assert lazy[1]["x"].tolist() == [99, 99]
     assert cached[1]["x"].tolist() == kept[1]["x"].tolist() == [1, 11]
     assert (lazy.is_deterministic, cached.is_deterministic, kept.is_deterministic) == (False, True, True)
-
-
-def test_labels_are_read_once(folder):
     calls = []
 
     def counted(path):

@@ -23,7 +23,7 @@ def squares(data):
 squares.calls = 0
 
 
-def test_the_new_entry_is_what_the_function_returns_and_reaches_the_batches():
+def test_the_new_entry_is_what_the_function_returns_and_the_data_stay_as_they_are():
     data = precompute(distances, DATA, "depth", inputs=["label"])
     assert data["depth"].shape == (3, 6, 6)
     assert data["depth"].max() == 3.0
@@ -32,8 +32,6 @@ def test_the_new_entry_is_what_the_function_returns_and_reaches_the_batches():
     data = precompute(lambda a, b: torch.as_tensor(a[0] * b), DATA, "product", inputs=("data", "label"))
     assert np.array_equal(data["product"], DATA["data"][:, 0])
 
-
-def test_the_data_stay_as_they_are():
     def centre(data):
         data -= data.mean()
         return data

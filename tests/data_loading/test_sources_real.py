@@ -66,7 +66,7 @@ def test_dahlia_and_emoji_are_the_targets_of_that_name():
         assert np.array_equal(drawn, sources.emoji("\N{BUTTERFLY}", 24))
 
 
-def test_nuclei_2d_are_125():
+def test_nuclei_are_125_and_51_which_are_said_to_be_computed():
     nuclei = opened("nuclei_2d")
     data, label = nuclei["data"], nuclei["label"]
     assert (data.dtype, label.dtype) == (np.int32, np.int32)
@@ -75,9 +75,6 @@ def test_nuclei_2d_are_125():
     assert (len(numbers) - 1, numbers[-1]) == (125, 183)
     assert (label > 0).sum() == 52226
     assert data[label > 0].mean() > 2.5 * data[label == 0].mean()
-
-
-def test_nuclei_3d_are_51_and_said_to_be_computed():
     nuclei = opened("nuclei_3d")
     data, label = nuclei["data"], nuclei["label"]
     assert data.shape == label.shape == (1, 31, 61, 57)

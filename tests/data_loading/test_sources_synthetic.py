@@ -134,7 +134,7 @@ def test_the_floor_comes_nearer_from_row_to_row_and_noise_is_on_the_picture_alon
     assert (np.diff(lowest.mean(2), axis=1) < 0).mean() > 0.9
 
 
-def test_a_ball_ahead_is_met_where_geometry_says():
+def test_a_ball_ahead_is_met_where_geometry_says_and_the_nearer_surface_is_seen():
     rays = _rays(33, 33)
     depth = _ball(rays, np.array([0.0, 0.0, 4.0]), 1.0)
     assert rays[16, 16].tolist() == [0.0, 0.0, 1.0]
@@ -146,9 +146,6 @@ def test_a_ball_ahead_is_met_where_geometry_says():
     angle = np.degrees(np.arctan(rays[16, -1, 0]))
     assert angle == pytest.approx(np.degrees(np.arctan(0.5 * 32 / 33 / 0.8)))
     assert np.isinf(_ball(rays, np.array([0.0, 0.0, -4.0]), 1.0)).all()  # behind the camera
-
-
-def test_of_two_surfaces_the_nearer_one_is_seen():
     rng, rays = np.random.default_rng(0), _rays(48, 48)
     depth, _ = _scene(rng, rays)
     pitch, height, wall = np.random.default_rng(0).uniform([0.1, 0.8, 5.0], [0.35, 1.4, 9.0])

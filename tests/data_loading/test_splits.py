@@ -144,7 +144,7 @@ def test_folds_that_cannot_be_made_are_refused_up_front(arguments, error, messag
         kfold_indices(24, **{"num_splits": 3, **arguments})
 
 
-def test_class_with_fewer_members_than_folds_is_named_with_both_numbers():
+def test_parts_that_cannot_hold_every_class_are_refused_with_their_numbers():
     labels = ["common"] * 20 + ["rare"] * 3 + ["odd"]
     with pytest.raises(ConfigError, match=r"num_splits=4: class 'odd' has 1, class 'rare' has 3; .* at least 4"):
         kfold_indices(24, 4, split_type="stratified", labels=labels)
@@ -154,6 +154,11 @@ def test_class_with_fewer_members_than_folds_is_named_with_both_numbers():
         train_val_indices(24, 2, split_type="stratified", labels=LABELS)
     with pytest.raises(ConfigError, match="number of groups from 1 to 0"):
         train_val_indices(24, 1, split_type="grouped", groups=["one"] * 24)
+    groups, labels = np.repeat([0, 1, 2, 3], 3), np.array([0] * 6 + [1] * 6)
+    with pytest.raises(ConfigError, match="val_split=1 in which every part has the classes"):
+        train_val_indices(12, 1, split_type="stratified", labels=labels, groups=groups)
+    train, val = train_val_indices(12, 2, split_type="stratified", labels=labels, groups=groups)
+    assert set(labels[train]) == set(labels[val]) == {0, 1}
 
 
 PATIENTS = np.repeat(np.arange(30), 4)
@@ -179,14 +184,6 @@ def test_stratified_validation_part_with_groups_has_so_many_groups_and_the_share
     assert len(set(val.column("patient"))) == num_groups
     assert not set(train.column("patient")) & set(val.column("patient"))
     assert (val.column("label") == "ill").mean() == pytest.approx(1 / 3, abs=0.03)
-
-
-def test_whole_groups_that_cannot_hold_every_class_are_refused():
-    groups, labels = np.repeat([0, 1, 2, 3], 3), np.array([0] * 6 + [1] * 6)
-    with pytest.raises(ConfigError, match="val_split=1 in which every part has the classes"):
-        train_val_indices(12, 1, split_type="stratified", labels=labels, groups=groups)
-    train, val = train_val_indices(12, 2, split_type="stratified", labels=labels, groups=groups)
-    assert set(labels[train]) == set(labels[val]) == {0, 1}
 
 
 @pytest.mark.parametrize("divide", [kfold, train_val_split])

@@ -186,7 +186,7 @@ def test_a_disk_that_gives_back_other_bytes_is_found_before_the_former_file_is_r
     assert os.listdir(path.parent) == ["state.safetensors"]
 
 
-def test_nothing_is_written_where_the_disk_has_no_space(path, monkeypatch):
+def test_nothing_is_written_without_space_in_the_nearest_folder_and_unknown_space_passes(path, monkeypatch, tmp_path):
     save_checkpoint(STATE, path)
     needed = checkpoint_bytes({"weights": torch.ones(500_000)})
     free = needed - 1
@@ -199,9 +199,6 @@ def test_nothing_is_written_where_the_disk_has_no_space(path, monkeypatch):
     require_disk_space(path.parent, free)
     monkeypatch.undo()
     assert load_checkpoint(path)["epoch"] == 3
-
-
-def test_space_is_asked_of_the_nearest_folder_that_is_there_and_unknown_space_passes(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=f"{10**18} are needed"):
         require_disk_space(tmp_path / "not" / "yet", 10**18)
     usage = namedtuple("usage", "total used free")
