@@ -18,6 +18,7 @@ ROOT = Path(delira_nca.__file__).parent.parent
 PROGRAM = """
 import multiprocessing, os, signal, sys, time
 import numpy as np
+import torch  # once, and not in each of the processes
 from delira_nca.data_loading.background import BackgroundProc, SharedQ
 
 def draw(seconds=0.0):
