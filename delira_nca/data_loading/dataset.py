@@ -95,7 +95,7 @@ class AbstractDataset(ABC):
             If the shapes of an entry differ. The message names key and sample.
         """
         numbers = as_indices(indices, len(self)).tolist()
-        return stack([self[number] for number in numbers], numbers, self.name_of)
+        return stack([self[number] for number in numbers], numbers, self.described)
 
     def get_sample_from_index(self, index: int) -> Mapping[str, Any]:
         """Return ``self[index]``."""

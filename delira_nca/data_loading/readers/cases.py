@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca.checks import require_number, require_wholes
-from delira_nca.data_loading.batches import Batch, IndicesLike, as_indices, located, normal_index, stack
+from delira_nca.data_loading.batches import located, normal_index
 from delira_nca.data_loading.dataset import AbstractDataset
 from delira_nca.data_loading.readers.files import (
     count_non_finite,
@@ -146,11 +146,6 @@ class CaseDataset(AbstractDataset):
         """
         case = self.cases[normal_index(index, len(self))]
         return {"name": case.name, "images": case.images, "label": case.label, **describe_file(case.images[0])}
-
-    def take(self, indices: IndicesLike) -> Batch:
-        """Return several samples, stacked; errors name their files. See `AbstractDataset.take`."""
-        chosen = as_indices(indices, len(self)).tolist()
-        return stack([self[number] for number in chosen], chosen, self.described)
 
     def checked_sample(self, index: int) -> Mapping[str, Any]:
         """Return a sample; raise an error that names the file if it cannot be read, or has NaN or infinite values."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from delira_nca.errors import ShapeError
 
-__all__ = ["resize_image", "resize_label"]
+__all__ = ["area_weights", "resize_image", "resize_label"]
 
 
 def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -29,11 +29,6 @@ def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np
     -------
     (C, *size) float32 array
 
-    Raises
-    ------
-    ShapeError
-        If the number of lengths is not that of the axes, for each spatial axis.
-
     Examples
     --------
     >>> import numpy as np
@@ -45,7 +40,7 @@ def resize_image(image: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[np
     for axis, new in enumerate(size, start=1):
         old = values.shape[axis]
         if new != old:
-            weights = _areas(old, new) if new < old else _ramps(old, new)
+            weights = area_weights(old, new) if new < old else _ramps(old, new)
             with np.errstate(invalid="ignore"):  # infinite values become NaN, which `CaseDataset.check` reports
                 values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(values, dtype=np.float32)
@@ -65,11 +60,6 @@ def resize_label(label: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[An
     -------
     array of the new shape with the same dtype
 
-    Raises
-    ------
-    ShapeError
-        If the number of lengths is not that of the axes, for each axis.
-
     Examples
     --------
     >>> import numpy as np
@@ -87,8 +77,14 @@ def _require_axes(size: Sequence[int], spatial: tuple[int, ...]) -> None:
         raise ShapeError(f"cannot resize {len(spatial)} axes {spatial} to {tuple(size)}: give {len(spatial)} lengths")
 
 
-def _areas(old: int, new: int) -> npt.NDArray[np.float64]:
-    """Return the fraction of each old pixel in the area of each new one, (new, old). Rows sum to 1."""
+def area_weights(old: int, new: int) -> npt.NDArray[np.float64]:
+    """Return the fraction of each of ``old`` pixels in each of ``new`` pixels, (new, old). Rows sum to 1.
+
+    Examples
+    --------
+    >>> area_weights(3, 2).round(2).tolist()
+    [[0.67, 0.33, 0.0], [0.0, 0.33, 0.67]]
+    """
     edges = np.arange(new + 1) * (old / new)
     overlap = np.minimum(edges[1:, None], np.arange(1, old + 1)) - np.maximum(edges[:-1, None], np.arange(old))
     overlap = np.clip(overlap, 0.0, None)

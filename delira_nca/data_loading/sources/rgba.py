@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delira_nca.checks import require_whole
+from delira_nca.data_loading.readers.resize import area_weights
 from delira_nca.errors import ConfigError, MissingFileError, ShapeError
 from delira_nca.io.paths import absolute
 
@@ -68,18 +69,9 @@ def area_resize(image: Target, height: int, width: int) -> Target:
     """
     if image.ndim != 3 or 0 in image.shape:
         raise ShapeError(f"an image to resize is (C, H, W) with no empty axis, not {image.shape}")
-    rows = _coverage(image.shape[1], require_whole("height", height, 1))
-    columns = _coverage(image.shape[2], require_whole("width", width, 1))
+    rows = area_weights(image.shape[1], require_whole("height", height, 1))
+    columns = area_weights(image.shape[2], require_whole("width", width, 1))
     return np.asarray(rows @ image.astype(np.float64) @ columns.T, dtype=np.float32)
-
-
-def _coverage(old: int, new: int) -> npt.NDArray[np.float64]:
-    """Return the fraction of each of ``old`` pixels in each of ``new`` pixels, (new, old). Rows sum to 1."""
-    edges = np.arange(new + 1) * (old / new)
-    pixels = np.arange(old)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    overlap = np.clip(overlap, 0.0, None)
-    return np.asarray(overlap / overlap.sum(axis=1, keepdims=True))
 
 
 def fit_square(image: Target, size: int) -> Target:
