@@ -31,13 +31,7 @@ from delira_nca.training.first_batch import checked
 from delira_nca.training.memory_check import MemoryCheck
 from delira_nca.training.network_trainer import Functions, NetworkTrainer, own_loss_names, refuse_unknown_arguments
 from delira_nca.training.optimizers import OptimFn, create_optims_default_pytorch, make_optimizers, require_plain_steps
-from delira_nca.training.run_environment import (
-    backends_of,
-    choose_device,
-    computation,
-    run_environment,
-    validate_state,
-)
+from delira_nca.training.run_environment import backends_of, choose_device, computation, run_environment, validate_state
 from delira_nca.training.scores import check_value_names
 
 __all__ = ["PyTorchNetworkTrainer"]

@@ -229,11 +229,7 @@ class BestScore:
         self.score, self.epoch = state["score"], state["epoch"]
 
 
-_RESERVED = {
-    "epoch": "the number of the epoch",
-    "step": "the number of iterations",
-    "lr": "the learning rate",
-}
+_RESERVED = {"epoch": "the number of the epoch", "step": "the number of iterations", "lr": "the learning rate"}
 _PREFIXES = {
     "val_": "values of validation",
     "iter_": "values of single iterations",
@@ -243,11 +239,7 @@ _PREFIXES = {
 
 
 def check_value_names(
-    criterions: Mapping[Any, Any],
-    metrics: Mapping[Any, Any],
-    optimizers: Iterable[str] = (),
-    *,
-    kind: str = "metric",
+    criterions: Mapping[Any, Any], metrics: Mapping[Any, Any], optimizers: Iterable[str] = (), *, kind: str = "metric"
 ) -> None:
     """Check that the names of values are unique in the history and in the logs.
 

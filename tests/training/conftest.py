@@ -26,12 +26,7 @@ class PlainTrainer(AbstractNetworkTrainer):
 
     def _iterate(self, batchgen, epoch, train):
         for iter_num, batch in enumerate(batchgen):
-            event = {
-                "iter_num": iter_num,
-                "curr_epoch": epoch,
-                "global_iter_num": self.global_iter_num,
-                "train": train,
-            }
+            event = {"iter_num": iter_num, "curr_epoch": epoch, "global_iter_num": self.global_iter_num, "train": train}
             seen = self._dispatch_iter_begin(batch, **event)
             if seen.get("fails"):
                 raise seen["fails"]

@@ -81,13 +81,7 @@ def data():
 def trainer(tmp_path):
     CALLS.clear()
     return Trainer(
-        Classifier(),
-        tmp_path,
-        {"mse": nn.MSELoss()},
-        torch.optim.SGD,
-        {"lr": 1e-3},
-        {"mae": nn.L1Loss()},
-        fold="2",
+        Classifier(), tmp_path, {"mse": nn.MSELoss()}, torch.optim.SGD, {"lr": 1e-3}, {"mae": nn.L1Loss()}, fold="2"
     )
 
 

@@ -8,8 +8,7 @@ from delira_nca.training.run_environment import choose_device
 
 
 @pytest.mark.parametrize(
-    ("arguments", "device"),
-    [((), "cpu"), (((), "cpu"), "cpu"), (((), torch.device("cpu")), "cpu")],
+    ("arguments", "device"), [((), "cpu"), (((), "cpu"), "cpu"), (((), torch.device("cpu")), "cpu")]
 )
 def test_a_device_that_is_there_is_taken(arguments, device):
     assert choose_device(*arguments) == torch.device(device)

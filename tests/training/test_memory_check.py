@@ -100,8 +100,7 @@ def test_every_way_out_is_one(make_trainer, immortal, batches, memory):
 
 
 @pytest.mark.skipif(
-    BACKENDS["native"].unavailable() is not None,
-    reason=f"needs the native library: {BACKENDS['native'].unavailable()}",
+    BACKENDS["native"].unavailable() is not None, reason=f"needs the native library: {BACKENDS['native'].unavailable()}"
 )
 def test_another_back_end_is_a_way_out_where_it_needs_less(make_trainer, immortal, batches, memory):
     network = immortal()
@@ -275,12 +274,7 @@ def hooked():
 
 @pytest.mark.parametrize(
     "network",
-    [
-        lambda: small(ByHalves),
-        lambda: small(Shrinking),
-        lambda: small(BasicNCAModel, rule=MyRule(24, 8, 1)),
-        hooked,
-    ],
+    [lambda: small(ByHalves), lambda: small(Shrinking), lambda: small(BasicNCAModel, rule=MyRule(24, 8, 1)), hooked],
     ids=["forward_batch", "prepare_input", "rule", "hook"],
 )
 def test_training_steps_of_one_s_own_are_let_through(network, make_trainer, batches, memory):

@@ -21,14 +21,7 @@ from tqdm import tqdm
 
 from delira_nca.checks import require_callable, require_number
 from delira_nca.data_loading.show import draw_batch
-from delira_nca.errors import (
-    ConfigError,
-    DeliraNCAError,
-    UnknownNameError,
-    did_you_mean,
-    nearest_name,
-    require_choice,
-)
+from delira_nca.errors import ConfigError, DeliraNCAError, UnknownNameError, did_you_mean, nearest_name, require_choice
 from delira_nca.io.files import replaced, writable
 from delira_nca.io.paths import absolute
 from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Trainer

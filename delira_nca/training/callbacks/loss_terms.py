@@ -115,11 +115,7 @@ class IntermediateSupervision(LossTermCallback):
     """
 
     def __init__(
-        self,
-        at: Sequence[int | float] = (1,),
-        weights: float | Sequence[float] = 1.0,
-        *,
-        name: str = "intermediate",
+        self, at: Sequence[int | float] = (1,), weights: float | Sequence[float] = 1.0, *, name: str = "intermediate"
     ) -> None:
         self.at = tuple(at)
         for place in self.at:

@@ -110,9 +110,7 @@ class Gradients:
             return compute()  # the first step shows which weights are used
         if self._wrapped is None:
             self._wrapped = DistributedDataParallel(
-                _Step(self._network),
-                find_unused_parameters=self._has_unused,
-                bucket_cap_mb=_ONE_BUCKET_MB,
+                _Step(self._network), find_unused_parameters=self._has_unused, bucket_cap_mb=_ONE_BUCKET_MB
             )
             self._wrapped.register_comm_hook(None, lambda _, bucket: self._hook(bucket))
         loss: Tensor = self._wrapped(compute)

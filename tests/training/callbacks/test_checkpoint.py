@@ -144,12 +144,7 @@ def test_there_is_no_best_where_none_was_or_none_is_wanted(run, tmp_path, scores
 
 @pytest.mark.parametrize(
     ("mode", "top_k", "every", "epochs"),
-    [
-        ("min", 1, None, (2, 6)),
-        ("min", 2, None, (2, 4, 6)),
-        ("max", 2, None, (3, 5, 6)),
-        ("min", 2, 4, (2, 4, 6)),
-    ],
+    [("min", 1, None, (2, 6)), ("min", 2, None, (2, 4, 6)), ("max", 2, None, (3, 5, 6)), ("min", 2, 4, (2, 4, 6))],
 )
 def test_the_best_few_are_kept_besides(run, tmp_path, mode, top_k, every, epochs):
     scores = [float("nan"), 0.1, 0.8, 0.2, 0.9, 0.5]

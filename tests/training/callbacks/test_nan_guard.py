@@ -480,10 +480,7 @@ SCHEDULES = {
     "lambda": (lr_scheduler.LambdaLR, {"lr_lambda": lambda step: 1 / (1 + step)}),
     "restarts": (lr_scheduler.CosineAnnealingWarmRestarts, {"T_0": 4}),
     "one_cycle": (lr_scheduler.OneCycleLR, {"max_lr": 0.02, "total_steps": 20, "cycle_momentum": False}),
-    "cyclic": (
-        lr_scheduler.CyclicLR,
-        {"base_lr": 1e-3, "max_lr": 1e-2, "step_size_up": 3, "cycle_momentum": False},
-    ),
+    "cyclic": (lr_scheduler.CyclicLR, {"base_lr": 1e-3, "max_lr": 1e-2, "step_size_up": 3, "cycle_momentum": False}),
     "sequential": (
         lambda optimizer: lr_scheduler.SequentialLR(
             optimizer,

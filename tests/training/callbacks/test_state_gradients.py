@@ -34,10 +34,7 @@ def test_every_step_back_begins_with_a_gradient_of_length_1(make_trainer, batche
     (batch,) = batches(3)
     expected = gradients_by_hand(network, batch, 4)
     trainer = make_trainer(
-        network,
-        callbacks=[StateGradientNormalization()],
-        optimizer_cls=torch.optim.SGD,
-        optimizer_params={"lr": 0.0},
+        network, callbacks=[StateGradientNormalization()], optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0}
     )
     trainer.train(1, [batch])
     for parameter, gradient in zip(network.parameters(), expected, strict=True):

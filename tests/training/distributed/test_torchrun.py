@@ -35,11 +35,7 @@ def torchrun(folder, what, *options):
     command = ["-m", "torch.distributed.run", *options, str(HERE / "run.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *command, str(folder), what],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
+        [sys.executable, *command, str(folder), what], env=environment, capture_output=True, text=True, timeout=SECONDS
     )
 
 
