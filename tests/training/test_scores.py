@@ -1,11 +1,23 @@
-"""Which score decides, and which way is better."""
+"""Which score decides, which way is better, and under which names values are recorded."""
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
-from delira_nca.errors import ScoreKeyError, ScoreModeError
-from delira_nca.training.scores import BestScore, find_score_key, higher_is_better, is_better
+from delira_nca.errors import ConfigError, ScoreKeyError, ScoreModeError
+from delira_nca.training.callbacks import AbstractCallback
+from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
+from delira_nca.training.scores import (
+    BestScore,
+    check_value_names,
+    find_score_key,
+    higher_is_better,
+    is_better,
+    plain_values,
+    with_validation,
+)
 
 NAMES = ["loss", "dice", "val_loss", "val_dice"]
 
@@ -84,3 +96,87 @@ def test_nothing_is_best_where_no_score_decides_or_nothing_was_validated():
     assert not best.update(1, {"other": 1.0}, validated=False)
     with pytest.raises(ScoreKeyError, match="'dice'"):
         best.update(2, {"other": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("criterions", "metrics", "words"),
+    [
+        ({"loss": abs, "reg": abs}, {}, "criterion 'loss' has the name of the sum of all criterions"),
+        ({"mse": abs}, {"loss": abs}, "metric 'loss' has the name of the sum"),
+        ({"mse": abs}, {"mse": abs}, "'mse' is the name of a criterion and of a metric"),
+        ({"epoch": abs}, {}, "criterion 'epoch' has the name of the number of the epoch"),
+        ({"mse": abs}, {"step": abs}, "metric 'step' has the name of the number of iterations"),
+        ({"mse": abs}, {"lr": abs}, "metric 'lr' has the name of the learning rate"),
+        ({"mse": abs}, {"lr_head": abs}, "metric 'lr_head' has the name of the learning rate of optimizer 'head'"),
+        ({"val_mse": abs}, {}, "criterion 'val_mse' begins with 'val_', which marks values of validation"),
+        ({"mse": abs}, {"iter_x": abs}, "metric 'iter_x' begins with 'iter_'"),
+        ({"mse": abs}, {"": abs}, "the name of a metric is a text that is not empty, not ''"),
+        ({1: abs}, {}, "the name of a criterion is a text that is not empty, not 1"),
+    ],
+)
+def test_a_name_that_would_mix_two_numbers_is_refused(criterions, metrics, words):
+    with pytest.raises(ConfigError, match=words):
+        check_value_names(criterions, metrics, ["head"])
+
+
+def test_other_names_are_taken():
+    check_value_names({"loss": abs}, {"a/b": abs, "Dice Größe": abs, "lr_tail": abs}, ["head"])
+
+
+def test_a_trainer_refuses_them_when_it_is_made(make_trainer):
+    with pytest.raises(ConfigError, match="'mse' is the name of a criterion and of a metric"):
+        make_trainer(metrics={"mse": abs})
+
+
+def test_a_metric_named_like_a_loss_of_the_network_is_refused(nca):
+    with pytest.raises(ConfigError, match="'mse' is the name of a criterion and of a metric"):
+        PyTorchNetworkTrainer(nca(), None, metrics={"mse": abs})
+
+
+def test_a_closure_that_gives_a_loss_and_a_metric_one_name_is_refused(make_trainer, linear_network, linear_batches):
+    class Own(linear_network):
+        @staticmethod
+        def closure(model, data_dict, optimizers, criterions, metrics, **kwargs):
+            loss = model(data_dict["data"]).mean()
+            return {"a": 5.0}, {"a": loss.detach(), "loss": loss.detach()}, None
+
+    trainer = make_trainer(Own(), criterions={"mse": abs})
+    with pytest.raises(ConfigError, match="closure returns 'a' as a loss and as a metric"):
+        trainer.train(1, linear_batches())
+
+
+def test_values_of_a_routine_become_plain_numbers():
+    values = plain_values({"a": np.float32(0.5), "b": torch.tensor([2.0]), "n": 3, "none": None}, "routine")
+    assert values == {"a": 0.5, "b": 2.0, "n": 3}
+    assert [type(value) for value in values.values()] == [float, float, int]
+
+
+@pytest.mark.parametrize("values", [[1.0], 0.5, {"loss": "x"}, {"loss": torch.zeros(2)}, {"loss": [1.0]}])
+def test_what_a_routine_returns_is_a_dict_of_numbers(values, plain_trainer):
+    trainer = plain_trainer()
+    trainer._train_single_epoch = lambda batches, epoch: values
+    with pytest.raises(ConfigError, match="_train_single_epoch (has to return a dict|returned .* as 'loss')"):
+        trainer.train(1, [{"data": [0]}])
+
+
+@pytest.mark.parametrize(
+    ("training", "validation"), [({"val_loss": 1.0}, {"loss": 2.0}), ({}, {"dice": 1.0, "val_dice": 2.0})]
+)
+def test_two_values_of_one_name_in_an_epoch_are_refused(training, validation):
+    with pytest.raises(ConfigError, match="two values of an epoch are called 'val_"):
+        with_validation(training, validation)
+
+
+def test_a_loss_term_with_the_name_of_a_metric_is_refused_before_the_first_batch(make_trainer, batches):
+    from delira_nca.training.callbacks import RolloutLoss
+
+    seen = []
+
+    class Spy(AbstractCallback):
+        def at_iter_begin(self, trainer):
+            seen.append(1)
+
+    term = RolloutLoss(lambda state: state.mean(), name="dice")
+    with pytest.raises(ConfigError, match="there is a loss 'dice' already"):
+        make_trainer(metrics={"dice": lambda p, q: p.mean()}, callbacks=[term, Spy()]).train(1, batches(2))
+    assert seen == []

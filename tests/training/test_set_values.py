@@ -1,4 +1,4 @@
-"""Losses and metrics of a set of samples."""
+"""Values of a set of samples: means, metrics, and what is predicted for batches in groups of another size."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from delira_nca.errors import ConfigError
 from delira_nca.losses import macro_accuracy, mse, rmse
-from delira_nca.training.set_values import SetValues
+from delira_nca.training.set_values import SampleMean, SetValues, batch_length, predict_batches, regroup
 
 
 class OneClass:
@@ -124,3 +124,81 @@ def test_a_metric_takes_keywords_of_a_closure_of_ones_own():
     for preds in ([1, 1, 1], [0]):
         values.functions["right"](preds=torch.tensor(preds), target=torch.ones(len(preds)))
     assert values.result() == {"right": 0.75}
+
+
+BATCHES = [
+    {"data": np.arange(3), "label": np.arange(3) * 10},
+    {"data": np.arange(3, 4), "label": np.arange(3, 4) * 10},
+    {"data": np.arange(4, 11), "label": np.arange(4, 11) * 10},
+]
+
+
+@pytest.mark.parametrize("size", range(1, 13))
+def test_regrouping_loses_and_reorders_nothing(size):
+    groups = list(regroup(BATCHES, size))
+    assert np.concatenate([g["data"] for g in groups]).tolist() == list(range(11))
+    assert np.concatenate([g["label"] for g in groups]).tolist() == [10 * n for n in range(11)]
+    assert [len(g["data"]) for g in groups[:-1]] == [size] * (len(groups) - 1)
+    assert 1 <= len(groups[-1]["data"]) <= size
+
+
+def test_regrouping_nothing_gives_nothing():
+    assert list(regroup([], 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "length"), [({"data": np.zeros((5, 2))}, 5), ({"n": 3, "x": [1, 2]}, 2), ({"n": 3}, 1), ({}, 1)]
+)
+def test_the_length_of_a_batch(batch, length):
+    assert batch_length(batch) == length
+
+
+def _evaluate(batch, number):
+    return {"mean": batch["data"].mean(), "number": number}, batch["data"][:, None] * 2.0
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 4, 100])
+def test_means_are_over_samples_however_they_are_grouped(batch_size):
+    predictions, labels, means = predict_batches(_evaluate, BATCHES, batch_size)
+    assert predictions.tolist() == [[2.0 * n] for n in range(11)]
+    assert np.concatenate(labels).tolist() == [10 * n for n in range(11)]
+    assert means["mean"] == pytest.approx(5.0, rel=1e-12)
+
+
+def test_labels_stay_in_their_batches():
+    assert [len(label) for label in predict_batches(_evaluate, BATCHES)[1]] == [3, 1, 7]
+    assert [len(label) for label in predict_batches(_evaluate, BATCHES, 4)[1]] == [4, 4, 3]
+
+
+def test_predictions_of_several_shapes_are_a_list():
+    predictions, labels, _ = predict_batches(
+        lambda batch, number: ({}, batch["data"]), [{"data": np.zeros((2, 3))}, {"data": np.zeros((1, 4))}]
+    )
+    assert [p.shape for p in predictions] == [(2, 3), (1, 4)]
+    assert labels == []
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_size_below_one_is_refused(batch_size):
+    with pytest.raises(ConfigError, match="batch_size"):
+        predict_batches(_evaluate, BATCHES, batch_size)
+
+
+def test_a_batch_counts_as_often_as_it_has_samples():
+    mean = SampleMean()
+    mean.add({"loss": torch.tensor(1.0), "dice": 0.5}, 3)
+    mean.add({"loss": torch.tensor(5.0)}, 1)
+    assert mean.result() == {"loss": 2.0, "dice": 0.5}
+
+
+def test_sums_are_exact_and_results_plain():
+    mean = SampleMean()
+    for value in [torch.tensor(1e8), *[torch.tensor(1.0)] * 3]:
+        mean.add({"loss": value.requires_grad_()}, 1)
+    result = mean.result()["loss"]
+    assert result == pytest.approx((1e8 + 3) / 4, rel=1e-12)
+    assert type(result) is float
+
+
+def test_nothing_gives_no_means():
+    assert SampleMean().result() == {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.errors import CheckpointError, ConfigError, ScoreKeyError, ScoreModeError
+from delira_nca.errors import CheckpointError, ConfigError, ScoreKeyError
 from delira_nca.io import Manifest, load_checkpoint
 from delira_nca.training.callbacks import Checkpoint, EarlyStopping, LambdaCallback
 
@@ -38,18 +38,10 @@ def _epochs(*numbers):
     return sorted(f"epoch_{number}" for number in numbers)
 
 
-def test_the_last_two_epochs_are_kept(run, tmp_path):
-    run(5)
-    assert _files(tmp_path) == _epochs(4, 5)
-    assert {entry.name for entry in Manifest(tmp_path, "any").entries()} == {
-        path.name for path in tmp_path.glob("*.safetensors")
-    }
-    assert [load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.safetensors")["epoch"] for n in (4, 5)] == [4, 5]
-
-
 @pytest.mark.parametrize(
     ("num_epochs", "kwargs", "save_freq", "epochs"),
     [
+        (5, None, 1, (4, 5)),
         (5, {"last": 1}, 1, (5,)),
         (5, {"last": 0}, 1, (1, 2, 3, 4, 5)),
         (7, {}, 5, (5, 7)),
@@ -62,8 +54,11 @@ def test_the_last_two_epochs_are_kept(run, tmp_path):
     ],
 )
 def test_files_for_a_number_of_epochs(run, tmp_path, num_epochs, kwargs, save_freq, epochs):
-    run(num_epochs, Checkpoint(**kwargs), save_freq=save_freq)
+    run(num_epochs, *([] if kwargs is None else [Checkpoint(**kwargs)]), save_freq=save_freq)
     assert _files(tmp_path) == _epochs(*epochs)
+    names = {path.name for path in tmp_path.glob("*.safetensors")}
+    assert {entry.name for entry in Manifest(tmp_path, "any").entries()} == names
+    assert all(load_checkpoint(tmp_path / f"checkpoint_epoch_{n}.safetensors")["epoch"] == n for n in epochs)
 
 
 class Clock:
@@ -115,13 +110,16 @@ def test_a_run_without_a_path_writes_nothing(run, tmp_path):
     assert _files(tmp_path) == []
 
 
-def test_no_weights_are_saved_before_they_were_trained(run, tmp_path):
-    class Fails(LambdaCallback):
-        pass
+@pytest.mark.parametrize(("error", "raised"), [(KeyboardInterrupt, KeyboardInterrupt), (ValueError, RuntimeError)])
+@pytest.mark.parametrize(("failed", "epochs"), [(1, ()), (4, (2,))])
+def test_nothing_is_saved_after_an_exception(run, tmp_path, error, raised, failed, epochs):
+    def fail(trainer, curr_epoch):
+        if curr_epoch == failed:
+            raise error
 
-    with pytest.raises(RuntimeError, match="Fails"):
-        run(2, Fails(at_iter_end=lambda trainer: 1 / 0), save_freq=5)
-    assert _files(tmp_path) == []
+    with pytest.raises(raised):
+        run(5, LambdaCallback(at_iter_end=fail), save_freq=2)
+    assert _files(tmp_path) == _epochs(*epochs)
 
 
 @pytest.mark.parametrize(
@@ -157,16 +155,6 @@ def test_the_best_few_are_kept_besides(run, tmp_path, mode, top_k, every, epochs
 def test_the_epoch_of_an_early_stop_is_saved(run, tmp_path):
     run(9, EarlyStopping("score"), scores=[0.1, 0.2, 0.3], save_freq=5)
     assert _files(tmp_path) == ["best", "epoch_2"]
-
-
-def test_nothing_is_saved_after_an_exception(run, tmp_path):
-    def fail(trainer, curr_epoch):
-        if curr_epoch == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(5, LambdaCallback(at_iter_end=fail), save_freq=2)
-    assert _files(tmp_path) == _epochs(2)
 
 
 def test_callbacks_in_any_order_are_saved_as_they_are_after_the_epoch(run, tmp_path):
@@ -220,23 +208,6 @@ def test_a_save_that_fails_ends_the_run_and_keeps_the_former_files(run, tmp_path
     assert load_checkpoint(tmp_path / "checkpoint_epoch_2.safetensors")["epoch"] == 2
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "error"),
-    [
-        ({"last": -1}, ConfigError),
-        ({"every": -1}, ConfigError),
-        ({"top_k": -1}, ConfigError),
-        ({"every_seconds": -1}, ConfigError),
-        ({"every_seconds": "soon"}, ConfigError),
-        ({"top_k": 2}, ConfigError),
-        ({"top_k": 2, "monitor_key": "mse", "mode": "best"}, ScoreModeError),
-    ],
-)
-def test_arguments_that_cannot_work_are_refused(kwargs, error):
-    with pytest.raises(error):
-        Checkpoint(**kwargs)
-
-
 def test_no_folder_and_an_unknown_score_are_refused_before_the_first_batch(run):
     with pytest.raises(ConfigError, match="no folder"):
         run(1, Checkpoint(), folder=None)
@@ -259,8 +230,5 @@ def test_it_says_how_many_files_are_kept(options, words, tmp_path):
     assert words in Checkpoint(**options).describe(trainer)
 
 
-def test_numbers_of_files_may_be_of_numpy_and_have_to_be_whole():
+def test_numbers_of_files_may_be_of_numpy():
     assert Checkpoint(last=np.int64(3), every_seconds=np.float32(2)).every_seconds == 2.0
-    for wrong in ({"last": 1.5}, {"top_k": -1}, {"every": True}):
-        with pytest.raises(ConfigError, match="must be a whole number of at least 0"):
-            Checkpoint(**wrong)

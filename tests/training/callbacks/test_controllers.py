@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from delira_nca.data_loading import DataManager
-from delira_nca.errors import ConfigError, ScoreKeyError
+from delira_nca.errors import ScoreKeyError
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
@@ -116,24 +116,6 @@ def test_further_validation_sets_have_their_own_scores():
     expected = {f"val_{name}_mse": trainer.predict(data.get_batchgen())[2]["mse"] for name, data in sets.items()}
     assert {name: trainer.history[1][name] for name in expected} == pytest.approx(expected)
     assert len(set(expected.values())) == 2
-
-
-@pytest.mark.parametrize(
-    ("make", "text"),
-    [
-        (lambda data: RaiseBatchSizeOnPlateau([1], 8), "data is a DataManager"),
-        (lambda data: RaiseBatchSizeOnPlateau(data, 2), "max_batch_size must be a whole number of at least 4, not 2"),
-        (lambda data: RaiseBatchSizeOnPlateau(data, 8, factor=1.0), "factor must be a number above 0 and below 1"),
-        (lambda data: RaiseBatchSizeOnPlateau(data, 8, mode="lower"), "lower"),
-        (lambda data: PatienceController(data, 8, 5, termination_patience=2), "termination_patience"),
-        (lambda data: MetricTracker({"a": "up"}), "up"),
-        (lambda data: ValidationSets({}), "validation sets are data by name"),
-        (lambda data: ValidationSets({"a b": data}), "is a word, not 'a b'"),
-    ],
-)
-def test_what_cannot_work_is_refused(make, text):
-    with pytest.raises(ConfigError, match=text):
-        make(DataManager(make_data(), 4))
 
 
 def test_an_unknown_score_is_an_error_at_the_start():

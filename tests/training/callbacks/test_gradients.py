@@ -1,12 +1,18 @@
-"""What is done to gradients before a step."""
+"""What is done to gradients of weights before a step, and to those of states on their way back."""
 
 import pytest
 import torch
 
-from delira_nca.errors import CallbackError, ConfigError
+from delira_nca.errors import CallbackError
 from delira_nca.losses import mse
-from delira_nca.training import PyTorchNetworkTrainer
-from delira_nca.training.callbacks import GradientClipping, GradientNormalization, LambdaCallback
+from delira_nca.rollout import rollout
+from delira_nca.seeding import derive_seed
+from delira_nca.training.callbacks import (
+    GradientClipping,
+    GradientNormalization,
+    LambdaCallback,
+    StateGradientNormalization,
+)
 from delira_nca.training.callbacks.optimization import GradientCallback
 
 
@@ -48,58 +54,93 @@ def test_gradients_together_are_clipped_to_a_norm(parameters):
     assert largest[0].grad.tolist() == pytest.approx([1.5, 2.0], rel=1e-5)
 
 
-@pytest.mark.parametrize(("cls", "value"), [(GradientNormalization, 0), (GradientClipping, 0), (GradientClipping, -1)])
-def test_a_limit_that_is_none_is_refused(cls, value):
-    with pytest.raises(ConfigError, match="must be a number above 0, not"):
-        cls(value)
+@pytest.fixture
+def train(linear_trainer, linear_network, linear_batches):
+    """Trains the linear network by plain descent; gives the trainer, and how far each parameter has moved."""
 
-
-def _trainer(network, callbacks, lr=1.0, **changes):
-    arguments = {"criterions": {"mse": mse}, "optimizer_cls": torch.optim.SGD, "optimizer_params": {"lr": lr}}
-    return PyTorchNetworkTrainer(network, None, **{**arguments, **changes}, callbacks=callbacks)
-
-
-def test_a_step_is_taken_with_the_changed_gradient(linear_network, linear_batches):
-    network = linear_network()
-    before = [p.detach().clone() for p in network.parameters()]
-    _trainer(network, [GradientNormalization()]).train(1, linear_batches(4))
-    for old, parameter in zip(before, network.parameters(), strict=True):
-        assert (parameter - old).norm().item() == pytest.approx(1.0, rel=1e-4)
-
-
-def test_several_change_it_in_the_order_of_registration(linear_network, linear_batches):
-    lengths = []
-    for callbacks in (
-        [GradientNormalization(), GradientClipping(0.5)],
-        [GradientClipping(0.5), GradientNormalization()],
-    ):
+    def run(*callbacks):
         network = linear_network()
-        before = network.layer.bias.detach().clone()
-        _trainer(network, callbacks).train(1, linear_batches(4))
-        lengths.append(abs((network.layer.bias - before).item()))
-    assert lengths == pytest.approx([0.5 / 2**0.5, 1.0], rel=1e-4)
+        before = [p.detach().clone() for p in network.parameters()]
+        trainer = linear_trainer(network, callbacks=callbacks, optimizer_params={"lr": 1.0})
+        trainer.train(1, linear_batches(4))
+        return trainer, [(p - old).norm().item() for old, p in zip(before, network.parameters(), strict=True)]
+
+    return run
 
 
-def test_after_a_training_gradients_are_left_alone(linear_network, linear_batches):
-    trainer = _trainer(linear_network(), [GradientNormalization()])
-    for num_epochs in (1, 2):
-        trainer.train(num_epochs, linear_batches(4))
-        assert len(trainer.optimizers["default"]._optimizer_step_pre_hooks) == 0
+def test_a_step_is_taken_with_the_changed_gradient_in_the_order_of_registration(train):
+    normalise, clip = GradientNormalization(), GradientClipping(0.5)
+    assert train(normalise)[1] == pytest.approx([1.0, 1.0], rel=1e-4)
+    assert train(normalise, clip)[1] == pytest.approx([0.5 / 2**0.5] * 2, rel=1e-4)
+    assert train(clip, normalise)[1] == pytest.approx([1.0, 1.0], rel=1e-4)
+
+
+def test_after_a_training_gradients_are_left_alone(train, linear_trainer, linear_network, linear_batches):
+    trainer, _ = train(GradientNormalization())
+    trainer.train(2, linear_batches(4))
+    assert len(trainer.optimizers["default"]._optimizer_step_pre_hooks) == 0
     broken = LambdaCallback(at_epoch_begin=lambda trainer: 1 / 0)
-    trainer = _trainer(linear_network(), [GradientNormalization(), broken])
+    trainer = linear_trainer(linear_network(), callbacks=[GradientNormalization(), broken])
     with pytest.raises(CallbackError):
         trainer.train(1, linear_batches(4))
     assert len(trainer.optimizers["default"]._optimizer_step_pre_hooks) == 0
 
 
-def test_a_step_without_any_gradient_is_left_alone(linear_network, linear_batches):
-    network = linear_network()
-    before = [p.detach().clone() for p in network.parameters()]
-
+def test_a_step_without_any_gradient_is_left_alone(train):
     class Drop(GradientCallback):
         def before_step(self, trainer, parameters):
             for parameter in parameters:
                 parameter.grad = None
 
-    _trainer(network, [Drop(), GradientNormalization(), GradientClipping(1.0)]).train(1, linear_batches(4))
-    assert all(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+    assert train(Drop(), GradientNormalization(), GradientClipping(1.0))[1] == [0.0, 0.0]
+
+
+def gradients_by_hand(network, batch, steps):
+    """The way back, one step after the other, with a gradient of norm 1 in each sample."""
+    seed = derive_seed(0, "rollout", "train", 0)
+    states = [torch.from_numpy(batch["data"])]
+    with torch.no_grad():
+        for step in range(steps):
+            states.append(rollout(states[-1], network, 1, start=step, seed=seed))
+    end = states[-1].detach().requires_grad_()
+    (towards,) = torch.autograd.grad(mse(end[:, :4], torch.from_numpy(batch["label"])), end)
+    sums = [torch.zeros_like(p) for p in network.parameters()]
+    for step in reversed(range(steps)):
+        towards = towards / towards.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        begin = states[step].detach().requires_grad_()
+        after = rollout(begin, network, 1, start=step, seed=seed)
+        towards, *of_weights = torch.autograd.grad(after, [begin, *network.parameters()], towards)
+        sums = [total + part for total, part in zip(sums, of_weights, strict=True)]
+    return sums
+
+
+def test_every_step_back_begins_with_a_gradient_of_length_1(make_trainer, batches, nca):
+    network = nca(training_timesteps=4)
+    (batch,) = batches(3)
+    expected = gradients_by_hand(network, batch, 4)
+    trainer = make_trainer(
+        network, callbacks=[StateGradientNormalization()], optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0}
+    )
+    trainer.train(1, [batch])
+    for parameter, gradient in zip(network.parameters(), expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    assert "state gradients" not in trainer.history[0]
+    assert trainer.loss_terms == {}
+
+
+def test_the_size_of_the_loss_does_not_matter_and_a_zero_gradient_stays_zero(make_trainer, batches, nca):
+    found = []
+    for factor in (1.0, 1e4, 0.0):
+        network = nca(training_timesteps=3)
+        trainer = make_trainer(
+            network,
+            criterions={"mse": lambda pred, label, factor=factor: factor * mse(pred, label)},
+            callbacks=[StateGradientNormalization()],
+            optimizer_cls=torch.optim.SGD,
+            optimizer_params={"lr": 0.0},
+        )
+        trainer.train(1, batches(3))
+        found.append([p.grad for p in network.parameters()])
+    for one, other, none in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-7)
+        assert not none.any()

@@ -155,22 +155,3 @@ def test_networks_without_roll_outs_or_with_their_own_step_are_refused(
         linear_trainer(Own(), callbacks=[ActivityLoss()]).train(1, linear_batches())
     with pytest.raises(ConfigError, match="needs a trainer with loss_terms"):
         plain_trainer(callbacks=[ActivityLoss()]).train(1, [{"data": [1]}])
-
-
-@pytest.mark.parametrize("at", [(), (0,), (1.0,), (True,), (-0.5,)])
-def test_places_out_of_range_are_refused(at):
-    with pytest.raises(ConfigError):
-        IntermediateSupervision(at)
-
-
-def test_other_arguments_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="2 steps to judge have 1 weights"):
-        IntermediateSupervision((1, 2), (1.0,))
-    with pytest.raises(ConfigError, match="finite numbers"):
-        IntermediateSupervision((1,), float("nan"))
-    with pytest.raises(ConfigError, match="num_steps must be a whole number of at least 1, not 0"):
-        ActivityLoss(num_steps=0)
-    with pytest.raises(ConfigError, match="finite number, not inf"):
-        ActivityLoss(float("inf"))
-    with pytest.raises(ConfigError, match="the loss .* must be callable"):
-        RolloutLoss(3, name="x")

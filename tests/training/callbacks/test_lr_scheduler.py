@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from delira_nca.errors import ConfigError, ScoreKeyError, UnknownNameError
+from delira_nca.errors import ConfigError, ScoreKeyError
 from delira_nca.training.callbacks import LambdaCallback, LRSchedulerCallback
 from delira_nca.training.callbacks.optimization import warn_of_vanishing_rate
 
@@ -117,20 +117,6 @@ def test_a_callback_that_is_used_again_follows_the_new_trainer(make_trainer, bat
     for trainer in folds:
         trainer.train(2, batches(1))
     assert [_rate(trainer) for trainer in folds] == pytest.approx([2.5e-3, 2.5e-3])
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs", "error", "message"),
-    [
-        (("StepLR",), {}, ConfigError, "scheduler_cls must be callable, not 'StepLR'"),
-        ((lr_scheduler.StepLR,), {"every": "batch"}, UnknownNameError, "'batch'"),
-        ((lr_scheduler.StepLR,), {"every": "iteration", "monitor_key": "x"}, ConfigError, "once per epoch"),
-        ((lr_scheduler.ReduceLROnPlateau,), {"every": "iteration"}, ConfigError, "once per epoch"),
-    ],
-)
-def test_arguments_that_cannot_work_are_refused(args, kwargs, error, message):
-    with pytest.raises(error, match=message):
-        LRSchedulerCallback(*args, **kwargs)
 
 
 @pytest.mark.parametrize(

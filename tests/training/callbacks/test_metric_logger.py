@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError
 from delira_nca.logging import CSVSink, JSONLSink, read_csv, read_jsonl
 from delira_nca.training.callbacks import LRSchedulerCallback, MetricLogger
 
@@ -94,9 +93,3 @@ def test_files_are_closed_after_an_error(make_trainer, batches, path):
 def _broken(data):
     yield from data
     raise ValueError("broken")
-
-
-@pytest.mark.parametrize(("sinks", "kwargs"), [(("metrics.jsonl",), {}), ((), {"every": -1})])
-def test_arguments_that_cannot_work_are_refused(sinks, kwargs):
-    with pytest.raises(ConfigError):
-        MetricLogger(*sinks, **kwargs)

@@ -1,12 +1,14 @@
-"""The pool in the loop."""
+"""The pool in the loop, and fresh and mutated samples of self-classifying automata."""
+
+import types
 
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
+from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models import make_seed
 from delira_nca.training import SamplePool
-from delira_nca.training.callbacks import LambdaCallback, PoolUpdate
+from delira_nca.training.callbacks import LambdaCallback, PoolMutation, PoolUpdate
 from delira_nca.training.callbacks.pool_update import image_error
 
 
@@ -247,16 +249,6 @@ def test_the_error_of_an_image_is_that_of_its_first_channels():
     assert image_error(states, {"label": torch.zeros(2, 2, 3, 3)}).tolist() == [0.0, 4.0]
 
 
-def test_arguments_that_cannot_work_are_refused(pool):
-    with pytest.raises(ConfigError, match="not Tensor"):
-        PoolUpdate(pool.states)
-    for limit in (0.0, -1.0, NAN):
-        with pytest.raises(ConfigError, match="explode_above must be a number above 0"):
-            PoolUpdate(pool, explode_above=limit)
-    with pytest.raises(UnknownNameError, match="Did you mean 'disc'"):
-        PoolUpdate(pool, damage="disk")
-
-
 def test_its_text_names_the_pool(pool):
     text = repr(PoolUpdate(pool, num_damaged=3))
     assert text == "PoolUpdate(SamplePool(capacity=6, state=(8, 6, 6), slots=[], draws=0), num_seeds=1, num_damaged=3)"
@@ -278,12 +270,6 @@ def test_seeds_and_damage_come_every_so_many_iterations():
         update.at_iter_begin(None, train=True, data_dict=batch, global_iter_num=number)
     assert seeds == [2, 0, 0, 2, 0, 0, 2]
     assert damaged == [1, 0, 1, 0, 1, 0, 1]
-
-
-@pytest.mark.parametrize("name", ["seed_every", "damage_every"])
-def test_intervals_below_one_are_refused(name):
-    with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 1, not 0"):
-        PoolUpdate(SamplePool(torch.ones(4, 5, 5), 8), **{name: 0})
 
 
 def test_a_pool_that_was_used_before_is_warned_of(make_trainer, batches, caplog):
@@ -314,7 +300,100 @@ def test_noise_joins_living_cells_but_no_seed(make_trainer, nca):
     assert torch.equal(again, states)
 
 
-@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), "little", True])
-def test_noise_that_is_no_standard_deviation_is_refused(noise):
-    with pytest.raises(ConfigError, match="noise must be a number of at least 0"):
-        PoolUpdate(SamplePool(torch.ones(4, 5, 5), 4), noise=noise)
+SHAPE = (4, 4)
+
+
+def pool_of(capacity=8, trained=True):
+    pool = SamplePool(torch.zeros(3, *SHAPE), capacity, slots={"label": torch.zeros(capacity, dtype=torch.long)})
+    if trained:
+        states = torch.ones(capacity, 3, *SHAPE) * torch.arange(1.0, capacity + 1)[:, None, None, None]
+        states[:, 0] = 0
+        states[:, 0, :, :2] = 1  # the old image: its left half
+        pool.commit(torch.arange(capacity), states, losses=torch.arange(capacity) / 10.0, slots=None)
+        pool.slots["label"] = torch.arange(100, 100 + capacity)
+    return pool
+
+
+def batch_of(size=8):
+    images = torch.zeros(size, 1, *SHAPE)
+    images[:, :, :2] = 1  # the new image: its upper half
+    return {"data": images, "label": torch.arange(size)}
+
+
+def drawn(callback, batch=None):
+    return callback.at_iter_begin(None, train=True, data_dict=batch or batch_of())["data_dict"]
+
+
+def end(callback, data_dict, states):
+    prediction = types.SimpleNamespace(output_image=states)
+    callback.at_iter_end(types.SimpleNamespace(network=None), train=True, data_dict=data_dict, prediction=prediction)
+
+
+def constant(states, batch):
+    return torch.full((len(states),), 0.5)
+
+
+def test_a_quarter_is_fresh_a_quarter_mutated_and_the_rest_goes_on():
+    callback = PoolMutation(pool_of(), num_image_channels=1, score=constant)
+    seen = drawn(callback)
+    new = batch_of()["data"][0, 0]
+    assert torch.equal(seen["data"][:2, 0], new.expand(2, -1, -1))
+    assert seen["data"][:2, 1:].abs().sum() == 0
+    assert seen["data"][2:6, 1, 0, 0].tolist() == [6.0, 5.0, 4.0, 3.0]  # worst first
+    assert seen["label"].tolist() == [0, 1, 105, 104, 103, 102, 6, 7]
+
+
+def test_a_mutated_state_keeps_what_lives_in_both_images_and_nothing_else():
+    callback = PoolMutation(pool_of(), num_image_channels=1, score=constant)
+    mutated = drawn(callback)["data"][6:]
+    assert torch.equal(mutated[:, 0], batch_of()["data"][6:, 0])
+    expected = torch.zeros(SHAPE)
+    expected[:2, :2] = 1
+    assert torch.equal(mutated[0, 1], 2 * expected)
+    assert torch.equal(mutated[1, 2], 1 * expected)
+
+
+def test_states_and_labels_go_back_together():
+    pool = pool_of()
+    callback = PoolMutation(pool, num_image_channels=1, score=constant)
+    seen = drawn(callback)
+    indices = callback._draw.indices
+    end(callback, seen, seen["data"] + 1)
+    assert torch.equal(pool.states[indices], seen["data"] + 1)
+    assert torch.equal(pool.slots["label"][indices], seen["label"])
+    assert pool.losses.tolist() == [0.5] * 8
+
+
+def test_a_state_that_never_trained_begins_with_an_image_of_the_batch():
+    seen = drawn(PoolMutation(pool_of(trained=False), num_image_channels=1, score=constant))
+    assert torch.equal(seen["data"][:, 0], batch_of()["data"][:, 0])
+    assert seen["label"].tolist() == list(range(8))
+
+
+def test_a_state_that_exploded_does_not_go_back():
+    pool = pool_of()
+    callback = PoolMutation(pool, num_image_channels=1, score=constant, explode_above=50.0)
+    seen = drawn(callback)
+    seen["data"][3] = 99.0
+    slot = int(callback._draw.indices[3])
+    end(callback, seen, seen["data"])
+    assert pool.losses[slot] == torch.inf
+    assert callback.num_exploded == 1
+
+
+def test_validation_is_left_alone():
+    callback = PoolMutation(pool_of(), num_image_channels=1)
+    assert callback.at_iter_begin(None, train=False, data_dict=batch_of()) is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "text"),
+    [
+        ({"data": torch.zeros(8, 1, 5, 5), "label": torch.zeros(8)}, ShapeError, "the pool holds images"),
+        ({"data": torch.zeros(8, 1, *SHAPE)}, ConfigError, "a slot 'label', the batch only"),
+        ({"data": torch.zeros(8, 1, *SHAPE), "label": torch.zeros(8, 2)}, ShapeError, "'label' of the batch"),
+    ],
+)
+def test_batches_that_do_not_fit_are_refused(batch, error, text):
+    with pytest.raises(error, match=text):
+        drawn(PoolMutation(pool_of(), num_image_channels=1), batch)

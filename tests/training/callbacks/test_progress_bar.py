@@ -1,4 +1,4 @@
-"""How far a training is."""
+"""How far a training is, and when a job is due."""
 
 import io
 import re
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from delira_nca.training.callbacks import ProgressBar
+from delira_nca.training.callbacks.reporting import Pace
 
 DATA = [{"data": [0]}]
 METRICS = [{"loss": 0.12345, "dice": 2.0}, {"loss": 0.1, "dice": 3.0}, {"loss": 0.2, "dice": 4.0}]
@@ -213,3 +214,31 @@ def test_characters_that_the_encoding_lacks_are_replaced(terminal):
     stream.isatty = lambda: terminal
     show(ProgressBar(stream=stream))
     assert b"gr??e 0.5" in raw.getvalue()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize(("took", "due"), [(0.0, 5.0), (0.05, 5.0), (0.2, 10.0)])
+def test_a_job_is_due_after_a_while_that_its_own_time_lengthens(took, due):
+    clock = Clock()
+    pace = Pace(5.0, share=0.02, clock=clock)
+    assert pace.is_due()
+    with pace.job():
+        clock.now += took
+    clock.now = 100.0 + due - 0.01
+    assert not pace.is_due()
+    clock.now = 100.0 + due + 0.01
+    assert pace.is_due()
+
+
+def test_a_job_that_fails_is_not_due_at_once():
+    clock = Clock()
+    pace = Pace(5.0, clock=clock)
+    with pytest.raises(KeyError), pace.job():
+        raise KeyError
+    assert not pace.is_due()

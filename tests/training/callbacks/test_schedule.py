@@ -118,9 +118,3 @@ def test_paths_reach_nested_attributes_and_single_optimizers():
     assert find_path(growing, "model.alive.threshold").get() == growing.network.alive.threshold
     with pytest.raises(UnknownNameError, match="BasicNCAModel has no attribute 'perceptoin'"):
         find_path(trainer, "model.perceptoin.radius")
-
-
-@pytest.mark.parametrize("schedules", [{}, [("optimizer.lr", Schedule(dec=0.5))], None])
-def test_schedules_are_a_mapping(schedules):
-    with pytest.raises(ConfigError, match="schedules are by path"):
-        ScheduleCallback(schedules)

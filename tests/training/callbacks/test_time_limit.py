@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.errors import ConfigError
 from delira_nca.training.callbacks import LambdaCallback, TimeLimit
 from delira_nca.training.callbacks.stopping import in_words, to_seconds
 
@@ -90,21 +90,6 @@ def test_what_is_no_duration_is_refused(given):
 )
 def test_a_duration_is_written(seconds, text):
     assert in_words(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ((0,), ConfigError),
-        (("1h", {"margin": "1h"}), ConfigError),
-        (("1h", {"margin": -1}), ConfigError),
-        (("1h", {"every": "day"}), UnknownNameError),
-    ],
-)
-def test_arguments_that_cannot_work_are_refused(arguments, error):
-    limit, kwargs = (*arguments, {})[:2]
-    with pytest.raises(error):
-        TimeLimit(limit, **kwargs)
 
 
 @pytest.mark.parametrize(

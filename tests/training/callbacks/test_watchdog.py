@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from delira_nca.errors import ConfigError, UnknownNameError
 from delira_nca.training.callbacks import LambdaCallback, Watchdog
 from delira_nca.training.callbacks.watchdog import EXIT_CODE, stacks
 
@@ -149,12 +148,3 @@ def test_it_may_end_the_process(tmp_path):
 
 def test_stacks_end_where_they_are_asked_for():
     assert "in test_stacks_end_where_they_are_asked_for" in stacks()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [({"seconds": 0}, ConfigError), ({"seconds": "soon"}, ConfigError), ({"action": "restart"}, UnknownNameError)],
-)
-def test_arguments_that_cannot_work_are_refused(arguments, error):
-    with pytest.raises(error):
-        Watchdog(**arguments)

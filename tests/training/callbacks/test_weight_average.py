@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.errors import ConfigError, UnknownNameError
+from delira_nca.errors import ConfigError
 from delira_nca.losses import mse
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import LambdaCallback, WeightAverage
@@ -101,15 +101,6 @@ def test_there_is_no_average_before_a_training():
     with pytest.raises(ConfigError, match="no average before"):
         WeightAverage().network  # noqa: B018
     assert WeightAverage().state_dict() == {}
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "error"),
-    [({"decay": 1.0}, ConfigError), ({"decay": -0.1}, ConfigError), ({"every": "batch"}, UnknownNameError)],
-)
-def test_arguments_that_cannot_work_are_refused(kwargs, error):
-    with pytest.raises(error):
-        WeightAverage(**kwargs)
 
 
 def test_the_network_that_is_validated_is_the_average_where_there_is_one(make_trainer, batches):
