@@ -9,6 +9,7 @@ from delira_nca.models import BasicNCAModel, presets
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.models.rule import MLPRule
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
+from delira_nca.training.callbacks import LambdaCallback
 from delira_nca.training.callbacks.abstract_callback import HOOKS, AbstractCallback
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 
@@ -84,6 +85,20 @@ def _record(hook):
 
 for _hook in HOOKS:
     setattr(Recorder, _hook, _record(_hook))
+
+
+@pytest.fixture
+def stop_after():
+    """Makes callbacks that end a training after so many iterations of the run."""
+
+    def make(number):
+        def stop(trainer, global_iter_num):
+            if global_iter_num + 1 == number:
+                trainer.stop("enough", now=True)
+
+        return LambdaCallback(at_iter_done=stop)
+
+    return make
 
 
 @pytest.fixture

@@ -97,6 +97,11 @@ def test_a_prediction_gives_all_samples_labels_and_means(make_trainer, batches):
     assert [len(label) for label in labels] == [3, 2]
     expected = np.square(predictions - np.concatenate([b["label"] for b in data]), dtype=np.float64).mean()
     assert means == {"mse": pytest.approx(expected, rel=1e-5), "loss": pytest.approx(expected, rel=1e-5)}
+    without, labels, means = trainer.predict([{"data": batch["data"]} for batch in data])
+    assert (labels, means) == ([], {})
+    assert np.array_equal(without, predictions)
+    nothing, labels, means = trainer.predict([])
+    assert (len(nothing), labels, means) == (0, [], {})
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 9])
@@ -117,33 +122,16 @@ def test_a_prediction_changes_neither_weights_nor_mode_and_makes_no_graph(make_t
 
     trainer = make_trainer(criterions={"mse": watch})
     before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-    for training in (True, False):
+    for training in (False, True):
         trainer.network.train(training)
         trainer.predict(batches(2))
         assert trainer.network.training is training
     assert modes == [(False, False, False)] * 2
-    assert_same(dict(trainer.network.state_dict()), before)
-    assert all(p.grad is None for p in trainer.network.parameters())
-
-
-def test_the_mode_comes_back_after_an_error(make_trainer):
-    trainer = make_trainer()
-    trainer.network.train()
     with pytest.raises(ConfigError):
         trainer.predict([{"data": np.zeros((1, 7, 6, 6))}])
     assert trainer.network.training
-
-
-def test_a_prediction_needs_no_labels_and_is_the_same_without_them(make_trainer, batches):
-    trainer, data = make_trainer(), batches(3, 2)
-    predictions, labels, means = trainer.predict([{"data": batch["data"]} for batch in data])
-    assert (labels, means) == ([], {})
-    assert np.array_equal(predictions, trainer.predict(data)[0])
-
-
-def test_nothing_is_predicted_for_nothing(make_trainer):
-    predictions, labels, means = make_trainer().predict([])
-    assert (len(predictions), labels, means) == (0, [], {})
+    assert_same(dict(trainer.network.state_dict()), before)
+    assert all(p.grad is None for p in trainer.network.parameters())
 
 
 # Precision and schedulers ---------------------------------------------------------------------------------------------
@@ -178,10 +166,13 @@ def test_the_scaler_of_float16_is_resumed_and_callbacks_see_true_gradients(
     options = {"dtype": "float16", "scaler": {"init_scale": 8.0, "growth_interval": 3}}
 
     def make():
-        changes = {"criterions": {"mse": lambda p, y: 50 * mse(p.float(), y)}, "optimizer_params": {"lr": 0.1}}
-        clipping = [GradientClipping(0.5)]
         return linear_trainer(
-            linear_network(), mixed_precision=True, mixed_precision_kwargs=options, callbacks=clipping, **changes
+            linear_network(),
+            criterions={"mse": lambda p, y: 50 * mse(p.float(), y)},
+            optimizer_params={"lr": 0.1},
+            mixed_precision=True,
+            mixed_precision_kwargs=options,
+            callbacks=[GradientClipping(0.5)],
         )
 
     straight, first, second = make(), make(), make()
@@ -198,22 +189,14 @@ def test_the_scaler_of_float16_is_resumed_and_callbacks_see_true_gradients(
     assert_same(straight.state_dict(), second.state_dict())
 
 
-@pytest.mark.processor
-@pytest.mark.usefixtures("any_processor")
-def test_mixed_precision_trains_an_automaton(make_trainer, batches):
-    trainer = make_trainer(mixed_precision=True)
-    trainer.train(2, batches(2), batches(2))
-    assert all(np.isfinite(list(entry.values())).all() for entry in trainer.history)
-
-
 def test_a_scheduler_of_torch_is_stepped_once_per_epoch(make_trainer, batches):
     rates = []
     watch = LambdaCallback(at_epoch_begin=lambda t: rates.append(t.optimizers["default"].param_groups[0]["lr"]))
-    trainer = make_trainer(
-        lr_scheduler_cls=torch.optim.lr_scheduler.StepLR,
-        lr_scheduler_params={"step_size": 2, "gamma": 0.5},
-        callbacks=[watch],
-    )
+    halving = {
+        "lr_scheduler_cls": torch.optim.lr_scheduler.StepLR,
+        "lr_scheduler_params": {"step_size": 2, "gamma": 0.5},
+    }
+    trainer = make_trainer(**halving, callbacks=[watch])
     trainer.train(5, batches(2, 2))
     assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025])
     assert [type(c).__name__ for c in trainer.callbacks] == ["LambdaCallback", "LRSchedulerCallback"]
@@ -238,18 +221,21 @@ def test_a_callback_may_change_what_is_minimised(make_trainer, batches):
     assert trainer.history[1]["loss"] == pytest.approx(2 * trainer.history[1]["plain"], rel=1e-5)
 
 
+@pytest.mark.processor
+@pytest.mark.usefixtures("any_processor")
+def test_mixed_precision_trains_an_automaton(make_trainer, batches):
+    trainer = make_trainer(mixed_precision=True)
+    trainer.train(2, batches(2), batches(2))
+    assert all(np.isfinite(list(entry.values())).all() for entry in trainer.history)
+
+
 def test_describe_tells_what_is_trained(make_trainer, tmp_path):
     text = make_trainer(save_path=tmp_path, metrics={"dice": mse}, fold=3).describe()
     weights = 12 * 2 * 8 + 8 + 8 * 8 + 8
     assert text.startswith("PyTorchNetworkTrainer, fold 3, next epoch 1\n")
     assert f"BasicNCAModel, {weights} weights, on cpu" in text
-    for words in (
-        "default: Adam",
-        "criterions         mse",
-        "metrics            dice",
-        "at_checkpoint      Checkpoint",
-    ):
-        assert words in text
+    rows = ("default: Adam", "criterions         mse", "metrics            dice", "at_checkpoint      Checkpoint")
+    assert all(row in text for row in rows), text
 
 
 def test_the_first_epoch_may_have_another_number(make_trainer, batches):
@@ -261,7 +247,7 @@ def test_the_first_epoch_may_have_another_number(make_trainer, batches):
 # Gradients that wait --------------------------------------------------------------------------------------------------
 
 
-def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, tmp_path, assert_same):
+def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, tmp_path, assert_same, stop_after):
     class Accumulates(BasicNCAModel):
         @staticmethod
         def closure(model, data_dict, optimizers, criterions, metrics, fold=0, batch_nr=0, *, seed=0, **kwargs):
@@ -278,21 +264,14 @@ def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, t
     def run(folder, stop=None):
         network = nca()
         network.__class__ = Accumulates
-        trainer = PyTorchNetworkTrainer(network, folder, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2})
-        done = trainer._finish_iteration
-
-        def finish(iter_num, epoch):
-            done(iter_num, epoch)
-            if trainer.global_iter_num == stop:
-                trainer.stop("enough", now=True)
-
-        trainer._finish_iteration = finish
+        options = {"optimizer_params": {"lr": 1e-2}, "callbacks": [stop_after(stop)]}
+        trainer = PyTorchNetworkTrainer(network, folder, {"mse": mse}, torch.optim.Adam, **options)
         trainer.train(2, batches(2, 2, 2), resume="auto")
         return trainer
 
     whole = run(tmp_path / "whole").network.state_dict()
     for stop in (1, 2, 3, 4, 5):
-        run(tmp_path / str(stop), stop)
+        assert run(tmp_path / str(stop), stop).global_iter_num == stop
         assert_same(run(tmp_path / str(stop)).network.state_dict(), whole)
 
 

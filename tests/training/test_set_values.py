@@ -51,17 +51,20 @@ def test_a_metric_that_cannot_be_computed_of_every_batch_is_computed_of_the_set(
     assert values.result()["count"] == 5
 
 
-def test_one_that_cannot_be_computed_of_the_set_is_named():
-    with pytest.raises(ConfigError, match="metric 'count' cannot be computed of this set: one class only"):
-        _take_in(SetValues({"count": OneClass()}), (torch.zeros(1), torch.tensor([0]))).result()
-
-
-@pytest.mark.parametrize("value", [torch.ones(3), {"a": 1.0}, "text"])
-def test_one_that_is_not_one_number_is_named(value):
+@pytest.mark.parametrize(
+    ("compute", "text"),
+    [
+        (OneClass.compute, "metric 'count' cannot be computed of this set: one class only"),
+        (lambda metric: torch.ones(3), "metric 'count' has to be one number"),
+        (lambda metric: {"a": 1.0}, "metric 'count' has to be one number"),
+        (lambda metric: "text", "metric 'count' has to be one number"),
+    ],
+)
+def test_one_that_cannot_be_computed_of_the_set_or_is_not_one_number_is_named(compute, text):
     metric = OneClass()
-    metric.compute = lambda: value
-    with pytest.raises(ConfigError, match="metric 'many' has to be one number"):
-        _take_in(SetValues({"many": metric}), (torch.zeros(1), torch.tensor([0]))).result()
+    metric.compute = lambda: compute(metric)
+    with pytest.raises(ConfigError, match=text):
+        _take_in(SetValues({"count": metric}), (torch.zeros(1), torch.tensor([0]))).result()
 
 
 def test_a_pass_continues_from_its_state():
@@ -87,26 +90,17 @@ def test_validation_and_test_do_not_depend_on_the_batch_size(make_trainer, batch
         assert numbers == pytest.approx((expected, expected), rel=1e-5)
 
 
-def test_a_resume_within_an_epoch_keeps_what_a_metric_has_taken_in(make_trainer, batches, tmp_path, assert_same):
-    data = batches(2, 3, 1)
-
-    def run(folder, num_epochs, stop=None):
-        trainer = make_trainer(save_path=folder, metrics={"rmse": rmse})
-        if stop is not None:
-            trainer.on_stop = trainer._finish_iteration
-
-            def finish(iter_num, epoch):
-                trainer.on_stop(iter_num, epoch)
-                if trainer.global_iter_num == stop:
-                    trainer.stop("enough", now=True)
-
-            trainer._finish_iteration = finish
-        trainer.train(num_epochs, data, resume="auto")
+def test_a_resume_within_an_epoch_keeps_what_a_metric_has_taken_in(
+    make_trainer, batches, tmp_path, assert_same, stop_after
+):
+    def run(folder, stop=None):
+        trainer = make_trainer(save_path=folder, metrics={"rmse": rmse}, callbacks=[stop_after(stop)])
+        trainer.train(2, batches(2, 3, 1), resume="auto")
         return trainer
 
-    whole = run(tmp_path / "whole", 2)
-    run(tmp_path / "parts", 2, stop=4)
-    assert_same(run(tmp_path / "parts", 2).history, whole.history)
+    whole = run(tmp_path / "whole")
+    assert run(tmp_path / "parts", stop=4).global_iter_num == 4
+    assert_same(run(tmp_path / "parts").history, whole.history)
 
 
 def test_a_metric_takes_keywords_of_a_closure_of_ones_own():
@@ -133,17 +127,14 @@ BATCHES = [
 ]
 
 
-@pytest.mark.parametrize("size", range(1, 13))
-def test_regrouping_loses_and_reorders_nothing(size):
-    groups = list(regroup(BATCHES, size))
-    assert np.concatenate([g["data"] for g in groups]).tolist() == list(range(11))
-    assert np.concatenate([g["label"] for g in groups]).tolist() == [10 * n for n in range(11)]
-    assert [len(g["data"]) for g in groups[:-1]] == [size] * (len(groups) - 1)
-    assert 1 <= len(groups[-1]["data"]) <= size
-
-
-def test_regrouping_nothing_gives_nothing():
+def test_regrouping_loses_and_reorders_nothing():
     assert list(regroup([], 3)) == []
+    for size in range(1, 13):
+        groups = list(regroup(BATCHES, size))
+        assert np.concatenate([g["data"] for g in groups]).tolist() == list(range(11)), size
+        assert np.concatenate([g["label"] for g in groups]).tolist() == [10 * n for n in range(11)], size
+        assert [len(g["data"]) for g in groups[:-1]] == [size] * (len(groups) - 1)
+        assert 1 <= len(groups[-1]["data"]) <= size
 
 
 @pytest.mark.parametrize(
@@ -166,8 +157,11 @@ def test_means_are_over_samples_however_they_are_grouped(batch_size):
 
 
 def test_labels_stay_in_their_batches():
-    assert [len(label) for label in predict_batches(_evaluate, BATCHES)[1]] == [3, 1, 7]
-    assert [len(label) for label in predict_batches(_evaluate, BATCHES, 4)[1]] == [4, 4, 3]
+    for size, lengths in ((None, [3, 1, 7]), (4, [4, 4, 3])):
+        assert [len(label) for label in predict_batches(_evaluate, BATCHES, size)[1]] == lengths
+    for size in (0, -1):
+        with pytest.raises(ConfigError, match="batch_size"):
+            predict_batches(_evaluate, BATCHES, size)
 
 
 def test_predictions_of_several_shapes_are_a_list():
@@ -176,12 +170,6 @@ def test_predictions_of_several_shapes_are_a_list():
     )
     assert [p.shape for p in predictions] == [(2, 3), (1, 4)]
     assert labels == []
-
-
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_size_below_one_is_refused(batch_size):
-    with pytest.raises(ConfigError, match="batch_size"):
-        predict_batches(_evaluate, BATCHES, batch_size)
 
 
 def test_a_batch_counts_as_often_as_it_has_samples():
@@ -193,12 +181,9 @@ def test_a_batch_counts_as_often_as_it_has_samples():
 
 def test_sums_are_exact_and_results_plain():
     mean = SampleMean()
+    assert mean.result() == {}
     for value in [torch.tensor(1e8), *[torch.tensor(1.0)] * 3]:
         mean.add({"loss": value.requires_grad_()}, 1)
     result = mean.result()["loss"]
     assert result == pytest.approx((1e8 + 3) / 4, rel=1e-12)
     assert type(result) is float
-
-
-def test_nothing_gives_no_means():
-    assert SampleMean().result() == {}
