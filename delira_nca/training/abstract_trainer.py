@@ -102,8 +102,6 @@ class AbstractNetworkTrainer(ABC):
         """Context of the processes that train together; a single process by default."""
         return ALONE
 
-    # The loop -----------------------------------------------------------------------------------------------------
-
     @plain_numbers
     def train(
         self,
@@ -288,8 +286,6 @@ class AbstractNetworkTrainer(ABC):
     def _stop_for_signal(self, name: str) -> None:
         self.stop(f"signal {name}", now=True)
 
-    # Methods for subclasses ---------------------------------------------------------------------------------------
-
     @abstractmethod
     def _setup(self, *args: Any, **kwargs: Any) -> None:
         """Set up the trainer. The constructor of the subclass calls this once."""
@@ -348,8 +344,6 @@ class AbstractNetworkTrainer(ABC):
         """Read the state of a run from a file."""
         raise NotImplementedError("this trainer reads no state: override load_state")
 
-    # Hooks, in the order in which they run ------------------------------------------------------------------------
-
     def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Dispatch ``at_training_begin``."""
         self._dispatch("at_training_begin", num_epochs=num_epochs)
@@ -393,8 +387,6 @@ class AbstractNetworkTrainer(ABC):
         if errors:
             raise errors[0]
         return self.best_network()
-
-    # Callbacks ----------------------------------------------------------------------------------------------------
 
     @property
     def callbacks(self) -> tuple[Any, ...]:
@@ -451,8 +443,6 @@ class AbstractNetworkTrainer(ABC):
         allowed = self.STATE_KEYS | ({also} if also else set())
         if unknown := sorted(state.keys() - allowed):
             raise StateKeyError(f"{who} {unknown[0]!r}, which it may not set. {did_you_mean(unknown[0], allowed)}")
-
-    # State --------------------------------------------------------------------------------------------------------
 
     def _update_state(self, new_state: Mapping[str, Any] | None) -> AbstractNetworkTrainer:
         """Set the given state attributes.

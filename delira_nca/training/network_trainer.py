@@ -168,8 +168,6 @@ class NetworkTrainer(AbstractNetworkTrainer):
         if self.save_path is not None and not any(isinstance(c, Checkpoint) for c in self.callbacks):
             self.register_callback(Checkpoint())
 
-    # What depends on the framework --------------------------------------------------------------------------------
-
     @abstractmethod
     def _weights(self) -> dict[str, Any]:
         """Copy of the weights of the network by name, on the CPU."""
@@ -237,8 +235,6 @@ class NetworkTrainer(AbstractNetworkTrainer):
     @abstractmethod
     def _forward(self, data_dict: Mapping[str, Any], seed: int) -> Any:
         """Prediction of a prepared batch without labels, for a network with its own closure."""
-
-    # One epoch ----------------------------------------------------------------------------------------------------
 
     def _train_single_epoch(self, batchgen: Iterable[Mapping[str, Any]], epoch: int) -> dict[str, float]:
         """Train on every batch and return the means over samples of losses and metrics."""
@@ -452,8 +448,6 @@ class NetworkTrainer(AbstractNetworkTrainer):
             return None
         return list(dict.fromkeys([*names, *(f"val_{name}" for name in names)] if validated else names))
 
-    # Hooks --------------------------------------------------------------------------------------------------------
-
     def _at_training_begin(self, *, num_epochs: int | None = None) -> None:
         """Check the number of steps of the network, and dispatch ``at_training_begin``."""
         if getattr(self.network, "training_timesteps", None) == 0:
@@ -491,8 +485,6 @@ class NetworkTrainer(AbstractNetworkTrainer):
                 _LOGGER.error("the trained network is not finite: %s%s%s", name, when, self._nan_advice)
                 break
         return network
-
-    # State --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """State from which the run can be resumed exactly: tensors, arrays and plain Python values."""

@@ -291,8 +291,6 @@ class SamplePool:
         self.rng_seed, self.num_draws = state["rng_seed"], state["num_draws"]
 
 
-# Damage and reseeding ------------------------------------------------------------------------------------------------
-
 Damage = Callable[[np.random.Generator, Sequence[int]], Tensor]
 """Function of a generator and a spatial shape that returns a bool tensor, True for destroyed cells."""
 
@@ -405,8 +403,6 @@ def reseeded(states: Tensor, losses: Tensor, seed: Tensor, lost: Tensor) -> tupl
     place = lost.to(states.device).view(-1, *(1,) * seed.dim())
     return torch.where(place, seed.to(states), states), torch.where(lost.to(losses.device), torch.inf, losses)
 
-
-# Format of checkpoints ------------------------------------------------------------------------------------------------
 
 # integers of the same width: unlike floats, their comparison with 0 tells -0.0 from 0.0
 _SAME_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}

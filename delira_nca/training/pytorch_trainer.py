@@ -247,8 +247,6 @@ class PyTorchNetworkTrainer(NetworkTrainer):
                     len(others),
                 )
 
-    # One epoch ----------------------------------------------------------------------------------------------------
-
     def _set_mode(self, *, train: bool) -> None:
         self.network.train(train)
 
@@ -292,8 +290,6 @@ class PyTorchNetworkTrainer(NetworkTrainer):
         """Enable the log message about the back ends of this run, and dispatch ``at_training_begin``."""
         begin_run(self.run_id, quiet=not self.ranks.is_main)
         super()._at_training_begin(num_epochs=num_epochs)
-
-    # State --------------------------------------------------------------------------------------------------------
 
     def _weights(self) -> dict[str, Any]:
         return {name: _copied(value) for name, value in self.network.state_dict().items()}

@@ -57,9 +57,6 @@ def test_a_backend_without_torch_trains_stops_and_finds_its_best():
     assert done.stdout == "done\n", done.stderr
 
 
-# The order of hooks ---------------------------------------------------------------------------------------------------
-
-
 def _epoch(number, first_iteration):
     for train in (True, False):
         for iter_num in range(2):
@@ -135,9 +132,6 @@ def test_an_error_reaches_everyone_and_is_raised_as_it_was(plain_trainer, record
     assert trainer.history == []
 
 
-# A callback that fails ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook not in ("at_exception", "at_training_end")])
 def test_a_callback_that_fails_is_named_and_the_others_are_told(plain_trainer, recorder, hook):
     calls, cause = [], ZeroDivisionError("4711")
@@ -179,9 +173,6 @@ def test_a_callback_that_fails_in_clearing_up_does_not_hide_the_error(plain_trai
         trainer.train(1, [{"fails": error}])
     assert [h for _, h, _ in calls[-2:]] == ["at_exception", "at_training_end"]
     assert f"LambdaCallback failed in {hook}" in caplog.text
-
-
-# State keys -----------------------------------------------------------------------------------------------------------
 
 
 def _at(hook, returned):
@@ -252,9 +243,6 @@ def test_update_state_changes_declared_keys_only_and_returns_the_trainer(plain_t
     with pytest.raises(StateKeyError, match=r"'valfreq'.*Did you mean 'val_freq'"):
         trainer._update_state({"valfreq": 2, "val_freq": 5})
     assert trainer.val_freq == 2
-
-
-# The rest -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

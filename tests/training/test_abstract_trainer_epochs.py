@@ -12,9 +12,6 @@ def _at(hook, returned):
     return LambdaCallback(**{hook: lambda trainer: returned})
 
 
-# Stopping and going on ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "hook", ["at_training_begin", "at_epoch_begin", "at_iter_begin", "at_iter_end", "at_epoch_end"]
 )
@@ -64,9 +61,6 @@ def test_a_data_manager_is_asked_for_the_epoch_and_one_that_knows_none_is_not(pl
     trainer.train(2, Manager(), OldManager())
     assert Manager.asked == [1, 2]
     assert trainer.history[1] == {"epoch": 2, "loss": 0.5, "val_loss": 1.0}
-
-
-# Arguments that cannot work -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("num_epochs", [0, -1, 2.0, "3", True, None])
@@ -129,9 +123,6 @@ def test_a_score_of_training_alone_cannot_decide_where_there_is_validation(plain
     trainer = plain_trainer(train_metrics=[{"speed": 1.0}], valid_metrics=[{"loss": 1.0}])
     with pytest.raises(ScoreKeyError, match="'speed' .* is measured in training only"):
         trainer.train(1, TWO, TWO, val_score_key="speed")
-
-
-# The best epoch -------------------------------------------------------------------------------------------------------
 
 
 def _best(trainer_cls, scores, mode, **kwargs):

@@ -128,9 +128,6 @@ def test_where_cells_may_be_dead_only_what_is_certain_counts(make_trainer, nca, 
         make_trainer(network).train(1, batches(3))
 
 
-# Cost of the check --------------------------------------------------------------------------------------------------
-
-
 def test_it_is_asked_once_for_each_shape_and_number_of_steps(make_trainer, immortal, batches, memory):
     network = immortal()
     memory.set(2**40)
@@ -161,9 +158,6 @@ def test_a_larger_batch_in_the_middle_of_a_training_is_refused_too(make_trainer,
     with pytest.raises(MemoryBudgetError, match="batch of 3"):
         trainer.train(1, batches(2, 2, 3))
     assert trainer.global_iter_num == 2
-
-
-# Pyramids, and automata with a head ----------------------------------------------------------------------------------
 
 
 def pyramid_of(network, **options):
@@ -222,9 +216,6 @@ def test_a_pyramid_that_decides_its_roll_outs_itself_is_let_through(make_trainer
 
     memory.set(10)
     make_trainer(OneLevel(immortal(num_hidden_channels=4), [2, 1], [40, 5])).train(1, images())
-
-
-# What is let through ------------------------------------------------------------------------------------------------
 
 
 def test_where_the_memory_cannot_be_read_nothing_is_refused(make_trainer, immortal, batches, memory):

@@ -22,9 +22,6 @@ class DropoutRule(MLPRule):
         return super().forward(torch.nn.functional.dropout(perception, 0.3, self.training))
 
 
-# Randomness -----------------------------------------------------------------------------------------------------------
-
-
 def test_the_same_seed_gives_the_same_bits_and_another_others(make_trainer, nca, batches, assert_same):
     def run(seed):
         torch.manual_seed(random.randrange(1000))
@@ -96,9 +93,6 @@ def test_steps_are_drawn_anew_in_every_iteration_from_low_to_below_high(make_tra
     assert {n for train, n in first if train} == {2, 3, 4}
     assert steps(0) == first
     assert steps(1) != first
-
-
-# What is measured -----------------------------------------------------------------------------------------------------
 
 
 def test_means_are_over_samples_and_criterions_are_computed_in_validation(
@@ -177,9 +171,6 @@ def test_data_without_a_batch_are_told(make_trainer, batches, which):
         trainer.train(1, data if which == "validation" else [], [])
 
 
-# The best network -----------------------------------------------------------------------------------------------------
-
-
 def test_the_best_epoch_s_weights_are_returned_and_the_last_ones_kept(make_trainer, batches, assert_same):
     weights = []
     keep = LambdaCallback(
@@ -209,9 +200,6 @@ def test_a_misspelt_score_is_refused_before_the_first_batch(make_trainer, batche
         trainer.train(1, batches(2), batches(2), val_score_key="dcie")
     assert torch.equal(trainer.network.rule.last.weight, before)
     assert trainer.score_names() == ["mse", "dice", "loss", "val_mse", "val_dice", "val_loss"]
-
-
-# Arguments that cannot work -------------------------------------------------------------------------------------------
 
 
 class Flat(AbstractPyTorchNetwork):

@@ -11,8 +11,6 @@ from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import GradientClipping, LambdaCallback, LRSchedulerCallback
 
-# Routines of one's own ------------------------------------------------------------------------------------------------
-
 
 class Adversaries(AbstractPyTorchNetwork):
     """Two parts with an optimizer each, one against the other."""
@@ -86,9 +84,6 @@ def test_a_trainer_may_train_an_epoch_in_its_own_way(nca, batches):
     assert trainer.best.score in [entry["first"] for entry in trainer.history]
 
 
-# Prediction -----------------------------------------------------------------------------------------------------------
-
-
 def test_a_prediction_gives_all_samples_labels_and_means(make_trainer, batches):
     trainer, data = make_trainer(), batches(3, 2)
     predictions, labels, means = trainer.predict(data)
@@ -132,9 +127,6 @@ def test_a_prediction_changes_neither_weights_nor_mode_and_makes_no_graph(make_t
     assert trainer.network.training
     assert_same(dict(trainer.network.state_dict()), before)
     assert all(p.grad is None for p in trainer.network.parameters())
-
-
-# Precision and schedulers ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.processor
@@ -244,9 +236,6 @@ def test_the_first_epoch_may_have_another_number(make_trainer, batches):
     assert [entry["epoch"] for entry in trainer.history] == [4, 5]
 
 
-# Gradients that wait --------------------------------------------------------------------------------------------------
-
-
 def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, tmp_path, assert_same, stop_after):
     class Accumulates(BasicNCAModel):
         @staticmethod
@@ -273,9 +262,6 @@ def test_gradients_that_an_own_step_accumulates_are_in_the_state(nca, batches, t
     for stop in (1, 2, 3, 4, 5):
         assert run(tmp_path / str(stop), stop).global_iter_num == stop
         assert_same(run(tmp_path / str(stop)).network.state_dict(), whole)
-
-
-# Networks that are not finite -----------------------------------------------------------------------------------------
 
 
 def test_a_network_that_is_not_finite_is_not_returned_in_silence(make_trainer, batches, caplog, logged):

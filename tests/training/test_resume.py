@@ -151,9 +151,6 @@ def test_a_state_is_not_shared_by_those_who_take_it_up(make_trainer, batches, as
     assert_same(second.state_dict(), third.state_dict())
 
 
-# What does not fit ----------------------------------------------------------------------------------------------------
-
-
 def _copy(state):
     return {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
 

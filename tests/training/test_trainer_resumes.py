@@ -217,9 +217,6 @@ def test_an_epoch_is_logged_once_where_a_kill_came_before_its_checkpoint(run, tm
         assert (tmp_path / "run" / name).read_text() == (tmp_path / "straight" / name).read_text()
 
 
-# A routine that makes several steps with each batch -----------------------------------------------------------------
-
-
 @pytest.mark.parametrize("saved", ["where it stops", "every 2 steps"])
 def test_a_routine_of_three_steps_a_batch_is_resumed_after_every_batch(tmp_path, nca, batches, assert_same, saved):
     in_a_row = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "custom_trainer.py"))["InARow"]

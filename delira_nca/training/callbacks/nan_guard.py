@@ -108,8 +108,6 @@ class NaNGuard(GradientCallback):
         self._batch: Mapping[str, Any] = {}
         self._buffers: list[Tensor] = []
 
-    # Hooks --------------------------------------------------------------------------------------------------------
-
     def at_iter_begin(
         self,
         trainer: Trainer,
@@ -201,8 +199,6 @@ class NaNGuard(GradientCallback):
             self._snapshot = None
         self._explained = set()
 
-    # Reactions ----------------------------------------------------------------------------------------------------
-
     def _handle(self, trainer: Trainer, what: str, where: str, phase: str) -> None:
         """Apply the policy to a value that is not finite; outside of training once per epoch."""
         if self.policy == "raise":
@@ -256,8 +252,6 @@ class NaNGuard(GradientCallback):
             _LOGGER.warning("%s; back to the last snapshot, learning rates times %g (rollback %d of %d)", *told)
         self._pending = self._event = ""
 
-    # Checks -------------------------------------------------------------------------------------------------------
-
     def _all_finite(self, trainer: Trainer, parameters: list[nn.Parameter]) -> bool:
         """Whether input, losses, states and gradients are finite, with a single synchronisation before the step.
 
@@ -302,8 +296,6 @@ class NaNGuard(GradientCallback):
         arrays = {k: v for k, v in self._batch.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
         bad = _first_bad({**self._batch, **{k: torch.from_numpy(v) for k, v in arrays.items()}}.items())
         return f"; the batch's {bad!r} is not finite either" if bad else ""
-
-    # State --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and the snapshot; empty if the policy is ``"raise"``."""

@@ -62,8 +62,6 @@ class ProcessContext:
     is_main = is_alone = True
     stream: tuple[int | str, ...] = ()
 
-    # Start and end of a training ----------------------------------------------------------------------------------
-
     def device(self, gpu_ids: Sequence[int], device: Any) -> tuple[Sequence[int], Any]:
         """GPU, or device, of this rank, given the arguments of the trainer."""
         return gpu_ids, device
@@ -81,8 +79,6 @@ class ProcessContext:
     def no_sync(self) -> AbstractContextManager[Any]:
         """Disable collective communication inside the block."""
         return nullcontext()
-
-    # Collective communication -------------------------------------------------------------------------------------
 
     def on_main(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a function in the main rank only; return its result, or raise its error, in all ranks."""
@@ -102,8 +98,6 @@ class ProcessContext:
 
     def sync_stop(self, trainer: AnyTrainer, *, has_batch: bool = True) -> None:
         """Stop all ranks if one of them stops."""
-
-    # Parts of a batch ---------------------------------------------------------------------------------------------
 
     def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterable[Batch]:
         """Batches, or parts of batches, of this rank, from number ``start`` of an epoch on."""
@@ -132,8 +126,6 @@ class ProcessContext:
     def join_rows(self, rows: Any) -> Any:
         """Rows (n, ...) of all parts, in the order of ranks, as an array or tensor."""
         return rows
-
-    # The pool -----------------------------------------------------------------------------------------------------
 
     def sharded(self, pool: T) -> T:
         """Pool distributed over the ranks."""

@@ -51,8 +51,6 @@ class DistributedContext(ProcessContext):
         self._part: BatchPart | None = None
         self._is_apart = self._has_failed = False
 
-    # Start and end of a training ----------------------------------------------------------------------------------
-
     def device(self, gpu_ids: Sequence[int], device: Any) -> tuple[Sequence[int], Any]:
         """Device of this rank: ``"cuda"``, and ``"auto"`` if available, is the GPU with the local rank as its index.
 
@@ -137,8 +135,6 @@ class DistributedContext(ProcessContext):
         finally:
             self._is_apart = former
 
-    # Collective communication -------------------------------------------------------------------------------------
-
     def on_main(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a function in the main rank, and broadcast its result.
 
@@ -208,8 +204,6 @@ class DistributedContext(ProcessContext):
             trainer.stop_reason = self.first_nonempty(trainer.stop_reason)
         trainer.stop_training, trainer.stop_now = stop_training, stop_now
 
-    # Parts of a batch ---------------------------------------------------------------------------------------------
-
     def batches(self, trainer: AnyTrainer, source: Any, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the parts of this rank, and check before each batch whether a rank stops."""
         with closing(self._shards.of(source, epoch, start)) as shards:
@@ -258,8 +252,6 @@ class DistributedContext(ProcessContext):
             own = own[:0]
         joined = self.group.gather_rows(own)
         return np.asarray(joined) if isinstance(rows, np.ndarray) else joined
-
-    # The pool -----------------------------------------------------------------------------------------------------
 
     def sharded(self, pool: Any) -> Any:
         """Pool distributed over the ranks."""

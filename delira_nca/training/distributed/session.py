@@ -177,9 +177,6 @@ def end() -> None:
         dist.destroy_process_group()
 
 
-# Functions for scripts ------------------------------------------------------------------------------------------------
-
-
 def rank() -> int:
     """Rank of this process, from 0; 0 for a single process."""
     return init_from_environment().rank
@@ -227,9 +224,6 @@ def broadcast(value: Any, source: int = 0) -> Any:
 def barrier() -> None:
     """Wait until all ranks have called this function."""
     init_from_environment().sums([0.0])
-
-
-# Environment ----------------------------------------------------------------------------------------------------------
 
 
 def _is_started_by_torchrun() -> bool:

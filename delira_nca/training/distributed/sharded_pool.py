@@ -92,8 +92,6 @@ class ShardedPool:
             part.update(gathered)
         return state
 
-    # Rows of tables with one row per slot -------------------------------------------------------------------------
-
     def _fetch(self, table: Tensor, indices: Tensor) -> Tensor:
         """Fetch the rows of this rank's part of the drawn batch from the ranks that store them."""
         owners, workers = self._owners(indices), self._workers(len(indices))

@@ -237,8 +237,6 @@ class TfNetworkTrainer(NetworkTrainer):
         check_value_names(self.criterions, self.metrics, self.optimizers)
         self._add_callbacks(scheduler)
 
-    # One epoch ----------------------------------------------------------------------------------------------------
-
     def _call_closure(self, data_dict: Mapping[str, Any], iter_num: int, **options: Any) -> tuple[dict[str, Any], Any]:
         with tf.device(self.input_device):
             if options["train"]:  # a callback may have asked for the best network
@@ -291,8 +289,6 @@ class TfNetworkTrainer(NetworkTrainer):
             return forward(self.network, data_dict, train=False)[0]
         batch, drawn = self.network.prepare_inputs(data_dict, seed, train=False)
         return self.network.converted(self.network.forward_batch(batch, drawn, train=False)[0], drawn)
-
-    # State --------------------------------------------------------------------------------------------------------
 
     def _weights(self) -> dict[str, Any]:
         # of the last step, even if the network holds those of the best epoch, because it could not be copied

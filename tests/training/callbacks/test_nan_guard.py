@@ -139,8 +139,6 @@ def _of(trainer, cls):
     return next(callback for callback in trainer.callbacks if isinstance(callback, cls))
 
 
-# Raise ----------------------------------------------------------------------------------------------------------------
-
 TEXTS = {
     "input": "the input of sample 1 is not finite in iteration 1 of epoch 2; no weight was changed",
     "loss": r"the gradient of .* is not finite in iteration 1 of epoch 2; no weight was changed",
@@ -223,9 +221,6 @@ def test_gradients_whose_sum_overflows_are_finite():
     assert parameter.grad.tolist() == pytest.approx([3e38, 3e38])
 
 
-# Nothing happens ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_healthy_run_is_the_same_with_and_without_it(make_run, batches, assert_same, policy):
     states = []
@@ -238,8 +233,6 @@ def test_a_healthy_run_is_the_same_with_and_without_it(make_run, batches, assert
         states.append(state)
     assert_same(*states)
 
-
-# Skip -----------------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {
     "adam": (torch.optim.Adam, {"lr": 1e-2}, {}),
@@ -383,9 +376,6 @@ def test_a_gradient_scaler_leaves_the_step_out_itself(make_run, batches, assert_
     assert_same(keeper.states[back_to]["network"], keeper.states[3]["network"])
     assert not torch.equal(_weights(keeper.states[0]), _weights(keeper.states[1]))
     assert _of(trainer, NaNGuard).num_events == 1
-
-
-# Rollback -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["input", "loss", "loss only", "gradient", "state"])
@@ -574,9 +564,6 @@ def test_an_epoch_s_own_value_takes_the_run_back(make_run, batches):
     trainer.train(3, batches(3, 3))
     guard = _of(trainer, NaNGuard)
     assert (guard.num_events, guard.num_rollbacks) == (1, 1)
-
-
-# Scores ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])

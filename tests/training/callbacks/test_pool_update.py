@@ -128,9 +128,6 @@ def test_a_state_that_went_nan_is_the_next_to_begin_anew(make_trainer, batches, 
     assert torch.isfinite(pool.states).all()
 
 
-# States that begin anew ----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def spoil():
     """Makes networks whose roll-outs end with some states replaced, by their place in the batch."""

@@ -67,9 +67,6 @@ def assert_equal(ours, theirs):
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-# Two processes are as one with the whole batch ------------------------------------------------------------------------
-
-
 def test_weights_and_values_are_those_of_one_process_with_the_whole_batch(together, alone):
     first, second, *_ = together
     trainer, _ = alone
@@ -193,9 +190,6 @@ def test_the_processes_talk_and_know_what_they_were_told(together):
         )
 
 
-# A run that goes on ---------------------------------------------------------------------------------------------------
-
-
 def test_a_resumed_run_ends_with_the_same_bits(together):
     first, second, *_ = together
     for result in (first, second):
@@ -230,9 +224,6 @@ def test_only_the_first_process_writes_and_prints(together):
 
 def test_no_thread_outlives_the_group_to_abort_the_end_of_the_process(together):
     assert together[3].stdout.count("threads left: []") == 2
-
-
-# A process that is lost -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

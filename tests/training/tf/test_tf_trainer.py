@@ -420,8 +420,6 @@ def test_the_description_names_what_computes():
     assert "tensorflow" in text
 
 
-# What Keras models contain beside weights and layers ---------------------------------------------------------------
-
 BEST = {"val_score_key": "loss", "val_score_mode": "lowest"}
 SAMPLES = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 TARGETS = (SAMPLES @ np.array([[1.0], [2.0], [-1.0], [0.5]], np.float32)).astype(np.float32)
