@@ -1,4 +1,4 @@
-"""A training with everything on, as a script: ``resume_run.py schedule folder num_epochs [checkpoint]``."""
+"""A training with everything on, as a script: ``resume_run.py schedules folder num_epochs checkpoint ...``."""
 
 import sys
 from pathlib import Path
@@ -84,15 +84,13 @@ def _labels(number):
     return torch.rand(number, 4, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
-def main(schedules, folder, num_epochs, former=None):
-    """Train each schedule in a folder of its own, from the checkpoint in another folder if one is given."""
+def main(schedules, folder, num_epochs, *former):
+    """Continue the training with each schedule from its checkpoint, in a folder of its own."""
     torch.set_num_threads(1)
-    for schedule in schedules.split(","):
-        trainer = build(schedule, Path(folder) / schedule)
-        if former:
-            trainer.update_state(Path(former) / schedule / "state.pt")
-            torch.manual_seed(4711)
-            np.random.seed(4711)
+    for schedule, checkpoint in zip(schedules.split(","), former, strict=True):
+        trainer = build(schedule, Path(folder) / schedule).update_state(checkpoint)
+        torch.manual_seed(4711)
+        np.random.seed(4711)
         train(trainer, int(num_epochs))
         trainer.save_state(Path(folder) / schedule / "state.pt")
 

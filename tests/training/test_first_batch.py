@@ -22,51 +22,50 @@ def weighted(pred, label):
     return (torch.ones(1, pred.shape[1], 1, 1) * (pred - label) ** 2).mean()
 
 
-def pairs(pred, label):
-    return (pred[:, None] - pred[None, :]).square().mean() + square(pred, label)
-
-
 def _call(function, *shapes, integer=False, **options):
     pred = torch.zeros(shapes[0], requires_grad=True)
     label = torch.zeros(shapes[1], dtype=torch.long if integer else torch.float32)
     return checked({"x": function}, {}, what="criterion", **options)["x"](pred, label)
 
 
-@pytest.mark.parametrize("function", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.BCEWithLogitsLoss(), F.mse_loss])
+IMAGES = [((4, 1), (4,)), ((4, 1, 8, 8), (4, 8, 8))]
+OF_TORCH = [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.BCEWithLogitsLoss(), F.mse_loss]
+WRITTEN_OUT = [square, lambda p, q: (p - q).abs().sum(), lambda p, q: (p == q).float().mean()]
+OTHER_OPERATIONS = [
+    lambda p, q: 1 - F.cosine_similarity(p, q, dim=0).mean(),
+    lambda p, q: nn.PairwiseDistance()(p, q).mean(),
+    lambda p, q: torch.fmax(p, q).mean(),
+    lambda p, q: torch.lerp(p, q, 0.5).mean(),
+    lambda p, q: torch.addcmul(p, p, q).mean(),
+    lambda p, q: torch.isclose(p, q).float().mean(),
+    lambda p, q: torch.sub(p, other=q).square().mean(),
+]
+BY_ACCIDENT = r"broadcasts its arguments: pred .*Give them one shape; if this is meant"
+OR_CANNOT = r"criterion 'x' (broadcasts its arguments: pred|cannot be computed of pred)"
+CHANNELS_OR_SAMPLES = [((4, 3, 8, 8), (4, 1, 8, 8)), ((4, 1, 8, 8), (1, 1, 8, 8)), ((4, 1), (4, 3))]
+
+
 @pytest.mark.filterwarnings("ignore:Using a target size")
-@pytest.mark.parametrize("shapes", [((4, 1), (4,)), ((4, 1, 8, 8), (4, 8, 8)), ((4, 2, 8, 8), (4, 1, 8, 8))])
-def test_a_loss_of_torch_that_broadcasts_is_refused(function, shapes):
-    with pytest.raises(ShapeError, match=r"criterion 'x' (broadcasts its arguments: pred|cannot be computed of pred)"):
-        _call(function, *shapes)
-
-
-@pytest.mark.parametrize("function", [square, lambda p, q: (p - q).abs().sum(), lambda p, q: (p == q).float().mean()])
-@pytest.mark.parametrize("shapes", [((4, 1), (4,)), ((4, 1, 8, 8), (4, 8, 8)), ((4, 1), (1, 4))])
-def test_a_function_that_broadcasts_by_accident_is_refused(function, shapes):
-    with pytest.raises(ShapeError, match=r"broadcasts its arguments: pred .*Give them one shape; if this is meant"):
-        _call(function, *shapes)
-
-
 @pytest.mark.parametrize(
-    "function",
+    ("functions", "several", "text"),
     [
-        lambda p, q: 1 - F.cosine_similarity(p, q, dim=0).mean(),
-        lambda p, q: nn.PairwiseDistance()(p, q).mean(),
-        lambda p, q: torch.fmax(p, q).mean(),
-        lambda p, q: torch.lerp(p, q, 0.5).mean(),
-        lambda p, q: torch.addcmul(p, p, q).mean(),
-        lambda p, q: torch.isclose(p, q).float().mean(),
+        (
+            OF_TORCH,
+            [*IMAGES, ((4, 2, 8, 8), (4, 1, 8, 8))],
+            r"criterion 'x' (broadcasts its arguments: pred|cannot be)",
+        ),
+        (WRITTEN_OUT, [*IMAGES, ((4, 1), (1, 4))], BY_ACCIDENT),
+        (OTHER_OPERATIONS, IMAGES[:1], "broadcasts its arguments: "),
+        ([square], CHANNELS_OR_SAMPLES, "broadcasts its arguments: pred"),
+        ([square], [((4, 3), (4, 2))], r"criterion 'x' cannot be computed of pred \(4, 3\), label \(4, 2\)"),
     ],
+    ids=["torch", "written out", "other operations", "channels or samples", "no broadcast"],
 )
-def test_other_operations_are_watched_too(function):
-    with pytest.raises(ShapeError, match="broadcasts its arguments: "):
-        _call(function, (4, 1), (4,))
-
-
-@pytest.mark.parametrize("shapes", [((4, 3, 8, 8), (4, 1, 8, 8)), ((4, 1, 8, 8), (1, 1, 8, 8)), ((4, 1), (4, 3))])
-def test_a_difference_of_pred_and_label_of_other_channels_or_samples_is_refused(shapes):
-    with pytest.raises(ShapeError, match="broadcasts its arguments: pred"):
-        _call(square, *shapes)
+def test_what_fits_only_by_broadcasting_is_refused(functions, several, text):
+    for function in functions:
+        for shapes in several:
+            with pytest.raises(ShapeError, match=text):
+                _call(function, *shapes)
 
 
 def test_a_mask_of_one_channel_may_weight_a_loss_of_several():
@@ -84,6 +83,7 @@ def test_a_mask_of_one_channel_may_weight_a_loss_of_several():
         (square, ((4, 1), (4, 1)), False),
         (unsqueezes, ((4, 1, 8, 8), (4, 8, 8)), False),
         (weighted, ((4, 3, 8, 8), (4, 3, 8, 8)), False),
+        (lambda pred, label: (pred[:, None] - pred[None, :]).square().mean(), ((4, 3), (4, 3)), False),
         (nn.CrossEntropyLoss(), ((4, 4), (4,)), True),
         (nn.CrossEntropyLoss(), ((4, 4, 8, 8), (4, 8, 8)), True),
         (F.cross_entropy, ((4, 4), (4,)), True),
@@ -95,18 +95,9 @@ def test_what_fits_is_computed(function, shapes, integer):
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
 def test_a_function_may_declare_that_it_broadcasts():
-    def outer(pred, label):
-        return square(pred, label)
-
-    outer.broadcasts = True
-    assert _call(outer, (4, 1), (4,)).item() == 0.0
-    loss = nn.MSELoss()
-    loss.broadcasts = True
-    assert _call(loss, (4, 1), (4,)).item() == 0.0
-
-
-def test_explicit_pairs_are_no_accident():
-    assert _call(pairs, (4, 3), (4, 3)).item() == 0.0
+    for loss in (lambda pred, label: square(pred, label), nn.MSELoss()):
+        loss.broadcasts = True
+        assert _call(loss, (4, 1), (4,)).item() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -136,42 +127,30 @@ def test_a_metric_may_be_any_number():
         checked({"x": lambda p: p}, {"x": ("pred",)}, what="metric")["x"](torch.zeros(2))
 
 
-def test_shapes_that_do_not_fit_at_all_are_named():
-    with pytest.raises(ShapeError, match=r"criterion 'x' cannot be computed of pred \(4, 3\), label \(4, 2\)"):
-        _call(square, (4, 3), (4, 2))
+def test_types_and_labels_that_do_not_suit_a_loss_are_an_error_with_its_name():
+    text = r"criterion 'x' cannot be computed of pred \(2, 1\), label \(2, 1\) of float32 and int64: "
+    with pytest.raises(ConfigError, match=text):
+        _call(nn.BCEWithLogitsLoss(), (2, 1), (2, 1), integer=True)
+    with pytest.raises(ConfigError, match="criterion 'x' .*between 0 and 1"):
+        checked({"x": nn.BCELoss()}, {}, what="criterion")["x"](torch.full((2, 1), 0.5), torch.full((2, 1), 255.0))
 
 
-def test_types_that_do_not_fit_are_named():
-    loss = checked({"x": nn.BCEWithLogitsLoss()}, {}, what="criterion")["x"]
-    with pytest.raises(
-        ConfigError, match=r"criterion 'x' cannot be computed of pred \(2, 1\), label \(2, 1\) of float32 and int64: "
-    ):
-        loss(torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.int64))
+class MineError(Exception):
+    pass
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError])
-def test_an_error_of_the_function_names_it_and_its_arguments(error):
+def test_an_error_of_the_function_names_it_and_its_arguments_and_one_of_its_own_class_is_kept(error):
     def fails(pred, label):
         raise error("mine")
 
-    with pytest.raises(ConfigError, match=rf"criterion 'x' .*pred \(2, 1\), label \(2, 1\).*{error.__name__}.*mine"):
-        _call(fails, (2, 1), (2, 1))
-
-
-def test_an_exception_class_of_the_function_stays_what_it_is():
-    class MineError(Exception):
-        pass
-
-    def fails(pred, label):
+    def fails_in_its_own_way(pred, label):
         raise MineError("mine")
 
-    with pytest.raises(MineError, match="^mine$"):
+    with pytest.raises(ConfigError, match=rf"criterion 'x' .*pred \(2, 1\), label \(2, 1\).*{error.__name__}.*mine"):
         _call(fails, (2, 1), (2, 1))
-
-
-def test_labels_that_do_not_suit_a_loss_are_an_error_with_its_name():
-    with pytest.raises(ConfigError, match="criterion 'x' .*between 0 and 1"):
-        checked({"x": nn.BCELoss()}, {}, what="criterion")["x"](torch.full((2, 1), 0.5), torch.full((2, 1), 255.0))
+    with pytest.raises(MineError, match="^mine$"):
+        _call(fails_in_its_own_way, (2, 1), (2, 1))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
@@ -181,11 +160,6 @@ def test_arguments_of_torchscript_that_broadcast_are_refused(scripted):
     with pytest.raises(ShapeError, match="broadcasts its arguments"):
         loss(torch.zeros(4, 1, 8, 8), torch.zeros(4, 8, 8))
     assert loss(torch.zeros(4, 1), torch.ones(4, 1)) == 1.0
-
-
-def test_operands_by_keyword_are_seen():
-    with pytest.raises(ShapeError, match="broadcasts its arguments"):
-        _call(lambda p, y: torch.sub(p, other=y).square().mean(), (4, 1), (4,))
 
 
 def test_a_trainer_checks_its_first_batches_only(make_trainer, batches):

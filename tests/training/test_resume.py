@@ -12,7 +12,7 @@ from delira_nca.errors import CheckpointError, ConfigError
 from delira_nca.io import load_checkpoint, save_checkpoint
 from delira_nca.logging import read_jsonl
 from delira_nca.training import SamplePool
-from delira_nca.training.callbacks import EarlyStopping, LambdaCallback, PoolUpdate
+from delira_nca.training.callbacks import LambdaCallback, PoolUpdate
 
 SCRIPT = Path(__file__).with_name("resume_run.py")
 SCHEDULES = ("epoch", "iteration", "one_cycle", "plateau")
@@ -56,18 +56,26 @@ def test_the_run_that_is_resumed_is_one_worth_resuming(straight):
 
 
 def test_a_new_process_goes_on_exactly(straight, tmp_path, assert_same):
-    for arguments in ([tmp_path / "a", "3"], [tmp_path / "b", "6", tmp_path / "a"]):
-        command = [sys.executable, str(SCRIPT), ",".join(SCHEDULES), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    for schedule in SCHEDULES:
-        assert load_checkpoint(tmp_path / "a" / schedule / "state.pt")["epoch"] == 3
-        resumed = load_checkpoint(tmp_path / "b" / schedule / "state.pt")
-        assert_same(straight(schedule)[1], resumed, schedule)
+    former = [straight(schedule)[0] / "checkpoint_epoch_3.safetensors" for schedule in SCHEDULES]
+    command = [sys.executable, SCRIPT, ",".join(SCHEDULES), tmp_path, 6, *former]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for schedule, file in zip(SCHEDULES, former, strict=True):
+        assert load_checkpoint(file)["epoch"] == 3
+        assert_same(straight(schedule)[1], load_checkpoint(tmp_path / schedule / "state.pt"), schedule)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5])
+SOME = {("epoch", 2), ("iteration", 1), ("iteration", 4), ("one_cycle", 5), ("plateau", 3)}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epoch"),
+    [
+        pytest.param(schedule, epoch, marks=() if (schedule, epoch) in SOME else pytest.mark.slow)
+        for schedule in SCHEDULES
+        for epoch in range(1, 6)
+    ],
+)
 def test_it_goes_on_exactly_after_every_epoch(script, straight, tmp_path, assert_same, schedule, epoch):
     folder, expected = straight(schedule)
     files = {path: path.read_bytes() for path in folder.iterdir()}
@@ -151,76 +159,59 @@ def test_a_state_is_not_shared_by_those_who_take_it_up(make_trainer, batches, as
     assert_same(second.state_dict(), third.state_dict())
 
 
-def _copy(state):
-    return {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
+def one_for_each_layer(network, cls, **params):
+    parts = {"hidden": network.rule.hidden.parameters(), "last": network.rule.last.parameters()}
+    return {name: cls(part, **params) for name, part in parts.items()}
 
 
-def test_the_checkpoint_of_another_network_is_refused_with_the_tensors_and_changes_nothing(
-    make_trainer, nca, batches, tmp_path, assert_same
+def a_group_for_each_layer(network, cls, **params):
+    parts = [network.rule.hidden.parameters(), network.rule.last.parameters()]
+    return cls([{"params": part} for part in parts], **params)
+
+
+def pool_of(capacity):
+    return [PoolUpdate(SamplePool(torch.ones(8, 6, 6), capacity))]
+
+
+OF_HIDDEN = r"rule\.hidden\.0\.weight \(saved \(8, 27, 1, 1\), here \(8, 24, 1, 1\)\)"
+OF_LAST = r"rule\.last\.weight \(saved \(9, 8, 1, 1\), here \(8, 8, 1, 1\)\)"
+
+
+@pytest.mark.parametrize(
+    ("other", "own", "text"),
+    [
+        (lambda nca: {"network": nca(num_hidden_channels=5)}, dict, f"(?s){OF_HIDDEN}.*{OF_LAST}"),
+        (lambda nca: {"optim_fn": one_for_each_layer}, dict, "optimizer"),
+        (lambda nca: {"optim_fn": a_group_for_each_layer}, dict, "optimizer"),
+        (lambda nca: {"callbacks": pool_of(9)}, lambda: {"callbacks": pool_of(7)}, "pool"),
+    ],
+    ids=["network", "names of optimizers", "groups of optimizers", "pool"],
+)
+def test_the_checkpoint_of_another_training_is_refused_and_changes_nothing(
+    make_trainer, nca, batches, tmp_path, assert_same, other, own, text
 ):
-    other = make_trainer(nca(num_hidden_channels=5))
-    other.save_state(tmp_path / "state.pt")
-    trainer = make_trainer()
+    first, trainer = make_trainer(**other(nca)), make_trainer(**own())
+    if "network" not in other(nca):
+        first.train(1, batches(2))
+    first.save_state(tmp_path / "state.pt")
     trainer.train(1, batches(2))
-    before = _copy(trainer.network.state_dict())
-    with pytest.raises(CheckpointError) as raised:
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    with pytest.raises(CheckpointError, match=text):
         trainer.update_state(tmp_path / "state.pt")
-    message = str(raised.value)
-    assert "rule.hidden.0.weight (saved (8, 27, 1, 1), here (8, 24, 1, 1))" in message
-    assert "rule.last.weight (saved (9, 8, 1, 1), here (8, 8, 1, 1))" in message
-    assert_same(_copy(trainer.network.state_dict()), before)
+    assert_same(dict(trainer.network.state_dict()), before)
     assert (trainer.start_epoch, len(trainer.history)) == (2, 1)
 
 
-@pytest.mark.parametrize("change", ["names", "groups"])
-def test_the_checkpoint_of_other_optimizers_is_refused_and_changes_nothing(
-    make_trainer, batches, tmp_path, assert_same, change
-):
-    def one_for_each_layer(network, cls, **params):
-        parts = {"hidden": network.rule.hidden.parameters(), "last": network.rule.last.parameters()}
-        if change == "names":
-            return {name: cls(part, **params) for name, part in parts.items()}
-        return cls([{"params": part} for part in parts.values()], **params)
-
-    other = make_trainer(optim_fn=one_for_each_layer)
-    other.train(1, batches(2))
-    other.save_state(tmp_path / "state.pt")
-    trainer = make_trainer()
-    before = _copy(trainer.network.state_dict())
-    with pytest.raises(CheckpointError, match="optimizer"):
-        trainer.update_state(tmp_path / "state.pt")
-    assert_same(_copy(trainer.network.state_dict()), before)
-    assert trainer.history == []
-
-
-def test_the_checkpoint_of_another_pool_is_refused_and_changes_no_weight(make_trainer, batches, tmp_path, assert_same):
-    def make(capacity):
-        return make_trainer(callbacks=[PoolUpdate(SamplePool(torch.ones(8, 6, 6), capacity))])
-
-    other = make(9)
-    other.train(1, batches(2))
-    other.save_state(tmp_path / "state.pt")
-    trainer = make(7)
-    before = _copy(trainer.network.state_dict())
-    with pytest.raises(CheckpointError, match="pool"):
-        trainer.update_state(tmp_path / "state.pt")
-    assert_same(_copy(trainer.network.state_dict()), before)
-    assert (trainer.start_epoch, trainer.history) == (1, [])
-
-
-def test_a_newer_format_is_refused_with_who_wrote_it(make_trainer, tmp_path):
+def test_a_newer_format_and_a_file_of_something_else_are_refused(make_trainer, tmp_path):
     trainer, path = make_trainer(), tmp_path / "state.pt"
-    save_checkpoint({**trainer.state_dict(), "format_version": 99, "circumstances": {"delira_nca": "9.9.9"}}, path)
-    with pytest.raises(CheckpointError, match=r"format 99, this version reads up to 1.*delira_nca 9\.9\.9"):
-        trainer.update_state(path)
-
-
-def test_a_file_of_something_else_is_refused(make_trainer, tmp_path):
-    save_checkpoint({"weights": torch.ones(2)}, tmp_path / "state.pt")
-    with pytest.raises(CheckpointError, match="no state of a run"):
-        make_trainer().update_state(tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
-        make_trainer().update_state(tmp_path / "none.pt")
+        trainer.update_state(path)
+    newer = {**trainer.state_dict(), "format_version": 99, "circumstances": {"delira_nca": "9.9.9"}}
+    texts = [r"format 99, this version reads up to 1.*delira_nca 9\.9\.9", "no state of a run"]
+    for state, text in zip((newer, {"weights": torch.ones(2)}), texts, strict=True):
+        save_checkpoint(state, path)
+        with pytest.raises(CheckpointError, match=text):
+            trainer.update_state(path)
 
 
 def test_a_state_holds_more_if_asked_to_and_not_under_a_name_that_is_taken(make_trainer, tmp_path):
@@ -233,30 +224,23 @@ def test_a_state_holds_more_if_asked_to_and_not_under_a_name_that_is_taken(make_
         trainer.save_state(path, history=[])
 
 
-def test_callbacks_that_are_more_or_fewer_are_told(make_trainer, batches, tmp_path, caplog):
-    first = make_trainer(callbacks=[EarlyStopping("loss", patience=9)])
-    first.train(1, batches(2))
-    first.save_state(tmp_path / "state.pt")
-    make_trainer().update_state(tmp_path / "state.pt")
-    assert "state of callback EarlyStopping, which is not registered" in caplog.text
+OFTEN = {"epoch": range(1, 13), "iteration": (2, 3, 7, 8, 10), "one_cycle": (1, 6, 11), "plateau": (2, 3, 4, 9)}
 
 
-def _stop_at(number):
-    """Callback that ends the training when so many iterations of the run are done."""
-
-    def stop(trainer, global_iter_num):
-        if global_iter_num + 1 == number:
-            trainer.stop("enough", now=True)
-
-    return LambdaCallback(at_iter_done=stop)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("number", range(1, 13))
-def test_it_goes_on_exactly_after_every_iteration(script, straight, tmp_path, assert_same, schedule, number):
+@pytest.mark.parametrize(
+    ("schedule", "number"),
+    [
+        pytest.param(schedule, number, marks=() if number in OFTEN[schedule] else pytest.mark.slow)
+        for schedule in SCHEDULES
+        for number in range(1, 13)
+    ],
+)
+def test_it_goes_on_exactly_after_every_iteration(
+    script, straight, tmp_path, assert_same, stop_after, schedule, number
+):
     folder, expected = straight(schedule)
     stopped = script["build"](schedule, tmp_path / "first")
-    stopped.register_callback(_stop_at(number))
+    stopped.register_callback(stop_after(number))
     script["train"](stopped, 6)
     assert stopped.stop_reason == "enough"
     assert stopped.global_iter_num == number
@@ -267,20 +251,14 @@ def test_it_goes_on_exactly_after_every_iteration(script, straight, tmp_path, as
     assert (tmp_path / "first" / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
 
 
-def test_a_stop_within_an_epoch_leaves_that_epoch_undone(script, tmp_path):
+@pytest.mark.parametrize(("number", "state"), [(3, (2, 1, 1)), (4, (3, 0, 2))], ids=["within", "at its end"])
+def test_a_stop_within_an_epoch_leaves_that_epoch_undone_and_one_at_its_end_finishes_it(
+    script, tmp_path, stop_after, number, state
+):
     trainer = script["build"]("epoch", tmp_path)
-    trainer.register_callback(_stop_at(3))
+    trainer.register_callback(stop_after(number))
     script["train"](trainer, 6)
-    assert (trainer.start_epoch, trainer.iteration, len(trainer.history)) == (2, 1, 1)
-    assert load_checkpoint(tmp_path / "checkpoint_epoch_2_iter_1.safetensors")["means"]["counts"] == {
-        "mse": 3,
-        "loss": 3,
-    }
-
-
-def test_a_stop_at_the_last_iteration_of_an_epoch_finishes_the_epoch(script, tmp_path):
-    trainer = script["build"]("epoch", tmp_path)
-    trainer.register_callback(_stop_at(4))
-    script["train"](trainer, 6)
-    assert (trainer.start_epoch, trainer.iteration, len(trainer.history)) == (3, 0, 2)
-    assert not list(tmp_path.glob("*iter*"))
+    assert (trainer.start_epoch, trainer.iteration, len(trainer.history)) == state
+    files = [load_checkpoint(path)["means"]["counts"] for path in tmp_path.glob("*_iter_*.safetensors")]
+    assert files == [{"mse": 3, "loss": 3}] * (number == 3)
+    assert number == 4 or (tmp_path / "checkpoint_epoch_2_iter_1.safetensors").exists()

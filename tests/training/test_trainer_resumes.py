@@ -64,55 +64,40 @@ def test_a_damaged_newest_file_is_told_and_the_one_before_it_taken(run, tmp_path
     assert f"not from {newest}" in caplog.text
 
 
-def test_where_every_file_is_damaged_nothing_is_trained(run, tmp_path):
+def test_a_kill_between_file_and_manifest_leaves_a_file_that_is_taken_but_none_if_all_are_damaged(run, tmp_path):
     run(2)
+    (tmp_path / "run" / "manifest.json").unlink()
+    assert run(3).start_epoch == 4
     for file in (tmp_path / "run").glob("*.safetensors"):
         file.write_bytes(b"")
     with pytest.raises(CheckpointError, match="empty"):
         run(4)
 
 
-def test_resuming_into_another_folder_leaves_the_first_untouched(run, tmp_path):
-    run(3, tmp_path / "first")
-    before = {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()}
-    run(6, tmp_path / "second", resume=tmp_path / "first")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "first").iterdir()} == before
-    assert sorted(file.name for file in (tmp_path / "second").glob("*.safetensors")) == [
-        "checkpoint_epoch_5.safetensors",
-        "checkpoint_epoch_6.safetensors",
-    ]
-
-
-def test_a_file_of_the_same_name_that_another_run_wrote_is_never_removed(run, tmp_path):
-    run(2, tmp_path / "first")
-    (tmp_path / "second").mkdir()
-    foreign = tmp_path / "second" / "checkpoint_epoch_2.safetensors"
+def test_resuming_into_another_folder_leaves_the_first_and_foreign_files_untouched(run, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(3, first)
+    second.mkdir()
+    foreign = second / "checkpoint_epoch_2.safetensors"
     foreign.write_bytes(b"somebody else's")
-    run(6, tmp_path / "second", resume=tmp_path / "first")
+    before = {file.name: file.read_bytes() for file in first.iterdir()}
+    run(6, second, resume=first)
+    assert {file.name: file.read_bytes() for file in first.iterdir()} == before
     assert foreign.read_bytes() == b"somebody else's"
+    names = [f"checkpoint_epoch_{epoch}.safetensors" for epoch in (2, 5, 6)]
+    assert sorted(file.name for file in second.glob("*.safetensors")) == names
 
 
 def test_files_within_an_epoch_are_removed_when_a_newer_one_is_there(run, tmp_path):
-    seen = []
-
     def look(trainer):
-        seen.append(
-            sorted(file.stem.removeprefix("checkpoint_") for file in (tmp_path / "run").glob("*_iter_*.safetensors"))
-        )
+        files = (tmp_path / "run").glob("*_iter_*.safetensors")
+        seen.append(sorted(file.stem.removeprefix("checkpoint_") for file in files))
 
+    seen = []
     run(2, callbacks=[Checkpoint(every_iterations=1), LambdaCallback(at_iter_done=look)])
     assert seen == [["epoch_1_iter_1"], ["epoch_1_iter_2"], ["epoch_2_iter_1"], ["epoch_2_iter_2"]]
-    assert {entry.name for entry in Manifest(tmp_path / "run", "any").entries()} == {
-        "checkpoint_epoch_1.safetensors",
-        "checkpoint_epoch_2.safetensors",
-    }
-
-
-def test_a_kill_between_file_and_manifest_leaves_a_file_that_is_still_taken(run, tmp_path):
-    run(2)
-    (tmp_path / "run" / "manifest.json").unlink()
-    resumed = run(3)
-    assert resumed.start_epoch == 4
+    names = {entry.name for entry in Manifest(tmp_path / "run", "any").entries()}
+    assert names == {"checkpoint_epoch_1.safetensors", "checkpoint_epoch_2.safetensors"}
 
 
 def test_what_changed_since_the_checkpoint_is_told(run, caplog):
@@ -186,14 +171,9 @@ def _no_space(*arguments):
     raise CheckpointError("no space")
 
 
-def test_a_signal_ends_between_steps_and_the_run_goes_on_exactly(run, tmp_path):
+def test_a_stop_ends_between_steps_and_the_run_goes_on_exactly(run, tmp_path, stop_after):
     straight = run(3, tmp_path / "straight")
-
-    def stop(trainer, global_iter_num):
-        if global_iter_num == 2:
-            trainer.stop("enough", now=True)
-
-    run(3, callbacks=[LambdaCallback(at_iter_begin=stop)])
+    run(3, callbacks=[stop_after(3)])
     state = load_checkpoint(tmp_path / "run" / "checkpoint_epoch_2_iter_1.safetensors")
     assert (state["epoch"], state["iteration"], state["global_iter_num"]) == (1, 1, 3)
     assert torch.equal(weights(run(3)), weights(straight))
@@ -255,7 +235,20 @@ def test_a_routine_of_three_steps_a_batch_is_resumed_after_every_batch(tmp_path,
         assert second.history == whole.history
 
 
-def test_every_step_of_a_batch_is_told_and_the_last_one_when_the_batch_is_done(nca, batches):
+@pytest.fixture
+def train_as(nca, batches):
+    """Trains an epoch of three batches with the routine of a class."""
+
+    def train(cls, *callbacks, folder=None):
+        options = {"optimizer_params": {"lr": 1e-2}, "callbacks": callbacks}
+        trainer = cls(nca(), folder, {"mse": mse}, torch.optim.Adam, **options)
+        trainer.train(1, batches(2, 2, 2))
+        return trainer
+
+    return train
+
+
+def test_every_step_of_a_batch_is_told_and_the_last_one_when_the_batch_is_done(train_as):
     class TwoOfThree(PyTorchNetworkTrainer):
         def _train_single_epoch(self, batchgen, epoch):
             for number, batch in enumerate(itertools.islice(batchgen, 2)):  # which does not ask for the third
@@ -267,14 +260,11 @@ def test_every_step_of_a_batch_is_told_and_the_last_one_when_the_batch_is_done(n
     def look(trainer, iter_num, global_iter_num):
         told.append((iter_num, global_iter_num, trainer.batch_index, trainer.step, trainer.is_between_steps))
 
-    callbacks = [LambdaCallback(at_iter_done=look)]
-    TwoOfThree(nca(), None, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, callbacks=callbacks).train(
-        1, batches(2, 2, 2)
-    )
+    train_as(TwoOfThree, LambdaCallback(at_iter_done=look))
     assert told == [(0, 0, 0, 1, False), (0, 1, 1, 2, True), (1, 2, 1, 3, False), (1, 3, 2, 4, True)]
 
 
-def test_a_routine_that_takes_all_batches_before_its_first_step_is_not_saved_between_them(tmp_path, nca, batches):
+def test_a_routine_that_takes_all_batches_before_its_first_step_is_not_saved_between_them(tmp_path, train_as):
     class AllAtOnce(PyTorchNetworkTrainer):
         def _train_single_epoch(self, batchgen, epoch):
             for number, batch in enumerate(list(batchgen)):
@@ -282,13 +272,9 @@ def test_a_routine_that_takes_all_batches_before_its_first_step_is_not_saved_bet
 
     steps = []
     look = LambdaCallback(at_iter_done=lambda trainer: steps.append((trainer.step, trainer.is_between_steps)))
-    files = Checkpoint(every_iterations=1)
-    trainer = AllAtOnce(nca(), tmp_path, {"mse": mse}, torch.optim.Adam, {"lr": 1e-2}, callbacks=[look, files])
-    trainer.train(1, batches(2, 2, 2))
+    trainer = train_as(AllAtOnce, look, Checkpoint(every_iterations=1), folder=tmp_path)
     assert steps == [(1, False), (2, False), (3, True)]
-    assert sorted(entry.name for entry in Manifest(tmp_path, trainer.run_id).mine()) == [
-        "checkpoint_epoch_1.safetensors"
-    ]
+    assert [entry.name for entry in Manifest(tmp_path, trainer.run_id).mine()] == ["checkpoint_epoch_1.safetensors"]
 
 
 def test_a_state_with_the_former_names_of_the_counters_is_taken_up(run, nca, tmp_path):
