@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from delira_nca.errors import ConfigError, MemoryBudgetError, ShapeError
-from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, Model, PyramidNCA, presets
 from delira_nca.models.rule import MLPRule
 from delira_nca.rollout import BACKENDS, using_backend
 from delira_nca.training import memory_check
-from delira_nca.training.callbacks import AbstractCallback
+from delira_nca.training.callbacks import LambdaCallback
 from delira_nca.training.pytorch_trainer import PyTorchNetworkTrainer
 
 pytestmark = pytest.mark.processor
@@ -22,16 +21,17 @@ pytestmark = pytest.mark.processor
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Sets how many bytes are available; counts how often that was asked."""
+    """Sets how many bytes are available, one answer after the other, the last one again; counts the questions."""
 
     class Memory:
         asked = 0
 
-        def set(self, left):
+        def set(self, *answers):
             def available(*, swap):
                 self.asked += 1
-                return left
+                return answers[min(self.asked, len(answers)) - 1]
 
+            self.asked = 0
             monkeypatch.setattr(memory_check, "available_memory", available)
 
     return Memory()
@@ -45,6 +45,22 @@ def immortal(nca):
         return nca(**{"alive": None, "training_timesteps": (20, 41), **changes})
 
     return make
+
+
+@pytest.fixture
+def require_least(make_trainer, memory, batches):
+    """Trains with so many bytes, and is refused with one less."""
+
+    def check(network, needed, text, data=None):
+        memory.set(needed)
+        trainer = make_trainer(network)
+        trainer.train(1, data or batches(3))
+        assert trainer.global_iter_num == 1
+        memory.set(needed - 1)
+        with pytest.raises(MemoryBudgetError, match=text):
+            make_trainer(network).train(1, data or batches(3))
+
+    return check
 
 
 def least(network, size=3, steps=40, side=6, backend="sparse", **options):
@@ -75,14 +91,6 @@ def test_what_does_not_fit_is_refused_with_the_numbers_and_the_way_out(make_trai
     assert isinstance(refused.value, MemoryError)
 
 
-def test_what_fits_is_trained(make_trainer, immortal, batches, memory):
-    network = immortal()
-    memory.set(least(network))
-    trainer = make_trainer(network)
-    trainer.train(1, batches(3))
-    assert trainer.global_iter_num == 1
-
-
 def test_every_way_out_is_one(make_trainer, immortal, batches, memory):
     network = immortal()
     left = least(network) * 9 // 10
@@ -99,9 +107,7 @@ def test_every_way_out_is_one(make_trainer, immortal, batches, memory):
     make_trainer(immortal(memory_budget=budget)).train(1, batches(3))
 
 
-@pytest.mark.skipif(
-    BACKENDS["native"].unavailable() is not None, reason=f"needs the native library: {BACKENDS['native'].unavailable()}"
-)
+@pytest.mark.skipif((why := BACKENDS["native"].unavailable()) is not None, reason=f"needs the native library: {why}")
 def test_another_back_end_is_a_way_out_where_it_needs_less(make_trainer, immortal, batches, memory):
     network = immortal()
     assert least(network, backend="native") < least(network, backend="reference")
@@ -118,14 +124,15 @@ def test_a_state_so_large_that_nothing_helps_asks_for_a_smaller_grid(make_traine
         make_trainer(nca()).train(1, batches(1))
 
 
-def test_where_cells_may_be_dead_only_what_is_certain_counts(make_trainer, nca, batches, memory):
+def test_where_cells_may_be_dead_only_what_is_certain_counts(nca, require_least):
     network = nca(training_timesteps=40)
     assert least(network) == 2 * 3 * 8 * 6 * 6 * 4  # the result and its gradient
-    memory.set(least(network))
-    make_trainer(network).train(1, batches(3))
-    memory.set(least(network) - 1)
-    with pytest.raises(MemoryBudgetError):
-        make_trainer(network).train(1, batches(3))
+    require_least(network, least(network), "needs at least")
+
+
+def test_every_cell_that_lives_counts(immortal, require_least):
+    network = immortal()
+    require_least(network, least(network), "needs at least")
 
 
 def test_it_is_asked_once_for_each_shape_and_number_of_steps(make_trainer, immortal, batches, memory):
@@ -142,13 +149,11 @@ def test_it_is_asked_once_for_each_shape_and_number_of_steps(make_trainer, immor
 
 
 def test_memory_that_is_only_held_for_reuse_is_given_back_before_a_training_is_refused(
-    make_trainer, immortal, batches, monkeypatch
+    make_trainer, immortal, batches, memory
 ):
-    network = immortal()
-    answers = [10, 2**40]
-    monkeypatch.setattr(memory_check, "available_memory", lambda *, swap: answers.pop(0))
-    make_trainer(network).train(1, batches(3))
-    assert answers == []
+    memory.set(10, 2**40)
+    make_trainer(immortal()).train(1, batches(3))
+    assert memory.asked == 2
 
 
 def test_a_larger_batch_in_the_middle_of_a_training_is_refused_too(make_trainer, immortal, batches, memory):
@@ -168,20 +173,17 @@ def images(size=3, side=16):
     return [{"data": torch.zeros(size, 4, side, side), "label": torch.zeros(size, 4, side, side)}]
 
 
-def test_a_pyramid_is_checked_at_each_of_its_levels(make_trainer, immortal, memory):
+def test_a_pyramid_is_checked_at_each_of_its_levels(make_trainer, immortal, memory, require_least):
     network = immortal(num_hidden_channels=4)
     coarse, fine = least(network, side=8, steps=44), least(network, side=16, steps=5)
     assert fine < coarse
-    memory.set(coarse - 1)
-    with pytest.raises(MemoryBudgetError, match=r"44 steps of a batch of 3 x \(8, 8\) needs at level 0 of the pyramid"):
-        make_trainer(pyramid_of(network)).train(1, images())
+    text = r"44 steps of a batch of 3 x \(8, 8\) needs at level 0 of the pyramid"
+    require_least(pyramid_of(network), coarse, text, images())
     memory.set(fine - 1)
     with pytest.raises(MemoryBudgetError, match=r"What would fit: a batch of \d$") as refused:
         make_trainer(pyramid_of(network)).train(1, images())
     size = int(str(refused.value)[-1])
     assert least(network, size=size, side=8, steps=44) < fine <= least(network, size=size + 1, side=8, steps=44)
-    memory.set(coarse)
-    make_trainer(pyramid_of(network)).train(1, images())
 
 
 def test_a_pyramid_says_how_many_axes_an_image_has(make_trainer, immortal, memory):
@@ -190,48 +192,37 @@ def test_a_pyramid_says_how_many_axes_an_image_has(make_trainer, immortal, memor
         make_trainer(pyramid_of(immortal(num_hidden_channels=4))).train(1, volumes)
 
 
-def test_a_pyramid_on_patches_needs_memory_for_those(make_trainer, immortal, memory):
+def test_a_pyramid_on_patches_needs_memory_for_those(immortal, require_least):
     network = immortal(num_hidden_channels=4)
-    memory.set(needed := least(network, side=8, steps=44))
-    make_trainer(pyramid_of(network, patch_size=8)).train(1, images())
-    memory.set(needed - 1)
-    with pytest.raises(MemoryBudgetError, match="at level 0"):
-        make_trainer(pyramid_of(network, patch_size=8)).train(1, images())
+    require_least(pyramid_of(network, patch_size=8), least(network, side=8, steps=44), "at level 0", images())
 
 
-def test_a_model_is_checked_for_its_architecture(make_trainer, immortal, memory):
+def test_a_model_is_checked_for_its_architecture(immortal, require_least):
     network = immortal(num_hidden_channels=4)
     model = Model(network, torch.nn.Conv2d(8, 4, 1))
-    memory.set(least(network, side=16) - 1)
-    with pytest.raises(MemoryBudgetError, match=r"40 steps of a batch of 3 x \(16, 16\)"):
-        make_trainer(model, criterions={"mse": mse}).train(1, images())
-    memory.set(least(network, side=16))
-    make_trainer(model, criterions={"mse": mse}).train(1, images())
+    require_least(model, least(network, side=16), r"40 steps of a batch of 3 x \(16, 16\)", images())
 
 
-def test_a_pyramid_that_decides_its_roll_outs_itself_is_let_through(make_trainer, immortal, memory):
-    class OneLevel(PyramidNCA):
-        def _roll(self, image, steps, seed, kept=(), patches=None):
-            return super()._roll(image, (1, 1), seed, kept, patches)
-
-    memory.set(10)
-    make_trainer(OneLevel(immortal(num_hidden_channels=4), [2, 1], [40, 5])).train(1, images())
-
-
-def test_where_the_memory_cannot_be_read_nothing_is_refused(make_trainer, immortal, batches, memory):
-    memory.set(None)
-    make_trainer(immortal()).train(1, batches(3))
-
-
-def test_validation_is_not_checked(make_trainer, immortal, batches, memory):
+def test_neither_validation_nor_what_callbacks_leave_out_is_counted(make_trainer, immortal, batches, memory):
+    first = LambdaCallback(
+        at_iter_begin=lambda trainer, data_dict: {"data_dict": {key: values[:1] for key, values in data_dict.items()}}
+    )
     network = immortal()
     memory.set(least(network, size=1))
     make_trainer(network).train(1, batches(1), batches(3))
+    make_trainer(network, callbacks=[first]).train(1, batches(3))
 
 
-def test_networks_that_do_not_know_their_cost_are_let_through(linear_trainer, linear_network, linear_batches, memory):
+def test_networks_that_do_not_know_their_cost_are_let_through(
+    linear_trainer, linear_network, linear_batches, memory, immortal, batches
+):
+    class Accumulating(PyTorchNetworkTrainer):
+        def _closure(self, data_dict, iter_num, *, train):
+            return super()._closure(data_dict, iter_num, train=train)
+
     memory.set(10)
     linear_trainer(linear_network()).train(1, linear_batches())
+    Accumulating(immortal(), None).train(1, batches(3))
     assert memory.asked == 0
 
 
@@ -263,42 +254,32 @@ def hooked():
     return network
 
 
+class OneLevel(PyramidNCA):
+    """Decides its roll-outs itself."""
+
+    def _roll(self, image, steps, seed, kept=(), patches=None):
+        return super()._roll(image, (1, 1), seed, kept, patches)
+
+
 @pytest.mark.parametrize(
-    "network",
-    [lambda: small(ByHalves), lambda: small(Shrinking), lambda: small(BasicNCAModel, rule=MyRule(24, 8, 1)), hooked],
-    ids=["forward_batch", "prepare_input", "rule", "hook"],
+    ("network", "options"),
+    [
+        (lambda: small(ByHalves), {}),
+        (lambda: small(Shrinking), {}),
+        (lambda: small(BasicNCAModel, rule=MyRule(24, 8, 1)), {}),
+        (hooked, {}),
+        (lambda: OneLevel(small(BasicNCAModel), [2, 1], [40, 5]), {"data": images()}),
+        (lambda: small(BasicNCAModel), {"mixed_precision": True}),  # the reference then keeps half as much
+        (lambda: small(BasicNCAModel, training_timesteps=40), {"left": None}),
+    ],
+    ids=["forward_batch", "prepare_input", "rule", "hook", "levels", "mixed precision", "unknown memory"],
 )
-def test_training_steps_of_one_s_own_are_let_through(network, make_trainer, batches, memory):
-    memory.set(10)
-    with using_backend("reference"):
-        make_trainer(network()).train(1, batches(3))
-
-
-def test_a_trainer_with_a_closure_of_its_own_is_let_through(immortal, batches, memory):
-    class Accumulating(PyTorchNetworkTrainer):
-        def _closure(self, data_dict, iter_num, *, train):
-            return super()._closure(data_dict, iter_num, train=train)
-
-    memory.set(10)
-    Accumulating(immortal(), None).train(1, batches(3))
-    assert memory.asked == 0
-
-
 @pytest.mark.usefixtures("any_processor")
-def test_mixed_precision_halves_what_the_reference_keeps_and_is_let_through(make_trainer, immortal, batches, memory):
-    memory.set(10)
+def test_what_is_not_known_to_be_too_much_is_let_through(network, options, make_trainer, batches, memory):
+    memory.set(options.pop("left", 10))
+    data = options.pop("data", batches(3))
     with using_backend("reference"):
-        make_trainer(immortal(), mixed_precision=True).train(1, batches(3))
-
-
-def test_the_batch_that_callbacks_make_is_the_one_that_counts(make_trainer, immortal, batches, memory):
-    class First(AbstractCallback):
-        def at_iter_begin(self, trainer, *, data_dict, **event):
-            return {"data_dict": {name: values[:1] for name, values in data_dict.items()}}
-
-    network = immortal()
-    memory.set(least(network, size=1))
-    make_trainer(network, callbacks=[First()]).train(1, batches(3))
+        make_trainer(network(), **options).train(1, data)
 
 
 class OwnRule(torch.nn.Module):

@@ -32,6 +32,7 @@ def test_a_fresh_pool_holds_the_seed_and_no_losses(seed):
     assert torch.isinf(pool.losses).all()
     assert len(pool) == 5
     assert repr(pool) == "SamplePool(capacity=5, state=(3, 6, 6), slots=[], draws=0)"
+    assert torch.equal(pool.sample(1).states, seed[None])
 
 
 def test_the_pool_replaces_the_worst_sample_by_the_seed(pool, seed):
@@ -103,27 +104,31 @@ def test_a_draw_that_cannot_be_is_refused_with_its_numbers_and_changes_nothing(p
     assert pool.num_draws == 0
 
 
-def test_a_batch_of_one_is_the_seed(pool, seed):
-    assert torch.equal(pool.sample(1).states, seed[None])
+SEED, INDICES = torch.full((3, 6, 6), 2.0), torch.arange(2)
+LABELS = {"label": torch.zeros(8)}
 
 
-@pytest.mark.parametrize("capacity", [0, -3, 2.5, True])
-def test_a_capacity_that_is_none_is_refused(seed, capacity):
-    with pytest.raises(ConfigError, match="capacity"):
-        SamplePool(seed, capacity)
-
-
-def test_shapes_that_do_not_fit_are_refused(pool, seed):
-    with pytest.raises(ShapeError, match=r"\(3,\)"):
-        SamplePool(torch.ones(3), 4)
-    with pytest.raises(ShapeError, match="slot 'label' has 3 entries for a pool of 4"):
-        SamplePool(seed, 4, slots={"label": torch.zeros(3)})
-    with pytest.raises(ShapeError, match=r"\(2, 3, 6, 6\), not \(3, 3, 6, 6\)"):
-        pool.commit(torch.arange(2), torch.zeros(3, 3, 6, 6))
-    with pytest.raises(ShapeError, match=r"\(8,\), not \(4,\)"):
-        pool.sample(4, losses=torch.zeros(4))
-    with pytest.raises(ConfigError, match="no slot 'label'"):
-        pool.commit(torch.arange(2), torch.zeros(2, 3, 6, 6), slots={"label": torch.zeros(2)})
+@pytest.mark.parametrize(
+    ("act", "error", "text"),
+    [
+        *((lambda pool, n=n: SamplePool(SEED, n), ConfigError, "capacity") for n in (0, -3, 2.5, True)),
+        (lambda pool: SamplePool(torch.ones(3), 4), ShapeError, r"\(3,\)"),
+        (lambda pool: SamplePool(SEED, 4, slots=LABELS), ShapeError, "'label' has 8 entries for a pool of 4"),
+        (lambda pool: pool.commit(INDICES, torch.zeros(3, 3, 6, 6)), ShapeError, r"\(2, 3, 6, 6\), not \(3, 3, 6, 6\)"),
+        (lambda pool: pool.sample(4, losses=torch.zeros(4)), ShapeError, r"\(8,\), not \(4,\)"),
+        (lambda pool: pool.commit(INDICES, SEED.repeat(2, 1, 1, 1), slots=LABELS), ConfigError, "no slot 'label'"),
+        (
+            lambda pool: SamplePool(SEED, 9).load_state_dict(pool.state_dict()),
+            CheckpointError,
+            r"\(8, 3.*\(9, 3, 6, 6\)",
+        ),
+        (lambda pool: SamplePool(SEED, 8, slots=LABELS).load_state_dict(pool.state_dict()), CheckpointError, "label"),
+        (lambda pool: apply_damage(SEED, "disk", None), UnknownNameError, "unknown damage 'disk'.*Did you mean 'disc'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(pool, act, error, text):
+    with pytest.raises(error, match=text):
+        act(pool)
 
 
 def test_commit_writes_exactly_the_drawn_rows(pool):
@@ -137,19 +142,14 @@ def test_commit_writes_exactly_the_drawn_rows(pool):
     assert torch.equal(pool.losses[others], losses[others])
 
 
-def test_commit_keeps_no_graph_and_ranks_unknown_losses_as_the_worst(pool):
-    states = torch.ones(2, 3, 6, 6, requires_grad=True) * 2
-    pool.commit(torch.tensor([1, 4]), states)
+@pytest.mark.parametrize("losses", [None, torch.tensor([torch.nan, torch.nan])])
+def test_losses_that_are_nan_or_unknown_rank_worst_and_no_graph_is_kept(pool, seed, losses):
+    pool.commit(torch.tensor([1, 4]), torch.ones(2, 3, 6, 6, requires_grad=True) * 3, losses=losses)
     assert not pool.states.requires_grad
-    assert pool.sample(8).indices[:2].sort().values.tolist() == [1, 4]
-
-
-def test_losses_that_are_nan_rank_worst(pool, seed):
-    pool.commit(torch.tensor([4]), pool.states[4:5].clone(), losses=torch.tensor([torch.nan]))
     draw = pool.sample(8, num_damaged=2)
-    assert draw.indices[0] == 4
+    assert draw.indices[:2].sort().values.tolist() == [1, 4]
     assert torch.equal(draw.states[0], seed)
-    assert torch.isfinite(draw.losses[1:]).all()
+    assert torch.isfinite(draw.losses[2:]).all()
 
 
 def test_slots_stay_aligned_with_states(seed):
@@ -184,40 +184,21 @@ def test_a_pool_goes_on_from_its_state(pool, seed, assert_same):
         for p, draw in zip((pool, resumed), draws, strict=True):
             p.commit(draw.indices, draw.states * 2, losses=draw.losses)
     assert_same(pool.state_dict(), resumed.state_dict())
+    before = pool.states.clone()  # not shared
+    resumed.commit(torch.arange(8), torch.zeros(8, 3, 6, 6))
+    assert torch.equal(pool.states, before)
 
 
-def test_a_state_that_was_taken_up_is_not_shared(pool, seed):
-    resumed = SamplePool(seed, 8)
-    resumed.load_state_dict(pool.state_dict())
-    resumed.commit(torch.tensor([0]), torch.zeros(1, 3, 6, 6))
-    assert bool((pool.states[0] == 10).all())
-
-
-def test_the_state_of_another_pool_is_refused(pool, seed):
-    with pytest.raises(CheckpointError, match=r"\(8, 3, 6, 6\).*\(9, 3, 6, 6\)"):
-        SamplePool(seed, 9).load_state_dict(pool.state_dict())
-    with pytest.raises(CheckpointError, match="label"):
-        SamplePool(seed, 8, slots={"label": torch.zeros(8)}).load_state_dict(pool.state_dict())
-
-
-def test_slots_that_begin_anew_hold_the_seed_and_rank_as_the_worst():
-    pool = SamplePool(torch.ones(4, 3, 3), 5, slots={"label": torch.arange(5.0)})
-    lost = torch.tensor([False, True, False, True, False])
-    pool.commit(torch.arange(5), torch.full((5, 4, 3, 3), 2.0), losses=torch.arange(5.0), reseed=lost)
-    assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
-    assert pool.losses.tolist() == [0.0, float("inf"), 2.0, float("inf"), 4.0]
-    assert pool.slots["label"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
-    assert set(pool.sample(5).indices[:2].tolist()) == {1, 3}
-
-
-def test_states_that_are_lost_are_replaced_by_the_seed_when_they_are_written():
-    pool = SamplePool(torch.ones(4, 5, 5), 4)
-    states = torch.full((3, 4, 5, 5), 2.0)
+def test_states_that_are_lost_are_replaced_by_the_seed_when_they_are_written_and_keep_their_slots():
+    pool = SamplePool(torch.ones(4, 5, 5), 5, slots={"label": torch.arange(5.0)})
+    states = torch.full((4, 4, 5, 5), 2.0)
     states[1] = torch.nan
-    lost = torch.tensor([False, True, False])
-    pool.commit(torch.tensor([0, 2, 3]), states, losses=torch.tensor([0.1, torch.nan, 0.3]), reseed=lost)
-    assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 1.0, 2.0]
-    assert pool.losses.tolist() == pytest.approx([0.1, torch.inf, torch.inf, 0.3])
+    lost, losses = torch.tensor([False, True, False, True]), torch.tensor([0.125, torch.nan, 0.5, 0.25])
+    pool.commit(torch.tensor([0, 2, 3, 4]), states, losses=losses, reseed=lost)
+    assert pool.states[:, 0, 0, 0].tolist() == [2.0, 1.0, 1.0, 2.0, 1.0]
+    assert pool.losses.tolist() == [0.125, torch.inf, torch.inf, 0.5, torch.inf]
+    assert pool.slots["label"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert set(pool.sample(5).indices[:3].tolist()) == {1, 2, 4}
 
 
 SHAPES = [(32,), (24, 32), (16, 12, 20)]
@@ -244,12 +225,6 @@ def test_inside_a_hole_every_channel_is_zero_and_outside_nothing_changes(name, s
 def test_most_holes_hold_cells(name, shape):
     sizes = [int(DAMAGES[name](np.random.default_rng(seed), shape).sum()) for seed in SEEDS]
     assert sum(size > 0 for size in sizes) >= 15  # a small disc may lie between the cells of a coarse grid
-
-
-def test_a_hole_erases_what_is_not_a_number():
-    state = torch.full((2, 8), torch.nan)
-    damaged = apply_damage(state, "half", np.random.default_rng(0))
-    assert int((damaged == 0).sum()) == 8
 
 
 @pytest.mark.parametrize("name", sorted(DAMAGES))
@@ -295,19 +270,15 @@ def test_a_rectangle_is_a_full_box_of_an_eighth_to_a_half(shape):
         assert all(size // 8 <= side <= size // 2 for side, size in zip(sides, shape, strict=True))
 
 
-def test_a_function_is_a_shape_too():
+def test_a_function_is_a_shape_too_and_a_hole_erases_what_is_not_a_number():
     def first_cell(rng, shape):
         hole = torch.zeros(*shape, dtype=torch.bool)
         hole[0] = True
         return hole
 
-    damaged = apply_damage(torch.ones(2, 3), first_cell, np.random.default_rng(0))
-    assert damaged.tolist() == [[0, 1, 1], [0, 1, 1]]
-
-
-def test_an_unknown_shape_is_refused_with_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"unknown damage 'disk'.*Did you mean 'disc'\?"):
-        apply_damage(torch.ones(2, 3, 3), "disk", np.random.default_rng(0))
+    state = torch.tensor([[torch.nan, 1.0, 1.0], [torch.nan, 1.0, 1.0]])
+    assert apply_damage(state, first_cell, np.random.default_rng(0)).tolist() == [[0, 1, 1], [0, 1, 1]]
+    assert int((apply_damage(torch.full((2, 8), torch.nan), "half", np.random.default_rng(0)) == 0).sum()) == 8
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 5, 7), (2, 4, 9), (1, 5, 2, 3, 4)])
@@ -320,14 +291,11 @@ def test_round_trip_is_exact(shape, dtype):
     assert len(packed["values"]) == int((states != 0).any(1).sum()) < states[:, 0].numel()
 
 
-def test_sign_of_a_zero_and_nan_survive():
-    states = torch.zeros(1, 2, 2, 2)
+def test_sign_of_a_zero_and_nan_survive_and_nothing_alive_packs_to_nothing():
+    states = torch.zeros(4, 2, 2, 2)
+    packed = pack_states(states)
+    assert packed["values"].shape == (0, 2)
+    assert torch.equal(unpack_states(packed), states)
     states[0, 0, 0, 0], states[0, 1, 1, 1] = -0.0, torch.nan
     back = unpack_states(pack_states(states))
     assert torch.equal(back.view(torch.int32), states.view(torch.int32))
-
-
-def test_nothing_alive_packs_to_nothing():
-    packed = pack_states(torch.zeros(4, 3, 6, 6))
-    assert packed["values"].shape == (0, 3)
-    assert torch.equal(unpack_states(packed), torch.zeros(4, 3, 6, 6))

@@ -251,7 +251,3 @@ def test_arguments_that_cannot_work_are_refused(nca, arguments, error, message):
     given = {"network": nca(), "save_path": None, "criterions": {"mse": mse}, **arguments}
     with pytest.raises(error, match=message):
         given.pop("cls", PyTorchNetworkTrainer)(**given)
-
-
-def test_auto_takes_a_device_that_is_there(make_trainer):
-    assert make_trainer(device="auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -45,20 +45,16 @@ def warnings_of(caplog):
     return lambda: [r.getMessage() for r in caplog.records if "back end" in r.getMessage()]
 
 
-def test_a_run_on_a_slow_back_end_warns_once_with_the_reason_and_the_remedy(warnings_of):
-    trainer = make(automaton(rule=OwnRule()))
-    trainer.train(2, [batch(), batch()])
-    trainer.train(3, [batch()])
-    (message,) = warnings_of()
-    assert "'reference', which is slower than 'native'" in message
-    assert "the rule is a OwnRule, not MLPRule itself" in message
-    assert "MLPRule with one hidden layer of relu or leaky_relu" in message
-
-
-def test_every_run_warns(warnings_of):
-    for _ in range(2):
-        make(automaton(rule=OwnRule())).train(1, [batch()])
-    assert len(warnings_of()) == 2
+def test_every_run_on_a_slow_back_end_warns_once_with_the_reason_and_the_remedy(warnings_of):
+    for count in (1, 2):
+        trainer = make(automaton(rule=OwnRule()))
+        trainer.train(2, [batch(), batch()])
+        trainer.train(3, [batch()])
+        *_, message = found = warnings_of()
+        assert len(found) == count
+        assert "'reference', which is slower than 'native'" in message
+        assert "the rule is a OwnRule, not MLPRule itself" in message
+        assert "MLPRule with one hidden layer of relu or leaky_relu" in message
 
 
 def test_a_run_without_the_native_library_warns(warnings_of, monkeypatch):
@@ -70,15 +66,11 @@ def test_a_run_without_the_native_library_warns(warnings_of, monkeypatch):
     assert trainer.computation()["backend"] == "sparse"
 
 
-def test_a_run_on_the_fastest_back_end_or_on_a_chosen_one_does_not_warn(warnings_of):
+def test_neither_a_run_on_the_fastest_or_a_chosen_back_end_nor_a_prediction_warns(warnings_of):
     if BACKENDS["native"].unavailable() is None:
         make(automaton()).train(1, [batch()])
     with using_backend("reference"):
         make(automaton(rule=OwnRule())).train(1, [batch()])
-    assert warnings_of() == []
-
-
-def test_prediction_does_not_warn(warnings_of):
     automaton(rule=OwnRule()).predict(torch.rand(1, 1, 6, 6), 2)
     assert warnings_of() == []
 
@@ -109,9 +101,6 @@ def test_another_back_end_is_named_after_a_resume(tmp_path, caplog):
     with using_backend("reference"), caplog.at_level(logging.WARNING, "delira_nca"):
         make(automaton(), tmp_path).train(2, [batch()], resume="auto")
     assert "backend: sparse then, reference now" in caplog.text
-
-
-def test_changes_name_both_values():
     assert changes({"backend": "native"}, {"backend": "sparse"}) == ["backend: native then, sparse now"]
 
 
@@ -144,18 +133,14 @@ def test_the_result_of_a_run_names_back_end_processor_and_instruction_set(tmp_pa
     assert sorted(result.computation) == ["backend", "instruction_set", "processor"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "device"), [((), "cpu"), (((), "cpu"), "cpu"), (((), torch.device("cpu")), "cpu")]
-)
-def test_a_device_that_is_there_is_taken(arguments, device):
-    assert choose_device(*arguments) == torch.device(device)
-
-
-@pytest.mark.parametrize(("number", "device"), [(0, "cpu"), (2, "cuda")])
-def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, number, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
-    assert choose_device((), "auto") == torch.device(device)
+def test_a_device_that_is_there_is_taken_and_auto_takes_a_gpu_where_there_is_one(monkeypatch, make_trainer):
+    for arguments in ((), ((), "cpu"), ((), torch.device("cpu"))):
+        assert choose_device(*arguments) == torch.device("cpu")
+    assert make_trainer(device="auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for number, device in ((0, "cpu"), (2, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda number=number: number > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda number=number: number)
+        assert choose_device((), "auto") == torch.device(device)
 
 
 @pytest.mark.parametrize(
