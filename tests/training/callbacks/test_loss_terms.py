@@ -9,6 +9,7 @@ from delira_nca.models import PyramidNCA
 from delira_nca.models.inputs import interpret_range_parameter
 from delira_nca.rollout import trajectory
 from delira_nca.seeding import derive_seed, generator
+from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import ActivityLoss, IntermediateSupervision, RolloutLoss
 
 
@@ -21,45 +22,50 @@ def states_of(network, batch, iteration=0):
     return trajectory(x, network, steps, keep=range(steps + 1), seed=seed), steps
 
 
-def first_values(make_trainer, batches, callbacks, network):
-    trainer = make_trainer(network, callbacks=callbacks, optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0})
-    trainer.train(1, batches(3))
-    return trainer.history[0]
+@pytest.fixture
+def first_values(make_trainer):
+    """Values of a training of one epoch in which nothing is learned."""
+
+    def values(network, data, *callbacks):
+        trainer = make_trainer(
+            network, callbacks=callbacks, optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0}
+        )
+        trainer.train(1, data)
+        return trainer.history[0]
+
+    return values
 
 
-def test_states_on_the_way_are_judged_as_the_end_is(make_trainer, batches, nca):
-    network = nca(training_timesteps=4)
-    values = first_values(make_trainer, batches, [IntermediateSupervision((1, 0.5), (0.5, 2.0))], network)
-    (batch,) = batches(3)
-    states, _ = states_of(network, batch)
-    label = torch.from_numpy(batch["label"])
+def test_states_on_the_way_are_judged_as_the_end_is_and_those_that_are_not_reached_do_not_count(
+    first_values, batches, nca
+):
+    network, data = nca(training_timesteps=4), batches(3)
+    values = first_values(network, data, IntermediateSupervision((1, 0.5), (0.5, 2.0)))
+    states, _ = states_of(network, *data)
+    label = torch.from_numpy(data[0]["label"])
     errors = {n: float(mse(state[:, :4], label)) for n, state in states.items()}
     assert values["mse"] == pytest.approx(errors[4], rel=1e-5)
     assert values["intermediate"] == pytest.approx(0.5 * errors[1] + 2.0 * errors[2], rel=1e-5)
     assert values["loss"] == pytest.approx(values["mse"] + values["intermediate"], rel=1e-5)
+    assert first_values(network, data, IntermediateSupervision((9,)))["intermediate"] == 0.0
 
 
 def test_the_networks_own_loss_judges_too(batches, nca):
-    from delira_nca.training import PyTorchNetworkTrainer
-
-    network = nca(training_timesteps=3)
-    trainer = PyTorchNetworkTrainer(network, None, callbacks=[IntermediateSupervision()])
+    trainer = PyTorchNetworkTrainer(nca(training_timesteps=3), None, callbacks=[IntermediateSupervision()])
     trainer.train(1, batches(3))
     assert trainer.history[0]["intermediate"] > 0
     assert trainer.history[0].keys() == {"epoch", "mse", "intermediate", "loss"}
 
 
-def test_a_step_that_a_roll_out_does_not_reach_does_not_count(make_trainer, batches, nca):
-    values = first_values(make_trainer, batches, [IntermediateSupervision((9,))], nca(training_timesteps=3))
-    assert values["intermediate"] == 0.0
-
-
-def test_activity_is_the_mean_change_between_steps(make_trainer, batches, nca):
-    network = nca(training_timesteps=5)
-    values = first_values(make_trainer, batches, [ActivityLoss(10.0, num_steps=None)], network)
-    states, steps = states_of(network, *batches(3))
+def test_activity_is_the_mean_change_between_steps_and_any_function_of_a_state_can_join(first_values, batches, nca):
+    network, data = nca(training_timesteps=5), batches(3)
+    size = RolloutLoss(mean_square, name="size", num_steps=None)
+    values = first_values(network, data, ActivityLoss(10.0, num_steps=None), size)
+    states, steps = states_of(network, *data)
     changes = [float((states[n] - states[n - 1]).abs().mean()) for n in range(1, steps + 1)]
     assert values["activity"] == pytest.approx(10 * sum(changes) / 5, rel=1e-5)
+    sizes = [float(mean_square(states[n])) for n in range(1, steps + 1)]
+    assert values["size"] == pytest.approx(sum(sizes) / 5, rel=1e-5)
 
 
 def test_drawn_steps_estimate_the_mean_and_differ_from_iteration_to_iteration():
@@ -76,13 +82,6 @@ def mean_square(state):
     return state.square().mean()
 
 
-def test_any_function_of_a_state_can_join(make_trainer, batches, nca):
-    network = nca(training_timesteps=3)
-    values = first_values(make_trainer, batches, [RolloutLoss(mean_square, name="size", num_steps=None)], network)
-    states, _ = states_of(network, *batches(3))
-    assert values["size"] == pytest.approx(sum(float(mean_square(states[n])) for n in (1, 2, 3)) / 3, rel=1e-5)
-
-
 def test_a_term_changes_what_is_learned_and_is_gone_afterwards(make_trainer, batches):
     weights = []
     for callbacks in ([], [IntermediateSupervision()]):
@@ -95,7 +94,7 @@ def test_a_term_changes_what_is_learned_and_is_gone_afterwards(make_trainer, bat
 
 
 @pytest.mark.parametrize("patch", [None, 4])
-def test_all_levels_of_a_pyramid_are_looked_at_and_its_finest_is_judged(make_trainer, patch, nca):
+def test_all_levels_of_a_pyramid_are_looked_at_and_its_finest_is_judged(first_values, patch, nca):
     coarse, fine = (nca(seed, alive=None, num_hidden_channels=4, fire_rate=1.0) for seed in (0, 1))
     pyramid = PyramidNCA([coarse, fine], [2, 1], [3, 2], patch_size=patch)
     batch = {"data": torch.rand(2, 4, 8, 8), "label": torch.rand(2, 4, 8, 8)}
@@ -103,30 +102,25 @@ def test_all_levels_of_a_pyramid_are_looked_at_and_its_finest_is_judged(make_tra
 
     def look(states):
         shapes.append(tuple(states.shape[2:]))
-        return states.square().mean()
+        return mean_square(states)
 
     terms = [IntermediateSupervision(at=(1,)), RolloutLoss(look, name="size", num_steps=None), ActivityLoss(0.5)]
-    trainer = make_trainer(pyramid, callbacks=terms, optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0})
-    trainer.train(1, [batch])
-    found = trainer.history[0]
+    found = first_values(pyramid, [batch], *terms)
     finest = (8, 8) if patch is None else (4, 4)
     assert shapes == [(4, 4)] * 3 + [finest] * 2
     assert found["loss"] == pytest.approx(sum(found[name] for name in ("mse", "intermediate", "size", "activity")))
     if patch is None:
         states = [p.output_image for p in pyramid.record(batch["data"], keep=[1, 2, 3, 4, 5])]
         assert found["intermediate"] == pytest.approx(float(mse(states[3][:, :4], batch["label"])), rel=1e-5)
-        assert found["size"] == pytest.approx(sum(float(x.square().mean()) for x in states) / 5, rel=1e-5)
+        assert found["size"] == pytest.approx(sum(float(mean_square(x)) for x in states) / 5, rel=1e-5)
 
 
 @pytest.mark.parametrize("patch", [None, 6])
-def test_an_image_that_no_scale_divides_is_judged_on_its_own_cells(make_trainer, patch, nca):
+def test_an_image_that_no_scale_divides_is_judged_on_its_own_cells(first_values, patch, nca):
     coarse, fine = (nca(seed, alive=None, num_hidden_channels=4, fire_rate=1.0) for seed in (0, 1))
     pyramid = PyramidNCA([coarse, fine], [4, 1], [2, 3], patch_size=patch)
     batch = {"data": torch.rand(2, 4, 9, 6), "label": torch.rand(2, 4, 9, 6)}
-    terms = [IntermediateSupervision(at=(1,))]
-    trainer = make_trainer(pyramid, callbacks=terms, optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0})
-    trainer.train(1, [batch])
-    found = trainer.history[0]
+    found = first_values(pyramid, [batch], IntermediateSupervision(at=(1,)))
     assert found["loss"] == pytest.approx(found["mse"] + found["intermediate"])
     if patch is None:
         (early,) = pyramid.record(batch["data"], keep=[3])

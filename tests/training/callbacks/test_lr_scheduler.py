@@ -63,31 +63,35 @@ def test_rates_are_torch_s_own(rates, cls, params, every):
         assert seen == [rate for rate in _rates_of_torch(cls, params, 5) for _ in range(2)]
 
 
-def test_a_score_that_does_not_get_better_lowers_the_rate(make_trainer, batches):
-    scores, rates = iter([1.0, 0.5, 0.6, 0.7, 0.4, 0.3]), []
+PLATEAU = lr_scheduler.ReduceLROnPlateau
+OF_TRAINER = {"lr_scheduler_cls": PLATEAU, "lr_scheduler_params": {"patience": 0, "factor": 0.1, "cooldown": 5}}
+OWN = LRSchedulerCallback(PLATEAU, {"patience": 1, "factor": 0.1}, monitor_key="score")
+
+
+@pytest.mark.parametrize(
+    ("given", "scores", "mode", "expected"),
+    [
+        ({"callbacks": [OWN]}, [1.0, 0.5, 0.6, 0.7, 0.4, 0.3], "lowest", [1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-3]),
+        (OF_TRAINER, [1.0, 0.5, 0.75], "highest", [1e-2, 1e-3, 1e-3]),
+        (OF_TRAINER, [1.0, 0.5, 0.75], "lowest", [1e-2, 1e-2, 1e-3]),
+    ],
+    ids=["of its own score", "of what decides, highest", "of what decides, lowest"],
+)
+def test_a_score_that_does_not_get_better_lowers_the_rate(make_trainer, batches, given, scores, mode, expected):
+    left, rates = iter(scores), []
+    watch = LambdaCallback(at_checkpoint=lambda trainer: rates.append(_rate(trainer)))
     trainer = make_trainer(
-        metrics={"score": lambda pred, label: torch.tensor(next(scores))},
-        callbacks=[
-            LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau, {"patience": 1, "factor": 0.1}, monitor_key="score"),
-            LambdaCallback(at_checkpoint=lambda trainer: rates.append(_rate(trainer))),
-        ],
+        metrics={"score": lambda pred, label: torch.tensor(next(left))},
+        **{**given, "callbacks": [*given.get("callbacks", ()), watch]},
     )
-    trainer.train(6, batches(1))
-    assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-3])
+    trainer.train(len(scores), batches(1), val_score_key="score", val_score_mode=mode)
+    assert rates == pytest.approx(expected)
 
 
 def test_a_score_is_followed_only_in_epochs_that_measure_it(make_trainer, batches):
-    callback = LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau, {"patience": 9}, monitor_key="val_mse")
+    callback = LRSchedulerCallback(PLATEAU, {"patience": 9}, monitor_key="val_mse")
     make_trainer(callbacks=[callback]).train(5, batches(1), batches(1), val_freq=2)
     assert callback.state_dict()["default"]["last_epoch"] == 2
-
-
-def test_an_unknown_score_is_refused_before_the_first_batch(make_trainer, batches):
-    callback = LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau, monitor_key="msee")
-    trainer = make_trainer(callbacks=[callback])
-    with pytest.raises(ScoreKeyError, match="Did you mean 'mse'"):
-        trainer.train(1, batches(1))
-    assert trainer.global_iter_num == 0
 
 
 def test_every_optimizer_has_a_schedule_of_its_own(make_trainer, batches):
@@ -104,63 +108,41 @@ def test_every_optimizer_has_a_schedule_of_its_own(make_trainer, batches):
     )
 
 
-def test_a_second_training_goes_on_with_the_schedule(make_trainer, batches):
-    trainer = make_trainer(callbacks=[LRSchedulerCallback(lr_scheduler.ExponentialLR, {"gamma": 0.5})])
-    trainer.train(1, batches(1))
-    trainer.train(3, batches(1))
-    assert _rate(trainer) == pytest.approx(1e-2 / 8)
-
-
-def test_a_callback_that_is_used_again_follows_the_new_trainer(make_trainer, batches):
+def test_a_callback_that_is_used_again_follows_the_new_trainer_and_goes_on_in_a_second_training(make_trainer, batches):
     callback = LRSchedulerCallback(lr_scheduler.ExponentialLR, {"gamma": 0.5})
-    folds = [make_trainer(callbacks=[callback], fold=fold) for fold in (0, 1)]
-    for trainer in folds:
-        trainer.train(2, batches(1))
-    assert [_rate(trainer) for trainer in folds] == pytest.approx([2.5e-3, 2.5e-3])
+    for fold in (0, 1):
+        trainer = make_trainer(callbacks=[callback], fold=fold)
+        trainer.train(1, batches(1))
+        trainer.train(3, batches(1))
+        assert _rate(trainer) == pytest.approx(1e-2 / 8), fold
+
+
+class Own:
+    """A scheduler without a state."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def step(self):
+        pass
 
 
 @pytest.mark.parametrize(
-    ("cls", "params"),
-    [(lr_scheduler.StepLR, {"stepsize": 2}), (lr_scheduler.StepLR, {}), (lr_scheduler.OneCycleLR, {"max_lr": 1.0})],
+    ("callback", "text"),
+    [
+        (LRSchedulerCallback(lr_scheduler.StepLR, {"stepsize": 2}), "do not fit StepLR"),
+        (LRSchedulerCallback(lr_scheduler.StepLR), "do not fit StepLR"),
+        (LRSchedulerCallback(lr_scheduler.OneCycleLR, {"max_lr": 1.0}), "do not fit OneCycleLR"),
+        (LRSchedulerCallback(Own), "scheduler Own has no state_dict, without which no run resumes"),
+        (LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau), "monitor_key"),
+        (LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau, monitor_key="msee"), "Did you mean 'mse'"),
+    ],
 )
-def test_parameters_that_do_not_fit_are_refused_before_the_first_batch(make_trainer, batches, cls, params):
-    trainer = make_trainer(callbacks=[LRSchedulerCallback(cls, params)])
-    with pytest.raises(ConfigError, match=f"do not fit {cls.__name__}"):
+def test_what_cannot_be_a_schedule_is_refused_before_the_first_batch(make_trainer, batches, callback, text):
+    trainer = make_trainer(callbacks=[callback])
+    with pytest.raises(ConfigError, match=text) as raised:
         trainer.train(1, batches(1))
-    assert trainer.global_iter_num == 0
-
-
-@pytest.mark.parametrize(("mode", "rates"), [("highest", [1e-2, 1e-3, 1e-3]), ("lowest", [1e-2, 1e-2, 1e-3])])
-def test_a_plateau_is_one_of_the_score_that_decides_in_its_direction(make_trainer, batches, mode, rates):
-    scores, seen = iter([1.0, 0.5, 0.75]), []
-    trainer = make_trainer(
-        metrics={"score": lambda pred, label: torch.tensor(next(scores))},
-        lr_scheduler_cls=lr_scheduler.ReduceLROnPlateau,
-        lr_scheduler_params={"patience": 0, "factor": 0.1, "cooldown": 5},
-        callbacks=[LambdaCallback(at_checkpoint=lambda trainer: seen.append(_rate(trainer)))],
-    )
-    trainer.train(3, batches(1), val_score_key="score", val_score_mode=mode)
-    assert seen == pytest.approx(rates)
-
-
-def test_a_scheduler_that_needs_a_score_and_is_given_none_is_refused_before_the_first_batch(make_trainer, batches):
-    trainer = make_trainer(callbacks=[LRSchedulerCallback(lr_scheduler.ReduceLROnPlateau)])
-    with pytest.raises(ConfigError, match="monitor_key"):
-        trainer.train(1, batches(1))
-    assert trainer.global_iter_num == 0
-
-
-def test_a_scheduler_without_a_state_is_refused_before_the_first_batch(make_trainer, batches):
-    class Own:
-        def __init__(self, optimizer):
-            self.optimizer = optimizer
-
-        def step(self):
-            pass
-
-    trainer = make_trainer(callbacks=[LRSchedulerCallback(Own)])
-    with pytest.raises(ConfigError, match="scheduler Own has no state_dict, without which no run resumes"):
-        trainer.train(1, batches())
+    assert isinstance(raised.value, ScoreKeyError) == (callback.monitor_key == "msee")
     assert trainer.global_iter_num == 0
 
 
@@ -189,13 +171,11 @@ def test_a_rate_that_vanishes_early_is_a_warning_that_changes_nothing(make, num_
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     optimizer.step()
     scheduler = make(optimizer)
-    before = _rate_of(optimizer), scheduler.state_dict().get("last_epoch")
+
+    def state():
+        return optimizer.param_groups[0]["lr"], scheduler.state_dict().get("last_epoch")
+
+    before = state()
     warn_of_vanishing_rate(scheduler, optimizer, num_epochs, "lr_gamma")
-    assert (_rate_of(optimizer), scheduler.state_dict().get("last_epoch")) == before
-    assert [record.message.startswith("lr_gamma: the learning rate falls") for record in caplog.records] == [
-        True
-    ] * warns
-
-
-def _rate_of(optimizer):
-    return optimizer.param_groups[0]["lr"]
+    assert state() == before
+    assert caplog.text.count("lr_gamma: the learning rate falls") == len(caplog.records) == warns

@@ -14,18 +14,15 @@ def path(tmp_path):
     return tmp_path / "run" / "metrics.jsonl"
 
 
-def test_epochs_are_written_at_their_last_iteration_with_the_rate_of_the_epoch(make_trainer, batches, path):
-    schedule = LRSchedulerCallback(torch.optim.lr_scheduler.ExponentialLR, {"gamma": 0.5})
-    for callbacks in ([MetricLogger(JSONLSink(path)), schedule], [schedule, MetricLogger(JSONLSink(path))]):
-        trainer = make_trainer(callbacks=callbacks)
-        trainer.train(2, batches(1, 1, 1), batches(1))
-        rates = [{"lr": 1e-2}, {"lr": 5e-3}]
-        expected = [
-            {"step": 3 * n, **entry, **rate}
-            for n, (entry, rate) in enumerate(zip(trainer.history, rates, strict=True), 1)
-        ]
-        assert read_jsonl(path) == [pytest.approx(record) for record in expected]
+@pytest.mark.parametrize("is_first", [True, False])
+def test_epochs_are_written_at_their_last_iteration_with_the_rate_of_the_epoch(make_trainer, batches, path, is_first):
+    for _ in range(2):  # a new run begins a new log
         schedule = LRSchedulerCallback(torch.optim.lr_scheduler.ExponentialLR, {"gamma": 0.5})
+        callbacks = [MetricLogger(JSONLSink(path)), schedule]
+        trainer = make_trainer(callbacks=callbacks if is_first else callbacks[::-1])
+        trainer.train(2, batches(1, 1, 1), batches(1))
+        expected = [{"step": 3 * row["epoch"], **row, "lr": 1e-2 / row["epoch"]} for row in trainer.history]
+        assert read_jsonl(path) == [pytest.approx(record) for record in expected]
 
 
 def test_iterations_are_written_under_names_of_their_own(make_trainer, batches, path):
@@ -66,12 +63,6 @@ def test_a_resumed_run_forgets_what_it_does_again(make_trainer, batches, path, t
     assert path.read_text() == whole
 
 
-def test_a_new_run_begins_a_new_log(make_trainer, batches, path):
-    for _ in range(2):
-        make_trainer(callbacks=[MetricLogger(JSONLSink(path))]).train(1, batches(1))
-    assert len(read_jsonl(path)) == 1
-
-
 def test_several_sinks_are_given_the_same_and_the_config(make_trainer, batches, path, tmp_path):
     table = tmp_path / "metrics.csv"
     logger = MetricLogger(JSONLSink(path), CSVSink(table), config={"lr": 0.5, "name": "x"})
@@ -82,14 +73,13 @@ def test_several_sinks_are_given_the_same_and_the_config(make_trainer, batches, 
 
 
 def test_files_are_closed_after_an_error(make_trainer, batches, path):
+    def broken(data):
+        yield from data
+        raise ValueError("broken")
+
     sink = JSONLSink(path)
     trainer = make_trainer(callbacks=[MetricLogger(sink, every=1)])
     with pytest.raises(ValueError, match="broken"):
-        trainer.train(1, _broken(batches(1)))
+        trainer.train(1, broken(batches(1)))
     assert sink._handle is None
     assert len(read_jsonl(path)) == 1
-
-
-def _broken(data):
-    yield from data
-    raise ValueError("broken")

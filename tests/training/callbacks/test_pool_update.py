@@ -86,31 +86,31 @@ def test_slots_replace_the_entries_of_their_name(make_trainer, batches, watch):
         assert pool.losses[int(value)] == loss
 
 
-def test_a_score_of_one_s_own_ranks(make_trainer, batches, pool):
-    update = PoolUpdate(pool, score=lambda states, batch: torch.full((len(states),), 7.0))
-    make_trainer(callbacks=[update]).train(1, batches(3))
-    assert int((pool.losses == 7).sum()) == 3
-
-
-def test_another_entry_may_hold_the_states(linear_network, make_trainer, batches, pool, watch):
+def test_another_entry_may_hold_the_states_and_a_score_of_ones_own_ranks_them(make_trainer, batches, pool, watch):
     data = [{"data": batch["data"], "cells": batch["data"], "label": batch["label"]} for batch in batches(3)]
-    make_trainer(callbacks=[PoolUpdate(pool, key="cells", num_seeds=0), watch]).train(1, data)
+    update = PoolUpdate(pool, key="cells", num_seeds=0, score=lambda states, batch: torch.full((len(states),), 7.0))
+    make_trainer(callbacks=[update, watch]).train(1, data)
     assert watch.begun[0][1]["data"] is data[0]["data"]
     assert float(watch.begun[0][1]["cells"].min()) >= 2.0
+    assert int((pool.losses == 7).sum()) == 3
+    shown = "PoolUpdate(SamplePool(capacity=6, state=(8, 6, 6), slots=[], draws=1), num_seeds=0, num_damaged=0)"
+    assert repr(update) == shown
 
 
-def test_a_pool_smaller_than_the_batch_is_refused_with_both_numbers_before_the_step(make_trainer, batches, pool):
+@pytest.mark.parametrize(
+    ("data", "error", "text"),
+    [
+        ({"side": 6, "size": 7}, ConfigError, "batch of 7 cannot be drawn from a pool of 6"),
+        ({"side": 5, "size": 2}, ShapeError, r"\(8, 6, 6\), the batch's 'data' \(8, 5, 5\)"),
+    ],
+)
+def test_a_batch_that_does_not_fit_the_pool_is_refused_before_the_step(make_trainer, batches, pool, data, error, text):
     trainer = make_trainer(callbacks=[PoolUpdate(pool)])
     before = trainer.network.rule.last.weight.clone()
-    with pytest.raises(ConfigError, match="batch of 7 cannot be drawn from a pool of 6"):
-        trainer.train(1, batches(7))
+    with pytest.raises(error, match=text):
+        trainer.train(1, batches(data["size"], side=data["side"]))
     assert torch.equal(trainer.network.rule.last.weight, before)
     assert trainer.global_iter_num == 0
-
-
-def test_states_of_another_shape_are_refused(make_trainer, batches, pool):
-    with pytest.raises(ShapeError, match=r"\(8, 6, 6\), the batch's 'data' \(8, 5, 5\)"):
-        make_trainer(callbacks=[PoolUpdate(pool)]).train(1, batches(2, side=5))
 
 
 def test_a_broken_iteration_writes_nothing_back(make_trainer, batches, pool):
@@ -193,18 +193,15 @@ def test_a_state_without_a_living_cell_begins_anew(make_trainer, nca, batches, p
     assert bool((pool.states == 0).flatten(1).all(1).any()) == (not reseed_dead)
 
 
-def test_without_an_alive_mask_only_what_is_zero_everywhere_is_dead(make_trainer, nca, batches, pool, spoil):
+@pytest.mark.parametrize(("seed", "dead"), [(1.0, 1), (0.0, 0)])
+def test_without_an_alive_mask_only_zeros_are_dead_but_none_if_the_seed_is_empty(
+    make_trainer, nca, batches, spoil, seed, dead
+):
+    pool = SamplePool(torch.full((8, 6, 6), seed), 6)
     update = PoolUpdate(pool)
     make_trainer(spoil(nca(alive=None), _1=0.0, _2=FAINT), callbacks=[update]).train(1, batches(4))
-    assert update.num_dead == 1
-
-
-def test_where_the_seed_itself_is_empty_nothing_is_dead(make_trainer, nca, batches, spoil):
-    pool = SamplePool(torch.zeros(8, 6, 6), 6)
-    update = PoolUpdate(pool)
-    make_trainer(spoil(nca(alive=None), _1=0.0, _2=FAINT), callbacks=[update]).train(1, batches(4))
-    assert update.num_dead == 0
-    assert torch.isfinite(pool.losses).sum() == 4
+    assert update.num_dead == dead
+    assert torch.isfinite(pool.losses).sum() == 4 - dead
 
 
 def test_what_begins_anew_is_told_and_counted_on_after_a_resume(make_trainer, nca, batches, pool, spoil, caplog):
@@ -244,11 +241,6 @@ def test_the_error_of_an_image_is_that_of_its_first_channels():
     states[:, 2:] = 9.0
     assert image_error(states, {"label": torch.ones(2, 2, 3, 3)}).tolist() == [1.0, 1.0]
     assert image_error(states, {"label": torch.zeros(2, 2, 3, 3)}).tolist() == [0.0, 4.0]
-
-
-def test_its_text_names_the_pool(pool):
-    text = repr(PoolUpdate(pool, num_damaged=3))
-    assert text == "PoolUpdate(SamplePool(capacity=6, state=(8, 6, 6), slots=[], draws=0), num_seeds=1, num_damaged=3)"
 
 
 def test_seeds_and_damage_come_every_so_many_iterations():
@@ -330,21 +322,25 @@ def constant(states, batch):
     return torch.full((len(states),), 0.5)
 
 
+def mutation(pool=None, **options):
+    return PoolMutation(pool or pool_of(), num_image_channels=1, score=constant, **options)
+
+
 def test_a_quarter_is_fresh_a_quarter_mutated_and_the_rest_goes_on():
-    callback = PoolMutation(pool_of(), num_image_channels=1, score=constant)
-    seen = drawn(callback)
-    new = batch_of()["data"][0, 0]
+    seen, new = drawn(mutation()), batch_of()["data"][0, 0]
     assert torch.equal(seen["data"][:2, 0], new.expand(2, -1, -1))
     assert seen["data"][:2, 1:].abs().sum() == 0
     assert seen["data"][2:6, 1, 0, 0].tolist() == [6.0, 5.0, 4.0, 3.0]  # worst first
     assert seen["label"].tolist() == [0, 1, 105, 104, 103, 102, 6, 7]
+    assert mutation().at_iter_begin(None, train=False, data_dict=batch_of()) is None
+    untrained = drawn(mutation(pool_of(trained=False)))
+    assert torch.equal(untrained["data"][:, 0], batch_of()["data"][:, 0])
+    assert untrained["label"].tolist() == list(range(8))
 
 
 def test_a_mutated_state_keeps_what_lives_in_both_images_and_nothing_else():
-    callback = PoolMutation(pool_of(), num_image_channels=1, score=constant)
-    mutated = drawn(callback)["data"][6:]
+    mutated, expected = drawn(mutation())["data"][6:], torch.zeros(SHAPE)
     assert torch.equal(mutated[:, 0], batch_of()["data"][6:, 0])
-    expected = torch.zeros(SHAPE)
     expected[:2, :2] = 1
     assert torch.equal(mutated[0, 1], 2 * expected)
     assert torch.equal(mutated[1, 2], 1 * expected)
@@ -352,7 +348,7 @@ def test_a_mutated_state_keeps_what_lives_in_both_images_and_nothing_else():
 
 def test_states_and_labels_go_back_together():
     pool = pool_of()
-    callback = PoolMutation(pool, num_image_channels=1, score=constant)
+    callback = mutation(pool)
     seen = drawn(callback)
     indices = callback._draw.indices
     end(callback, seen, seen["data"] + 1)
@@ -361,26 +357,15 @@ def test_states_and_labels_go_back_together():
     assert pool.losses.tolist() == [0.5] * 8
 
 
-def test_a_state_that_never_trained_begins_with_an_image_of_the_batch():
-    seen = drawn(PoolMutation(pool_of(trained=False), num_image_channels=1, score=constant))
-    assert torch.equal(seen["data"][:, 0], batch_of()["data"][:, 0])
-    assert seen["label"].tolist() == list(range(8))
-
-
 def test_a_state_that_exploded_does_not_go_back():
     pool = pool_of()
-    callback = PoolMutation(pool, num_image_channels=1, score=constant, explode_above=50.0)
+    callback = mutation(pool, explode_above=50.0)
     seen = drawn(callback)
     seen["data"][3] = 99.0
     slot = int(callback._draw.indices[3])
     end(callback, seen, seen["data"])
     assert pool.losses[slot] == torch.inf
     assert callback.num_exploded == 1
-
-
-def test_validation_is_left_alone():
-    callback = PoolMutation(pool_of(), num_image_channels=1)
-    assert callback.at_iter_begin(None, train=False, data_dict=batch_of()) is None
 
 
 @pytest.mark.parametrize(
@@ -393,4 +378,4 @@ def test_validation_is_left_alone():
 )
 def test_batches_that_do_not_fit_are_refused(batch, error, text):
     with pytest.raises(error, match=text):
-        drawn(PoolMutation(pool_of(), num_image_channels=1), batch)
+        drawn(mutation(), batch)

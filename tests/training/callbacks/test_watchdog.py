@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,16 +24,23 @@ def _until(watchdog, number):
     hang_here(lambda: watchdog.num_hangs >= number, 30.0)
 
 
-def _train(plain_trainer, watchdogs, hang, num_batches=3):
-    trainer = plain_trainer(callbacks=[*watchdogs, LambdaCallback(at_iter_begin=hang)])
-    trainer.train(1, [{"data": [n]} for n in range(num_batches)])
+@pytest.fixture
+def train(plain_trainer):
+    """Trains with a watchdog that is given a hang in each iteration, as a rule until it notices."""
+
+    def run(watchdog, hang=None, num_batches=1):
+        hang = hang or (lambda trainer, iter_num: _until(watchdog, iter_num + 1))
+        trainer = plain_trainer(callbacks=[watchdog, LambdaCallback(at_iter_begin=hang)])
+        trainer.train(1, [{"data": [n]} for n in range(num_batches)])
+
+    return run
 
 
 def _watching():
     return [thread for thread in threading.enumerate() if thread.name == "watchdog"]
 
 
-def test_a_hang_is_written_with_the_stack_of_every_thread(plain_trainer, tmp_path, capsys):
+def test_a_hang_is_written_with_the_stack_of_every_thread(train, tmp_path, capsys):
     watchdog = Watchdog(0.2, folder=tmp_path / "run")
     other = threading.Thread(target=_until, args=(watchdog, 1), name="a worker")
 
@@ -42,7 +50,7 @@ def test_a_hang_is_written_with_the_stack_of_every_thread(plain_trainer, tmp_pat
             _until(watchdog, 1)
             time.sleep(0.6)
 
-    _train(plain_trainer, [watchdog], hang)
+    train(watchdog, hang, num_batches=3)
     other.join()
     text = (tmp_path / "run" / "watchdog.txt").read_text()
     assert capsys.readouterr().err == text
@@ -53,11 +61,12 @@ def test_a_hang_is_written_with_the_stack_of_every_thread(plain_trainer, tmp_pat
     assert "in test_a_hang_is_written_with_the_stack_of_every_thread" in text
     assert watchdog.num_hangs == 1  # once, however long it lasts
     assert not _watching()
+    assert "in test_a_hang_is_written_with_the_stack_of_every_thread" in stacks()
 
 
-def test_two_hangs_are_written_twice(plain_trainer, tmp_path, capsys):
+def test_two_hangs_are_written_twice(train, tmp_path, capsys):
     watchdog = Watchdog(0.15, folder=tmp_path)
-    _train(plain_trainer, [watchdog], lambda trainer, iter_num: _until(watchdog, iter_num + 1), num_batches=2)
+    train(watchdog, num_batches=2)
     assert watchdog.num_hangs == 2
     text = (tmp_path / "watchdog.txt").read_text()
     assert text.count("nothing has ended") == 2
@@ -65,9 +74,9 @@ def test_two_hangs_are_written_twice(plain_trainer, tmp_path, capsys):
     assert capsys.readouterr().err == text
 
 
-def test_iterations_that_are_slow_but_end_are_no_hang(plain_trainer, tmp_path, capsys):
+def test_iterations_that_are_slow_but_end_are_no_hang(train, tmp_path, capsys):
     watchdog = Watchdog(1.0, folder=tmp_path)
-    _train(plain_trainer, [watchdog], lambda trainer: time.sleep(0.15), num_batches=10)
+    train(watchdog, lambda trainer: time.sleep(0.15), num_batches=8)
     assert watchdog.num_hangs == 0
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().err == ""
@@ -81,31 +90,24 @@ def test_the_file_is_in_the_run_s_folder(plain_trainer, tmp_path, capsys):
     assert "in hang_here" in (tmp_path / "watchdog.txt").read_text()
 
 
-def test_without_a_folder_it_is_on_stderr_alone(plain_trainer, capsys):
-    watchdog = Watchdog(0.1)
-    _train(plain_trainer, [watchdog], lambda trainer: _until(watchdog, 1), num_batches=1)
+def test_without_a_folder_it_is_on_stderr_alone(train, capsys):
+    train(Watchdog(0.1))
     assert "in hang_here" in capsys.readouterr().err
 
 
-def test_each_of_several_trainers_has_its_own(plain_trainer, tmp_path, capsys):
+def test_each_of_several_trainers_has_its_own(train, tmp_path, capsys):
     watchdogs = [Watchdog(0.2, folder=tmp_path / "0"), Watchdog(60, folder=tmp_path / "1")]
-    threads = [
-        threading.Thread(target=_train, args=(plain_trainer, [own], lambda trainer: _until(watchdogs[0], 1), 1))
-        for own in watchdogs
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda own: train(own, lambda trainer: _until(watchdogs[0], 1)), watchdogs))
     assert [watchdog.num_hangs for watchdog in watchdogs] == [1, 0]
     assert (tmp_path / "0" / "watchdog.txt").exists()
     assert not (tmp_path / "1").exists()
 
 
-def test_a_file_that_cannot_be_written_does_not_end_the_watch(plain_trainer, tmp_path, capsys, caplog):
+def test_a_file_that_cannot_be_written_does_not_end_the_watch(train, tmp_path, capsys, caplog):
     (tmp_path / "file").write_text("")
     watchdog = Watchdog(0.1, folder=tmp_path / "file")
-    _train(plain_trainer, [watchdog], lambda trainer, iter_num: _until(watchdog, iter_num + 1), num_batches=2)
+    train(watchdog, num_batches=2)
     assert watchdog.num_hangs == 2
     assert capsys.readouterr().err.count("in hang_here") == 2
     assert "could not write" in caplog.text
@@ -144,7 +146,3 @@ def test_it_may_end_the_process(tmp_path):
     assert "not reached" not in done.stdout
     assert "in _train_single_epoch" in done.stderr
     assert (tmp_path / "watchdog.txt").read_text() == done.stderr
-
-
-def test_stacks_end_where_they_are_asked_for():
-    assert "in test_stacks_end_where_they_are_asked_for" in stacks()
