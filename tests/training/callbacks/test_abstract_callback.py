@@ -96,11 +96,8 @@ def test_functions_run_at_their_hooks(plain_trainer):
     assert repr(callback) == "LambdaCallback(at_epoch_end, at_training_begin)"
 
 
-def test_a_name_that_is_no_hook_is_refused_with_the_nearest():
+def test_a_name_that_is_no_hook_and_a_value_that_cannot_be_called_are_refused():
     with pytest.raises(CallbackError, match=r"'at_epoch_ned' is not a hook\..*Did you mean 'at_epoch_end'\?"):
         LambdaCallback(at_epoch_ned=print)
-
-
-def test_a_value_that_cannot_be_called_is_refused():
     with pytest.raises(CallbackError, match="at_epoch_end must be callable, not 3"):
         LambdaCallback(at_epoch_end=3)

@@ -105,11 +105,6 @@ def test_best_epochs_are_saved_whatever_the_time(run, tmp_path):
     assert load_checkpoint(tmp_path / "checkpoint_best.safetensors")["epoch"] == 2
 
 
-def test_a_run_without_a_path_writes_nothing(run, tmp_path):
-    assert run(2, folder=None).callbacks == ()
-    assert _files(tmp_path) == []
-
-
 @pytest.mark.parametrize(("error", "raised"), [(KeyboardInterrupt, KeyboardInterrupt), (ValueError, RuntimeError)])
 @pytest.mark.parametrize(("failed", "epochs"), [(1, ()), (4, (2,))])
 def test_nothing_is_saved_after_an_exception(run, tmp_path, error, raised, failed, epochs):
@@ -157,23 +152,18 @@ def test_the_epoch_of_an_early_stop_is_saved(run, tmp_path):
     assert _files(tmp_path) == ["best", "epoch_2"]
 
 
-def test_callbacks_in_any_order_are_saved_as_they_are_after_the_epoch(run, tmp_path):
-    for number, callbacks in enumerate(
-        ([Checkpoint(), EarlyStopping("mse", patience=9)], [EarlyStopping("mse", patience=9), Checkpoint()])
-    ):
-        trainer = run(2, *callbacks, folder=tmp_path / str(number))
-        saved = load_checkpoint(tmp_path / str(number) / "checkpoint_epoch_2.safetensors")["callbacks"]
-        assert saved["EarlyStopping"]["best"] == min(entry["mse"] for entry in trainer.history)
-        assert saved["Checkpoint"]["saved"] == [1, 2]
+@pytest.mark.parametrize("is_last", [True, False])
+def test_callbacks_in_any_order_are_saved_as_they_are_after_the_epoch(run, tmp_path, is_last):
+    callbacks = [EarlyStopping("mse", patience=9), Checkpoint()]
+    trainer = run(2, *(callbacks if is_last else callbacks[::-1]))
+    saved = load_checkpoint(tmp_path / "checkpoint_epoch_2.safetensors")["callbacks"]
+    assert saved["EarlyStopping"]["best"] == min(entry["mse"] for entry in trainer.history)
+    assert saved["Checkpoint"]["saved"] == [1, 2]
 
 
 def test_foreign_files_are_left_alone(run, tmp_path):
-    names = [
-        "checkpoint_epoch_9.safetensors",
-        "checkpoint_epoch_2.safetensors.bak",
-        "notes.txt",
-        ".checkpoint_epoch_1.safetensors.1.tmp",
-    ]
+    names = ["checkpoint_epoch_9.safetensors", "checkpoint_epoch_2.safetensors.bak", "notes.txt"]
+    names.append(".checkpoint_epoch_1.safetensors.1.tmp")
     for name in names:
         (tmp_path / name).write_text("mine")
     run(5)
@@ -208,11 +198,13 @@ def test_a_save_that_fails_ends_the_run_and_keeps_the_former_files(run, tmp_path
     assert load_checkpoint(tmp_path / "checkpoint_epoch_2.safetensors")["epoch"] == 2
 
 
-def test_no_folder_and_an_unknown_score_are_refused_before_the_first_batch(run):
+def test_no_folder_and_an_unknown_score_are_refused_before_the_first_batch(run, tmp_path):
     with pytest.raises(ConfigError, match="no folder"):
         run(1, Checkpoint(), folder=None)
     with pytest.raises(ScoreKeyError, match="Did you mean 'mse'"):
         run(1, Checkpoint(top_k=1, monitor_key="msee"))
+    assert run(2, folder=None).callbacks == ()
+    assert _files(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -221,14 +213,10 @@ def test_no_folder_and_an_unknown_score_are_refused_before_the_first_batch(run):
         ({}, "every epoch; kept: the 2 newest, the best"),
         ({"every": 3, "last": 0, "best": False}, "every 3 epochs; kept: all"),
         ({"every_seconds": "10m", "every_iterations": 5}, "every 10m and every 5 iterations; kept: the 2 newest"),
+        ({"every_seconds": np.float32(2), "last": np.int64(3)}, "every 2s; kept: the 3 newest"),
         ({"top_k": 3, "monitor_key": "score"}, "kept: the 2 newest, the best, 3 by score"),
         ({"every": 0}, "none"),
     ],
 )
 def test_it_says_how_many_files_are_kept(options, words, tmp_path):
-    trainer = SimpleNamespace(save_path=tmp_path, save_freq=1)
-    assert words in Checkpoint(**options).describe(trainer)
-
-
-def test_numbers_of_files_may_be_of_numpy():
-    assert Checkpoint(last=np.int64(3), every_seconds=np.float32(2)).every_seconds == 2.0
+    assert words in Checkpoint(**options).describe(SimpleNamespace(save_path=tmp_path, save_freq=1))

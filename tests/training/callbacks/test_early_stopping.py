@@ -108,17 +108,14 @@ def test_the_best_weights_come_back_whatever_ended_the_training(
 
 
 @pytest.mark.parametrize("names", [["loss"], None], ids=["names known", "own routine"])
-def test_an_epoch_without_validation_does_not_count(plain_trainer, names):
-    metrics = [{"loss": score} for score in (9, 1, 9, 2, 9, 3, 9, 4)]
+def test_an_epoch_without_validation_does_not_count_unless_there_is_none(plain_trainer, names):
+    metrics, one = [{"loss": score} for score in (9, 1, 9, 2, 9, 3, 9, 4)], [{"data": [0]}]
     trainer = plain_trainer(valid_metrics=metrics, names=names, callbacks=[EarlyStopping("loss", patience=2)])
-    trainer.train(8, [{"data": [0]}], [{"data": [0]}], val_freq=2)
+    trainer.train(8, one, one, val_freq=2)
     assert trainer.epochs_done == [1, 2, 3, 4, 5, 6]
     assert trainer.stop_reason.startswith("PATIENCE: val_loss has not got better than 1")
-
-
-def test_a_score_of_training_counts_where_there_is_no_validation(plain_trainer):
-    trainer = plain_trainer([{"loss": s} for s in (1, 2, 3)], callbacks=[EarlyStopping("loss")])
-    trainer.train(3, [{"data": [0]}])
+    trainer = plain_trainer(metrics[1:], names=names, callbacks=[EarlyStopping("loss")])
+    trainer.train(3, one)
     assert trainer.epochs_done == [1, 2]
 
 

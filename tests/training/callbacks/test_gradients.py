@@ -114,33 +114,35 @@ def gradients_by_hand(network, batch, steps):
     return sums
 
 
-def test_every_step_back_begins_with_a_gradient_of_length_1(make_trainer, batches, nca):
-    network = nca(training_timesteps=4)
-    (batch,) = batches(3)
-    expected = gradients_by_hand(network, batch, 4)
-    trainer = make_trainer(
-        network, callbacks=[StateGradientNormalization()], optimizer_cls=torch.optim.SGD, optimizer_params={"lr": 0.0}
-    )
-    trainer.train(1, [batch])
-    for parameter, gradient in zip(network.parameters(), expected, strict=True):
-        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
-    assert "state gradients" not in trainer.history[0]
-    assert trainer.loss_terms == {}
+@pytest.fixture
+def normalised(make_trainer, nca):
+    """Trainer and gradients of a step whose gradients of states are normalised, and which changes no weight."""
 
-
-def test_the_size_of_the_loss_does_not_matter_and_a_zero_gradient_stays_zero(make_trainer, batches, nca):
-    found = []
-    for factor in (1.0, 1e4, 0.0):
-        network = nca(training_timesteps=3)
+    def train(data, factor=1.0, steps=3):
         trainer = make_trainer(
-            network,
-            criterions={"mse": lambda pred, label, factor=factor: factor * mse(pred, label)},
+            nca(training_timesteps=steps),
+            criterions={"mse": lambda pred, label: factor * mse(pred, label)},
             callbacks=[StateGradientNormalization()],
             optimizer_cls=torch.optim.SGD,
             optimizer_params={"lr": 0.0},
         )
-        trainer.train(1, batches(3))
-        found.append([p.grad for p in network.parameters()])
+        trainer.train(1, data)
+        return trainer, [p.grad for p in trainer.network.parameters()]
+
+    return train
+
+
+def test_every_step_back_begins_with_a_gradient_of_length_1(normalised, batches):
+    (batch,) = batches(3)
+    trainer, found = normalised([batch], steps=4)
+    for gradient, expected in zip(found, gradients_by_hand(trainer.network, batch, 4), strict=True):
+        assert torch.allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+    assert "state gradients" not in trainer.history[0]
+    assert trainer.loss_terms == {}
+
+
+def test_the_size_of_the_loss_does_not_matter_and_a_zero_gradient_stays_zero(normalised, batches):
+    found = [normalised(batches(3), factor)[1] for factor in (1.0, 1e4, 0.0)]
     for one, other, none in zip(*found, strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-7)
         assert not none.any()

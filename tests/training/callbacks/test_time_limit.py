@@ -46,68 +46,39 @@ def run(plain_trainer, clock):
     return make
 
 
+def test_a_duration_is_read_and_what_is_none_is_refused():
+    durations = {90: 90.0, 1.5: 1.5, "2h30m": 9000.0, "2H 30M": 9000.0, "45s": 45.0, "1d": 86400.0, "1.5h": 5400.0}
+    durations |= {".5m": 30.0, "120": 120.0, "0": 0.0, timedelta(hours=1, seconds=1): 3601.0}
+    assert {given: to_seconds(given) for given in durations} == durations
+    wrong = ["", "2x", "h", "2h30", "m30", "-5", -5, float("nan"), float("inf"), True, None, timedelta(-1), "1e3"]
+    for given in wrong:
+        with pytest.raises(ConfigError, match="2h30m"):
+            to_seconds(given)
+
+
+def test_a_duration_is_written():
+    texts = {0: "0s", 9.96: "10s", 0.0123: "0.012s", 1.5: "1.5s", 60: "1m", 3599.7: "1h", 3605: "1h"}
+    texts |= {90061: "1d1h", 86400: "1d"}
+    assert {seconds: in_words(seconds) for seconds in texts} == texts
+
+
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("limit", "margin", "epochs"),
     [
-        (90, 90.0),
-        (1.5, 1.5),
-        ("2h30m", 9000.0),
-        ("2H 30M", 9000.0),
-        ("45s", 45.0),
-        ("1d", 86400.0),
-        ("1.5h", 5400.0),
-        (".5m", 30.0),
-        ("120", 120.0),
-        ("0", 0.0),
-        (timedelta(hours=1, seconds=1), 3601.0),
+        (1000, 0, 20),
+        (200, 0, 20),  # 20 epochs of 10 s
+        (199, 0, 19),
+        (100, 0, 10),
+        (99, 0, 9),
+        (30, 0, 3),
+        (29, 0, 2),
+        (17, 0, 1),  # the first has taken 9 s when it is time to decide, its file not counted
+        (10, 0, 1),
+        (100, "25s", 7),
     ],
 )
-def test_a_duration_is_read(given, seconds):
-    assert to_seconds(given) == seconds
-
-
-@pytest.mark.parametrize(
-    "given", ["", "2x", "h", "2h30", "m30", "-5", -5, float("nan"), float("inf"), True, None, timedelta(-1), "1e3"]
-)
-def test_what_is_no_duration_is_refused(given):
-    with pytest.raises(ConfigError, match="2h30m"):
-        to_seconds(given)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (9.96, "10s"),
-        (0.0123, "0.012s"),
-        (1.5, "1.5s"),
-        (60, "1m"),
-        (3599.7, "1h"),
-        (3605, "1h"),
-        (90061, "1d1h"),
-        (86400, "1d"),
-    ],
-)
-def test_a_duration_is_written(seconds, text):
-    assert in_words(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("limit", "epochs"),
-    [
-        (1000, 20),
-        (200, 20),  # 20 epochs of 10 s
-        (199, 19),
-        (100, 10),
-        (99, 9),
-        (30, 3),
-        (29, 2),
-        (17, 1),  # the first has taken 9 s when it is time to decide, its file not counted
-        (10, 1),
-    ],
-)
-def test_no_epoch_begins_that_would_not_be_done(run, limit, epochs):
-    trainer, limit = run(limit)
+def test_no_epoch_begins_that_would_not_be_done(run, limit, margin, epochs):
+    trainer, limit = run(limit, margin=margin)
     assert len(trainer.epochs_done) == epochs
     assert trainer.stop_training == (epochs < 20)
     assert limit.elapsed == 10.0 * epochs
@@ -119,56 +90,57 @@ def test_the_reason_says_how_much_is_left_and_how_much_more_it_takes(run):
     assert trainer.stop_reason == "TIME_LIMIT: 1m of 1m5s are spent, and another epoch takes about 10s"
 
 
-def test_the_margin_is_kept(run):
-    trainer, limit = run(100, margin="25s")
-    assert len(trainer.epochs_done) == 7
-    assert limit.elapsed == 70.0
-
-
 def test_an_epoch_that_took_longer_than_the_mean_is_expected_again(run):
     trainer, limit = run(100, iteration=lambda epoch: 2.0 * epoch)  # epochs of 10, 16, 22, 28, 34, ... s
     assert trainer.epochs_done == [1, 2, 3, 4]
     assert limit.elapsed == 76.0
 
 
-def _iterate(limit, clock, trainer, number, seconds):
-    """What the limit returns from so many iterations."""
-    for _ in range(number):
-        clock.now += seconds
-        yield limit.at_iter_end(trainer, train=True)
+@pytest.fixture
+def begun(plain_trainer, clock):
+    """Limit and trainer at the beginning of an epoch, and what the limit returns from so many iterations."""
+
+    def begin(seconds, num_epochs=3, first_iter=0, **options):
+        limit, trainer = TimeLimit(seconds, clock=clock, **options), plain_trainer()
+        limit.at_training_begin(trainer, num_epochs=num_epochs)
+        limit.at_epoch_begin(trainer, first_iter=first_iter)
+
+        def iterate(number, seconds):
+            for _ in range(number):
+                clock.now += seconds
+                yield limit.at_iter_end(trainer, train=True)
+
+        return limit, trainer, iterate
+
+    return begin
 
 
 @pytest.mark.parametrize("every", ["epoch", "iteration"])
-def test_within_an_epoch_it_stops_where_another_iteration_would_not_be_done(plain_trainer, clock, every):
-    limit, trainer = TimeLimit(12, every=every, clock=clock), plain_trainer()
-    limit.at_training_begin(trainer, num_epochs=3)
-    limit.at_epoch_begin(trainer)
-    returned = list(_iterate(limit, clock, trainer, 6, 2.25))
+def test_within_an_epoch_it_stops_where_another_iteration_would_not_be_done(begun, every):
+    returned = list(begun(12, every=every)[2](6, 2.25))
     assert returned[:4] == [None] * 4
     reason = "TIME_LIMIT: 11s of 12s are spent, and another iteration takes about 2.2s"
     assert returned[4] == {"stop_training": True, "stop_now": True, "stop_reason": reason}
 
 
-def test_it_may_use_the_time_up_within_an_epoch(plain_trainer, clock):
+def test_it_may_use_the_time_up_within_an_epoch(begun):
     for every, stops in (("iteration", False), ("epoch", True)):
-        limit, trainer = TimeLimit(30, every=every, clock=clock), plain_trainer()
-        limit.at_training_begin(trainer, num_epochs=3)
-        limit.at_epoch_begin(trainer)
-        assert list(_iterate(limit, clock, trainer, 8, 2.0)) == [None] * 8
+        limit, trainer, iterate = begun(30, every=every)
+        assert list(iterate(8, 2.0)) == [None] * 8
         assert limit.at_iter_end(trainer, train=False) is None
         assert bool(limit.at_epoch_end(trainer, curr_epoch=1)) == stops
 
 
-def test_it_does_not_speak_when_another_has_stopped_the_training(plain_trainer, clock):
-    limit, trainer = TimeLimit(3, clock=clock), plain_trainer()
-    limit.at_training_begin(trainer, num_epochs=3)
-    limit.at_epoch_begin(trainer)
+def test_it_does_not_speak_when_another_has_stopped_the_training(begun):
+    _, trainer, iterate = begun(3)
     trainer.stop("by hand")
-    assert list(_iterate(limit, clock, trainer, 3, 2.0)) == [None] * 3
+    assert list(iterate(3, 2.0)) == [None] * 3
 
 
-def test_what_is_spent_counts_over_resumes(run, clock):
-    trainer, limit = run(100, num_epochs=4)
+def test_what_is_spent_counts_over_resumes_and_trainings_but_not_in_another_run(run, clock):
+    trainer, limit = run(100, num_epochs=3)
+    clock.now += 5000.0
+    trainer.train(4, [{"data": [n]} for n in range(3)], [{"data": [0]}])
     assert limit.state_dict() == {"spent": 40.0}
     clock.now += 5000.0  # a night between two jobs
     again = TimeLimit(100, clock=clock)
@@ -177,26 +149,12 @@ def test_what_is_spent_counts_over_resumes(run, clock):
     trainer, again = run(again)
     assert len(trainer.epochs_done) == 6
     assert again.elapsed == 100.0
-
-
-def test_time_between_two_trainings_does_not_count(run, clock):
-    trainer, limit = run(100, num_epochs=3)
-    clock.now += 5000.0
-    trainer.train(5, [{"data": [n]} for n in range(3)], [{"data": [0]}])
-    assert limit.elapsed == 50.0
-
-
-def test_another_run_has_the_whole_time(run, clock):
-    _, limit = run(100, num_epochs=3)
-    assert limit.elapsed == 30.0
-    trainer, _ = run(limit, num_epochs=20)
+    trainer, _ = run(limit)
     assert len(trainer.epochs_done) == 10
 
 
-def test_an_epoch_that_is_resumed_in_its_middle_is_no_measure(plain_trainer, clock):
-    limit, trainer = TimeLimit(100, clock=clock), plain_trainer()
-    limit.at_training_begin(trainer, num_epochs=9)
-    limit.at_epoch_begin(trainer, first_iter=5)
+def test_an_epoch_that_is_resumed_in_its_middle_is_no_measure(begun, clock):
+    limit, trainer, _ = begun(100, num_epochs=9, first_iter=5)
     clock.now += 60.0
     assert limit.at_epoch_end(trainer, curr_epoch=1) is None
     limit.at_epoch_begin(trainer)

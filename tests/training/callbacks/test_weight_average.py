@@ -69,10 +69,15 @@ def test_validation_sees_the_average_and_training_goes_on_with_its_own(linear_ne
     assert all(torch.equal(tensor, chosen[name]) for name, tensor in best.state_dict().items())
 
 
-def test_validation_before_anything_was_taken_in_sees_the_network_s_own_weights(linear_network, linear_batches):
-    data = linear_batches(4)
+def test_before_anything_was_taken_in_there_is_no_average_and_validation_sees_the_network_s_own_weights(
+    linear_network, linear_batches
+):
+    data, average = linear_batches(4), WeightAverage(0.5, start_epoch=3)
+    with pytest.raises(ConfigError, match="no average before"):
+        average.network  # noqa: B018
+    assert average.state_dict() == {}
     alone, _ = _train(linear_network(), [], data, 2, data)
-    late, _ = _train(linear_network(), [WeightAverage(0.5, start_epoch=3)], data, 2, data)
+    late, _ = _train(linear_network(), [average], data, 2, data)
     assert late.history == alone.history
 
 
@@ -81,36 +86,19 @@ def test_the_network_has_its_own_weights_after_an_error_in_validation(linear_net
     network, data, weights = linear_network(), linear_batches(4), []
 
     def fail(trainer, train):
-        if train:
-            weights.append(_weight(network))
-        else:
+        if not train:
             raise error
+        weights.append(_weight(network))
 
+    averages = [WeightAverage(0.0001, every="epoch"), WeightAverage(0.9)]
     with pytest.raises((RuntimeError, KeyboardInterrupt)):
-        _train(
-            network,
-            [WeightAverage(0.0001, every="epoch"), WeightAverage(0.9), LambdaCallback(at_iter_end=fail)],
-            data,
-            2,
-            data,
-        )
+        _train(network, [*averages, LambdaCallback(at_iter_end=fail)], data, 2, data)
     assert np.array_equal(_weight(network), weights[-1])
 
 
-def test_there_is_no_average_before_a_training():
-    with pytest.raises(ConfigError, match="no average before"):
-        WeightAverage().network  # noqa: B018
-    assert WeightAverage().state_dict() == {}
-
-
 def test_the_network_that_is_validated_is_the_average_where_there_is_one(make_trainer, batches):
-    unseen = WeightAverage(0.5, validate=False)
-    for callback, is_average in ((WeightAverage(0.5), True), (unseen, False), (None, False)):
-        trainer = make_trainer(callbacks=[callback] if callback else [])
+    averages = [WeightAverage(0.5), WeightAverage(0.5, validate=False), WeightAverage(0.5, start_epoch=2), None]
+    for number, average in enumerate(averages):
+        trainer = make_trainer(callbacks=[average] if average else [])
         trainer.train(1, batches(2), batches(1))
-        expected = callback.network if is_average else trainer.network
-        assert validated_network(trainer) is expected
-    late = WeightAverage(0.5, start_epoch=2)
-    trainer = make_trainer(callbacks=[late])
-    trainer.train(1, batches(2), batches(1))
-    assert validated_network(trainer) is trainer.network
+        assert validated_network(trainer) is (average.network if number == 0 else trainer.network), average
