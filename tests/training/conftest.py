@@ -187,3 +187,40 @@ def linear_trainer():
         return PyTorchNetworkTrainer(network, None, **{**arguments, **changes})
 
     return make
+
+
+@pytest.fixture
+def image_network():
+    """Makes small automata of images with one channel, alike each time; arguments as the model's."""
+
+    def make(**changes):
+        settings = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            return BasicNCAModel(**{**settings, "training_timesteps": 3, "inference_timesteps": 3, **changes})
+
+    return make
+
+
+@pytest.fixture
+def image_trainer(image_network):
+    """Makes trainers of automata of images; arguments as the trainer's."""
+
+    def make(save_path=None, network=None, criterions=None, cls=PyTorchNetworkTrainer, **options):
+        criterions = {"mse": mse} if criterions is None else criterions
+        options = {"optimizer_params": {"lr": 1e-2}, **options}
+        return cls(image_network() if network is None else network, save_path, criterions, **options)
+
+    return make
+
+
+@pytest.fixture
+def image_batches():
+    """Makes so many batches of images and of labels that are 1."""
+
+    def make(count):
+        source = torch.Generator().manual_seed(1)
+        images = [torch.rand(2, 1, 4, 4, generator=source).numpy() for _ in range(count)]
+        return [{"data": image, "label": np.ones_like(image)} for image in images]
+
+    return make

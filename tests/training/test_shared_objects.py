@@ -36,42 +36,29 @@ def make_data(count=6):
     return {"data": images, "label": (images > 0.5).astype(np.float32)}
 
 
-def make_network(**arguments):
-    torch.manual_seed(0)
-    settings = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
-    return BasicNCAModel(**{**settings, "training_timesteps": 3, "inference_timesteps": 3, **arguments})
-
-
-def make_trainer(path=None, network=None, criterions=None, **arguments):
-    criterions = {"mse": mse} if criterions is None else criterions
-    return PyTorchNetworkTrainer(
-        make_network() if network is None else network, path, criterions, optimizer_params={"lr": 1e-2}, **arguments
-    )
-
-
 def manager(count=6):
     return DataManager(make_data(count), 2)
 
 
-def test_two_trainings_from_one_checkpoint_do_not_share_the_state_of_a_callback(tmp_path):
-    make_trainer(tmp_path / "start").train(1, manager())
+def test_two_trainings_from_one_checkpoint_do_not_share_the_state_of_a_callback(image_trainer, tmp_path):
+    image_trainer(tmp_path / "start").train(1, manager())
     stopping, lengths = EarlyStopping("mse", patience=2, min_delta=0.05), []
     for fold in (1, 2):
-        trainer = make_trainer(tmp_path / str(fold), callbacks=[stopping])
+        trainer = image_trainer(tmp_path / str(fold), callbacks=[stopping])
         trainer.update_state(tmp_path / "start" / "checkpoint_epoch_1.safetensors")
         trainer.train(8, manager(), manager())
         lengths.append(len(trainer.history))
     assert lengths[0] == lengths[1] < 8
 
 
-def test_early_stopping_and_pool_of_ncalab_serve_each_training_alone():
+def test_early_stopping_and_pool_of_ncalab_serve_each_training_alone(image_network):
     class Loader(list):
         pass
 
     pairs = Loader([(torch.from_numpy(make_data()["data"]), torch.from_numpy(make_data()["label"]))])
 
     def epochs_with(stopping):
-        trainer = BasicNCATrainer(make_network(), None, max_epochs=6, lr=1e-9)
+        trainer = BasicNCATrainer(image_network(), None, max_epochs=6, lr=1e-9)
         return trainer.train(pairs, pairs, earlystopping=stopping).current_epoch
 
     stopping = NCALabStopping(2)
@@ -94,9 +81,9 @@ def size_of_states(states):
     return states.square().mean()
 
 
-def test_a_schedule_of_a_callback_begins_each_training_with_the_initial_value():
+def test_a_schedule_of_a_callback_begins_each_training_with_the_initial_value(image_trainer):
     def losses_of(callbacks):
-        trainer = make_trainer(callbacks=callbacks)
+        trainer = image_trainer(callbacks=callbacks)
         trainer.train(3, manager(4))
         return [row["size"] for row in trainer.history]
 
@@ -111,26 +98,26 @@ def test_a_schedule_of_a_callback_begins_each_training_with_the_initial_value():
     assert callbacks[0].weight == 1.0
 
 
-def test_records_of_one_run_are_not_removed_by_another(tmp_path):
+def test_records_of_one_run_are_not_removed_by_another(image_trainer, tmp_path):
     recorder, logger = StatsRecorder(StoredRun(tmp_path / "run")), MetricLogger(JSONLSink(tmp_path / "log.jsonl"))
-    make_trainer(callbacks=[recorder, logger]).train(3, manager(4))
+    image_trainer(callbacks=[recorder, logger]).train(3, manager(4))
     for callback in (recorder, logger):
         with pytest.raises(ConfigError, match="make one for each run"):
-            make_trainer(callbacks=[callback]).train(1, manager(4))
+            image_trainer(callbacks=[callback]).train(1, manager(4))
     assert len(StoredRun(tmp_path / "run").training_stats().iteration_stats) == 6
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("name", ["lr", "epoch", "step", "val_mse", "iter_x", "train/mse"])
-def test_reserved_names_of_losses_of_callbacks_are_refused_before_the_first_batch(name):
-    trainer = make_trainer(callbacks=[RolloutLoss(size_of_states, name=name)])
+def test_reserved_names_of_losses_of_callbacks_are_refused_before_the_first_batch(image_trainer, name):
+    trainer = image_trainer(callbacks=[RolloutLoss(size_of_states, name=name)])
     with pytest.raises(ConfigError, match=name):
         trainer.train(1, manager())
     assert trainer.step == 0
 
 
 @pytest.mark.parametrize("name", ["lr", "epoch", "val_mse", 5])
-def test_reserved_names_of_values_of_a_closure_are_refused_in_the_first_step(name):
+def test_reserved_names_of_values_of_a_closure_are_refused_in_the_first_step(image_trainer, name):
     class Network(BasicNCAModel):
         @staticmethod
         def closure(model, data_dict, optimizers, criterions, metrics, **options):
@@ -140,25 +127,25 @@ def test_reserved_names_of_values_of_a_closure_are_refused_in_the_first_step(nam
             return {name: 1.0}, {"mse": loss.detach()}, None
 
     network = Network(num_image_channels=1, num_hidden_channels=3, num_output_channels=1, training_timesteps=3)
-    trainer = make_trainer(network=network)
+    trainer = image_trainer(network=network)
     with pytest.raises(ConfigError, match=str(name)):
         trainer.train(1, manager())
     assert trainer.step == 0
 
 
-def test_reserved_names_of_metrics_that_a_callback_adds_are_refused():
+def test_reserved_names_of_metrics_that_a_callback_adds_are_refused(image_trainer):
     add = LambdaCallback(at_epoch_begin=lambda trainer, **event: {"metrics": {"lr": mse}})
     with pytest.raises(ConfigError, match="metric 'lr' has the name of the learning rate"):
-        make_trainer(callbacks=[add]).train(1, manager())
+        image_trainer(callbacks=[add]).train(1, manager())
 
 
-def test_names_of_validation_sets_that_meet_those_of_metrics_are_refused(tmp_path):
-    trainer = make_trainer(metrics={"b_mse": rmse}, callbacks=[ValidationSets({"b": manager()})])
+def test_names_of_validation_sets_that_meet_those_of_metrics_are_refused(image_trainer, tmp_path):
+    trainer = image_trainer(metrics={"b_mse": rmse}, callbacks=[ValidationSets({"b": manager()})])
     with pytest.raises(ConfigError, match="are called 'b_mse': rename a set"):
         trainer.train(1, manager(), manager())
     for name in ("train/mse", "val/mse"):
         with pytest.raises(ConfigError, match="in TensorBoard"):
-            make_trainer(metrics={name: rmse}, callbacks=[MetricLogger(TensorboardXSink(tmp_path))])
+            image_trainer(metrics={name: rmse}, callbacks=[MetricLogger(TensorboardXSink(tmp_path))])
 
 
 class Percent:
@@ -179,7 +166,7 @@ class Percent:
         self.kinds = set()
 
 
-def test_states_of_nested_metrics_and_sets_continue_within_an_epoch(tmp_path):
+def test_states_of_nested_metrics_and_sets_continue_within_an_epoch(image_trainer, tmp_path):
     class StopError(Exception):
         pass
 
@@ -189,13 +176,13 @@ def test_states_of_nested_metrics_and_sets_continue_within_an_epoch(tmp_path):
             raise StopError
 
     data = make_data(12)
-    straight = make_trainer(metrics={"percent": Percent()}, seed=1)
+    straight = image_trainer(metrics={"percent": Percent()}, seed=1)
     straight.train(1, DataManager(data, 2))
     with pytest.raises(Exception, match="StopError"):
-        make_trainer(metrics={"percent": Percent()}, seed=1, callbacks=[LambdaCallback(at_iter_done=fail)]).train(
+        image_trainer(metrics={"percent": Percent()}, seed=1, callbacks=[LambdaCallback(at_iter_done=fail)]).train(
             1, DataManager(data, 2)
         )
-    resumed = make_trainer(metrics={"percent": Percent()})
+    resumed = image_trainer(metrics={"percent": Percent()})
     resumed.train(1, DataManager(data, 2), resume=tmp_path / "checkpoint_now.safetensors")
     assert resumed.history[0]["percent"] == straight.history[0]["percent"] > 6000
 
@@ -224,10 +211,10 @@ def of_both(criterion):
     return make
 
 
-def test_criterions_that_learn_are_resumed(tmp_path):
+def test_criterions_that_learn_are_resumed(image_trainer, tmp_path):
     def train(path, epochs):
         criterion = Weighted()
-        trainer = make_trainer(path, criterions={"u": criterion}, optim_fn=of_both(criterion))
+        trainer = image_trainer(path, criterions={"u": criterion}, optim_fn=of_both(criterion))
         trainer.train(epochs, manager(), resume="auto")
         return trainer, criterion
 
@@ -239,16 +226,16 @@ def test_criterions_that_learn_are_resumed(tmp_path):
     assert float(first.log_variance.detach()) != 0.0
 
 
-def test_optimized_weights_that_no_checkpoint_contains_are_warned_of(tmp_path, caplog):
+def test_optimized_weights_that_no_checkpoint_contains_are_warned_of(image_trainer, tmp_path, caplog):
     other = nn.Parameter(torch.zeros(3))
 
     def make(network, optimizer_cls, **params):
         return {"default": torch.optim.SGD([*network.parameters(), other], lr=0.1)}
 
-    make_trainer(tmp_path, optim_fn=make)
+    image_trainer(tmp_path, optim_fn=make)
     assert "changes 1 tensors that belong neither to the network nor to a criterion" in caplog.text
     caplog.clear()
-    make_trainer(tmp_path)
+    image_trainer(tmp_path)
     assert not caplog.text
 
 
@@ -266,11 +253,11 @@ class EveryThird(torch.optim.SGD):
         return super().step(closure) if self.calls % 3 == 0 else None
 
 
-def test_gradients_that_an_optimizer_accumulates_are_in_the_checkpoint(tmp_path):
-    trainer = PyTorchNetworkTrainer(make_network(), tmp_path, {"mse": mse}, EveryThird, {"lr": 0.1})
+def test_gradients_that_an_optimizer_accumulates_are_in_the_checkpoint(image_network, tmp_path):
+    trainer = PyTorchNetworkTrainer(image_network(), tmp_path, {"mse": mse}, EveryThird, {"lr": 0.1})
     trainer.train(1, manager(4))  # two steps
     assert set(trainer.state_dict()["gradients"]) == {name for name, _ in trainer.network.named_parameters()}
-    plain = PyTorchNetworkTrainer(make_network(), tmp_path / "plain", {"mse": mse}, torch.optim.SGD, {"lr": 0.1})
+    plain = PyTorchNetworkTrainer(image_network(), tmp_path / "plain", {"mse": mse}, torch.optim.SGD, {"lr": 0.1})
     plain.train(1, manager(4))
     assert plain.state_dict()["gradients"] == {}
 
@@ -293,22 +280,22 @@ class WithExtraState(AbstractPyTorchNetwork):
 
 @pytest.mark.parametrize("layer", [None, nn.LazyConv2d(1, 1)], ids=["extra state", "lazy layer"])
 @pytest.mark.parametrize("score", ["mse", None])
-def test_extra_states_and_lazy_layers_are_trained_and_resumed(layer, score, tmp_path):
+def test_extra_states_and_lazy_layers_are_trained_and_resumed(image_trainer, layer, score, tmp_path):
     for epochs in (2, 4):
         network = WithExtraState(copy.deepcopy(layer))
-        trainer = make_trainer(tmp_path, network=network)
+        trainer = image_trainer(tmp_path, network=network)
         best = trainer.train(epochs, manager(), manager(), score, "lowest", resume="auto")
     assert len(trainer.history) == 4
     assert network.calls == 12
     assert best.calls in (3, 6, 9, 12)
 
 
-def test_pools_rank_by_the_target_of_the_criterion_and_refuse_batches_without_one():
+def test_pools_rank_by_the_target_of_the_criterion_and_refuse_batches_without_one(image_trainer):
     seed, target = make_seed(16, (8, 8)), torch.zeros(4, 8, 8)
     data = repeat({"data": seed, "picture": target}, 4)
     settings = presets.growing(training_timesteps=2, inference_timesteps=2)
     pool = PoolUpdate(SamplePool(seed, 8))
-    trainer = make_trainer(
+    trainer = image_trainer(
         network=BasicNCAModel(**settings), metric_keys={"mse": ("pred", "picture")}, callbacks=[pool]
     )
     trainer.train(2, DataManager(data, 4))
@@ -317,7 +304,7 @@ def test_pools_rank_by_the_target_of_the_criterion_and_refuse_batches_without_on
     def own(pred):
         return pred.square().mean()
 
-    trainer = make_trainer(
+    trainer = image_trainer(
         network=BasicNCAModel(**settings), criterions={"own": own}, metric_keys={"own": ("pred",)}, callbacks=[pool]
     )
     with pytest.raises(UnknownNameError, match=r"only \['data', 'picture'\]: give score a function"):
@@ -326,20 +313,20 @@ def test_pools_rank_by_the_target_of_the_criterion_and_refuse_batches_without_on
 
 
 @pytest.mark.parametrize("key", ["label", "picture"])
-def test_a_long_run_without_its_target_is_refused_before_the_first_epoch(key):
+def test_a_long_run_without_its_target_is_refused_before_the_first_epoch(image_trainer, key):
     seed = make_seed(16, (8, 8))
     network = BasicNCAModel(**presets.growing(training_timesteps=2, inference_timesteps=2))
     selection = LongRunSelection({"data": seed[None]}, factor=2)
-    trainer = make_trainer(network=network, metric_keys={"mse": ("pred", key)}, callbacks=[selection])
+    trainer = image_trainer(network=network, metric_keys={"mse": ("pred", key)}, callbacks=[selection])
     with pytest.raises(UnknownNameError, match=key):
         trainer.train(10, DataManager(repeat({"data": seed, key: torch.zeros(4, 8, 8)}, 4), 4))
     assert not trainer.history
 
 
-def test_deleted_records_are_a_warning(tmp_path, caplog):
+def test_deleted_records_are_a_warning(image_trainer, tmp_path, caplog):
     run = StoredRun(tmp_path / "stats")
-    make_trainer(tmp_path / "run", callbacks=[StatsRecorder(run)]).train(2, manager())
+    image_trainer(tmp_path / "run", callbacks=[StatsRecorder(run)]).train(2, manager())
     with caplog.at_level(logging.WARNING, "delira_nca"):
-        resumed = make_trainer(tmp_path / "run", callbacks=[StatsRecorder(run)])
+        resumed = image_trainer(tmp_path / "run", callbacks=[StatsRecorder(run)])
         resumed.train(2, manager(), resume=str(tmp_path / "run" / "checkpoint_epoch_1.safetensors"))
     assert "3 iterations and 0 validations will be done again" in caplog.text

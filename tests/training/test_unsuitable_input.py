@@ -23,16 +23,6 @@ DATA = {"data": IMAGES, "label": (IMAGES > 0.5).astype(np.float32)}
 SETTINGS = {"num_image_channels": 1, "num_hidden_channels": 3, "num_output_channels": 1, "hidden_size": 8}
 
 
-def make_network(**arguments):
-    torch.manual_seed(0)
-    return BasicNCAModel(**{**SETTINGS, "training_timesteps": 3, "inference_timesteps": 3, **arguments})
-
-
-def make_trainer(path=None, network=None, cls=PyTorchNetworkTrainer, **arguments):
-    settings = {"criterions": {"mse": mse}, "optimizer_params": {"lr": 1e-2}, **arguments}
-    return cls(make_network() if network is None else network, path, **settings)
-
-
 def manager(data=DATA):
     return DataManager(data, 2)
 
@@ -68,7 +58,7 @@ def test_a_routine_that_counts_no_steps_keeps_its_run_and_its_records(tmp_path):
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
 
 
-def test_checkpoints_are_written_by_the_time_of_the_trainer_with_a_callback_of_ones_own(tmp_path):
+def test_checkpoints_are_written_by_the_time_of_the_trainer_with_a_callback_of_ones_own(image_trainer, tmp_path):
     class Clock:
         now = 0.0
 
@@ -76,7 +66,7 @@ def test_checkpoints_are_written_by_the_time_of_the_trainer_with_a_callback_of_o
             self.now += 1.0
             return self.now
 
-    trainer = make_trainer(tmp_path, save_seconds=1.0, callbacks=[Checkpoint(last=0, clock=Clock())])
+    trainer = image_trainer(tmp_path, save_seconds=1.0, callbacks=[Checkpoint(last=0, clock=Clock())])
     seen = []
     trainer.register_callback(
         LambdaCallback(at_iter_begin=lambda trainer, **event: seen.extend(tmp_path.glob("*_iter_*")))
@@ -85,32 +75,32 @@ def test_checkpoints_are_written_by_the_time_of_the_trainer_with_a_callback_of_o
     assert seen
     assert "every 1s" in trainer.describe()
     with pytest.raises(ConfigError, match=r"save_freq=0 writes no checkpoints, but save_seconds=0\.1"):
-        make_trainer(tmp_path / "none", save_seconds=0.1, save_freq=0)
+        image_trainer(tmp_path / "none", save_seconds=0.1, save_freq=0)
 
 
-def test_an_epoch_in_which_an_own_validation_measures_nothing_is_not_the_best():
+def test_an_epoch_in_which_an_own_validation_measures_nothing_is_not_the_best(image_trainer):
     class Sometimes(PyTorchNetworkTrainer):
         def _validate_single_epoch(self, batchgen, epoch):
             return {} if epoch % 2 else {"dice": epoch / 10}
 
-    trainer = make_trainer(cls=Sometimes)
+    trainer = image_trainer(cls=Sometimes)
     trainer.train(5, manager(), manager(), "dice", "highest")
     assert (trainer.best.epoch, trainer.best.score) == (4, 0.4)
 
 
-def test_a_training_without_any_validation_although_there_are_data_is_refused():
+def test_a_training_without_any_validation_although_there_are_data_is_refused(image_trainer):
     with pytest.raises(ConfigError, match="val_freq=5 is more than num_epochs=3"):
-        make_trainer().train(3, manager(), manager(), "mse", "lowest", val_freq=5)
+        image_trainer().train(3, manager(), manager(), "mse", "lowest", val_freq=5)
 
 
 @pytest.mark.parametrize("change", ["channels", "label", "missing"])
-def test_validation_data_that_do_not_fit_are_refused_before_the_first_step(change):
+def test_validation_data_that_do_not_fit_are_refused_before_the_first_step(image_trainer, change):
     other = {
         "channels": {**DATA, "data": IMAGES.repeat(2, 1)},
         "label": {**DATA, "label": DATA["label"].repeat(2, 1)},
         "missing": {"data": IMAGES},
     }[change]
-    trainer = make_trainer()
+    trainer = image_trainer()
     with pytest.raises((ShapeError, UnknownNameError), match="data|label"):
         trainer.train(2, manager(), manager(other))
     assert trainer.step == 0
@@ -128,20 +118,20 @@ def test_validation_data_that_do_not_fit_are_refused_before_the_first_step(chang
     ids=["tuples", "path", "dict", "none", "empty"],
 )
 @pytest.mark.parametrize("batch_size", [None, 2])
-def test_what_predict_cannot_take_is_named(source, batch_size):
+def test_what_predict_cannot_take_is_named(image_trainer, source, batch_size):
     with pytest.raises(ConfigError, match="batch"):
-        make_trainer().predict(source, batch_size)
+        image_trainer().predict(source, batch_size)
 
 
-def test_predict_takes_a_data_manager():
-    assert make_trainer().predict(manager())[0].shape == (4, 1, 8, 8)
+def test_predict_takes_a_data_manager(image_trainer):
+    assert image_trainer().predict(manager())[0].shape == (4, 1, 8, 8)
 
 
-def test_iterators_that_end_after_one_epoch_are_refused():
+def test_iterators_that_end_after_one_epoch_are_refused(image_trainer):
     batches = [dict(batch) for batch in manager().get_batchgen()]
     with pytest.raises(ConfigError, match="datamgr_train is an iterator, which ends after one epoch"):
-        make_trainer().train(2, iter(batches))
-    make_trainer().train(1, iter(batches))
+        image_trainer().train(2, iter(batches))
+    image_trainer().train(1, iter(batches))
 
 
 class Popping(AbstractPyTorchNetwork):
@@ -170,11 +160,11 @@ class Popping(AbstractPyTorchNetwork):
         return {}, {name: loss.detach() for name, loss in losses.items()}, [pred]
 
 
-def test_networks_may_take_entries_out_of_their_batches():
+def test_networks_may_take_entries_out_of_their_batches(image_trainer):
     seen = []
     watch = LambdaCallback(at_iter_end=lambda trainer, data_dict, **event: seen.append(set(data_dict)))
     batches = [dict(batch) for batch in manager().get_batchgen()]
-    make_trainer(network=Popping(), callbacks=[watch]).train(2, batches, batches)
+    image_trainer(network=Popping(), callbacks=[watch]).train(2, batches, batches)
     assert seen == [{"data", "label"}] * 8
 
 
@@ -188,49 +178,49 @@ def test_networks_may_take_entries_out_of_their_batches():
         (({"dice": "x"}, {"mse": 1.0}, None), "'dice' of a batch has to be one number, not 'x'"),
     ],
 )
-def test_results_of_a_closure_that_cannot_be_used_are_named(returned, words):
+def test_results_of_a_closure_that_cannot_be_used_are_named(image_trainer, returned, words):
     class Network(Popping):
         @staticmethod
         def closure(model, data_dict, optimizers, criterions, metrics, **options):
             return returned
 
     with pytest.raises(ConfigError, match=words):
-        make_trainer(network=Network()).train(1, manager())
+        image_trainer(network=Network()).train(1, manager())
 
 
-def test_settings_without_effect_or_that_cannot_work_are_refused():
+def test_settings_without_effect_or_that_cannot_work_are_refused(image_network, image_trainer):
     with pytest.raises(ConfigError, match="lr_scheduler_params"):
-        make_trainer(lr_scheduler_params={"gamma": 0.1})
-    never = make_trainer(lr_scheduler_cls=torch.optim.lr_scheduler.StepLR, lr_scheduler_params={"step_size": 0})
+        image_trainer(lr_scheduler_params={"gamma": 0.1})
+    never = image_trainer(lr_scheduler_cls=torch.optim.lr_scheduler.StepLR, lr_scheduler_params={"step_size": 0})
     with pytest.raises(ConfigError, match="StepLR with .*fails: ZeroDivisionError"):
         never.train(2, manager())
     with pytest.raises(ConfigError, match="learning rate of optimizer 'default' is not finite"):
-        make_trainer(optimizer_params={"lr": float("inf")})
+        image_trainer(optimizer_params={"lr": float("inf")})
     with pytest.raises(ConfigError, match="mixed_precision"):
-        make_trainer(network=make_network().double(), mixed_precision=True)
+        image_trainer(network=image_network().double(), mixed_precision=True)
     with pytest.raises(ConfigError, match="training_timesteps of at least 1, not 0"):
-        make_trainer(network=make_network(training_timesteps=0)).train(1, manager())
+        image_trainer(network=image_network(training_timesteps=0)).train(1, manager())
     with pytest.raises(ConfigError, match="metric_keys"):
-        make_trainer(metric_keys={"mse": None})
+        image_trainer(metric_keys={"mse": None})
     for device in ("meta", "mps", 5.5):
         with pytest.raises(ConfigError, match="device"):
-            make_trainer(device=device)
+            image_trainer(device=device)
 
 
 @pytest.mark.parametrize(
     ("optimizer", "words"),
     [((torch.optim.SparseAdam, {}), "SparseAdam"), ((torch.optim.Adam, {"capturable": True}), "capturable")],
 )
-def test_optimizers_that_cannot_step_are_refused(optimizer, words):
+def test_optimizers_that_cannot_step_are_refused(image_trainer, optimizer, words):
     with pytest.raises(ConfigError, match=words):
-        make_trainer(optimizer_cls=optimizer[0], optimizer_params=optimizer[1])
+        image_trainer(optimizer_cls=optimizer[0], optimizer_params=optimizer[1])
 
 
-def test_batches_of_ncalab_may_be_lists_and_other_objects_are_refused():
+def test_batches_of_ncalab_may_be_lists_and_other_objects_are_refused(image_network):
     pairs = [{"data": IMAGES.tolist(), "label": DATA["label"].tolist()}]
-    assert BasicNCATrainer(make_network(), None, max_epochs=1).train(pairs).current_epoch == 1
+    assert BasicNCATrainer(image_network(), None, max_epochs=1).train(pairs).current_epoch == 1
     with pytest.raises(ConfigError, match="'data' of a batch must be numbers"):
-        BasicNCATrainer(make_network(), None, max_epochs=1).train([{"data": np.array([None]), "label": np.zeros(1)}])
+        BasicNCATrainer(image_network(), None, max_epochs=1).train([{"data": np.array([None]), "label": np.zeros(1)}])
 
 
 @pytest.mark.parametrize(
@@ -240,24 +230,24 @@ def test_batches_of_ncalab_may_be_lists_and_other_objects_are_refused():
         (nn.Linear(15, 4), "use a convolution of size 1"),
     ],
 )
-def test_rules_of_other_dimensions_are_refused(rule, words):
+def test_rules_of_other_dimensions_are_refused(image_network, rule, words):
     with pytest.raises(ShapeError, match=words):
-        make_network(rule=rule)
+        image_network(rule=rule)
 
 
-def test_lazy_rules_are_initialised_with_the_model():
-    network = make_network(rule=nn.LazyConv2d(4, 1))
-    make_trainer(network=network).train(1, manager())
+def test_lazy_rules_are_initialised_with_the_model(image_network, image_trainer):
+    network = image_network(rule=nn.LazyConv2d(4, 1))
+    image_trainer(network=network).train(1, manager())
     assert network.rule.weight.shape == (4, 15, 1, 1)
 
 
-def test_validation_may_have_another_size_and_labels_without_channels():
+def test_validation_may_have_another_size_and_labels_without_channels(image_trainer):
     def loss(pred, label):
         return mse(pred[:, 0], label)
 
     whole = np.random.default_rng(1).random((2, 1, 12, 12), dtype=np.float32)
     crops = manager({"data": IMAGES, "label": IMAGES[:, 0]})
-    trainer = make_trainer(criterions={"mse": loss})
+    trainer = image_trainer(criterions={"mse": loss})
     trainer.train(1, crops, manager({"data": whole, "label": whole[:, 0]}))
     assert len(trainer.history) == 1
 
@@ -276,34 +266,34 @@ class Restarting:
         return next(self.left)
 
 
-def test_iterators_that_restart_are_accepted():
-    trainer = make_trainer()
+def test_iterators_that_restart_are_accepted(image_trainer):
+    trainer = image_trainer()
     trainer.train(3, Restarting(), Restarting())
     assert trainer.step == 6
 
 
-def test_logits_of_a_teacher_in_the_batch_are_not_replaced():
+def test_logits_of_a_teacher_in_the_batch_are_not_replaced(image_trainer):
     data = {**DATA, "logits": DATA["label"] + 7}
-    trainer = make_trainer(metric_keys={"mse": ("pred", "logits")})
+    trainer = image_trainer(metric_keys={"mse": ("pred", "logits")})
     trainer.train(1, manager(data))
     assert trainer.history[0]["mse"] > 30
 
 
-def test_a_logger_is_not_used_up_by_a_training_that_does_not_start(tmp_path):
+def test_a_logger_is_not_used_up_by_a_training_that_does_not_start(image_trainer, tmp_path):
     logger = MetricLogger(JSONLSink(tmp_path / "log.jsonl"))
 
     def fail(trainer):
         raise RuntimeError("not yet")
 
     with pytest.raises(DeliraNCAError, match="not yet"):
-        make_trainer(callbacks=[logger, LambdaCallback(at_training_begin=fail)]).train(1, manager())
-    make_trainer(callbacks=[logger]).train(1, manager())
+        image_trainer(callbacks=[logger, LambdaCallback(at_training_begin=fail)]).train(1, manager())
+    image_trainer(callbacks=[logger]).train(1, manager())
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_scheduler_is_tried_on_a_copy():
+def test_a_scheduler_is_tried_on_a_copy(image_trainer):
     rate = torch.tensor(0.1)
     scheduler = {"lr_scheduler_cls": torch.optim.lr_scheduler.StepLR, "lr_scheduler_params": {"step_size": 5}}
-    trainer = make_trainer(optimizer_cls=torch.optim.SGD, optimizer_params={"lr": rate}, **scheduler)
+    trainer = image_trainer(optimizer_cls=torch.optim.SGD, optimizer_params={"lr": rate}, **scheduler)
     trainer.train(1, manager())
     assert float(trainer.optimizers["default"].param_groups[0]["lr"]) == pytest.approx(0.1)

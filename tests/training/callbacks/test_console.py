@@ -18,27 +18,13 @@ from delira_nca.training.callbacks.console import CONTROL_FILE, REPLIES, send_co
 from delira_nca.training.callbacks.schedule import find_path
 
 
-def batches(count):
-    source = torch.Generator().manual_seed(1)
-    return [
-        {"data": torch.rand(2, 1, 4, 4, generator=source).numpy(), "label": torch.ones(2, 1, 4, 4).numpy()}
-        for _ in range(count)
-    ]
+@pytest.fixture
+def make_trainer(image_trainer):
+    def make(folder, *callbacks, console=None):
+        callbacks = [*callbacks, console or Console("file", every=0), Checkpoint(every_iterations=2)]
+        return image_trainer(folder, callbacks=callbacks)
 
-
-def make_trainer(folder, *callbacks, console=None):
-    torch.manual_seed(0)
-    network = BasicNCAModel(
-        num_image_channels=1,
-        num_hidden_channels=2,
-        num_output_channels=1,
-        hidden_size=4,
-        training_timesteps=3,
-        inference_timesteps=3,
-    )
-    console = console or Console("file", every=0)
-    callbacks = [*callbacks, console, Checkpoint(every_iterations=2)]
-    return PyTorchNetworkTrainer(network, folder, {"mse": mse}, optimizer_params={"lr": 0.01}, callbacks=callbacks)
+    return make
 
 
 def say(folder, commands):
@@ -66,7 +52,7 @@ def fail_at(step):
     return LambdaCallback(at_iter_begin=at_iter_begin)
 
 
-def test_commands_change_the_training_and_are_answered(tmp_path, caplog):
+def test_commands_change_the_training_and_are_answered(make_trainer, image_batches, tmp_path, caplog):
     seen = []
     look = LambdaCallback(
         at_iter_begin=lambda trainer, train: (
@@ -74,7 +60,7 @@ def test_commands_change_the_training_and_are_answered(tmp_path, caplog):
         )
     )
     with caplog.at_level(logging.INFO, "delira_nca"):
-        make_trainer(tmp_path, say(tmp_path, COMMANDS), look).train(1, batches(6))
+        make_trainer(tmp_path, say(tmp_path, COMMANDS), look).train(1, image_batches(6))
     assert seen == [(0.01, 0.5)] * 2 + [(0.002, 0.5)] + [(0.002, 1.0)] * 3
     assert "lr 0.002: optimizer.lr = 0.002 (was 0.01) from step 2 on" in caplog.text
     assert "status: epoch 1, step 5: mse" in caplog.text
@@ -88,55 +74,55 @@ def test_commands_change_the_training_and_are_answered(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("step", [3, 5, 6, 9])
-def test_a_steered_training_that_is_killed_goes_on_bit_for_bit(step, tmp_path):
+def test_a_steered_training_that_is_killed_goes_on_bit_for_bit(make_trainer, image_batches, step, tmp_path):
     straight = make_trainer(tmp_path / "a", say(tmp_path / "a", COMMANDS))
-    straight.train(2, batches(6))
+    straight.train(2, image_batches(6))
     with pytest.raises(CallbackError, match="StopError"):
-        make_trainer(tmp_path / "b", say(tmp_path / "b", COMMANDS), fail_at(step)).train(2, batches(6))
+        make_trainer(tmp_path / "b", say(tmp_path / "b", COMMANDS), fail_at(step)).train(2, image_batches(6))
     later = {at: lines for at, lines in COMMANDS.items() if at > step}
     resumed = make_trainer(tmp_path / "b", say(tmp_path / "b", later))
-    resumed.train(2, batches(6), resume="auto")
+    resumed.train(2, image_batches(6), resume="auto")
     assert resumed.history == straight.history
     for ours, theirs in zip(resumed.network.parameters(), straight.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert resumed.network.training_timesteps == (4, 6)
 
 
-def test_a_change_after_a_line_that_was_cut_is_repeated(tmp_path):
+def test_a_change_after_a_line_that_was_cut_is_repeated(make_trainer, image_batches, tmp_path):
     with pytest.raises(CallbackError, match="StopError"):
-        make_trainer(tmp_path, say(tmp_path, {2: ["lr 0.002"]}), fail_at(3)).train(1, batches(6))
+        make_trainer(tmp_path, say(tmp_path, {2: ["lr 0.002"]}), fail_at(3)).train(1, image_batches(6))
     with (tmp_path / "console.jsonl").open("a") as file:
         file.write('{"run": "')
     second = make_trainer(tmp_path, say(tmp_path, {4: ["set model.fire_rate 1.0"]}), fail_at(5))
     with pytest.raises(CallbackError, match="StopError"):
-        second.train(1, batches(6), resume="auto")
+        second.train(1, image_batches(6), resume="auto")
     resumed = make_trainer(tmp_path)
-    resumed.train(1, batches(6), resume="auto")
+    resumed.train(1, image_batches(6), resume="auto")
     assert resumed.optimizers["default"].param_groups[0]["lr"] == 0.002
     assert resumed.network.fire_rate == 1.0
 
 
-def test_a_new_run_in_the_same_folder_repeats_nothing(tmp_path):
-    make_trainer(tmp_path, say(tmp_path, COMMANDS)).train(1, batches(6))
+def test_a_new_run_in_the_same_folder_repeats_nothing(make_trainer, image_batches, tmp_path):
+    make_trainer(tmp_path, say(tmp_path, COMMANDS)).train(1, image_batches(6))
     again = make_trainer(tmp_path)
-    again.train(1, batches(6), resume="never")
+    again.train(1, image_batches(6), resume="never")
     assert again.network.fire_rate == 0.5
 
 
-def test_stop_saves_the_state_between_batches(tmp_path):
+def test_stop_saves_the_state_between_batches(make_trainer, image_batches, tmp_path):
     trainer = make_trainer(tmp_path, say(tmp_path, {3: ["stop"]}))
-    trainer.train(2, batches(6))
+    trainer.train(2, image_batches(6))
     assert (trainer.global_iter_num, trainer.stop_reason) == (3, "stopped by the console")
     resumed = make_trainer(tmp_path)
-    resumed.train(2, batches(6), resume="auto")
+    resumed.train(2, image_batches(6), resume="auto")
     assert resumed.global_iter_num == 12
 
 
-def test_wrong_commands_are_logged_and_change_nothing(tmp_path, caplog):
+def test_wrong_commands_are_logged_and_change_nothing(make_trainer, image_batches, tmp_path, caplog):
     lines = "sett x 1\nset model.fire_rat 1\nlr fast\nset model.fire_rate\n\nsave\n"
     write = LambdaCallback(at_epoch_begin=lambda trainer: (tmp_path / CONTROL_FILE).write_text(lines) and None)
     trainer = make_trainer(tmp_path, write)
-    trainer.train(1, batches(2))
+    trainer.train(1, image_batches(2))
     replies = (tmp_path / REPLIES).read_text()
     for text in ("Did you mean 'set'", "Did you mean 'fire_rate'", "not 'fast'", "set takes 2 arguments"):
         assert text in replies
@@ -144,10 +130,10 @@ def test_wrong_commands_are_logged_and_change_nothing(tmp_path, caplog):
     assert trainer.global_iter_num == 2
 
 
-def test_every_command_has_a_reply(tmp_path):
+def test_every_command_has_a_reply(make_trainer, image_batches, tmp_path):
     console = Console("file", every=0, commands={"preview": lambda trainer: f"drawn at {trainer.step}"})
     trainer = make_trainer(tmp_path, console=console)
-    trainer.train(1, batches(2))
+    trainer.train(1, image_batches(2))
     assert console.execute(trainer, "get model.fire_rate") == "model.fire_rate = 0.5"
     assert console.execute(trainer, "preview") == "drawn at 2"
     assert "rule.last.weight" in console.execute(trainer, "stats")
@@ -163,12 +149,12 @@ def press_ctrl_c(trainer, global_iter_num, train):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_ctrl_c_opens_a_menu_and_the_training_goes_on(tmp_path, capsys):
+def test_ctrl_c_opens_a_menu_and_the_training_goes_on(make_trainer, image_batches, tmp_path, capsys):
     lines = iter(["status", "nonsense", "lr 0.5", "", "continue"])
     before = signal.getsignal(signal.SIGINT)
     press = LambdaCallback(at_iter_end=press_ctrl_c)
     trainer = make_trainer(tmp_path, press, console=Console("terminal", ask=lambda: next(lines)))
-    trainer.train(1, batches(6))
+    trainer.train(1, image_batches(6))
     printed = capsys.readouterr().out
     for text in ("paused at step 3", "epoch 1, step 3: mse", "unknown command 'nonsense'", "optimizer.lr = 0.5"):
         assert text in printed
@@ -178,19 +164,19 @@ def test_ctrl_c_opens_a_menu_and_the_training_goes_on(tmp_path, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_ctrl_c_in_the_menu_stops_the_training(tmp_path):
+def test_ctrl_c_in_the_menu_stops_the_training(make_trainer, image_batches, tmp_path):
     def ask():
         raise KeyboardInterrupt
 
     press = LambdaCallback(at_iter_end=press_ctrl_c)
     trainer = make_trainer(tmp_path, press, console=Console("terminal", ask=ask))
-    trainer.train(1, batches(6))
+    trainer.train(1, image_batches(6))
     assert trainer.global_iter_num == 3
 
 
-def test_commands_that_nobody_can_carry_out_are_refused(tmp_path):
+def test_commands_that_nobody_can_carry_out_are_refused(make_trainer, image_batches, tmp_path):
     with pytest.raises(ConfigError, match="Console has no folder"):
-        make_trainer(None, console=Console("file")).train(1, batches(1))
+        make_trainer(None, console=Console("file")).train(1, image_batches(1))
     with pytest.raises(UnknownNameError, match="Did you mean 'stop'"):
         send_command(tmp_path, "stopp")
     with pytest.raises(ConfigError, match="there is no folder"):
@@ -201,7 +187,7 @@ def test_commands_that_nobody_can_carry_out_are_refused(tmp_path):
         assert not (tmp_path / CONTROL_FILE).exists(), command
 
 
-def test_commands_that_fail_do_not_end_the_training(tmp_path):
+def test_commands_that_fail_do_not_end_the_training(make_trainer, image_batches, tmp_path):
     class Duck:
         """A callback without a base class, as in delira."""
 
@@ -213,7 +199,7 @@ def test_commands_that_fail_do_not_end_the_training(tmp_path):
 
     console = Console("file", every=0, commands={"broken": lambda trainer: 1 / 0})
     trainer = make_trainer(tmp_path, Duck(), console=console)
-    trainer.train(1, batches(2))
+    trainer.train(1, image_batches(2))
     replies = (tmp_path / REPLIES).read_text().splitlines()
     assert replies[0] == "step 1, broken: error: division by zero"
     assert replies[1].startswith("step 1, status: epoch 1, step 1: ")
@@ -224,16 +210,16 @@ def test_commands_that_fail_do_not_end_the_training(tmp_path):
     ("line", "value"),
     [("set optimizer.weight_decay 0.01", 0.01), ("lr 1", 1), ("set model.training_timesteps (4, 6)", (4, 6))],
 )
-def test_values_of_a_similar_kind_are_accepted(tmp_path, line, value):
+def test_values_of_a_similar_kind_are_accepted(make_trainer, image_batches, tmp_path, line, value):
     trainer = make_trainer(tmp_path)
-    trainer.train(1, batches(2))
+    trainer.train(1, image_batches(2))
     console = next(callback for callback in trainer.callbacks if isinstance(callback, Console))
     console.execute(trainer, line)
     path = line.split()[1] if line.startswith("set") else "optimizer.lr"
     assert find_path(trainer, path).get() == value
 
 
-def test_settings_of_networks_with_rules_of_ones_own_are_checked(tmp_path):
+def test_settings_of_networks_with_rules_of_ones_own_are_checked(image_batches, tmp_path):
     network = BasicNCAModel(
         num_image_channels=1,
         num_hidden_channels=2,
@@ -243,7 +229,7 @@ def test_settings_of_networks_with_rules_of_ones_own_are_checked(tmp_path):
     )
     console = Console("file", folder=tmp_path)
     trainer = PyTorchNetworkTrainer(network, None, {"mse": mse}, callbacks=[console])
-    trainer.train(1, batches(1))
+    trainer.train(1, image_batches(1))
     console.execute(trainer, "set model.fire_rate 0.75")
     assert network.fire_rate == 0.75
     with pytest.raises(ConfigError, match=r"model\.fire_rate cannot be 7"):

@@ -8,9 +8,6 @@ import torch
 
 from delira_nca.data_loading import DataManager
 from delira_nca.errors import ScoreKeyError
-from delira_nca.losses import mse
-from delira_nca.models import BasicNCAModel
-from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import (
     LambdaCallback,
     MetricTracker,
@@ -25,17 +22,13 @@ def make_data(length=16, seed=0):
     return {"data": images, "label": images[:, :1] * 0 + 0.5}
 
 
-def make_trainer(path, callbacks, lr=0.0):
-    torch.manual_seed(0)
-    network = BasicNCAModel(
-        num_image_channels=1,
-        num_hidden_channels=2,
-        num_output_channels=1,
-        hidden_size=4,
-        training_timesteps=2,
-        inference_timesteps=2,
-    )
-    return PyTorchNetworkTrainer(network, path, {"mse": mse}, torch.optim.SGD, {"lr": lr}, callbacks=callbacks)
+@pytest.fixture
+def make_trainer(image_trainer):
+    def make(path, callbacks, lr=0.0):
+        options = {"optimizer_cls": torch.optim.SGD, "optimizer_params": {"lr": lr}}
+        return image_trainer(path, callbacks=callbacks, **options)
+
+    return make
 
 
 def scores(values):
@@ -57,7 +50,7 @@ def watch(seen, data):
 VALUES = [1.0, 0.9, 0.9, 0.9, 0.95, math.nan, 0.9, 0.9]
 
 
-def test_the_batch_size_grows_then_the_learning_rate_falls(tmp_path):
+def test_the_batch_size_grows_then_the_learning_rate_falls(make_trainer, tmp_path):
     data, seen = DataManager(make_data(), 4), []
     controller = RaiseBatchSizeOnPlateau(data, 8, patience=1)
     trainer = make_trainer(None, [scores(VALUES), controller, watch(seen, data)], lr=0.5)
@@ -65,14 +58,14 @@ def test_the_batch_size_grows_then_the_learning_rate_falls(tmp_path):
     assert seen == [(4, 0.5)] * 4 + [(8, 0.5)] * 2 + [(8, 0.25)] * 2
 
 
-def test_a_small_batch_grows_by_a_sample_at_least():
+def test_a_small_batch_grows_by_a_sample_at_least(make_trainer):
     data, seen = DataManager(make_data(), 1), []
     controller = RaiseBatchSizeOnPlateau(data, 3, patience=0, factor=0.8)
     make_trainer(None, [scores([1.0] * 4), controller, watch(seen, data)]).train(4, data, DataManager(make_data(4), 4))
     assert [size for size, _ in seen] == [1, 1, 2, 3]
 
 
-def test_a_resumed_training_has_the_batch_size_of_its_checkpoint(tmp_path):
+def test_a_resumed_training_has_the_batch_size_of_its_checkpoint(make_trainer, tmp_path):
     def run(folder, epochs, resume="never"):
         data, seen = DataManager(make_data(), 4), []
         callbacks = [scores(VALUES), PatienceController(data, 8, patience=1), watch(seen, data)]
@@ -88,7 +81,7 @@ def test_a_resumed_training_has_the_batch_size_of_its_checkpoint(tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_patience_ends_the_training():
+def test_patience_ends_the_training(make_trainer):
     data = DataManager(make_data(), 4)
     controller = PatienceController(data, 8, patience=0, termination_patience=2)
     trainer = make_trainer(None, [scores(VALUES), controller])
@@ -107,7 +100,7 @@ def test_the_best_of_each_score_is_kept_in_both_directions():
     assert again.best == {"val_dice": (0.7, 2), "loss": (0.5, 3)}
 
 
-def test_further_validation_sets_have_their_own_scores():
+def test_further_validation_sets_have_their_own_scores(make_trainer):
     small, large = make_data(4, seed=1), make_data(8, seed=2)
     sets = {"small": DataManager({**small, "label": small["data"]}, 2), "large": DataManager(large, 4)}
     trainer = make_trainer(None, [ValidationSets(sets, every=2)])
@@ -118,7 +111,7 @@ def test_further_validation_sets_have_their_own_scores():
     assert len(set(expected.values())) == 2
 
 
-def test_an_unknown_score_is_an_error_at_the_start():
+def test_an_unknown_score_is_an_error_at_the_start(make_trainer):
     data = DataManager(make_data(), 4)
     trainer = make_trainer(None, [RaiseBatchSizeOnPlateau(data, 8, monitor_key="val_dice")])
     with pytest.raises(ScoreKeyError):

@@ -12,28 +12,14 @@ from delira_nca.training.callbacks.schedule import find_path
 from delira_nca.training.schedules import Schedule
 
 
-def make_trainer(path=None, schedules=None, callbacks=(), **options):
-    torch.manual_seed(0)
-    network = BasicNCAModel(
-        num_image_channels=1,
-        num_hidden_channels=2,
-        num_output_channels=1,
-        hidden_size=4,
-        training_timesteps=3,
-        inference_timesteps=3,
-    )
-    callbacks = [*callbacks, *([ScheduleCallback(schedules)] if schedules else [])]
-    return PyTorchNetworkTrainer(
-        network, path, {"mse": mse}, torch.optim.SGD, {"lr": 0.1}, callbacks=callbacks, **options
-    )
+@pytest.fixture
+def make_trainer(image_trainer):
+    def make(path=None, schedules=None, callbacks=(), **options):
+        callbacks = [*callbacks, *([ScheduleCallback(schedules)] if schedules else [])]
+        options = {"optimizer_cls": torch.optim.SGD, "optimizer_params": {"lr": 0.1}, **options}
+        return image_trainer(path, callbacks=callbacks, **options)
 
-
-def batches(count):
-    source = torch.Generator().manual_seed(1)
-    return [
-        {"data": torch.rand(2, 1, 4, 4, generator=source).numpy(), "label": torch.ones(2, 1, 4, 4).numpy()}
-        for _ in range(count)
-    ]
+    return make
 
 
 SCHEDULES = {
@@ -48,7 +34,7 @@ def overflow(state):
     return (state - state.clamp(-1, 1)).abs().mean()
 
 
-def test_settings_have_the_values_of_the_step():
+def test_settings_have_the_values_of_the_step(make_trainer, image_batches):
     seen = []
 
     def look(trainer, global_iter_num):
@@ -60,7 +46,7 @@ def test_settings_have_the_values_of_the_step():
     trainer = make_trainer(
         schedules=SCHEDULES, callbacks=[RolloutLoss(overflow, name="overflow"), LambdaCallback(at_iter_done=look)]
     )
-    trainer.train(2, batches(4))
+    trainer.train(2, image_batches(4))
     expected = [(0.1 * 0.5 ** (n // 3), 0.5 + n / 16, (3, 5) if n >= 4 else 3, round(0.1 * n, 6)) for n in range(8)]
     assert seen == [pytest.approx(row) if not isinstance(row[2], tuple) else row for row in expected]
     assert trainer.history[-1]["optimizer.lr"] == pytest.approx(0.1 * 0.25)
@@ -68,12 +54,12 @@ def test_settings_have_the_values_of_the_step():
     assert "model.training_timesteps" not in trainer.history[-1]
 
 
-def test_a_resumed_training_is_the_one_that_was_not_stopped(tmp_path):
+def test_a_resumed_training_is_the_one_that_was_not_stopped(make_trainer, image_batches, tmp_path):
     straight = make_trainer(tmp_path / "a", SCHEDULES, [RolloutLoss(overflow, name="overflow")])
-    straight.train(4, batches(4))
-    make_trainer(tmp_path / "b", SCHEDULES, [RolloutLoss(overflow, name="overflow")]).train(2, batches(4))
+    straight.train(4, image_batches(4))
+    make_trainer(tmp_path / "b", SCHEDULES, [RolloutLoss(overflow, name="overflow")]).train(2, image_batches(4))
     resumed = make_trainer(tmp_path / "b", SCHEDULES, [RolloutLoss(overflow, name="overflow")])
-    resumed.train(4, batches(4), resume="auto")
+    resumed.train(4, image_batches(4), resume="auto")
     assert resumed.history == straight.history
     for ours, theirs in zip(resumed.network.parameters(), straight.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -93,24 +79,24 @@ def test_a_resumed_training_is_the_one_that_was_not_stopped(tmp_path):
         ("modle.fire_rate", "Did you mean 'model'"),
     ],
 )
-def test_a_path_to_nothing_fails_at_the_start_with_candidates(path, text):
+def test_a_path_to_nothing_fails_at_the_start_with_candidates(make_trainer, image_batches, path, text):
     trainer = make_trainer(schedules={path: Schedule.linear(0.0, 1.0, 5)})
     with pytest.raises(UnknownNameError, match=text):
-        trainer.train(1, batches(1))
+        trainer.train(1, image_batches(1))
     assert trainer.global_iter_num == 0
 
 
-def test_a_learning_rate_has_one_schedule():
+def test_a_learning_rate_has_one_schedule(make_trainer, image_batches):
     trainer = make_trainer(
         schedules={"optimizer.lr": Schedule(dec=0.5)},
         lr_scheduler_cls=torch.optim.lr_scheduler.StepLR,
         lr_scheduler_params={"step_size": 1},
     )
     with pytest.raises(ConfigError, match="has a schedule and a scheduler of torch"):
-        trainer.train(1, batches(1))
+        trainer.train(1, image_batches(1))
 
 
-def test_paths_reach_nested_attributes_and_single_optimizers():
+def test_paths_reach_nested_attributes_and_single_optimizers(make_trainer):
     trainer = make_trainer(callbacks=[ScheduleCallback({"model.fire_rate": Schedule.linear(0.5, 1.0, 5)})])
     find_path(trainer, "optimizers.default.momentum").set(0.5)
     assert trainer.optimizers["default"].param_groups[0]["momentum"] == 0.5
