@@ -32,16 +32,8 @@ def everything(folder):
     results = {"talk": (all_reduce_sums({"a": rank() + 1}), broadcast(f"of {rank()}", 1), world_size())}
     barrier()
     trainer = trainings.train_with_a_pool(folder / "straight", callbacks=[ProgressBar()])
-    pool = trainer.callbacks[1].pool
-    results["pool"] = {
-        "weights": dict(trainer.network.state_dict()),
-        "history": trainer.history,
-        "held": pool.states.clone(),
-        "losses": pool.losses,
-        "run_id": trainer.run_id,
-        "text": trainer.describe(),
-        "reason": trainer.stop_reason,
-    }
+    facts = {"losses": trainer.callbacks[1].pool.losses, "run_id": trainer.run_id}
+    results["pool"] = {**trainings.summary(trainer), **facts, "text": trainer.describe(), "reason": trainer.stop_reason}
     trainings.train_with_a_pool(folder / "resumed", 2)
     resumed = trainings.train_with_a_pool(folder / "resumed", resume="auto")
     results["resumed"] = dict(resumed.network.state_dict())
@@ -49,19 +41,9 @@ def everything(folder):
     results["stop"] = (stopped.global_iter_num, stopped.stop_reason)
     stopped = trainings.train_with_a_pool(folder / "stopped", resume="auto")
     results["stopped"] = dict(stopped.network.state_dict())
-    for transform in ("shake", "per_sample"):
-        seen = trainings.augmented(trainings.shake) if transform == "shake" else trainings.augment_per_sample()
-        results[transform] = seen
-    for name in ("train_adversaries", "train_partly_used"):
-        results[name] = dict(getattr(trainings, name)().network.state_dict())
-    damaged = trainings.train_with_damage()
-    update = damaged.callbacks[1]
-    results["damaged"] = (dict(damaged.network.state_dict()), update.pool.states.clone(), update.num_exploded)
-    mutated = trainings.train_with_mutation()
-    pool = mutated.callbacks[1].pool
-    results["mutated"] = (dict(mutated.network.state_dict()), pool.states.clone(), pool.slots["label"].clone())
-    watched = trainings.train_with_terms()
-    results["terms"] = (dict(watched.network.state_dict()), watched.history)
+    results["augmented"] = [trainings.augmented(is_per_sample) for is_per_sample in (False, True)]
+    results |= {name: trainings.summary(train()) for name, train in trainings.COMPARED.items()}
+    results["partly used"] = dict(trainings.train_partly_used().network.state_dict())
     results["predict"] = trainings.predict()
     results["refused"] = refusal(folder)
     results["written"] = list(written)

@@ -62,24 +62,33 @@ def assert_close(ours, theirs, tolerance=1e-5):
         assert torch.allclose(tensor.double(), theirs[name].double(), rtol=0, atol=tolerance), name
 
 
+def assert_alike(first, second, expected):
+    """Two processes have the same weights, those of one, and together its values and its pool."""
+    assert_equal(first["weights"], second["weights"])
+    assert_close(first["weights"], expected["weights"])
+    assert first["history"] == second["history"]
+    assert len(first["history"]) == len(expected["history"])
+    for ours, theirs in zip(first["history"], expected["history"], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    if "states" in expected:
+        assert torch.allclose(torch.cat([first["states"], second["states"]]), expected["states"], atol=1e-5)
+        assert torch.equal(torch.cat([first["labels"], second["labels"]]), expected["labels"])
+        assert first["exploded"] == second["exploded"] == expected["exploded"]
+
+
 def assert_equal(ours, theirs):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_weights_and_values_are_those_of_one_process_with_the_whole_batch(together, alone):
-    first, second, *_ = together
+    first, second = (result["pool"] for result in together[:2])
     trainer, _ = alone
-    assert_equal(first["pool"]["weights"], second["pool"]["weights"])
-    assert_close(first["pool"]["weights"], dict(trainer.network.state_dict()))
-    assert first["pool"]["history"] == second["pool"]["history"]
-    assert len(first["pool"]["history"]) == len(trainer.history)
-    for ours, theirs in zip(first["pool"]["history"], trainer.history, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
-    assert first["pool"]["reason"] == second["pool"]["reason"]
+    assert_alike(first, second, trainings.summary(trainer))
+    assert first["reason"] == second["reason"]
     assert trainer.stop_reason.startswith("PATIENCE")
-    assert first["pool"]["reason"].startswith("PATIENCE")
-    assert first["pool"]["run_id"] == second["pool"]["run_id"]
+    assert first["reason"].startswith("PATIENCE")
+    assert first["run_id"] == second["run_id"]
 
 
 def test_validation_counts_each_sample_once(together):
@@ -89,43 +98,22 @@ def test_validation_counts_each_sample_once(together):
 
 
 def test_each_process_holds_its_part_of_the_pool_and_all_know_the_losses(together, alone):
-    first, second, *_ = together
-    pool = alone[0].callbacks[1].pool
-    assert (len(first["pool"]["held"]), len(second["pool"]["held"])) == (6, 5)
-    whole = torch.cat([first["pool"]["held"], second["pool"]["held"]])
-    assert torch.allclose(whole, pool.states, atol=1e-5)
-    assert torch.equal(first["pool"]["losses"], second["pool"]["losses"])
-    assert torch.allclose(first["pool"]["losses"], pool.losses, atol=1e-5)
+    first, second = (result["pool"] for result in together[:2])
+    assert (len(first["states"]), len(second["states"])) == (6, 5)
+    assert torch.equal(first["losses"], second["losses"])
+    assert torch.allclose(first["losses"], alone[0].callbacks[1].pool.losses, atol=1e-5)
 
 
-def test_a_divided_pool_has_the_same_holes_and_begins_anew_in_the_same_places(together):
-    first, second, *_ = together
-    trainer = trainings.train_with_damage()
-    update = trainer.callbacks[1]
-    assert_close(first["damaged"][0], dict(trainer.network.state_dict()))
-    assert torch.allclose(torch.cat([first["damaged"][1], second["damaged"][1]]), update.pool.states, atol=1e-5)
-    assert first["damaged"][2] == second["damaged"][2] == update.num_exploded > 0
-
-
-def test_states_labels_and_images_of_a_divided_pool_stay_together_where_they_are_mutated(together):
-    first, second, *_ = together
-    trainer = trainings.train_with_mutation()
-    pool = trainer.callbacks[1].pool
-    assert_equal(first["mutated"][0], second["mutated"][0])
-    assert_close(first["mutated"][0], dict(trainer.network.state_dict()))
-    assert torch.allclose(torch.cat([first["mutated"][1], second["mutated"][1]]), pool.states, atol=1e-5)
-    assert torch.equal(torch.cat([first["mutated"][2], second["mutated"][2]]), pool.slots["label"])
-    assert pool.slots["label"].flatten(1).any(1).sum() > 5
-
-
-def test_losses_of_states_on_the_way_are_those_of_the_whole_batch(together):
-    first, second, *_ = together
-    trainer = trainings.train_with_terms()
-    assert_equal(first["terms"][0], second["terms"][0])
-    assert_close(first["terms"][0], dict(trainer.network.state_dict()))
-    for ours, theirs in zip(first["terms"][1], trainer.history, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
-    assert {"intermediate", "activity", "overflow"} <= trainer.history[0].keys()
+@pytest.mark.parametrize("name", trainings.COMPARED)
+def test_holes_mutations_losses_on_the_way_and_closures_are_those_of_the_whole_batch(together, name):
+    expected = trainings.summary(trainings.COMPARED[name]())
+    assert_alike(together[0][name], together[1][name], expected)
+    if name == "damage":
+        assert expected["exploded"] > 0
+    if name == "mutation":
+        assert expected["labels"].flatten(1).any(1).sum() > 5
+    if name == "terms":
+        assert {"intermediate", "activity", "overflow"} <= expected["history"][0].keys()
 
 
 def test_a_checkpoint_holds_the_whole_pool_and_plain_names_of_weights(together, alone):
@@ -140,33 +128,23 @@ def test_a_checkpoint_holds_the_whole_pool_and_plain_names_of_weights(together, 
     assert torch.equal(pools[0]["slots"]["number"], torch.arange(11.0))
 
 
-def test_a_part_of_a_batch_is_built_alone_where_samples_are_transformed_alone(together):
-    expected, _ = trainings.augment_per_sample()
-    seen = [result["per_sample"][0] for result in together[:2]]
+@pytest.mark.parametrize("is_per_sample", [False, True])
+def test_what_is_drawn_is_the_same_in_every_part_which_is_built_alone_where_samples_are(together, is_per_sample):
+    expected, _ = trainings.augmented(is_per_sample)
+    seen, asked = zip(*(result["augmented"][is_per_sample] for result in together[:2]), strict=True)
     for number, batch in enumerate(expected):
         assert np.array_equal(np.concatenate([parts[number] for parts in seen]), batch)
-    assert [result["per_sample"][1] for result in together[:2]] == [[0, 1, 4], [2, 3, 4]]
-
-
-def test_what_is_drawn_for_a_whole_batch_is_the_same_in_every_part(together):
-    expected, _ = trainings.augmented(trainings.shake)
-    seen = [result["shake"][0] for result in together[:2]]
-    for number, batch in enumerate(expected):
-        assert np.array_equal(np.concatenate([parts[number] for parts in seen]), batch)
-
-
-def test_a_closure_of_one_s_own_steps_on_the_gradients_of_the_whole_batch(together):
-    first, second, *_ = together
-    assert_equal(first["train_adversaries"], second["train_adversaries"])
-    assert_close(first["train_adversaries"], dict(trainings.train_adversaries().network.state_dict()))
+    assert asked == ([0, 1, 4], [2, 3, 4]) or not is_per_sample
 
 
 def test_weights_without_a_gradient_stay_and_changed_buffers_are_those_of_the_first_process(together):
-    first, second, *_ = together
-    ours, theirs = first["train_partly_used"], dict(trainings.train_partly_used().network.state_dict())
-    learned = [name for name in theirs if name.startswith(("used", "unused"))]
-    assert_equal({n: ours[n] for n in learned}, {n: second["train_partly_used"][n] for n in learned})
-    assert_close({n: ours[n] for n in learned}, {n: theirs[n] for n in learned})
+    trainer = trainings.train_partly_used()
+    ours, others, theirs = (
+        {name: value for name, value in weights.items() if name.startswith(("used", "unused"))}
+        for weights in (*(result["partly used"] for result in together[:2]), dict(trainer.network.state_dict()))
+    )
+    assert_equal(ours, others)
+    assert_close(ours, theirs)
     assert torch.equal(ours["unused.weight"], trainings.PartlyUsed().unused.weight)
 
 

@@ -56,6 +56,18 @@ def count(pred, label):
     return torch.tensor(float(len(pred)))
 
 
+def summary(trainer):
+    """What is compared of a training: its weights, its history, and what the process holds of its pool."""
+    found = {"weights": dict(trainer.network.state_dict()), "history": trainer.history}
+    for update in (callback for callback in trainer.callbacks if isinstance(callback, PoolUpdate)):
+        found |= {
+            "states": update.pool.states.clone(),
+            "labels": update.pool.slots.get("label", torch.zeros(0)).clone(),
+        }
+        found["exploded"] = update.num_exploded
+    return found
+
+
 def pool_trainer(folder, *callbacks):
     """Trainer with a pool, damage, a schedule that follows a score, averaged weights, and guards."""
     pool = SamplePool(make_seed(8, (SIDE, SIDE)), 11, slots={"number": torch.arange(11.0)})
@@ -140,14 +152,14 @@ def shake(batch):
     return {**batch, "data": batch["data"] * np.random.rand(), "label": batch["label"] + np.random.rand()}
 
 
-def augmented(transform):
+def augmented(is_per_sample):
     """What a training is given of data that are augmented, and which samples were loaded for that."""
     seen, data = [], Watched(samples(5))
     watch = LambdaCallback(
         at_iter_begin=lambda trainer, data_dict: seen.append(data_dict["label"][: _own(trainer, data_dict)])
     )
     trainer = PyTorchNetworkTrainer(automaton(), None, {"mse": mse}, callbacks=[watch])
-    trainer.train(1, DataManager(data, 4, transforms=transform))
+    trainer.train(1, DataManager(data, 4, transforms=PerSample(shake) if is_per_sample else shake))
     return seen, data.asked
 
 
@@ -229,6 +241,10 @@ def predict():
     return {"shared": shared, "labels": labels, "means": means, "alone": trainer.predict(batches)[0]}
 
 
-def augment_per_sample():
-    """As :func:`augmented`, each sample by itself."""
-    return augmented(PerSample(shake))
+COMPARED = {
+    "damage": train_with_damage,
+    "mutation": train_with_mutation,
+    "terms": train_with_terms,
+    "adversaries": train_adversaries,
+}
+"""Trainings of which several processes have to come to the same as one."""
