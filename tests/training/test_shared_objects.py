@@ -1,6 +1,7 @@
 """Objects that serve several trainings, and states beside the network, as users' scripts have them."""
 
 import copy
+import functools
 import logging
 
 import numpy as np
@@ -18,7 +19,7 @@ from delira_nca.models import BasicNCAModel, make_seed, presets
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.ncalab import BasicNCATrainer, Pool
 from delira_nca.ncalab import EarlyStopping as NCALabStopping
-from delira_nca.training import PyTorchNetworkTrainer, SamplePool
+from delira_nca.training import SamplePool
 from delira_nca.training.callbacks import (
     EarlyStopping,
     LambdaCallback,
@@ -108,10 +109,24 @@ def test_records_of_one_run_are_not_removed_by_another(image_trainer, tmp_path):
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("name", ["lr", "epoch", "step", "val_mse", "iter_x", "train/mse"])
-def test_reserved_names_of_losses_of_callbacks_are_refused_before_the_first_batch(image_trainer, name):
-    trainer = image_trainer(callbacks=[RolloutLoss(size_of_states, name=name)])
-    with pytest.raises(ConfigError, match=name):
+ADDS_LR = LambdaCallback(at_epoch_begin=lambda trainer, **event: {"metrics": {"lr": mse}})
+
+
+@pytest.mark.parametrize(
+    ("callback", "text"),
+    [
+        *(
+            (RolloutLoss(size_of_states, name=name), name)
+            for name in ("lr", "epoch", "step", "val_mse", "iter_x", "train/mse")
+        ),
+        (ADDS_LR, "metric 'lr' has the name of the learning rate"),
+    ],
+)
+def test_reserved_names_of_losses_and_metrics_of_callbacks_are_refused_before_the_first_step(
+    image_trainer, callback, text
+):
+    trainer = image_trainer(callbacks=[callback])
+    with pytest.raises(ConfigError, match=text):
         trainer.train(1, manager())
     assert trainer.step == 0
 
@@ -131,12 +146,6 @@ def test_reserved_names_of_values_of_a_closure_are_refused_in_the_first_step(ima
     with pytest.raises(ConfigError, match=str(name)):
         trainer.train(1, manager())
     assert trainer.step == 0
-
-
-def test_reserved_names_of_metrics_that_a_callback_adds_are_refused(image_trainer):
-    add = LambdaCallback(at_epoch_begin=lambda trainer, **event: {"metrics": {"lr": mse}})
-    with pytest.raises(ConfigError, match="metric 'lr' has the name of the learning rate"):
-        image_trainer(callbacks=[add]).train(1, manager())
 
 
 def test_names_of_validation_sets_that_meet_those_of_metrics_are_refused(image_trainer, tmp_path):
@@ -166,30 +175,15 @@ class Percent:
         self.kinds = set()
 
 
-def test_states_of_nested_metrics_and_sets_continue_within_an_epoch(image_trainer, tmp_path):
-    class StopError(Exception):
-        pass
+def test_states_of_nested_metrics_and_sets_continue_within_an_epoch(image_trainer, tmp_path, stop_after):
+    def train(folder, *callbacks):
+        trainer = image_trainer(tmp_path / folder, metrics={"percent": Percent()}, seed=1, callbacks=callbacks)
+        trainer.train(1, DataManager(make_data(12), 2), resume="auto")
+        return trainer
 
-    def fail(trainer, global_iter_num):
-        if global_iter_num == 2:
-            trainer.save_state(tmp_path / "checkpoint_now.safetensors")
-            raise StopError
-
-    data = make_data(12)
-    straight = image_trainer(metrics={"percent": Percent()}, seed=1)
-    straight.train(1, DataManager(data, 2))
-    with pytest.raises(Exception, match="StopError"):
-        image_trainer(metrics={"percent": Percent()}, seed=1, callbacks=[LambdaCallback(at_iter_done=fail)]).train(
-            1, DataManager(data, 2)
-        )
-    resumed = image_trainer(metrics={"percent": Percent()})
-    resumed.train(1, DataManager(data, 2), resume=tmp_path / "checkpoint_now.safetensors")
-    assert resumed.history[0]["percent"] == straight.history[0]["percent"] > 6000
-
-
-def test_partial_functions_without_arguments_are_metrics_of_the_set():
-    import functools
-
+    straight = train("straight")
+    assert train("stopped", stop_after(3)).history == []
+    assert train("stopped").history[0]["percent"] == straight.history[0]["percent"] > 6000
     assert isinstance(as_metric(functools.partial(functools.partial(rmse))), RMSE)
 
 
@@ -227,16 +221,10 @@ def test_criterions_that_learn_are_resumed(image_trainer, tmp_path):
 
 
 def test_optimized_weights_that_no_checkpoint_contains_are_warned_of(image_trainer, tmp_path, caplog):
-    other = nn.Parameter(torch.zeros(3))
-
-    def make(network, optimizer_cls, **params):
-        return {"default": torch.optim.SGD([*network.parameters(), other], lr=0.1)}
-
-    image_trainer(tmp_path, optim_fn=make)
-    assert "changes 1 tensors that belong neither to the network nor to a criterion" in caplog.text
-    caplog.clear()
     image_trainer(tmp_path)
     assert not caplog.text
+    image_trainer(tmp_path, optim_fn=of_both(Weighted()))
+    assert "changes 1 tensors that belong neither to the network nor to a criterion" in caplog.text
 
 
 class EveryThird(torch.optim.SGD):
@@ -253,13 +241,12 @@ class EveryThird(torch.optim.SGD):
         return super().step(closure) if self.calls % 3 == 0 else None
 
 
-def test_gradients_that_an_optimizer_accumulates_are_in_the_checkpoint(image_network, tmp_path):
-    trainer = PyTorchNetworkTrainer(image_network(), tmp_path, {"mse": mse}, EveryThird, {"lr": 0.1})
+@pytest.mark.parametrize(("optimizer", "waits"), [(EveryThird, True), (torch.optim.SGD, False)])
+def test_gradients_that_an_optimizer_accumulates_are_in_the_checkpoint(image_trainer, tmp_path, optimizer, waits):
+    trainer = image_trainer(tmp_path, optimizer_cls=optimizer)
     trainer.train(1, manager(4))  # two steps
-    assert set(trainer.state_dict()["gradients"]) == {name for name, _ in trainer.network.named_parameters()}
-    plain = PyTorchNetworkTrainer(image_network(), tmp_path / "plain", {"mse": mse}, torch.optim.SGD, {"lr": 0.1})
-    plain.train(1, manager(4))
-    assert plain.state_dict()["gradients"] == {}
+    names = {name for name, _ in trainer.network.named_parameters()}
+    assert set(trainer.state_dict()["gradients"]) == (names if waits else set())
 
 
 class WithExtraState(AbstractPyTorchNetwork):
@@ -292,24 +279,18 @@ def test_extra_states_and_lazy_layers_are_trained_and_resumed(image_trainer, lay
 
 def test_pools_rank_by_the_target_of_the_criterion_and_refuse_batches_without_one(image_trainer):
     seed, target = make_seed(16, (8, 8)), torch.zeros(4, 8, 8)
-    data = repeat({"data": seed, "picture": target}, 4)
-    settings = presets.growing(training_timesteps=2, inference_timesteps=2)
+    data = DataManager(repeat({"data": seed, "picture": target}, 4), 4)
     pool = PoolUpdate(SamplePool(seed, 8))
-    trainer = image_trainer(
-        network=BasicNCAModel(**settings), metric_keys={"mse": ("pred", "picture")}, callbacks=[pool]
-    )
-    trainer.train(2, DataManager(data, 4))
-    assert len(trainer.history) == 2
 
-    def own(pred):
-        return pred.square().mean()
+    def train(name, function, *keys):
+        network = BasicNCAModel(**presets.growing(training_timesteps=2, inference_timesteps=2))
+        trainer = image_trainer(None, network, {name: function}, metric_keys={name: keys}, callbacks=[pool])
+        trainer.train(2, data)
+        return trainer
 
-    trainer = image_trainer(
-        network=BasicNCAModel(**settings), criterions={"own": own}, metric_keys={"own": ("pred",)}, callbacks=[pool]
-    )
+    assert len(train("mse", mse, "pred", "picture").history) == 2
     with pytest.raises(UnknownNameError, match=r"only \['data', 'picture'\]: give score a function"):
-        trainer.train(1, DataManager(data, 4))
-    assert trainer.step == 0
+        train("own", lambda pred: pred.square().mean(), "pred")
 
 
 @pytest.mark.parametrize("key", ["label", "picture"])

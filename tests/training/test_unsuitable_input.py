@@ -88,11 +88,6 @@ def test_an_epoch_in_which_an_own_validation_measures_nothing_is_not_the_best(im
     assert (trainer.best.epoch, trainer.best.score) == (4, 0.4)
 
 
-def test_a_training_without_any_validation_although_there_are_data_is_refused(image_trainer):
-    with pytest.raises(ConfigError, match="val_freq=5 is more than num_epochs=3"):
-        image_trainer().train(3, manager(), manager(), "mse", "lowest", val_freq=5)
-
-
 @pytest.mark.parametrize("change", ["channels", "label", "missing"])
 def test_validation_data_that_do_not_fit_are_refused_before_the_first_step(image_trainer, change):
     other = {
@@ -108,30 +103,38 @@ def test_validation_data_that_do_not_fit_are_refused_before_the_first_step(image
 
 @pytest.mark.parametrize(
     "source",
-    [
-        [(torch.rand(2, 1, 8, 8),) * 2],
-        "d.npz",
-        DATA,
-        None,
-        [{"data": np.zeros((0, 1, 8, 8), np.float32), "label": np.zeros((0, 1, 8, 8), np.float32)}],
-    ],
+    [[(torch.rand(2, 1, 8, 8),) * 2], "d.npz", DATA, None, [{name: values[:0] for name, values in DATA.items()}]],
     ids=["tuples", "path", "dict", "none", "empty"],
 )
 @pytest.mark.parametrize("batch_size", [None, 2])
-def test_what_predict_cannot_take_is_named(image_trainer, source, batch_size):
+def test_what_predict_cannot_take_is_named_and_a_data_manager_is_taken(image_trainer, source, batch_size):
+    trainer = image_trainer()
     with pytest.raises(ConfigError, match="batch"):
-        image_trainer().predict(source, batch_size)
+        trainer.predict(source, batch_size)
+    assert trainer.predict(manager(), batch_size)[0].shape == (4, 1, 8, 8)
 
 
-def test_predict_takes_a_data_manager(image_trainer):
-    assert image_trainer().predict(manager())[0].shape == (4, 1, 8, 8)
+class Restarting:
+    """A loader that is an iterator and restarts for each loop, as those of batchgenerators."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        self.left = iter(self.batches)
+        return self
+
+    def __next__(self):
+        return next(self.left)
 
 
-def test_iterators_that_end_after_one_epoch_are_refused(image_trainer):
-    batches = [dict(batch) for batch in manager().get_batchgen()]
+def test_iterators_that_end_after_one_epoch_are_refused_and_those_that_restart_are_accepted(image_trainer):
+    batches, trainer = [dict(batch) for batch in manager().get_batchgen()], image_trainer()
     with pytest.raises(ConfigError, match="datamgr_train is an iterator, which ends after one epoch"):
-        image_trainer().train(2, iter(batches))
-    image_trainer().train(1, iter(batches))
+        trainer.train(2, iter(batches))
+    trainer.train(1, iter(batches))
+    trainer.train(3, Restarting(batches), Restarting(batches))
+    assert trainer.step == 6
 
 
 class Popping(AbstractPyTorchNetwork):
@@ -188,32 +191,45 @@ def test_results_of_a_closure_that_cannot_be_used_are_named(image_trainer, retur
         image_trainer(network=Network()).train(1, manager())
 
 
-def test_settings_without_effect_or_that_cannot_work_are_refused(image_network, image_trainer):
-    with pytest.raises(ConfigError, match="lr_scheduler_params"):
-        image_trainer(lr_scheduler_params={"gamma": 0.1})
-    never = image_trainer(lr_scheduler_cls=torch.optim.lr_scheduler.StepLR, lr_scheduler_params={"step_size": 0})
-    with pytest.raises(ConfigError, match="StepLR with .*fails: ZeroDivisionError"):
-        never.train(2, manager())
-    with pytest.raises(ConfigError, match="learning rate of optimizer 'default' is not finite"):
-        image_trainer(optimizer_params={"lr": float("inf")})
-    with pytest.raises(ConfigError, match="mixed_precision"):
-        image_trainer(network=image_network().double(), mixed_precision=True)
-    with pytest.raises(ConfigError, match="training_timesteps of at least 1, not 0"):
-        image_trainer(network=image_network(training_timesteps=0)).train(1, manager())
-    with pytest.raises(ConfigError, match="metric_keys"):
-        image_trainer(metric_keys={"mse": None})
-    for device in ("meta", "mps", 5.5):
-        with pytest.raises(ConfigError, match="device"):
-            image_trainer(device=device)
+STEP = torch.optim.lr_scheduler.StepLR
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "words"),
-    [((torch.optim.SparseAdam, {}), "SparseAdam"), ((torch.optim.Adam, {"capturable": True}), "capturable")],
+    ("options", "words"),
+    [
+        ({"lr_scheduler_params": {"gamma": 0.1}}, "lr_scheduler_params"),
+        ({"optimizer_params": {"lr": float("inf")}}, "learning rate of optimizer 'default' is not finite"),
+        ({"mixed_precision": True}, "mixed_precision"),
+        ({"metric_keys": {"mse": None}}, "metric_keys"),
+        *(({"device": device}, "device") for device in ("meta", "mps", 5.5)),
+        ({"optimizer_cls": torch.optim.SparseAdam, "optimizer_params": {}}, "SparseAdam"),
+        ({"optimizer_cls": torch.optim.Adam, "optimizer_params": {"capturable": True}}, "capturable"),
+    ],
 )
-def test_optimizers_that_cannot_step_are_refused(image_trainer, optimizer, words):
+def test_settings_without_effect_or_that_cannot_work_are_refused(image_network, image_trainer, options, words):
+    network = image_network().double() if "mixed_precision" in options else image_network()
     with pytest.raises(ConfigError, match=words):
-        image_trainer(optimizer_cls=optimizer[0], optimizer_params=optimizer[1])
+        image_trainer(network=network, **options)
+
+
+def test_settings_that_cannot_work_are_refused_before_the_first_step(image_network, image_trainer):
+    never = image_trainer(lr_scheduler_cls=STEP, lr_scheduler_params={"step_size": 0})
+    with pytest.raises(ConfigError, match="StepLR with .*fails: ZeroDivisionError"):
+        never.train(2, manager())
+    with pytest.raises(ConfigError, match="training_timesteps of at least 1, not 0"):
+        image_trainer(network=image_network(training_timesteps=0)).train(1, manager())
+    with pytest.raises(ConfigError, match="val_freq=5 is more than num_epochs=3"):
+        image_trainer().train(3, manager(), manager(), "mse", "lowest", val_freq=5)
+
+
+def test_a_scheduler_is_tried_on_a_copy_and_lazy_rules_are_initialised_with_the_model(image_network, image_trainer):
+    network = image_network(rule=nn.LazyConv2d(4, 1))
+    options = {"optimizer_cls": torch.optim.SGD, "optimizer_params": {"lr": torch.tensor(0.1)}}
+    scheduler = {"lr_scheduler_cls": STEP, "lr_scheduler_params": {"step_size": 5}}
+    trainer = image_trainer(network=network, **options, **scheduler)
+    trainer.train(1, manager())
+    assert float(trainer.optimizers["default"].param_groups[0]["lr"]) == pytest.approx(0.1)
+    assert network.rule.weight.shape == (4, 15, 1, 1)
 
 
 def test_batches_of_ncalab_may_be_lists_and_other_objects_are_refused(image_network):
@@ -235,12 +251,6 @@ def test_rules_of_other_dimensions_are_refused(image_network, rule, words):
         image_network(rule=rule)
 
 
-def test_lazy_rules_are_initialised_with_the_model(image_network, image_trainer):
-    network = image_network(rule=nn.LazyConv2d(4, 1))
-    image_trainer(network=network).train(1, manager())
-    assert network.rule.weight.shape == (4, 15, 1, 1)
-
-
 def test_validation_may_have_another_size_and_labels_without_channels(image_trainer):
     def loss(pred, label):
         return mse(pred[:, 0], label)
@@ -250,26 +260,6 @@ def test_validation_may_have_another_size_and_labels_without_channels(image_trai
     trainer = image_trainer(criterions={"mse": loss})
     trainer.train(1, crops, manager({"data": whole, "label": whole[:, 0]}))
     assert len(trainer.history) == 1
-
-
-class Restarting:
-    """A loader that is an iterator and restarts for each loop, as those of batchgenerators."""
-
-    def __init__(self):
-        self.batches = [dict(batch) for batch in manager().get_batchgen()]
-
-    def __iter__(self):
-        self.left = iter(self.batches)
-        return self
-
-    def __next__(self):
-        return next(self.left)
-
-
-def test_iterators_that_restart_are_accepted(image_trainer):
-    trainer = image_trainer()
-    trainer.train(3, Restarting(), Restarting())
-    assert trainer.step == 6
 
 
 def test_logits_of_a_teacher_in_the_batch_are_not_replaced(image_trainer):
@@ -289,11 +279,3 @@ def test_a_logger_is_not_used_up_by_a_training_that_does_not_start(image_trainer
         image_trainer(callbacks=[logger, LambdaCallback(at_training_begin=fail)]).train(1, manager())
     image_trainer(callbacks=[logger]).train(1, manager())
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
-
-
-def test_a_scheduler_is_tried_on_a_copy(image_trainer):
-    rate = torch.tensor(0.1)
-    scheduler = {"lr_scheduler_cls": torch.optim.lr_scheduler.StepLR, "lr_scheduler_params": {"step_size": 5}}
-    trainer = image_trainer(optimizer_cls=torch.optim.SGD, optimizer_params={"lr": rate}, **scheduler)
-    trainer.train(1, manager())
-    assert float(trainer.optimizers["default"].param_groups[0]["lr"]) == pytest.approx(0.1)
