@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Si
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
-from delira_nca.checks import accepted_keywords, is_whole, plain_numbers
+from delira_nca.checks import accepted_keywords, is_whole, plain_numbers, require_whole
 from delira_nca.errors import CallbackTypeError, ConfigError, StateKeyError, did_you_mean
 from delira_nca.training.batches import check_source, each
 from delira_nca.training.callbacks.abstract_callback import HOOKS
@@ -247,8 +247,7 @@ class AbstractNetworkTrainer(ABC):
     def _check_train_arguments(
         self, num_epochs: int, train: Any, valid: Any, key: str | None, mode: str, val_freq: int | None
     ) -> None:
-        if not is_whole(num_epochs) or num_epochs < 1:
-            raise ConfigError(f"num_epochs is a whole number of at least 1, not {num_epochs!r}")
+        require_whole("num_epochs", num_epochs, 1)
         for name, source in (("datamgr_train", train), ("datamgr_valid", valid)):
             if source is not None:
                 every = 1 if name == "datamgr_train" else self.val_freq if val_freq is None else val_freq
@@ -257,8 +256,7 @@ class AbstractNetworkTrainer(ABC):
         if train is None:
             raise ConfigError("datamgr_train is a data manager or an iterable of batches, not None")
         val_freq = self.val_freq if val_freq is None else val_freq
-        if not is_whole(val_freq) or val_freq < 1:
-            raise ConfigError(f"val_freq is a number of epochs of at least 1, not {val_freq!r}")
+        require_whole("val_freq", val_freq, 1)
         if valid is not None and val_freq > num_epochs:
             raise ConfigError(f"val_freq={val_freq} is more than num_epochs={num_epochs}: no epoch would be validated")
         self.val_freq = int(val_freq)
@@ -497,12 +495,8 @@ class AbstractNetworkTrainer(ABC):
     def fold(self, fold: int | str) -> None:
         if isinstance(fold, str) and fold.isdecimal():  # delira names folds "0", "1", ...
             fold = int(fold)
-        if not is_whole(fold):
-            raise TypeError(f"fold is a whole number, not {fold!r}")
-        fold = int(fold)
-        if fold < 0:
-            raise ConfigError(f"fold is at least 0, not {fold}")
-        self._fold = fold
+        require_whole("fold", fold, error=TypeError)
+        self._fold = require_whole("fold", fold, 0)
 
     def computation(self) -> dict[str, str]:
         """Back end, processor and instruction set of the training, if the subclass provides them."""

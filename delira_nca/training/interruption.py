@@ -59,11 +59,6 @@ class Interruption:
         Name of the received signal, or None.
     has_concluded : bool
         Whether :meth:`conclude` has raised an exception.
-
-    Raises
-    ------
-    UnknownNameError
-        For an unknown policy.
     """
 
     def __init__(

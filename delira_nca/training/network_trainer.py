@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from delira_nca.checks import accepted_keywords, is_whole
+from delira_nca.checks import accepted_keywords, require_whole
 from delira_nca.data_loading.batches import first_batch
 from delira_nca.errors import CheckpointError, ConfigError, RunLockedError, ShapeError, refuse_unknown_keywords
 from delira_nca.io.checkpoint import load_checkpoint, save_checkpoint
@@ -63,11 +63,6 @@ class NetworkTrainer(AbstractNetworkTrainer):
         Names of the arguments of a criterion or metric by its name.
     save_freq, start_epoch, val_freq, save_seconds, seed
         See :class:`~delira_nca.training.PyTorchNetworkTrainer`.
-
-    Raises
-    ------
-    ConfigError, CallbackTypeError
-        For unsuitable arguments.
     """
 
     STATE_KEYS = AbstractNetworkTrainer.STATE_KEYS | {"save_freq", "criterions", "metrics"}
@@ -152,10 +147,8 @@ class NetworkTrainer(AbstractNetworkTrainer):
                 f"{{'mse': ('pred', 'label')}}, not {metric_keys!r}"
             )
         refuse_unknown_keywords("metric_keys", [name for name in metric_keys or {} if name not in functions], functions)
-        if not is_whole(save_freq) or save_freq < 0:
-            raise ConfigError(f"save_freq is a number of epochs, 0 for never, not {save_freq!r}")
-        if not is_whole(start_epoch) or start_epoch < 1:
-            raise ConfigError(f"start_epoch is at least 1, not {start_epoch!r}")
+        require_whole("save_freq", save_freq, 0)
+        require_whole("start_epoch", start_epoch, 1)
 
     @staticmethod
     def _check_network(network: Any) -> None:

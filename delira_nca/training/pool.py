@@ -347,11 +347,6 @@ def apply_damage(state: Tensor, damage: Damage | str, rng: np.random.Generator) 
         Shape of the damage: a function, or one of disc, half, rectangle, mixed.
     rng : numpy.random.Generator
         Generator of the damage.
-
-    Raises
-    ------
-    UnknownNameError
-        For an unknown name.
     """
     if isinstance(damage, str):
         require_choice("damage", damage, DAMAGES)

@@ -97,11 +97,6 @@ class PyTorchNetworkTrainer(NetworkTrainer):
         Prediction and losses of that batch, available from the backward pass on. None and empty otherwise, and for a
         network with its own closure.
 
-    Raises
-    ------
-    ConfigError, CallbackTypeError
-        For unsuitable or unknown arguments.
-
     Examples
     --------
     >>> import numpy as np

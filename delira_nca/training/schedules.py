@@ -35,11 +35,6 @@ class Schedule:
     needs_initial : bool
         Whether the value depends on the initial value of the variable.
 
-    Raises
-    ------
-    ConfigError
-        If not exactly one argument is given, a number is out of range, or a step is repeated.
-
     Notes
     -----
     In ELEKTRONN2, ``lindec`` decreases once in 1000 steps and need not reach 0, and updates that are not sorted are
@@ -190,11 +185,6 @@ class Schedule:
         given : Schedule, mapping or callable
             A mapping has the ``kind`` (``decay``, ``linear``, ``cosine`` or ``steps``) and its arguments, or the
             arguments of the constructor.
-
-        Raises
-        ------
-        UnknownNameError, UnknownKeywordError, ConfigError
-            If kind or arguments are wrong.
 
         Examples
         --------

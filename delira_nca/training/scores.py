@@ -174,11 +174,6 @@ class BestScore:
     mode : str
         Mode: highest or lowest.
 
-    Raises
-    ------
-    ScoreModeError
-        For an unknown mode.
-
     Examples
     --------
     >>> best = BestScore("loss", "lowest")

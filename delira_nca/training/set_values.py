@@ -309,11 +309,6 @@ def predict_batches(
     tuple of (predictions, labels, means)
         Predictions joined by :func:`join_batches`; a list of the labels of each batch, as an array, or as a dict of
         arrays if the batch has targets other than ``"label"``; and means over samples.
-
-    Raises
-    ------
-    ConfigError
-        For a batch size below 1.
     """
     if batch_size is not None:
         require_whole("batch_size", batch_size, 1)

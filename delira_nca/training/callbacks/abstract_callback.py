@@ -353,11 +353,6 @@ class LambdaCallback(AbstractCallback):
     **hooks : callable
         Functions ``(trainer, **event)`` by the name of the hook. A function gets the keywords in its signature.
 
-    Raises
-    ------
-    CallbackError
-        For a name that is not a hook, or a value that is not callable.
-
     Examples
     --------
     >>> seen = []

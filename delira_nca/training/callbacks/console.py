@@ -88,11 +88,6 @@ def checked_command(command: str, *, is_known: bool = True) -> str:
     is_known : bool
         Whether the verb must be one of `VERBS`; callbacks of the training may have others.
 
-    Raises
-    ------
-    UnknownNameError, ConfigError
-        If the command is unknown, or an argument is missing or not a number.
-
     Examples
     --------
     >>> checked_command("set model.training_timesteps (4, 6)")
@@ -309,11 +304,6 @@ class Console(AbstractCallback):
             Command with its arguments.
         curr_epoch : int
             Number of the current epoch.
-
-        Raises
-        ------
-        UnknownNameError, ConfigError
-            If the command or the path is unknown, or an argument is missing or not a number.
         """
         verb, *words = line.split()
         commands: dict[str, Callable[[Any], Any]] = {}

@@ -90,11 +90,6 @@ class RaiseBatchSizeOnPlateau(AbstractCallback):
     min_lr : float
         Learning rate below which it is not lowered.
 
-    Raises
-    ------
-    ConfigError
-        If a number is out of range, or the data have no batch size to change.
-
     Notes
     -----
     Smith et al. (2018), "Don't Decay the Learning Rate, Increase the Batch Size". A resumed training has the batch size
@@ -176,11 +171,6 @@ class PatienceController(RaiseBatchSizeOnPlateau):
         See `RaiseBatchSizeOnPlateau`.
     termination_patience : int
         Number of epochs without improvement after which the training ends.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of range.
     """
 
     def __init__(
@@ -230,11 +220,6 @@ class ValidationSets(AbstractCallback):
         Validation sets by name.
     every : int
         Evaluate in every n-th epoch.
-
-    Raises
-    ------
-    ConfigError
-        If no set is given, or a name is not an identifier.
     """
 
     def __init__(self, sets: Mapping[str, Any], *, every: int = 1) -> None:

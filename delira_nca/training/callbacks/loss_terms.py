@@ -98,11 +98,6 @@ class IntermediateSupervision(LossTermCallback):
     name : str
         Name of the loss in the metrics.
 
-    Raises
-    ------
-    ConfigError
-        If ``at`` is empty or out of range, or the number of weights differs.
-
     Notes
     -----
     Mordvintsev et al. (2022), "Growing Isotropic Neural Cellular Automata", use ``at=(1,)`` against automata that
@@ -164,11 +159,6 @@ class RolloutLoss(LossTermCallback):
         Number of states per roll-out, drawn without replacement in each iteration; None for all of them. The mean
         over the drawn states is an unbiased estimate, and needs only their memory.
 
-    Raises
-    ------
-    ConfigError
-        For a function that is not callable, a number below 1, or a weight that is not finite.
-
     Examples
     --------
     >>> def overflow(state):
@@ -212,11 +202,6 @@ class ActivityLoss(LossTermCallback):
         states.
     name : str
         Name of the loss in the metrics.
-
-    Raises
-    ------
-    ConfigError
-        For a number below 1, or a weight that is not finite.
 
     Examples
     --------

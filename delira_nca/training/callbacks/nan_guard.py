@@ -53,8 +53,6 @@ class NaNGuard(GradientCallback):
 
     Raises
     ------
-    ConfigError, UnknownNameError
-        For an unknown policy, or numbers out of range.
     NonFiniteError
         From the training, with the iteration and the first tensor or value that is not finite.
 

@@ -51,11 +51,6 @@ class WeightAverage(AbstractCallback):
     validate : bool
         Whether to validate with the averaged weights.
 
-    Raises
-    ------
-    ConfigError, UnknownNameError
-        For a decay outside of 0 to 1, or an unknown period.
-
     Notes
     -----
     Based on ``torch.optim.swa_utils.AveragedModel``. In the ablations of OctreeNCA (2025), a decay of 0.99 improved the

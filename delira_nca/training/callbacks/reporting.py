@@ -179,10 +179,7 @@ class ProgressBar(AbstractCallback):
 
 
 class _Output:
-    """Wrapper of a stream that suppresses errors: the stream may be missing, closed, full or of limited encoding.
-
-    A training must not fail because its progress cannot be shown.
-    """
+    """Stream that may be missing, closed, full or of limited encoding: no training fails for its progress."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -315,11 +312,6 @@ class Pace:
         Maximum fraction of the time that the job may take; a slow job runs less often.
     clock : callable
         Function that returns the time in seconds.
-
-    Raises
-    ------
-    ConfigError
-        For a negative interval, or a share outside of (0, 1].
 
     Examples
     --------

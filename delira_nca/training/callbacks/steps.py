@@ -26,11 +26,6 @@ class StepSampler(AbstractCallback):
     rng_seed : int
         Seed of the sequence, which depends only on this number and the number of earlier draws.
 
-    Raises
-    ------
-    ConfigError
-        For a range that is reversed or empty.
-
     Notes
     -----
     The callback sets ``training_timesteps`` of the network during a training. :class:`StepCurriculum` changes the range
@@ -118,11 +113,6 @@ class StepCurriculum(AbstractCallback):
         Number of epochs with the range ``first``.
     epochs : int
         Number of the epoch in which ``last`` is reached; both ends of the range grow linearly until then.
-
-    Raises
-    ------
-    ConfigError
-        For a reversed or empty range, a last range that starts or ends below the first, or epochs out of order.
 
     Notes
     -----

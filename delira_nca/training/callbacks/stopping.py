@@ -93,11 +93,6 @@ class TimeLimit(AbstractCallback):
     clock : callable
         Function that returns the time in seconds.
 
-    Raises
-    ------
-    ConfigError, UnknownNameError
-        For a limit that is not greater than 0, a margin that is not smaller than it, or an unknown period.
-
     Notes
     -----
     The duration of an epoch includes validation and files; epochs that were resumed in the middle do not count. If the
@@ -228,8 +223,6 @@ class EarlyStopping(AbstractCallback):
 
     Raises
     ------
-    ConfigError, ScoreModeError
-        For a negative patience or min_delta, or an unknown mode.
     ScoreKeyError
         From the training, before its first batch, if the score is not computed.
 

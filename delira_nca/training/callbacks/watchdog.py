@@ -65,11 +65,6 @@ class Watchdog(AbstractCallback):
     num_hangs : int
         Number of hangs reported.
 
-    Raises
-    ------
-    ConfigError, UnknownNameError
-        For a time that is not greater than 0, or an unknown action.
-
     Notes
     -----
     The watchdog is a thread that runs during a training, so that each of several trainers in a process can have its

@@ -65,11 +65,16 @@ class Group:
         self._finish(dist.broadcast, dense, src=source)
         return tensor if dense is tensor else tensor.copy_(dense)
 
-    def gather_rows(self, rows: Tensor) -> Tensor:
-        """Gather rows (n, ...) of all ranks, in their order, in all ranks; ``n`` may differ."""
+    def _lengths(self, rows: Tensor) -> list[int]:
+        """Number of rows in each rank."""
         counts = torch.zeros(self.size, dtype=torch.int64)
         counts[self.rank] = len(rows)
-        lengths = self.all_reduce(counts).tolist()
+        lengths: list[int] = self.all_reduce(counts).tolist()
+        return lengths
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Gather rows (n, ...) of all ranks, in their order, in all ranks; ``n`` may differ."""
+        lengths = self._lengths(rows)
         if (longest := max(lengths)) == 0:
             return rows
         padded = rows.new_zeros(longest, *rows.shape[1:])
@@ -94,9 +99,7 @@ class Group:
 
     def gather_on_main(self, rows: Tensor) -> Tensor:
         """Gather rows (n, ...) of all ranks, in their order, in rank 0; other ranks return their own rows."""
-        counts = torch.zeros(self.size, dtype=torch.int64)
-        counts[self.rank] = len(rows)
-        lengths = self.all_reduce(counts).tolist()
+        lengths = self._lengths(rows)
         received = lengths if self.rank == 0 else [0] * self.size
         gathered = self.exchange(rows, [len(rows), *[0] * (self.size - 1)], received)
         return gathered if self.rank == 0 else rows
@@ -104,10 +107,7 @@ class Group:
     def gather(self, value: Any) -> list[Any]:
         """Gather the objects of all ranks, in their order, in all ranks."""
         data = _to_bytes(value)
-        counts = torch.zeros(self.size, dtype=torch.int64)
-        counts[self.rank] = len(data)
-        lengths = self.all_reduce(counts).tolist()
-        everything = self.gather_rows(data)
+        lengths, everything = self._lengths(data), self.gather_rows(data)
         return [_from_bytes(part) for part in torch.split(everything, lengths)]
 
     def broadcast(self, value: Any, source: int = 0) -> Any:
@@ -161,7 +161,6 @@ def _from_bytes(data: Tensor) -> Any:
     return pickle.loads(data.numpy().tobytes())
 
 
-_LOGGER = logging.getLogger("delira_nca")
 _FAILURE = "failure"
 EXIT_CODE = 1
 """Exit code of a process that is blocked in a call although another rank is lost."""

@@ -269,11 +269,6 @@ class WholeBatch:
     metric : callable
         Function of tensors (B, ...). Other arguments, and tensors without axes, are passed unchanged.
 
-    Raises
-    ------
-    ConfigError
-        If it is not callable.
-
     Notes
     -----
     For metrics only: gathered tensors have no gradient.

@@ -96,11 +96,6 @@ class TfNetworkTrainer(NetworkTrainer):
     metric_keys, val_freq, save_seconds, seed
         As for :class:`~delira_nca.training.PyTorchNetworkTrainer`.
 
-    Raises
-    ------
-    ConfigError, CallbackTypeError
-        For unsuitable or unknown arguments.
-
     Examples
     --------
     >>> network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
