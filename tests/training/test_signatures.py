@@ -26,39 +26,17 @@ ABSTRACT = {
     "update_state": ("file_name",),
 }
 
+OF_NETWORK = ("lr_scheduler_cls", "lr_scheduler_params", "gpu_ids")
+PRECISION = ("mixed_precision", "mixed_precision_kwargs")
 PYTORCH = {
     **ABSTRACT,
     "__init__": (
-        "network",
-        "save_path",
-        "criterions",
-        "optimizer_cls",
-        "optimizer_params",
-        "metrics",
-        "lr_scheduler_cls",
-        "lr_scheduler_params",
-        "gpu_ids",
-        "save_freq",
-        "optim_fn",
-        "fold",
-        "callbacks",
-        "start_epoch",
-        "mixed_precision",
-        "mixed_precision_kwargs",
+        *("network", "save_path", "criterions", "optimizer_cls", "optimizer_params", "metrics", *OF_NETWORK),
+        *("save_freq", "optim_fn", "fold", "callbacks", "start_epoch", *PRECISION),
     ),
     "_at_epoch_begin": ("metrics_val", "val_score_key", "epoch", "num_epochs"),
     "_at_epoch_end": ("metrics_val", "val_score_key", "epoch", "is_best"),
-    "_setup": (
-        "network",
-        "optim_fn",
-        "optimizer_cls",
-        "optimizer_params",
-        "lr_scheduler_cls",
-        "lr_scheduler_params",
-        "gpu_ids",
-        "mixed_precision",
-        "mixed_precision_kwargs",
-    ),
+    "_setup": ("network", "optim_fn", "optimizer_cls", "optimizer_params", *OF_NETWORK, *PRECISION),
     "predict": ("batchgen", "batch_size"),
     "save_state": ("file_name", "epoch"),
 }
@@ -75,21 +53,17 @@ def _parameters(owner, name):
 
 
 @pytest.mark.parametrize(("owner", "name", "expected"), CASES, ids=[f"{o.__name__}.{n}" for o, n, _ in CASES])
-def test_positions_are_those_of_the_page(owner, name, expected):
-    given = [key for key, p in _parameters(owner, name).items() if p.kind in POSITIONAL]
+def test_positions_are_those_of_the_page_and_what_it_does_not_know_has_a_default(owner, name, expected):
+    parameters = _parameters(owner, name)
+    given = [key for key, p in parameters.items() if p.kind in POSITIONAL]
     assert tuple(given[: len(expected)]) == expected
+    if not name.startswith("_at_"):  # called by the trainer alone
+        added = [p for key, p in parameters.items() if key not in expected]
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        assert [p.name for p in added if p.default is p.empty and p.kind not in variadic] == []
 
 
-@pytest.mark.parametrize(("owner", "name", "expected"), CASES, ids=[f"{o.__name__}.{n}" for o, n, _ in CASES])
-def test_what_the_page_does_not_know_has_a_default(owner, name, expected):
-    if name.startswith("_at_"):
-        return  # called by the trainer alone
-    added = [p for key, p in _parameters(owner, name).items() if key not in expected]
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    assert [p.name for p in added if p.default is p.empty and p.kind not in variadic] == []
-
-
-def test_defaults_are_those_of_the_page_and_none_can_be_changed():
+def test_defaults_and_members_are_those_of_the_page_and_none_can_be_changed():
     parameters = _parameters(PyTorchNetworkTrainer, "__init__")
     defaults = {name: parameters[name].default for name in PYTORCH["__init__"]}
     assert [defaults[n] for n in ("save_freq", "fold", "start_epoch", "mixed_precision")] == [1, 0, 1, False]
@@ -99,9 +73,6 @@ def test_defaults_are_those_of_the_page_and_none_can_be_changed():
     train = _parameters(PyTorchNetworkTrainer, "train")
     assert [train[n].default for n in ABSTRACT["train"][2:]] == [None, None, "highest"]
     assert _parameters(AbstractNetworkTrainer, "_is_better_val_scores")["mode"].default == "highest"
-
-
-def test_static_and_property_members_are_what_the_page_says():
     for owner in (AbstractNetworkTrainer, PyTorchNetworkTrainer):
         for name in ("_is_better_val_scores", "load_state"):
             assert isinstance(inspect.getattr_static(owner, name), staticmethod)

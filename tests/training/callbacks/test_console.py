@@ -10,9 +10,6 @@ import pytest
 import torch
 
 from delira_nca.errors import CallbackError, ConfigError, UnknownNameError
-from delira_nca.losses import mse
-from delira_nca.models import BasicNCAModel
-from delira_nca.training import PyTorchNetworkTrainer
 from delira_nca.training.callbacks import Checkpoint, Console, LambdaCallback
 from delira_nca.training.callbacks.console import CONTROL_FILE, REPLIES, send_command
 from delira_nca.training.callbacks.schedule import find_path
@@ -40,16 +37,18 @@ def say(folder, commands):
 COMMANDS = {2: ["lr 0.002"], 3: ["set model.fire_rate 1.0"], 5: ["set model.training_timesteps (4, 6)", "status"]}
 
 
-class StopError(Exception):
-    pass
+def say_and_fail(folder, commands, step):
+    """Callbacks that send commands after steps, and fail in a later one."""
 
-
-def fail_at(step):
     def at_iter_begin(trainer, global_iter_num, train):
         if train and global_iter_num == step:
-            raise StopError
+            raise RuntimeError("killed")
 
-    return LambdaCallback(at_iter_begin=at_iter_begin)
+    return say(folder, commands), LambdaCallback(at_iter_begin=at_iter_begin)
+
+
+def console_of(trainer):
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Console))
 
 
 def test_commands_change_the_training_and_are_answered(make_trainer, image_batches, tmp_path, caplog):
@@ -75,38 +74,34 @@ def test_commands_change_the_training_and_are_answered(make_trainer, image_batch
 
 @pytest.mark.parametrize("step", [3, 5, 6, 9])
 def test_a_steered_training_that_is_killed_goes_on_bit_for_bit(make_trainer, image_batches, step, tmp_path):
-    straight = make_trainer(tmp_path / "a", say(tmp_path / "a", COMMANDS))
-    straight.train(2, image_batches(6))
-    with pytest.raises(CallbackError, match="StopError"):
-        make_trainer(tmp_path / "b", say(tmp_path / "b", COMMANDS), fail_at(step)).train(2, image_batches(6))
+    first, second, data = tmp_path / "a", tmp_path / "b", image_batches(6)
+    straight = make_trainer(first, say(first, COMMANDS))
+    straight.train(2, data)
+    with pytest.raises(CallbackError, match="killed"):
+        make_trainer(second, *say_and_fail(second, COMMANDS, step)).train(2, data)
     later = {at: lines for at, lines in COMMANDS.items() if at > step}
-    resumed = make_trainer(tmp_path / "b", say(tmp_path / "b", later))
-    resumed.train(2, image_batches(6), resume="auto")
+    resumed = make_trainer(second, say(second, later))
+    resumed.train(2, data, resume="auto")
     assert resumed.history == straight.history
     for ours, theirs in zip(resumed.network.parameters(), straight.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert resumed.network.training_timesteps == (4, 6)
 
 
-def test_a_change_after_a_line_that_was_cut_is_repeated(make_trainer, image_batches, tmp_path):
-    with pytest.raises(CallbackError, match="StopError"):
-        make_trainer(tmp_path, say(tmp_path, {2: ["lr 0.002"]}), fail_at(3)).train(1, image_batches(6))
+def test_a_change_after_a_line_that_was_cut_is_repeated_but_not_in_a_new_run(make_trainer, image_batches, tmp_path):
+    data = image_batches(6)
+    with pytest.raises(CallbackError, match="killed"):
+        make_trainer(tmp_path, *say_and_fail(tmp_path, {2: ["lr 0.002"]}, 3)).train(1, data)
     with (tmp_path / "console.jsonl").open("a") as file:
         file.write('{"run": "')
-    second = make_trainer(tmp_path, say(tmp_path, {4: ["set model.fire_rate 1.0"]}), fail_at(5))
-    with pytest.raises(CallbackError, match="StopError"):
-        second.train(1, image_batches(6), resume="auto")
-    resumed = make_trainer(tmp_path)
-    resumed.train(1, image_batches(6), resume="auto")
-    assert resumed.optimizers["default"].param_groups[0]["lr"] == 0.002
-    assert resumed.network.fire_rate == 1.0
-
-
-def test_a_new_run_in_the_same_folder_repeats_nothing(make_trainer, image_batches, tmp_path):
-    make_trainer(tmp_path, say(tmp_path, COMMANDS)).train(1, image_batches(6))
-    again = make_trainer(tmp_path)
-    again.train(1, image_batches(6), resume="never")
-    assert again.network.fire_rate == 0.5
+    second = make_trainer(tmp_path, *say_and_fail(tmp_path, {4: ["set model.fire_rate 1.0"]}, 5))
+    with pytest.raises(CallbackError, match="killed"):
+        second.train(1, data, resume="auto")
+    for resume, rate, fire_rate in (("auto", 0.002, 1.0), ("never", 0.01, 0.5)):
+        trainer = make_trainer(tmp_path)
+        trainer.train(1, data, resume=resume)
+        assert trainer.optimizers["default"].param_groups[0]["lr"] == rate
+        assert trainer.network.fire_rate == fire_rate
 
 
 def test_stop_saves_the_state_between_batches(make_trainer, image_batches, tmp_path):
@@ -206,29 +201,18 @@ def test_commands_that_fail_do_not_end_the_training(make_trainer, image_batches,
     assert trainer.global_iter_num == 2
 
 
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [("set optimizer.weight_decay 0.01", 0.01), ("lr 1", 1), ("set model.training_timesteps (4, 6)", (4, 6))],
-)
-def test_values_of_a_similar_kind_are_accepted(make_trainer, image_batches, tmp_path, line, value):
+def test_values_of_a_similar_kind_are_accepted(make_trainer, image_batches, tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.train(1, image_batches(2))
-    console = next(callback for callback in trainer.callbacks if isinstance(callback, Console))
-    console.execute(trainer, line)
-    path = line.split()[1] if line.startswith("set") else "optimizer.lr"
-    assert find_path(trainer, path).get() == value
+    for path, value in (("optimizer.weight_decay", 0.01), ("model.training_timesteps", (4, 6)), ("optimizer.lr", 1)):
+        line = f"lr {value}" if path == "optimizer.lr" else f"set {path} {value}"
+        console_of(trainer).execute(trainer, line)
+        assert find_path(trainer, path).get() == value, line
 
 
-def test_settings_of_networks_with_rules_of_ones_own_are_checked(image_batches, tmp_path):
-    network = BasicNCAModel(
-        num_image_channels=1,
-        num_hidden_channels=2,
-        num_output_channels=1,
-        rule=torch.nn.Conv2d(12, 3, 1),
-        training_timesteps=3,
-    )
-    console = Console("file", folder=tmp_path)
-    trainer = PyTorchNetworkTrainer(network, None, {"mse": mse}, callbacks=[console])
+def test_settings_of_networks_with_rules_of_ones_own_are_checked(image_network, image_trainer, image_batches, tmp_path):
+    network, console = image_network(rule=torch.nn.Conv2d(15, 4, 1)), Console("file", folder=tmp_path)
+    trainer = image_trainer(None, network, callbacks=[console])
     trainer.train(1, image_batches(1))
     console.execute(trainer, "set model.fire_rate 0.75")
     assert network.fire_rate == 0.75

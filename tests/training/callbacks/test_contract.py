@@ -107,11 +107,18 @@ def test_what_is_public_is_what_is_there():
         package.Checkpiont  # noqa: B018
 
 
-def test_it_is_documented_and_so_is_every_hook_of_it(callback_cls):
+def test_it_and_its_hooks_are_documented_its_text_is_short_and_it_leaves_nothing_behind(callback_cls, trained):
     assert len(callback_cls.__doc__.strip()) > 20
     for name, method in vars(callback_cls).items():
         if callable(method) and not name.startswith("_"):
             assert method.__doc__, name
+    callback, trainer = trained
+    assert repr(callback).startswith(f"{callback_cls.__name__}(")
+    assert len(repr(callback)) < 300
+    assert "\n" not in repr(callback)
+    for optimizer in trainer.optimizers.values():
+        assert len(optimizer._optimizer_step_pre_hooks) == len(optimizer._optimizer_step_post_hooks) == 0
+    assert all(not module._forward_hooks for module in trainer.network.modules())
 
 
 def test_it_has_no_hook_but_those_that_there_are(callback_cls, trained):
@@ -122,16 +129,16 @@ def test_it_has_no_hook_but_those_that_there_are(callback_cls, trained):
     assert listens or callback_cls is AbstractCallback
 
 
-def test_its_text_is_short_and_names_it(callback_cls, trained):
-    assert repr(trained[0]).startswith(f"{callback_cls.__name__}(")
-    assert len(repr(trained[0])) < 300
-    assert "\n" not in repr(trained[0])
-
-
-def test_its_state_survives_a_checkpoint(callback_cls, trained, make_trainer, batches, tmp_path, assert_same):
+def test_its_state_survives_a_checkpoint_and_can_be_taken_back(
+    callback_cls, trained, make_trainer, batches, tmp_path, assert_same
+):
     callback, trainer = trained
     trainer.save_state(tmp_path / "state.pt")
-    fresh = _make(callback_cls, tmp_path)
+    fresh, other = _make(callback_cls, tmp_path), _make(callback_cls, tmp_path)
+    before = copy.deepcopy(other.state_dict())
+    other.load_state_dict(callback.state_dict())
+    other.load_state_dict(before)
+    assert_same(other.state_dict(), before)
     resumed = make_trainer(callbacks=[fresh]).update_state(tmp_path / "state.pt")
     assert_same(fresh.state_dict(), callback.state_dict())
     for each in (trainer, resumed):
@@ -140,59 +147,35 @@ def test_its_state_survives_a_checkpoint(callback_cls, trained, make_trainer, ba
     assert_same(resumed.state_dict(), trainer.state_dict())
 
 
-def test_its_state_can_be_taken_back(callback_cls, trained, tmp_path, assert_same):
-    fresh = _make(callback_cls, tmp_path)
-    before = copy.deepcopy(fresh.state_dict())
-    fresh.load_state_dict(trained[0].state_dict())
-    fresh.load_state_dict(before)
-    assert_same(fresh.state_dict(), before)
-
-
 def test_its_state_belongs_to_one_run(callback_cls, trained, make_trainer, nca, batches, tmp_path, assert_same):
     reused, fresh = trained[0], _make(callback_cls, tmp_path)
     trainers = [make_trainer(nca(1), callbacks=[callback]) for callback in (reused, fresh)]
     trainers[1].run_id = trainers[0].run_id
+    data = batches(2, 4, seed=1), batches(3, seed=1)
     if callback_cls.__name__ in OF_ONE_RUN:
         with pytest.raises(ConfigError, match="make one for each run"):
-            trainers[0].train(2, batches(2, 4, seed=1))
+            trainers[0].train(2, *data)
+        trained[1].train(3, batches(3))
+        assert len(trained[1].history) == 3
         return
     for trainer in trainers:
-        trainer.train(2, batches(2, 4, seed=1), batches(3, seed=1))
+        trainer.train(2, *data)
     assert_same(trainers[0].state_dict(), trainers[1].state_dict())
-
-
-def test_it_refuses_to_continue_a_run_after_it_served_another(callback_cls, trained, make_trainer, batches):
-    callback, trainer = trained
-    if callback_cls.__name__ in OF_ONE_RUN:
-        with pytest.raises(ConfigError, match="make one for each run"):
-            make_trainer(callbacks=[callback]).train(1, batches(3))
-        trainer.train(3, batches(3))
-        assert len(trainer.history) == 3
-        return
-    make_trainer(callbacks=[callback]).train(1, batches(3))
-    if callback.state_dict():
+    if reused.state_dict():
         with pytest.raises(CallbackError, match=f"{callback_cls.__name__} has served another run"):
-            trainer.train(3, batches(3))
+            trained[1].train(3, batches(3))
     else:
-        trainer.train(3, batches(3))
-        assert len(trainer.history) == 3
+        trained[1].train(3, batches(3))
+        assert len(trained[1].history) == 3
 
 
-@pytest.mark.parametrize("copied", [lambda c: pickle.loads(pickle.dumps(c)), copy.deepcopy], ids=["pickle", "deepcopy"])
-def test_a_copy_of_it_has_its_state(callback_cls, trained, tmp_path, assert_same, copied):
-    assert repr(copied(_make(callback_cls, tmp_path))) == repr(_make(callback_cls, tmp_path))
+def test_a_copy_of_it_has_its_state(callback_cls, trained, tmp_path, assert_same):
     callback, _ = trained
-    again = copied(callback)
-    assert repr(again) == repr(callback)
-    assert_same(again.state_dict(), callback.state_dict())
-
-
-def test_it_leaves_nothing_behind_on_the_trainer(trained, batches):
-    _, trainer = trained
-    for optimizer in trainer.optimizers.values():
-        assert len(optimizer._optimizer_step_pre_hooks) == 0
-        assert len(optimizer._optimizer_step_post_hooks) == 0
-    assert all(not module._forward_hooks for module in trainer.network.modules())
+    for copied in (lambda original: pickle.loads(pickle.dumps(original)), copy.deepcopy):
+        assert repr(copied(_make(callback_cls, tmp_path))) == repr(_make(callback_cls, tmp_path))
+        again = copied(callback)
+        assert repr(again) == repr(callback)
+        assert_same(again.state_dict(), callback.state_dict())
 
 
 def test_it_serves_tensorflow_or_is_refused_by_name(callback_cls, batches, tmp_path, assert_same):
