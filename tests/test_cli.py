@@ -31,6 +31,8 @@ from delira_nca.models import BasicNCAModel, presets
         (["data", "check", "nuclei_2d", "--root", "."], "is given as --root PATH"),
         (["grow", "--size", "12", "--out", "/proc/nope/x"], "/proc/nope"),
         (["grow", "--size", "12", "--out", ""], "expected a path, got ''"),
+        (["grow", "--emoji", ""], "emoji"),
+        (["grow", "--size", "20000"], "size must be a whole number from 1 to 2048, not 20000"),
     ],
 )
 def test_wrong_value_is_one_line_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):

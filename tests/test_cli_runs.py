@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,19 +15,15 @@ from delira_nca.models import BasicNCAModel, presets
 from delira_nca.ncalab import BasicNCATrainer
 from delira_nca.training.callbacks import LambdaCallback
 
+CHANGES = {"training_timesteps": 2, "inference_timesteps": 2}
+SAMPLES = {"class_path": "delira_nca.data_loading.growing_dataset", "init_args": {"size": 6, "padding": 1, "times": 4}}
 VALUES = {
     "name": "flower",
     "model": {
         "class_path": "delira_nca.models.build_model",
-        "init_args": {"preset": "growing", "changes": {"training_timesteps": 2, "inference_timesteps": 2}},
+        "init_args": {"preset": "growing", "changes": CHANGES},
     },
-    "data": {
-        "train": {
-            "class_path": "delira_nca.data_loading.growing_dataset",
-            "init_args": {"size": 6, "padding": 1, "times": 4},
-        },
-        "val_split": 0.5,
-    },
+    "data": {"train": SAMPLES, "val_split": 0.5},
     "task": {"criterions": {"mse": "delira_nca.losses.mse"}, "score": "mse"},
     "num_epochs": 2,
 }
@@ -37,6 +34,36 @@ def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(VALUES))
     return "run.yaml"
+
+
+@pytest.fixture
+def out(capsys):
+    """What was printed since the last call."""
+    return lambda: capsys.readouterr().out
+
+
+@pytest.fixture
+def err(capsys):
+    """What was printed as an error since the last call."""
+    return lambda: capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def folder_of_runs(tmp_path_factory):
+    """Folder of the trained runs "flower" and "other"."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "run.yaml").write_text(yaml.safe_dump(VALUES))
+    for name in ("flower", "other"):
+        options = ["--quiet", f"--name={name}", "--root", str(folder / "runs")]
+        assert main(["train", str(folder / "run.yaml"), *options]) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(folder_of_runs, file, tmp_path):
+    """Working directory with runs that are trained."""
+    shutil.copytree(folder_of_runs / "runs", tmp_path / "runs")
+    return tmp_path / "runs"
 
 
 def test_a_run_is_trained_listed_shown_validated_predicted_and_compared(file, capsys):
@@ -69,32 +96,32 @@ def test_a_run_is_trained_listed_shown_validated_predicted_and_compared(file, ca
     assert capsys.readouterr().out == "".join(table.splitlines(keepends=True)[:-1])
 
 
-def test_a_run_is_gone_on_with(file, capsys):
+def test_a_run_is_gone_on_with(file, out):
     assert main(["train", file, "--quiet", "--num_epochs", "1"]) == 0
     assert main(["train", file, "--quiet", "--resume", "auto"]) == 0
     assert Run.open("runs/flower").config.num_epochs == 2
+    out()
+    assert main(["resume", "runs/flower", "--quiet"]) == 0
+    assert "epoch 2/2" not in out()
     assert main(["resume", "runs/flower"]) == 0
-    assert "resume after epoch 2" in capsys.readouterr().out
-    assert main(["train", file, "--name", "quiet", "--quiet"]) == 0
-    capsys.readouterr()
-    assert main(["resume", "runs/quiet", "--quiet"]) == 0
-    assert "epoch 2/2" not in capsys.readouterr().out
+    assert "resume after epoch 2" in out()
 
 
 @pytest.mark.timeout(120)
-def test_a_sweep_runs_in_processes_and_prints_the_best_first(file, capsys, tmp_path):
-    options = ["--launcher", "pool", "--num-workers", "2", "--plot", "sweep.png"]
+def test_a_sweep_runs_in_processes_with_single_values_in_all_runs_and_prints_the_best_first(file, out, tmp_path):
+    options = ["--num_epochs", "1", "--launcher", "pool", "--num-workers", "1", "--plot", "sweep.png"]
     assert main(["sweep", file, "--trainer.lr", "[0.0, 1e-2]", *options]) == 0
-    header, best, other, picture = capsys.readouterr().out.splitlines()
+    header, best, other, picture = out().splitlines()
     assert header.split() == ["run", "state", "trainer.lr", "mse", "epoch"]
     assert best.split()[:3] == ["flower-001", "done", "0.01"]
     assert other.split()[:3] == ["flower-000", "done", "0"]
     assert (tmp_path / picture).is_file()
+    assert {Run.open(f"runs/flower-00{n}").config.num_epochs for n in range(2)} == {1}
 
 
-def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
+def test_the_whole_config_is_printed_and_nothing_done(file, out, tmp_path):
     assert main(["train", file, "--print_config", "--data.batch_size", "3"]) == 0
-    printed = yaml.safe_load(capsys.readouterr().out)
+    printed = yaml.safe_load(out())
     assert printed["data"]["batch_size"] == 3
     assert printed["trainer"]["optimizer_cls"] == "torch.optim.Adam"
     assert not (tmp_path / "runs").exists()
@@ -127,28 +154,33 @@ def test_the_whole_config_is_printed_and_nothing_done(file, capsys, tmp_path):
         (["resume", "nowhere"], "there is no"),
     ],
 )
-def test_what_cannot_work_is_told_before_anything_is_done(arguments, message, file, capsys, tmp_path):
+def test_what_cannot_work_is_told_before_anything_is_done(arguments, message, file, err, tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     assert main(arguments) == 2
-    assert message in capsys.readouterr().err
+    assert message in err()
     assert not (tmp_path / "runs").exists()
 
 
-def test_predictions_to_an_unknown_kind_of_file_are_refused_before_the_work(file, capsys, tmp_path):
-    assert main(["train", file, "--quiet", "--num_epochs", "1"]) == 0
-    assert main(["predict", "runs/flower", "--part", "valid", "--out", "seg.png"]) == 2
-    assert ".npy or .npz file, not to 'seg.png'" in capsys.readouterr().err
-    assert main(["predict", "runs/flower", "--part", "valid", "--out", f"{file}/out.npy"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert f"{file}' cannot be a folder" in error
+def test_files_and_checkpoints_that_are_not_of_the_run_are_refused(trained, file, err, tmp_path):
+    foreign = trained / "other" / "checkpoints" / "checkpoint_epoch_2.safetensors"
+    before = (trained / "flower" / "config.yaml").read_text()
+    predict = ["predict", "runs/flower", "--part", "valid", "--out"]
+    export = ["export", "runs/flower", "--html", "--out"]
+    for arguments, message in (
+        ([*predict, "seg.png"], ".npy or .npz file, not to 'seg.png'"),
+        ([*predict, f"{file}/out.npy"], f"{file}' cannot be a folder"),
+        (["validate", "runs/flower", "--checkpoint", str(foreign)], "there is no checkpoint"),
+        ([*export, "runs/flower/config.yaml"], "config.yaml"),
+        ([*export, "page.pdf"], "page.pdf"),
+        (["export", "runs", "--html", "--out", "page.html"], "contains several runs; export one of them: "),
+    ):
+        assert main(arguments) == 2, arguments
+        error = err()
+        assert message in error, arguments
+        assert error.count("\n") == 1, arguments
+    assert (trained / "flower" / "config.yaml").read_text() == before
     assert not (tmp_path / "seg.png").exists()
-
-
-def test_a_single_value_is_set_in_all_runs_of_a_sweep(file, capsys):
-    assert main(["sweep", file, "--num_epochs", "1", "--trainer.lr", "[1e-3, 1e-2]"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split() == ["run", "state", "trainer.lr", "mse", "epoch"]
-    assert {Run.open(f"runs/flower-00{n}").config.num_epochs for n in range(2)} == {1}
+    assert main([*export, "page.html"]) == 0
 
 
 def test_ctrl_c_says_how_to_resume(file, capsys, monkeypatch):
@@ -161,31 +193,33 @@ def test_ctrl_c_says_how_to_resume(file, capsys, monkeypatch):
     assert capsys.readouterr().err == message
 
 
-def test_a_corrected_command_trains_under_the_same_name(file, capsys):
+def test_a_corrected_command_trains_under_the_same_name_and_says_why_it_stops_early(file, out):
+    stopping = "[{class_path: delira_nca.training.callbacks.TimeLimit, init_args: {limit: 0.001}}]"
     assert main(["train", file, "--quiet", "--task.score", "nothing"]) == 2
     assert main(["train", file, "--quiet", "--data.val_split", "9"]) == 2
-    assert main(["train", file, "--quiet", "--num_epochs", "1"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "runs/flower"
+    assert main(["train", file, "--quiet", "--num_epochs", "9", "--callbacks", stopping]) == 0
+    printed = out()
+    assert printed.splitlines()[-1] == "runs/flower"
+    assert "stopped early: " in printed
 
 
 def test_a_sweep_whose_runs_fail_has_status_2(file, capsys):
-    assert main(["sweep", file, "--data.num_splits", "[0, 50]"]) == 2
+    assert main(["sweep", file, "--num_epochs", "1", "--data.num_splits", "[0, 50]"]) == 2
     printed = capsys.readouterr()
     assert printed.out.splitlines()[2].split()[:3] == ["flower-001", "ended", "50"]
     assert printed.err.splitlines()[-1] == "delira-nca: error: 1 of 2 runs failed: flower-001"
 
 
-def test_a_run_is_listed_shown_and_compared_without_executing_anything_of_it(file, capsys, tmp_path, monkeypatch):
-    assert main(["train", "run.yaml", "--quiet"]) == 0
+def test_a_run_is_listed_shown_and_compared_without_executing_anything_of_it(trained, out, tmp_path, monkeypatch):
     (tmp_path / "trap.py").write_text("raise SystemExit('the trap was sprung')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    config = tmp_path / "runs" / "flower" / "config.yaml"
+    config = trained / "flower" / "config.yaml"
     values = yaml.safe_load(config.read_text())
     values["callbacks"] = [{"class_path": "trap.Callback", "init_args": {}}]
     config.write_text(yaml.safe_dump(values))
     for command in (["list"], ["show", "runs/flower"], ["compare", "runs"]):
         assert main(command) == 0
-    assert "trap.Callback" in capsys.readouterr().out
+    assert "trap.Callback" in out()
     with pytest.raises(SystemExit, match="the trap was sprung"):
         main(["validate", "runs/flower"])
 
@@ -305,14 +339,12 @@ def test_a_bad_value_is_answered_and_the_run_goes_on(file, monkeypatch):
 
 
 @pytest.mark.slow
-def test_recorded_changes_that_are_invalid_are_skipped(file, capsys, caplog):
+def test_recorded_changes_that_are_invalid_are_skipped(file, err, caplog):
     run = Run.create(RunConfig.from_file(file))
-    stop = LambdaCallback(at_epoch_begin=lambda trainer, curr_epoch: trainer.stop("enough", now=True))
     run.train(callbacks=[LambdaCallback(at_epoch_end=lambda trainer, **event: trainer.stop("enough"))])
     state = {"run": json.loads((run.folder / "checkpoints" / "manifest.json").read_text())["checkpoints"][0]["run_id"]}
     entry = {**state, "step": 1, "path": "model.fire_rate", "value": 7}
     (run.folder / "console.jsonl").write_text(json.dumps(entry) + "\n")
-    assert stop is not None
     assert main(["resume", "runs/flower", "--quiet"]) == 0
     assert "the recorded change of step 1 is skipped: model.fire_rate cannot be 7: fire_rate must be" in caplog.text
 
@@ -329,32 +361,15 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("command", [slow("lr"), slow("lr nan"), "lr fast", slow("set model.fire_rate"), "stpo"])
-def test_commands_that_cannot_work_are_refused_by_tell(file, capsys, command):
+def test_commands_that_cannot_work_are_refused_by_tell_and_only_folders_of_runs_are_told(file, err, tmp_path):
     Run.create(RunConfig.from_file(file))
-    assert main(["tell", "runs/flower", *command.split()]) == 2
-    assert "Traceback" not in capsys.readouterr().err
-    assert not (Run.open("runs/flower").folder / "control.txt").exists()
-
-
-def test_only_folders_of_runs_are_told(file, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
+    for command in ("lr", "lr nan", "lr fast", "set model.fire_rate", "stpo"):
+        assert main(["tell", "runs/flower", *command.split()]) == 2, command
+        assert "Traceback" not in err(), command
     for folder in ("empty", "."):
         assert main(["tell", folder, "save"]) == 2
     assert not list(tmp_path.rglob("control.txt"))
-
-
-def test_a_page_replaces_no_other_file_and_is_that_of_one_run(file, capsys, tmp_path):
-    for name in ("flower", "other"):
-        assert main(["train", file, "--quiet", f"--name={name}"]) == 0
-    before = (tmp_path / "runs" / "flower" / "config.yaml").read_text()
-    assert main(["export", "runs/flower", "--html", "--out", "runs/flower/config.yaml"]) == 2
-    assert main(["export", "runs/flower", "--html", "--out", "page.pdf"]) == 2
-    assert (tmp_path / "runs" / "flower" / "config.yaml").read_text() == before
-    capsys.readouterr()
-    assert main(["export", "runs", "--html", "--out", "page.html"]) == 2
-    assert "contains several runs; export one of them: " in capsys.readouterr().err
-    assert main(["export", "runs/flower", "--html", "--out", "page.html"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -371,15 +386,15 @@ def test_a_page_replaces_no_other_file_and_is_that_of_one_run(file, capsys, tmp_
         (["--data.train.init_args.times", "-1"], "times"),
     ],
 )
-def test_settings_that_are_ignored_or_cannot_work_are_refused(file, capsys, tmp_path, options, words):
+def test_settings_that_are_ignored_or_cannot_work_are_refused(file, err, tmp_path, options, words):
     assert main(["train", file, "--quiet", *options]) == 2
-    error = capsys.readouterr().err
+    error = err()
     assert words in error
     assert "Traceback" not in error
     assert not (tmp_path / "runs" / "flower").exists()
 
 
-def test_exceptions_of_classes_of_a_config_are_named(file, tmp_path, capsys, monkeypatch):
+def test_exceptions_of_classes_of_a_config_are_named(file, tmp_path, err, monkeypatch):
     (tmp_path / "mine_data.py").write_text(
         "from delira_nca.data_loading import growing_dataset, DictDataset\n"
         "def samples(n: int = 3) -> DictDataset:\n    raise ValueError('negative dimensions')\n"
@@ -387,19 +402,11 @@ def test_exceptions_of_classes_of_a_config_are_named(file, tmp_path, capsys, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     options = ["--data.train", "{class_path: mine_data.samples, init_args: {n: -1}}"]
     assert main(["train", file, "--quiet", *options]) == 2
-    assert "mine_data.samples(n=-1) failed: ValueError: negative dimensions" in capsys.readouterr().err
-
-
-def test_a_checkpoint_of_another_run_is_refused(file, tmp_path, capsys):
-    for name in ("flower", "other"):
-        assert main(["train", file, "--quiet", f"--name={name}"]) == 0
-    foreign = tmp_path / "runs" / "other" / "checkpoints" / "checkpoint_epoch_2.safetensors"
-    assert main(["validate", "runs/flower", "--checkpoint", str(foreign)]) == 2
-    assert "there is no checkpoint" in capsys.readouterr().err
+    assert "mine_data.samples(n=-1) failed: ValueError: negative dimensions" in err()
 
 
 @pytest.mark.slow
-def test_sweeps_check_their_options_before_the_first_run(file, tmp_path, capsys):
+def test_sweeps_check_their_options_before_the_first_run(file, tmp_path, err):
     sweep = ["sweep", file, "--root", "swept"]
     for options in (
         ["--name", "[a,b]"],
@@ -407,22 +414,8 @@ def test_sweeps_check_their_options_before_the_first_run(file, tmp_path, capsys)
         ["--trainer.lr", "{low: 1, high: 3, integer: true}", "--method", "random", "--num-trials", "1"],
     ):
         assert main([*sweep, *options]) == 2
-        assert "Traceback" not in capsys.readouterr().err
+        assert "Traceback" not in err()
     assert not list(tmp_path.glob("swept/*"))
     exponents = "{low: 1e-4, high: 1e-2, log: true}"
     assert main([*sweep, "--trainer.lr", exponents, "--method", "random", "--num-trials", "1"]) == 0
     assert main([*sweep, "--num_iterations", "[2]", "--num_epochs", "null", "--name", "by"]) == 0
-
-
-def test_an_empty_emoji_and_a_huge_picture_are_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["grow", "--emoji", ""]) == 2
-    assert main(["grow", "--size", "20000"]) == 2
-    assert "size must be a whole number from 1 to 2048, not 20000" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_training_that_stops_early_says_why(file, capsys):
-    stopping = ["--callbacks", "[{class_path: delira_nca.training.callbacks.TimeLimit, init_args: {limit: 0.001}}]"]
-    assert main(["train", file, "--quiet", "--num_epochs", "9", *stopping]) == 0
-    assert "stopped early: " in capsys.readouterr().out

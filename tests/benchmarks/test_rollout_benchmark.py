@@ -1,5 +1,6 @@
 """The benchmark of roll-outs times what it says, and only who computes the right thing."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,27 +13,14 @@ import torch
 from delira_nca.rollout import BACKENDS, step
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [
-    pytest.mark.processor,
-    pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here"),
-]
+pytestmark = pytest.mark.processor
 
 
 @pytest.fixture
-def parts(monkeypatch):
-    """Modules of the benchmark, which is no package that is installed."""
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.rollouts import check, contenders, measure, peers, plain_eager, table, workloads
-
-    return SimpleNamespace(
-        check=check,
-        contenders=contenders,
-        measure=measure,
-        peers=peers,
-        plain_eager=plain_eager,
-        table=table,
-        workloads=workloads,
-    )
+def parts():
+    """Modules of the benchmark."""
+    names = ("check", "contenders", "measure", "peers", "plain_eager", "table", "workloads")
+    return SimpleNamespace(**{name: importlib.import_module(f"benchmarks.rollouts.{name}") for name in names})
 
 
 @pytest.mark.parametrize("name", ["G", "S64", "V32"])
@@ -59,9 +47,11 @@ def test_a_state_stays_what_it_is_while_it_is_timed(parts, name):
         assert alive(x).all() == workload.is_dense
 
 
-def test_about_a_fifth_of_the_growing_grid_is_within_reach_of_life(parts):
+def test_shares_of_life_and_times_for_a_cell_and_a_step(parts):
     assert parts.workloads.WORKLOADS["G"].share_of_life() == pytest.approx(0.20, abs=0.01)
     assert parts.workloads.WORKLOADS["G-dense"].share_of_life() == 1
+    workload = parts.workloads.Workload("two cells", 1, (1, 2), 5, 5, is_growing=False, is_dense=True)
+    assert parts.measure.nanoseconds(2e-6, workload, steps=5) == pytest.approx(200)
 
 
 @pytest.mark.parametrize("name", ["G", "S64", "V32"])
@@ -77,24 +67,23 @@ def test_every_back_end_that_is_there_takes_part_and_is_right(parts, name):
             assert parts.check.what_is_wrong(contender, expected) is None
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_plain_eager_code_passes_the_check(parts, bfloat16):
-    workload = parts.workloads.WORKLOADS["G"].quick()
-    contender = parts.contenders.plain_eager(workload, parts.check.check_weights(False), bfloat16=bfloat16)
-    assert parts.check.what_is_wrong(contender, parts.check.Expected(workload)) is None
-
-
-def test_somebody_with_other_weights_or_gradients_is_found_out(parts):
+def test_plain_eager_code_passes_the_check_and_with_other_weights_or_gradients_is_found_out(parts):
     workload = parts.workloads.WORKLOADS["G"].quick()
     expected = parts.check.Expected(workload)
-    weights = parts.check.check_weights(False)
-    contender = parts.contenders.plain_eager(workload, weights)
-    with torch.no_grad():
-        contender.module.last.weight *= 1.001
-    assert "state is off by 1" in parts.check.what_is_wrong(contender, expected)
-    contender = parts.contenders.plain_eager(workload, weights)
-    contender.module.hidden.weight.register_hook(lambda gradient: 1.01 * gradient)
-    assert "gradient of tensor 0 is off by 1.0e-02" in parts.check.what_is_wrong(contender, expected)
+
+    def what_is_wrong(change=lambda module: None, **options):
+        contender = parts.contenders.plain_eager(workload, parts.check.check_weights(False), **options)
+        change(contender.module)
+        return parts.check.what_is_wrong(contender, expected)
+
+    def scale(module):
+        module.last.weight.data *= 1.001
+
+    assert what_is_wrong(bfloat16=False) is None
+    assert what_is_wrong(bfloat16=True) is None
+    assert "state is off by 1" in what_is_wrong(scale)
+    change_gradient = what_is_wrong(lambda module: module.hidden.weight.register_hook(lambda grad: 1.01 * grad))
+    assert "gradient of tensor 0 is off by 1.0e-02" in change_gradient
 
 
 def test_a_training_step_changes_no_weight_by_more_than_the_learning_rate(parts):
@@ -105,11 +94,6 @@ def test_a_training_step_changes_no_weight_by_more_than_the_learning_rate(parts)
     norms = [float(p.grad.norm()) for p in contender.parameters]
     assert norms == pytest.approx([1.0] * 5, abs=1e-2)
     assert all(torch.allclose(p, b, rtol=0, atol=1e-7) for p, b in zip(contender.parameters, before, strict=True))
-
-
-def test_time_for_a_cell_and_a_step(parts):
-    workload = parts.workloads.Workload("two cells", 1, (1, 2), 5, 5, is_growing=False, is_dense=True)
-    assert parts.measure.nanoseconds(2e-6, workload, steps=5) == pytest.approx(200)
 
 
 @pytest.mark.slow
@@ -173,17 +157,11 @@ def test_memory_is_measured_in_a_process_of_its_own(parts):
     assert reason == "it has two dimensions only"
 
 
-def run(*options):
-    command = [sys.executable, "-W", "error", "-m", "benchmarks.rollout", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-
-
 @pytest.mark.slow
-def test_a_quick_run_writes_figures_and_a_page(tmp_path):
+def test_a_quick_run_writes_figures_and_a_page(tmp_path, run_benchmark):
     figures, page = tmp_path / "figures.json", tmp_path / "page.rst"
     options = ["--quick", "--workloads", "G,S64", "--backends", "reference", "--peers", "plain eager,NCALab"]
-    done = run(*options, "--json", str(figures), "--table", str(page))
-    assert done.returncode == 0, done.stderr
+    done = run_benchmark("rollout", *options, "--json", figures, "--table", page)
     results = json.loads(figures.read_text())
     assert results["machine"].keys() >= {"processor", "cores", "versions", "THP_MEM_ALLOC_ENABLE", "load before"}
     assert results["workloads"].keys() == {"G", "S64"}
@@ -197,7 +175,9 @@ def test_a_quick_run_writes_figures_and_a_page(tmp_path):
     assert "x plain" in done.stdout
 
 
-def test_an_unknown_workload_is_refused_by_name():
-    done = run("--quick", "--workloads", "G,Q7")
-    assert done.returncode == 2
-    assert "unknown workloads ['Q7']: choose from G, G-dense" in done.stderr
+def test_an_unknown_workload_is_refused_by_name(capsys):
+    from benchmarks.rollout import main
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["--quick", "--workloads", "G,Q7"])
+    assert "unknown workloads ['Q7']: choose from G, G-dense" in capsys.readouterr().err
