@@ -48,15 +48,12 @@ def sink(tmp_path):
     sink.close()
 
 
-def test_scalars_have_groups_and_are_on_disk_at_once(sink):
+def test_scalars_have_groups_and_are_on_disk_at_once(sink, tmp_path):
     sink.scalars({"loss": 0.5, "val_loss": 0.25, "lr/rule": 2.0}, step=3)
     assert read_shown(sink.folder) == {("train/loss", 3): 0.5, ("val/loss", 3): 0.25, ("lr/rule", 3): 2.0}
-
-
-def test_the_group_can_be_chosen(tmp_path):
-    sink = TensorboardXSink(tmp_path, group="fold_2")
-    sink.scalars({"loss": 0.5}, step=0)
-    sink.close()
+    other = TensorboardXSink(tmp_path, group="fold_2")
+    other.scalars({"loss": 0.5}, step=0)
+    other.close()
     assert read_shown(tmp_path) == {("fold_2/loss", 0): 0.5}
 
 
@@ -84,33 +81,26 @@ def test_a_copy_in_the_same_second_writes_a_file_of_its_own(sink):
     assert sorted(read_shown(sink.folder).values()) == [1.0, 2.0, 3.0]
 
 
-def test_pictures_are_kept_without_loss(sink):
+def test_pictures_are_kept_without_loss_and_the_config_is_text(sink):
     picture = np.random.default_rng(0).integers(0, 256, (5, 4, 3)).astype(np.uint8)
     sink.images("val/worst", picture, step=9)
-    (path,) = sink.folder.iterdir()
-    event = read_file(path)[1]
-    (value,) = event.summary.value
-    assert (value.tag, event.step) == ("val/worst", 9)
-    with Image.open(io.BytesIO(value.image.encoded_image_string)) as image:
-        assert np.array_equal(np.asarray(image), picture)
-
-
-def test_the_config_is_text(sink):
     sink.config({"lr": 0.1, "name": "dahlia"})
     (path,) = sink.folder.iterdir()
-    (value,) = read_file(path)[1].summary.value
+    _, of_picture, of_config = read_file(path)
+    (value,) = of_picture.summary.value
+    assert (value.tag, of_picture.step) == ("val/worst", 9)
+    with Image.open(io.BytesIO(value.image.encoded_image_string)) as image:
+        assert np.array_equal(np.asarray(image), picture)
+    (value,) = of_config.summary.value
     assert value.tag.startswith("config")
     text = value.tensor.string_val[0].decode()
     assert json.loads(text.removeprefix("```json").removesuffix("```")) == {"lr": 0.1, "name": "dahlia"}
 
 
-def test_a_value_that_is_no_number_is_named(sink):
+def test_non_finite_and_huge_numbers_are_recorded_and_what_is_no_number_is_refused(sink):
     with pytest.raises(ConfigError, match="'loss'"):
         sink.scalars({"loss": [1.0]}, step=1)
     assert not sink.folder.exists()
-
-
-def test_non_finite_and_huge_numbers_are_recorded(sink):
     sink.scalars({"a": float("nan"), "b": float("inf"), "c": 1e300}, step=1)
     shown = read_shown(sink.folder)
     assert np.isnan(shown["train/a", 1])
