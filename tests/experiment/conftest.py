@@ -2,12 +2,12 @@ import pytest
 
 SAMPLES = {
     "class_path": "delira_nca.data_loading.growing_dataset",
-    "init_args": {"size": 6, "padding": 1, "times": 4},
+    "init_args": {"size": 6, "padding": 1, "times": 6},
 }
 
 
 @pytest.fixture
-def run_values():
+def values():
     """A run of a second that grows a flower, as plain values."""
     changes = {"training_timesteps": 2, "inference_timesteps": 2}
     return {

@@ -8,8 +8,8 @@ from delira_nca.io.run_lock import RunLock
 
 
 @pytest.fixture
-def runs(run_values, tmp_path):
-    config = RunConfig.from_dict(run_values)
+def runs(values, tmp_path):
+    config = RunConfig.from_dict(values)
     made = [
         Run.create(config.replace({"name": f"lr{n}", "trainer.lr": lr}), tmp_path) for n, lr in enumerate((0.0, 1e-2))
     ]
@@ -35,12 +35,11 @@ def test_the_best_comes_first_and_what_differs_is_shown(runs, tmp_path):
     assert lines[3].split() == ["begun", "ended", "3", "0.001", "-", "-"]
 
 
-def test_a_direction_is_that_of_the_score(runs, run_values, tmp_path):
-    values = {**run_values, "task": {**run_values["task"], "mode": "highest"}}
+def test_a_direction_is_that_of_the_score(runs, values, tmp_path):
+    values["task"]["mode"] = "highest"
     for n, lr in enumerate((0.0, 1e-2)):
-        RunConfig.from_dict({**values, "name": f"lr{n}", "trainer": {"lr": lr}}).to_file(
-            tmp_path / f"lr{n}" / "config.yaml"
-        )
+        changed = RunConfig.from_dict({**values, "name": f"lr{n}", "trainer": {"lr": lr}})
+        changed.to_file(tmp_path / f"lr{n}" / "config.yaml")
     assert [run.name for run in compare_runs(tmp_path, ["lr0", "lr1"]).runs] == ["lr0", "lr1"]
 
 
@@ -57,14 +56,14 @@ def test_a_run_that_is_held_is_running(runs):
     assert summarise(runs[2].folder).state == "ended"
 
 
-def test_what_cannot_be_compared_is_refused(runs, run_values, tmp_path):
+def test_what_cannot_be_compared_is_refused(runs, values, tmp_path):
     with pytest.raises(MissingFileError, match="Did you mean 'lr1'?"):
         compare_runs(tmp_path, ["lr2", "lr1"])
     with pytest.raises(MissingFileError, match="there is no run in"):
         compare_runs(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="no run of the comparison has a score"):
         _ = compare_runs(tmp_path, ["begun"]).best
-    Run.create(RunConfig.from_dict({**run_values, "name": "other", "task": {"score": None}}), tmp_path)
+    Run.create(RunConfig.from_dict({**values, "name": "other", "task": {"score": None}}), tmp_path)
     with pytest.raises(ConfigError, match="different scores"):
         compare_runs(tmp_path)
 

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from delira_nca.data_loading import AbstractDataset, DictDataset
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError
@@ -16,14 +15,6 @@ from delira_nca.experiment import Run, RunConfig, run_from_config
 from delira_nca.io import load_checkpoint
 from delira_nca.training.callbacks import LambdaCallback
 
-MODEL = {
-    "class_path": "delira_nca.models.build_model",
-    "init_args": {"preset": "growing", "changes": {"training_timesteps": 3, "inference_timesteps": 3}},
-}
-SAMPLES = {
-    "class_path": "delira_nca.data_loading.growing_dataset",
-    "init_args": {"size": 6, "padding": 1, "times": 6},
-}
 POOL = {
     "class_path": "delira_nca.training.callbacks.PoolUpdate",
     "init_args": {
@@ -42,30 +33,13 @@ POOL = {
 
 
 @pytest.fixture
-def config():
-    values = {
-        "name": "flower",
-        "model": MODEL,
-        "data": {"train": SAMPLES, "valid": SAMPLES, "test": SAMPLES, "batch_size": 2},
-        "task": {"criterions": {"mse": "delira_nca.losses.mse"}, "score": "mse"},
-        "callbacks": [POOL],
-        "num_epochs": 2,
-    }
-    return RunConfig.from_dict(values)
+def config(values):
+    values["data"]["test"] = values["data"]["train"]
+    return RunConfig.from_dict({**values, "callbacks": [POOL]})
 
 
 def state(run):
     return load_checkpoint(run.checkpoint("latest"))
-
-
-def same(ours, theirs):
-    if isinstance(ours, torch.Tensor):
-        return torch.equal(ours, theirs)
-    if isinstance(ours, dict):
-        return ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours if k != "run_id")
-    if isinstance(ours, (list, tuple)):
-        return len(ours) == len(theirs) and all(map(same, ours, theirs))
-    return ours == theirs or ours != ours
 
 
 def test_a_run_leaves_config_result_numbers_and_checkpoints(config, tmp_path):
@@ -84,13 +58,13 @@ def test_a_run_leaves_config_result_numbers_and_checkpoints(config, tmp_path):
     assert (run.folder / "environment.json").is_file()
 
 
-def test_a_run_that_is_gone_on_with_is_the_run_that_was_never_ended(config, tmp_path):
+def test_a_run_that_is_gone_on_with_is_the_run_that_was_never_ended(config, tmp_path, assert_same):
     straight = Run.create(config.replace({"num_epochs": 3}), tmp_path / "a")
     straight.train()
     Run.create(config.replace({"num_epochs": 1}), tmp_path / "b").train()
     extended = Run.create(config.replace({"num_epochs": 3, "data.val_batch_size": 2}), tmp_path / "b", resume="auto")
     extended.train()
-    assert same(state(extended), state(straight))
+    assert_same(state(extended), state(straight))
 
 
 def test_two_runs_of_one_config_are_equal_and_another_repetition_is_not(config, tmp_path):
@@ -123,6 +97,9 @@ def test_a_trained_run_validates_and_predicts_its_best_network(config, tmp_path)
     assert run.validate("latest")["mse"] == pytest.approx(result.scores["val_mse"], rel=1e-5)
     predicted = np.load(run.predict(tmp_path / "out.npy"))
     assert predicted.shape == (6, 4, 8, 8)
+    assert np.array_equal(np.load(run.predict(tmp_path / "out.npz"))["predictions"], predicted)
+    with pytest.raises(ConfigError, match=r"written to a \.npy or \.npz file, not to 'out\.png'"):
+        run.predict(tmp_path / "out.png")
 
 
 def targets() -> DictDataset:
@@ -152,15 +129,6 @@ def test_a_target_of_any_name_is_measured_everywhere(config, tmp_path):
     assert run.validate()["rmse"] == pytest.approx(run.validate()["mse"] ** 0.5, rel=1e-5)
 
 
-def test_predictions_are_written_as_the_ending_says(config, tmp_path):
-    run = Run.create(config, tmp_path)
-    run.train()
-    array = np.load(run.predict(tmp_path / "out.npy"))
-    assert np.array_equal(np.load(run.predict(tmp_path / "out.npz"))["predictions"], array)
-    with pytest.raises(ConfigError, match=r"written to a \.npy or \.npz file, not to 'out\.png'"):
-        run.predict(tmp_path / "out.png")
-
-
 def test_what_a_run_does_not_have_is_named(config, tmp_path):
     run = Run.create(config.replace({"data.test": None}), tmp_path)
     with pytest.raises(MissingFileError, match="contains no checkpoint yet"):
@@ -176,12 +144,12 @@ def test_what_a_run_does_not_have_is_named(config, tmp_path):
         Run.open(tmp_path)
 
 
-def test_a_start_takes_the_weights_of_another_run(config, tmp_path):
+def test_a_start_takes_the_weights_of_another_run(config, tmp_path, assert_same):
     first = Run.create(config, tmp_path)
     first.train()
     second = Run.create(config.replace({"name": "next", "start": {"run": "flower"}, "trainer.lr": 0.0}), tmp_path)
     second.train()
-    assert same(state(second)["network"], state(first)["network"])
+    assert_same(state(second)["network"], state(first)["network"])
     assert "flower" in (second.folder / "start.yaml").read_text()
 
 
@@ -196,7 +164,7 @@ def test_folds_of_one_config_test_every_sample_once(config, tmp_path):
 
 
 @pytest.mark.timeout(120)
-def test_a_killed_run_is_finished_by_the_same_call(config, tmp_path):
+def test_a_killed_run_is_finished_by_the_same_call(config, tmp_path, assert_same):
     long = config.replace({"num_epochs": 4, "trainer.save_iterations": 1})
     long.to_file(tmp_path / "run.yaml")
     script = (
@@ -213,7 +181,7 @@ def test_a_killed_run_is_finished_by_the_same_call(config, tmp_path):
     run_from_config(tmp_path / "run.yaml", tmp_path / "killed")
     run_from_config(tmp_path / "run.yaml", tmp_path / "straight")
     killed, straight = (Run.open(tmp_path / name / "flower") for name in ("killed", "straight"))
-    assert same(state(killed), state(straight))
+    assert_same(state(killed), state(straight))
     ours, theirs = (run.stored.training_stats().iteration_stats for run in (killed, straight))
     assert [(r.iteration, r.loss) for r in ours] == [(r.iteration, r.loss) for r in theirs]
 
@@ -304,15 +272,19 @@ def test_a_file_that_is_missing_is_named_with_the_directory_of_relative_paths(fo
         Run.open(tmp_path / "renamed" / "runs" / "cells").validate()
 
 
-def test_what_cannot_be_built_leaves_no_folder(config, tmp_path):
-    wrong = config.replace({"data.train.init_args.size": -1})
-    with pytest.raises(ConfigError):
-        Run.create(wrong, tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.parametrize("resume", ["never", "auto"])
-def test_a_run_that_fails_before_its_first_iteration_leaves_its_name_free(config, tmp_path, resume):
+def test_a_run_that_fails_before_its_first_iteration_leaves_its_name_free(config, tmp_path, monkeypatch, resume):
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ConfigError):
+        Run.create(config.replace({"data.train.init_args.size": -1}), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("delira_nca.experiment.run.write_environment", refuse)
+        with pytest.raises(OSError, match="No space"):
+            Run.create(config, tmp_path)
+    assert not (tmp_path / "flower").exists()
     with pytest.raises(ConfigError):
         Run.create(config.replace({"task.score": "loss_of_nothing"}), tmp_path).train()
     assert not (tmp_path / "flower").exists()
@@ -352,14 +324,3 @@ def test_ctrl_c_says_how_the_run_is_resumed(config, tmp_path):
     with pytest.raises(KeyboardInterrupt, match=f"'delira-nca resume {run.folder}'"):
         run.train(callbacks=[LambdaCallback(at_iter_end=interrupt)])
     assert run.train().num_epochs == 2
-
-
-def test_a_disk_that_is_full_while_the_folder_is_made_leaves_the_name_free(config, tmp_path, monkeypatch):
-    def refuse(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("delira_nca.experiment.run.write_environment", refuse)
-        with pytest.raises(OSError, match="No space"):
-            Run.create(config, tmp_path)
-    assert not (tmp_path / "flower").exists()

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are s
 
 @pytest.mark.timeout(200)
 @pytest.mark.slow
-def test_two_processes_train_the_run_of_one(run_values, tmp_path):
-    run_values["data"]["batch_size"] = 4
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run_values))
+def test_two_processes_train_the_run_of_one(values, tmp_path):
+    values["data"]["batch_size"] = 6
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*torchrun, "-m", "delira_nca", "train", "run.yaml", "--quiet", "--root", "two"]
     done = subprocess.run(
@@ -26,7 +26,7 @@ def test_two_processes_train_the_run_of_one(run_values, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines().count("two/flower") == 1
-    one = Run.create(RunConfig.from_dict(run_values), tmp_path / "one")
+    one = Run.create(RunConfig.from_dict(values), tmp_path / "one")
     alone = one.train()
     two = Run.open(tmp_path / "two" / "flower")
     ours, theirs = (load_checkpoint(run.checkpoint("latest")) for run in (one, two))

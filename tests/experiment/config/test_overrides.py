@@ -18,12 +18,6 @@ def test_values_of_the_command_line_are_yaml(arguments, found):
     assert parse_overrides(arguments) == found
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["lr", "3"], "not 'lr'"), (["--lr"], "--lr has no value")])
-def test_what_is_no_override_is_refused(arguments, message):
-    with pytest.raises(ConfigError, match=message):
-        parse_overrides(arguments)
-
-
 def test_a_dotted_name_reaches_into_dicts_lists_and_arguments_of_classes():
     values = {"callbacks": [{"class_path": "a.B", "init_args": {"c": 1}}], "trainer": {}}
     changed = override(values, {"callbacks.0.c": 2, "callbacks.0.d.e": 3, "trainer.lr": 0.1})
@@ -41,8 +35,14 @@ def test_another_class_does_not_get_the_arguments_of_the_first():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("callbacks.3", "none of the 1 entries"), ("seed.a", "what should hold 'a' is 3")]
+    ("arguments", "message"),
+    [
+        (["lr", "3"], "not 'lr'"),
+        (["--lr"], "--lr has no value"),
+        (["--callbacks.3", "1"], "none of the 1 entries"),
+        (["--seed.a", "1"], "what should hold 'a' is 3"),
+    ],
 )
-def test_a_dotted_name_that_leads_nowhere_is_refused(name, message):
+def test_what_is_no_override_or_leads_nowhere_is_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        override({"callbacks": [{}], "seed": 3}, {name: 1})
+        override({"callbacks": [{}], "seed": 3}, parse_overrides(arguments))

@@ -10,7 +10,7 @@ import torch
 
 from delira_nca.data_loading import DictDataset, RandomSampler
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.config import RunConfig
+from delira_nca.experiment.config import RunConfig, override
 from delira_nca.losses import RMSE, mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
@@ -26,12 +26,16 @@ def test_defaults_are_filled_in(values):
 
 
 def test_a_file_says_it_all(values, tmp_path):
+    values |= {"num_epochs": np.int64(3), "trainer": {"lr": np.float32(0.5), "save_seconds": "10m"}}
     config = RunConfig.from_dict(values)
+    assert (config.num_epochs, config.trainer["lr"], config.trainer["device"]) == (3, 0.5, "auto")
     config.to_file(tmp_path / "run.yaml")
     again = RunConfig.from_file(tmp_path / "run.yaml")
     assert again == config
     assert again.digest == config.digest
-    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    for ending, text in (("yaml", config.to_yaml()), ("json", json.dumps(config.to_dict()))):
+        (tmp_path / f"run.{ending}").write_text(text, encoding="utf-8-sig")
+        assert RunConfig.from_file(tmp_path / f"run.{ending}") == config, f"{ending} with a byte order mark"
 
 
 def test_the_digest_is_that_of_all_but_the_name(values):
@@ -146,13 +150,9 @@ def test_all_mistakes_are_told_at_once(values):
 
 
 def test_mistakes_deep_inside_have_their_place(values):
-    values["model"] = {
-        "class_path": "delira_nca.models.BasicNCAModel",
-        "init_args": {
-            "hidden_size": "x",
-            "alive": {"class_path": "delira_nca.models.AliveMask", "init_args": {"treshold": 3}},
-        },
-    }
+    alive = {"class_path": "delira_nca.models.AliveMask", "init_args": {"treshold": 3}}
+    arguments = {"hidden_size": "x", "alive": alive}
+    values["model"] = {"class_path": "delira_nca.models.BasicNCAModel", "init_args": arguments}
     with pytest.raises(ConfigError) as refused:
         RunConfig.from_dict(values)
     assert "model.hidden_size: int is expected, not x" in str(refused.value)
@@ -160,15 +160,17 @@ def test_mistakes_deep_inside_have_their_place(values):
     assert "Did you mean 'threshold'?" in str(refused.value)
 
 
+SEGMENTER = "delira_nca.models.SegmentationNCAModel"
+OF_A_SCORE = "says nothing of metric 'psnr'.*task.score is 'psn'.*Did you mean 'psnr'"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"num_epochs": None}, "there is neither"),
         ({"num_epochs": 0}, "num_epochs is at least 1, not 0"),
-        (
-            {"num_epochs": None, "num_iterations": 10, "validation_interval": 3},
-            "not a multiple of validation_interval=3",
-        ),
+        ({"num_epochs": None, "num_iterations": 10, "validation_interval": 3}, "multiple of validation_interval=3"),
+        ({"num_epochs": None, "num_iterations": 1009}, "=1009 is not a multiple of validation_interval=1000"),
         ({"validation_interval": 0}, "validation_interval is at least 1"),
         ({"seed": -1}, "seed is at least 0"),
         ({"seed": "a"}, "seed: int is expected, not a"),
@@ -182,56 +184,67 @@ def test_mistakes_deep_inside_have_their_place(values):
         ({"task": {"score": 3}}, r"task\.score: str \| None is expected, not 3"),
         ({"start": {"run": 3}}, r"start\.run: str is expected, not 3"),
         ({"model": {"class_path": "no.such.Thing"}}, "no"),
+        ({"model": {"class_path": SEGMENTER, "init_args": {"num_output_channels": 3}}}, "no argument 'num_output_chan"),
+        ({"data.group_key": "patient", "data.val_split": 0.2}, "data: group_key='patient' was given, but a random"),
+        ({"data.split_type": "groupd", "data.group_key": "p"}, "data: unknown split_type 'groupd'.*mean 'grouped'"),
+        ({"task": {"metrics": {"psnr": "delira_nca.losses.psnr"}, "score": "psn"}}, OF_A_SCORE),
+        ({"schedules": {"optimizer.lr": {"kind": "linaer"}}}, r"schedules\.optimizer\.lr: .*Did you mean 'linear'"),
+        ({"lr": 3}, "Did you mean 'trainer.lr'"),
+        ({"learning_rate": 3}, "Did you mean 'trainer.lr'"),
+        ({"batchsize": 3}, "Did you mean 'data.batch_size'"),
+        ({"epochs": 3}, "Did you mean 'num_epochs'"),
+        ({"max_epochs": 3}, "Did you mean 'num_epochs'"),
+        ({"optimizer": 3}, "Did you mean 'trainer.optimizer_cls'"),
+        ({"trainer.learning_rate": 3}, "Did you mean 'lr'"),
+        ({"data.batchsize": 3}, "Did you mean 'batch_size'"),
+        ({"data.workers": 3}, "Did you mean 'num_workers'"),
         ({"model": {"class_path": "delira_nca.training.callbacks.EarlyStopping"}}, "EarlyStopping"),
     ],
 )
 def test_one_mistake_is_told_alone(changes, message, values):
     with pytest.raises(ConfigError, match=message) as refused:
-        RunConfig.from_dict({**values, **changes})
+        RunConfig.from_dict(override(values, changes))
     assert "mistakes" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        ({"group_key": "patient", "val_split": 0.2}, "data: group_key='patient' was given, but a random split"),
-        ({"split_type": "groupd", "group_key": "patient"}, "data: unknown split_type 'groupd'.*Did you mean 'grouped'"),
-    ],
-)
-def test_a_split_that_would_divide_groups_is_refused_with_the_config(split, message, values):
-    with pytest.raises(ConfigError, match=message):
-        RunConfig.from_dict({**values, "data": {**values["data"], **split}})
-
-
 def test_what_is_missing_is_told_with_the_rest():
-    with pytest.raises(ConfigError) as refused:
+    expected = ("name is missing", "model is missing", "data is missing", "no entry 'nam'", "at least 1, not 0")
+    with pytest.raises(ConfigError, match="^5 mistakes") as refused:
         RunConfig.from_dict({"nam": "x", "num_epochs": 0})
-    told = str(refused.value)
-    for expected in ("name is missing", "model is missing", "data is missing", "no entry 'nam'", "at least 1, not 0"):
-        assert expected in told
-    assert told.startswith("5 mistakes")
+    assert [text for text in expected if text not in str(refused.value)] == []
 
 
-def test_a_class_that_does_not_fit_is_never_built(values, tmp_path, monkeypatch):
-    (tmp_path / "evil.py").write_text(
-        "import pathlib\nclass Evil:\n    def __init__(self):\n        pathlib.Path('made').touch()\n"
-    )
+MINE = """
+import pathlib
+from delira_nca.data_loading import AbstractDataset
+
+class Evil:
+    def __init__(self):
+        pathlib.Path("made").touch()
+
+def make() -> AbstractDataset:
+    pathlib.Path("made").touch()
+    raise OSError("no disk")
+
+def error(pred, label):
+    return (pred - label).abs().mean()
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Working directory with a module that can be imported."""
+    (tmp_path / "mine_here.py").write_text(MINE)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"evil\.Evil"):
-        RunConfig.from_dict({**values, "model": {"class_path": "evil.Evil"}})
-    assert not (tmp_path / "made").exists()
+    return tmp_path
 
 
-def test_making_a_config_builds_nothing(values, tmp_path, monkeypatch):
-    (tmp_path / "slow_data.py").write_text(
-        "import pathlib\nfrom delira_nca.data_loading import AbstractDataset\n"
-        "def make() -> AbstractDataset:\n    pathlib.Path('made').touch()\n    raise OSError('no disk')\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    config = RunConfig.from_dict({**values, "data": {"train": {"class_path": "slow_data.make"}}})
-    assert not (tmp_path / "made").exists()
+def test_making_a_config_builds_nothing_and_a_class_that_does_not_fit_is_never_built(values, mine):
+    with pytest.raises(ConfigError, match=r"mine_here\.Evil"):
+        RunConfig.from_dict({**values, "model": {"class_path": "mine_here.Evil"}})
+    config = RunConfig.from_dict({**values, "data": {"train": {"class_path": "mine_here.make"}}})
+    assert not (mine / "made").exists()
     with pytest.raises(OSError, match="no disk"):
         config.build()
 
@@ -244,85 +257,33 @@ def test_a_module_of_the_working_directory_is_told_how_to_be_found(values, tmp_p
         RunConfig.from_dict(values)
 
 
-def test_criterions_without_annotations_and_metrics_of_a_set_are_taken(values, tmp_path, monkeypatch):
-    (tmp_path / "own_losses.py").write_text("def error(pred, label):\n    return (pred - label).abs().mean()\n")
-    monkeypatch.syspath_prepend(tmp_path)
+def test_criterions_without_annotations_and_metrics_of_a_set_are_taken(values, mine):
     values["task"] = {
-        "criterions": {"error": "own_losses.error"},
+        "criterions": {"error": "mine_here.error"},
         "metrics": {"rmse": {"class_path": "delira_nca.losses.RMSE"}},
         "directions": {"rmse": "lowest"},
     }
     task = RunConfig.from_dict(values).build().task
-    assert task.criterions["error"].__module__ == "own_losses"
+    assert task.criterions["error"].__module__ == "mine_here"
     assert isinstance(task.metrics["rmse"], RMSE)
-
-
-def test_a_score_that_is_no_metric_is_told_where_a_direction_is_missing(values):
-    values["data"]["valid"] = values["data"]["train"]
-    values["task"] = {"metrics": {"psnr": "delira_nca.losses.psnr"}, "score": "psn"}
-    with pytest.raises(ConfigError, match="says nothing of metric 'psnr'.*task.score is 'psn'.*Did you mean 'psnr'"):
-        RunConfig.from_dict(values)
 
 
 def test_a_model_of_a_task_takes_the_arguments_of_every_automaton(values):
     given = {"num_classes": 3, "training_timesteps": [3, 5], "inference_timesteps": 4}
-    values["model"] = {"class_path": "delira_nca.models.SegmentationNCAModel", "init_args": given}
+    values["model"] = {"class_path": SEGMENTER, "init_args": given}
     model = RunConfig.from_dict(values).build_model()
     assert (model.training_timesteps, model.inference_timesteps, model.num_output_channels) == ((3, 5), 4, 3)
     values["model"] = {"class_path": "delira_nca.models.GrowingNCAModel", "init_args": {"inference_timesteps": 7}}
     model = RunConfig.from_dict(values).build_model()
     assert (model.inference_timesteps, model.init_kwargs["num_learned_filters"]) == (7, 0)
-    given["num_output_channels"] = 3
-    values["model"] = {"class_path": "delira_nca.models.SegmentationNCAModel", "init_args": given}
-    with pytest.raises(ConfigError, match="takes no argument 'num_output_channels'"):
-        RunConfig.from_dict(values)
 
 
-@pytest.mark.parametrize(("num_iterations", "interval"), [(5000, 1000), (300, 300), (2500, 625), (1009, None)])
+@pytest.mark.parametrize(("num_iterations", "interval"), [(5000, 1000), (300, 300), (2500, 625)])
 def test_iterations_are_validated_about_every_thousand(values, num_iterations, interval):
-    values |= {"num_epochs": None, "num_iterations": num_iterations}
-    if interval is None:
-        with pytest.raises(ConfigError, match="num_iterations=1009 is not a multiple of validation_interval=1000"):
-            RunConfig.from_dict(values)
-        return
-    config = RunConfig.from_dict(values)
+    config = RunConfig.from_dict({**values, "num_epochs": None, "num_iterations": num_iterations})
     assert config.validation_interval == interval
     assert config.replace({"num_iterations": 4000}).validation_interval == 1000
     assert config.replace({"num_epochs": 3, "num_iterations": None}).validation_interval == 1
-
-
-def test_numbers_of_numpy_and_paths_are_plain_values(values, tmp_path):
-    values |= {"num_epochs": np.int64(3), "trainer": {"lr": np.float32(0.5), "save_seconds": "10m"}}
-    config = RunConfig.from_dict(values)
-    assert (config.num_epochs, config.trainer["lr"], config.trainer["device"]) == (3, 0.5, "auto")
-    config.to_file(tmp_path / "run.yaml")
-    assert RunConfig.from_file(tmp_path / "run.yaml") == config
-
-
-def test_a_file_with_a_byte_order_mark_is_read(values, tmp_path):
-    config = RunConfig.from_dict(values)
-    for ending, text in (("yaml", config.to_yaml()), ("json", json.dumps(config.to_dict()))):
-        (tmp_path / f"run.{ending}").write_text(text, encoding="utf-8-sig")
-        assert RunConfig.from_file(tmp_path / f"run.{ending}") == config
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("lr", "trainer.lr"),
-        ("learning_rate", "trainer.lr"),
-        ("batchsize", "data.batch_size"),
-        ("epochs", "num_epochs"),
-        ("max_epochs", "num_epochs"),
-        ("optimizer", "trainer.optimizer_cls"),
-        ("trainer.learning_rate", "lr"),
-        ("data.batchsize", "batch_size"),
-        ("data.workers", "num_workers"),
-    ],
-)
-def test_the_name_of_a_setting_in_another_package_is_understood(values, name, meant):
-    with pytest.raises(ConfigError, match=f"Did you mean '{meant}'"):
-        RunConfig.from_dict(values).replace({name: 3})
 
 
 def test_numbers_of_numpy_are_plain_numbers(values):
@@ -344,11 +305,8 @@ def test_an_argument_that_is_a_name_or_a_function_keeps_its_name(values):
     assert RunConfig.from_dict({**values, "callbacks": [update]}).build().callbacks[0].damage is half
 
 
-def test_schedules_of_a_config_become_a_callback_and_their_mistakes_have_a_place(values, tmp_path):
+def test_schedules_of_a_config_become_a_callback(values, tmp_path):
     values["schedules"] = {"optimizer.lr": {"kind": "linear", "start": 0.1, "stop": 0.0, "steps": 10}}
     RunConfig.from_dict(values).to_file(tmp_path / "config.yaml")
     callback = RunConfig.from_file(tmp_path / "config.yaml").build().callbacks[-1]
     assert callback.schedules["optimizer.lr"](5) == pytest.approx(0.05)
-    values["schedules"] = {"optimizer.lr": {"kind": "linaer"}}
-    with pytest.raises(ConfigError, match=r"schedules\.optimizer\.lr: .*Did you mean 'linear'"):
-        RunConfig.from_dict(values)

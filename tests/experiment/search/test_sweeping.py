@@ -7,8 +7,8 @@ from delira_nca.experiment import Range, Run, RunConfig, RunStore, sweep
 
 
 @pytest.fixture
-def config(run_values):
-    return RunConfig.from_dict(run_values)
+def config(values):
+    return RunConfig.from_dict(values)
 
 
 def test_a_grid_runs_every_combination_and_puts_the_best_first(config, tmp_path):
