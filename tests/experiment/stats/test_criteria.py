@@ -15,6 +15,7 @@ def test_a_criterion_knows_its_direction_its_bounds_and_whether_its_best_is_kept
     assert Criterion("loss", higher_is_better=False).bounds == (-math.inf, math.inf)
     with pytest.raises(AttributeError):
         DICE.name = "loss"
+    assert Criterion("dice", np.bool_(True)) == Criterion("dice", True)
 
 
 def test_an_evaluation_answers_for_each_of_its_criteria():
@@ -26,15 +27,10 @@ def test_an_evaluation_answers_for_each_of_its_criteria():
     for ask in (scores.higher_is_better, scores.bounds, scores.store_best):
         with pytest.raises(UnknownNameError, match="unknown criterion 'dcie'.*Did you mean 'dice'"):
             ask("dcie")
-
-
-def test_evaluations_are_equal_by_their_criteria_and_can_be_copied():
-    scores = EvaluationScores([DICE, DISTANCE])
     assert pickle.loads(pickle.dumps(scores)) == scores
     assert hash(EvaluationScores([DICE, DISTANCE])) == hash(scores)
-    assert scores != EvaluationScores([DISTANCE, DICE])
-    assert scores != EvaluationScores([DICE])
-    assert scores != [DICE, DISTANCE]
+    for other in (EvaluationScores([DISTANCE, DICE]), EvaluationScores([DICE]), [DICE, DISTANCE]):
+        assert scores != other
     assert "hausdorff" in repr(scores)
 
 
@@ -56,10 +52,6 @@ def test_evaluations_are_equal_by_their_criteria_and_can_be_copied():
 def test_a_criterion_that_cannot_be_is_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Criterion(*arguments)
-
-
-def test_truth_values_of_numpy_are_taken():
-    assert Criterion("dice", np.bool_(True)) == Criterion("dice", True)
 
 
 @pytest.mark.parametrize(

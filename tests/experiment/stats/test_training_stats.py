@@ -21,22 +21,16 @@ def iterations_of(stats):
 # One iteration --------------------------------------------------------------------------------------------------------
 
 
-def test_the_time_may_be_left_out():
+def test_an_entry_has_a_time_if_given_named_values_of_its_own_and_can_be_pickled():
     entry = TrainingIterationStats(0, 0.1)
     assert (entry.iteration, entry.loss, entry.values) == (0, 0.1, {})
     assert math.isnan(entry.time)
     assert entry == TrainingIterationStats(0, 0.1)
     assert TrainingIterationStats(1, 0.2, 3.0).time == 3.0
-
-
-def test_several_losses_have_names_and_a_copy_of_their_own():
     values = {"dice": torch.tensor(0.5), "overflow": 1}
     entry = TrainingIterationStats(0, 1.5, values=values)
     values["dice"] = 7
     assert entry.values == {"dice": 0.5, "overflow": 1.0}
-
-
-def test_an_entry_is_frozen_hashable_and_can_be_pickled():
     entry = TrainingIterationStats(2, math.nan, 0.5, {"dice": math.inf})
     with pytest.raises(AttributeError):
         entry.loss = 0.0
@@ -67,36 +61,32 @@ def test_what_is_not_one_number_is_refused(value):
         TrainingIterationStats(4, 0.0, values={"dice": value})
 
 
-def test_the_refusal_of_a_tensor_says_its_shape():
-    with pytest.raises(ConfigError, match=r"one number, not a Tensor of shape \(2, 3\)"):
-        TrainingIterationStats(0, torch.ones(2, 3))
-
-
 def test_values_have_names_that_are_not_taken():
-    for name in ("loss", "time", "iterations"):
-        with pytest.raises(ConfigError, match=f"'{name}' has a place of its own"):
-            TrainingIterationStats(0, 0.0, values={name: 1.0})
-    for name in ("", 3):
-        with pytest.raises(ConfigError, match="name of a value is a text"):
-            TrainingIterationStats(0, 0.0, values={name: 1.0})
-    with pytest.raises(ConfigError, match="values are numbers by name"):
-        TrainingIterationStats(0, 0.0, values=[1.0])
+    taken = [({name: 1.0}, f"'{name}' has a place of its own") for name in ("loss", "time", "iterations")]
+    unnamed = [({name: 1.0}, "name of a value is a text") for name in ("", 3)]
+    wrong = [
+        ([1.0], "values are numbers by name"),
+        ({"a": torch.ones(2, 3)}, r"number, not a Tensor of shape \(2, 3\)"),
+    ]
+    for values, message in (*taken, *unnamed, *wrong):
+        with pytest.raises(ConfigError, match=message):
+            TrainingIterationStats(0, 0.0, values=values)
 
 
 # All iterations -------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_training_is_trained_until_0():
+def test_until_is_the_first_iteration_not_done_and_gaps_are_allowed():
     assert TrainingStats().trained_until() == 0
     assert TrainingStats().iteration_stats == []
     assert TrainingStats().to_xarray().shape == (0,)
     assert dict(TrainingStats().to_dataset().sizes) == {"iterations": 0}
-
-
-def test_until_is_the_first_iteration_not_done_and_gaps_are_allowed():
     stats = stats_of(0, 3, 9)
     assert iterations_of(stats) == [0, 3, 9]
     assert stats.trained_until() == 10
+    stats.add_iteration_stats(TrainingIterationStats(5, 1.0), on_conflict="rewind")
+    stats.add_iteration_stats(TrainingIterationStats(12, 1.0), on_conflict="rewind")
+    assert iterations_of(stats) == [0, 3, 5, 12]
 
 
 def test_two_trainings_share_no_list():
@@ -108,11 +98,15 @@ def test_two_trainings_share_no_list():
     assert (len(first.iteration_stats), len(second.iteration_stats), len(given)) == (1, 0, 2)
 
 
-@pytest.mark.parametrize("iteration", [5, 7, 0])
-def test_an_iteration_that_was_done_is_refused_and_nothing_is_lost(iteration):
+def test_an_iteration_that_was_done_and_other_things_are_refused_and_nothing_is_lost():
     stats = stats_of(*range(8))
-    with pytest.raises(ConfigError, match=f"iteration {iteration} cannot follow iteration 7; on_conflict='rewind'"):
-        stats.add_iteration_stats(TrainingIterationStats(iteration, 9.0))
+    for iteration in (5, 7, 0):
+        with pytest.raises(ConfigError, match=f"iteration {iteration} cannot follow iteration 7; on_conflict='rewind'"):
+            stats.add_iteration_stats(TrainingIterationStats(iteration, 9.0))
+    with pytest.raises(UnknownNameError, match="unknown on_conflict 'rewnd'.*Did you mean 'rewind'"):
+        stats.add_iteration_stats(TrainingIterationStats(8, 0.0), on_conflict="rewnd")
+    with pytest.raises(ConfigError, match="must be of type TrainingIterationStats, not float"):
+        stats.add_iteration_stats(0.5)
     assert stats == stats_of(*range(8))
     with pytest.raises(ConfigError, match="iteration 1 cannot follow iteration 1"):
         stats_of(0, 1, 1)
@@ -126,21 +120,6 @@ def test_a_rewind_loses_no_iteration_before_the_one_that_is_done_again(iteration
     assert stats.iteration_stats[-1].loss == 9.0
     stats.add_iteration_stats(TrainingIterationStats(iteration + 1, 8.0))
     assert stats.trained_until() == iteration + 2
-
-
-def test_a_rewind_into_a_gap_keeps_what_is_before_it():
-    stats = stats_of(0, 3, 9)
-    stats.add_iteration_stats(TrainingIterationStats(5, 1.0), on_conflict="rewind")
-    stats.add_iteration_stats(TrainingIterationStats(12, 1.0), on_conflict="rewind")
-    assert iterations_of(stats) == [0, 3, 5, 12]
-
-
-def test_other_conflicts_and_other_things_are_refused():
-    stats = stats_of(0)
-    with pytest.raises(UnknownNameError, match="unknown on_conflict 'rewnd'.*Did you mean 'rewind'"):
-        stats.add_iteration_stats(TrainingIterationStats(1, 0.0), on_conflict="rewnd")
-    with pytest.raises(ConfigError, match="must be of type TrainingIterationStats, not float"):
-        stats.add_iteration_stats(0.5)
 
 
 @pytest.mark.parametrize(

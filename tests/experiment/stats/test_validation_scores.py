@@ -47,12 +47,9 @@ def test_entries_are_equal_also_where_they_are_nan_and_can_be_pickled():
     assert pickle.loads(pickle.dumps(entry)) == entry
     with pytest.raises(AttributeError):
         entry.scores = []
-
-
-@pytest.mark.parametrize("iteration", [-1, 1.0, True, "0"])
-def test_an_iteration_is_a_whole_number_of_at_least_0(iteration):
-    with pytest.raises(ConfigError, match="an iteration must be a whole number from 0 to 9223372036854775807"):
-        ValidationIterationScores(iteration, [[[0.5]]])
+    for iteration in (-1, 1.0, True, "0"):
+        with pytest.raises(ConfigError, match="an iteration must be a whole number from 0 to 9223372036854775807"):
+            ValidationIterationScores(iteration, [[[0.5]]])
 
 
 @pytest.mark.parametrize("scores", [0.5, [0.5], [[0.5]], np.ones((2, 3)), "abc", {"dice": 1}, None])
@@ -82,29 +79,30 @@ def test_a_score_is_one_number_and_the_message_says_where_it_is_not(score):
         ((2, 3, 0), "criteria", 2, 0),
     ],
 )
-def test_the_shape_is_checked_when_scores_are_added(shape, axis, length, found):
+def test_the_shape_is_checked_when_scores_are_added_or_compared(shape, axis, length, found):
     scores = table(0)
-    with pytest.raises(ShapeError, match=rf"axis '{axis}' .* length {length}, .*iteration 5 has {found} .*\(2, 3, 2\)"):
+    message = rf"axis '{axis}' .* length {length}, .*iteration 5 has {found} .*\(2, 3, 2\)"
+    with pytest.raises(ShapeError, match=message):
         scores.add_iteration_scores(row(5, shape=shape))
-    assert iterations_of(scores) == [0]
-
-
-def test_ragged_scores_are_refused_and_the_message_says_where():
+    with pytest.raises(ShapeError, match=message):
+        scores.compare([row(5, shape=shape)])
     ragged = ValidationIterationScores(0, [[[1, 2], [1, 2], [1, 2]], [[1, 2], [1], [1, 2]]])
     with pytest.raises(ShapeError, match=r"axis 'criteria' .* scores\[1\]\[1\] of iteration 0 has 1"):
         table().add_iteration_scores(ragged)
+    assert iterations_of(scores) == [0]
 
 
-@pytest.mark.parametrize("iteration", [20, 10, 15, 0])
-def test_duplicates_and_disorder_are_refused(iteration):
+def test_duplicates_and_disorder_are_refused():
     scores = table(10, 20)
-    with pytest.raises(ConfigError, match=rf"iteration {iteration} cannot follow .* 20: delete_after\({iteration}\)"):
-        scores.add_iteration_scores(row(iteration))
+    for iteration in (20, 10, 15, 0):
+        message = rf"iteration {iteration} cannot follow .* 20: delete_after\({iteration}\)"
+        with pytest.raises(ConfigError, match=message):
+            scores.add_iteration_scores(row(iteration))
+    with pytest.raises(ConfigError, match="must be of type ValidationIterationScores, not"):
+        scores.add_iteration_scores(np.ones((2, 3, 2)))
     assert scores == table(10, 20)
     with pytest.raises(ConfigError, match="cannot follow"):
         ValidationScores(PARAMETERS, ["liver", "spleen"], CRITERIA, [row(2), row(1)])
-    with pytest.raises(ConfigError, match="must be of type ValidationIterationScores, not"):
-        scores.add_iteration_scores(np.ones((2, 3, 2)))
 
 
 def test_until_is_half_open():
@@ -164,16 +162,12 @@ def test_criteria_and_parameter_names():
         ({"datasets": "liver"}, "datasets are several, in a list"),
         ({"datasets": ["a", "a"]}, "name of its own"),
         ({"datasets": [3]}, "name of a data set is a text"),
+        ({"evaluation_scores": ["dice"]}, "must be of type EvaluationScores, not"),
     ],
 )
 def test_a_header_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        table(**changes)
-
-
-def test_a_header_has_criteria_with_directions():
-    with pytest.raises(ConfigError, match="must be of type EvaluationScores, not"):
-        ValidationScores(PARAMETERS, ["a"], ["dice"])
+        ValidationScores(**{"parameters": PARAMETERS, "datasets": ["a"], "evaluation_scores": CRITERIA, **changes})
 
 
 # What brings stored scores up to date ---------------------------------------------------------------------------------
@@ -210,18 +204,10 @@ def test_what_the_plan_says_makes_the_stored_scores_equal():
         stored = [] if replace else stored
         stored += [entry for entry in local.scores if entry.iteration >= from_iteration]
         assert stored == local.scores
-
-
-def test_other_scores_of_the_same_iteration_are_replaced():
     assert table(10, 20).compare([row(10, 0.9)]) == (True, 0)
-    nan = table()
-    nan.add_iteration_scores(row(10, math.nan))
-    assert nan.compare([row(10, float("nan"))]) == (False, 11)
-
-
-def test_stored_scores_of_other_things_are_refused():
-    with pytest.raises(ShapeError, match="axis 'datasets'"):
-        table(10).compare([row(10, shape=(1, 3, 2))])
+    of_nan = table()
+    of_nan.add_iteration_scores(row(10, math.nan))
+    assert of_nan.compare([row(10, float("nan"))]) == (False, 11)
 
 
 # Arrays ---------------------------------------------------------------------------------------------------------------
@@ -239,12 +225,8 @@ def test_the_array_has_a_dimension_for_each_axis_and_coordinates():
     assert array.open.values.tolist() == ["True", ""]
     assert array.mode.values.tolist() == ["a", ""]
     np.testing.assert_array_equal(array.steps.values, ["64", ""])
-
-
-def test_settings_keep_their_kind_along_the_parameters():
-    array = table(
-        parameters=[{"n": 1, "x": 1, "on": True, "big": 2**70}, {"n": 2, "x": math.inf, "on": False}]
-    ).to_xarray()
+    parameters = [{"n": 1, "x": 1, "on": True, "big": 2**70}, {"n": 2, "x": math.inf, "on": False}]
+    array = table(parameters=parameters).to_xarray()
     assert [array[name].dtype.kind for name in ("n", "x", "on", "big")] == ["i", "f", "b", "O"]
     assert array.big.values.tolist() == [str(2**70), ""]
 
@@ -272,27 +254,20 @@ def scored(dice, hausdorff, iterations=None):
     return scores, scores.to_xarray().sel(datasets="liver", parameters="only")
 
 
-def test_each_criterion_is_best_in_its_own_direction():
+def test_each_criterion_is_best_in_its_own_direction_also_if_it_has_been_selected():
     scores, data = scored([0.5, 0.9, 0.7], [9.0, 4.0, 1.0], [10, 20, 30])
     index, value = scores.get_best(data, "iterations")
     assert index.dims == value.dims == ("criteria",)
-    assert index.sel(criteria="dice").item() == 20
-    assert value.sel(criteria="dice").item() == 0.9
-    assert index.sel(criteria="hausdorff").item() == 30
-    assert value.sel(criteria="hausdorff").item() == 1.0
     assert index.dtype == np.int64
     flipped = scores.get_best(data.isel(criteria=[1, 0]), "iterations")
     assert [part.values.tolist() for part in flipped] == [[30, 20], [1.0, 0.9]]
-
-
-@pytest.mark.parametrize(("criterion", "best"), [("dice", (20, 0.9)), ("hausdorff", (30, 1.0))])
-def test_one_criterion_may_have_been_selected(criterion, best):
-    scores, data = scored([0.5, 0.9, 0.7], [9.0, 4.0, 1.0], [10, 20, 30])
-    index, value = scores.get_best(data.sel(criteria=criterion), "iterations")
-    assert index.shape == value.shape == ()
-    assert (index.item(), value.item()) == best
-    kept = scores.get_best(data.sel(criteria=[criterion]), "iterations")
-    assert [part.values.tolist() for part in kept] == [[best[0]], [best[1]]]
+    for criterion, best in (("dice", (20, 0.9)), ("hausdorff", (30, 1.0))):
+        assert (index.sel(criteria=criterion).item(), value.sel(criteria=criterion).item()) == best
+        alone = scores.get_best(data.sel(criteria=criterion), "iterations")
+        assert [part.shape for part in alone] == [(), ()]
+        assert tuple(part.item() for part in alone) == best
+        kept = scores.get_best(data.sel(criteria=[criterion]), "iterations")
+        assert [part.values.tolist() for part in kept] == [[best[0]], [best[1]]]
 
 
 def test_of_equals_the_lowest_iteration_or_the_first_name_is_best():
@@ -304,19 +279,16 @@ def test_of_equals_the_lowest_iteration_or_the_first_name_is_best():
     assert set(whole.get_best(whole.to_xarray(), "datasets")[0].values.flat) == {"liver"}
 
 
-def test_nan_never_is_the_best():
+def test_nan_never_is_the_best_but_where_all_is_nan():
     nan, inf = math.nan, math.inf
     scores, data = scored([nan, -inf, nan], [nan, nan, inf], [10, 20, 30])
     index, value = scores.get_best(data, "iterations")
     assert index.values.tolist() == [20, 30]
     assert value.values.tolist() == [-inf, inf]
-
-
-def test_where_all_is_nan_index_and_value_are_nan():
-    scores, data = scored([math.nan, math.nan], [3.0, 2.0], [10, 20])
+    scores, data = scored([nan, nan], [3.0, 2.0], [10, 20])
     index, value = scores.get_best(data, "iterations")
-    np.testing.assert_array_equal(index.values, [math.nan, 20.0])
-    np.testing.assert_array_equal(value.values, [math.nan, 2.0])
+    np.testing.assert_array_equal(index.values, [nan, 20.0])
+    np.testing.assert_array_equal(value.values, [nan, 2.0])
     alone = scores.get_best(data.sel(criteria="dice"), "iterations")
     assert all(math.isnan(part.item()) for part in alone)
 
@@ -356,16 +328,14 @@ def test_the_best_of_means_over_data_sets_keeps_its_coordinates():
 
 def test_what_the_best_cannot_be_found_in_is_refused():
     scores, data = scored([0.5], [9.0])
-    with pytest.raises(ConfigError, match="coordinate 'criteria', not in one with"):
-        scores.get_best(data.drop_vars("criteria"), "iterations")
-    with pytest.raises(ConfigError, match="coordinate 'criteria'"):
-        scores.get_best(data.values, "iterations")
-    with pytest.raises(ConfigError, match="different criteria cannot be compared"):
-        scores.get_best(data, "criteria")
-    with pytest.raises(UnknownNameError, match="unknown dimension 'iteration' .*Did you mean 'iterations'"):
-        scores.get_best(data, "iteration")
-    with pytest.raises(UnknownNameError, match="unknown criterion 'auc'"):
-        scores.get_best(data.assign_coords(criteria=["dice", "auc"]), "iterations")
     moving = data.isel(criteria=0).drop_vars("criteria").assign_coords(criteria=("iterations", ["dice"]))
-    with pytest.raises(ConfigError, match="the criteria change along 'iterations'"):
-        scores.get_best(moving, "iterations")
+    for given, dim, error, message in (
+        (data.drop_vars("criteria"), "iterations", ConfigError, "coordinate 'criteria', not in one with"),
+        (data.values, "iterations", ConfigError, "coordinate 'criteria'"),
+        (data, "criteria", ConfigError, "different criteria cannot be compared"),
+        (data, "iteration", UnknownNameError, "unknown dimension 'iteration' .*Did you mean 'iterations'"),
+        (data.assign_coords(criteria=["dice", "auc"]), "iterations", UnknownNameError, "unknown criterion 'auc'"),
+        (moving, "iterations", ConfigError, "the criteria change along 'iterations'"),
+    ):
+        with pytest.raises(error, match=message):
+            scores.get_best(given, dim)

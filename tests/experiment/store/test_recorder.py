@@ -95,11 +95,14 @@ def test_every_iteration_and_every_validation_is_recorded(train):
     assert not recorded.evaluation_scores.higher_is_better("mse")
 
 
-def test_a_training_without_validation_records_its_iterations(train):
-    _, run = train("a", 2, valid=False, key=None)
+def test_a_training_without_validation_that_begins_anew_deletes_all_and_records_its_iterations(train):
+    train("a", 3)
+    _, run = train("a", 2, valid=False, key=None, resume="never")
     assert len(losses(run)) == 2 * ITERATIONS
-    assert run.validation_scores() is None
-    assert not run.best_weights.exists()
+    assert scores(run) == []
+    _, fresh = train("b", 1, valid=False, key=None)
+    assert fresh.validation_scores() is None
+    assert not fresh.best_weights.exists()
 
 
 def test_a_run_that_was_resumed_has_the_numbers_of_one_that_was_not(train):
@@ -125,13 +128,6 @@ def test_what_is_done_again_from_an_earlier_iteration_is_deleted_first(train, ca
     assert "a: 9 iterations and 3 validations will be done again" in caplog.text
     assert losses(run) == before[: 2 * ITERATIONS]
     assert scores(run) == scored[:2]
-
-
-def test_a_training_that_begins_anew_deletes_all(train):
-    _, run = train("a", 3)
-    train("a", 1, resume="never")
-    assert len(losses(run)) == ITERATIONS
-    assert len(scores(run)) == 1
 
 
 def test_a_training_that_is_stopped_within_an_epoch_goes_on_there(train):
@@ -175,20 +171,13 @@ def _fail_at_4(trainer, global_iter_num):
         raise RuntimeError("at iteration 4")
 
 
-def test_what_was_done_before_an_error_is_recorded(train, store):
-    fail = LambdaCallback(at_iter_begin=_fail_at_4)
+@pytest.mark.parametrize("event", ["at_iter_begin", "at_iter_end"])
+def test_what_was_done_before_an_error_is_recorded_and_the_iteration_that_failed_is_not(train, store, event):
     with pytest.raises(CallbackError, match="at iteration 4"):
-        train("a", 2, callbacks=[fail], seconds=1e9)
+        train("a", 2, callbacks=[LambdaCallback(**{event: _fail_at_4})], seconds=1e9)
     run = store.open("a")
     assert [stats.iteration for stats in run.training_stats().iteration_stats] == [0, 1, 2, 3]
     assert sorted(path.name for path in run.folder.glob("stats.sqlite*")) == ["stats.sqlite"]
-
-
-def test_an_iteration_that_failed_at_its_end_is_not_recorded(train, store):
-    fail = LambdaCallback(at_iter_end=_fail_at_4)
-    with pytest.raises(CallbackError, match="at iteration 4"):
-        train("a", 2, callbacks=[fail])
-    assert store.open("a").training_stats().trained_until() == 4
 
 
 KILLED = """
@@ -256,17 +245,33 @@ def _sees(written):
 # Directions -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_metric_without_a_direction_is_refused_before_the_training(train, store):
-    with pytest.raises(ConfigError, match=r"which way is the metric 'overlap' better\? .*Criterion\('overlap'"):
-        train("a", 1, metrics={"overlap": overlap})
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"metrics": {"overlap": overlap}},
+            ConfigError,
+            r"which way is the metric 'overlap' better\? .*Criterion\('",
+        ),
+        *(
+            ({"metrics": {name: overlap}, "criteria": [Criterion(name, True)]}, ConfigError, f"'{name}' has a place of")
+            for name in ("time", "iterations")
+        ),
+        ({"criteria": [Criterion("msee", False)]}, ScoreKeyError, "no validation computes 'msee'.*Did you mean 'mse'"),
+    ],
+)
+def test_a_training_whose_scores_cannot_be_recorded_is_refused_before_it_begins(train, store, options, error, message):
+    with pytest.raises(error, match=message):
+        train("a", 1, **options)
     assert store.open("a").training_stats().iteration_stats == []
 
 
-@pytest.mark.parametrize("name", ["time", "iterations"])
-def test_a_metric_with_a_name_of_the_stats_is_refused_before_the_training(train, store, name):
-    with pytest.raises(ConfigError, match=f"'{name}' has a place of its own in the stats"):
-        train("a", 1, metrics={name: overlap}, criteria=[Criterion(name, True)])
-    assert store.open("a").training_stats().iteration_stats == []
+def test_another_direction_than_before_and_a_loss_that_nobody_computes_are_refused(train):
+    train("a", 1)
+    with pytest.raises(ConfigError, match="another criterion 'mse'"):
+        train("a", 2, criteria=[Criterion("mse", True)])
+    with pytest.raises(ScoreKeyError, match="no iteration has the value 'total'. Known: 'loss', 'mse'"):
+        train("b", 1, loss="total")
 
 
 class Rated:
@@ -294,22 +299,6 @@ def test_the_direction_of_a_metric_is_found(store, make_trainer, options, higher
     assert run.validation_scores().evaluation_scores.higher_is_better("overlap") is higher
 
 
-def test_a_criterion_that_nobody_computes_is_refused(train):
-    with pytest.raises(ScoreKeyError, match="no validation computes 'msee'.*Did you mean 'mse'"):
-        train("a", 1, criteria=[Criterion("msee", False)])
-
-
-def test_a_loss_that_nobody_computes_is_refused(train):
-    with pytest.raises(ScoreKeyError, match="no iteration has the value 'total'. Known: 'loss', 'mse'"):
-        train("a", 1, loss="total")
-
-
-def test_another_direction_than_before_is_refused_before_the_training(train):
-    train("a", 1)
-    with pytest.raises(ConfigError, match="another criterion 'mse'"):
-        train("a", 2, criteria=[Criterion("mse", True)])
-
-
 def test_a_metric_may_join_when_a_run_is_resumed(train):
     train("a", 1)
     _, run = train("a", 2, metrics={"overlap": Rated()})
@@ -319,17 +308,15 @@ def test_a_metric_may_join_when_a_run_is_resumed(train):
     assert recorded.scores[1].scores[0][0][2] > 0
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"seconds": -1}, "at least 0"), ({"criteria": ["dice"]}, "Criterion")]
-)
-def test_arguments_that_cannot_work_are_refused(store, options, message):
-    with pytest.raises(ConfigError, match=message):
-        StatsRecorder(store.create("a"), **options)
-
-
-def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="run must be of type StoredRun"):
-        StatsRecorder(tmp_path)
+def test_arguments_that_cannot_work_are_refused(store, tmp_path):
+    run = store.create("a")
+    for given, options, message in (
+        (run, {"seconds": -1}, "at least 0"),
+        (run, {"criteria": ["dice"]}, "Criterion"),
+        (tmp_path, {}, "run must be of type StoredRun"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            StatsRecorder(given, **options)
 
 
 # Weights --------------------------------------------------------------------------------------------------------------
@@ -348,30 +335,22 @@ def test_the_weights_that_were_validated_are_kept_for_the_best_of_each_criterion
     assert torch.equal(network.rule.last.weight, trainer._best_weights["rule.last.weight"])
 
 
-def test_the_files_of_the_two_newest_records_stay(train):
+def test_the_files_of_the_two_newest_records_stay_and_the_best_goes_back_with_the_records(train):
     trainer, run = train("a", 5)
-    assert [entry["val_mse"] for entry in trainer.history] == sorted(
-        (entry["val_mse"] for entry in trainer.history), reverse=True
-    )  # each epoch is better than the one before
-    assert sorted(path.name for path in run.best_weights.iterdir()) == [
-        "weights_11.safetensors",
-        "weights_14.safetensors",
-    ]
+    values = [entry["val_mse"] for entry in trainer.history]
+    assert values == sorted(values, reverse=True)  # each epoch is better than the one before
+    names = ["weights_11.safetensors", "weights_14.safetensors"]
+    assert sorted(path.name for path in run.best_weights.iterdir()) == names
     assert run.best("mse").checkpoint.name == "weights_14.safetensors"
-
-
-def test_the_best_goes_back_with_a_run_that_is_resumed_from_before_it(train):
-    _, run = train("a", 3)
-    run.delete_after(2 * ITERATIONS)
+    run.delete_after(4 * ITERATIONS)
     best = run.best("mse")
-    assert (best.iteration, best.checkpoint.name) == (2 * ITERATIONS - 1, "weights_5.safetensors")
+    assert (best.iteration, best.checkpoint.name) == (4 * ITERATIONS - 1, "weights_11.safetensors")
 
 
 def test_a_resumed_run_keeps_no_weights_that_are_worse_than_before(train):
-    _, run = train("a", 2, criteria=[Criterion("mse", True), Criterion("loss", True)])
-    first = run.best("mse")
-    _, run = train("a", 4, criteria=[Criterion("mse", True), Criterion("loss", True)])
-    assert run.best("mse") == first
+    criteria = [Criterion("mse", True), Criterion("loss", True)]
+    first = train("a", 2, criteria=criteria)[1].best("mse")
+    assert train("a", 4, criteria=criteria)[1].best("mse") == first
     assert first.iteration == ITERATIONS - 1
 
 

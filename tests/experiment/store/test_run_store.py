@@ -63,7 +63,7 @@ def test_a_run_is_made_with_its_config_and_an_empty_database(store):
     assert (run.training_stats().iteration_stats, run.validation_scores(), run.latest_checkpoint()) == ([], None, None)
 
 
-def test_a_config_may_be_a_dataclass_or_have_to_dict(store):
+def test_a_config_may_be_a_dataclass_have_to_dict_or_be_yaml(store):
     @dataclass
     class Plain:
         size: int = 8
@@ -74,13 +74,10 @@ def test_a_config_may_be_a_dataclass_or_have_to_dict(store):
 
     assert store.create("a", Plain()).config == {"size": 8}
     assert store.create("b", Described()).config == {"size": 9}
-
-
-def test_a_config_may_be_yaml(store):
-    run = store.create("a")
+    run = store.create("c")
     assert run.config == {}
     (run.folder / "config.yaml").write_text("trainer:\n  lr: 1e-3\n")
-    assert store.open("a").config == {"trainer": {"lr": 0.001}}
+    assert store.open("c").config == {"trainer": {"lr": 0.001}}
 
 
 @pytest.mark.parametrize("config", [{"f": print}, {"x": {1, 2}}, [1], "a"])
@@ -111,18 +108,22 @@ def test_what_is_no_run_is_not_taken_for_one(store):
         store.create("notes", exist="resume")
     with pytest.raises(MissingFileError, match="there is no run 'notes'"):
         store.open("notes")
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".hidden", "a\0", 3, None])
-def test_a_run_is_named_by_a_word(store, name):
-    with pytest.raises(ConfigError, match="a run is named by a word"):
-        store.create(name)
-
-
-def test_an_unknown_run_is_told_with_the_nearest_one(store):
-    store.create("dahlia")
+    run = store.create("dahlia", {"lr": 0.1})
     with pytest.raises(MissingFileError, match="no run 'dalia' in .*runs. Known: 'dahlia'. Did you mean 'dahlia'?"):
         store.open("dalia")
+    (run.folder / "config.json").write_text(json.dumps({"lr": 0.1})[:-3])
+    with pytest.raises(ConfigError, match="config.json is not valid JSON"):
+        _ = run.config
+    alone = StoredRun(store.root / "alone")
+    assert (alone.name, alone.config, repr(alone)) == ("alone", {}, f"StoredRun({str(store.root / 'alone')!r})")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".hidden", "a\0", 3, None, "x" * 300])
+def test_a_run_is_named_by_a_word(store, name):
+    message = "at most 200 bytes, not of 300" if name == "x" * 300 else "a run is named by a word"
+    with pytest.raises(ConfigError, match=message):
+        store.create(name)
+    assert name not in store
 
 
 RACE = """
@@ -167,14 +168,18 @@ def test_of_two_processes_one_makes_the_run(store):
 # Removing -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_removed_with_all_of_its_files(store):
+def test_a_run_is_removed_with_all_of_its_files_and_a_link_is_not(store, tmp_path):
     run = store.create("a", {"lr": 0.1})
     save_checkpoint({"epoch": 1}, run.checkpoints / "checkpoint_epoch_1.safetensors")
-    store.create("b")
+    elsewhere = RunStore(tmp_path / "elsewhere").create("b")
+    (store.root / "b").symlink_to(elsewhere.folder)
     store.delete("a")
     assert os.listdir(store.root) == ["b"]
     with pytest.raises(MissingFileError, match="no run 'a'"):
         store.delete("a")
+    with pytest.raises(ConfigError, match="is a link"):
+        store.delete("b")
+    assert elsewhere.folder.is_dir()
 
 
 @pytest.mark.parametrize("place", [".", "checkpoints", "fold_0/checkpoints"])
@@ -186,15 +191,6 @@ def test_a_run_that_a_process_works_on_is_not_removed(store, place):
     assert run.folder.is_dir()
     store.delete("a")
     assert os.listdir(store.root) == []
-
-
-def test_a_link_is_not_removed(store, tmp_path):
-    run = RunStore(tmp_path / "elsewhere").create("a")
-    store.root.mkdir()
-    (store.root / "a").symlink_to(run.folder)
-    with pytest.raises(ConfigError, match="is a link"):
-        store.delete("a")
-    assert run.folder.is_dir()
 
 
 # One run --------------------------------------------------------------------------------------------------------------
@@ -212,24 +208,27 @@ def test_the_latest_checkpoint_is_the_newest_whole_one(store):
         run.latest_checkpoint()
 
 
-def with_scores(run, *rows, datasets=("x", "y"), parameters=({"threshold": 0.3}, {"threshold": 0.5})):
+def with_scores(run, *rows):
     criteria = EvaluationScores([Criterion("dice", True, (0, 1)), Criterion("hausdorff", False)])
-    run.add_validation(
-        ValidationScores(
-            parameters, datasets, criteria, [ValidationIterationScores(9 + 10 * i, t) for i, t in enumerate(rows)]
-        )
-    )
+    scores = ValidationScores([{"threshold": 0.3}, {"threshold": 0.5}], ("x", "y"), criteria)
+    for number, row in enumerate(rows):
+        scores.add_iteration_scores(ValidationIterationScores(9 + 10 * number, row))
+    run.database.add_validation(scores, weights={"dice": "weights_9.safetensors"})
     return run
 
 
-def test_the_best_follows_the_direction_of_its_criterion(store):
+def test_the_best_follows_the_direction_of_its_criterion_with_its_weights_while_they_are_there(store):
     first = [[[0.6, 4.0], [0.7, 5.0]], [[0.6, 4.0], [0.1, 5.0]]]
     second = [[[0.5, 9.0], [0.9, 2.0]], [[0.5, 9.0], [0.2, 8.0]]]
-    run = with_scores(store.create("a"), first, second)
+    run = with_scores(store.create("a"), first)
+    dice = run.best("dice")
+    assert (dice.value, dice.iteration, dice.parameters, dice.checkpoint) == (0.6, 9, {"threshold": 0.3}, None)
+    save_checkpoint({"epoch": 1}, run.best_weights / "weights_9.safetensors")
+    assert run.best("dice").checkpoint == run.folder / "best" / "weights_9.safetensors"
+    run = with_scores(store.create("b"), first, second)
     dice, hausdorff = run.best("dice"), run.best("hausdorff", dataset="x")
     assert (dice.value, dice.iteration, dice.parameters) == (0.6, 9, {"threshold": 0.3})
     assert (hausdorff.value, hausdorff.iteration, hausdorff.parameters) == (2.0, 19, {"threshold": 0.5})
-    assert dice.checkpoint is None
 
 
 def test_the_best_is_the_earliest_of_equals_and_never_nan(store):
@@ -248,28 +247,6 @@ def test_the_best_of_what_is_not_recorded_is_refused(store):
         run.best("dcie")
     with pytest.raises(UnknownNameError, match="unknown data set 'z'"):
         run.best("dice", "z")
-
-
-def test_a_file_of_weights_is_told_only_while_it_is_there(store):
-    run = store.create("a")
-    criteria = EvaluationScores([Criterion("dice", True)])
-    scores = ValidationScores([{}], ["x"], criteria, [ValidationIterationScores(4, [[[0.5]]])])
-    run.database.add_validation(scores, weights={"dice": "weights_4.safetensors"})
-    assert run.best("dice").checkpoint is None
-    save_checkpoint({"epoch": 1}, run.best_weights / "weights_4.safetensors")
-    assert run.best("dice").checkpoint == run.folder / "best" / "weights_4.safetensors"
-
-
-def test_a_run_needs_no_store(tmp_path):
-    run = StoredRun(tmp_path / "alone")
-    assert (run.name, run.config, repr(run)) == ("alone", {}, f"StoredRun({str(tmp_path / 'alone')!r})")
-
-
-def test_a_config_that_is_damaged_is_told(store):
-    run = store.create("a", {"lr": 0.1})
-    (run.folder / "config.json").write_text(json.dumps({"lr": 0.1})[:-3])
-    with pytest.raises(ConfigError, match="config.json is not valid JSON"):
-        _ = run.config
 
 
 def test_a_store_of_runs_needs_neither_torch_nor_labelled_arrays():
@@ -301,9 +278,3 @@ def test_a_root_that_cannot_be_a_folder_is_named(tmp_path, root):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UnwritableError, match=f"{root.split('/')[0]}.* cannot be a folder"):
         RunStore(tmp_path / root).create("a")
-
-
-def test_a_name_that_is_too_long_for_a_folder_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="at most 200 bytes, not of 300"):
-        RunStore(tmp_path).create("x" * 300)
-    assert "x" * 300 not in RunStore(tmp_path)
