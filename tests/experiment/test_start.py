@@ -12,7 +12,7 @@ from torch import nn
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, UnknownKeywordError, UnknownNameError
 from delira_nca.experiment.recorder import StatsRecorder
-from delira_nca.experiment.start import LoadReport, StartConfig, load_start
+from delira_nca.experiment.start import StartConfig, load_start
 from delira_nca.experiment.stats import Criterion
 from delira_nca.experiment.store import RunStore
 from delira_nca.io import load_checkpoint, save_checkpoint, save_network
@@ -108,7 +108,7 @@ def test_strict_refuses_any_difference_and_changes_nothing(saved, runs, network,
     assert is_same(copies(network), before)
 
 
-def test_shape_takes_what_fits_and_tells_the_rest(saved, runs):
+def test_shape_takes_what_fits_and_tells_the_rest_but_refuses_to_load_nothing(saved, runs):
     network = filled(Segmenter(classes=5, head_bias=False, extra=True), 0)
     before = copies(network)
     report = load_start(network, StartConfig("old", match="shape"), runs)
@@ -123,9 +123,6 @@ def test_shape_takes_what_fits_and_tells_the_rest(saved, runs):
         "  only in the other one: head.bias",
         "  other shape: head.weight (3, 4, 1, 1) there, (5, 4, 1, 1) here",
     ]
-
-
-def test_shape_refuses_to_load_nothing(saved, runs):
     with pytest.raises(CheckpointError, match="nothing in this network fits the weights") as caught:
         load_start(nn.Linear(2, 3), StartConfig("old", match="shape"), runs)
     assert "only in this network: weight, bias" in str(caught.value)
@@ -161,6 +158,10 @@ def test_rows_of_the_head_are_copied_by_number_and_the_others_stay(saved, runs):
         assert torch.equal(now[[0, 3, 4]], theirs[[2, 0, 0]])
         assert torch.equal(now[[1, 2]], before[name][[1, 2]])
     assert torch.equal(network.body.weight, saved.body.weight)
+    same_size = filled(Segmenter(), 0)
+    load_start(same_size, StartConfig("old", head="head", head_map={0: 1, 1: 0}), runs)
+    assert torch.equal(same_size.head.bias[:2], saved.head.bias[:2].flip(0))
+    assert same_size.head.bias[2] == 82.0
 
 
 def test_rows_of_the_head_are_copied_by_label(saved, runs):
@@ -176,13 +177,6 @@ def test_rows_of_the_head_are_copied_by_label(saved, runs):
     assert config.rows() == {0: 2}
     assert torch.equal(network.head.bias[0], saved.head.bias[2])
     assert network.head.bias[1] == 81.0  # tensor 8, number 1, as it was
-
-
-def test_a_head_of_the_same_size_is_mapped_too(saved, runs):
-    network = filled(Segmenter(), 0)
-    load_start(network, StartConfig("old", head="head", head_map={0: 1, 1: 0}), runs)
-    assert torch.equal(network.head.bias[:2], saved.head.bias[:2].flip(0))
-    assert network.head.bias[2] == 82.0
 
 
 def test_other_differences_than_rows_of_the_head_stay_errors(saved, runs):
@@ -224,6 +218,9 @@ def test_a_head_that_cannot_be_mapped_is_told_and_nothing_is_changed(saved, runs
 # Where the weights are ------------------------------------------------------------------------------------------------
 
 
+OF_EPOCH_2 = "checkpoint_epoch_2.safetensors"
+
+
 def number_of(network):
     return int(network.bias[0])
 
@@ -261,35 +258,19 @@ def trained(runs):
         ("iteration:10", 25, "the weights after epoch 1, iteration 3 in .*checkpoint_epoch_2_iter_3.safetensors"),
     ],
 )
-@pytest.mark.parametrize("place", ["name", "run", "checkpoints"])
-def test_a_checkpoint_of_a_run_is_found(trained, runs, checkpoint, number, source, place, tmp_path):
-    run = {"name": "many", "run": str(trained.folder), "checkpoints": str(trained.checkpoints)}[place]
-    network = nn.Linear(1, 1)
-    report = load_start(network, StartConfig(run, checkpoint), runs if place == "name" else tmp_path / "none")
-    assert number_of(network) == number
-    assert re.search(source, report.source)
+def test_a_checkpoint_of_a_run_is_found(trained, runs, checkpoint, number, source, tmp_path):
+    for run in ("many", str(trained.folder), str(trained.checkpoints)):
+        network = nn.Linear(1, 1)
+        report = load_start(network, StartConfig(run, checkpoint), runs if run == "many" else tmp_path / "none")
+        assert number_of(network) == number, run
+        assert re.search(source, report.source), run
 
 
 @pytest.mark.parametrize(("checkpoint", "number"), [("latest", 20), ("best", 15), (2, 20), ("iteration:14", 20)])
 def test_one_file_is_a_run_too(trained, runs, checkpoint, number):
     network = nn.Linear(1, 1)
-    load_start(network, StartConfig(str(trained.checkpoints / "checkpoint_epoch_2.safetensors"), checkpoint), runs)
+    load_start(network, StartConfig(str(trained.checkpoints / OF_EPOCH_2), checkpoint), runs)
     assert number_of(network) == number
-
-
-@pytest.mark.parametrize(
-    ("checkpoint", "error", "message"),
-    [
-        (3, CheckpointError, "not written after 3, but after 2"),
-        ("iteration:15", CheckpointError, "not written after 'iteration:15', but after 14"),
-        ("best:dice", ConfigError, "is one checkpoint: take 'latest' or 'best' of it, not 'best:dice'"),
-    ],
-)
-def test_one_file_that_is_another_is_refused(trained, runs, checkpoint, error, message):
-    with pytest.raises(error, match=message):
-        load_start(
-            nn.Linear(1, 1), StartConfig(str(trained.checkpoints / "checkpoint_epoch_2.safetensors"), checkpoint), runs
-        )
 
 
 @pytest.mark.parametrize(
@@ -300,7 +281,7 @@ def test_one_file_that_is_another_is_refused(trained, runs, checkpoint, error, m
             "many",
             5,
             CheckpointError,
-            r"no checkpoint after epoch 5 .*: 1 \(checkpoint_epoch_1.safetensors\), 2 \(checkpoint_ep",
+            r"no checkpoint after epoch 5 .*: 1 \(checkpoint_epoch_1.safetensors\), 2 \(che",
         ),
         ("many", "iteration:8", CheckpointError, r"no checkpoint after iteration 8 .*: 7 \(.*\), 10 \(.*\), 14 \("),
         ("many", "best:dice", CheckpointError, "no best weights by 'dice'; its epochs were decided by 'val_mse'"),
@@ -308,14 +289,21 @@ def test_one_file_that_is_another_is_refused(trained, runs, checkpoint, error, m
         ("empty", "best", CheckpointError, "there is no checkpoint in .*empty"),
         ("empty", 1, CheckpointError, "no checkpoint after epoch 1 in .*After epoch: -"),
         ("empty", "best:dice", CheckpointError, "no best weights by 'dice'; its epochs were decided by none"),
+        ("old", "best", CheckpointError, "no score has decided which epoch is the best in .*: take 'latest'"),
+        (OF_EPOCH_2, 3, CheckpointError, "not written after 3, but after 2"),
+        (OF_EPOCH_2, "iteration:15", CheckpointError, "not written after 'iteration:15', but after 14"),
+        (OF_EPOCH_2, "best:dice", ConfigError, "is one checkpoint: take 'latest' or 'best' of it, not 'best:dice'"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(trained, runs, run, checkpoint, error, message):
-    RunStore(runs).create("empty")
+def test_what_is_not_there_is_told_with_what_is(trained, runs, request, run, checkpoint, error, message):
+    if run == "old":
+        request.getfixturevalue("saved")
+    else:
+        RunStore(runs).create("empty")
     network = nn.Linear(1, 1)
     before = copies(network)
     with pytest.raises(error, match=message):
-        load_start(network, StartConfig(run, checkpoint), runs)
+        load_start(network, StartConfig(str(trained.checkpoints / run) if run == OF_EPOCH_2 else run, checkpoint), runs)
     assert is_same(copies(network), before)
 
 
@@ -329,11 +317,6 @@ def test_the_newest_checkpoint_that_is_damaged_is_passed_over_and_a_named_one_is
         load_start(network, StartConfig(str(path)), runs)
     with pytest.raises(CheckpointError, match="no checkpoint after epoch 2"):
         load_start(network, StartConfig("many", 2), runs)
-
-
-def test_a_run_without_a_score_has_no_best(saved, runs):
-    with pytest.raises(CheckpointError, match="no score has decided which epoch is the best in .*: take 'latest'"):
-        load_start(Segmenter(), StartConfig("old", "best"), runs)
 
 
 @pytest.mark.parametrize("state", [{"epoch": 1}, {"network": {}}, {"a": torch.ones(1), "b": 3}])
@@ -440,6 +423,14 @@ def test_a_description_comes_back_from_a_file(config):
         config.run = "new"
 
 
+OF_LABELS = {
+    "head": "head",
+    "head_map": {"tumour": "a"},
+    "labels": ("tumour", "vessel"),
+    "source_labels": ("lesion",),
+}
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -459,30 +450,18 @@ def test_a_description_comes_back_from_a_file(config):
         ({"head_map": {"a": "b"}, "head": "head"}, ConfigError, "numbers of rows, not 'a': for labels, give labels"),
         ({"head_map": {0: True}, "head": "head"}, ConfigError, "numbers of rows, not True"),
         ({"head_map": {"a": "b"}, "head": "head", "labels": ("a",)}, ConfigError, "labels need those of both heads"),
+        (
+            {**OF_LABELS, "head_map": {"tumor": "lesion"}},
+            UnknownNameError,
+            "this head 'tumor'.*Did you mean 'tumour'",
+        ),
+        ({**OF_LABELS, "head_map": {"tumour": "leson"}}, UnknownNameError, "other head 'leson'.*Did you mean 'lesion'"),
+        ({**OF_LABELS, "source_labels": ("a", "a")}, ConfigError, "source_labels names one row each, but one is there"),
+        ({"checkpiont": 3}, UnknownKeywordError, "checkpiont.*checkpoint"),
+        ({"run": None}, ConfigError, "start has no run"),
     ],
 )
 def test_a_description_that_cannot_work_is_refused(options, error, message):
+    given = {name: value for name, value in {"run": "old", **options}.items() if value is not None}
     with pytest.raises(error, match=message):
-        StartConfig(**{"run": "old", **options})
-
-
-def test_labels_are_known_and_there_once():
-    options = {"run": "old", "head": "head", "labels": ("tumour", "vessel"), "source_labels": ("lesion",)}
-    with pytest.raises(UnknownNameError, match="unknown label of this head 'tumor'.*Did you mean 'tumour'"):
-        StartConfig(head_map={"tumor": "lesion"}, **options)
-    with pytest.raises(UnknownNameError, match="unknown label of the other head 'leson'.*Did you mean 'lesion'"):
-        StartConfig(head_map={"tumour": "leson"}, **options)
-    with pytest.raises(ConfigError, match="source_labels names one row each, but one is there twice"):
-        StartConfig(head_map={"tumour": "a"}, **{**options, "source_labels": ("a", "a")})
-
-
-def test_unknown_entries_and_a_missing_run_are_told():
-    with pytest.raises(UnknownKeywordError, match="checkpiont.*checkpoint"):
-        StartConfig.from_dict({"run": "old", "checkpiont": 3})
-    with pytest.raises(ConfigError, match="start has no run"):
-        StartConfig.from_dict({"checkpoint": 3})
-
-
-def test_a_report_can_be_compared():
-    report = LoadReport(("a",), (), (), (), "a file")
-    assert report == LoadReport(("a",), (), (), (), "a file")
+        StartConfig.from_dict(given)

@@ -44,25 +44,28 @@ def test_a_folder_in_the_layout_of_nnunet_is_data(tmp_path):
     assert describe_data(os.path.relpath(tmp_path)) == str(tmp_path)
 
 
-def test_what_is_no_data_is_refused(tmp_path):
+def test_what_is_no_data_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(MissingFileError, match="there are no data at .*: neither an .npz file nor a folder"):
         open_data(tmp_path)
     with pytest.raises(ConfigError, match="returned a function, which is not data"):
         open_data(make_nothing)
     with pytest.raises(ConfigError, match="folds are made of samples, and a list does not say"):
         dataset_of([1, 2])
-
-
-def test_samples_are_those_of_the_data_themselves():
-    dataset = DictDataset(ARRAYS)
-    subset = dataset.get_subset([1, 2])
-    assert dataset_of(dataset) is dataset
-    assert dataset_of(subset) is subset
-    assert dataset_of(DataManager(subset, 2)) is subset
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    np.savez(tmp_path / "objects.npz", data=np.array([None, {}], dtype=object))
+    for name in ("cut.npz", "objects.npz"):
+        with pytest.raises(MissingFileError, match=f"{name} cannot be read as .npz"):
+            open_data(tmp_path / name)
+    np.savez(tmp_path / "a.npz", **ARRAYS)
+    assert len(open_data("~/a.npz")) == 10
+    assert describe_data("~/a.npz") == str(tmp_path / "a.npz")
 
 
 def test_a_manager_is_made_that_shuffles_for_training_only():
     dataset = DictDataset(ARRAYS)
+    subset = dataset.get_subset([1, 2])
+    assert [dataset_of(data) for data in (dataset, subset, DataManager(subset, 2))] == [dataset, subset, subset]
     train = as_manager(dataset, 3, 5, train=True)
     assert sorted(order(train)) == list(range(10))
     assert order(train) != list(range(10))
@@ -95,18 +98,3 @@ def test_held_out_samples_come_once_and_in_order():
     for name in ("sampler_cls", "sampler_kwargs", "drop_last"):
         with pytest.raises(ConfigError, match=f"'{name}' cannot be set for validation and test"):
             held_out_settings({name: None})
-
-
-def test_an_archive_that_is_broken_or_holds_objects_is_named(tmp_path):
-    (tmp_path / "cut.npz").write_bytes(b"PK")
-    np.savez(tmp_path / "objects.npz", data=np.array([None, {}], dtype=object))
-    for name in ("cut.npz", "objects.npz"):
-        with pytest.raises(MissingFileError, match=f"{name} cannot be read as .npz"):
-            open_data(tmp_path / name)
-
-
-def test_a_path_of_data_may_begin_with_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    np.savez(tmp_path / "a.npz", **ARRAYS)
-    assert len(open_data("~/a.npz")) == 10
-    assert describe_data("~/a.npz") == str(tmp_path / "a.npz")

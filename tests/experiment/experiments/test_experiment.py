@@ -108,17 +108,9 @@ def test_a_run_leaves_history_scores_and_checkpoints_in_a_folder_of_its_own(make
     assert run.best_score == min(row["val_mse"] for row in run.history)
     state = load_checkpoint(run.folder / "checkpoints" / "checkpoint_epoch_3.safetensors")
     assert torch.equal(weights(network), torch.cat([t.flatten() for t in state["best_weights"].values()]))
-    assert json.loads((run.folder / "environment.json").read_text())["versions"]["torch"]
-
-
-def test_calling_it_is_running_it_and_the_best_network_comes_back(make):
-    experiment = make(config(optimizer_params={"lr": 3.0}, num_epochs=4), val_score_key="mse")
-    network = experiment(DATA, DATA)
-    best = experiment.last_run.best_epoch
-    assert best < 4
-    with torch.no_grad():
-        error = mse(network(torch.from_numpy(DATA["data"])), torch.from_numpy(DATA["label"]))
-    assert error.item() == pytest.approx(experiment.last_run.history[best - 1]["val_mse"], rel=1e-5)
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["versions"]["torch"]
+    assert time.strptime(environment["time"][:10], "%Y-%m-%d")
 
 
 def test_the_same_seed_gives_the_same_run_whatever_was_drawn_before(make):
@@ -202,15 +194,6 @@ def test_nothing_that_was_given_is_changed(make):
     assert len(experiment.last_run.history) == 3
 
 
-def test_two_experiments_in_the_same_moment_get_two_folders(make):
-    folders = set()
-    for _ in range(3):
-        experiment = make(config(num_epochs=1))
-        experiment.run(DATA)
-        folders.add(experiment.last_run.folder.name)
-    assert folders == {"run", "run-2", "run-3"}
-
-
 def test_a_run_that_was_ended_goes_on_as_if_it_had_not_been_and_the_next_gets_its_own_folder(make):
     def crashing(epochs):
         return make(config(num_epochs=5), name="crashed", val_score_key="mse", callbacks=[EndAfter(epochs)])
@@ -264,25 +247,18 @@ def test_a_run_of_other_settings_is_not_gone_on_with(make, tmp_path):
 
 
 def test_what_cannot_work_fails_before_there_is_a_folder(make, tmp_path):
-    cases = [
+    inputs = {"model": {"inputs": 3}, "training": {"num_epochs": 1, "batch_size": 2}}
+    two_seeds = make(metrics={"a": mse}, seed=1).with_config({"training": {"seed": 2}})
+    for experiment, error, message in (
         (make(config(savefreq=3)), UnknownKeywordError, "takes no argument 'savefreq'"),
-        (
-            make({"model": {"inputs": 3}, "training": {"num_epochs": 1, "batch_size": 2}}),
-            ConfigError,
-            "Linear cannot be",
-        ),
+        (make(inputs), ConfigError, "Linear cannot be"),
         (make(config(num_epochs=None)), ConfigError, "how many epochs"),
         (make(config(num_epochs=0)), ConfigError, "num_epochs must be a whole number of at least 1, not 0"),
         (make(config(batch_size=None)), ConfigError, "the batch size is not known: give training.batch_size"),
         (make(config(save_path="x")), ConfigError, "'save_path' cannot be set: each run gets a folder"),
         (make(config(metrics=[mse])), ConfigError, "metrics are functions by name"),
-        (
-            make(metrics={"a": mse}, seed=1).with_config({"training": {"seed": 2}}),
-            ConfigError,
-            "'seed' is both a train",
-        ),
-    ]
-    for experiment, error, message in cases:
+        (two_seeds, ConfigError, "'seed' is both a train"),
+    ):
         with pytest.raises(error, match=message):
             experiment.run(DATA)
     with pytest.raises(MissingFileError, match="there are no data at .*nowhere.npz"):
@@ -344,15 +320,19 @@ def test_a_test_is_exact_over_samples(make):
     assert shuffled.transforms is not None
 
 
-def test_a_network_is_found_in_the_folder_of_its_run(make, tmp_path):
+def test_calling_it_is_running_it_and_the_best_network_comes_back_also_from_its_folder(make, tmp_path):
     experiment = make(config(optimizer_params={"lr": 3.0}, num_epochs=4), val_score_key="mse")
-    best = experiment.run(DATA, DATA)
+    network = experiment(DATA, DATA)
+    best = experiment.last_run.best_epoch
+    assert best < 4
+    with torch.no_grad():
+        error = mse(network(torch.from_numpy(DATA["data"])), torch.from_numpy(DATA["label"]))
+    assert error.item() == pytest.approx(experiment.last_run.history[best - 1]["val_mse"], rel=1e-5)
     folder = experiment.last_run.folder
     again = Experiment.load(folder)
-    assert torch.equal(weights(again.load_network(folder)), weights(best))
-    last = again.load_network(folder, best=False)
-    assert not torch.equal(weights(last), weights(best))
-    assert again.test(folder, DATA, {"mse": mse})[1] == experiment.test(best, DATA, {"mse": mse})[1]
+    assert torch.equal(weights(again.load_network(folder)), weights(network))
+    assert not torch.equal(weights(again.load_network(folder, best=False)), weights(network))
+    assert again.test(folder, DATA, {"mse": mse})[1] == experiment.test(network, DATA, {"mse": mse})[1]
     with pytest.raises(MissingFileError, match="run .*nowhere contains no checkpoint"):
         experiment.load_network(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="does not fit a Linear of this config"):
@@ -398,11 +378,7 @@ def test_what_has_no_name_is_not_saved_but_runs_and_is_remarked(make, tmp_path):
 @pytest.mark.parametrize(
     ("entry", "value", "message"),
     [
-        (
-            "model_cls",
-            {"class_path": "pathlib.Path"},
-            "pathlib.Path is the class Path, not a class derived from",
-        ),
+        ("model_cls", {"class_path": "pathlib.Path"}, "pathlib.Path is the class Path, not a class derived from"),
         ("trainer_cls", {"class_path": "torch.nn.Linear"}, "not a class derived from AbstractNetworkTrainer"),
         ("predictor_cls", {"class_path": "torch.nn.Linear"}, "not a class derived from Predictor"),
         ("model_cls", {"class_path": "delira_nca.models.BasicNCAModl"}, "Did you mean 'BasicNCAModel'"),
@@ -433,26 +409,20 @@ def test_a_config_may_be_a_file(make, tmp_path):
 
 def test_it_tells_what_it_is(make):
     assert repr(make()).startswith("Experiment('t', Linear, {'fixed.model.num_inputs': 3")
-    assert time.strptime(json.loads(_environment(make()))["time"][:10], "%Y-%m-%d")
+    trainer = make(checkpoint_seconds="10m").setup(save_path="checkpoints")
+    assert "every 10m; kept: the 2 newest, the best" in trainer.describe()
 
 
-def _environment(experiment):
-    experiment.run(DATA)
-    return (experiment.last_run.folder / "environment.json").read_text()
-
-
-def test_a_run_that_fails_before_its_first_iteration_leaves_no_folder(make, tmp_path):
+def test_experiments_get_folders_of_their_own_and_a_run_that_fails_before_its_first_iteration_leaves_none(
+    make, tmp_path
+):
     with pytest.raises(DeliraNCAError, match="the machine is gone"):
         make(callbacks=[EndAfter(0)]).run(DATA)
     assert not list((tmp_path / "t").iterdir())
-    experiment = make()
-    experiment.run(DATA)
-    assert experiment.last_run.folder.name == "run"
-
-
-def test_checkpoints_are_written_by_time(make):
-    trainer = make(checkpoint_seconds="10m").setup(save_path="checkpoints")
-    assert "every 10m; kept: the 2 newest, the best" in trainer.describe()
+    for name in ("run", "run-2", "run-3"):
+        experiment = make(config(num_epochs=1))
+        experiment.run(DATA)
+        assert experiment.last_run.folder.name == name
 
 
 def test_a_run_stays_where_its_experiment_was_made(make, tmp_path, monkeypatch):

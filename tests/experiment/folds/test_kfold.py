@@ -113,10 +113,7 @@ def test_splits_are_plain_and_a_function_of_their_seed():
     assert splits != FoldPlan(3, random_seed=2).splits(data)
     assert FoldPlan(3, val_split=None).splits(data)[0]["val"] == []
     assert FoldPlan(3, shuffle=False, random_seed=5).splits(data)[0]["test"] == list(range(8))
-
-
-def test_folds_of_a_subset_are_numbered_within_it():
-    subset = make_data().get_subset(np.arange(12, 24))
+    subset = data.get_subset(np.arange(12, 24))
     for split in FoldPlan(3, split_type="grouped", group_key="patient", val_split=1).splits(subset):
         assert sorted(n for part in PARTS for n in split[part]) == list(range(12))
 
@@ -221,7 +218,7 @@ def test_settings_of_training_are_not_those_of_the_test(make):
     assert calls == {"train": 2 * 6, "test": 4 + 2 * (4 + 6 + 12)}
 
 
-def test_a_launcher_gets_plain_tasks_and_gives_what_this_process_gives(make):
+def test_a_launcher_gets_plain_tasks_and_gives_what_this_process_gives(make, tmp_path):
     data = functools.partial(make_data, 12)
     here = make("here").kfold(data, {"mse": mse}, num_splits=3, train_kwargs={"batch_size": 3})
     launcher = Here()
@@ -231,39 +228,28 @@ def test_a_launcher_gets_plain_tasks_and_gives_what_this_process_gives(make):
     for ours, theirs in zip(here.folds, result.folds, strict=True):
         assert np.array_equal(ours.predictions, theirs.predictions)
         assert ours.per_sample == theirs.per_sample
-
-
-def test_data_by_path_reach_another_process(make, tmp_path):
     np.savez(tmp_path / "data.npz", data=ARRAYS["data"][:8], label=ARRAYS["label"][:8])
     result = make().kfold(tmp_path / "data.npz", {"mse": mse}, num_splits=2, launcher=Here())
     assert json.loads((result.folder / "kfold.json").read_text())["data"] == str(tmp_path / "data.npz")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"data": ARRAYS}, "a dict is in the memory of this process, .* by the path of an .npz file"),
-        ({"data": make_data()}, "a DictDataset is in the memory of this process"),
-        ({"data": lambda: make_data()}, "data is the function .*<lambda>"),
-        ({"metrics": {"own": lambda pred, label: 0.0}}, "metrics.own is the function .*<lambda>"),
-        ({"train_kwargs": {"transforms": lambda batch: batch}}, "train_kwargs.transforms is the function"),
-    ],
-)
-def test_what_has_no_name_is_refused_with_a_launcher_before_anything_starts(make, tmp_path, changes, message):
-    launcher = Here()
-    arguments = {"data": make_data, "metrics": {"mse": mse}, **changes}
-    with pytest.raises(ConfigError, match=message):
-        make().kfold(num_splits=2, launcher=launcher, **arguments)
-    with pytest.raises(ConfigError, match="criterions.own is the function"):
-        _own_loss(tmp_path, launcher)
+def test_what_has_no_name_is_refused_with_a_launcher_before_anything_starts(make, tmp_path):
+    launcher, plain = Here(), make()
+    training = {"criterions": {"own": lambda pred, label: mse(pred, label)}, "num_epochs": 1, "batch_size": 4}
+    with_own_loss = Experiment({"training": training}, BasicNCAModel, "t", tmp_path)
+    for experiment, changes, message in (
+        (plain, {"data": ARRAYS}, "a dict is in the memory of this process, .* by the path of an .npz file"),
+        (plain, {"data": make_data()}, "a DictDataset is in the memory of this process"),
+        (plain, {"data": lambda: make_data()}, "data is the function .*<lambda>"),
+        (plain, {"metrics": {"own": lambda pred, label: 0.0}}, "metrics.own is the function .*<lambda>"),
+        (plain, {"train_kwargs": {"transforms": lambda b: b}}, "train_kwargs.transforms is the function"),
+        (with_own_loss, {}, "criterions.own is the function"),
+    ):
+        arguments = {"data": make_data, "metrics": {"mse": mse}, **changes}
+        with pytest.raises(ConfigError, match=message):
+            experiment.kfold(num_splits=2, launcher=launcher, **arguments)
     assert launcher.tasks == []
     assert not (tmp_path / "t").exists()
-
-
-def _own_loss(folder, launcher):
-    training = {"criterions": {"own": lambda pred, label: mse(pred, label)}, "num_epochs": 1, "batch_size": 4}
-    experiment = Experiment({"training": training}, BasicNCAModel, "t", folder)
-    experiment.kfold(make_data, {"mse": mse}, num_splits=2, launcher=launcher)
 
 
 def test_a_fold_that_failed_is_named_and_the_others_are_kept(make):
@@ -480,10 +466,6 @@ def test_metrics_on_a_list_of_outputs_do_not_depend_on_the_batch_size(tmp_path):
         for size in (1, 2, 6)
     ]
     assert values == pytest.approx([experiment.last_run.history[-1]["val_m"]] * 3, rel=1e-5)
-
-
-def test_an_experiment_has_the_names_of_delira(tmp_path):
-    config = {"model": {}, "training": {"criterions": {"m": error_of_the_first}, "num_epochs": 1}}
-    experiment = Experiment(config, Twice, "twice", tmp_path)
+    # names of delira
     assert experiment.params is experiment.config
     assert experiment.save() == tmp_path / "twice" / "experiment.json"

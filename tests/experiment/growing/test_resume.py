@@ -84,13 +84,16 @@ def _both(folder):
 
 
 def test_a_run_that_was_ended_before_its_first_checkpoint_begins_anew(picture, tmp_path):
-    grow(config(picture, tmp_path / "run", 2), progress=False)
+    grow(config(picture, tmp_path / "run", 1), progress=False)
     for file in (tmp_path / "run" / "checkpoints").iterdir():
         file.unlink()
     before = json.loads((tmp_path / "run" / "result.json").read_text())
     resume_growing(tmp_path / "run", progress=False)
     after = json.loads((tmp_path / "run" / "result.json").read_text())
     assert {**after, "seconds": 0} == {**before, "seconds": 0}
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["versions"]["torch"] == torch.__version__
+    with pytest.raises(ConfigError, match="already holds a run: .* or resume it"):
+        grow(config(picture, tmp_path / "run", 1), progress=False)
 
 
 def test_what_is_no_run_is_named(picture, tmp_path):
@@ -108,15 +111,3 @@ def test_what_is_no_run_is_named(picture, tmp_path):
     path.rename(path.with_name("config.json"))
     with pytest.raises(ConfigError, match="is from an older version"):
         resume_growing(tmp_path / "run")
-
-
-def test_a_folder_with_a_run_is_not_begun_again(picture, tmp_path):
-    grow(config(picture, tmp_path / "run", 1), progress=False)
-    with pytest.raises(ConfigError, match="already holds a run: .* or resume it"):
-        grow(config(picture, tmp_path / "run", 1), progress=False)
-
-
-def test_a_run_tells_what_it_was_made_with(picture, tmp_path):
-    grow(config(picture, tmp_path / "run", 1), progress=False)
-    told = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert told["versions"]["torch"] == torch.__version__

@@ -41,22 +41,15 @@ def test_every_task_that_failed_is_named_with_its_arguments():
     assert [outcome.task["seed"] for outcome in info.value.failed] == [1, 3]
 
 
-def test_an_exception_that_cannot_travel_is_told_in_words(tasks):
+def test_an_exception_or_a_result_that_cannot_travel_is_told_in_words_and_a_task_that_exits_has_failed(tasks):
     (outcome,) = SerialLauncher().run(tasks.raise_odd, [{}])
     assert isinstance(outcome.error, WorkerError)
     assert str(outcome.error) == "OddError: one"
     assert 'raise OddError("one", "two")' in str(outcome.error.__cause__)
-
-
-def test_a_result_that_cannot_travel_is_the_failure_of_its_task(tasks):
     (outcome,) = SerialLauncher().run(tasks.return_a_marker, [{}])
     assert isinstance(outcome.error, ConfigError)
-    assert str(outcome.error) == (
-        "the result, of type Marker, cannot be sent back (a marker stays here): return plain values"
-    )
-
-
-def test_a_task_that_exits_has_failed(tasks):
+    marker = "the result, of type Marker, cannot be sent back (a marker stays here): return plain values"
+    assert str(outcome.error) == marker
     (outcome,) = SerialLauncher().run(tasks.leave, [{"code": 2}])
     assert str(outcome.error) == "SystemExit: 2"
 
@@ -121,13 +114,10 @@ def test_launchers_have_names():
 
 
 @pytest.mark.parametrize("name", ["num_workers", "threads"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])
-def test_numbers_that_cannot_work_are_refused(name, value):
-    with pytest.raises(ConfigError, match=rf"{name} must be a whole number of at least 1, not {value!r}"):
-        ProcessPoolLauncher(**{name: value})
-
-
-def test_workers_and_their_threads_fill_the_machine():
+def test_workers_and_their_threads_fill_the_machine_and_numbers_that_cannot_work_are_refused(name):
     assert ProcessPoolLauncher().num_workers == usable_cores()
     assert ProcessPoolLauncher(threads=2 * usable_cores()).num_workers == 1
     assert ProcessPoolLauncher(7, threads=2).num_workers == 7
+    for value in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ConfigError, match=rf"{name} must be a whole number of at least 1, not {value!r}"):
+            ProcessPoolLauncher(**{name: value})

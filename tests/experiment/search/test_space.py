@@ -5,13 +5,10 @@ from delira_nca.errors import ConfigError
 from delira_nca.experiment.search import Range, grid, random_search, read_space
 
 
-def test_a_grid_has_every_combination_once():
+def test_a_grid_has_every_combination_once_and_no_ranges():
     trials = grid({"a": [1, 2, 3], "b": ["x", "y"]})
     assert len(trials) == 6
     assert {(trial["a"], trial["b"]) for trial in trials} == {(a, b) for a in (1, 2, 3) for b in "xy"}
-
-
-def test_a_grid_of_a_range_is_refused():
     with pytest.raises(ConfigError, match=r"trainer\.lr, not a range"):
         grid({"trainer.lr": Range(0.0, 1.0)})
 
@@ -35,32 +32,25 @@ def test_a_search_depends_on_its_seed_and_a_longer_one_begins_as_a_shorter_one()
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"low": 1.0, "high": 1.0}, {"low": 0.0, "high": 1.0, "log": True}, {"low": 0.5, "high": 2, "is_integer": True}],
+    ("call", "message"),
+    [
+        (lambda: Range(1.0, 1.0), "range"),
+        (lambda: Range(0.0, 1.0, log=True), "range"),
+        (lambda: Range(0.5, 2, is_integer=True), "range"),
+        *((lambda num=num: random_search({"a": [1]}, num), "num_trials") for num in (0, 1.5, True)),
+        *(
+            (lambda space=space: read_space(space), None)
+            for space in ({}, {"a": 3}, {"a": []}, {"a": {"low": 1}}, {"a": "abc"})
+        ),
+    ],
 )
-def test_a_range_of_nothing_is_refused(options):
-    with pytest.raises(ConfigError, match="range"):
-        Range(**options)
-
-
-@pytest.mark.parametrize("values", [{}, {"a": 3}, {"a": []}, {"a": {"low": 1}}, {"a": "abc"}])
-def test_a_space_of_nothing_is_refused(values):
-    with pytest.raises(ConfigError):
-        read_space(values)
-
-
-@pytest.mark.parametrize("num_trials", [0, 1.5, True])
-def test_a_search_of_nothing_is_refused(num_trials):
-    with pytest.raises(ConfigError, match="num_trials"):
-        random_search({"a": [1]}, num_trials)
+def test_a_search_of_nothing_is_refused(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
 
 
 def test_values_may_be_arrays_and_ranges():
     space = read_space({"lr": np.linspace(0.0, 1.0, 3), "seed": range(2), "size": [np.int64(4)]})
     assert space == {"lr": [0.0, 0.5, 1.0], "seed": [0, 1], "size": [4]}
     assert {type(value) for values in space.values() for value in values} == {float, int}
-    assert len(random_search(space, np.int64(2))) == 2
-
-
-def test_number_of_trials_may_be_an_integer_of_numpy():
-    assert len(random_search({"a": [1, 2]}, np.int64(3), np.int64(1))) == 3
+    assert len(random_search(space, np.int64(2), np.int64(1))) == 2
