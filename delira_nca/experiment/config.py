@@ -26,7 +26,7 @@ from delira_nca.data_loading.labels import as_labels
 from delira_nca.data_loading.readers.cases import shown
 from delira_nca.data_loading.splits import require_group_key
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, nearest_name
-from delira_nca.experiment.plain_files import parse_yaml, read_plain, write_plain
+from delira_nca.experiment.plain_files import differences, parse_yaml, read_plain, split_arguments, write_plain
 from delira_nca.experiment.start import StartConfig
 from delira_nca.experiment.validation import build_part, check_part
 from delira_nca.io.paths import absolute, working_in
@@ -207,23 +207,8 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     >>> parse_overrides(["--trainer.lr", "1e-3", "--data.val_split=0.2", "--name", "a"])
     {'trainer.lr': 0.001, 'data.val_split': 0.2, 'name': 'a'}
     """
-    found: dict[str, Any] = {}
-    rest = list(arguments)
-    while rest:
-        given = rest.pop(0)
-        if not given.startswith("--"):
-            raise ConfigError(f"expected a name such as --trainer.lr, not {given!r}")
-        name, equals, value = given[2:].partition("=")
-        if not equals:
-            if not rest:
-                raise ConfigError(f"--{name} has no value")
-            value = rest.pop(0)
-        found[name] = _value(value, name)
-    return found
-
-
-def _value(text: str, name: str) -> Any:
-    return parse_yaml(text, f"the value of --{name}, {text!r}")
+    texts = split_arguments(arguments)
+    return {name: parse_yaml(text, f"the value of --{name}, {text!r}") for name, text in texts.items()}
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -679,29 +664,6 @@ _MAY_CHANGE = (
     "trainer.save_best",
 )
 """Values that may change when a run is resumed: length, place, and the files that are kept."""
-
-
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Compare nested plain values: dotted names of the differences with both values, None if absent.
-
-    Examples
-    --------
-    >>> differences({"a": {"b": 1, "c": [1, 2]}}, {"a": {"b": 2, "c": [1, 2]}, "d": 3})
-    {'a.b': (1, 2), 'd': (None, 3)}
-    """
-    ours_flat, theirs_flat = dict(_flat(ours)), dict(_flat(theirs))
-    names = [*ours_flat, *(name for name in theirs_flat if name not in ours_flat)]
-    pairs = {name: (ours_flat.get(name), theirs_flat.get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _flat(values: Any, name: str = "") -> Any:
-    entries = enumerate(values) if isinstance(values, list) else values.items() if isinstance(values, Mapping) else ()
-    nested = [(f"{name}.{key}" if name else str(key), value) for key, value in entries]
-    if not nested:
-        yield name, values
-    for key, value in nested:
-        yield from _flat(value, key)
 
 
 def require_same_run(there: RunConfig, here: RunConfig, folder: str | os.PathLike[str]) -> None:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from delira_nca.data_loading import DataManager, DictDataset, NNUNetDataset, Ran
 from delira_nca.data_loading.dataset import AbstractDataset, as_dataset
 from delira_nca.errors import ConfigError, MissingFileError, did_you_mean, refuse_unknown_keywords
 from delira_nca.experiment.import_paths import decode, encode, import_object
-from delira_nca.experiment.plain_files import read_plain
+from delira_nca.experiment.plain_files import differences, read_plain
 from delira_nca.experiment.predictor import Predictor
 from delira_nca.io.paths import absolute
 from delira_nca.training.abstract_trainer import AbstractNetworkTrainer
@@ -274,12 +274,13 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str 
     >>> first_difference({"config": {"seed": 1}}, {"config": {"seed": 2}})
     'config.seed is 1 here and was 2'
     """
-    mine, other = (dict(_leaves({k: v for k, v in d.items() if k not in _FREE})) for d in (ours, theirs))
-    for name in sorted(mine.keys() | other.keys()):
-        if mine.get(name) != other.get(name) and not name.endswith("training.num_epochs"):
-            here, there = mine.get(name, "not set"), other.get(name, "not set")
-            return f"{name} is {_SHORT.repr(here)} here and was {_SHORT.repr(there)}"
-    return None
+    mine, other = ({key: value for key, value in given.items() if key not in _FREE} for given in (ours, theirs))
+    found = differences(mine, other, absent="not set", lists=False)
+    name = min((name for name in found if not name.endswith("training.num_epochs")), default=None)
+    if name is None:
+        return None
+    here, there = map(_SHORT.repr, found[name])
+    return f"{name} is {here} here and was {there}"
 
 
 def newest_folder(parent: Path, name: str, described: Mapping[str, Any], file: str = FILE) -> Path | None:
@@ -298,14 +299,6 @@ def _require_path(value: Any, name: str) -> None:
     if not isinstance(value, Mapping) or value.get("class_path") is None:
         was = value.get("was") if isinstance(value, Mapping) else value
         raise ConfigError(f"{name} was {was}, which has no import path: define it at the top of a module")
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, part in value.items():
-            yield from _leaves(part, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
 
 
 RESERVED = {

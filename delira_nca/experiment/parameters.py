@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import copy
-import difflib
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from delira_nca.errors import ConfigError, ParameterKeyError, did_you_mean
-from delira_nca.experiment.plain_files import read_plain, write_plain
+from delira_nca.errors import ConfigError, ParameterKeyError, did_you_mean, nearest_name
+from delira_nca.experiment.plain_files import flat, read_plain, split_arguments, write_plain
 
 __all__ = ["Parameters", "Section", "merge", "places"]
 
@@ -38,7 +37,7 @@ class Section(MutableMapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         owner, name = self._find(key)
         if name not in owner._values:
-            raise ParameterKeyError(f"there is no parameter {self._full(key)!r}. {did_you_mean(key, self.flat())}")
+            raise self._unknown(key)
         value = owner._values[name]
         return Section(value, owner._full(name)) if isinstance(value, dict) else value
 
@@ -80,15 +79,11 @@ class Section(MutableMapping[str, Any]):
     def __reduce__(self) -> Any:
         return _remade, (type(self), self._values, self._path)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _remade(type(self), copy.deepcopy(self._values, memo), self._path)
-
-    def __copy__(self) -> Any:
-        return copy.deepcopy(self)
-
     def copy(self) -> Any:
         """Deep copy."""
         return copy.deepcopy(self)
+
+    __copy__ = copy
 
     def to_dict(self) -> dict[str, Any]:
         """Deep copy as plain nested dicts."""
@@ -96,7 +91,7 @@ class Section(MutableMapping[str, Any]):
 
     def flat(self) -> dict[str, Any]:
         """Values by dotted name. An empty dict counts as a value."""
-        return dict(_leaves(self._values))
+        return copy.deepcopy(dict(flat(self._values, lists=False)))
 
     def nested_get(self, key: str, default: Any = _MISSING) -> Any:
         """Find a value by its name, at any place.
@@ -113,18 +108,23 @@ class Section(MutableMapping[str, Any]):
         ParameterKeyError
             If the name does not exist and there is no default, or exists at several places.
         """
+        place = self._place(key)
+        if place is not None:
+            return self[place]
+        if default is _MISSING:
+            names = {part for name in places(self._values) for part in (name, name.rpartition(".")[2])}
+            close = nearest_name(key, sorted(names))
+            hint = f" Did you mean {close!r}?" if close else ""
+            raise ParameterKeyError(f"there is no parameter {key!r} anywhere in {self._path or 'these'}.{hint}")
+        return default
+
+    def _place(self, key: str) -> str | None:
+        """Whole name of a parameter by its end, or None if it does not exist."""
         found = [place for place in places(self._values) if place == key or place.endswith(f".{key}")]
         if len(found) > 1:
             shown = " and ".join(map(self._full, found))
             raise ParameterKeyError(f"the parameter {key!r} is ambiguous: it is in {shown}; give the whole name")
-        if found:
-            return self[found[0]]
-        if default is _MISSING:
-            names = {part for place in places(self._values) for part in (place, place.rpartition(".")[2])}
-            close = difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.5)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ParameterKeyError(f"there is no parameter {key!r} anywhere in {self._path or 'these'}.{hint}")
-        return default
+        return found[0] if found else None
 
     def update(self, other: Any = (), overwrite: bool = False) -> Any:  # type: ignore[override]
         """Add other values. After an error, nothing is changed.
@@ -147,8 +147,7 @@ class Section(MutableMapping[str, Any]):
             If a value would be replaced and ``overwrite`` is False.
         """
         merged = Section(copy.deepcopy(self._values), self._path)
-        given = other.to_dict() if isinstance(other, Section) else dict(other)
-        for key, value in given.items():
+        for key, value in dict(other).items():
             merge(merged, key, _nested(value, merged._full(key)), overwrite)
         self._check(merged._values)
         self._values.clear()
@@ -156,7 +155,7 @@ class Section(MutableMapping[str, Any]):
         return self
 
     def _check(self, values: Mapping[str, Any]) -> None:
-        """Check the values of the section."""
+        """Raise an error for values that the section cannot hold."""
 
     def _find(self, key: str, *, make: bool = False) -> tuple[Section, str]:
         """Section of a dotted name, and the last part of the name."""
@@ -166,11 +165,14 @@ class Section(MutableMapping[str, Any]):
         if not dot:
             return self, key
         value = self._values.setdefault(first, {}) if make else self._values.get(first)
-        if not isinstance(value, dict):
-            if first in self._values and make:
-                raise ConfigError(f"{self._full(first)!r} is the value {value!r}: {self._full(key)!r} cannot be")
-            raise ParameterKeyError(f"there is no parameter {self._full(key)!r}. {did_you_mean(key, self.flat())}")
-        return Section(value, self._full(first))._find(rest, make=make)
+        if isinstance(value, dict):
+            return Section(value, self._full(first))._find(rest, make=make)
+        if make:
+            raise ConfigError(f"{self._full(first)!r} is the value {value!r}: {self._full(key)!r} cannot be")
+        raise self._unknown(key)
+
+    def _unknown(self, key: str) -> ParameterKeyError:
+        return ParameterKeyError(f"there is no parameter {self._full(key)!r}. {did_you_mean(key, self.flat())}")
 
     def _full(self, key: str) -> str:
         return f"{self._path}.{key}" if self._path else str(key)
@@ -234,14 +236,6 @@ def places(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
             yield from places(value, f"{path}{key}.")
 
 
-def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", copy.deepcopy(value)
-
-
 KINDS, SECTIONS = ("fixed", "variable"), ("model", "training")
 
 
@@ -277,8 +271,7 @@ class Parameters(Section):
     def __init__(
         self, fixed_params: Mapping[str, Any] | None = None, variable_params: Mapping[str, Any] | None = None
     ) -> None:
-        values: dict[str, Any] = {kind: {section: {} for section in SECTIONS} for kind in KINDS}
-        super().__init__(values)
+        super().__init__({kind: {section: {} for section in SECTIONS} for kind in KINDS})
         given = {"fixed": fixed_params or {}, "variable": variable_params or {}}
         for kind, params in given.items():
             if not isinstance(params, Mapping):
@@ -356,15 +349,11 @@ class Parameters(Section):
         >>> p.update_from_arguments(["--lr", "1e-2", "--training.num_epochs=7"]).training
         {'optimizer_params': {'lr': 0.01}, 'num_epochs': 7}
         """
-        changes, rest = {}, list(arguments)
-        while rest:
-            name, equals, text = rest.pop(0).partition("=")
-            if not name.startswith("--") or (not equals and not rest):
-                raise ConfigError(f"arguments are --name value or --name=value, not {name!r} alone")
-            name = name[2:]
+        changes = {}
+        for name, text in split_arguments(arguments).items():
             former = self.nested_get(name)
-            place = next(p for p in places(self._values) if p == name or p.endswith(f".{name}"))
-            changes[place] = _typed(text if equals else rest.pop(0), former, place)
+            place = self._place(name) or name
+            changes[place] = _typed(text, former, place)
         self.update(changes, overwrite=True)
         return self
 
@@ -388,15 +377,11 @@ class Parameters(Section):
         >>> p.with_changes({"training.num_epochs": 5}).training, p.training
         ({'num_epochs': 5}, {'num_epochs': 3})
         """
-        changed: Parameters = self.copy()
-        if config is None:
-            return changed
         given = Parameters.load(config) if isinstance(config, (str, os.PathLike)) else config
-        if not isinstance(given, Mapping):
+        if not isinstance(given, Mapping | None):
             raise ConfigError(f"config is Parameters, a mapping or the path of a file, not a {type(given).__name__}")
-        values = given.to_dict() if isinstance(given, Section) else dict(given)
-        named = {k if k.partition(".")[0] in KINDS else f"fixed.{k}": v for k, v in values.items()}
-        return changed.update(named, overwrite=True)  # type: ignore[no-any-return]
+        named = {k if k.partition(".")[0] in KINDS else f"fixed.{k}": v for k, v in (given or {}).items()}
+        return self.copy().update(named, overwrite=True)  # type: ignore[no-any-return]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the parameters to a ``.json``, ``.yaml`` or ``.yml`` file.
@@ -430,9 +415,6 @@ class Parameters(Section):
 
         A mapping with ``"model"`` and ``"training"`` contains fixed parameters.
         """
-        if isinstance(config, Parameters):
-            made: Parameters = config.copy()
-            return made
         if isinstance(config, (str, os.PathLike)):
             return cls.load(config)
         if not isinstance(config, Mapping):

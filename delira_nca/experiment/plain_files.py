@@ -1,4 +1,4 @@
-"""JSON and YAML files of plain values, which are written atomically. Does not import torch."""
+"""Nested plain values: files in JSON and YAML, dotted names, and comparison. Does not import torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from delira_nca.io.files import replaced
 from delira_nca.io.json_file import parse_json, without_doubles
 from delira_nca.io.paths import absolute
 
-__all__ = ["parse_yaml", "read_plain", "write_plain"]
+__all__ = ["differences", "flat", "parse_yaml", "read_plain", "split_arguments", "write_plain"]
 
+Difference = tuple[Any, Any]
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 """Numbers that YAML 1.1 reads as strings."""
 
@@ -91,3 +92,73 @@ def _yaml() -> Any:
         return importlib.import_module("yaml")
     except ImportError as error:
         raise MissingDependencyError("YAML needs PyYAML: pip install pyyaml, or use .json") from error
+
+
+def flat(values: Any, path: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield every value with its dotted name. An empty mapping or list counts as a value.
+
+    Parameters
+    ----------
+    values : object
+        Nested mappings, and lists if ``lists``, whose entries are named by number.
+    path : str
+        Name of the values, which is the beginning of all names.
+    lists : bool
+        Whether to yield the entries of lists, or each list as one value.
+
+    Examples
+    --------
+    >>> dict(flat({"a": {"b": 1, "c": []}, "d": [2]}))
+    {'a.b': 1, 'a.c': [], 'd.0': 2}
+    """
+    entries: Any = values.items() if isinstance(values, Mapping) else ()
+    if lists and isinstance(values, list):
+        entries = enumerate(values)
+    nested = [(f"{path}.{key}" if path else str(key), value) for key, value in entries]
+    if not nested and path:
+        yield path, values
+    for name, value in nested:
+        yield from flat(value, name, lists=lists)
+
+
+def differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, absent: Any = None, lists: bool = True
+) -> dict[str, Difference]:
+    """Compare nested plain values: dotted names of the differences with both values. NaN equals NaN.
+
+    Parameters
+    ----------
+    ours, theirs : mapping
+        Nested plain values.
+    absent : object
+        Value that stands for one that is not there.
+    lists : bool
+        Whether to compare the entries of lists, or each list as one value.
+
+    Examples
+    --------
+    >>> differences({"a": {"b": 1, "c": [1, 2]}}, {"a": {"b": 2, "c": [1, 2]}, "d": 3})
+    {'a.b': (1, 2), 'd': (None, 3)}
+    """
+    left, right = dict(flat(ours, lists=lists)), dict(flat(theirs, lists=lists))
+    pairs = {name: (left.get(name, absent), right.get(name, absent)) for name in {**left, **right}}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b and (a == a or b == b)}
+
+
+def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """Texts by name of arguments such as ``--trainer.lr 1e-3`` or ``--trainer.lr=1e-3``.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is not a name, or a name has no value.
+    """
+    found, rest = {}, list(arguments)
+    while rest:
+        name, equals, text = rest.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise ConfigError(f"arguments are --name value or --name=value, such as --trainer.lr 1e-3, not {name!r}")
+        if not equals and not rest:
+            raise ConfigError(f"{name} has no value: arguments are --name value or --name=value")
+        found[name[2:]] = text if equals else rest.pop(0)
+    return found

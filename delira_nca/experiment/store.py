@@ -25,7 +25,7 @@ from delira_nca.errors import (
     require_choice,
 )
 from delira_nca.experiment.database import StatsDatabase
-from delira_nca.experiment.plain_files import read_plain
+from delira_nca.experiment.plain_files import differences, read_plain
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
 from delira_nca.io.files import make_folder, writable
 from delira_nca.io.manifest import checkpoints_in
@@ -441,18 +441,7 @@ def _as_number(value: Any) -> Any:
 
 
 def _require_same(known: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    left, right = dict(_flat(_as_plain(known))), dict(_flat(new))
-    different = sorted(name for name in left.keys() | right.keys() if repr(left.get(name)) != repr(right.get(name)))
+    different = differences(_as_plain(known), new)
     if different:
-        shown = "; ".join(f"{n} is {left.get(n)!r} there, {right.get(n)!r} here" for n in different[:5])
+        shown = "; ".join(f"{name} is {a!r} there, {b!r} here" for name, (a, b) in sorted(different.items())[:5])
         raise ConfigError(f"{folder} holds a run with another config, in {len(different)} places: {shown}")
-
-
-def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every plain value with its dotted name; an empty mapping or list counts as a value."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if not parts or not value:
-        yield place, value
-        return
-    for key, part in parts:
-        yield from _flat(part, f"{place}.{key}" if place else str(key))
