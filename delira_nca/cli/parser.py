@@ -95,19 +95,13 @@ def given(arguments: argparse.Namespace, *others: str) -> dict[str, Any]:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows as aligned columns; the first row is the header."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    from delira_nca.experiment.plain_files import as_table
+
+    print(as_table(rows))
 
 
 def refuse_options_as_overrides(overrides: Sequence[str], options: Sequence[str]) -> None:
-    """Raise an error if an override of a config is a misspelled option of the command.
-
-    Raises
-    ------
-    UnknownKeywordError
-        With the closest option.
-    """
+    """Raise an error if an override of a config is a misspelled option of the command."""
     from delira_nca.experiment import RunConfig
 
     known = {field.name for field in dataclasses.fields(RunConfig)}

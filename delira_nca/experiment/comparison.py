@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from delira_nca.errors import ConfigError, MissingFileError
-from delira_nca.experiment.config import differences
-from delira_nca.experiment.plain_files import read_plain
+from delira_nca.experiment.plain_files import as_table, differences, read_plain
 from delira_nca.experiment.result import RESULT
 from delira_nca.experiment.run import config_of
 from delira_nca.experiment.store import CONFIG_FILES, RunStore, StoredRun
@@ -107,11 +106,8 @@ class Comparison:
         hidden = by_depth[_COLUMNS:]
         names = [name for name in names if name not in hidden]
         cells = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        if hidden:
-            lines.append(f"{len(hidden)} more values of the configs differ, among them {hidden[0]}")
-        return "\n".join(lines)
+        more = f"\n{len(hidden)} more values of the configs differ, among them {hidden[0]}" if hidden else ""
+        return as_table(cells) + more
 
     def save_plot(self, path: str | os.PathLike[str], key: str | None = None) -> Path:
         """Plot a score of every run over its epochs.
@@ -212,10 +208,10 @@ def compare_runs(
         raise ConfigError(f"the runs are decided by different scores: {sorted(map(str, scores))}")
     score, mode = scores.pop()
     varied = sorted({n for c in configs for n in differences(configs[0], c) if n != "name"})
-    runs = []
-    for folder, config in zip(folders, configs, strict=True):
-        flat = {name: _value_of(config, name) for name in varied}
-        runs.append(_with_values(summarise(folder), flat))
+    runs = [
+        replace(summarise(folder), values={name: _value_of(config, name) for name in varied})
+        for folder, config in zip(folders, configs, strict=True)
+    ]
     sign = -1.0 if higher_is_better(mode) else 1.0
     runs.sort(key=lambda run: (run.best_score is None, sign * (run.best_score or 0.0), run.name))
     return Comparison(tuple(runs), score)
@@ -254,10 +250,6 @@ def _decides(config: Mapping[str, Any]) -> tuple[str | None, str]:
         return config["val_score_key"], config["val_score_mode"]
     task = config.get("task", {})
     return task.get("score"), task.get("mode", "lowest")
-
-
-def _with_values(run: RunSummary, values: dict[str, Any]) -> RunSummary:
-    return RunSummary(**{**vars(run), "values": values})
 
 
 def _value_of(config: Any, name: str) -> Any:

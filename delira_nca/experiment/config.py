@@ -197,11 +197,6 @@ class RunParts:
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """Parse arguments such as ``--trainer.lr 1e-3`` or ``--trainer.lr=1e-3`` to values by dotted name, as YAML.
 
-    Raises
-    ------
-    ConfigError
-        If an argument is not a name, or a name has no value.
-
     Examples
     --------
     >>> parse_overrides(["--trainer.lr", "1e-3", "--data.val_split=0.2", "--name", "a"])
@@ -544,13 +539,7 @@ class RunConfig:
 
     @contextmanager
     def relative_paths(self) -> Iterator[None]:
-        """Context manager in which relative paths are relative to :attr:`directory`.
-
-        Raises
-        ------
-        MissingFileError
-            Same as :meth:`missing_files_explained`.
-        """
+        """Context manager in which relative paths are relative to :attr:`directory`."""
         inside = working_in(self.directory) if Path(self.directory).is_dir() else nullcontext()
         with self.missing_files_explained(), inside:
             yield

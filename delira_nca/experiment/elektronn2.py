@@ -131,13 +131,7 @@ class ExperimentConfig:
                 )
 
     def check_config(self) -> None:
-        """Check the values.
-
-        Raises
-        ------
-        ConfigError, UnknownNameError
-            If a value is missing or invalid.
-        """
+        """Check the values."""
         if (self.model is None) == (self.create_model is None):
             raise ConfigError("a config has a model, or a function create_model")
         if self.create_model is not None and not callable(self.create_model):
@@ -258,11 +252,6 @@ class Trainer:
         ----------
         data_source : {"train", "valid"}
             Data of the batch.
-
-        Raises
-        ------
-        UnknownNameError, ConfigError
-            If the source is unknown, or there are no validation data.
         """
         require_choice("data source", data_source, ("train", "valid"))
         if data_source == "valid" and self._valid is None:
@@ -307,11 +296,6 @@ class Trainer:
         -------
         list of Path
             Files ``<block_name>pred_<number>_c<class>[_z<slice>].png``, and the input, which is written once.
-
-        Raises
-        ------
-        ShapeError, ConfigError
-            If the image has another shape, or a class does not exist.
         """
         image = np.asarray(raw_img, np.float32)
         if image.ndim not in (3, 4):
@@ -355,11 +339,6 @@ class Trainer:
             ``"all"``, or the classes to write.
         max_z_pred : int
             Number of slices of a volume.
-
-        Raises
-        ------
-        ConfigError
-            If the config has no ``preview_data``.
         """
         image = self.config.preview_data
         if image is None:
@@ -388,11 +367,6 @@ class Trainer:
             Number in the names of the files.
         export_class : str, int or sequence of int
             ``"all"``, or the classes to write.
-
-        Raises
-        ------
-        ConfigError
-            If there is no such sample or part.
         """
         dataset = dataset_of(self._train)
         require_whole("cube_i", cube_i, 0, len(dataset) - 1)
@@ -485,11 +459,6 @@ def user_input(local_vars: Mapping[str, Any], *, ask: Callable[[], str] | None =
         in ELEKTRONN2.
     ask : callable or None
         Function that returns the next line.
-
-    Raises
-    ------
-    ConfigError
-        If none of the variables is a trainer.
     """
     found = next((v for v in local_vars.values() if isinstance(v, (Trainer, PyTorchNetworkTrainer))), None)
     if found is None:

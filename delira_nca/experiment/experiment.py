@@ -236,13 +236,7 @@ class Experiment:
         return self.trainer_cls(network=experiment.make_network(), **arguments)
 
     def make_network(self) -> Any:
-        """Create a network with initial weights that depend only on the seed.
-
-        Raises
-        ------
-        ConfigError
-            If the parameters of the model do not fit its class.
-        """
+        """Create a network with initial weights that depend only on the seed."""
         arguments, cls = self.config.model, self.model_cls
         with isolated_rng(self.seed):
             if hasattr(cls, "from_dict"):
@@ -266,13 +260,7 @@ class Experiment:
         return other
 
     def num_epochs(self, num_epochs: int | None = None) -> int:
-        """Number of epochs of a run: the given one, or that of the config.
-
-        Raises
-        ------
-        ConfigError
-            If neither is given.
-        """
+        """Number of epochs of a run: the given one, or that of the config."""
         found = self.config.training.get("num_epochs") if num_epochs is None else num_epochs
         if found is None:
             raise ConfigError("how many epochs? Give num_epochs, or training.num_epochs in the config")

@@ -56,11 +56,6 @@ def open_data(data: Any) -> DataManager | AbstractDataset | Any:
         an iterable of samples, which is converted to a dataset; the path of an ``.npz`` file with arrays, or of a
         folder with a ``dataset.json`` in nnU-Net's layout; or a class, a function or a ``functools.partial`` that
         returns one of these if called without arguments.
-
-    Raises
-    ------
-    MissingFileError, ConfigError
-        If the path does not exist, or the data are of another type.
     """
     if isinstance(data, (str, os.PathLike)):
         return _open_path(absolute(data))
@@ -110,13 +105,7 @@ def name_of_data(data: Any) -> Any:
 
 
 def dataset_of(data: Any) -> AbstractDataset:
-    """Dataset of data from :func:`open_data`.
-
-    Raises
-    ------
-    ConfigError
-        If the data are batches, from which samples cannot be selected.
-    """
+    """Dataset of data from :func:`open_data`."""
     dataset = data if isinstance(data, AbstractDataset) else getattr(data, "dataset", None)
     if not isinstance(dataset, AbstractDataset):
         raise ConfigError(f"folds are made of samples, and a {type(data).__name__} does not say what its samples are")
@@ -141,11 +130,6 @@ def as_manager(
         Whether the manager is for training.
     settings : mapping, optional
         Settings to change, as for ``DataManager.update_state_from_dict``.
-
-    Raises
-    ------
-    ConfigError
-        If a manager must be created and the batch size is unknown.
     """
     settings = dict(settings or {})
     if isinstance(data, AbstractDataset):
@@ -159,13 +143,7 @@ def as_manager(
 
 
 def held_out_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings of a manager that yields each sample once and in order, with changes by the user.
-
-    Raises
-    ------
-    ConfigError
-        If a change would skip or reorder samples.
-    """
+    """Settings of a manager that yields each sample once and in order, with changes by the user."""
     for name in settings or {}:
         if name in _IN_ORDER:
             raise ConfigError(f"{name!r} cannot be set for validation and test: each sample comes once, and in order")
@@ -203,11 +181,6 @@ def describe_experiment(experiment: Any, *, strict: bool = True) -> dict[str, An
         Experiment to describe.
     strict : bool
         Whether to raise an error for values that cannot be written; otherwise a remark replaces them.
-
-    Raises
-    ------
-    ConfigError
-        If a value cannot be written. The message contains its place.
     """
     settings = experiment.settings()
     settings["config"] = experiment.config.to_dict()
@@ -328,11 +301,6 @@ def trainer_arguments(training: Mapping[str, Any], trainer_kwargs: Mapping[str, 
         given by name (``"Adam"``) or import path, as may criterions and metrics; callbacks may be classes or partials.
     trainer_kwargs : mapping
         Further arguments of the experiment, in the same form.
-
-    Raises
-    ------
-    ConfigError
-        If an argument is in both or set by the experiment, or a name does not exist.
     """
     for name in training:
         if name in trainer_kwargs:
@@ -355,11 +323,6 @@ def trainer_arguments(training: Mapping[str, Any], trainer_kwargs: Mapping[str, 
 
 def functions_of(given: Mapping[str, Any] | None, what: str) -> dict[str, Callable[..., Any]]:
     """Functions by name; import paths are imported, and classes or partials of them are called.
-
-    Raises
-    ------
-    ConfigError
-        If the argument is not a mapping, or an import path does not exist.
 
     Examples
     --------

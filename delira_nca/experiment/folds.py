@@ -34,7 +34,7 @@ from delira_nca.experiment.experiment_settings import (
 )
 from delira_nca.experiment.import_paths import decode, encode, import_object
 from delira_nca.experiment.launchers.serial import SerialLauncher
-from delira_nca.experiment.plain_files import read_plain, write_plain
+from delira_nca.experiment.plain_files import as_table, read_plain, write_plain
 from delira_nca.experiment.result import RESULT, RunResult
 from delira_nca.io.paths import absolute
 from delira_nca.io.run_folder import claim_folder
@@ -78,11 +78,6 @@ class FoldPlan:
         :func:`delira_nca.data_loading.readers.splits_file.read_splits`. It defines the number of folds; the split type
         then applies only to the validation part.
 
-    Raises
-    ------
-    UnknownNameError, ConfigError
-        If the split type is unknown, or does not fit ``group_key``.
-
     Examples
     --------
     >>> from delira_nca.data_loading import DictDataset
@@ -111,13 +106,7 @@ class FoldPlan:
             object.__setattr__(self, "splits_file", absolute(self.splits_file))
 
     def splits(self, dataset: AbstractDataset) -> list[Split]:
-        """Parts of every fold, which are disjoint. Without a file, each sample is tested in exactly one fold.
-
-        Raises
-        ------
-        ConfigError, UnknownNameError
-            If the samples cannot be split.
-        """
+        """Parts of every fold, which are disjoint. Without a file, each sample is tested in exactly one fold."""
         values: dict[str, Any] = {}
         if self.split_type == "stratified":
             values["labels"] = dataset.column(self.label_key)
@@ -262,8 +251,7 @@ class KFoldResult:
             rows.append([str(fold.fold), str(len(fold.indices)), epoch, *(f"{fold.metrics[n]:.4f}" for n in names)])
         rows.append(["mean", "", "", *(f"{self.mean[name]:.4f}" for name in names)])
         rows.append(["std", "", "", *(f"{self.std[name]:.4f}" for name in names)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(text.rjust(width) for text, width in zip(r, widths, strict=True)) for r in rows)
+        return as_table(rows, right=True)
 
     __str__ = table
 

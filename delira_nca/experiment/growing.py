@@ -188,11 +188,6 @@ class GrowConfig:
         **changes
             Settings to change.
 
-        Raises
-        ------
-        UnknownNameError, UnknownKeywordError
-            With the nearest right name.
-
         Examples
         --------
         >>> GrowConfig.of_quality("draft", target="fish", padding=4).size
@@ -204,13 +199,7 @@ class GrowConfig:
         return cls(**{**QUALITIES[quality], **changes})
 
     def checked(self) -> GrowConfig:
-        """Check all settings, and return the config with a precision that this machine supports.
-
-        Raises
-        ------
-        ConfigError, UnknownNameError, MissingDependencyError
-            For unsuitable settings, with the value, the expected one, and the nearest valid name.
-        """
+        """Check all settings, and return the config with a precision that this machine supports."""
         numbers: dict[str, Any] = {}
         if self.emoji is not None and not self.emoji.strip():
             raise ConfigError("emoji is one character, not an empty text")
@@ -363,13 +352,7 @@ def growing_network(steps: tuple[int, int] = (28, 40), fire_rate: float = 1.0, *
 
 
 def load_target_array(path: str | os.PathLike[str]) -> Tensor:
-    """Load a picture (4, H, W) on its grid from a ``.npy`` file.
-
-    Raises
-    ------
-    MissingFileError
-        If the file is missing or has another content.
-    """
+    """Load a picture (4, H, W) on its grid from a ``.npy`` file."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -197,13 +197,7 @@ def _nested(value: Any, where: str) -> Any:
 
 
 def merge(into: Section, key: str, value: Any, overwrite: bool) -> None:
-    """Set a value in a section, or merge a mapping with the existing one.
-
-    Raises
-    ------
-    ConfigError
-        If a value would be replaced and ``overwrite`` is False.
-    """
+    """Set a value in a section, or merge a mapping with the existing one."""
     owner, name = into._find(key, make=True)
     former = owner._values.get(name, _MISSING)
     if isinstance(former, dict) and isinstance(value, dict):
@@ -366,11 +360,6 @@ class Parameters(Section):
             Parameters, the path of a file, or a mapping with names that may be dotted. Names that start with neither
             ``fixed`` nor ``variable`` are fixed parameters. None changes nothing.
 
-        Raises
-        ------
-        ConfigError
-            If the type is another one, or a value is not a parameter.
-
         Examples
         --------
         >>> p = Parameters({"training": {"num_epochs": 3}})
@@ -388,11 +377,6 @@ class Parameters(Section):
 
         Classes and functions are written as import paths, and tuples as lists; see
         :mod:`delira_nca.experiment.import_paths`.
-
-        Raises
-        ------
-        ConfigError
-            For another suffix, or a value that cannot be written.
         """
         from delira_nca.experiment.import_paths import encode
 

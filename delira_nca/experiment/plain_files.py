@@ -15,7 +15,7 @@ from delira_nca.io.files import replaced
 from delira_nca.io.json_file import parse_json, without_doubles
 from delira_nca.io.paths import absolute
 
-__all__ = ["differences", "flat", "parse_yaml", "read_plain", "split_arguments", "write_plain"]
+__all__ = ["as_table", "differences", "flat", "parse_yaml", "read_plain", "split_arguments", "write_plain"]
 
 Difference = tuple[Any, Any]
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -23,13 +23,7 @@ _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def write_plain(values: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Write plain values as JSON or YAML, depending on the suffix, atomically.
-
-    Raises
-    ------
-    ConfigError
-        For another suffix.
-    """
+    """Write plain values as JSON or YAML, depending on the suffix, atomically."""
     path = absolute(path)
     if path.suffix in (".yaml", ".yml"):
         text = _yaml().safe_dump(dict(values), sort_keys=False, allow_unicode=True)
@@ -146,13 +140,7 @@ def differences(
 
 
 def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """Texts by name of arguments such as ``--trainer.lr 1e-3`` or ``--trainer.lr=1e-3``.
-
-    Raises
-    ------
-    ConfigError
-        If an argument is not a name, or a name has no value.
-    """
+    """Texts by name of arguments such as ``--trainer.lr 1e-3`` or ``--trainer.lr=1e-3``."""
     found, rest = {}, list(arguments)
     while rest:
         name, equals, text = rest.pop(0).partition("=")
@@ -162,3 +150,17 @@ def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{name} has no value: arguments are --name value or --name=value")
         found[name[2:]] = text if equals else rest.pop(0)
     return found
+
+
+def as_table(rows: Sequence[Sequence[str]], *, right: bool = False) -> str:
+    """Text of rows as aligned columns; the first row is the header.
+
+    Examples
+    --------
+    >>> print(as_table([["run", "state"], ["flower", "done"]]))
+    run     state
+    flower  done
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    align = str.rjust if right else str.ljust
+    return "\n".join("  ".join(map(align, row, widths)).rstrip() for row in rows)

@@ -124,11 +124,6 @@ def predict_all(
     tuple of (predictions, dict of (N,) arrays, dict of numbers)
         Predictions are an array (N, ...), a list of N arrays if shapes differ, or a dict of these if the network has
         several outputs. The arrays are metrics of each sample; the numbers are metrics of the whole set.
-
-    Raises
-    ------
-    ConfigError
-        If there are no batches.
     """
     predictions: list[Any] = []
     values: dict[str, list[Array]] = {name: [] for name in predictor.metrics}

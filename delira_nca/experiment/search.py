@@ -39,11 +39,6 @@ class Range:
         Whether the logarithm is uniformly distributed, which requires ``low > 0``.
     is_integer : bool
         Whether to draw whole numbers.
-
-    Raises
-    ------
-    ConfigError
-        If no number can be drawn.
     """
 
     low: float
@@ -78,11 +73,6 @@ Space = Mapping[str, Sequence[Any] | Range]
 def read_space(values: Mapping[str, Any]) -> dict[str, list[Any] | Range]:
     """Convert plain values to a search space: a list of choices, or the arguments of a :class:`Range`, by dotted name.
 
-    Raises
-    ------
-    ConfigError
-        If the space is empty, or a value is neither.
-
     Examples
     --------
     >>> read_space({"seed": [0, 1], "trainer.lr": {"low": 1e-4, "high": 1e-2, "log": True}})
@@ -107,11 +97,6 @@ def read_space(values: Mapping[str, Any]) -> dict[str, list[Any] | Range]:
 
 def grid(space: Space) -> list[dict[str, Any]]:
     """All combinations of the values; the last name varies fastest.
-
-    Raises
-    ------
-    ConfigError
-        If the space contains a range.
 
     Examples
     --------

@@ -206,11 +206,6 @@ class StartConfig:
         Labels of the rows of the head in this network and in the other run, in order; only for a ``head_map`` of
         labels.
 
-    Raises
-    ------
-    ConfigError, UnknownNameError
-        For unsuitable or contradictory values.
-
     Notes
     -----
     A row is an index into the first dimension of a tensor: the output channel of a convolution, and its bias. With a
@@ -268,13 +263,7 @@ class StartConfig:
         self.rows()
 
     def rows(self) -> dict[int, int]:
-        """``head_map`` with numbers; empty if None.
-
-        Raises
-        ------
-        UnknownNameError
-            For an unknown label.
-        """
+        """``head_map`` with numbers; empty if None."""
         if self.head_map is None or not self.labels:
             return {int(new): int(old) for new, old in (self.head_map or {}).items()}
         for new, old in self.head_map.items():
@@ -289,11 +278,6 @@ class StartConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StartConfig:
         """Create a config from the result of :meth:`to_dict`.
-
-        Raises
-        ------
-        ConfigError, UnknownKeywordError
-            For unsuitable values or unknown entries.
 
         Examples
         --------

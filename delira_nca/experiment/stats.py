@@ -7,7 +7,7 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -53,11 +53,6 @@ _LAST = 2**63 - 1  # largest iteration in an int64 array
 def as_iteration(given: Any, what: str = "an iteration") -> int:
     """Convert a number of Python, NumPy or torch to a whole number of at least 0.
 
-    Raises
-    ------
-    ConfigError
-        For any other value, including floats such as ``3.0`` and booleans.
-
     Examples
     --------
     >>> as_iteration(2.5)
@@ -75,11 +70,6 @@ def as_number(what: str, given: Any) -> float:
     """Convert a number, or an array or tensor of one element, to a float. NaN and infinity are allowed.
 
     A NaN is always the object ``math.nan``, so that records with a NaN can be equal.
-
-    Raises
-    ------
-    ConfigError
-        If the value is not a single number.
 
     Examples
     --------
@@ -105,13 +95,7 @@ def as_number(what: str, given: Any) -> float:
 
 
 def require_text(what: str, given: Any) -> str:
-    """Check that a name is a nonempty string, and return it.
-
-    Raises
-    ------
-    ConfigError
-        If it is not a nonempty string.
-    """
+    """Check that a name is a nonempty string, and return it."""
     if not isinstance(given, str) or not given:
         raise ConfigError(f"{what} is a text of at least one character, not {given!r}")
     return str(given)
@@ -131,12 +115,6 @@ class Criterion:
         Minimum and maximum possible value.
     store_best : bool
         Whether to keep the best result by this score.
-
-    Raises
-    ------
-    ConfigError
-        For a name that is not a text, a direction that is not a boolean, or bounds other than (low, high) with
-        low < high.
 
     Examples
     --------
@@ -172,11 +150,6 @@ class EvaluationScores:
     criteria : iterable of Criterion
         One or more criteria with different names.
 
-    Raises
-    ------
-    ConfigError
-        If there are no criteria, one is not a :class:`Criterion`, or two have the same name.
-
     Examples
     --------
     >>> scores = EvaluationScores([Criterion("dice", True, (0, 1)), Criterion("hausdorff", False)])
@@ -200,13 +173,7 @@ class EvaluationScores:
         return list(self._criteria)
 
     def criterion(self, name: str) -> Criterion:
-        """Criterion by its name.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such criterion.
-        """
+        """Criterion by its name."""
         if name not in self._criteria:
             raise UnknownNameError(f"unknown criterion {name!r}. {did_you_mean(name, self._criteria)}")
         return self._criteria[name]
@@ -245,14 +212,7 @@ NOTHING = "default"
 
 
 def as_parameters(given: Iterable[Any]) -> list[Parameters]:
-    """Copy parameters to plain values.
-
-    Raises
-    ------
-    ConfigError
-        If one is neither a mapping of plain values nor an identifier, their kinds differ, a name is that of a
-        dimension, or two are equal.
-    """
+    """Copy parameters to plain values."""
     parameters: list[Parameters] = [_as_settings(p) if isinstance(p, Mapping) else _as_id(p) for p in given]
     if len({isinstance(p, Mapping) for p in parameters}) > 1:
         raise ConfigError(f"parameters are all mappings or all identifiers, not {parameters}")
@@ -328,13 +288,7 @@ def _as_id(given: Any) -> str | int:
 
 
 def import_for_stats(name: str) -> Any:
-    """Import a library of the extra ``stats``.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not installed.
-    """
+    """Import a library of the extra ``stats``."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -349,31 +303,7 @@ Array = npt.NDArray[Any]
 def best_along(
     data: xarray.DataArray, dim: str, evaluation_scores: EvaluationScores
 ) -> tuple[xarray.DataArray, xarray.DataArray]:
-    """Index and value of the best score along a dimension.
-
-    Parameters
-    ----------
-    data : xarray.DataArray
-        Scores with a coordinate ``criteria``, along a dimension or for the whole array.
-    dim : str
-        Dimension to search; any except ``criteria``.
-    evaluation_scores : EvaluationScores
-        Criteria with their directions.
-
-    Returns
-    -------
-    tuple of (index, value)
-        Arrays over the other dimensions. The index is the coordinate along ``dim``, or the position without one; for
-        equal scores, the lowest number or the first name. A NaN is never the best; if all scores are NaN, index and
-        value are NaN.
-
-    Raises
-    ------
-    ConfigError
-        If the array has no coordinate ``criteria``, or ``dim`` is ``criteria``.
-    UnknownNameError
-        For an unknown dimension or criterion.
-    """
+    """Index and value of the best score along a dimension; see :meth:`ValidationScores.get_best`."""
     xarray = import_for_stats("xarray")
     if not isinstance(data, xarray.DataArray) or "criteria" not in data.coords:
         raise ConfigError(f"the best is found in an array with a coordinate 'criteria', not in {_describe(data)}")
@@ -435,20 +365,26 @@ _TAKEN = ("iterations", "loss", "time")  # names of variables in the data set
 
 
 def require_value_names(names: Iterable[str]) -> None:
-    """Check that names of losses and metrics are not reserved in the statistics.
-
-    Raises
-    ------
-    ConfigError
-        For a reserved name.
-    """
+    """Check that names of losses and metrics are not reserved in the statistics."""
     for name in names:
         if require_text("the name of a value", name) in _TAKEN:
             raise ConfigError(f"{name!r} has a place of its own in the stats: call the value otherwise")
 
 
-@dataclass(frozen=True)
-class TrainingIterationStats:
+class _Entry:
+    """Frozen dataclass that is equal to another one also where values are NaN."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.__reduce__() == other.__reduce__()  # in tuples, the same NaN object is equal to itself
+
+    def __reduce__(self) -> tuple[type[_Entry], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False, unsafe_hash=True)
+class TrainingIterationStats(_Entry):
     """Loss, time and further values of one iteration.
 
     Parameters
@@ -461,11 +397,6 @@ class TrainingIterationStats:
         Duration in seconds; NaN if not measured.
     values : mapping of str to float
         Further losses and metrics by name.
-
-    Raises
-    ------
-    ConfigError
-        If the iteration is negative or not whole, or a value is not one number.
 
     Examples
     --------
@@ -490,14 +421,6 @@ class TrainingIterationStats:
         values = {str(name): as_number(repr(name), value) for name, value in self.values.items()}
         object.__setattr__(self, "values", values)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TrainingIterationStats):
-            return NotImplemented
-        return self.__reduce__() == other.__reduce__()  # in tuples, the same NaN object is equal to itself
-
-    def __reduce__(self) -> tuple[type[TrainingIterationStats], tuple[Any, ...]]:
-        return TrainingIterationStats, (self.iteration, self.loss, self.time, self.values)
-
 
 @dataclass(init=False)
 class TrainingStats:
@@ -507,11 +430,6 @@ class TrainingStats:
     ----------
     iteration_stats : iterable of TrainingIterationStats
         Initial statistics in ascending order, which are stored as a list.
-
-    Raises
-    ------
-    ConfigError
-        If they are not in ascending order.
 
     Examples
     --------
@@ -588,25 +506,12 @@ class TrainingStats:
         return list(dict.fromkeys(name for stats in self.iteration_stats for name in stats.values))
 
     def to_xarray(self) -> xarray.DataArray:
-        """Losses as an array with the dimension ``iterations``.
-
-        Raises
-        ------
-        MissingDependencyError
-            If xarray is not installed.
-        """
-        array: xarray.DataArray = import_for_stats("xarray").DataArray(
-            self._column("loss"), dims=("iterations",), coords={"iterations": self._iterations()}
-        )
+        """Losses as an array with the dimension ``iterations``; needs xarray."""
+        array: xarray.DataArray = self.to_dataset().loss.rename(None)
         return array
 
     def to_dataset(self) -> xarray.Dataset:
-        """All statistics as the variables ``loss``, ``time`` and one per further value; NaN if absent.
-
-        Raises
-        ------
-        MissingDependencyError
-            If xarray is not installed.
+        """All statistics as the variables ``loss``, ``time`` and one per further value; NaN if absent. Needs xarray.
 
         Examples
         --------
@@ -614,20 +519,14 @@ class TrainingStats:
         >>> TrainingStats([first, second]).to_dataset().dice.values
         array([ nan, 0.75])
         """
-        columns = {key: self._column(key) for key in ("loss", "time")}
-        for name in self.value_names():
-            columns[name] = np.array([stats.values.get(name, math.nan) for stats in self.iteration_stats], np.float64)
+        stats = self.iteration_stats
+        columns = {key: [getattr(each, key) for each in stats] for key in ("loss", "time")}
+        columns |= {name: [each.values.get(name, math.nan) for each in stats] for name in self.value_names()}
         dataset: xarray.Dataset = import_for_stats("xarray").Dataset(
-            {name: (("iterations",), column) for name, column in columns.items()},
-            coords={"iterations": self._iterations()},
+            {name: (("iterations",), np.array(column, np.float64)) for name, column in columns.items()},
+            coords={"iterations": np.array([each.iteration for each in stats], np.int64)},
         )
         return dataset
-
-    def _iterations(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array([stats.iteration for stats in self.iteration_stats], np.int64)
-
-    def _column(self, key: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.array([getattr(stats, key) for stats in self.iteration_stats], np.float64)
 
 
 _AXES = ("datasets", "parameters", "criteria")
@@ -648,8 +547,8 @@ class SyncPlan(NamedTuple):
     from_iteration: int
 
 
-@dataclass(frozen=True)
-class ValidationIterationScores:
+@dataclass(frozen=True, eq=False, unsafe_hash=True)
+class ValidationIterationScores(_Entry):
     """Scores of one validation.
 
     Parameters
@@ -658,13 +557,6 @@ class ValidationIterationScores:
         Training iteration of the validation.
     scores : list of list of list of float
         ``scores[dataset][parameter][criterion]`` as lists, an array or a tensor; stored as lists of floats.
-
-    Raises
-    ------
-    ConfigError
-        If the iteration is negative or not whole, or a score is not one number.
-    ShapeError
-        If the scores are not nested three deep.
 
     Examples
     --------
@@ -678,14 +570,6 @@ class ValidationIterationScores:
     def __post_init__(self) -> None:
         object.__setattr__(self, "iteration", as_iteration(self.iteration))
         object.__setattr__(self, "scores", _nested(self.scores, self.iteration, ()))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ValidationIterationScores):
-            return NotImplemented
-        return self.__reduce__() == other.__reduce__()  # in tuples, the same NaN object is equal to itself
-
-    def __reduce__(self) -> tuple[type[ValidationIterationScores], tuple[Any, ...]]:
-        return ValidationIterationScores, (self.iteration, self.scores)
 
 
 def _nested(given: Any, iteration: int, place: tuple[int, ...]) -> Any:
@@ -763,13 +647,7 @@ class ValidationScores:
             self.add_iteration_scores(iteration_scores)
 
     def subscores(self, iteration_scores: Iterable[ValidationIterationScores]) -> ValidationScores:
-        """Return a copy with some of the scores.
-
-        Raises
-        ------
-        ConfigError
-            If an entry is not among the scores, or they are not in ascending order.
-        """
+        """Return a copy with some of the scores."""
         given = list(iteration_scores)
         for chosen in given:
             if chosen not in self.scores:
@@ -872,7 +750,7 @@ class ValidationScores:
         return names(self.parameters)
 
     def to_xarray(self) -> xarray.DataArray:
-        """Scores as an array.
+        """Scores as an array; needs xarray.
 
         Returns
         -------
@@ -880,11 +758,6 @@ class ValidationScores:
             Array with a coordinate per dimension. Labels of the parameters are such as ``"threshold=0.5, steps=64"``,
             and each setting is a further coordinate of its name. All coordinates are numbers or strings, so that the
             array can be written to a file.
-
-        Raises
-        ------
-        MissingDependencyError
-            If xarray is not installed.
         """
         shape = (len(self.scores), len(self.datasets), len(self.parameters), len(self.criteria))
         coords: dict[str, Any] = {

@@ -15,17 +15,12 @@ _IN_ONE_QUERY = 500  # SQLite allows at least 999 parameters per query
 
 
 def append_training(connection: sqlite3.Connection, records: Iterable[TrainingIterationStats]) -> int:
-    """Add the records of new iterations.
+    """Add the records of new iterations. After an error, the transaction should be rolled back.
 
     Returns
     -------
     int
         Number of new records. Existing equal records are not added again.
-
-    Raises
-    ------
-    ConfigError
-        If an iteration exists with other values. The transaction should then be rolled back.
     """
     new: dict[int, TrainingIterationStats] = {}
     for record in records:

@@ -34,12 +34,6 @@ def write_header(connection: sqlite3.Connection, header: ValidationScores) -> li
     -------
     list of int
         Numbers of the criteria in the tables.
-
-    Raises
-    ------
-    ConfigError
-        If scores with other parameters or datasets exist, or a criterion of the same name but another definition; or
-        there are no parameters, datasets or criteria.
     """
     if not header.datasets or not header.parameters:
         raise ConfigError("a validation has at least one data set and one entry of parameters")
@@ -68,18 +62,12 @@ def write_header(connection: sqlite3.Connection, header: ValidationScores) -> li
 
 
 def append_validation(connection: sqlite3.Connection, scores: ValidationScores) -> int:
-    """Add the scores of new iterations, and missing entries of the header.
+    """Add the scores of new iterations, and missing entries of the header. Errors must roll the transaction back.
 
     Returns
     -------
     int
         Number of new iterations. Existing iterations with equal scores are not added again.
-
-    Raises
-    ------
-    ConfigError
-        If the header does not fit, or an iteration exists with other scores. The transaction should then be rolled
-        back.
     """
     columns = write_header(connection, scores)
     shape = len(scores.datasets), len(scores.parameters), 1 + max(columns)

@@ -50,13 +50,7 @@ class TensorboardXSink:
         self._purge_step: int | None = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Record each number under the tag ``group/name``, as float32.
-
-        Raises
-        ------
-        ConfigError
-            If a value is not one number; with its key. Nothing is written.
-        """
+        """Record each number under the tag ``group/name``, as float32."""
         step, floats = as_step(step), as_floats(values)
         from tensorboardX.proto.summary_pb2 import Summary
 

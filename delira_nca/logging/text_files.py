@@ -37,15 +37,7 @@ class _TextSink:
         self._handle: BinaryIO | None = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Append a record and flush it to the operating system.
-
-        Raises
-        ------
-        ConfigError
-            If a value is not one number, with its key, or if the file does not contain records. Nothing is written.
-        UnwritableError
-            If the file cannot be written.
-        """
+        """Append a record and flush it to the operating system."""
         record = {"step": as_step(step), **as_floats(values)}
         with writable(self.path):
             if self._handle is None or not self._fits(record):
@@ -72,11 +64,6 @@ class _TextSink:
         """Remove the records and images of later steps, and the records of epochs beyond ``epochs``.
 
         The file is replaced atomically.
-
-        Raises
-        ------
-        ConfigError
-            If the file does not contain records.
         """
         step, last = as_step(step, least=-1), math.inf if epochs is None else epochs
         for picture in self._images.rglob("*.png"):

@@ -61,12 +61,6 @@ def pack(
         Number of threads of each task.
     dumps : callable
         Function that pickles; that of cloudpickle includes functions of a script.
-
-    Raises
-    ------
-    ConfigError, UnknownKeywordError
-        If the function cannot be imported in other processes or does not accept the arguments, or these cannot be
-        pickled.
     """
     require_callable("the function of a launcher", function)
     name = getattr(function, "__qualname__", repr(function))

@@ -37,11 +37,6 @@ class ProcessPoolLauncher(EngineLauncher):
         Number of threads of torch in each task.
     patience : int
         Seconds that a training has to save its state before its process is killed.
-
-    Raises
-    ------
-    ConfigError
-        For numbers out of range.
     """
 
     def __init__(self, num_workers: int | None = None, *, threads: int = 1, patience: int = 30) -> None:
