@@ -69,9 +69,11 @@ def test_wrong_argument_is_named_and_status_2(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_module_is_the_command():
+def test_module_is_the_command_and_a_reader_may_close_its_output():
     done = subprocess.run([sys.executable, "-m", "delira_nca", "--version"], capture_output=True, text=True)
     assert done.stdout == f"delira-nca {__version__}\n"
+    command = f"{sys.executable} -m delira_nca data list | head -c 1"
+    assert subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=100).stderr == ""
 
 
 def test_help_of_grow_names_every_option_and_the_default_regime(capsys):
@@ -81,6 +83,8 @@ def test_help_of_grow_names_every_option_and_the_default_regime(capsys):
     for option in ("--target", "--emoji", "--size", "--steps", "--regime", "--epochs", "--out", "--seed", "--device"):
         assert option in printed
     assert "regenerating (the default)" in printed
+    assert main([]) == 0
+    assert "COMMAND" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -164,11 +168,6 @@ def test_export_writes_a_page_and_prints_its_path(capsys, tmp_path):
     assert "<title>A &lt;seed&gt;</title>" in (tmp_path / "live.html").read_text()
 
 
-def test_without_arguments_the_help_is_printed(capsys):
-    assert main([]) == 0
-    assert "COMMAND" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -184,9 +183,3 @@ def test_an_error_of_the_system_is_one_line_and_status_2(error, message, capsys,
     monkeypatch.setattr("delira_nca.environment.info", fail)
     assert main(["info"]) == 2
     assert capsys.readouterr().err == f"delira-nca: error: {message}\n"
-
-
-def test_a_reader_that_closes_the_output_is_no_error():
-    command = f"{sys.executable} -m delira_nca data list | head -c 1"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=100)
-    assert done.stderr == ""

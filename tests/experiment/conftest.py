@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 
 SAMPLES = {
@@ -6,17 +8,22 @@ SAMPLES = {
 }
 
 
-@pytest.fixture
-def values():
-    """A run of a second that grows a flower, as plain values."""
+@pytest.fixture(scope="session")
+def make_values():
+    """Function that returns a run of a second that grows a flower, as plain values."""
     changes = {"training_timesteps": 2, "inference_timesteps": 2}
-    return {
-        "name": "flower",
-        "model": {
-            "class_path": "delira_nca.models.build_model",
-            "init_args": {"preset": "growing", "changes": changes},
-        },
-        "data": {"train": SAMPLES, "valid": SAMPLES, "batch_size": 2},
-        "task": {"criterions": {"mse": "delira_nca.losses.mse"}, "score": "mse"},
-        "num_epochs": 2,
-    }
+    model = {"class_path": "delira_nca.models.build_model", "init_args": {"preset": "growing", "changes": changes}}
+    return lambda: copy.deepcopy(
+        {
+            "name": "flower",
+            "model": model,
+            "data": {"train": SAMPLES, "valid": SAMPLES, "batch_size": 2},
+            "task": {"criterions": {"mse": "delira_nca.losses.mse"}, "score": "mse"},
+            "num_epochs": 2,
+        }
+    )
+
+
+@pytest.fixture
+def values(make_values):
+    return make_values()

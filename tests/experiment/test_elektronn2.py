@@ -55,10 +55,16 @@ def write(tmp_path, monkeypatch):
     return run
 
 
-def test_a_config_has_the_values_of_its_file_and_defaults(write):
+def test_a_config_has_the_values_of_its_file_and_defaults(write, tmp_path):
     config = ExperimentConfig(write())
     assert (config.n_steps, config.batch_size, config.optimiser, config.val_score_mode) == (8, 4, "Adam", "lowest")
     assert not hasattr(config, "helper")
+    pairs = {("", "abc"): 3, ("abc", "abc"): 0, ("kitten", "sitting"): 3, ("lr", "rl"): 2, ("n_stps", "n_steps"): 1}
+    assert {pair: ExperimentConfig.levenshtein(*pair) for pair in pairs} == pairs
+    with pytest.raises(MissingFileError, match=r"there is no file .*nothing\.py"):
+        ExperimentConfig(tmp_path / "nothing.py")
+    with pytest.raises(MissingFileError, match="host.py"):
+        ExperimentConfig(write(), tmp_path / "host.py")
 
 
 @pytest.mark.parametrize(
@@ -80,13 +86,6 @@ def test_a_wrong_file_is_an_error_before_the_work_starts(more, error, text, writ
     with pytest.raises(error, match=text):
         ExperimentConfig(write(more))
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path, write):
-    with pytest.raises(MissingFileError, match=r"there is no file .*nothing\.py"):
-        ExperimentConfig(tmp_path / "nothing.py")
-    with pytest.raises(MissingFileError, match="host.py"):
-        ExperimentConfig(write(), tmp_path / "host.py")
 
 
 def test_a_training_leaves_history_previews_and_checkpoints(write, tmp_path):
@@ -128,7 +127,7 @@ def test_a_second_training_takes_a_new_folder_and_an_existing_one_is_resumed(wri
         assert torch.equal(ours, theirs)
 
 
-def test_slices_of_volumes_are_written_for_the_classes_that_are_asked_for(write):
+def test_slices_of_volumes_and_parts_of_training_samples_are_previewed(write):
     trainer = Trainer(write())
 
     def halves(volume):
@@ -146,10 +145,6 @@ def test_slices_of_volumes_are_written_for_the_classes_that_are_asked_for(write)
         trainer.predict_and_write(halves, volume, export_class=2)
     with pytest.raises(ShapeError, match="not \\(6, 7\\)"):
         trainer.predict_and_write(halves, volume[0, ..., 0])
-
-
-def test_a_part_of_a_training_sample_is_previewed(write):
-    trainer = Trainer(write())
     files = trainer.preview_slice_from_traindata(3, off=(0, 2, 1), sh=(10, 4, 400), export_class=0)
     assert [file.name for file in files] == ["train3_raw.png", "train3_pred_0_c0.png"]
     with Image.open(files[0]) as picture:
@@ -166,11 +161,6 @@ def test_data_sources_are_checked(write):
         trainer.test_model("trian")
     with pytest.raises(ConfigError, match="has no valid_data"):
         trainer.test_model("valid")
-
-
-def test_the_distance_of_texts_counts_single_changes():
-    pairs = {("", "abc"): 3, ("abc", "abc"): 0, ("kitten", "sitting"): 3, ("lr", "rl"): 2, ("n_stps", "n_steps"): 1}
-    assert {pair: ExperimentConfig.levenshtein(*pair) for pair in pairs} == pairs
 
 
 SEQUENCES = """

@@ -5,46 +5,46 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from delira_nca.data_loading import AbstractDataset, DictDataset
 from delira_nca.errors import ConfigError, DeliraNCAError, MissingFileError
-from delira_nca.experiment import Run, RunConfig, run_from_config
+from delira_nca.experiment import Run, RunConfig, RunResult, run_from_config
 from delira_nca.io import load_checkpoint
 from delira_nca.training.callbacks import LambdaCallback
 
-POOL = {
-    "class_path": "delira_nca.training.callbacks.PoolUpdate",
-    "init_args": {
-        "pool": {
-            "class_path": "delira_nca.training.SamplePool",
-            "init_args": {
-                "seed": {
-                    "class_path": "delira_nca.models.make_seed",
-                    "init_args": {"num_channels": 16, "shape": [8, 8]},
-                },
-                "capacity": 8,
-            },
-        }
-    },
-}
+SEED = {"class_path": "delira_nca.models.make_seed", "init_args": {"num_channels": 16, "shape": [8, 8]}}
+SAMPLE_POOL = {"class_path": "delira_nca.training.SamplePool", "init_args": {"seed": SEED, "capacity": 8}}
+POOL = {"class_path": "delira_nca.training.callbacks.PoolUpdate", "init_args": {"pool": SAMPLE_POOL}}
+
+
+def config_of(values):
+    values["data"]["test"] = values["data"]["train"]
+    return RunConfig.from_dict({**values, "callbacks": [POOL]})
 
 
 @pytest.fixture
 def config(values):
-    values["data"]["test"] = values["data"]["train"]
-    return RunConfig.from_dict({**values, "callbacks": [POOL]})
+    return config_of(values)
+
+
+@pytest.fixture(scope="module")
+def trained(make_values, tmp_path_factory):
+    """Run that is trained, the folder of which no test changes."""
+    run = Run.create(config_of(make_values()), tmp_path_factory.mktemp("trained"))
+    run.train()
+    return run
 
 
 def state(run):
     return load_checkpoint(run.checkpoint("latest"))
 
 
-def test_a_run_leaves_config_result_numbers_and_checkpoints(config, tmp_path):
-    run = Run.create(config, tmp_path)
-    result = run.train()
+def test_a_run_leaves_config_result_numbers_and_checkpoints(config, trained):
+    run, result = trained, RunResult.load(trained.folder)
     assert result.num_epochs == 2
     assert result.best_score == min(e["val_mse"] for e in state(run)["history"])
     assert result.test_scores["mse"] == pytest.approx(result.best_score, rel=1e-5)
@@ -67,19 +67,19 @@ def test_a_run_that_is_gone_on_with_is_the_run_that_was_never_ended(config, tmp_
     assert_same(state(extended), state(straight))
 
 
-def test_two_runs_of_one_config_are_equal_and_another_repetition_is_not(config, tmp_path):
-    first, second = (run_from_config(config, tmp_path / name) for name in "ab")
+def test_two_runs_of_one_config_are_equal_and_another_repetition_is_not(config, trained, tmp_path):
+    first, second = asdict(RunResult.load(trained.folder)), run_from_config(config, tmp_path / "b")
     other = run_from_config(config.replace({"repetition": 1}), tmp_path / "c")
     assert first["scores"] == second["scores"]
     assert first["scores"] != other["scores"]
 
 
-def test_a_run_of_another_config_is_never_gone_on_with(config, tmp_path):
-    Run.create(config, tmp_path)
+def test_a_run_of_another_config_is_never_gone_on_with(config, trained):
+    root = trained.folder.parent
     with pytest.raises(ConfigError, match=r"trainer\.lr was 0\.001 and is 0\.1"):
-        Run.create(config.replace({"trainer.lr": 0.1}), tmp_path, resume="auto")
+        Run.create(config.replace({"trainer.lr": 0.1}), root, resume="auto")
     with pytest.raises(ConfigError, match="already holds a run"):
-        Run.create(config, tmp_path)
+        Run.create(config, root)
 
 
 def test_iterations_make_up_epochs_from_validation_to_validation(config, tmp_path):
@@ -90,9 +90,8 @@ def test_iterations_make_up_epochs_from_validation_to_validation(config, tmp_pat
     assert [entry.iteration for entry in run.stored.validation_scores().scores] == [3, 7]
 
 
-def test_a_trained_run_validates_and_predicts_its_best_network(config, tmp_path):
-    run = Run.create(config, tmp_path)
-    result = run.train()
+def test_a_trained_run_validates_and_predicts_its_best_network(trained, tmp_path):
+    run, result = trained, RunResult.load(trained.folder)
     assert run.validate()["mse"] == pytest.approx(result.best_score, rel=1e-5)
     assert run.validate("latest")["mse"] == pytest.approx(result.scores["val_mse"], rel=1e-5)
     predicted = np.load(run.predict(tmp_path / "out.npy"))
@@ -144,12 +143,11 @@ def test_what_a_run_does_not_have_is_named(config, tmp_path):
         Run.open(tmp_path)
 
 
-def test_a_start_takes_the_weights_of_another_run(config, tmp_path, assert_same):
-    first = Run.create(config, tmp_path)
-    first.train()
-    second = Run.create(config.replace({"name": "next", "start": {"run": "flower"}, "trainer.lr": 0.0}), tmp_path)
+def test_a_start_takes_the_weights_of_another_run(config, trained, tmp_path, assert_same):
+    start = {"run": str(trained.folder)}
+    second = Run.create(config.replace({"name": "next", "start": start, "trainer.lr": 0.0}), tmp_path)
     second.train()
-    assert_same(state(second)["network"], state(first)["network"])
+    assert_same(state(second)["network"], state(trained)["network"])
     assert "flower" in (second.folder / "start.yaml").read_text()
 
 
@@ -165,14 +163,14 @@ def test_folds_of_one_config_test_every_sample_once(config, tmp_path):
 
 @pytest.mark.timeout(120)
 def test_a_killed_run_is_finished_by_the_same_call(config, tmp_path, assert_same):
-    long = config.replace({"num_epochs": 4, "trainer.save_iterations": 1})
+    long = config.replace({"trainer.save_iterations": 1})
     long.to_file(tmp_path / "run.yaml")
     script = (
         "import os, signal, sys\n"
         "from delira_nca.experiment import Run, RunConfig\n"
         "from delira_nca.training.callbacks import LambdaCallback\n"
         "def kill(trainer, global_iter_num):\n"
-        "    if global_iter_num == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if global_iter_num == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         "run = Run.create(RunConfig.from_file(sys.argv[1]), sys.argv[2])\n"
         "run.train(callbacks=[LambdaCallback(at_iter_end=kill)])\n"
     )
@@ -190,15 +188,10 @@ IMAGES = {
     "class_path": "delira_nca.data_loading.PairedFolderDataset",
     "init_args": {"images": "images", "labels": "masks"},
 }
+CHANNELS = {"num_image_channels": 1, "num_hidden_channels": 3, "hidden_size": 8}
 SEGMENTER = {
     "class_path": "delira_nca.models.BinarySegmentationNCAModel",
-    "init_args": {
-        "num_image_channels": 1,
-        "num_hidden_channels": 3,
-        "hidden_size": 8,
-        "training_timesteps": 2,
-        "inference_timesteps": 2,
-    },
+    "init_args": {**CHANNELS, "training_timesteps": 2, "inference_timesteps": 2},
 }
 
 

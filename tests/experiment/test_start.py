@@ -128,13 +128,6 @@ def test_shape_takes_what_fits_and_tells_the_rest_but_refuses_to_load_nothing(sa
     assert "only in this network: weight, bias" in str(caught.value)
 
 
-def test_weights_of_another_precision_are_taken_in_that_of_the_network(saved, runs):
-    network = Segmenter().double()
-    load_start(network, StartConfig("old"), runs)
-    assert network.head.weight.dtype == torch.float64
-    assert torch.equal(network.head.weight.float(), saved.head.weight)
-
-
 def test_an_automaton_begins_where_another_one_ended(runs, randomise):
     RunStore(runs).create("old")
     trained = randomise(BasicNCAModel(**presets.growing()))
@@ -319,24 +312,18 @@ def test_the_newest_checkpoint_that_is_damaged_is_passed_over_and_a_named_one_is
         load_start(network, StartConfig("many", 2), runs)
 
 
-@pytest.mark.parametrize("state", [{"epoch": 1}, {"network": {}}, {"a": torch.ones(1), "b": 3}])
-def test_a_file_without_weights_is_refused(tmp_path, state):
-    save_checkpoint(state, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="a.pt holds no weights"):
-        load_start(nn.Linear(1, 1), StartConfig(str(tmp_path / "a.pt")), tmp_path)
-
-
-def test_a_plain_state_dict_will_do(tmp_path):
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "a.pt")
-    assert load_start(nn.Linear(2, 2), StartConfig("a.pt"), tmp_path).loaded == ("weight", "bias")
-
-
 class Evil:
     def __reduce__(self):
         return (print, ("executed",))
 
 
-def test_nothing_in_a_file_is_executed(tmp_path, capsys):
+def test_a_plain_state_dict_will_do_a_file_without_weights_does_not_and_nothing_in_it_is_executed(tmp_path, capsys):
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "a.pt")
+    assert load_start(nn.Linear(2, 2), StartConfig("a.pt"), tmp_path).loaded == ("weight", "bias")
+    for state in ({"epoch": 1}, {"network": {}}, {"a": torch.ones(1), "b": 3}):
+        save_checkpoint(state, tmp_path / "a.pt")
+        with pytest.raises(CheckpointError, match="a.pt holds no weights"):
+            load_start(nn.Linear(1, 1), StartConfig(str(tmp_path / "a.pt")), tmp_path)
     torch.save({"network": {"weight": Evil()}}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="a.pt is not a readable checkpoint"):
         load_start(nn.Linear(1, 1), StartConfig("a.pt"), tmp_path)
@@ -391,16 +378,18 @@ def test_weights_that_were_not_kept_are_told(recorded, runs):
     load_start(network, StartConfig("recorded", "best:mse"), runs)  # decided in the trainer, which keeps them too
 
 
-def test_an_optimizer_is_left_alone(saved, runs):
-    network = Segmenter()
+def test_an_optimizer_is_left_alone_and_weights_are_taken_in_the_precision_of_the_network(saved, runs):
+    network = Segmenter().double()
     optimizer = torch.optim.Adam(network.parameters())
-    network.head(network.norm(network.body(torch.ones(2, 1, 2, 2)))).sum().backward()
+    network.head(network.norm(network.body(torch.ones(2, 1, 2, 2).double()))).sum().backward()
     optimizer.step()
     before = {n: v["exp_avg"].clone() for n, v in optimizer.state_dict()["state"].items()}
     load_start(network, StartConfig("old"), runs)
     after = {n: v["exp_avg"] for n, v in optimizer.state_dict()["state"].items()}
     assert is_same(before, after)
     assert optimizer.param_groups[0]["params"][0] is network.body.weight
+    assert network.head.weight.dtype == torch.float64
+    assert torch.equal(network.head.weight.float(), saved.head.weight)
 
 
 # The description ------------------------------------------------------------------------------------------------------

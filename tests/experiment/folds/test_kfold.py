@@ -305,7 +305,7 @@ def test_what_cannot_be_divided_is_refused_before_anything_starts(make, tmp_path
     assert not (tmp_path / "t").exists()
 
 
-def test_a_stratified_plan_with_groups_keeps_them_together():
+def test_a_stratified_plan_with_groups_keeps_them_together_and_a_file_that_divides_them_is_refused(tmp_path):
     patients = np.repeat(np.arange(24), 2)
     data = DictDataset({"x": np.arange(48), "label": patients % 2, "patient": patients})
     for split in FoldPlan(3, split_type="stratified", group_key="patient", val_split=0.25).splits(data):
@@ -313,9 +313,6 @@ def test_a_stratified_plan_with_groups_keeps_them_together():
         assert [len(part) for part in of_part] == [12, 4, 8]
         assert not set.intersection(*of_part)
         assert all(np.mean(patients[numbers] % 2) == 0.5 for numbers in split.values())
-
-
-def test_a_file_of_folds_that_divides_groups_is_refused(tmp_path):
     data = DictDataset({"x": np.arange(4), "name": list("abcd"), "patient": [0, 0, 1, 1]})
     (tmp_path / "s.json").write_text('[{"train": ["a", "b"], "val": ["c"]}, {"train": ["a", "c"], "val": ["b"]}]')
     plan = {"split_type": "grouped", "group_key": "patient", "val_split": None, "splits_file": tmp_path / "s.json"}
@@ -323,12 +320,17 @@ def test_a_file_of_folds_that_divides_groups_is_refused(tmp_path):
         FoldPlan(**plan).splits(data)
 
 
-def test_predictions_of_different_shapes_are_kept_apart(tmp_path):
+def test_results_are_read_also_of_version_0_1_and_with_predictions_of_different_shapes(tmp_path):
     samples = [np.ones((1, side, side), np.float32) for side in range(2, 14)]
     save_predictions(samples, tmp_path / "p.npz")
     assert [p.shape for p in load_predictions(tmp_path / "p.npz")] == [s.shape for s in samples]
     save_predictions(np.zeros((3, 1)), tmp_path / "p.npz")
     assert load_predictions(tmp_path / "p.npz").shape == (3, 1)
+    content = {"fold": 1, "indices": [4, 7], "metrics": {"mse": 0.5}, "per_sample": {"mse": [0.25, 0.75]}}
+    (tmp_path / "result.json").write_text(json.dumps({**content, "best_epoch": 3, "best_score": 0.1}))
+    fold = folds.FoldResult.load(tmp_path)
+    assert (fold.fold, fold.indices, fold.metrics) == (1, (4, 7), {"mse": 0.5})
+    assert (fold.per_sample, fold.best_epoch) == ({"mse": (0.25, 0.75)}, 3)
 
 
 def test_a_sample_that_was_tested_twice_has_no_single_value(tmp_path):
@@ -403,14 +405,6 @@ def test_folds_run_in_processes_of_their_own(make):
     there = make("there").kfold(data, {"mse": mse}, num_splits=2, launcher=launchers.ProcessPoolLauncher(1))
     assert there.metrics == here.metrics
     assert folds.run_fold.__module__ == "delira_nca.experiment.folds"
-
-
-def test_the_result_of_a_fold_of_version_0_1_is_read(tmp_path):
-    content = {"fold": 1, "indices": [4, 7], "metrics": {"mse": 0.5}, "per_sample": {"mse": [0.25, 0.75]}}
-    (tmp_path / "result.json").write_text(json.dumps({**content, "best_epoch": 3, "best_score": 0.1}))
-    fold = folds.FoldResult.load(tmp_path)
-    assert (fold.fold, fold.indices, fold.metrics) == (1, (4, 7), {"mse": 0.5})
-    assert (fold.per_sample, fold.best_epoch) == ({"mse": (0.25, 0.75)}, 3)
 
 
 OF_AN_INTERACTIVE_SESSION = """

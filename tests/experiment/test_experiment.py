@@ -1,13 +1,16 @@
 import copy
+import dataclasses
 import functools
 import json
+import os
 import time
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from delira_nca.data_loading import DataManager, DictDataset
+from delira_nca.data_loading import DataManager, DictDataset, NNUNetDataset, RandomSampler, SequentialSampler
 from delira_nca.errors import (
     CallbackError,
     CheckpointError,
@@ -16,14 +19,23 @@ from delira_nca.errors import (
     MissingFileError,
     RunLockedError,
     UnknownKeywordError,
+    UnknownNameError,
 )
 from delira_nca.experiment.experiment import Experiment
+from delira_nca.experiment.experiment_settings import (
+    as_manager,
+    dataset_of,
+    describe_data,
+    held_out_settings,
+    open_data,
+)
+from delira_nca.experiment.import_paths import decode
 from delira_nca.experiment.parameters import Parameters
-from delira_nca.experiment.predictor import Predictor
+from delira_nca.experiment.predictor import Predictor, predict_all
 from delira_nca.experiment.result import RunResult
 from delira_nca.io import RunLock, load_checkpoint
 from delira_nca.logging import read_csv, read_jsonl
-from delira_nca.losses import mse
+from delira_nca.losses import dice_score, mse, rmse
 from delira_nca.models import BasicNCAModel, presets
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.training import PyTorchNetworkTrainer
@@ -431,3 +443,237 @@ def test_a_run_stays_where_its_experiment_was_made(make, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     experiment.run(DATA)
     assert experiment.last_run.folder == tmp_path / "runs" / "t" / "run"
+
+
+class Double(AbstractPyTorchNetwork):
+    def forward(self, x):
+        return 2 * x
+
+
+def batches(arrays, size):
+    length = len(arrays["data"])
+    return [{k: v[i : i + size] for k, v in arrays.items()} for i in range(0, length, size)]
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "data": rng.normal(size=(7, 1, 4, 4)).astype(np.float32),
+        "label": rng.integers(0, 2, (7, 1, 4, 4)),
+        "name": np.array(list("abcdefg")),
+    }
+
+
+def worst(pred, label):
+    return (2 * pred - label).abs().max()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_metrics_are_those_of_each_sample_however_they_are_batched(arrays, size):
+    predictor = Predictor(Double(), {"dice": dice_score, "worst": worst})
+    predictions, values, means = predict_all(predictor, batches(arrays, size))
+    assert np.array_equal(predictions, 2 * arrays["data"])
+    expected = np.abs(4 * arrays["data"] - arrays["label"]).max((1, 2, 3))
+    assert np.allclose(values["worst"], expected, rtol=1e-6)
+    for row in range(7):
+        inside, label = arrays["data"][row] > 0, arrays["label"][row] > 0
+        assert values["dice"][row] == pytest.approx(2 * (inside & label).sum() / (inside.sum() + label.sum()))
+    assert means == pytest.approx({name: row.mean() for name, row in values.items()})
+
+
+class Total:
+    """A metric of a whole set that cannot be called."""
+
+    def reset(self):
+        self.total = 0.0
+
+    __init__ = reset
+
+    def update(self, pred, label):
+        self.total += float(pred.sum())
+
+    def compute(self):
+        return self.total
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_a_metric_of_a_set_is_computed_of_all_samples(arrays, size):
+    predictor = Predictor(Double(), {"rmse": rmse, "total": Total()})
+    _, values, means = predict_all(predictor, batches(arrays, size))
+    errors = 2 * arrays["data"] - arrays["label"]
+    assert means["rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-5)
+    assert means["total"] == pytest.approx(2 * arrays["data"].sum(), rel=1e-5)
+    assert np.allclose(values["rmse"], np.sqrt((errors**2).mean((1, 2, 3))), rtol=1e-5)
+
+
+@dataclasses.dataclass
+class Two:
+    """Outputs of a network."""
+
+    mask: torch.Tensor
+    size: torch.Tensor
+
+
+class Several(Double):
+    """Gives its outputs as a dict, a tuple, a list or a dataclass."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x):
+        mask, size = 2 * x, x.sum((1, 2, 3))
+        return {"dict": {"mask": mask, "size": size}, "tuple": (mask, size), "list": [mask, size]}.get(
+            self.kind, Two(mask, size)
+        )
+
+
+@pytest.mark.parametrize("kind", ["dict", "tuple", "list", "dataclass"])
+def test_several_outputs_are_predicted_and_measured(arrays, kind):
+    mask, size = ("0", "1") if kind in ("tuple", "list") else ("mask", "size")
+    keys = {"error": (mask, "label"), "sum": (size,)}
+    metrics = {"error": lambda p, q: (p - q).abs().mean(), "sum": lambda s: s.mean()}
+    predictions, values, means = predict_all(Predictor(Several(kind), metrics, keys), batches(arrays, 3))
+    assert np.allclose(predictions[mask], 2 * arrays["data"])
+    assert np.allclose(predictions[size], arrays["data"].sum((1, 2, 3)), atol=1e-5)
+    assert np.allclose(values["sum"], predictions[size])
+    assert means["error"] == pytest.approx(np.abs(2 * arrays["data"] - arrays["label"]).mean(), rel=1e-5)
+
+
+def test_metrics_are_wired_by_name(arrays):
+    predictor = Predictor(Double(), {"bias": lambda pred, data: (pred - data).mean()}, {"bias": ["pred", "data"]})
+    values = predict_all(predictor, batches(arrays, 4))[1]
+    assert np.allclose(values["bias"], arrays["data"].mean((1, 2, 3)), atol=1e-6)
+    with pytest.raises(UnknownNameError, match="'bias' is wired to 'dat', which is not there"):
+        predict_all(Predictor(Double(), {"bias": dice_score}, {"bias": ("pred", "dat")}), batches(arrays, 4))
+
+
+def test_what_is_random_is_a_function_of_seed_and_batch(arrays, randomise):
+    network = randomise(
+        BasicNCAModel(num_image_channels=1, num_hidden_channels=2, num_output_channels=1, hidden_size=4)
+    )
+    network.inference_timesteps = 3
+
+    def predict(seed):
+        return predict_all(Predictor(network, seed=seed), batches(arrays, 4))[0]
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = predict(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(first, predict(0))
+    assert not np.array_equal(first, predict(1))
+
+
+def test_the_network_is_left_as_it_was(arrays):
+    network = Double().train()
+    modes = []
+
+    class Watching(Predictor):
+        def predict_batch(self, batch, number):
+            modes.append((self.network.training, torch.is_grad_enabled()))
+            return super().predict_batch(batch, number)
+
+    next(Watching(network).predict(batches(arrays, 4)))
+    assert modes == [(False, False)]
+    list(Watching(network).predict(batches(arrays, 4)))
+    assert network.training
+
+
+def test_predictions_of_different_shapes_are_a_list_of_samples():
+    sizes = [{"data": np.ones((2, 1, side, side), np.float32)} for side in (3, 5)]
+    predictions, values, means = predict_all(Predictor(Double()), sizes)
+    assert means == {}
+    assert [p.shape for p in predictions] == [(1, 3, 3)] * 2 + [(1, 5, 5)] * 2
+    assert values == {}
+
+
+def test_what_cannot_be_tested_is_refused():
+    with pytest.raises(ConfigError, match="there is nothing to test"):
+        predict_all(Predictor(Double()), [])
+    with pytest.raises(ConfigError, match="metric 'dice' is called with tensors, but 3 cannot be called"):
+        Predictor(Double(), {"dice": 3})
+
+
+ARRAYS = {"data": np.arange(10.0), "label": np.arange(10)}
+
+
+def order(manager):
+    return [int(n) for batch in manager.get_batchgen() for n in batch["data"]]
+
+
+def make_nothing():
+    return make_nothing
+
+
+def test_a_folder_in_the_layout_of_nnunet_is_data(tmp_path):
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.full((4, 4), 51, np.uint8)).save(tmp_path / "imagesTr" / "ann_0000.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "labelsTr" / "ann.png")
+    described = {"channel_names": {"0": "grey"}, "labels": {"background": 0}, "file_ending": ".png"}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    found = open_data(tmp_path)
+    assert isinstance(found, NNUNetDataset)
+    assert found[0]["name"] == "ann"
+    partial = functools.partial(NNUNetDataset, tmp_path, resize=2)
+    again = open_data(decode(json.loads(json.dumps(describe_data(partial)))))
+    assert again[0]["data"].shape == (1, 2, 2)
+    assert describe_data(os.path.relpath(tmp_path)) == str(tmp_path)
+
+
+def test_what_is_no_data_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(MissingFileError, match="there are no data at .*: neither an .npz file nor a folder"):
+        open_data(tmp_path)
+    with pytest.raises(ConfigError, match="returned a function, which is not data"):
+        open_data(make_nothing)
+    with pytest.raises(ConfigError, match="folds are made of samples, and a list does not say"):
+        dataset_of([1, 2])
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    np.savez(tmp_path / "objects.npz", data=np.array([None, {}], dtype=object))
+    for name in ("cut.npz", "objects.npz"):
+        with pytest.raises(MissingFileError, match=f"{name} cannot be read as .npz"):
+            open_data(tmp_path / name)
+    np.savez(tmp_path / "a.npz", **ARRAYS)
+    assert len(open_data("~/a.npz")) == 10
+    assert describe_data("~/a.npz") == str(tmp_path / "a.npz")
+
+
+def test_a_manager_is_made_that_shuffles_for_training_only():
+    dataset = DictDataset(ARRAYS)
+    subset = dataset.get_subset([1, 2])
+    assert [dataset_of(data) for data in (dataset, subset, DataManager(subset, 2))] == [dataset, subset, subset]
+    train = as_manager(dataset, 3, 5, train=True)
+    assert sorted(order(train)) == list(range(10))
+    assert order(train) != list(range(10))
+    assert order(train) == order(as_manager(dataset, 4, 5, train=True))
+    assert order(as_manager(dataset, 3, 5, train=False)) == list(range(10))
+    assert as_manager(dataset, 3, 0, train=False, settings={"batch_size": 5}).batch_size == 5
+    with pytest.raises(ConfigError, match="the batch size is not known"):
+        as_manager(dataset, None, 0, train=True)
+
+
+def test_a_manager_of_the_user_is_copied_before_it_is_changed():
+    given = DataManager(ARRAYS, 4, sampler_cls=RandomSampler)
+    assert as_manager(given, None, 0, train=True) is given
+    changed = as_manager(given, None, 0, train=False, settings=held_out_settings({"batch_size": 5}))
+    assert order(changed) == list(range(10))
+    assert (changed.batch_size, given.batch_size) == (5, 4)
+    assert order(given) != list(range(10))
+
+    class Batches:
+        def get_batchgen(self, epoch=1):
+            return []
+
+    assert isinstance(as_manager(Batches(), None, 0, train=True), Batches)
+    with pytest.raises(ConfigError, match=r"a Batches has no settings to change: \['batch_size'\]"):
+        as_manager(Batches(), None, 0, train=True, settings={"batch_size": 3})
+
+
+def test_held_out_samples_come_once_and_in_order():
+    assert held_out_settings(None) == {"sampler_cls": SequentialSampler, "sampler_kwargs": {}, "drop_last": False}
+    for name in ("sampler_cls", "sampler_kwargs", "drop_last"):
+        with pytest.raises(ConfigError, match=f"'{name}' cannot be set for validation and test"):
+            held_out_settings({name: None})

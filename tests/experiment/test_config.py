@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from delira_nca.data_loading import DictDataset, RandomSampler
+from delira_nca.data_loading import DictDataset, RandomSampler, SequentialSampler
 from delira_nca.errors import ConfigError
-from delira_nca.experiment.config import RunConfig, override
+from delira_nca.experiment.config import DataSection, RunConfig, divide, override, parse_overrides
 from delira_nca.losses import RMSE, mse
 from delira_nca.models import BasicNCAModel
 from delira_nca.training import PyTorchNetworkTrainer
@@ -310,3 +310,123 @@ def test_schedules_of_a_config_become_a_callback(values, tmp_path):
     RunConfig.from_dict(values).to_file(tmp_path / "config.yaml")
     callback = RunConfig.from_file(tmp_path / "config.yaml").build().callbacks[-1]
     assert callback.schedules["optimizer.lr"](5) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--a.b", "1e-3"], {"a.b": 0.001}),
+        (["--a.b=[1, 2]"], {"a.b": [1, 2]}),
+        (["--a", "null"], {"a": None}),
+        (["--a", "{b: 1}", "--c=d=e"], {"a": {"b": 1}, "c": "d=e"}),
+        (["--a", "-3", "--b", "-2.5E+4"], {"a": -3, "b": -25000.0}),
+    ],
+)
+def test_values_of_the_command_line_are_yaml(arguments, found):
+    assert parse_overrides(arguments) == found
+
+
+def test_a_dotted_name_reaches_into_dicts_lists_and_arguments_of_classes():
+    values = {"callbacks": [{"class_path": "a.B", "init_args": {"c": 1}}], "trainer": {}}
+    changed = override(values, {"callbacks.0.c": 2, "callbacks.0.d.e": 3, "trainer.lr": 0.1})
+    assert changed == {
+        "callbacks": [{"class_path": "a.B", "init_args": {"c": 2, "d": {"e": 3}}}],
+        "trainer": {"lr": 0.1},
+    }
+    assert values["callbacks"][0]["init_args"] == {"c": 1}
+
+
+def test_another_class_does_not_get_the_arguments_of_the_first():
+    values = {"model": {"class_path": "a.B", "init_args": {"c": 1}}}
+    assert override(values, {"model.class_path": "a.C"}) == {"model": {"class_path": "a.C"}}
+    assert override(values, {"model.class_path": "a.B"}) == values
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lr", "3"], "not 'lr'"),
+        (["--lr"], "--lr has no value"),
+        (["--callbacks.3", "1"], "none of the 1 entries"),
+        (["--seed.a", "1"], "what should hold 'a' is 3"),
+    ],
+)
+def test_what_is_no_override_or_leads_nowhere_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        override({"callbacks": [{}], "seed": 3}, parse_overrides(arguments))
+
+
+LABELS = np.array([0, 1] * 6)
+GROUPS = np.repeat(np.arange(4), 3)
+
+
+@pytest.fixture
+def samples():
+    return DictDataset({"data": np.arange(12), "label": LABELS, "patient": GROUPS})
+
+
+def numbers(part):
+    return part.column("data").tolist()
+
+
+def test_every_sample_is_tested_once_and_never_trained_on_in_that_fold(samples):
+    tested = []
+    for fold in range(3):
+        parts = divide(DataSection(samples, num_splits=3, fold=fold, val_split=0.25), None)
+        train, valid, test = map(numbers, parts[:3])
+        assert sorted([*train, *valid, *test]) == list(range(12))
+        assert (len(train), len(valid), len(test)) == (6, 2, 4)
+        tested += test
+    assert sorted(tested) == list(range(12))
+
+
+def test_groups_stay_together(samples):
+    section = DataSection(samples, num_splits=2, split_type="grouped", group_key="patient", val_split=0.5)
+    found = [set(part.column("patient").tolist()) for part in divide(section, None)[:3]]
+    assert [len(of) for of in found] == [1, 1, 2]
+    assert set.union(*found) == {0, 1, 2, 3}
+
+
+def test_classes_are_spread_evenly(samples):
+    parts = divide(DataSection(samples, num_splits=3, split_type="stratified", val_split=4), None)
+    assert [part.column("label").mean() for part in parts[:3]] == [0.5, 0.5, 0.5]
+
+
+def test_division_does_not_depend_on_the_seed_of_the_run_but_on_its_own(samples):
+    first, same, other = (
+        numbers(divide(DataSection(samples, num_splits=3, split_seed=seed), None).test) for seed in (1, 1, 2)
+    )
+    assert first == same != other
+
+
+def test_iterations_draw_with_replacement_only_where_there_are_too_few_samples(samples):
+    assert divide(DataSection(samples), 5).sampler_kwargs == {"num_samples": 5, "replacement": False}
+    assert divide(DataSection(samples), 50).sampler_kwargs == {"num_samples": 50, "replacement": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "num_drawn", "message"),
+    [
+        ({"num_splits": 3, "fold": 3}, None, "from 0 to 2, not 3"),
+        ({"num_splits": 3, "test": "any"}, None, "leave data.test out"),
+        ({"val_split": 0.2, "valid": "any"}, None, "leave data.valid out"),
+        ({"sampler_cls": SequentialSampler}, 4, "SequentialSampler"),
+        ({"num_splits": 20}, None, "num_splits=20"),
+        ({"num_splits": 3, "group_key": "patient"}, None, "group_key='patient' was given, but a random split"),
+        ({"val_split": 0.2, "group_key": "patient"}, None, "group_key='patient' was given, but a random split"),
+        ({"group_key": "patient"}, None, "group_key='patient' was given, but a random split"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(samples, options, num_drawn, message):
+    with pytest.raises(ConfigError, match=message):
+        divide(DataSection(samples, **options), num_drawn)
+
+
+def test_parts_that_share_a_group_are_refused(samples):
+    parts = {"train": samples.get_subset([0, 1, 2, 3]), "valid": samples.get_subset([4, 5])}
+    section = DataSection(**parts, split_type="grouped", group_key="patient")
+    with pytest.raises(ConfigError, match="data.train and data.valid have samples of the same patient: 1"):
+        divide(section, None)
+    parts["train"] = samples.get_subset([0, 1, 2])
+    apart = DataSection(**parts, split_type="grouped", group_key="patient")
+    assert numbers(divide(apart, None).valid) == [4, 5]
