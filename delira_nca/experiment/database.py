@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from delira_nca.checks import require_number, require_type, require_whole
 from delira_nca.errors import ConfigError, MissingFileError, RunLockedError, StoreError
-from delira_nca.experiment import training_table, validation_table
+from delira_nca.experiment import stats_tables
 from delira_nca.experiment.stats import TrainingIterationStats, TrainingStats, ValidationScores
 from delira_nca.io.files import make_folder
 from delira_nca.io.paths import absolute
@@ -59,6 +59,13 @@ class SQLiteFile:
     busy_seconds : float
         Seconds to wait for other processes.
 
+    Raises
+    ------
+    MissingFileError, ConfigError
+        From the methods, if the file is not a database of a run, or of a later version.
+    StoreError, RunLockedError
+        From the methods, if it cannot be read or written, or is locked by another process.
+
     Notes
     -----
     The log needs shared memory: processes on different machines cannot use a file concurrently.
@@ -88,15 +95,7 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Context manager of a connection with a consistent snapshot of the database, or None if it is empty.
-
-        Raises
-        ------
-        MissingFileError, ConfigError
-            If the file is not a database of a run, or of a later version.
-        StoreError, RunLockedError
-            If it cannot be read, or is locked by another process.
-        """
+        """Context manager of a connection with a consistent snapshot of the database, or None if it is empty."""
         with self._explained("read"), contextlib.ExitStack() as stack:
             connection = self._own()
             if connection is None and self.path.exists():
@@ -110,15 +109,7 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Context manager of a connection in an atomic transaction.
-
-        Raises
-        ------
-        MissingFileError, ConfigError
-            If the file is not a database of a run, or of a later version.
-        StoreError, RunLockedError
-            If it cannot be written, or is locked by another process.
-        """
+        """Context manager of a connection in an atomic transaction."""
         with self._explained("write"), contextlib.ExitStack() as stack:
             connection = self._own()
             if connection is None:
@@ -250,6 +241,11 @@ class StatsDatabase:
     busy_seconds : float
         Seconds to wait for other processes.
 
+    Raises
+    ------
+    StoreError, RunLockedError
+        From the methods, if the file cannot be read or written, or is locked by another process.
+
     Examples
     --------
     >>> database = StatsDatabase(getfixture("tmp_path") / "stats.sqlite")
@@ -293,8 +289,6 @@ class StatsDatabase:
         ------
         ConfigError
             If an iteration exists with other values.
-        StoreError, RunLockedError
-            If the file cannot be written, or is locked by another process.
         """
         records = list(records)
         for record in records:
@@ -302,17 +296,17 @@ class StatsDatabase:
         if not records:
             return 0
         with self._file.writing() as connection:
-            return training_table.append_training(connection, records)
+            return stats_tables.append_training(connection, records)
 
     def training_stats(self, start: int = 0) -> TrainingStats:
         """Records from an iteration on, in the order of iterations; gaps are possible."""
         with self._file.reading() as connection:
-            return TrainingStats([] if connection is None else training_table.read_training(connection, start))
+            return TrainingStats([] if connection is None else stats_tables.read_training(connection, start))
 
     def trained_until(self) -> int:
         """Last recorded iteration plus 1, or 0 without records."""
         with self._file.reading() as connection:
-            return 0 if connection is None else training_table.trained_until(connection)
+            return 0 if connection is None else stats_tables.trained_until(connection)
 
     # Validation -------------------------------------------------------------------------------------------------------
 
@@ -339,30 +333,28 @@ class StatsDatabase:
         ConfigError
             If the run has other parameters or datasets, a criterion of the same name but another definition, or other
             scores for an iteration.
-        StoreError, RunLockedError
-            If the file cannot be written, or is locked by another process.
         """
         require_type("scores", scores, ValidationScores)
         with self._file.writing() as connection:
-            new = validation_table.append_validation(connection, scores)
+            new = stats_tables.append_validation(connection, scores)
             for criterion, file in (weights or {}).items():
-                validation_table.keep_weights(connection, criterion, scores.validated_until() - 1, file)
+                stats_tables.keep_weights(connection, criterion, scores.validated_until() - 1, file)
             return new
 
     def validation_scores(self) -> ValidationScores | None:
         """All scores in the order of iterations, or None without validations."""
         with self._file.reading() as connection:
-            return None if connection is None else validation_table.read_validation(connection)
+            return None if connection is None else stats_tables.read_validation(connection)
 
     def validated_until(self) -> int:
         """Last validated iteration plus 1, or 0 without validations."""
         with self._file.reading() as connection:
-            return 0 if connection is None else validation_table.validated_until(connection)
+            return 0 if connection is None else stats_tables.validated_until(connection)
 
     def kept_weights(self) -> dict[tuple[str, int], str]:
         """Names of weights files by criterion and iteration."""
         with self._file.reading() as connection:
-            return {} if connection is None else validation_table.kept_weights(connection)
+            return {} if connection is None else stats_tables.kept_weights(connection)
 
     # Both -------------------------------------------------------------------------------------------------------------
 
@@ -385,6 +377,6 @@ class StatsDatabase:
         validated = first if validation is None else require_whole("validation", validation, 0)
         with self._file.writing() as connection:
             return (
-                training_table.cut_training(connection, first),
-                validation_table.cut_validation(connection, validated),
+                stats_tables.cut_training(connection, first),
+                stats_tables.cut_validation(connection, validated),
             )

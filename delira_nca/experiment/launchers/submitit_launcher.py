@@ -6,22 +6,78 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
-from delira_nca.experiment.launchers.attempt import Dumps, PackedTask
+from delira_nca.experiment.launchers.attempt import Dumps, PackedTask, attempt
 from delira_nca.experiment.launchers.engine import EngineLauncher
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
-from delira_nca.experiment.launchers.submitit_job import SubmittedJob
 from delira_nca.io.paths import absolute
 from delira_nca.machine import usable_cores
-from delira_nca.training.interruption import Interruption
+from delira_nca.training.interruption import Interruption, Terminated
 
-__all__ = ["SubmititLauncher"]
+__all__ = ["SubmititLauncher", "SubmittedJob"]
+
+
+class SubmittedJob:
+    """One task, which submitit calls in a separate process.
+
+    Before the time limit, submitit receives a signal and would requeue the job in the middle of a step. Here, a
+    training first saves its state and ends, and the job is requeued afterwards.
+
+    Parameters
+    ----------
+    job : PackedTask
+        Task to run.
+    """
+
+    def __init__(self, job: PackedTask) -> None:
+        self.job = job
+
+    def __call__(self) -> bytes:
+        """Run the job and return its report."""
+        with _saved_before_requeue():
+            return attempt(self.job)
+
+    def checkpoint(self) -> Any:
+        """Return the same job for submitit to requeue; the training resumes from its saved state."""
+        return importlib.import_module("submitit.helpers").DelayedSubmission(self)
+
+
+@contextlib.contextmanager
+def _saved_before_requeue() -> Iterator[None]:
+    number = getattr(signal, "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2"), None)
+    requeue: Any = signal.getsignal(number) if number is not None else None
+    if number is None or not callable(requeue):  # submitit runs the task in the launching process
+        yield
+        return
+    received: list[FrameType | None] = []
+
+    def ask(_: int, frame: FrameType | None) -> None:
+        if received:
+            return
+        received.append(frame)
+        if number != signal.SIGUSR1 and callable(signal.getsignal(signal.SIGUSR1)):  # a training handles the signal
+            signal.raise_signal(signal.SIGUSR1)
+        else:
+            raise Terminated(signal.Signals(number).name)
+
+    signal.signal(number, ask)
+    try:
+        yield
+    except Terminated:
+        if received:
+            requeue(number, received[0])
+        raise
+    finally:
+        signal.signal(number, requeue)
+
 
 _LOOKS_EVERY = {"slurm": 2.0, "local": 0.1, "debug": 0.1}  # seconds between two checks of the files of the jobs
 _SECONDS_TO_END = 5.0
