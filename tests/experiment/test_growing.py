@@ -65,8 +65,8 @@ def test_run_leaves_film_page_preview_curves_checkpoints_and_the_errors_of_its_n
     assert list((grown.folder / "events").iterdir())
     assert sorted(grown.log10_errors) == [8, 40, 400]
     target = torch.from_numpy(place(load_image(ring, 8), 14))
-    grown = grown.network.predict(make_seed(16, (14, 14)).unsqueeze(0), 8, seed=0)
-    assert grown.log10_errors[8] == pytest.approx(math.log10(float(mse(grown.pred[0], target))), abs=1e-6)
+    picture = grown.network.predict(make_seed(16, (14, 14)).unsqueeze(0), 8, seed=0).pred[0]
+    assert grown.log10_errors[8] == pytest.approx(math.log10(float(mse(picture, target))), abs=1e-6)
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not(ring, grown, tmp_path):
