@@ -6,6 +6,7 @@ import abc
 import logging
 import pickle
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from delira_nca.errors import ConfigError
 from delira_nca.experiment.launchers.attempt import Dumps, PackedTask, Report, pack
 from delira_nca.experiment.launchers.launcher import Outcome, ProcessDiedError, shown
 
-__all__ = ["Engine", "EngineLauncher"]
+__all__ = ["Engine", "EngineLauncher", "Queue"]
 
 _LOGGER = logging.getLogger("delira_nca")
 
@@ -35,6 +36,17 @@ class Engine(Protocol):
             Number of the job, and the result of :func:`~delira_nca.experiment.launchers.attempt.attempt`, or an
             exception if there is no result: :class:`ProcessDiedError` if another attempt may succeed.
         """
+
+
+class Queue:
+    """Base class of engines, with the jobs that wait."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, PackedTask]] = deque()
+
+    def start(self, jobs: Mapping[int, PackedTask]) -> None:
+        """Start numbered jobs without waiting."""
+        self._waiting.extend(jobs.items())
 
 
 class EngineLauncher(abc.ABC):

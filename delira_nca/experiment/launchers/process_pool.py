@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from delira_nca.checks import require_whole
 from delira_nca.experiment.launchers.attempt import PackedTask, attempt
-from delira_nca.experiment.launchers.engine import EngineLauncher
+from delira_nca.experiment.launchers.engine import EngineLauncher, Queue
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.machine import usable_cores
 from delira_nca.training.interruption import Interruption
@@ -65,16 +64,13 @@ def _attempt(task: PackedTask, slot: SlotWriter) -> bytes:
     return attempt(task)
 
 
-class _Pool:
+class _Pool(Queue):
     def __init__(self, num_workers: int, patience: int, interruption: Interruption, heard: Connection) -> None:
         self._num_workers, self._patience = num_workers, patience
         self._interruption, self._heard = interruption, heard
-        self._waiting: deque[tuple[int, PackedTask]] = deque()
+        super().__init__()
         self._workers: list[WorkerProcess] = []
         self._num_started = 0
-
-    def start(self, jobs: Mapping[int, PackedTask]) -> None:
-        self._waiting.extend(jobs.items())
 
     def wait(self) -> tuple[int, bytes | Exception]:
         while True:

@@ -8,14 +8,13 @@ import importlib.util
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError
-from delira_nca.experiment.launchers.attempt import Dumps, PackedTask, attempt
-from delira_nca.experiment.launchers.engine import EngineLauncher
+from delira_nca.experiment.launchers.attempt import Dumps, attempt
+from delira_nca.experiment.launchers.engine import EngineLauncher, Queue
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.machine import usable_cores
 from delira_nca.training.interruption import Interruption
@@ -158,18 +157,15 @@ class RayLauncher(EngineLauncher):
                 tasks.cancel()
 
 
-class _Tasks:
+class _Tasks(Queue):
     """Waiting jobs, and jobs submitted to Ray."""
 
     def __init__(self, ray: Any, needs: Mapping[str, Any], num_workers: int, interruption: Interruption) -> None:
         self._ray, self._num_workers, self._interruption = ray, num_workers, interruption
         self._deaths = tuple(getattr(ray.exceptions, name) for name in _DEATHS)
         self._attempt = ray.remote(max_retries=0, **needs)(attempt)
-        self._waiting: deque[tuple[int, PackedTask]] = deque()
+        super().__init__()
         self._running: dict[Any, int] = {}
-
-    def start(self, jobs: Mapping[int, PackedTask]) -> None:
-        self._waiting.extend(jobs.items())
 
     def wait(self) -> tuple[int, bytes | Exception]:
         while self._waiting and len(self._running) < self._num_workers:

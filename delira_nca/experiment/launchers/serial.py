@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from delira_nca.experiment.launchers.attempt import PackedTask, attempt
-from delira_nca.experiment.launchers.engine import EngineLauncher
+from delira_nca.experiment.launchers.attempt import attempt
+from delira_nca.experiment.launchers.engine import EngineLauncher, Queue
 
 __all__ = ["SerialLauncher"]
 
@@ -29,17 +28,11 @@ class SerialLauncher(EngineLauncher):
     """
 
     @contextlib.contextmanager
-    def _open(self, num_tasks: int) -> Iterator[_Queue]:
-        yield _Queue()
+    def _open(self, num_tasks: int) -> Iterator[_Serial]:
+        yield _Serial()
 
 
-class _Queue:
-    def __init__(self) -> None:
-        self._jobs: deque[tuple[int, PackedTask]] = deque()
-
-    def start(self, jobs: Mapping[int, PackedTask]) -> None:
-        self._jobs.extend(jobs.items())
-
+class _Serial(Queue):
     def wait(self) -> tuple[int, bytes | Exception]:
-        number, job = self._jobs.popleft()
+        number, job = self._waiting.popleft()
         return number, attempt(job)

@@ -8,15 +8,14 @@ import importlib.util
 import os
 import signal
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from delira_nca.checks import require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, require_choice
 from delira_nca.experiment.launchers.attempt import Dumps, PackedTask, attempt
-from delira_nca.experiment.launchers.engine import EngineLauncher
+from delira_nca.experiment.launchers.engine import EngineLauncher, Queue
 from delira_nca.experiment.launchers.launcher import LaunchError, ProcessDiedError
 from delira_nca.io.paths import absolute
 from delira_nca.machine import usable_cores
@@ -157,15 +156,12 @@ class SubmititLauncher(EngineLauncher):
                 jobs.cancel()
 
 
-class _Jobs:
+class _Jobs(Queue):
     def __init__(self, executor: Any, at_a_time: int, looks_every: float, interruption: Interruption) -> None:
         self._executor, self._at_a_time = executor, at_a_time
         self._looks_every, self._interruption = looks_every, interruption
-        self._waiting: deque[tuple[int, PackedTask]] = deque()
+        super().__init__()
         self._running: dict[int, Any] = {}
-
-    def start(self, jobs: Mapping[int, PackedTask]) -> None:
-        self._waiting.extend(jobs.items())
 
     def wait(self) -> tuple[int, bytes | Exception]:
         while True:
