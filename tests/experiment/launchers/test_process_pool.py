@@ -31,14 +31,14 @@ def test_how_a_process_died_is_told(tasks, tmp_path):
 
 
 def test_a_training_whose_process_is_killed_goes_on_and_disturbs_no_other_one(tasks, tmp_path):
-    expected = tasks.train(seed=3, epochs=6)["mse"]
+    expected = tasks.train(seed=3, epochs=3)["mse"]
     notes = [str(tmp_path / name) for name in ("killed", "slow")]
     for folder in notes:
         Path(folder).mkdir()
     killed, slow = ProcessPoolLauncher(2).run(
         tasks.do,
         [
-            {"what": "train", "seed": 3, "folder": notes[0], "epochs": 6, "dies_in": 4},
+            {"what": "train", "seed": 3, "folder": notes[0], "epochs": 3, "dies_in": 2},
             {"what": "be_slow", "folder": notes[1], "name": "slow", "seconds": 2.0},
         ],
     )
