@@ -35,9 +35,8 @@ class Discs(Dataset):
         far = (axis[:, None] - 3 - number % 4) ** 2 + (axis[None, :] - 4) ** 2
         mask = (far <= 4 + number % 3).float()
         image = (mask + 0.1 * torch.rand(10, 10))[None]
-        return image, {"channels_first": mask[None], "channels_last": mask[..., None], "no_channel": mask}[
-            self.label_axes
-        ]
+        labels = {"channels_first": mask[None], "channels_last": mask[..., None], "no_channel": mask}
+        return image, labels[self.label_axes]
 
 
 @pytest.fixture

@@ -56,15 +56,13 @@ def used(network):
     """Names of the weights that the prediction of a training depends on."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
-    channels = getattr(network, "num_image_channels", 1)
-    batch = {"data": torch.rand(3, channels, 12, 12)}
+    batch = {"data": torch.rand(3, getattr(network, "num_image_channels", 1), 12, 12)}
     if getattr(network, "conditioning", None) is not None:
         batch["goal"] = torch.tensor([0, 1, 0])
     prediction, _ = network.forward_batch(batch, seed=1, train=True)
     seen = prediction.pred if prediction.pred.requires_grad else prediction.output_channels  # votes have no gradient
     (seen * torch.rand_like(seen)).sum().backward()
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
-    return {name for name, gradient in gradients.items() if gradient is not None and gradient.any()}
+    return {name for name, weight in network.named_parameters() if weight.grad is not None and weight.grad.any()}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

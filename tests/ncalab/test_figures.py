@@ -74,11 +74,6 @@ def test_rows_of_images_take_channels_first_and_last():
         VisualDepthEstimation().show(model, np.zeros((0, 3, 8, 6)), nothing, None)
 
 
-def test_the_old_name_of_a_figure_warns():
-    with pytest.warns(DeprecationWarning, match="is VisualRGBImageClassification"):
-        assert isinstance(VisualMultiImageClassification(), VisualRGBImageClassification)
-
-
 def test_a_film_shows_every_step_of_every_sample(tmp_path):
     model, _, _ = MODELS["growing"]()
     animator = Animator(model, model.make_seed(8, 6).expand(2, -1, -1, -1), steps=4)
@@ -118,7 +113,9 @@ def test_the_overlay_has_an_edge_and_no_single_cells():
         draw_segmentation_overlay(image, mask, median_denoise_kernel_size=4)
 
 
-def test_unknown_styles_and_too_short_frames_are_refused():
+def test_old_names_warn_and_unknown_styles_and_too_short_frames_are_refused():
+    with pytest.warns(DeprecationWarning, match="is VisualRGBImageClassification"):
+        assert isinstance(VisualMultiImageClassification(), VisualRGBImageClassification)
     model, _, _ = MODELS["growing"]()
     with pytest.raises(UnknownNameError, match="Did you mean 'dark'"):
         Animator(model, model.make_seed(8, 6), 2, style="drak")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError, ScoreModeError
-from delira_nca.ncalab import TrainingHistory, TrainingStatus
+from delira_nca.ncalab import EarlyStopping, TrainingHistory, TrainingStatus
 
 
 @pytest.fixture
@@ -29,24 +29,14 @@ def test_the_best_epoch_keeps_its_weights(filled):
     assert filled.status is TrainingStatus.STATUS_RUNNING
 
 
-def test_the_first_epoch_is_the_best_also_at_an_accuracy_of_zero(segmenter):
-    history = TrainingHistory(None, {}, 0, nca := segmenter())
-    history.update(1, nca, 0.0)
-    assert (history.best_epoch, history.best_model is not None) == (1, True)
-    history.update(2, nca, float("nan"))
-    assert history.best_epoch == 1
-
-
-def test_the_lowest_is_the_best_where_it_is_said(segmenter):
-    history = TrainingHistory(None, {}, 0, nca := segmenter(), mode="lowest")
-    for epoch, value in enumerate([0.5, 0.6, 0.2], start=1):
-        history.update(epoch, nca, value)
-    assert history.best_epoch == 3
+def test_which_epoch_is_the_best(segmenter, filled):
+    for mode, values, best in (("highest", (0.0, float("nan")), 1), ("lowest", (0.5, 0.6, 0.2), 3)):
+        history = TrainingHistory(None, {}, 0, nca := segmenter(), mode=mode)
+        for epoch, value in enumerate(values, start=1):
+            history.update(epoch, nca, value)
+        assert (history.best_epoch, history.best_model is not None) == (best, True), mode
     with pytest.raises(ScoreModeError):
         TrainingHistory(None, {}, 0, nca, mode="best")
-
-
-def test_it_can_be_told_which_is_the_best(filled):
     filled.update(3, filled.current_model, 0.1, overwrite=True)
     assert (filled.best_epoch, filled.best_accuracy) == (3, 0.1)
 
@@ -62,22 +52,22 @@ def test_the_file_has_the_entries_of_ncalab_and_those_it_lacks(filled):
     assert state["current_model"]["num_hidden_channels"] == 3
 
 
-def test_what_is_saved_can_be_loaded(filled, segmenter, assert_same):
+def test_what_is_saved_can_be_loaded_also_with_a_byte_order_mark(filled, segmenter, assert_same):
     filled.finalize()
     filled.save()
-    loaded = TrainingHistory.load(filled.path, segmenter())
-    assert loaded.to_dict() == filled.to_dict()
-    assert loaded.status is TrainingStatus.STATUS_DONE
-    for name in ("current_model", "best_model"):
-        assert_same(dict(getattr(loaded, name).state_dict()), dict(getattr(filled, name).state_dict()))
+    file = filled.path / "history.json"
+    for mark in (b"", b"\xef\xbb\xbf"):
+        file.write_bytes(mark + file.read_bytes())
+        loaded = TrainingHistory.load(filled.path, segmenter())
+        assert loaded.to_dict() == filled.to_dict()
+        assert loaded.status is TrainingStatus.STATUS_DONE
+        for name in ("current_model", "best_model"):
+            assert_same(dict(getattr(loaded, name).state_dict()), dict(getattr(filled, name).state_dict()))
 
 
-def test_a_dict_makes_a_history_again(filled):
+def test_a_dict_makes_a_history_again_also_one_of_ncalab(filled, segmenter):
     again = TrainingHistory.from_dict(filled.to_dict(), filled.current_model, filled.best_model)
     assert again.to_dict() == filled.to_dict()
-
-
-def test_a_dict_of_ncalab_makes_one_too(segmenter):
     state = {"path": None, "metrics": {}, "current_epoch": 4, "best_acc": 0.8, "best_epoch": 2, "best_loss": 0.1}
     history = TrainingHistory.from_dict(state, segmenter())
     assert (history.current_epoch, history.best_accuracy, history.loss, history.best_loss) == (4, 0.8, [], None)
@@ -101,8 +91,48 @@ def test_files_that_do_not_fit_are_refused(filled, segmenter, tmp_path):
         TrainingHistory.load(filled.path, segmenter())
 
 
-def test_a_history_with_a_byte_order_mark_is_loaded(filled, segmenter):
-    filled.save()
-    file = filled.path / "history.json"
-    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert TrainingHistory.load(filled.path, segmenter()).loss == filled.loss
+# Early stopping: NCALab's counter, with a first accuracy that counts even where it is not above 0 --------------------
+
+
+def counters(stopping, *accuracies):
+    seen = []
+    for accuracy in accuracies:
+        stopping.step(accuracy)
+        seen.append(stopping.counter)
+    return seen
+
+
+def test_attributes_of_the_page_are_there():
+    stopping = EarlyStopping(3)
+    assert (stopping.patience, stopping.min_delta, stopping.best_accuracy, stopping.counter) == (3, 1e-6, 0.0, 0)
+    assert stopping.done() is False
+
+
+@pytest.mark.parametrize(
+    ("options", "accuracies", "expected"),
+    [
+        ({"min_delta": 0.1}, (0.5, 0.55, 0.6, 0.65, 0.75), [0, 1, 0, 1, 0]),
+        ({}, (-3.0, -4.0, -2.0), [0, 1, 0]),
+        ({"min_delta": 0.0}, (float("nan"), 0.5, 0.5, float("nan")), [1, 0, 1, 2]),
+    ],
+    ids=["better by less than the least difference", "first is negative", "equal or unknown is not better"],
+)
+def test_a_better_accuracy_resets_the_counter(options, accuracies, expected):
+    stopping = EarlyStopping(2, **options)
+    assert counters(stopping, *accuracies) == expected
+    assert stopping.best_accuracy == max(accuracies, key=lambda value: (value == value, value))
+    assert stopping.done() == (expected[-1] >= 2)
+
+
+def test_its_state_can_be_taken_up():
+    one, two = EarlyStopping(2), EarlyStopping(2)
+    counters(one, 0.5, 0.4)
+    two.load_state_dict(one.state_dict())
+    assert counters(two, 0.45) == [2]
+    assert two.best_accuracy == 0.5
+
+
+@pytest.mark.parametrize(("patience", "delta"), [(0, 0.0), (1.5, 0.0), (True, 0.0), (1, -1.0), (1, float("nan"))])
+def test_numbers_out_of_range_are_refused(patience, delta):
+    with pytest.raises(ConfigError, match="at least"):
+        EarlyStopping(patience, delta)

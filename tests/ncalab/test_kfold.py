@@ -45,22 +45,15 @@ def test_every_fold_changes_every_weight_from_an_equal_start(segmenter, discs, s
         assert options["optimizer"].param_groups[0]["lr"] == 1e-2
 
 
-def test_folds_begin_equal_even_where_the_trainer_has_trained(segmenter, discs, split, tmp_path, loader):
-    nca = segmenter()
-    trainer = BasicNCATrainer(nca, None, max_epochs=1)
+def test_folds_begin_equal_even_where_the_trainer_has_trained_and_are_tested(segmenter, discs, split, tmp_path, loader):
+    trainer = BasicNCATrainer(segmenter(), None, max_epochs=1)
     folds = KFoldCrossValidationTrainer(trainer, split)
     first = folds.train(discs, tmp_path, None)
     trainer.train(loader())
+    split.dataloader_test = loader(shuffle=False)
     again = folds.train(discs, tmp_path, None)
     assert [history.loss for history in first] == [history.loss for history in again]
-
-
-def test_test_data_are_measured_with_the_best_model_of_each_fold(segmenter, discs, split, tmp_path, loader):
-    split.dataloader_test = loader(shuffle=False)
-    histories = KFoldCrossValidationTrainer(BasicNCATrainer(segmenter(), None, max_epochs=1), split).train(
-        discs, tmp_path, None
-    )
-    assert all(0 <= history.test_metrics["dice"] <= 1 for history in histories)
+    assert all(0 <= history.test_metrics["dice"] <= 1 for history in again)
 
 
 def test_loaders_of_a_fold_hold_every_sample(discs):
@@ -71,25 +64,22 @@ def test_loaders_of_a_fold_hold_every_sample(discs):
         TrainValRecord(["0"], ["1"]).dataloaders(discs, "", batch_sizes={"vl": 2})
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_what_is_no_split_is_refused(tmp_path, segmenter):
+    file = tmp_path / "splits.json"
+    with pytest.raises(MissingFileError, match="there is no file"):
+        SplitDefinition.read(file)
+    for text, message in (
         ("{", "is not valid JSON"),
         ("[]", "a list of folds"),
         ('[{"train": ["a"]}]', "fold 0 of .* has the lists 'train' and 'val'"),
         ('[{"train": ["a"], "val": []}]', "'val' of fold 0"),
         ('[{"train": ["a", "b"], "val": ["b"]}]', "'b' is among the training and the validation"),
-    ],
-)
-def test_a_file_that_is_no_split_is_refused(tmp_path, text, message):
-    (tmp_path / "splits.json").write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        SplitDefinition.read(tmp_path / "splits.json")
-
-
-def test_a_split_without_a_file_or_folds_is_refused(tmp_path, segmenter):
-    with pytest.raises(MissingFileError, match="there is no file"):
-        SplitDefinition.read(tmp_path / "none.json")
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            SplitDefinition.read(file)
+    file.write_bytes(b'\xef\xbb\xbf[{"train": ["a"], "val": ["b"]}]')
+    assert SplitDefinition.read(file)[0].train == ["a"], "with a byte order mark"
     with pytest.raises(ConfigError, match="at least one fold"):
         KFoldCrossValidationTrainer(BasicNCATrainer(segmenter(), None), SplitDefinition())
 
@@ -98,8 +88,3 @@ def test_a_split_without_a_file_or_folds_is_refused(tmp_path, segmenter):
 def test_folders_are_named_by_the_whole_name_of_the_model(segmenter, split, tmp_path, name, expected):
     folds = KFoldCrossValidationTrainer(BasicNCATrainer(segmenter(), tmp_path / name), split)
     assert folds.model_name == expected
-
-
-def test_folds_with_a_byte_order_mark_are_read(tmp_path):
-    (tmp_path / "splits.json").write_bytes(b'\xef\xbb\xbf[{"train": ["a"], "val": ["b"]}]')
-    assert SplitDefinition.read(tmp_path / "splits.json")[0].train == ["a"]

@@ -77,20 +77,15 @@ def inputs(steps):
 
 def restated(step, model, options, x, fires):
     """States of the plain restatement, with gradients to the weights of the model."""
-    weights = {**dict(model.named_parameters())}
-    activation = {"GELU": F.gelu, "ELU": F.elu}.get(model.rule.network[1].__class__.__name__, torch.relu)
+    weights = dict(model.named_parameters())
+    activation = {"GELU": F.gelu, "ELU": F.elu}.get(type(model.rule.network[1]).__name__, torch.relu)
     steps = options.get("training_timesteps", 100)
     horizon = {"horizon": steps if isinstance(steps, int) else steps[1]} if "use_temporal_encoding" in options else {}
+    image, laplace = 2 if model.immutable_image_channels else 0, options.get("use_laplace", False)
+    fixed = {"image": image, "alive": model.use_alive_mask, "laplace": laplace, **horizon}
     for t, fire in enumerate(fires):
-        x = step(
-            *(x, t, weights, activation),
-            fire=fire if model.fire_rate < 1 else None,
-            image=2 if model.immutable_image_channels else 0,
-            alive=model.use_alive_mask,
-            laplace=options.get("use_laplace", False),
-            padding=options.get("filter_padding", "reflect"),
-            **horizon,
-        )
+        fire = fire if model.fire_rate < 1 else None
+        x = step(x, t, weights, activation, fire=fire, padding=options.get("filter_padding", "reflect"), **fixed)
     return x
 
 
@@ -99,23 +94,18 @@ def restated(step, model, options, x, fires):
 @pytest.mark.parametrize("case", CASES)
 def test_states_losses_and_gradients_are_those_of_nca_lab(case, backend, nca_lab_step):
     options, (x, fires, target) = CASES[case], inputs(6)
-    found = {}
-    for name in ("ours", "plain"):
-        model = automaton(options)
-        if name == "ours":
-            with using_backend(backend):
-                prediction = model(x, 6, masks=fires if model.fire_rate < 1 else None)
-            state, loss = prediction.output_image, model.loss(prediction, target)["total"]
-            loss.backward()
-        else:
-            state = restated(nca_lab_step, model, options, x, fires)
-            loss = F.mse_loss(state, target)
-            loss.backward()
-        gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
-        found[name] = {"state": state.detach(), "loss": loss.detach(), **gradients}
-    assert 0.1 < found["plain"]["state"].abs().max() < 50
-    for name, tensor in found["plain"].items():
-        torch.testing.assert_close(found["ours"][name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    ours, plain = automaton(options), automaton(options)
+    with using_backend(backend):
+        prediction = ours(x, 6, masks=fires if ours.fire_rate < 1 else None)
+    state, expected = prediction.output_image, restated(nca_lab_step, plain, options, x, fires)
+    losses = ours.loss(prediction, target)["total"], F.mse_loss(expected, target)
+    for loss in losses:
+        loss.backward()
+    assert 0.1 < expected.abs().max() < 50
+    compared = {"state": (state, expected), "loss": losses}
+    compared |= {name: (ours.get_parameter(name).grad, p.grad) for name, p in plain.named_parameters()}
+    for name, pair in compared.items():
+        torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_defaults_are_those_of_nca_lab():
@@ -133,14 +123,13 @@ def test_a_seed_of_the_global_generators_gives_equal_first_weights():
     models = []
     for _ in range(2):
         fix_random_seed(5)
-        models.append(BasicNCAModel("cpu", 3, 4, 1))
+        models.append(BasicNCAModel("cpu", 3, 4, 1).state_dict())
     fix_random_seed(5)
     filters = [nn.Conv2d(8, 8, 3, groups=8, bias=False, padding=1, padding_mode="reflect") for _ in range(2)]
     first = nn.Conv2d(24, 128, 1)
-    for name, tensor in models[0].state_dict().items():
-        assert torch.equal(tensor, models[1].state_dict()[name])
-    assert torch.equal(models[0].perception.filters[1].weight, filters[1].weight)
-    assert torch.equal(models[0].rule.network[0].weight, first.weight)
+    assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
+    assert torch.equal(models[0]["perception.filters.1.weight"], filters[1].weight)
+    assert torch.equal(models[0]["rule.network.0.weight"], first.weight)
 
 
 def test_a_cell_without_living_neighbours_stays_zero_even_with_an_image():
@@ -261,16 +250,6 @@ class OwnForward(Model):
         return prediction
 
 
-def test_a_forward_pass_that_a_subclass_overrides_is_used():
-    model, x = OwnForward("cpu", 2, 5, 2, hidden_size=4, inference_timesteps=3, training_timesteps=3), inputs(1)[0]
-    assert model.predict(x[:, :2]).logits.unique().tolist() == [10.0]
-    assert [(one.steps, one.logits.min().item()) for one in model.record(x[:, :2], 2)] == [(1, 10.0), (2, 10.0)]
-    pairs = [(x[:, :2], torch.zeros(2, 9, 8, 7))]
-    assert BasicNCATrainer(model, None, max_epochs=1).train(pairs).current_epoch == 1
-    with pytest.raises(ConfigError, match="keeps 'all' steps or the 'last'"):
-        model.record(x, 2, keep=[1])
-
-
 class OwnHead(Model):
     """A head of its own."""
 
@@ -278,7 +257,14 @@ class OwnHead(Model):
         return x.mean((2, 3))
 
 
-def test_a_head_that_a_subclass_overrides_makes_the_logits():
+def test_a_forward_pass_and_a_head_that_a_subclass_overrides_are_used():
+    model, x = OwnForward("cpu", 2, 5, 2, hidden_size=4, inference_timesteps=3, training_timesteps=3), inputs(1)[0]
+    assert model.predict(x[:, :2]).logits.unique().tolist() == [10.0]
+    assert [(one.steps, one.logits.min().item()) for one in model.record(x[:, :2], 2)] == [(1, 10.0), (2, 10.0)]
+    pairs = [(x[:, :2], torch.zeros(2, 9, 8, 7))]
+    assert BasicNCATrainer(model, None, max_epochs=1).train(pairs).current_epoch == 1
+    with pytest.raises(ConfigError, match="keeps 'all' steps or the 'last'"):
+        model.record(x, 2, keep=[1])
     prediction = OwnHead("cpu", 2, 5, 2).predict(torch.rand(2, 2, 6, 6), 1)
     torch.testing.assert_close(prediction.logits, prediction.output_image.mean((2, 3)))
 
@@ -370,7 +356,7 @@ def test_models_are_described_and_made_again_also_through_files(tmp_path):
         Model.from_dict(Model("cpu", 2, 5, 2, rule_type=Doubling).to_dict())
 
 
-def test_weights_are_saved_and_loaded_as_safetensors(tmp_path):
+def test_weights_are_saved_as_safetensors_and_those_of_compiled_models_load_into_plain_ones_and_back(tmp_path):
     model, other = automaton({}), Model("cpu", 2, 5, 2, hidden_size=12)
     model.save(tmp_path / "weights.safetensors")
     assert Model.load(other, tmp_path / "weights.safetensors") is other
@@ -378,10 +364,7 @@ def test_weights_are_saved_and_loaded_as_safetensors(tmp_path):
     with pytest.raises(CheckpointError, match="does not fit a Model"):
         Model.load(Model("cpu", 2, 5, 2, hidden_size=13), tmp_path / "weights.safetensors")
 
-
-def test_weights_of_compiled_models_load_into_plain_ones_and_back():
-    model, other = automaton({}), Model("cpu", 2, 5, 2, hidden_size=12)
-    compiled = torch.compile(model, backend="eager")
+    compiled, other = torch.compile(model, backend="eager"), Model("cpu", 2, 5, 2, hidden_size=12)
     other.load_state_dict(compiled.state_dict())
     assert torch.equal(other.rule.network[0].weight, model.rule.network[0].weight)
     with torch.no_grad():
@@ -391,30 +374,25 @@ def test_weights_of_compiled_models_load_into_plain_ones_and_back():
 
 
 def test_unsuitable_arguments_are_refused_by_name():
-    with pytest.raises(UnknownKeywordError, match="Did you mean 'fire_rate'"):
-        Model("cpu", 3, 4, 1, firerate=0.5)
-    with pytest.raises(UnknownNameError, match="filter_padding"):
-        Model("cpu", 3, 4, 1, num_learned_filters=1, filter_padding="reflection")
-    with pytest.raises(ConfigError, match="alive channel 3 is none of the 3 channels"):
-        Model("cpu", 1, 1, 1, use_alive_mask=True)
-    with pytest.raises(ConfigError, match="nonlinearity is a class of"):
-        Model("cpu", 3, 4, 1, rule_args={"nonlinearity": "ReLLU"})
-    with pytest.raises(TypeError, match="abstract"):
-        AbstractNCAModel("cpu", 3, 4, 1)
+    for cls, channels, options, error, message in (
+        (Model, (3, 4, 1), {"firerate": 0.5}, UnknownKeywordError, "Did you mean 'fire_rate'"),
+        (Model, (3, 4, 1), {"num_learned_filters": 1, "filter_padding": "x"}, UnknownNameError, "filter_padding"),
+        (Model, (1, 1, 1), {"use_alive_mask": True}, ConfigError, "alive channel 3 is none of the 3 channels"),
+        (Model, (3, 4, 1), {"rule_args": {"nonlinearity": "ReLLU"}}, ConfigError, "nonlinearity is a class of"),
+        (AbstractNCAModel, (3, 4, 1), {}, TypeError, "abstract"),
+    ):
+        with pytest.raises(error, match=message):
+            cls("cpu", *channels, **options)
     assert not issubclass(MLPNCARule, OurModel)
 
 
-def test_the_device_can_be_set_as_an_attribute():
-    model = automaton({})
-    model.device = torch.device("cpu")
-    assert model.device == torch.device("cpu")
-
-
-def test_finetuning_trains_the_last_layer_of_the_rule():
+def test_finetuning_trains_the_last_layer_of_the_rule_and_the_device_can_be_set():
     model = automaton({"num_learned_filters": 2})
     model.finetune()
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trainable == {"rule.network.2.weight"}
+    model.device = torch.device("cpu")
+    assert model.device == torch.device("cpu")
 
 
 def test_validation_uses_methods_that_a_subclass_overrides():

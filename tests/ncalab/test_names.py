@@ -21,12 +21,12 @@ from delira_nca.ncalab import (
     Color,
     GrowingNCADataset,
     GrowingNCAModel,
-    Pool,
     UncertaintyEstimator,
     fix_random_seed,
     get_compute_device,
     intepret_range_parameter,
     pad_input,
+    paths,
     print_NCALab_banner,
     release_random_seed,
     unwrap,
@@ -35,15 +35,10 @@ from delira_nca.ncalab import (
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def table():
+def test_the_table_lists_every_name_of_nca_lab_with_its_home():
     spec = importlib.util.spec_from_file_location("ncalab_names", ROOT / "docs" / "ncalab_names.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_table_lists_every_name_of_nca_lab_with_its_home(table):
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
     assert table.PAGE.read_text(encoding="utf-8") == table.render(), "run python docs/ncalab_names.py"
     names = [name for group in (table.NAMES, table.OLDER) for found in group.values() for name in found]
     assert len(names) == len(set(names)) == 69
@@ -62,15 +57,7 @@ def test_the_former_path_is_an_alias():
         importlib.import_module("delira_nca.training.ncalab.pool")
 
 
-def test_paths_lie_in_the_working_directory_and_are_not_created(tmp_path, monkeypatch):
-    from delira_nca.ncalab import paths
-
-    monkeypatch.chdir(tmp_path)
-    assert (tmp_path, tmp_path / "weights", tmp_path / "tasks") == (face.ROOT_PATH, face.WEIGHTS_PATH, paths.TASK_PATH)
-    assert not list(tmp_path.iterdir())
-
-
-def test_helpers_do_what_the_page_says(capsys):
+def test_helpers_do_what_the_page_says(capsys, tmp_path, monkeypatch):
     nca = BasicNCAModel(None, 1, 3, 1)
     assert pad_input(torch.ones(2, 1, 4, 4), nca).shape == (2, 5, 4, 4)
     assert intepret_range_parameter((3, 4)) == 3
@@ -79,6 +66,15 @@ def test_helpers_do_what_the_page_says(capsys):
     assert get_compute_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
     print_NCALab_banner()
     assert "NCALab" in capsys.readouterr().out
+    prediction = AutoStepper(3, 9, 2, False, 1e-2).run(GrowingNCAModel("cpu", 4), torch.rand(2, 8, 6, 6))
+    assert (prediction.steps, prediction.output_image.shape) == (3, (2, 8, 6, 6))
+    assert Color((0.1, 0.3, 0.3, 0.7)).rgba4b == (25, 76, 76, 178)
+    assert Color.from_hsva4f(*Color(0.2, 0.4, 0.6).hsva4f).rgb3f == pytest.approx((0.2, 0.4, 0.6))
+    with pytest.raises(ConfigError, match="from 0 to 1, not"):
+        Color(2.0)
+    monkeypatch.chdir(tmp_path)
+    assert (tmp_path, tmp_path / "weights", tmp_path / "tasks") == (face.ROOT_PATH, face.WEIGHTS_PATH, paths.TASK_PATH)
+    assert not list(tmp_path.iterdir())
 
 
 def test_global_generators_are_seeded_and_released():
@@ -111,45 +107,6 @@ def test_the_data_set_of_growing_is_copies_of_a_seed_and_an_image():
             GrowingNCADataset(wrong, 10)
 
 
-def test_an_auto_stepper_returns_a_prediction():
-    model = GrowingNCAModel("cpu", 4)
-    prediction = AutoStepper(3, 9, 2, False, 1e-2).run(model, torch.rand(2, 8, 6, 6))
-    assert (prediction.steps, prediction.output_image.shape) == (3, (2, 8, 6, 6))
-
-
-def test_colours_are_converted():
-    assert Color((0.1, 0.3, 0.3, 0.7)).rgba4b == (25, 76, 76, 178)
-    assert Color.from_hsva4f(*Color(0.2, 0.4, 0.6).hsva4f).rgb3f == pytest.approx((0.2, 0.4, 0.6))
-    with pytest.raises(ConfigError, match="from 0 to 1, not"):
-        Color(2.0)
-
-
-def test_a_pool_draws_every_slot_and_its_states_grow_old():
-    pool, seed = Pool(n_seed=1, capacity=12), torch.zeros(4, 1, 2, 2)
-    for draw in range(60):
-        states = pool.sample(seed)
-        drawn = pool._draw.indices.tolist()
-        before = pool.pool.states.clone()
-        assert len(set(drawn)) == 4
-        pool.update(states + 1, torch.arange(4.0).roll(draw))
-        untouched = [slot for slot in range(12) if slot not in drawn]
-        assert torch.equal(pool.pool.states[untouched], before[untouched])
-        assert int((states.flatten(1).amax(1) == 0).sum()) >= 1
-    ages = pool.pool.states[:, 0, 0, 0]
-    assert pool.pool.losses.isfinite().all()
-    assert ages.max() > 2
-
-
-def test_the_worst_sample_alone_becomes_the_seed():
-    pool, seed = Pool(n_seed=1, capacity=4), torch.zeros(4, 1, 2, 2)
-    pool.sample(seed)
-    pool.update(torch.full((4, 1, 2, 2), 5.0), torch.tensor([0.1, 0.9, 0.3, 0.2]))
-    worst = pool._draw.indices[1]
-    states = pool.sample(seed)
-    assert pool._draw.indices[0] == worst
-    assert states.flatten(1).amax(1).tolist() == [0.0, 5.0, 5.0, 5.0]
-
-
 @pytest.mark.parametrize("normalize", [False, True])
 def test_estimators_measure_what_nca_labs_do(normalize):
     model = BinarySegmentationNCAModel("cpu", 2, 3, hidden_size=8, inference_timesteps=6)
@@ -168,8 +125,6 @@ def test_estimators_measure_what_nca_labs_do(normalize):
     torch.testing.assert_close(heatmap, hidden.std(0) / (10 if normalize else 1))
     assert [one.steps for one in predictions] == [1, 2, 3, 4, 5, 6]
 
-
-def test_an_estimator_of_the_user_needs_one_method():
     class Own(UncertaintyEstimator):
         def _estimate(self, image):
             return image, []

@@ -15,32 +15,25 @@ def epoch(pairs, number):
 
 
 @pytest.mark.parametrize("own_generator", [False, True])
-def test_an_epoch_can_be_had_again_and_differs_from_the_next(discs, own_generator):
-    generator = torch.Generator().manual_seed(3) if own_generator else None
-    pairs = PairBatches(DataLoader(discs(), batch_size=2, shuffle=True, generator=generator))
+def test_an_epoch_can_be_had_again_differs_from_the_next_and_leaves_generators_as_they_were(discs, own_generator):
+    generator = torch.Generator().manual_seed(3)
+    states = torch.get_rng_state(), generator.get_state()
+    loader = DataLoader(discs(), batch_size=2, shuffle=True, generator=generator if own_generator else None)
+    pairs = PairBatches(loader)
     first, second = epoch(pairs, 1), epoch(pairs, 2)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert torch.equal(generator.get_state(), states[1])
     torch.rand(5)
     assert torch.equal(epoch(pairs, 1), first)
     assert not torch.equal(first, second)
-
-
-def test_generators_of_the_user_are_left_as_they_were(discs):
-    generator = torch.Generator().manual_seed(3)
-    before, own = torch.get_rng_state(), generator.get_state()
-    epoch(PairBatches(DataLoader(discs(), batch_size=2, shuffle=True, generator=generator)), 1)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(generator.get_state(), own)
+    validation = PairBatches(loader, stream="valid", every_epoch_anew=False)
+    assert torch.equal(epoch(validation, 1), epoch(validation, 7))
 
 
 def test_workers_do_not_change_what_is_shuffled(discs):
     loaders = [DataLoader(discs(), batch_size=2, shuffle=True, num_workers=n) for n in (0, 1)]
     labels = [[batch["label"] for batch in PairBatches(loader).get_batchgen(1)] for loader in loaders]
     assert torch.equal(torch.cat(labels[0]), torch.cat(labels[1]))
-
-
-def test_validation_always_sees_the_same(discs):
-    pairs = PairBatches(DataLoader(discs(), batch_size=2, shuffle=True), stream="valid", every_epoch_anew=False)
-    assert torch.equal(epoch(pairs, 1), epoch(pairs, 7))
 
 
 @pytest.mark.parametrize(
@@ -56,23 +49,27 @@ def test_labels_are_laid_out_as_declared(layout, shape):
         assert torch.equal(batch["label"][1, 2], label[1, :, :, 2])
 
 
-def test_batches_by_name_are_passed_on():
-    given = {"data": torch.zeros(1, 1, 2, 2), "label": torch.ones(1), "name": ["a"]}
-    (batch,) = PairBatches([given]).get_batchgen(1)
-    assert batch["name"] == ["a"]
+AUTO = {"label_layout": "auto"}
+OF_3 = {**AUTO, "network": SimpleNamespace(num_image_channels=3, num_channels=7)}
 
 
 @pytest.mark.parametrize(
-    ("item", "message"),
+    ("item", "options", "error", "message"),
     [
-        ((1,), "an \\(x, y\\) pair, not a tuple of 1"),
-        ("ab", "an \\(x, y\\) pair, not a str"),
-        ({"image": 1}, "not \\['image'\\]"),
+        ((1,), {}, ConfigError, "an \\(x, y\\) pair, not a tuple of 1"),
+        ("ab", {}, ConfigError, "an \\(x, y\\) pair, not a str"),
+        ({"image": 1}, {}, ConfigError, "not \\['image'\\]"),
+        (((2, 1), (2,)), {"label_layout": "channels_last"}, ShapeError, "are pictures, not \\(2,\\)"),
+        (((2, 1, 4, 4), (2, 4, 4, 4)), AUTO, ShapeError, "first or last: say which by label_layout"),
+        (((2, 1, 4, 4), (2, 1, 8, 8)), AUTO, ShapeError, "give its label_layout"),
+        (((2, 7, 7, 3), (2,)), OF_3, ShapeError, "states of 7 channels, or have their 3 channels last.*label_layout"),
+        (((2, 5, 5, 5), (2,)), OF_3, ShapeError, r"not \(2, 5, 5, 5\).*label_layout"),
     ],
 )
-def test_batches_that_are_no_pairs_are_refused(item, message):
-    with pytest.raises(ConfigError, match=message):
-        list(PairBatches([item]).get_batchgen(1))
+def test_batches_that_are_no_pairs_or_whose_channels_are_unclear_are_refused(item, options, error, message):
+    item = tuple(map(torch.zeros, item)) if error is ShapeError else item
+    with pytest.raises(error, match=message):
+        list(PairBatches([item], **options).get_batchgen(1))
 
 
 def test_what_cannot_be_repeated_or_is_unknown_is_refused():
@@ -80,8 +77,6 @@ def test_what_cannot_be_repeated_or_is_unknown_is_refused():
         PairBatches(iter([]))
     with pytest.raises(UnknownNameError, match="Did you mean 'no_channel'"):
         PairBatches([], label_layout="no_channels")
-    with pytest.raises(ShapeError, match="are pictures, not \\(2,\\)"):
-        list(PairBatches([(torch.zeros(2, 1), torch.zeros(2))], label_layout="channels_last").get_batchgen(1))
 
 
 GRID = (5, 7)
@@ -107,39 +102,16 @@ def test_labels_without_channels_and_states_stay_as_they_are():
         assert batch["label"] is label
 
 
-@pytest.mark.parametrize(
-    ("label", "message"),
-    [((2, 4, 4, 4), "first or last: say which by label_layout"), ((2, 1, 8, 8), "give its label_layout")],
-)
-def test_a_label_whose_layout_is_unclear_is_refused_by_the_name_of_the_argument(label, message):
-    with pytest.raises(ShapeError, match=message):
-        list(PairBatches([(torch.rand(2, 1, 4, 4), torch.rand(label))], label_layout="auto").get_batchgen(1))
-
-
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        ((2, 7, 7, 3), "may be states of 7 channels, or have their 3 channels last"),
-        ((2, 5, 5, 5), r"not \(2, 5, 5, 5\)"),
-    ],
-)
-def test_images_whose_channels_are_unclear_are_refused(image, message):
-    network = SimpleNamespace(num_image_channels=3, num_channels=7)
-    with pytest.raises(ShapeError, match=f"{message}.*label_layout"):
-        list(PairBatches([(torch.rand(image), torch.zeros(2))], label_layout="auto", network=network).get_batchgen(1))
-
-
-@pytest.mark.parametrize(
-    "item",
-    [
-        (torch.ones(2, 1, 4, 4), torch.zeros(2), ["a", "b"]),
-        [torch.ones(2, 1, 4, 4), torch.zeros(2)],
-        {"image": torch.ones(2, 1, 4, 4), "mask": torch.zeros(2)},
-        {"data": torch.ones(2, 1, 4, 4), "target": torch.zeros(2), "image": None},
-    ],
-    ids=["triple", "list", "albumentations", "target"],
-)
-def test_images_and_labels_are_found_in_tuples_and_dicts(item):
-    (batch,) = PairBatches([item], label_layout="auto").get_batchgen(1)
-    assert torch.equal(batch["data"], torch.ones(2, 1, 4, 4))
-    assert torch.equal(batch["label"], torch.zeros(2))
+def test_images_and_labels_are_found_in_tuples_and_dicts_and_other_names_are_passed_on():
+    image, label = torch.ones(2, 1, 4, 4), torch.zeros(2)
+    for item in (
+        (image, label, ["a", "b"]),
+        [image, label],
+        {"image": image, "mask": label},
+        {"data": image, "target": label, "image": None},
+        {"data": image, "label": label, "name": ["a"]},
+    ):
+        (batch,) = PairBatches([item], label_layout="auto").get_batchgen(1)
+        assert torch.equal(batch["data"], image)
+        assert torch.equal(batch["label"], label)
+    assert batch["name"] == ["a"]

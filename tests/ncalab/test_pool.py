@@ -30,6 +30,21 @@ def test_it_replaces_the_worst(seeds):
     assert sorted(pool.sample(seeds)[:, 0, 0, 0].tolist()) == [2.0, 2.0, 3.0, 5.0]
 
 
+def test_it_draws_every_slot_and_its_states_grow_old():
+    pool, seed = Pool(n_seed=1, capacity=12), torch.zeros(4, 1, 2, 2)
+    for draw in range(60):
+        states = pool.sample(seed)
+        drawn = pool._draw.indices.tolist()
+        before = pool.pool.states.clone()
+        assert len(set(drawn)) == 4
+        pool.update(states + 1, torch.arange(4.0).roll(draw))
+        untouched = [slot for slot in range(12) if slot not in drawn]
+        assert torch.equal(pool.pool.states[untouched], before[untouched])
+        assert int((states.flatten(1).amax(1) == 0).sum()) >= 1
+    assert pool.pool.losses.isfinite().all()
+    assert pool.pool.states[:, 0, 0, 0].max() > 2
+
+
 def test_it_damages_none_all_or_some_but_never_a_seed(seeds):
     def damaged(p_damage):
         pool, counts = Pool(n_seed=1, damage=True, p_damage=p_damage, capacity=4), []
@@ -48,17 +63,17 @@ def test_it_damages_none_all_or_some_but_never_a_seed(seeds):
 
 
 def test_it_refuses_what_cannot_be(seeds):
-    with pytest.raises(ConfigError, match="batch of 4 cannot be drawn from a pool of 3"):
-        Pool(capacity=3).sample(seeds)
-    with pytest.raises(ConfigError, match="5 seeds .* batch of 4"):
-        Pool(n_seed=5, damage=True).sample(seeds)
-    with pytest.raises(ConfigError, match=r"p_damage .* not 1\.5"):
-        Pool(p_damage=1.5)
-    with pytest.raises(ConfigError, match="call sample"):
-        Pool().update(seeds)
-    for name, number in (("n_seed", -1), ("n_seed", 1.5), ("capacity", 0)):
-        with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least ., not {number}"):
-            Pool(**{name: number})
+    for make, message in (
+        (lambda: Pool(capacity=3).sample(seeds), "batch of 4 cannot be drawn from a pool of 3"),
+        (lambda: Pool(n_seed=5, damage=True).sample(seeds), "5 seeds .* batch of 4"),
+        (lambda: Pool().update(seeds), "call sample"),
+        (lambda: Pool(p_damage=1.5), r"p_damage .* not 1\.5"),
+        (lambda: Pool(n_seed=-1), "n_seed must be a whole number of at least ., not -1"),
+        (lambda: Pool(n_seed=1.5), "n_seed must be a whole number of at least ., not 1.5"),
+        (lambda: Pool(capacity=0), "capacity must be a whole number of at least ., not 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make()
 
 
 def test_another_seed_needs_another_pool(seeds):

@@ -34,7 +34,7 @@ from delira_nca.training.callbacks import AbstractCallback, ActivityLoss
 class Rates(AbstractCallback):
     """Writes down the learning rate that each epoch begins with."""
 
-    def __init__(self):
+    def at_training_begin(self, trainer):
         self.seen = []
 
     def at_epoch_begin(self, trainer, curr_epoch):
@@ -58,34 +58,31 @@ def train(nca, loader, path=None, val=None, epochs=3, **options):
     return trainer.train(loader, val), rates.seen
 
 
-def test_defaults_are_those_of_the_page(segmenter):
+def test_defaults_are_those_of_the_page_and_the_optimizer_is_the_one_that_was_named(segmenter):
     trainer = BasicNCATrainer(segmenter(), None)
     assert (trainer.gradient_clipping, trainer.lr_gamma, trainer.adam_betas) == (False, 0.99, (0.9, 0.95))
     assert (trainer.batch_repeat, trainer.max_epochs, trainer.optimizer_method) == (2, 200, "adam")
     assert (trainer.pool, trainer.model_path) == (None, None)
     group = trainer._make_optimizer(trainer.nca).param_groups[0]
     assert (group["lr"], group["betas"]) == (16e-4, (0.9, 0.95))
+    for method, cls in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)):
+        trainer = BasicNCATrainer(segmenter(), None, optimizer_method=method)
+        assert type(trainer._make_optimizer(trainer.nca)) is cls
 
 
-def test_without_a_scheduler_the_rate_falls_by_gamma_per_epoch(segmenter, loader):
-    _, rates = train(segmenter(), loader(), lr=0.1, lr_gamma=0.5)
-    assert rates == pytest.approx([0.1, 0.05, 0.025])
-    _, rates = train(segmenter(), loader(), lr=0.1, lr_gamma=1.0)
-    assert rates == [0.1] * 3
-
-
-@pytest.mark.parametrize("given", ["object", "function"])
-def test_a_scheduler_of_the_user_is_honoured(segmenter, loader, given):
+def test_the_rate_falls_by_gamma_or_by_the_scheduler_of_the_user(segmenter, loader):
     nca = segmenter()
     optimizer = torch.optim.SGD(nca.parameters(), lr=0.1)
-    scheduler = StepLR(optimizer, 2, 0.1) if given == "object" else lambda optimizer: StepLR(optimizer, 2, 0.1)
-    _, rates = train(nca, loader(), epochs=4, optimizer=optimizer, lr_scheduler=scheduler)
-    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
-
-
-def test_a_constant_scheduler_leaves_the_rate_constant(segmenter, loader):
-    _, rates = train(segmenter(), loader(), lr=0.1, lr_scheduler=lambda optimizer: ConstantLR(optimizer, 1.0))
-    assert rates == [0.1] * 3
+    for options, expected in (
+        ({"lr": 0.1, "lr_gamma": 0.5}, [0.1, 0.05, 0.025, 0.0125]),
+        ({"lr": 0.1, "lr_gamma": 1.0}, [0.1] * 4),
+        ({"lr": 0.1, "lr_scheduler": lambda optimizer: ConstantLR(optimizer, 1.0)}, [0.1] * 4),
+        ({"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, 2, 0.1)}, [0.1, 0.1, 0.01, 0.01]),
+        ({"optimizer": optimizer, "lr_scheduler": lambda o: StepLR(o, 2, 0.1)}, [0.1, 0.1, 0.01, 0.01]),
+    ):
+        optimizer.param_groups[0]["lr"] = 0.1
+        _, rates = train(nca, loader(), epochs=4, **options)
+        assert rates == pytest.approx(expected), options
 
 
 def test_a_scheduler_of_plateaus_follows_the_score_of_validation(segmenter, loader):
@@ -96,14 +93,6 @@ def test_a_scheduler_of_plateaus_follows_the_score_of_validation(segmenter, load
     assert rates == pytest.approx([1e-9, 1e-9, 0.5e-9])
     with pytest.raises(ConfigError, match="follows the score of validation"):
         train(nca, loader(), optimizer=optimizer, lr_scheduler=plateau)
-
-
-@pytest.mark.parametrize(
-    ("method", "cls"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
-)
-def test_the_optimizer_is_the_one_that_was_named(segmenter, method, cls):
-    trainer = BasicNCATrainer(segmenter(), None, optimizer_method=method)
-    assert type(trainer._make_optimizer(trainer.nca)) is cls
 
 
 @pytest.mark.processor
@@ -200,27 +189,15 @@ def test_a_killed_training_goes_on_bit_for_bit(segmenter, loader, tmp_path, asse
     assert_same(dict(gone_on.best_model.state_dict()), dict(whole.best_model.state_dict()))
 
 
-def growing_pairs(count=4):
-    seed, target = make_seed(8, (8, 8)), torch.rand(4, 8, 8)
-    return DataLoader(TensorDataset(seed.expand(count, -1, -1, -1), target.expand(count, -1, -1, -1)), batch_size=count)
-
-
-def growing(**changes):
-    return BasicNCAModel(**presets.growing(num_hidden_channels=4, training_timesteps=3, **changes))
-
-
-def test_a_pool_of_the_page_is_a_pool(assert_same):
+def test_a_pool_of_the_page_is_a_pool():
+    seed, target = make_seed(8, (8, 8)).expand(4, -1, -1, -1), torch.rand(1, 4, 8, 8).expand(4, -1, -1, -1)
+    nca = BasicNCAModel(**presets.growing(num_hidden_channels=4, training_timesteps=3))
     pool = Pool(n_seed=1, capacity=12)
-    trainer = BasicNCATrainer(growing(), None, pool=pool, max_epochs=6, batch_repeat=2)
-    trainer.train(growing_pairs())
+    trainer = BasicNCATrainer(nca, None, pool=pool, max_epochs=6, batch_repeat=2)
+    trainer.train(DataLoader(TensorDataset(seed, target), batch_size=4))
     assert pool.pool.num_draws == 6
     assert pool.pool.losses.isfinite().sum() > 8  # one draw holds 8 states
     assert len(pool.batch) == 8
-
-
-def test_a_pool_with_samples_that_differ_is_refused(segmenter, loader):
-    with pytest.raises(ConfigError, match="'data' differs from sample to sample"):
-        train(segmenter(), loader(), pool=Pool(), epochs=1)
 
 
 def test_gradients_are_clipped_in_and_outside_of_a_training(segmenter, loader):
@@ -251,7 +228,7 @@ def test_gradients_are_clipped_in_and_outside_of_a_training(segmenter, loader):
     assert max(norms[2:]) <= 1.0001
 
 
-def test_a_step_of_the_users_own_is_the_one_that_is_taken(segmenter, loader):
+def test_a_step_of_the_users_own_and_a_term_of_a_callback_are_used(segmenter, loader):
     class Own(BasicNCATrainer):
         taken = ()
 
@@ -262,60 +239,49 @@ def test_a_step_of_the_users_own_is_the_one_that_is_taken(segmenter, loader):
     own = Own(segmenter(), None, max_epochs=2)
     own.train(loader())
     assert own.taken == ((0, 6), (1, 6), (2, 6), (3, 6))
-
-
-def test_a_term_of_the_loss_joins_through_a_callback(segmenter, loader):
-    trainer = BasicNCATrainer(segmenter(), None, max_epochs=1, callbacks=[ActivityLoss(0.5)])
-    history = trainer.train(loader())
+    history = BasicNCATrainer(segmenter(), None, max_epochs=1, callbacks=[ActivityLoss(0.5)]).train(loader())
     epoch = history.epochs[0]
     assert epoch["activity"] > 0
     assert epoch["loss"] == pytest.approx(epoch["dice_bce"] + epoch["activity"], rel=1e-5)
 
 
-def test_early_stopping_ends_the_training(segmenter, loader):
+def test_early_stopping_ends_the_training_and_without_a_metric_the_lowest_loss_decides(segmenter, loader):
     trainer = BasicNCATrainer(segmenter(), None, lr=1e-12, max_epochs=50)
     history = trainer.train(loader(), loader(shuffle=False), earlystopping=EarlyStopping(2))
     assert history.current_epoch == 3
     with pytest.raises(ConfigError, match="give dataloader_val"):
         trainer.train(loader(), earlystopping=EarlyStopping(2))
-
-
-def test_without_a_metric_the_lowest_loss_of_validation_decides(segmenter, loader):
     history, _ = train(segmenter(validation_metric=None), loader(), val=loader(shuffle=False), epochs=4)
     losses = [epoch["val_loss"] for epoch in history.epochs]
     assert (history.best_accuracy, history.mode) == (min(losses), "lowest")
 
 
-def test_a_metric_that_nobody_measures_is_an_error(segmenter, loader):
-    with pytest.raises(ScoreKeyError, match="Did you mean 'val_dice'"):
-        train(segmenter(validation_metric="val_dcie"), loader(), val=loader())
+class Writer:
+    """Writes down what it is called with."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *args: self.calls.append((name, *args))
+
+
+class Drawing:
+    """Draws the shapes of arrays."""
+
+    def show(self, model, image, prediction, label):
+        assert isinstance(image, np.ndarray)
+        return image.shape, label.shape
 
 
 def test_the_writer_gets_the_tags_of_ncalab(segmenter, loader):
-    class Writer:
-        def __init__(self):
-            self.calls = []
-
-        def __getattr__(self, name):
-            return lambda *args: self.calls.append((name, *args))
-
-    class Drawing:
-        def show(self, model, image, prediction, label):
-            return image.shape, label.shape
-
     writer = Writer()
     nca = segmenter(plot_function=Drawing())
     BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader(size=1), summary_writer=writer)
     tags = {call[1]: call for call in writer.calls if len(call) > 1}
     assert tags.keys() == {
-        "Training Info",
-        "Loss/train_total",
-        "Loss/train_dice_bce",
-        "Acc/Val/dice",
-        "Acc/Val/loss",
-        "Acc/Val/dice_bce",
-        "Training Batch",
-        "Validation Batch",
+        *("Training Info", "Training Batch", "Validation Batch", "Loss/train_total", "Loss/train_dice_bce"),
+        *("Acc/Val/dice", "Acc/Val/loss", "Acc/Val/dice_bce"),
     }
     assert tags["Loss/train_total"][3] == 1
     assert tags["Training Batch"][2] == ((6, 1, 10, 10), (6, 1, 10, 10))
@@ -343,13 +309,17 @@ def test_arguments_that_cannot_work_are_refused_at_once(segmenter, options, erro
         BasicNCATrainer(segmenter(), None, **options)
 
 
-def test_optimizers_and_schedulers_of_another_model_are_refused(segmenter):
-    ours, theirs = segmenter(), segmenter()
-    optimizer = torch.optim.Adam(theirs.parameters())
-    with pytest.raises(ConfigError, match="none of the nca's"):
-        BasicNCATrainer(ours, None, optimizer=optimizer)
-    with pytest.raises(ConfigError, match="an optimizer that this trainer is not given"):
-        BasicNCATrainer(ours, None, lr_scheduler=StepLR(optimizer, 1))
+def test_objects_that_do_not_belong_together_are_refused(segmenter):
+    ours, optimizer = segmenter(), torch.optim.Adam(segmenter().parameters())
+    for arguments, options, message in (
+        ((ours, None), {"optimizer": optimizer}, "none of the nca's"),
+        ((ours, None), {"lr_scheduler": StepLR(optimizer, 1)}, "an optimizer that this trainer is not given"),
+        ((ours, None, True, optimizer), {}, "the fourth argument is lr: give the optimizer by name"),
+        ((torch.nn.Linear(2, 2), None), {}, "nca must be of type BasicNCAModel or PyramidNCA, not Linear"),
+        ((CascadeNCA(binary(), [2, 1], [2, 2]), None), {"pool": Pool()}, "begins with an image: leave pool out"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            BasicNCATrainer(*arguments, **options)
 
 
 def test_a_training_is_that_of_the_packages_own_trainer(segmenter, loader, assert_same):
@@ -425,13 +395,6 @@ def test_a_compiled_model_is_trained_and_saved_under_its_own_names(loader, tmp_p
     assert_same(dict(compiled.state_dict()), dict(plain.state_dict()))
 
 
-def test_what_is_no_automaton_is_refused_at_once():
-    with pytest.raises(ConfigError, match="nca must be of type BasicNCAModel or PyramidNCA, not Linear"):
-        BasicNCATrainer(torch.nn.Linear(2, 2), None)
-    with pytest.raises(ConfigError, match="a pyramid begins with an image: leave pool out"):
-        BasicNCATrainer(CascadeNCA(binary(), [2, 1], [2, 2]), None, pool=Pool())
-
-
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_images_that_cannot_be_trained_on_are_refused_before_a_step(wrapped):
     nca = CascadeNCA(binary(), [2, 1], [2, 2]) if wrapped else binary()
@@ -463,37 +426,34 @@ def test_a_metric_of_a_set_does_not_depend_on_the_batch_size():
     assert found == pytest.approx([found[0]] * 3)
 
 
-def test_an_optimizer_that_computes_the_loss_again_is_refused_before_the_first_step(segmenter, loader):
-    trainer = BasicNCATrainer(segmenter(), None, max_epochs=1, optimizer=torch.optim.LBFGS)
-    with pytest.raises(ConfigError, match="optimizer 'default' is a LBFGS, whose step computes the loss several times"):
-        trainer.train(loader())
+def test_metrics_may_be_named_like_a_loss_and_losses_may_be_plain_numbers(segmenter, loader):
+    class Plain(type(segmenter())):
+        def loss(self, pred, label):
+            return {**super().loss(pred, label), "weight": 0.25}
 
-
-def test_a_metric_that_is_named_like_a_loss_is_recorded_in_validation(segmenter, loader):
-    nca = segmenter(validation_metric="dice_bce")
-    nca.metrics = lambda pred, label: {"dice_bce": 0.25}
+    nca = segmenter(Plain, validation_metric="dice_bce")
+    nca.metrics = lambda pred, label: {"dice_bce": 0.125}
     history = BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader())
     (epoch,) = history.epochs
-    assert (epoch["val_dice_bce"], history.best_accuracy) == (0.25, 0.25)
-    assert epoch["dice_bce"] == epoch["loss"] != 0.25
+    assert (epoch["val_dice_bce"], history.best_accuracy) == (0.125, 0.125)
+    assert epoch["dice_bce"] == epoch["loss"] != 0.125
+    assert (epoch["weight"], epoch["val_weight"]) == (0.25, 0.25)
 
 
-@pytest.mark.parametrize("given", ["lr_gamma", "object", "function", "constant"])
-def test_a_rate_that_vanishes_early_is_a_warning_with_the_name_of_its_argument(segmenter, loader, caplog, given):
+@pytest.mark.parametrize("named", ["lr_gamma=0.9: ", "lr_scheduler=StepLR: ", "lr_scheduler: ", None])
+def test_a_rate_that_vanishes_early_is_a_warning_with_the_name_of_its_argument(segmenter, loader, caplog, named):
     nca = segmenter()
     optimizer = torch.optim.Adam(nca.parameters(), lr=0.1)
     options = {
-        "lr_gamma": {"lr_gamma": 0.9},
-        "object": {"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, 1, 0.1)},
-        "function": {"optimizer": optimizer, "lr_scheduler": lambda optimizer: ExponentialLR(optimizer, 0.5)},
-        "constant": {"lr_gamma": 0.9999},
-    }[given]
+        "lr_gamma=0.9: ": {"lr_gamma": 0.9},
+        "lr_scheduler=StepLR: ": {"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, 1, 0.1)},
+        "lr_scheduler: ": {"optimizer": optimizer, "lr_scheduler": lambda optimizer: ExponentialLR(optimizer, 0.5)},
+        None: {"lr_gamma": 0.9999},
+    }[named]
     with pytest.raises(KeyboardInterrupt):
         BasicNCATrainer(nca, None, max_epochs=5000, callbacks=[Breaks(1)], **options).train(loader())
     found = [record.message for record in caplog.records if "the learning rate falls" in record.message]
-    assert len(found) == (given != "constant")
-    names = {"lr_gamma": "lr_gamma=0.9: ", "object": "lr_scheduler=StepLR: ", "function": "lr_scheduler: "}
-    assert all(names[given] in message for message in found)
+    assert [named in message for message in found] == ([True] if named else [])
 
 
 def test_a_training_iteration_that_is_written_as_in_nca_lab_trains(segmenter, loader):
@@ -520,57 +480,27 @@ def test_a_training_iteration_that_is_written_as_in_nca_lab_trains(segmenter, lo
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(2e-2 * 0.99**4)
 
 
-def test_losses_may_be_plain_numbers(segmenter, loader):
-    class Plain(type(segmenter())):
-        def loss(self, pred, label):
-            return {**super().loss(pred, label), "weight": 0.25}
-
-    history = BasicNCATrainer(segmenter(Plain), None, max_epochs=1).train(loader(), loader())
-    assert (history.epochs[0]["weight"], history.epochs[0]["val_weight"]) == (0.25, 0.25)
-
-
-def test_a_metric_that_does_not_exist_is_refused_before_the_training(loader):
+def depth(metrics, chosen="ssim"):
     nca = DepthNCAModel("cpu", 1, 3, hidden_size=8, training_timesteps=2, inference_timesteps=2)
-    nca.metrics = {}
-    with pytest.raises(ScoreKeyError, match="'ssim' is not among the metrics of DepthNCAModel"):
-        BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader())
-    nca.validation_metric = None
-    assert BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader()).best_epoch == 1
+    nca.metrics, nca.validation_metric = metrics, chosen
+    return nca
 
 
-def test_a_metric_may_not_have_the_name_of_a_value_of_the_trainer(loader):
-    nca = DepthNCAModel("cpu", 1, 3, hidden_size=8, training_timesteps=2, inference_timesteps=2)
-    nca.metrics = {"loss": lambda pred, label: torch.tensor(7.0)}
-    nca.validation_metric = "loss"
-    with pytest.raises(ConfigError, match="'loss'"):
-        BasicNCATrainer(nca, None, max_epochs=1).train(loader(), loader())
+def test_what_cannot_be_trained_is_refused_before_the_first_step(segmenter, loader):
+    for nca, options, error, message in (
+        (segmenter(), {"pool": Pool()}, ConfigError, "'data' differs from sample to sample"),
+        (segmenter(), {"optimizer": torch.optim.LBFGS}, ConfigError, "'default' is a LBFGS, whose step computes the"),
+        (segmenter(validation_metric="val_dcie"), {}, ScoreKeyError, "Did you mean 'val_dice'"),
+        (depth({}), {}, ScoreKeyError, "'ssim' is not among the metrics of DepthNCAModel"),
+        (depth({"loss": lambda pred, label: torch.tensor(7.0)}, "loss"), {}, ConfigError, "'loss'"),
+    ):
+        with pytest.raises(error, match=message):
+            train(nca, loader(), val=loader(), epochs=1, **options)
+    assert train(depth({}, None), loader(), val=loader(), epochs=1)[0].best_epoch == 1
 
 
 @pytest.mark.parametrize(("every", "count"), [(1, 12), (3, 4)])
 def test_figures_are_drawn_when_the_history_is_saved(segmenter, loader, every, count):
-    class Writer:
-        figures = 0
-
-        def add_figure(self, tag, figure, step):
-            self.figures += 1
-
-        def add_scalar(self, *args):
-            pass
-
-        add_text = add_scalar
-
-    class Plot:
-        def show(self, model, image, prediction, label):
-            assert isinstance(image, np.ndarray)
-            return object()
-
-    writer = Writer()
-    trainer = BasicNCATrainer(segmenter(), None, max_epochs=6)
-    trainer.train(loader(), loader(), save_every=every, summary_writer=writer, plot_function=Plot())
-    assert writer.figures == count
-
-
-def test_an_optimizer_in_the_place_of_the_rate_is_refused_by_name(segmenter):
-    nca = segmenter()
-    with pytest.raises(ConfigError, match="the fourth argument is lr: give the optimizer by name"):
-        BasicNCATrainer(nca, None, True, torch.optim.Adam(nca.parameters()))
+    trainer, writer = BasicNCATrainer(segmenter(), None, max_epochs=6), Writer()
+    trainer.train(loader(), loader(), save_every=every, summary_writer=writer, plot_function=Drawing())
+    assert sum(call[0] == "add_figure" for call in writer.calls) == count

@@ -39,20 +39,20 @@ def filled(model, immutable):
 
 
 MODELS = {
-    "growing": lambda: filled(GrowingNCAModel("cpu", 8, use_alive_mask=True, **SMALL), 0),
-    "growing, learned filters": lambda: filled(
-        GrowingNCAModel("cpu", 8, num_learned_filters=2, kernel_size=5, **SMALL), 0
-    ),
-    "segmentation": lambda: filled(
-        BinarySegmentationNCAModel("cpu", 3, 6, pad_noise=True, use_temporal_encoding=True, **SMALL), 3
-    ),
-    "classification": lambda: filled(ClassificationNCAModel("cpu", 3, 6, 4, avg_pool_size=3, **SMALL), 3),
-    "classification without head": lambda: filled(
-        ClassificationNCAModel("cpu", 3, 6, 4, use_classifier=False, **SMALL), 3
-    ),
-    "self-classification": lambda: filled(SelfClassificationNCAModel("cpu", 6, 4, use_laplace=True, **SMALL), 1),
-    "depth": lambda: filled(DepthNCAModel("cpu", 3, 6, **SMALL), 3),
+    "growing": (GrowingNCAModel, (8,), {"use_alive_mask": True}),
+    "growing, learned filters": (GrowingNCAModel, (8,), {"num_learned_filters": 2, "kernel_size": 5}),
+    "segmentation": (BinarySegmentationNCAModel, (3, 6), {"pad_noise": True, "use_temporal_encoding": True}),
+    "classification": (ClassificationNCAModel, (3, 6, 4), {"avg_pool_size": 3}),
+    "classification without head": (ClassificationNCAModel, (3, 6, 4), {"use_classifier": False}),
+    "self-classification": (SelfClassificationNCAModel, (6, 4), {"use_laplace": True}),
+    "depth": (DepthNCAModel, (3, 6), {}),
 }
+
+
+def make(kind):
+    cls, channels, options = MODELS[kind]
+    immutable = {GrowingNCAModel: 0, SelfClassificationNCAModel: 1}.get(cls, 3)
+    return filled(cls("cpu", *channels, **options, **SMALL), immutable)
 
 
 def stored(model, folder, *, compiled=False):
@@ -71,7 +71,7 @@ def stored(model, folder, *, compiled=False):
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_folder_of_nca_lab_gives_the_model_with_equal_outputs(kind, compiled, tmp_path, caplog):
-    model = MODELS[kind]()
+    model = make(kind)
     cls = {"model": DepthNCAModel} if kind == "depth" else {}
     loaded = load_ncalab(stored(model, tmp_path / "run", compiled=compiled), **cls)
     assert type(loaded) is type(model)
@@ -85,7 +85,7 @@ def test_a_folder_of_nca_lab_gives_the_model_with_equal_outputs(kind, compiled, 
 
 
 def test_a_state_dict_gives_what_its_shapes_say_and_a_warning_of_the_rest(caplog):
-    model = MODELS["segmentation"]()
+    model = make("segmentation")
     with caplog.at_level(logging.WARNING):
         loaded = load_ncalab(model.state_dict(), num_hidden_channels=6, fire_rate=0.8)
     assert type(loaded) is BinarySegmentationNCAModel
@@ -100,18 +100,18 @@ def test_a_state_dict_gives_what_its_shapes_say_and_a_warning_of_the_rest(caplog
 
 
 def test_weights_are_loaded_into_a_given_model():
-    model, other = MODELS["classification"](), MODELS["classification"]()
+    model, other = make("classification"), make("classification")
     nn.init.zeros_(other.rule.network[0].weight)
     assert load_ncalab(model.state_dict(), other) is other
     assert torch.equal(other.rule.network[0].weight, model.rule.network[0].weight)
     with pytest.raises(ConfigError, match="arguments cannot be combined with a model"):
         load_ncalab(model.state_dict(), other, fire_rate=1.0)
     with pytest.raises(CheckpointError, match="do not fit a GrowingNCAModel"):
-        load_ncalab(model.state_dict(), MODELS["growing"]())
+        load_ncalab(model.state_dict(), make("growing"))
 
 
-def test_a_cascade_of_nca_lab_needs_its_scales_and_steps():
-    model = MODELS["segmentation"]()
+def test_a_cascade_needs_its_scales_and_steps_also_if_it_was_trained_here(tmp_path):
+    model = make("segmentation")
     state = {f"_orig_mod.wrapped.{name}": tensor for name, tensor in model.state_dict().items()}
     arguments = {"num_hidden_channels": 6, "use_temporal_encoding": True, "pad_noise": True, **SMALL}
     loaded = load_ncalab(state, scales=[2, 1], steps=[3, 2], **arguments)
@@ -119,6 +119,12 @@ def test_a_cascade_of_nca_lab_needs_its_scales_and_steps():
     assert torch.equal(loaded.predict(image).logits, CascadeNCA(model, [2, 1], [3, 2]).predict(image).logits)
     with pytest.raises(ConfigError, match="contain neither its scales nor its steps"):
         load_ncalab(state, **arguments)
+
+    net = CascadeNCA(make("segmentation"), [2, 1], [3, 2], single_model=False)
+    pairs = [(torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8))]
+    BasicNCATrainer(net, tmp_path / "run", max_epochs=1).train(pairs)
+    loaded = load_ncalab(tmp_path / "run", scales=[2, 1], steps=[3, 2], **arguments)
+    assert torch.equal(loaded.wrapped.rule.network[0].weight, net.wrapped.rule.network[0].weight)
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -135,27 +141,30 @@ def test_the_padding_and_kernel_size_in_the_history_of_a_cascade_are_not_those_o
     assert "filter_padding='circular'" in caplog.text
 
 
-def test_cascades_that_were_trained_here_are_read_too(tmp_path):
-    net = CascadeNCA(MODELS["segmentation"](), [2, 1], [3, 2], single_model=False)
-    pairs = [(torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8))]
-    BasicNCATrainer(net, tmp_path / "run", max_epochs=1).train(pairs)
-    options = {"num_hidden_channels": 6, "use_temporal_encoding": True, "pad_noise": True, **SMALL}
-    loaded = load_ncalab(tmp_path / "run", scales=[2, 1], steps=[3, 2], **options)
-    assert torch.equal(loaded.wrapped.rule.network[0].weight, net.wrapped.rule.network[0].weight)
-
-
-def test_arguments_that_do_not_belong_to_the_weights_are_refused():
-    model = MODELS["segmentation"]().state_dict()
-    with pytest.raises(ConfigError, match="scales and steps belong to a cascade"):
-        load_ncalab(model, scales=[2, 1], steps=[3, 2], num_hidden_channels=6)
-    with pytest.raises(ConfigError, match="follows from its weights: leave model out"):
-        load_ncalab(med_nca("basic"), DepthNCAModel)
-    with pytest.raises(ConfigError, match="scales belong to several levels"):
-        load_ncalab(med_nca("basic"), scales=[1])
+def test_what_cannot_be_loaded_is_refused(tmp_path):
+    torch.save({"layer.weight": torch.ones(1)}, tmp_path / "other.pth")
+    (tmp_path / "broken.pth").write_bytes(b"broken")
+    cascade, cell = {"scales": [2, 1], "steps": [3, 2]}, med_nca("basic")
+    model, zero = make("segmentation").state_dict(), GrowingNCAModel("cpu", 8, **SMALL).state_dict()
+    no_weights = r"not weights of NCALab's MLPNCARule, Med-NCA or M3D-NCA: \['layer.weight'\]"
+    for weights, options, error, message in (
+        (model, {"num_hidden_channels": 6, **cascade}, ConfigError, "scales and steps belong to a cascade"),
+        (cell, {"model": DepthNCAModel}, ConfigError, "follows from its weights: leave model out"),
+        (cell, {"scales": [1]}, ConfigError, "scales belong to several levels"),
+        (cell, {"num_classes": 2}, ConfigError, "'num_classes' is not a setting of Med-NCA or M3D-NCA"),
+        (zero, {}, ConfigError, "the weights do not show the number of image channels"),
+        ({"epoch": 3}, {}, CheckpointError, r"this is not a state dict: its entries are \['epoch'\]"),
+        (tmp_path, {}, MissingFileError, "contains none of best_model.pth, last_model.pth"),
+        (tmp_path / "model.pth", {}, MissingFileError, "file not found"),
+        (tmp_path / "other.pth", {}, CheckpointError, no_weights),
+        (tmp_path / "broken.pth", {}, CheckpointError, "is not a state dict"),
+    ):
+        with pytest.raises(error, match=message):
+            load_ncalab(weights, **options)
 
 
 def test_weights_of_image_channels_that_are_not_used_are_a_warning_unless_the_class_is_given(caplog):
-    model = MODELS["segmentation"]()
+    model = make("segmentation")
     nn.init.normal_(model.rule.network[2].weight)
     arguments = {"num_image_channels": 3, "num_hidden_channels": 6, "filter_padding": "circular", **SMALL}
     loaded = load_ncalab(model.state_dict(), **arguments)
@@ -168,43 +177,19 @@ def test_weights_of_image_channels_that_are_not_used_are_a_warning_unless_the_cl
     assert torch.equal(loaded.predict(image, 4).logits, model.predict(image, 4).logits)
 
 
-def test_weights_in_a_checkpoint_are_found_and_other_activations_are_passed(tmp_path):
+def test_weights_in_a_checkpoint_are_found_other_activations_are_passed_and_nothing_is_drawn(tmp_path):
     model = filled(GrowingNCAModel("cpu", 8, rule_args={"nonlinearity": nn.GELU}, **SMALL), 0)
     torch.save({"epoch": 3, "state_dict": model.state_dict()}, tmp_path / "checkpoint.pth")
+    state = torch.get_rng_state()
     loaded = load_ncalab(tmp_path / "checkpoint.pth", rule_args={"nonlinearity": nn.GELU}, **SMALL)
+    assert torch.equal(torch.get_rng_state(), state)
     seed = model.make_seed(8, 8)
     assert torch.equal(loaded.predict(seed).logits, model.predict(seed).logits)
 
 
-def test_loading_does_not_touch_the_global_generators():
-    weights, state = MODELS["growing"]().state_dict(), torch.get_rng_state()
-    load_ncalab(weights)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_files_that_are_no_weights_are_refused(tmp_path):
-    with pytest.raises(MissingFileError, match="contains none of best_model.pth, last_model.pth"):
-        load_ncalab(tmp_path)
-    with pytest.raises(MissingFileError, match="file not found"):
-        load_ncalab(tmp_path / "model.pth")
-    torch.save({"layer.weight": torch.ones(1)}, tmp_path / "other.pth")
-    with pytest.raises(
-        CheckpointError, match=r"not weights of NCALab's MLPNCARule, Med-NCA or M3D-NCA: \['layer.weight'\]"
-    ):
-        load_ncalab(tmp_path / "other.pth")
-    (tmp_path / "broken.pth").write_bytes(b"broken")
-    with pytest.raises(CheckpointError, match="is not a state dict"):
-        load_ncalab(tmp_path / "broken.pth")
-    zero = GrowingNCAModel("cpu", 8, **SMALL).state_dict()
-    with pytest.raises(ConfigError, match="the weights do not show the number of image channels"):
-        load_ncalab(zero)
-    with pytest.raises(CheckpointError, match=r"this is not a state dict: its entries are \['epoch'\]"):
-        load_ncalab({"epoch": 3})
-
-
 @pytest.mark.processor
 def test_everything_works_on_weights_that_were_loaded(tmp_path):
-    model = MODELS["growing"]()
+    model = make("growing")
     model.save(tmp_path / "growing.safetensors")
     loaded = load_ncalab(tmp_path / "growing.safetensors", use_alive_mask=True, fire_rate=0.5, **SMALL)
     seed = loaded.make_seed(12, 12)
@@ -263,8 +248,6 @@ def test_their_fire_rate_is_the_probability_of_not_firing():
     assert (cell.fire_rate, cell.inference_timesteps) == (0.5, 3)
     two = load_ncalab(med_nca("basic"), input_channels=2, output_channels=2)
     assert (two.num_fixed_channels, two.first_output_channel, two.num_hidden_channels) == (2, 2, 2)
-    with pytest.raises(ConfigError, match="'num_classes' is not a setting of Med-NCA or M3D-NCA"):
-        load_ncalab(med_nca("basic"), num_classes=2)
 
 
 def test_several_levels_of_med_nca_become_a_pyramid(tmp_path):
