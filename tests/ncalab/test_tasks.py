@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.losses import MacroAUROC, MacroF1
@@ -155,39 +156,66 @@ def test_arguments_that_a_task_sets_may_be_repeated_but_not_changed():
 
 
 class Counting:
-    """Metric of another package: counts samples, and keeps the last arguments."""
+    """Metric of another package: counts samples; all copies write down the shapes and types of their arguments."""
+
+    seen = []
 
     def __init__(self):
-        self.reset()
+        self.count = 0.0
+        self.seen.clear()
 
     def reset(self):
-        self.count, self.seen = 0, []
+        self.count = 0.0
 
     def update(self, measured, label):
         self.count += len(label)
-        self.seen = [tuple(measured.shape), measured.dtype, tuple(label.shape), label.dtype]
+        self.seen.append((tuple(measured.shape), measured.dtype, tuple(label.shape), label.dtype))
 
     def compute(self):
-        assert self.seen in [[(n, 8, 6), torch.bool, (n, 8, 6), torch.int64] for n in (1, 2)]
-        return float(self.count)
+        return self.count
 
 
-def test_metrics_of_other_packages_are_given_masks_and_integers(tmp_path):
-    model = filled(BinarySegmentationNCAModel("cpu", 3, 4, **SMALL))
-    model.metrics["count"] = Counting()
-    pairs = torch.utils.data.TensorDataset(rand(5, 3, 8, 6), (rand(5, 8, 6, seed=1) > 0.5).float())
-    loader = torch.utils.data.DataLoader(pairs, batch_size=2)
+def test_metrics_of_other_packages_are_given_masks_and_integers():
+    model, metric = filled(BinarySegmentationNCAModel("cpu", 3, 4, **SMALL)), Counting()
+    model.metrics["count"] = metric
+    loader = DataLoader(TensorDataset(rand(5, 3, 8, 6), (rand(5, 8, 6, seed=1) > 0.5).float()), batch_size=2)
     metrics, predictions = model.validate(loader, 3)
     assert metrics["count"] == 5
     assert [len(one.output_image) for one in predictions] == [2, 2, 1]
     history = BasicNCATrainer(model, None, max_epochs=1).train(loader, loader)
     assert history.metrics["count"] == 5
+    assert set(metric.seen) == {((n, 8, 6), torch.bool, (n, 8, 6), torch.int64) for n in (1, 2)}
+
+
+def test_labels_for_metrics_of_other_packages_have_the_form_of_the_predictions():
+    for measured, label, expected in (
+        (torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(2, 1, 4, 4), [(2, 4, 4), torch.int64]),
+        (torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(2, 4, 4), [(2, 4, 4), torch.int64]),
+        (torch.ones(2, 3), torch.ones(2, 1), [(2,), torch.int64]),
+        (torch.ones(2, 3, 4, 4), torch.ones(2, 1, 4, 4), [(2, 4, 4), torch.int64]),
+        (torch.ones(2, 1, 4, 4), torch.full((2, 4, 4), 0.5), [(2, 4, 4), torch.float32]),
+    ):
+        metric = MetricOfNCALab(Counting())
+        metric.update(measured, label)
+        assert metric.metric.seen == [(tuple(measured.shape), measured.dtype, *expected)]
+
+
+def test_a_collection_of_metrics_that_are_modules_is_used():
+    class Module(torch.nn.Module, Counting):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            Counting.__init__(self)
+
+    model = DepthNCAModel("cpu", 3, 4, **SMALL)
+    model.metrics = torch.nn.ModuleDict({"other": Module()})
+    assert list(model.metrics) == ["other"]
+    assert model.validate([(rand(2, 3, 8, 6), rand(2, 8, 6))])[0] == {"other": 2.0}
 
 
 def test_metrics_of_a_set_do_not_depend_on_the_batch_size():
     model = filled(ClassificationNCAModel("cpu", 3, 5, 3, fire_rate=1.0, **SMALL))
-    pairs = torch.utils.data.TensorDataset(rand(9, 3, 8, 8), torch.tensor([0, 1, 2, 2, 1, 0, 0, 2, 2]))
-    found = [model.validate(torch.utils.data.DataLoader(pairs, batch_size=size))[0] for size in (1, 2, 9)]
+    pairs = TensorDataset(rand(9, 3, 8, 8), torch.tensor([0, 1, 2, 2, 1, 0, 0, 2, 2]))
+    found = [model.validate(DataLoader(pairs, batch_size=size))[0] for size in (1, 2, 9)]
     assert list(found[0]) == ["accuracy_macro", "accuracy_micro", "auroc", "f1"]
     assert found[0] == pytest.approx(found[1])
     assert found[0] == pytest.approx(found[2])
@@ -217,12 +245,11 @@ def test_f1_and_the_area_under_the_curve_are_those_of_scikit_learn():
         assert np.isnan(metric.compute())
 
 
-def test_the_best_epoch_is_that_of_the_highest_macro_f1(tmp_path):
+def test_the_best_epoch_is_that_of_the_highest_macro_f1():
     model = ClassificationNCAModel("cpu", 1, 5, 2, **SMALL)
-    images = torch.cat([torch.zeros(6, 1, 8, 8), torch.ones(6, 1, 8, 8)])
-    pairs = torch.utils.data.TensorDataset(images, torch.tensor([[0]] * 6 + [[1]] * 6))
-    loader = torch.utils.data.DataLoader(pairs, batch_size=4, shuffle=True)
-    history = BasicNCATrainer(model, tmp_path / "run", max_epochs=4, lr=3e-2).train(loader, loader)
+    images = torch.arange(2.0).repeat_interleave(6).view(12, 1, 1, 1).expand(12, 1, 8, 8)
+    loader = DataLoader(TensorDataset(images, images[:, 0, 0, :1].long()), batch_size=4, shuffle=True)
+    history = BasicNCATrainer(model, None, max_epochs=4, lr=3e-2).train(loader, loader)
     scores = [epoch["val_f1"] for epoch in history.epochs]
     assert history.best_epoch == 1 + scores.index(max(scores))
     assert history.best_accuracy == max(scores) > 0.5
@@ -249,37 +276,3 @@ def test_the_focal_loss_is_that_of_the_mean_error_of_each_sample(weight):
         total = total + (1 - (-error).exp()) ** 3 * error
     expected = total / (3 if weight is None else weight.sum())
     torch.testing.assert_close(FocalLoss(weight, gamma=3)(logits, label), expected)
-
-
-class Recorded(Counting):
-    """Keeps the last arguments."""
-
-    def compute(self):
-        return 1.0
-
-
-def test_labels_for_metrics_of_other_packages_have_the_form_of_the_predictions():
-    for measured, label, expected in (
-        (torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(2, 1, 4, 4), (2, 4, 4)),
-        (torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(2, 4, 4), (2, 4, 4)),
-        (torch.ones(2, 3), torch.ones(2, 1), (2,)),
-        (torch.ones(2, 3, 4, 4), torch.ones(2, 1, 4, 4), (2, 4, 4)),
-        (torch.ones(2, 1, 4, 4), torch.full((2, 4, 4), 0.5), (2, 4, 4)),
-    ):
-        metric = MetricOfNCALab(Recorded())
-        metric.update(measured, label)
-        assert metric.metric.seen[2] == expected
-        assert metric.metric.seen[3] == (torch.float32 if measured.shape[1] == 1 else torch.int64)
-
-
-def test_a_collection_of_metrics_that_are_modules_is_used():
-    class Module(torch.nn.Module, Recorded):
-        def __init__(self):
-            torch.nn.Module.__init__(self)
-            self.reset()
-
-    model = DepthNCAModel("cpu", 3, 4, **SMALL)
-    model.metrics = torch.nn.ModuleDict({"other": Module()})
-    assert list(model.metrics) == ["other"]
-    metrics, _ = model.validate([(rand(2, 3, 8, 6), rand(2, 8, 6))])
-    assert metrics == {"other": 1.0}
