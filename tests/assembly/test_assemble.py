@@ -36,14 +36,8 @@ from delira_nca.training.callbacks import RolloutLoss
 
 def make_network():
     torch.manual_seed(0)
-    return BasicNCAModel(
-        num_image_channels=1,
-        num_hidden_channels=4,
-        num_output_channels=1,
-        hidden_size=8,
-        training_timesteps=3,
-        inference_timesteps=3,
-    )
+    channels = {"num_image_channels": 1, "num_hidden_channels": 4, "num_output_channels": 1}
+    return BasicNCAModel(**channels, hidden_size=8, training_timesteps=3, inference_timesteps=3)
 
 
 def make_data(length=10):
@@ -81,26 +75,18 @@ def test_the_names_that_a_training_needs_are_sorted_by_kind():
     assert list(modules.loss.terms) == ["overflow"]
 
 
-@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 20), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 20), marks=pytest.mark.slow)], ids=["few", "many"])
 def test_the_order_is_the_same_in_every_process(seeds):
     source = (
         "from delira_nca.assembly import *\n"
         "loss = sum((term(abs, pred(p), target(t)) for p, t in zip('yxzw', 'dbca')), 0.0)\n"
         "print(assemble_for_training(loss, [loss])[1], loss.needed_keys())"
     )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", source],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in seeds
-    }
-    assert printed == {
-        "{'inputs': ['data'], 'targets': ['a', 'b', 'c', 'd']} ('a', 'b', 'c', 'd', 'w', 'x', 'y', 'z')\n"
-    }
+    for seed in seeds:
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        printed = subprocess.check_output([sys.executable, "-c", source], env=environment, text=True)
+        expected = "{'inputs': ['data'], 'targets': ['a', 'b', 'c', 'd']} ('a', 'b', 'c', 'd', 'w', 'x', 'y', 'z')\n"
+        assert printed == expected, seed
 
 
 def test_a_training_with_an_assembled_loss_is_that_with_the_same_functions():
@@ -173,7 +159,7 @@ def test_plots_are_drawn_of_the_set_and_a_failure_is_logged(tmp_path, caplog):
     assert "plot 'bad' could not be drawn" in caplog.text
 
 
-def test_names_of_validation_losses_are_checked():
+def test_names_of_validation_losses_are_checked_and_an_evaluation_has_a_network_and_batches():
     node = term(mse, name="a")
     assert list(assemble_for_training(node, [node, node + 1], ["x", "y"])[0].evaluator.metrics) == ["x", "y"]
     assert list(assemble_for_training(node, [node, 2 * node])[0].evaluator.metrics) == ["a", "2 * a"]
@@ -186,40 +172,38 @@ def test_names_of_validation_losses_are_checked():
     ):
         with pytest.raises(ConfigError, match=text):
             assemble_for_training(node, losses, names)
+    with pytest.raises(ConfigError, match="there is no network to evaluate"):
+        Evaluator({"mse": node}).evaluate([])
+    with pytest.raises(ConfigError, match="no batches in the test set"):
+        Evaluator({"mse": node}, network=nn.Identity()).evaluate([], "test")
 
 
 def test_losses_that_train_nothing_or_more_than_one_network_are_refused():
-    with pytest.raises(ConfigError, match="has no prediction"):
-        assemble_for_training(term(torch.mean, target()), {})
     first, second = nn.Linear(1, 1), nn.Linear(1, 1)
-    with pytest.raises(ConfigError, match="several networks"):
-        assemble_for_training(term(mse, pred("a", first)) + term(mse, pred("b", second)), {})
-    with pytest.raises(ConfigError, match=r"pred\('a'\) is of several networks"):
-        assemble_for_training(term(mse, pred("a", first)) + term(mse, pred("a", second)), {})
+    for loss, message in (
+        (term(torch.mean, target()), "has no prediction"),
+        (term(mse, pred("a", first)) + term(mse, pred("b", second)), "several networks"),
+        (term(mse, pred("a", first)) + term(mse, pred("a", second)), r"pred\('a'\) is of several networks"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            assemble_for_training(loss, {})
     modules, _ = assemble_for_training(term(mse, pred("a")) + term(mse, pred("a", second)), {})
     assert modules.model.network is second
-    node = term(mse, pred("logits"), target())
     with pytest.raises(UnknownNameError, match="is not among the outputs"):
-        build_loss_modules(node, {}, [pred("logit")], [inp()])
+        build_loss_modules(term(mse, pred("logits"), target()), {}, [pred("logit")], [inp()])
 
 
 def test_data_are_checked_before_a_worker_starts():
     data = make_data()
     for given in (data, DictDataset(data), DataManager(data, 4, n_process_augmentation=2)):
         assert generate_database_info(["data"], [target("seg")], data=given) == {"inputs": ["data"], "targets": ["seg"]}
-    with pytest.raises(UnknownNameError, match=r"lack the input 'image' and the target 'sge'. .*"):
-        generate_database_info(["image"], ["sge", "seg"], data=data)
     assert generate_database_info(["image"], ["seg"], True, data=data) == {"inputs": [], "targets": ["seg"]}
-    with pytest.raises(ShapeError, match="different numbers of samples"):
-        generate_database_info(["data"], ["seg"], data={**data, "seg": data["seg"][:3]})
-    with pytest.raises(ConfigError, match="'seg' of a batch must be an array of numbers"):
-        generate_database_info(["data"], ["seg"], data={**data, "seg": np.array(["a"] * 10)})
-    with pytest.raises(ConfigError, match="not 3"):
-        generate_database_info([3], [])
-
-
-def test_an_evaluation_without_network_or_batches_is_an_error():
-    with pytest.raises(ConfigError, match="there is no network to evaluate"):
-        Evaluator({"mse": term(mse)}).evaluate([])
-    with pytest.raises(ConfigError, match="no batches in the test set"):
-        Evaluator({"mse": term(mse)}, network=nn.Identity()).evaluate([], "test")
+    text = {**data, "seg": np.array(["a"] * 10)}
+    for names, given, error, message in (
+        ((["image"], ["sge", "seg"]), data, UnknownNameError, r"lack the input 'image' and the target 'sge'. .*"),
+        ((["data"], ["seg"]), {**data, "seg": data["seg"][:3]}, ShapeError, "different numbers of samples"),
+        ((["data"], ["seg"]), text, ConfigError, "'seg' of a batch must be an array of numbers"),
+        (([3], []), None, ConfigError, "not 3"),
+    ):
+        with pytest.raises(error, match=message):
+            generate_database_info(*names, data=given)

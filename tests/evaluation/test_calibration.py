@@ -28,28 +28,29 @@ def test_threshold_is_the_lowest_score_that_keeps_the_rate(good, bad, twentieths
         assert math.isnan(found.sensitivity)
 
 
-def test_a_rate_that_is_a_whole_number_of_cases_is_used_up():
+def test_a_rate_that_is_a_whole_number_of_cases_is_used_up_and_alarms_are_above_the_threshold():
     found = alarm_threshold(np.arange(100.0), np.zeros(100), 0.29)  # 0.29 * 100 is below 29 in floats
     assert (found.threshold, found.false_alarm_rate) == (70.0, 0.29)
-
-
-def test_alarms_are_above_the_threshold_and_what_is_no_number():
     found = alarm_threshold([1.0, 2.0, 3.0], [0, 0, 1], 0.0)
     assert found.alarms([1.0, 2.0, 2.5, math.nan]).tolist() == [False, False, True, True]
     assert found.to_dict()["num_failed"] == 1
 
 
 @pytest.mark.parametrize(
-    ("scores", "failed", "rate", "message"),
+    ("function", "arguments", "error", "message"),
     [
-        ([1.0], [0], 1.5, "must be a number from 0 to 1, not 1.5"),
-        ([1.0], [1], 0.1, "good cases, and there is none"),
-        ([math.nan], [0], 0.1, "NaN"),
+        (alarm_threshold, ([1.0], [0], 1.5), ConfigError, "must be a number from 0 to 1, not 1.5"),
+        (alarm_threshold, ([1.0], [1], 0.1), ConfigError, "good cases, and there is none"),
+        (alarm_threshold, ([math.nan], [0], 0.1), ConfigError, "NaN"),
+        (fit_temperature, (torch.full((3, 1), 2.0), torch.ones(3, 1)), ConfigError, "no temperature is best"),
+        (fit_temperature, (torch.full((3, 1), 2.0), torch.zeros(3, 1)), ConfigError, "no temperature is best"),
+        (fit_temperature, (torch.zeros(3, 2, 4), torch.zeros(3, 5)), ShapeError, r"are \(3, 4\), not \(3, 5\)"),
+        (fit_temperature, (torch.zeros(3, 2), torch.tensor([0, 2, 1])), ConfigError, "classes from 0 to 1"),
     ],
 )
-def test_what_cannot_be_calibrated_is_refused(scores, failed, rate, message):
-    with pytest.raises(ConfigError, match=message):
-        alarm_threshold(scores, failed, rate)
+def test_what_cannot_be_calibrated_is_refused(function, arguments, error, message):
+    with pytest.raises(error, match=message):
+        function(*arguments)
 
 
 def test_failure_detection_is_measured_as_scikit_learn_does():
@@ -76,14 +77,3 @@ def test_temperature_of_several_classes_is_the_best_one_around(noise):
     assert found == pytest.approx(2.5, rel=0.25)
     losses = [float(F.cross_entropy(logits / (found * by), labels)) for by in (0.97, 1.0, 1.03)]
     assert losses[1] == min(losses)
-
-
-def test_temperature_without_a_best_is_refused():
-    with pytest.raises(ConfigError, match="no temperature is best"):
-        fit_temperature(torch.full((3, 1), 2.0), torch.ones(3, 1))
-    with pytest.raises(ConfigError, match="no temperature is best"):
-        fit_temperature(torch.full((3, 1), 2.0), torch.zeros(3, 1))
-    with pytest.raises(ShapeError, match=r"are \(3, 4\), not \(3, 5\)"):
-        fit_temperature(torch.zeros(3, 2, 4), torch.zeros(3, 5))
-    with pytest.raises(ConfigError, match="classes from 0 to 1"):
-        fit_temperature(torch.zeros(3, 2), torch.tensor([0, 2, 1]))

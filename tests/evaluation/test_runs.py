@@ -31,20 +31,14 @@ def test_a_run_is_a_prediction_of_its_own_sample_number(randomise, noise):
 
 
 @pytest.mark.parametrize("pad_noise", [False, True])
-def test_memory_changes_no_run(randomise, noise, pad_noise):
-    model, image = automaton(randomise, pad_noise=pad_noise), noise(3, 1, 8, 8)
+def test_neither_memory_nor_parts_of_a_batch_change_a_run(randomise, noise, pad_noise):
+    model, image = automaton(randomise, pad_noise=pad_noise), noise(4, 1, 8, 8)
     whole = stochastic_runs(model, image, 4).predictions
-    one_by_one = stochastic_runs(model, image, 4, memory_budget=1).predictions
-    by_some = stochastic_runs(model, image, 4, memory_budget=200_000).predictions
-    assert torch.allclose(one_by_one, whole, atol=1e-6)
-    assert torch.allclose(by_some, whole, atol=1e-6)
-
-
-def test_a_part_of_a_batch_has_the_runs_of_the_whole(randomise, noise):
-    model, image = automaton(randomise), noise(4, 1, 8, 8)
-    whole = stochastic_runs(model, image, 3).predictions
+    for budget in (1, 200_000):
+        found = stochastic_runs(model, image, 4, memory_budget=budget).predictions
+        assert torch.allclose(found, whole, atol=1e-6), budget
     with at_part(BatchPart(first=1, size=2, total=4)):
-        part = stochastic_runs(model, image[1:3], 3).predictions
+        part = stochastic_runs(model, image[1:3], 4).predictions
     assert torch.allclose(part, whole[:, 1:3], atol=1e-6)
 
 
@@ -71,24 +65,14 @@ def test_several_classes_exclude_each_other(randomise, noise):
     assert torch.equal(single.predictions.flatten() > 0, torch.ones(2 * 2 * 3 * 64, dtype=torch.bool))
 
 
-def test_a_picture_is_no_logit(randomise, noise):
+def test_pictures_and_depths_are_no_logits_and_a_classification_has_no_cells(randomise, noise):
     model = automaton(randomise, num_output_channels=0, immutable_image_channels=False)
-    with pytest.raises(ConfigError, match="activation='none'"):
-        stochastic_runs(model, noise(1, 1, 6, 6), 2)
     shown = stochastic_runs(model, noise(1, 1, 6, 6), 2, activation="none").predictions
     assert shown.min() < 0
     squared = stochastic_runs(model, noise(1, 1, 6, 6), 2, activation=torch.square).predictions
     assert torch.equal(squared, shown.square())
-
-
-def test_a_depth_is_no_logit(noise):
     model = DepthNCAModel(num_image_channels=1, inference_timesteps=2)
-    with pytest.raises(ConfigError, match="this DepthNCAModel predicts a picture or a depth"):
-        stochastic_runs(model, noise(1, 1, 8, 8), 2)
     assert stochastic_runs(model, noise(1, 1, 8, 8), 2, activation="none").predictions.shape == (2, 1, 1, 8, 8)
-
-
-def test_a_classification_has_probabilities_without_cells(noise):
     model = ClassificationNCAModel(num_image_channels=1, num_hidden_channels=4, num_classes=3, inference_timesteps=2)
     found, exclusive = stochastic_runs(model, noise(2, 1, 8, 8), 3)
     assert exclusive
@@ -140,13 +124,16 @@ def test_a_network_without_cells_is_run_with_a_seed_for_each_run(noise):
 
 def test_what_cannot_be_run_is_refused(randomise, noise):
     model, image = automaton(randomise), noise(1, 1, 8, 8)
-    with pytest.raises(ConfigError, match="runs must be a whole number of at least 1, not 0"):
-        stochastic_runs(model, image, 0)
-    with pytest.raises(UnknownNameError, match="Did you mean 'softmax'"):
-        stochastic_runs(model, image, 2, activation="sofmax")
-    with pytest.raises(ConfigError, match="'data'"):
-        stochastic_runs(model, {"image": image}, 2)
-    with pytest.raises(ConfigError, match="decides itself how many steps"):
-        stochastic_runs(Guess(), image, 2, steps=3)
-    with pytest.raises(ConfigError, match="neither predict"):
-        stochastic_runs(nn.Conv2d(1, 1, 1), image, 2)
+    picture = automaton(randomise, num_output_channels=0, immutable_image_channels=False)
+    depth = DepthNCAModel(num_image_channels=1, inference_timesteps=2)
+    for network, data, runs, options, error, message in (
+        (model, image, 0, {}, ConfigError, "runs must be a whole number of at least 1, not 0"),
+        (model, image, 2, {"activation": "sofmax"}, UnknownNameError, "Did you mean 'softmax'"),
+        (model, {"image": image}, 2, {}, ConfigError, "'data'"),
+        (picture, image, 2, {}, ConfigError, "activation='none'"),
+        (depth, image, 2, {}, ConfigError, "this DepthNCAModel predicts a picture or a depth"),
+        (Guess(), image, 2, {"steps": 3}, ConfigError, "decides itself how many steps"),
+        (nn.Conv2d(1, 1, 1), image, 2, {}, ConfigError, "neither predict"),
+    ):
+        with pytest.raises(error, match=message):
+            stochastic_runs(network, data, runs, **options)

@@ -13,9 +13,17 @@ def runs(*cells):
     return torch.tensor(cells).view(len(cells), 1, 1, -1)
 
 
-def test_quality_metric_is_the_sum_of_deviations_over_the_sum_of_means():
+def test_quality_metric_is_the_sum_of_deviations_over_the_sum_of_means(noise):
     predictions = runs([0.2, 0.9], [0.6, 0.9])  # deviations 0.2 and 0, means 0.4 and 0.9
     assert nqm(predictions).item() == pytest.approx(0.2 / 1.3)
+    assert nqm(torch.zeros(3, 1, 1, 4)).item() == 0.0
+    without_cells = torch.tensor([[0.2, 0.8], [0.6, 0.4]]).view(2, 1, 2)
+    assert nqm(without_cells).tolist() == [[pytest.approx(0.5), pytest.approx(1 / 3)]]
+    with pytest.raises(ConfigError, match="a prediction is below 0"):
+        nqm(runs([-1.0], [1.0]))
+    logits, drawn = 3 * noise(1, 2, 1, 12, 12), noise(10, 2, 1, 12, 12, seed=1)
+    scores = torch.stack([nqm((logits + std * drawn).sigmoid()) for std in (0.0, 0.1, 0.3, 1.0, 3.0)])
+    assert (scores.diff(dim=0) > 0).all(), "it rises with noise"
 
 
 def test_equal_runs_have_no_spread_at_all(noise):
@@ -25,18 +33,6 @@ def test_equal_runs_have_no_spread_at_all(noise):
     assert torch.equal(deviation(predictions), torch.zeros(2, 3, 5, 5))
     assert torch.equal(pairwise_dice(predictions), torch.ones(2, 3))
     assert mutual_information(predictions).max() < 1e-6
-
-
-def test_quality_metric_rises_with_noise(noise):
-    logits, drawn = 3 * noise(1, 2, 1, 12, 12), noise(10, 2, 1, 12, 12, seed=1)
-    scores = torch.stack([nqm((logits + std * drawn).sigmoid()) for std in (0.0, 0.1, 0.3, 1.0, 3.0)])
-    assert (scores.diff(dim=0) > 0).all()
-
-
-def test_quality_metric_of_nothing_is_zero_and_of_logits_refused():
-    assert nqm(torch.zeros(3, 1, 1, 4)).item() == 0.0
-    with pytest.raises(ConfigError, match="a prediction is below 0"):
-        nqm(runs([-1.0], [1.0]))
 
 
 def test_image_scores_do_not_depend_on_the_other_images(noise):
@@ -67,10 +63,14 @@ def test_what_is_certain_but_unequal_is_all_information():
         entropy(runs([0.5], [1.5]))
 
 
-def test_dice_is_averaged_over_all_pairs():
+def test_dice_and_disagreement_are_averaged_over_all_pairs():
     predictions = runs([0.9, 0.9, 0.1], [0.9, 0.1, 0.1], [0.1, 0.1, 0.1])
     assert pairwise_dice(predictions).item() == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert pairwise_dice(runs([0.1, 0.2], [0.3, 0.4])).item() == 1.0
+    without_cells = torch.tensor([[0.2, 0.8], [0.6, 0.4]]).view(2, 1, 2)
+    assert pairwise_dice(without_cells, exclusive=True).tolist() == [[0.0, 0.0]]
+    predictions = runs([0.9, 0.9], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1])
+    assert disagreement(predictions).flatten().tolist() == [0.0, 0.5]  # 3 of 6 pairs
 
 
 def test_dice_of_classes_is_that_of_the_likeliest():
@@ -79,17 +79,6 @@ def test_dice_of_classes_is_that_of_the_likeliest():
     assert pairwise_dice(predictions, exclusive=False).tolist() == [[1.0, 1.0, 1.0]]
     flipped = torch.tensor([[0.5, 0.3, 0.2], [0.3, 0.5, 0.2]]).view(2, 1, 3, 1)
     assert pairwise_dice(flipped, exclusive=True).tolist() == [[0.0, 0.0, 1.0]]
-
-
-def test_disagreement_is_a_share_of_pairs():
-    predictions = runs([0.9, 0.9], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1])
-    assert disagreement(predictions).flatten().tolist() == [0.0, 0.5]  # 3 of 6 pairs
-
-
-def test_images_without_cells_have_scores_too():
-    predictions = torch.tensor([[0.2, 0.8], [0.6, 0.4]]).view(2, 1, 2)
-    assert nqm(predictions).tolist() == [[pytest.approx(0.5), pytest.approx(1 / 3)]]
-    assert pairwise_dice(predictions, exclusive=True).tolist() == [[0.0, 0.0]]
 
 
 @pytest.mark.parametrize("function", [nqm, deviation, pairwise_dice, disagreement])

@@ -35,11 +35,9 @@ def test_a_deterministic_model_is_in_no_doubt(randomise, noise, estimator):
 
 
 def test_doubt_rises_with_the_noise_of_the_updates(randomise, noise):
-    scores = []
-    for std in (0.0, 0.05, 0.2, 0.8):
-        model = automaton(randomise, fire_rate=1.0, update_noise=std)
-        scores.append(NQM(model, 6).estimate(noise(2, 1, 8, 8)).score)
-    assert (torch.stack(scores).diff(dim=0) > 0).all()
+    models = [automaton(randomise, fire_rate=1.0, update_noise=std) for std in (0.0, 0.05, 0.2, 0.8)]
+    scores = torch.stack([NQM(model, 6).estimate(noise(2, 1, 8, 8)).score for model in models])
+    assert (scores.diff(dim=0) > 0).all()
     assert torch.equal(scores[0], torch.zeros(2, 1))
 
 
@@ -100,13 +98,10 @@ def test_last_steps_of_a_pyramid_are_on_its_finest_grid(randomise, noise):
         MCMC(pyramid, 3, steps=5).estimate(image)
 
 
-@pytest.mark.parametrize(("estimator", "name"), [(NQM, "N"), (MCMC, "N_last")])
-def test_one_prediction_has_no_spread(randomise, estimator, name):
-    with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 2, not 1"):
-        estimator(automaton(randomise), 1)
-
-
-def test_a_model_that_records_nothing_has_no_last_steps():
+def test_one_prediction_has_no_spread_and_a_model_that_records_nothing_no_last_steps(randomise):
+    for estimator, name in ((NQM, "N"), (MCMC, "N_last")):
+        with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 2, not 1"):
+            estimator(automaton(randomise), 1)
     with pytest.raises(ConfigError, match=r"Linear has no record"):
         MCMC(torch.nn.Linear(1, 1))
 
