@@ -60,7 +60,7 @@ def test_previews_do_not_change_the_training(tmp_path):
     assert all(map(torch.equal, *ends))
 
 
-def test_slices_of_volumes_have_rows_of_their_own(tmp_path):
+def test_slices_of_volumes_are_spread_around_the_middle_and_have_rows_of_their_own(tmp_path):
     heights = []
     for number in (1, 3):
         batch = cases(6, 5, 9)
@@ -68,25 +68,22 @@ def test_slices_of_volumes_have_rows_of_their_own(tmp_path):
         train(make_network(dims=3), CasePreview(batch, JSONLSink(folder / "l.jsonl"), num_slices=number), batch, 1)
         heights.append(size_of(next(iter(images(folder).values())))[1])
     assert heights[1] - 32 == 3 * (heights[0] - 32)  # without the line of the title
+    for depth, number, slices in ((9, 3, [2, 4, 6]), (2, 5, [0, 1])):
+        volume = {"data": np.zeros((1, 1, 4, 4, depth), np.float32)}
+        assert CasePreview(volume, [], num_slices=number)._slices() == slices
 
 
-def test_slices_are_spread_around_the_middle():
-    preview = CasePreview({"data": np.zeros((1, 1, 4, 4, 9), np.float32)}, [], num_slices=3)
-    assert preview._slices() == [2, 4, 6]
-    assert CasePreview({"data": np.zeros((1, 1, 4, 4, 2), np.float32)}, [], num_slices=5)._slices() == [0, 1]
-
-
-def test_a_mask_of_classes_has_the_colours_of_certain_predictions():
+def test_pixels_of_masks_and_images_and_the_classes_below():
     mask = np.array([[[0, 1], [2, 9]]])
     certain = np.stack([mask[0] == number for number in range(9)]).astype(np.float32)
     assert np.array_equal(_pixels(mask, 9)[:, 0], _pixels(certain, 9)[:, 0])
     assert _pixels(mask, 9)[1, 1].tolist() == _pixels(mask, 9)[0, 0].tolist() == [0, 0, 0]  # 9 is ignored
     assert np.array_equal(_pixels(np.array([[[7]]]), 9), _pixels(np.array([[[1]]]), 9))
-
-
-def test_an_image_outside_of_0_to_1_is_scaled():
-    assert _pixels(np.array([[[-1.0, 0.0, 3.0]]]))[0, :, 0].tolist() == [0, 64, 255]
+    assert _pixels(np.array([[[-1.0, 0.0, 3.0]]]))[0, :, 0].tolist() == [0, 64, 255]  # scaled
     assert _pixels(np.array([[[0.0, 0.5]]]))[0, :, 0].tolist() == [0, 128]
+    preview = CasePreview({"data": np.zeros((1, 1, 4, 4), np.float32), "label": np.array([3])}, [])
+    rows = list(preview._rows(np.eye(5, dtype=np.float32)[2:3], True))
+    assert [caption for caption, _ in rows[0]] == ["case 0", "label: 3", "prediction: class 2"]
 
 
 def test_what_a_growing_automaton_makes_is_drawn_in_its_colours(tmp_path):
@@ -101,19 +98,16 @@ def test_what_a_growing_automaton_makes_is_drawn_in_its_colours(tmp_path):
     assert sorted(path.name for path in (tmp_path / "films").iterdir()) == ["preview_0000.gif", "preview_0001.gif"]
 
 
-def test_a_film_has_a_frame_for_each_step(tmp_path):
+def test_a_film_has_a_frame_for_each_step_and_tensorboard_gets_the_image(tmp_path):
     batch = cases(8, 8)
-    train(make_network(inference_timesteps=5), CasePreview(batch, [], film=tmp_path), batch, 1)
-    with Image.open(tmp_path / "preview_0000.gif") as film:
+    preview = CasePreview(batch, TensorboardXSink(tmp_path / "events"), name="val/fixed", film=tmp_path / "films")
+    train(make_network(inference_timesteps=5), preview, batch, 1)
+    (path,) = (tmp_path / "films").rglob("*_0000.gif")
+    with Image.open(path) as film:
         width, height = film.size
         assert film.n_frames <= 5  # equal frames are merged
         assert width == 2 * height
-
-
-def test_tensorboard_gets_the_image(tmp_path):
-    batch = cases(8, 8)
-    train(make_network(), CasePreview(batch, TensorboardXSink(tmp_path), name="val/fixed"), batch, 1)
-    assert sum(path.read_bytes().count(b"val/fixed") for path in tmp_path.iterdir()) == 2
+    assert sum(path.read_bytes().count(b"val/fixed") for path in (tmp_path / "events").iterdir()) == 2
 
 
 def test_an_error_of_a_later_preview_is_logged_and_the_training_goes_on(tmp_path, caplog):
@@ -128,12 +122,6 @@ def test_an_error_of_a_later_preview_is_logged_and_the_training_goes_on(tmp_path
     assert len(trainer.history) == 2
     assert "the preview of epoch 2 failed" in caplog.text
     assert "no space left" in caplog.text
-
-
-def test_classes_of_images_are_written_below(tmp_path):
-    preview = CasePreview({"data": np.zeros((1, 1, 4, 4), np.float32), "label": np.array([3])}, [])
-    rows = list(preview._rows(np.eye(5, dtype=np.float32)[2:3], True))
-    assert [caption for caption, _ in rows[0]] == ["case 0", "label: 3", "prediction: class 2"]
 
 
 def test_the_console_draws_cases_and_batches(tmp_path):
@@ -157,25 +145,16 @@ def test_the_console_draws_cases_and_batches(tmp_path):
         console.execute(trainer, "preview")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "said"),
-    [
+def test_invalid_arguments_are_refused(tmp_path):
+    for arguments, error, said in (
         ({"cases": {"label": np.zeros(2)}}, UnknownNameError, "data"),
         ({"cases": {"data": np.zeros((2, 8, 8))}}, ShapeError, r"\(2, 8, 8\)"),
         ({"sinks": "runs"}, ConfigError, "'r' is not a sink"),
         ({"every": 0}, ConfigError, "every"),
         ({"activation": "relu"}, UnknownNameError, "relu"),
-    ],
-)
-def test_invalid_arguments_are_refused(arguments, error, said):
-    with pytest.raises(error, match=said):
-        CasePreview(**{"cases": cases(4, 4), "sinks": [], **arguments})
-
-
-def test_a_film_of_other_networks_is_refused_before_the_first_epoch(tmp_path):
+    ):
+        with pytest.raises(error, match=said):
+            CasePreview(**{"cases": cases(4, 4), "sinks": [], **arguments})
     network = CascadeNCA(make_network(), [2, 1], [3, 3])
-    trainer = PyTorchNetworkTrainer(
-        network, None, {"mse": mse}, callbacks=[CasePreview(cases(8, 8), [], film=tmp_path)]
-    )
     with pytest.raises(ConfigError, match="film requires a BasicNCAModel, not a CascadeNCA"):
-        trainer.train(1, [cases(8, 8)])
+        train(network, CasePreview(cases(8, 8), [], film=tmp_path), cases(8, 8))

@@ -4,7 +4,7 @@ import torch
 from PIL import Image, features
 
 from delira_nca.errors import ConfigError, ShapeError, UnknownNameError
-from delira_nca.visualization import Cut, film_strip, save_film, save_picture
+from delira_nca.visualization import Cut, crop_to_life, film_strip, save_film, save_growth_film, save_picture
 from delira_nca.visualization.colour import shared_palette
 from delira_nca.visualization.film import CUT_COLOUR
 
@@ -54,7 +54,7 @@ def test_few_colours_come_back_exactly(tmp_path, few_colours, suffix):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".gif"])
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
 def test_formats_without_a_palette_keep_every_colour(tmp_path, many_colours, suffix):
     save_film(many_colours, tmp_path / f"film{suffix}", scale=1)
     assert np.array_equal(read_film(tmp_path / f"film{suffix}")[0], many_colours)
@@ -82,17 +82,13 @@ def test_a_palette_is_shared_and_no_larger_than_allowed(many_colours):
     assert np.array_equal(taken, distance.min(axis=-1))
 
 
-def test_delays_are_multiples_of_ten_that_keep_the_length(tmp_path):
+def test_delays_are_multiples_of_ten_that_keep_the_length_and_no_shorter_than_twenty(tmp_path):
     frames = np.arange(31, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
     save_film(frames, tmp_path / "film.gif", fps=30, hold=0)
     _, delays, _ = read_film(tmp_path / "film.gif")
     assert set(delays) == {30, 40}
     assert sum(delays[:30]) == 1000
-
-
-def test_the_fastest_film_has_delays_of_twenty_milliseconds(tmp_path):
-    frames = np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
-    save_film(frames, tmp_path / "film.gif", fps=50, hold=0)
+    save_film(frames[:4], tmp_path / "film.gif", fps=50, hold=0)
     assert read_film(tmp_path / "film.gif")[1] == [20, 20, 20, 20]
 
 
@@ -105,45 +101,34 @@ def test_one_frame_is_a_film_and_so_is_an_iterable_of_tensors(tmp_path, suffix):
         assert np.array_equal(np.asarray(film.convert("RGB")), frame.numpy())
 
 
+FRAMES = np.zeros((6, 8, 5, 3), np.uint8)
+UNEQUAL = [np.zeros((2, 2, 3), np.uint8), np.zeros((3, 2, 3), np.uint8)]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("save", "frames", "options", "error", "message"),
     [
-        {"fps": 0},
-        {"fps": 51},
-        {"fps": float("nan")},
-        {"scale": 0},
-        {"scale": 1.5},
-        {"hold": -1},
-        {"min_size": 0},
-        {"tolerance": -1},
-        {"num_colours": 0},
-        {"num_colours": 255},
+        *(
+            (save_film, FRAMES, {name: value}, ConfigError, name)
+            for name, value in (
+                *(("fps", 0), ("fps", 51), ("fps", float("nan")), ("scale", 0), ("scale", 1.5), ("hold", -1)),
+                *(("min_size", 0), ("tolerance", -1), ("num_colours", 0), ("num_colours", 255)),
+            )
+        ),
+        *(
+            (save_film, FRAMES, {"cuts": [cut]}, ConfigError, "6 frames and 5 columns")
+            for cut in (Cut(0, 2), Cut(6, 2), Cut(3, 6), Cut(3, -1))
+        ),
+        *((save_film, frames, {}, ShapeError, "frames are") for frames in ([], FRAMES[..., 0], 3, UNEQUAL)),
+        (save_film, np.zeros((2, 4, 4, 3)), {}, ConfigError, "float64"),
+        (save_film, FRAMES, {"path": "film.mp4"}, UnknownNameError, r"'\.gif', '\.png'"),
+        (save_picture, FRAMES[0], {"path": "picture.jpg"}, UnknownNameError, r"'\.png'"),
     ],
 )
-def test_numbers_out_of_range_are_refused(tmp_path, few_colours, options):
-    with pytest.raises(ConfigError, match=next(iter(options))):
-        save_film(few_colours, tmp_path / "film.gif", **options)
+def test_what_is_no_film_is_refused(save, frames, options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        save(frames, tmp_path / options.pop("path", "film.gif"), **options)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "frames", [[], np.zeros((2, 4, 4), np.uint8), 3, [np.zeros((2, 2, 3), np.uint8), np.zeros((3, 2, 3), np.uint8)]]
-)
-def test_frames_of_another_shape_are_refused(tmp_path, frames):
-    with pytest.raises(ShapeError, match="frames are"):
-        save_film(frames, tmp_path / "film.gif")
-
-
-def test_frames_of_floats_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="float64"):
-        save_film(np.zeros((2, 4, 4, 3)), tmp_path / "film.gif")
-
-
-def test_an_unknown_suffix_lists_the_known_ones(tmp_path, few_colours):
-    with pytest.raises(UnknownNameError, match=r"'\.gif', '\.png'"):
-        save_film(few_colours, tmp_path / "film.mp4")
-    with pytest.raises(UnknownNameError, match=r"'\.png'"):
-        save_picture(few_colours[0], tmp_path / "picture.jpg")
 
 
 def test_a_film_that_fails_leaves_the_old_one(tmp_path, few_colours, monkeypatch):
@@ -173,30 +158,26 @@ def test_a_strip_of_all_frames_has_as_many_rows_as_it_takes():
     strip = film_strip(film, 3, rows=None)
     assert strip[..., 0].tolist() == [[0, 208, 1, 208, 2], [208] * 5, [3, 208, 4, 208, 208]]
     assert film_strip(film, 8).shape == (1, 9, 3)
+    for options in ({"columns": 0}, {"rows": 0}, {"gap": -1}, {"gap_colour": 300}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            film_strip(film, **options)
 
 
-@pytest.mark.parametrize("options", [{"columns": 0}, {"rows": 0}, {"gap": -1}, {"gap_colour": 300}])
-def test_a_strip_has_columns_and_rows(options):
-    with pytest.raises(ConfigError, match=next(iter(options))):
-        film_strip(np.zeros((2, 2, 2, 3), np.uint8), **options)
-
-
-@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".gif"])
-def test_a_picture_is_enlarged_exactly(tmp_path, few_colours, suffix):
-    path = tmp_path / f"picture{suffix}"
-    save_picture(few_colours[0], path, 4)
-    with Image.open(path) as image:
-        assert np.array_equal(np.asarray(image.convert("RGB")), few_colours[0].repeat(4, axis=0).repeat(4, axis=1))
-
-
-def test_a_film_is_enlarged_by_a_whole_number_to_the_size_of_a_slide(tmp_path):
-    for height, width, size in ((30, 20, (360, 540)), (5, 513, (513, 5)), (300, 300, (600, 600))):
-        save_film(np.zeros((2, height, width, 3), np.uint8), tmp_path / "film.gif")
-        with Image.open(tmp_path / "film.gif") as film:
+def test_films_and_pictures_are_enlarged_by_a_whole_number(tmp_path, few_colours):
+    path = tmp_path / "film.gif"
+    for height, width, options, size in (
+        (30, 20, {}, (360, 540)),  # the size of a slide
+        (5, 513, {}, (513, 5)),
+        (300, 300, {}, (600, 600)),
+        (30, 20, {"min_size": 31}, (40, 60)),
+    ):
+        save_film(np.zeros((2, height, width, 3), np.uint8), path, **options)
+        with Image.open(path) as film:
             assert film.size == size
-    save_film(np.zeros((1, 30, 20, 3), np.uint8), tmp_path / "film.gif", min_size=31)
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.size == (40, 60)
+    for suffix in SUFFIXES[1:]:
+        save_picture(few_colours[0], tmp_path / f"picture{suffix}", 4)
+        with Image.open(tmp_path / f"picture{suffix}") as image:
+            assert np.array_equal(np.asarray(image.convert("RGB")), few_colours[0].repeat(4, 0).repeat(4, 1))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -212,27 +193,17 @@ def test_a_cut_is_marked_on_two_frames_which_stand(tmp_path, few_colours, suffix
     assert changed[2, 200:].any(axis=0).nonzero()[0].tolist() == [79, 80]
 
 
-@pytest.mark.parametrize("cut", [Cut(0, 2), Cut(6, 2), Cut(3, 6), Cut(3, -1)])
-def test_a_cut_outside_of_the_film_is_refused(tmp_path, few_colours, cut):
-    with pytest.raises(ConfigError, match="6 frames and 5 columns"):
-        save_film(few_colours, tmp_path / "film.gif", cuts=[cut])
+def test_slight_changes_can_be_left_out_and_add_up_to_none_but_background_stays(tmp_path):
+    def shown(*levels):
+        frames = np.full((len(levels), 4, 4, 3), 255, np.uint8)
+        frames[:, 1, 1] = np.array(levels, np.uint8)[:, None]
+        save_film(frames, tmp_path / "film.png", scale=1, tolerance=5)
+        return read_film(tmp_path / "film.png")
 
-
-def test_slight_changes_can_be_left_out_and_add_up_to_none(tmp_path):
-    levels = np.array([100, 103, 106, 109, 112, 255], np.uint8)
-    frames = np.full((6, 4, 4, 3), 255, np.uint8)
-    frames[:, 1, 1] = levels[:, None]
-    save_film(frames, tmp_path / "film.png", scale=1, tolerance=5)
-    shown, delays, _ = read_film(tmp_path / "film.png")
-    assert shown[:, 1, 1, 0].tolist() == [100, 106, 112, 255]  # frames that show the same are one
+    frames, delays, _ = shown(100, 103, 106, 109, 112, 255)
+    assert frames[:, 1, 1, 0].tolist() == [100, 106, 112, 255]  # frames that show the same are one
     assert delays[:3] == [100, 100, 50]
-
-
-def test_what_becomes_background_does_so_however_slight(tmp_path):
-    frames = np.full((3, 4, 4, 3), 255, np.uint8)
-    frames[:2, 1, 1] = 253
-    save_film(frames, tmp_path / "film.png", scale=1, tolerance=5)
-    assert (read_film(tmp_path / "film.png")[0][-1] == 255).all()
+    assert (shown(253, 253, 255)[0][-1] == 255).all()
 
 
 def test_a_still_film_of_many_frames_takes_little_more_than_one(tmp_path, many_colours):
@@ -241,3 +212,118 @@ def test_a_still_film_of_many_frames_takes_little_more_than_one(tmp_path, many_c
     moving[:, 0, 0] = np.arange(30, dtype=np.uint8)[:, None]
     save_film(moving, tmp_path / "many.gif", scale=8)
     assert (tmp_path / "many.gif").stat().st_size < 1.5 * (tmp_path / "one.gif").stat().st_size
+
+
+# Growth and healing ---------------------------------------------------------------------------------------------------
+
+
+def square(steps, alpha=1.0):
+    """A black square of 6 cells in a grid of 20, from nothing on."""
+    states = np.zeros((steps, 5, 20, 20), np.float32)
+    for step in range(1, steps):
+        states[step, 3, 7:13, 7:13] = alpha * step / (steps - 1)
+    return states
+
+
+def cut_and_healed(steps):
+    states = square(steps)
+    states[:] = states[-1]
+    states[0, ..., 10:] = 0.0
+    return states
+
+
+def marked(frame):
+    return (frame == CUT_COLOUR).all(-1)
+
+
+def test_it_grows_pauses_at_the_cut_heals_and_holds(tmp_path):
+    save_growth_film(square(9), cut_and_healed(9), tmp_path / "film.gif", every=2, fps=10, hold=1.5, margin=1)
+    frames, delays, _ = read_film(tmp_path / "film.gif")
+    assert frames[0].shape == (512, 512, 3)  # 8 cells of 64 pixels
+    assert delays[:6] == [100, 100, 100, 100, 700, 700]
+    assert sum(delays[6:]) == 3 * 100 + 1500
+    assert [index for index, frame in enumerate(frames) if marked(frame).any()] == [4, 5]
+    columns = np.nonzero(marked(frames[5])[300:].any(axis=0))[0]
+    assert abs(columns.mean() - 4 * 64) <= 2  # the middle of the grid, in the window that is shown
+    assert (frames[5][256, 300:] == 255).all()
+    assert (frames[6][256, 70:440] == 0).all()
+    assert not marked(frames[6]).any()
+
+
+def test_without_healing_it_ends_with_the_growth(tmp_path):
+    save_growth_film(square(4), None, tmp_path / "film.gif", every=2)
+    frames, delays, _ = read_film(tmp_path / "film.gif")
+    assert len(frames) == 3  # steps 0, 2 and the last
+    assert delays[-1] == 2000
+    assert not any(marked(frame).any() for frame in frames)
+
+
+@pytest.fixture
+def restless():
+    """States of 30 steps that flicker a little everywhere."""
+    source = np.random.default_rng(0)
+    states = square(30)
+    states[:, 3] *= 0.7 + 0.3 * source.random((30, 20, 20))
+    states[:, :3] = states[:, 3:4] * source.random((1, 3, 20, 20)) + 0.02 * source.random((30, 3, 20, 20))
+    return states
+
+
+def test_a_film_is_made_small_enough(tmp_path, restless):
+    def size(most):
+        save_growth_film(restless, restless[15:], tmp_path / "film.gif", max_bytes=most)
+        return (tmp_path / "film.gif").stat().st_size
+
+    large = size(10**9)
+    assert size(large) == large
+    assert size(large - 1) < large
+
+
+def test_a_film_that_cannot_be_small_enough_is_written_and_said(tmp_path, restless, caplog):
+    save_growth_film(restless, None, tmp_path / "film.gif", max_bytes=10)
+    assert (tmp_path / "film.gif").exists()
+    assert "more than 10" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((square(3), cut_and_healed(3)[..., 1:]), {}, ShapeError, "one shape"),
+        ((square(3)[0], None), {}, ShapeError, r"got \(5, 20, 20\)"),
+        ((square(3)[:0], None), {}, ShapeError, "at least one"),
+        ((square(3), None), {"every": 0}, ConfigError, "every must be"),
+    ],
+)
+def test_growth_that_cannot_be_shown_is_refused(arguments, options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        save_growth_film(*arguments, tmp_path / "film.gif", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What lives -----------------------------------------------------------------------------------------------------------
+
+
+def states(*living, shape=(12, 15)):
+    film = np.zeros((len(living), 4, *shape))
+    for frame, (row, column) in enumerate(living):
+        film[frame, :, row, column] = 1.0
+    return film
+
+
+def test_square_holds_the_life_of_all_frames_with_its_margin_inside_of_the_grid():
+    film = states((3, 4), (5, 9))
+    cut = crop_to_life(film, margin=1)
+    assert cut.shape == (2, 4, 8, 8)
+    assert cut[..., 3, :, :].sum() == 2
+    assert np.shares_memory(cut, film)
+    cut = crop_to_life(states((0, 0), (1, 1)), margin=2)  # moved inside
+    assert cut.shape == (2, 4, 6, 6)
+    assert cut[0, 3, 0, 0] == cut[1, 3, 1, 1] == 1
+
+
+def test_the_whole_is_left_if_all_or_nothing_lives_and_what_is_no_film_is_refused():
+    assert crop_to_life(states((0, 0), (11, 14)), margin=3).shape == (2, 4, 12, 15)
+    assert crop_to_life(np.full((1, 4, 5, 6), 0.1)).shape == (1, 4, 5, 6)
+    with pytest.raises(ShapeError, match=r"\(1, 3, 5, 6\)"):
+        crop_to_life(np.zeros((1, 3, 5, 6)))
+    with pytest.raises(ConfigError, match="-1"):
+        crop_to_life(np.zeros((1, 4, 5, 6)), margin=-1)

@@ -25,30 +25,20 @@ def test_a_batch_of_one_is_drawn(image_channels):
     assert all(len(axis.images) == 1 for axis in figure.axes)
 
 
-def test_columns_are_samples_and_are_limited():
+def test_columns_are_samples_and_labels_that_are_no_pictures_are_written():
     assert len(shown(5).axes) == 15
     assert len(shown(5, max_samples=2).axes) == 6
-
-
-def test_a_label_that_is_no_picture_is_written_and_none_has_no_row():
     figure = shown(3, "class")
     assert [axis.texts[0].get_text() for axis in figure.axes[3:6]] == ["0", "1", "2"]
     assert [axis.get_ylabel() for axis in shown(1, "none").axes] == ["image", "prediction"]
+    assert np.allclose(shown(1, sigmoid=True).axes[-1].images[0].get_array(), 0.5)
 
 
-def test_scores_are_drawn_as_probabilities():
-    picture = shown(1, sigmoid=True).axes[-1].images[0].get_array()
-    assert np.allclose(picture, 0.5)
-
-
-def test_the_base_class_is_the_one_of_the_face_and_asks_for_show():
+def test_the_base_class_is_that_of_the_face_and_what_cannot_be_drawn_is_refused():
     assert issubclass(VisualRows, Visual)
     assert Visual is FaceVisual
     with pytest.raises(TypeError, match="show"):
         Visual()
-
-
-def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ConfigError, match="max_samples must be a whole number of at least 1, not 0"):
         VisualRows(0)
     model = BasicNCAModel(None, 1, 2, 1)
