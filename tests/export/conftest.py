@@ -297,6 +297,31 @@ class BrowserPage:
     def until(self, expression, *given):
         return self.waiting.until(lambda _: self(f"return {expression}", *given), expression)
 
+    def output(self, name):
+        """Text beside the slider of a name."""
+        return self("return document.getElementById(given[0]).nextElementSibling.textContent", name)
+
+    @property
+    def asked(self):
+        """Addresses that were asked for since the page was opened."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
+        return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+    @property
+    def names(self):
+        """(role, name) of everything that a screen reader finds."""
+        nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        return [(n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n["ignored"]]
+
+    @property
+    def beyond_a_phone(self):
+        """What is wider than a phone."""
+        return self("""
+          return [...document.querySelectorAll("button, canvas, input, progress, section, .choice label")]
+            .filter((each) => each.checkVisibility() && each.getBoundingClientRect().right > 390)
+            .map((each) => each.outerHTML);
+        """)
+
     def frames(self, count=3):
         """Wait for so many frames of the browser."""
         code = """

@@ -18,16 +18,10 @@ def filled(num_epochs, most=20, **more):
 def test_first_and_last_epoch_are_kept_and_those_between_are_spread(num_epochs):
     epochs = filled(num_epochs)
     assert len(epochs) == min(num_epochs, 20)
-    assert epochs[0] == 1
-    assert epochs[-1] == num_epochs
+    assert (epochs[0], epochs[-1]) == (1, num_epochs)
     assert epochs == sorted(set(epochs))
     gaps = [b - a for a, b in itertools.pairwise(epochs)]
     assert max(gaps, default=1) <= max(1, num_epochs / 5)
-
-
-def test_early_epochs_are_denser():
-    epochs = filled(1000)
-    assert sum(epoch <= 250 for epoch in epochs) > 20 / 4
 
 
 def test_snapshots_of_a_large_network_are_fewer_and_bounded():
@@ -38,11 +32,6 @@ def test_snapshots_of_a_large_network_are_fewer_and_bounded():
     assert len(json.dumps(snapshots.kept)) < 800_000
     snapshots.add({"epoch": 50, "cell": "x" * 500_000})
     assert snapshots.kept == []
-
-
-@pytest.mark.parametrize("most", [0, 1])
-def test_less_than_two_are_no_choice(most):
-    assert filled(5, most) == []
 
 
 def test_epochs_that_are_done_again_replace_those_that_were_lost():
@@ -63,7 +52,9 @@ def test_they_are_the_same_after_a_stop_anywhere():
         assert [kept["epoch"] for kept in second.kept] == filled(40, 7)
 
 
-@pytest.mark.parametrize("most", [-1, 2.5, True, "20"])
-def test_a_number_is_asked_for(most):
-    with pytest.raises(ConfigError, match="snapshots must be a whole number"):
-        Snapshots(most)
+def test_less_than_two_are_no_choice_early_epochs_are_denser_and_a_number_is_asked_for():
+    assert filled(5, 0) == filled(5, 1) == []
+    assert sum(epoch <= 250 for epoch in filled(1000)) > 20 / 4
+    for most in (-1, 2.5, True, "20"):
+        with pytest.raises(ConfigError, match="snapshots must be a whole number"):
+            Snapshots(most)

@@ -1,7 +1,5 @@
 """A page of a training in a browser: newer weights and those of earlier epochs, without losing the dish."""
 
-import json
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -21,10 +19,9 @@ class Training:
     """A training whose epochs end when a test says so; after epoch n, each step adds n / 4 to every channel."""
 
     def __init__(self, folder, **options):
-        changes = {name: options.pop(name) for name in ("alive", "num_hidden_channels") if name in options}
-        self.network = BasicNCAModel(
-            **presets.growing(**{"rule": MLPRule(2), "alive": None, "fire_rate": 1.0, **changes})
-        )
+        cell = {"rule": MLPRule(2), "alive": None, "fire_rate": 1.0}
+        cell |= {name: options.pop(name) for name in ("alive", "num_hidden_channels") if name in options}
+        self.network = BasicNCAModel(**presets.growing(**cell))
         self.trainer = PyTorchNetworkTrainer(self.network, None)
         self.trainer.best = BestScore("loss", "lowest")
         options = {"grid": (SIZE, SIZE), "title": "a dish", **options}
@@ -106,15 +103,6 @@ def test_weights_can_be_held_and_taken_later(training, watch):
     assert torch.equal(page.state, ONES + 0.25)
 
 
-def test_the_pattern_can_grow_anew_with_newer_weights(training, watch):
-    page = watch(training)
-    page.choose("#ways", "Regrow")
-    training.end_epoch()
-    page.until("live.training.used === 1")
-    assert page.t == 0
-    assert page.state.count_nonzero() == 13
-
-
 @pytest.mark.parametrize(
     ("state", "is_lost"),
     [("1", False), ("0", True), ("NaN", True), ("3", True)],
@@ -130,11 +118,16 @@ def test_only_a_dish_that_is_not_worth_keeping_begins_again(state, is_lost, tmp_
     assert (page.t == 0) == is_lost
 
 
-def test_a_page_that_is_opened_late_takes_the_weights_at_once(training, watch):
+def test_a_page_that_is_opened_late_takes_the_weights_at_once_and_the_pattern_can_grow_anew(training, watch):
     training.end_epoch()
     page = watch(training)
     page("live.stepOnce()")
     assert torch.equal(page.state, ONES + 0.25)
+    page.choose("#ways", "Regrow")
+    training.end_epoch()
+    page.until("live.training.used === 2")
+    assert page.t == 0
+    assert page.state.count_nonzero() == 13
 
 
 def test_a_training_that_says_nothing_may_have_been_stopped(training, watch):
@@ -218,11 +211,8 @@ def test_the_finished_page_is_one_file_that_asks_for_nothing(training, watch):
     training.page.news_path.unlink()
     page = watch(training)
     check_slider(page)
-    messages = [json.loads(entry["message"])["message"] for entry in page.browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if url.startswith("file:")] == [training.page.path.as_uri()]
-    policy = page("return document.querySelector('meta[http-equiv]').content")
-    assert "file:" not in policy
+    assert [url for url in page.asked if url.startswith("file:")] == [training.page.path.as_uri()]
+    assert "file:" not in page("return document.querySelector('meta[http-equiv]').content")
     assert page.complaints() == []
 
 
@@ -242,31 +232,14 @@ def test_a_turned_dish_stays_turned_with_other_weights(training, watch):
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_nothing_is_wider_than_a_phone(is_done, training, watch):
+def test_nothing_is_wider_than_a_phone_and_every_control_of_a_training_has_a_name(is_done, training, watch):
     training.end_epoch()
     training.end_epoch()
     if is_done:
         training.end()
     page = watch(training, width=390)
     assert page.at("#epochs" if is_done else "#training").is_displayed()
-    wide = page("""
-      return [...document.querySelectorAll("button, input, progress, section, .choice label")]
-        .filter((each) => each.checkVisibility() && each.getBoundingClientRect().right > 390)
-        .map((each) => each.outerHTML);
-    """)
-    assert wide == []
-
-
-@pytest.mark.parametrize("is_done", [False, True])
-def test_every_control_of_a_training_has_a_name(is_done, training, watch):
-    training.end_epoch()
-    training.end_epoch()
-    if is_done:
-        training.end()
-    page = watch(training)
-    tree = page.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    names = {node.get("name", {}).get("value") for node in tree if not node["ignored"]}
-    if is_done:
-        assert {"Epoch of the weights", "Grow from the seed"} <= names
-    else:
-        assert {"Newer weights", "Use", "Regrow", "Hold", "Epochs"} <= names
+    assert page.beyond_a_phone == []
+    page.emulate()
+    done, running = {"Epoch of the weights", "Grow from the seed"}, {"Newer weights", "Use", "Regrow", "Hold", "Epochs"}
+    assert (done if is_done else running) <= {name for _, name in page.names}
