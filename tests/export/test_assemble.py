@@ -56,7 +56,7 @@ def test_page_loads_nothing():
     assert policy.startswith("default-src 'none'")
 
 
-def test_every_file_of_the_page_is_on_it():
+def test_every_file_of_the_page_is_on_it_and_no_nan():
     text = assemble({"title": "x"})
     assert "{{" not in text
     assert {file.stem for file in LIVE.glob("*.js")} == set(MODULES)
@@ -66,22 +66,16 @@ def test_every_file_of_the_page_is_on_it():
     }
     for file in [*LIVE.glob("*.glsl"), LIVE / "page.css"]:
         assert file.read_text().strip() in text
-
-
-def test_not_a_number_in_the_data_is_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
         assemble({"title": "x", "value": float("nan")})
 
 
-def test_modules_import_only_from_those_before_them():
+def test_modules_import_only_from_those_before_them_and_make_one_script():
     for number, module in enumerate(MODULES):
         source = (LIVE / f"{module}.js").read_text()
         imported = re.findall(r'^import .*? from "\./(\w+)\.js";$', source, re.MULTILINE | re.DOTALL)
         assert len(imported) == len(re.findall(r"^import\b", source, re.MULTILINE))
         assert set(imported) <= set(MODULES[:number]), module
-
-
-def test_script_has_neither_imports_nor_exports_left():
     text = script(MODULES)
     assert not re.search(r"^\s*(import|export)\b", text, re.MULTILINE)
     for name in ("class WebGLEngine", "class JavaScriptEngine", "function fires", "class World", "class App"):

@@ -65,24 +65,16 @@ def test_a_model_alone_makes_a_page(page_of):
     assert torch.equal(unpacked(page["seed"]["block"]), make_seed(16, (1, 1)))
 
 
-def test_a_page_of_the_growing_preset_is_small(tmp_path):
+def test_pages_are_small_equal_for_equal_models_and_lie_where_they_were_asked_for(tmp_path):
     model = BasicNCAModel(**presets.growing())
     sizes = [to_html(model, tmp_path / f"{w}.html", weights=w).stat().st_size for w in ("float32", "float16")]
     assert sizes[0] < 1_000_000
-    saved = 8336 * 2 * 4 / 3
-    assert sizes[0] - sizes[1] == pytest.approx(saved, rel=0.05)
-
-
-def test_path_comes_back_and_its_folder_is_made(tmp_path):
-    path = to_html(growing(), str(tmp_path / "a" / "b" / "live.html"))
+    assert sizes[0] - sizes[1] == pytest.approx(8336 * 2 * 4 / 3, rel=0.05)
+    path = to_html(model, str(tmp_path / "a" / "b" / "live.html"))
     assert path == tmp_path / "a" / "b" / "live.html"
     assert isinstance(path, Path)
     assert [file.name for file in path.parent.iterdir()] == ["live.html"]
-
-
-def test_the_same_model_makes_the_same_page(tmp_path):
-    model = growing()
-    assert to_html(model, tmp_path / "a").read_bytes() == to_html(model, tmp_path / "b").read_bytes()
+    assert path.read_bytes() == (tmp_path / "float32.html").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -120,53 +112,36 @@ def test_grid_is_that_of_the_target_or_the_image_unless_it_is_given(model, optio
     assert page_of(model(), **options)["grid"] == grid
 
 
-def test_seed_is_trimmed_to_what_lives_around_its_middle(page_of):
-    seed = torch.zeros(16, 32, 40)
-    seed[:, 16, 20] = 1.0
-    seed[5, 14, 21] = 0.5
-    page = page_of(growing(), seed=seed)
-    block = unpacked(page["seed"]["block"])
-    assert torch.equal(block, seed[:, 14:19, 19:22])
-    assert page["seed"]["whole"] is False
-
-
-def test_seed_of_a_whole_grid_stays_whole(page_of, noise):
-    seed = noise(16, 8, 9)
-    page = page_of(growing(), seed=seed, grid=(8, 9))
-    assert torch.equal(unpacked(page["seed"]["block"]), seed)
-    assert page["seed"]["whole"] is True
-
-
-def test_seed_at_the_first_border_of_an_even_grid_stays_whole(page_of):
-    seed = torch.zeros(16, 8, 8)
-    seed[:, 0, 0] = 1.0
-    assert torch.equal(unpacked(page_of(growing(), seed=seed, grid=(8, 8))["seed"]["block"]), seed)
-
-
-def test_empty_seed_is_one_dead_cell(page_of):
-    block = unpacked(page_of(growing(), seed=torch.zeros(16, 6, 6))["seed"]["block"])
-    assert torch.equal(block, torch.zeros(16, 1, 1))
+def test_seed_is_trimmed_to_what_lives_around_its_middle(page_of, noise):
+    seed, corner, full, empty = torch.zeros(16, 32, 40), torch.zeros(16, 8, 8), noise(16, 8, 9), torch.zeros(16, 6, 6)
+    seed[:, 16, 20], seed[5, 14, 21] = 1.0, 0.5
+    corner[:, 0, 0] = 1.0  # the first border of an even grid
+    for given, grid, block, is_whole in (
+        (seed, None, seed[:, 14:19, 19:22], False),
+        (full, (8, 9), full, True),
+        (corner, (8, 8), corner, True),
+        (empty, None, empty[:, :1, :1], False),
+    ):
+        page = page_of(growing(), seed=given, grid=grid)
+        assert torch.equal(unpacked(page["seed"]["block"]), block)
+        assert page["seed"]["whole"] is is_whole
 
 
 @pytest.mark.parametrize(
-    ("model", "living"),
+    ("make", "options", "living"),
     [
-        (growing, slice(3, 16)),
-        (lambda: growing(alive=AliveMask(7)), slice(7, 16)),
-        (lambda: growing(alive=None), slice(3, 16)),
-        (lambda: growing(num_image_channels=2, num_hidden_channels=0, alive=None), slice(1, 2)),
+        (growing, {}, slice(3, 16)),
+        (lambda: growing(alive=AliveMask(7)), {}, slice(7, 16)),
+        (lambda: growing(alive=None), {}, slice(3, 16)),
+        (lambda: growing(num_image_channels=2, num_hidden_channels=0, alive=None), {}, slice(1, 2)),
+        (steered, {"goals": {"a": [1, 0]}}, slice(2, 11)),
     ],
 )
-def test_seed_by_default_is_a_cell_alive_from_the_alive_channel_on(model, living, page_of):
-    wanted = torch.zeros(model().num_channels, 1, 1)
+def test_seed_by_default_is_a_cell_alive_from_the_alive_channel_on_without_a_goal(make, options, living, page_of):
+    model = make()
+    wanted = torch.zeros(model.num_channels, 1, 1)
     wanted[living] = 1.0
-    assert torch.equal(unpacked(page_of(model())["seed"]["block"]), wanted)
-
-
-def test_seed_of_a_steered_model_leaves_the_goal_out(page_of):
-    block = unpacked(page_of(steered(), goals={"a": [1, 0]})["seed"]["block"]).flatten()
-    assert torch.equal(block[2:], torch.ones(9))
-    assert not block[:2].any()
+    assert torch.equal(unpacked(page_of(model, **options)["seed"]["block"]), wanted)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 4), (4, 5), (5, 5)])
@@ -196,12 +171,8 @@ def test_each_goal_has_its_values_and_its_target(page_of, noise):
     assert page["targets"][2] is None
     assert page["picture"] == {"first": 7, "count": 4}
     assert page["channelNames"][-4:] == ["red", "green", "blue", "alpha"]
-
-
-def test_one_target_of_several_goals_is_that_of_the_first(page_of):
     page = page_of(steered(), goals={"a": [1, 0], "b": [0, 1]}, target=torch.ones(4, 5, 5))
-    assert page["targets"][0] is not None
-    assert page["targets"][1] is None
+    assert [target is None for target in page["targets"]] == [False, True], "one target is that of the first goal"
 
 
 def test_classes_name_the_output_channels(page_of):
@@ -240,6 +211,13 @@ def test_figures_explanation_and_seed_of_the_masks_are_written_down(page_of):
     assert page["randomSeed"] == 2**32 - 1
 
 
+def test_arrays_are_taken_as_tensors_are(page_of):
+    target = np.linspace(0, 1, 4 * 8 * 8).reshape(4, 8, 8)
+    page = page_of(growing(), target=target, grid=np.array([8, 8]), seed=np.ones((16, 1, 1)))
+    assert page["grid"] == [8, 8]
+    assert torch.equal(unpacked(page["targets"][0]), torch.from_numpy(target).half().float())
+
+
 @pytest.mark.parametrize("task", ["grow", "segment", "classify"])
 @pytest.mark.parametrize(("kernel", "seen"), [("sobel", "its eight neighbours"), (5, "up to 2 cells away")])
 def test_explanation_tells_how_far_a_cell_sees(task, kernel, seen, page_of):
@@ -253,15 +231,6 @@ def test_explanation_tells_how_far_a_cell_sees(task, kernel, seen, page_of):
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "grid", [(0, 5), (5, -1), (5,), (5, 5, 5), (True, 5), (5.0, 5), ("a", "b"), (2049, 5), (5, 2049), ()]
-)
-def test_a_grid_that_cannot_be_is_refused(grid, tmp_path):
-    with pytest.raises(ConfigError, match="grid"):
-        to_html(growing(), tmp_path / "live.html", grid=grid)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("padding", ["reflect", "circular"])
@@ -318,6 +287,21 @@ NAN = float("nan")
         (growing, {"explanation": "a line"}, ConfigError, "one to three lines"),
         (growing, {"weights": "float8"}, UnknownNameError, "float8"),
         (lambda: growing(dims=3), {}, ExportError, "3 spatial dimensions"),
+        (growing, {"grid": 64}, ConfigError, r"grid must be 2 whole numbers of at least 1, not 64"),
+        *((growing, {"grid": grid}, ConfigError, "grid") for grid in ((0, 5), (5, -1), (5,), (5, 5, 5), (True, 5), ())),
+        *((growing, {"grid": grid}, ConfigError, "grid") for grid in ((5.0, 5), ("a", "b"), (2049, 5), (5, 2049))),
+        (growing, {"seed": "one cell"}, ConfigError, "the seed is a tensor or an array, not 'one cell'"),
+        (growing, {"target": torch.full((4, 8, 8), 1e5)}, ConfigError, "the target holds 100000: .* up to 65504"),
+        (growing, {"figures": ["a"]}, ConfigError, r"figures are names to values, not \['a'\]"),
+        (growing, {"random_seed": None}, ConfigError, "random_seed must be a whole number, not None"),
+        (growing, {"random_seed": 1.5}, ConfigError, "random_seed must be a whole number, not 1.5"),
+        (growing, {"seed": torch.zeros(16, 0, 1)}, ConfigError, "does not fit into the grid"),
+        (looking, {"normalize": 2.0}, ConfigError, r"normalize is \(mean, std\)"),
+        (looking, {"normalize": ([0.0] * 3, [1.0, -1.0, 1.0])}, ConfigError, "std .above 0."),
+        (looking, {"normalize": ([NAN] * 3, [1.0] * 3)}, ConfigError, "normalize is one finite number"),
+        (looking, {"goals": {"a": [1.0, 0.0, 0.0]}, "task": "segment"}, ConfigError, "goals say what grows"),
+        (looking, {"image": torch.zeros(3, 8, 8), "grid": (9, 8)}, ConfigError, "leave the grid out"),
+        (lambda: looking(output=3), {"classes": "abc"}, ConfigError, "classes are several names, not the text 'abc'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_anything_is_written(model, options, error, message, tmp_path):
@@ -329,18 +313,15 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(model, o
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_not_overwritten(tmp_path):
+def test_a_folder_is_not_overwritten_and_one_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "live.html").mkdir()
     (tmp_path / "live.html" / "kept").touch()
+    (tmp_path / "file").touch()
     with pytest.raises(ExportError, match=r"cannot write the page .*live\.html: .*directory"):
         to_html(growing(), tmp_path / "live.html")
-    assert [file.name for file in tmp_path.rglob("*")] == ["live.html", "kept"]
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").touch()
     with pytest.raises(ExportError, match=r"cannot write the page .*file"):
         to_html(growing(), tmp_path / "file" / "live.html")
+    assert {file.name for file in tmp_path.rglob("*")} == {"live.html", "kept", "file"}
     assert (tmp_path / "file").read_bytes() == b""
 
 
@@ -357,34 +338,3 @@ def test_former_page_is_intact_after_a_failed_write(tmp_path, monkeypatch):
         to_html(growing(), path, title="another")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "message"),
-    [
-        (growing, {"grid": 64}, r"grid must be 2 whole numbers of at least 1, not 64"),
-        (growing, {"seed": "one cell"}, "the seed is a tensor or an array, not 'one cell'"),
-        (growing, {"target": torch.full((4, 8, 8), 1e5)}, "the target holds 100000: a page shows numbers up to 65504"),
-        (growing, {"figures": ["a"]}, r"figures are names to values, not \['a'\]"),
-        (growing, {"random_seed": None}, "random_seed must be a whole number, not None"),
-        (growing, {"random_seed": 1.5}, "random_seed must be a whole number, not 1.5"),
-        (growing, {"seed": torch.zeros(16, 0, 1)}, "does not fit into the grid"),
-        (looking, {"normalize": 2.0}, r"normalize is \(mean, std\)"),
-        (looking, {"normalize": ([0.0] * 3, [1.0, -1.0, 1.0])}, "std .above 0."),
-        (looking, {"normalize": ([float("nan")] * 3, [1.0] * 3)}, "normalize is one finite number"),
-        (looking, {"goals": {"a": [1.0, 0.0, 0.0]}, "task": "segment"}, "goals say what grows"),
-        (looking, {"image": torch.zeros(3, 8, 8), "grid": (9, 8)}, "leave the grid out"),
-        (lambda: looking(output=3), {"classes": "abc"}, "classes are several names, not the text 'abc'"),
-    ],
-)
-def test_values_of_the_wrong_kind_are_refused_by_name(model, options, message, tmp_path):
-    with pytest.raises(ConfigError, match=message):
-        to_html(model(), tmp_path / "live.html", **options)
-    assert not list(tmp_path.iterdir())
-
-
-def test_arrays_are_taken_as_tensors_are(page_of):
-    target = np.linspace(0, 1, 4 * 8 * 8).reshape(4, 8, 8)
-    page = page_of(growing(), target=target, grid=np.array([8, 8]), seed=np.ones((16, 1, 1)))
-    assert page["grid"] == [8, 8]
-    assert torch.equal(unpacked(page["targets"][0]), torch.from_numpy(target).half().float())

@@ -54,23 +54,22 @@ def test_an_interrupted_training_leaves_a_page_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("options", "arguments", "error", "message"),
     [
-        ({"grid": (0, 6)}, ConfigError, "grid must be"),
-        ({"target": torch.zeros(3, 6, 6)}, ConfigError, r"target of this model is \(4, h, w\), not \(3, 6, 6\)"),
+        ({"grid": (0, 6)}, {}, ConfigError, "grid must be"),
+        ({"target": torch.zeros(3, 6, 6)}, {}, ConfigError, r"target of this model is \(4, h, w\), not \(3, 6, 6\)"),
+        ({}, {"dims": 3}, ExportError, "3 spatial dimensions"),
     ],
 )
-def test_options_that_do_not_fit_stop_the_training_before_it_begins(options, error, message, tmp_path):
-    run = trainer(LivePage(tmp_path / "live.html", **options))
+def test_what_does_not_fit_stops_the_training_before_it_begins(options, arguments, error, message, tmp_path):
+    run = trainer(LivePage(tmp_path / "live.html", **options), **arguments)
     with pytest.raises(error, match=message):
         run.train(1, [BATCH])
     assert run.global_iter_num == 0
-
-
-def test_a_network_that_cannot_live_on_a_page_stops_the_training_before_it_begins(tmp_path):
-    run = trainer(LivePage(tmp_path / "live.html"), dims=3)
-    with pytest.raises(ExportError, match="3 spatial dimensions"):
-        run.train(1, [BATCH])
+    with pytest.raises(UnknownKeywordError, match="Did you mean 'title'"):
+        LivePage(tmp_path / "live.html", titel="x")
+    with pytest.raises(ConfigError, match="leave model out"):
+        LivePage("live.html", model=None)
 
 
 def news_beside(page):
@@ -104,14 +103,17 @@ def test_page_and_news_are_renewed_while_it_trains(tmp_path):
         assert news["score"].startswith("error ") if epoch else news["score"] == ""
     weights = [news["cell"]["layers"][-1]["weight"]["data"] for _, news in page.seen]
     assert len(set(weights)) == 4
-    assert [entry["training"] for entry in (data_of(page.path),)] == [None]
+    assert data_of(page.path)["training"] is None
     assert news_beside(page.path)["isDone"]
 
 
-def test_a_page_is_renewed_no_more_often_than_asked_for(tmp_path):
+def test_a_page_is_renewed_no_more_often_than_asked_for_and_figures_that_are_known_late_are_written_over(tmp_path):
     page = Watching(tmp_path / "live.html", every=3600.0, grid=(6, 6))
-    trainer(page).train(3, [BATCH])
+    run = trainer(page)
+    run.train(3, [BATCH])
     assert [news["epoch"] for _, news in page.seen] == [0, 0, 0, 0]
+    page.finish(run, {"error": 1})
+    assert data_of(page.path)["figures"] == news_beside(page.path)["figures"] == [["error", "1"]]
     assert len(data_of(page.path)["epochs"]) == 3
 
 
@@ -138,52 +140,25 @@ def test_the_slider_has_the_epochs_and_the_best_among_them(tmp_path):
     assert [kept["epoch"] for kept in epochs if kept["cell"] is None] == [run.best.epoch]
     assert all(kept["score"].startswith("val_mse ") for kept in epochs)
     assert all(kept["cell"] is None or kept["cell"]["layers"][0]["weight"]["type"] == "float16" for kept in epochs)
-
-
-def test_without_snapshots_there_is_no_slider(tmp_path):
     page = LivePage(tmp_path / "live.html", snapshots=0, grid=(6, 6))
     trainer(page).train(3, [BATCH])
     assert data_of(page.path)["epochs"] == []
 
 
-def test_figures_that_are_known_late_are_written_over(tmp_path):
-    page = LivePage(tmp_path / "live.html", grid=(6, 6))
-    run = trainer(page)
-    run.train(2, [BATCH])
-    page.finish(run, {"error": 1})
-    assert data_of(page.path)["figures"] == news_beside(page.path)["figures"] == [["error", "1"]]
-    assert len(data_of(page.path)["epochs"]) == 2
+def test_a_page_changes_no_bit_of_a_training_nor_of_its_resume(tmp_path, assert_same, randomise):
+    def run_of(name, num_epochs, is_watched=True, **options):
+        settings = {"every": 0.0, "share": 1.0, "grid": (6, 6), "snapshots": 3}
+        pages = [LivePage(tmp_path / f"{name}.html", **settings)] * is_watched
+        network = randomise(BasicNCAModel(**presets.growing(training_timesteps=3)), 0.1)
+        torch.manual_seed(1)
+        run = PyTorchNetworkTrainer(network, tmp_path / name, callbacks=pages)
+        run.train(num_epochs, [BATCH], **options)
+        return dict(run.network.state_dict()), torch.get_rng_state()
 
-
-def weights_of(run):
-    return {name: weight.tolist() for name, weight in run.network.state_dict().items()}
-
-
-def test_a_page_changes_no_bit_of_a_training_nor_of_its_resume(tmp_path):
-    def run_of(name, *pages):
-        network = BasicNCAModel(**presets.growing(training_timesteps=3))
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            for parameter in network.parameters():
-                torch.nn.init.normal_(parameter, std=0.1)
-        return PyTorchNetworkTrainer(network, tmp_path / name, callbacks=pages)
-
-    def page(name):
-        return LivePage(tmp_path / f"{name}.html", every=0.0, share=1.0, grid=(6, 6), snapshots=3)
-
-    torch.manual_seed(1)
-    plain = run_of("plain")
-    plain.train(6, [BATCH])
-    after = torch.get_rng_state()
-    torch.manual_seed(1)
-    watched = run_of("watched", page("watched"))
-    watched.train(6, [BATCH])
-    assert torch.equal(torch.get_rng_state(), after)
-    assert weights_of(watched) == weights_of(plain)
-    run_of("resumed", page("resumed")).train(4, [BATCH])
-    resumed = run_of("resumed", page("resumed"))
-    resumed.train(6, [BATCH], resume="auto")
-    assert weights_of(resumed) == weights_of(plain)
+    plain = run_of("plain", 6, is_watched=False)
+    assert_same(run_of("watched", 6), plain)
+    run_of("resumed", 4)
+    assert_same(run_of("resumed", 6, resume="auto")[0], plain[0])
     assert data_of(tmp_path / "resumed.html")["epochs"] == data_of(tmp_path / "watched.html")["epochs"]
 
 
@@ -201,13 +176,3 @@ def test_a_full_disk_does_not_end_a_training(tmp_path, caplog):
     run.train(1, [BATCH])
     assert len(run.history) == 1
     assert "the live page was not renewed after epoch 1: cannot write" in caplog.text
-
-
-def test_an_unknown_option_names_the_nearest(tmp_path):
-    with pytest.raises(UnknownKeywordError, match="Did you mean 'title'"):
-        LivePage(tmp_path / "live.html", titel="x")
-
-
-def test_the_model_is_the_trainers():
-    with pytest.raises(ConfigError, match="leave model out"):
-        LivePage("live.html", model=None)

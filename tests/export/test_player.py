@@ -26,17 +26,10 @@ def test_speed_is_kept_whatever_the_frames_are(speed, every, play):
     assert played["rate"] == pytest.approx(speed, abs=max(1, speed * every / 1000 + 1))
 
 
-def test_nothing_happens_while_it_is_paused(play):
-    assert play(range(0, 1000, 16), playing=False) == {"steps": 0, "frames": [0] * 63, "rate": 0}
-
-
-def test_a_long_absence_is_not_made_up_for(play):
+def test_fastest_fills_the_time_of_a_frame_pauses_and_long_absences_are_not_made_up_for(play):
+    assert play([0, 16], speed=512, stepSeconds=0.001)["frames"][0] == 25
     assert play([0, 60_000], speed=40)["steps"] <= 10
-
-
-def test_fastest_fills_the_time_of_a_frame(play):
-    played = play([0, 16], speed=512, stepSeconds=0.001)
-    assert played["frames"][0] == 25
+    assert play(range(0, 1000, 16), playing=False) == {"steps": 0, "frames": [0] * 63, "rate": 0}
 
 
 @pytest.mark.parametrize("speed", [100, 512])
