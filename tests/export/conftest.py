@@ -19,6 +19,7 @@ from delira_nca.export.html import script
 from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, build_model, presets
 from delira_nca.models.perception import PADDINGS, FullFilters, LearnedFilters
 from delira_nca.models.rule import _NONLINEARITIES
+from delira_nca.rollout import trajectory, using_backend
 
 # Automata that the engines have to compute ----------------------------------------------------------------------------
 
@@ -89,26 +90,11 @@ def all_cells():
 
 CELLS = all_cells()
 FEW_CELLS = (
-    "preset growing",
-    "reflect padding, kernel 5, alive",
-    "circular padding, kernel 5",
-    "replicate padding",
-    "learned filters without bias",
-    "full filters with relu",
-    "gelu, two hidden layers",
-    "silu, two hidden layers",
-    "leaky_relu, two hidden layers",
-    "three hidden layers",
-    "alive mask before True, after False",
-    "negative threshold, before False, after True",
-    "fixed channels",
-    "update noise",
-    "33 channels",
-    "40 channels",
-    "200 hidden",
-    "1 channels",
-    "grid of 1 x 8",
-    "everything at once",
+    *("preset growing", "reflect padding, kernel 5, alive", "circular padding, kernel 5", "replicate padding"),
+    *("learned filters without bias", "full filters with relu", "gelu, two hidden layers", "silu, two hidden layers"),
+    *("leaky_relu, two hidden layers", "three hidden layers", "alive mask before True, after False"),
+    *("negative threshold, before False, after True", "fixed channels", "update noise", "33 channels", "40 channels"),
+    *("200 hidden", "1 channels", "grid of 1 x 8", "everything at once"),
 )
 """One for each way through the shaders."""
 QUICK_CELLS = {
@@ -152,19 +138,36 @@ def make_cell():
     return make
 
 
+def make_quiet(value=0.0, **changes):
+    model = BasicNCAModel(**presets.growing(**{"rule": MLPRule(4), **changes}))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.rule.last.bias.fill_(value)
+    return model
+
+
+@pytest.fixture(scope="session")
+def quiet():
+    """Makes models whose weights are all zero, except for the bias of their update."""
+    return make_quiet
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """States of the reference after chosen numbers of steps."""
+
+    def run(model, x, keep=(1,), seed=0, start=0):
+        with using_backend("reference"), torch.no_grad():
+            return trajectory(x, model, max(keep), keep=keep, seed=seed, start=start)
+
+    return run
+
+
 # JavaScript in Node ---------------------------------------------------------------------------------------------------
 
-ENGINE_MODULES = (
-    "random",
-    "tensors",
-    "cell",
-    "javascript_engine",
-    "webgl_program",
-    "webgl_engine",
-    "engines",
-    "world",
-    "player",
-)
+ENGINE_MODULES = ("random", "tensors", "cell", "javascript_engine", "webgl_program", "webgl_engine", "engines", "world",
+                  "player")  # fmt: skip
 
 DRIVER = """
 import { createInterface } from "node:readline";

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from delira_nca.data_loading import DataManager, repeat
 from delira_nca.losses import mse
 from delira_nca.models import BasicNCAModel, MLPRule, Perception, make_seed, presets
-from delira_nca.rollout import fire_mask, trajectory, using_backend
+from delira_nca.rollout import fire_mask
 from delira_nca.seeding import isolated_rng
 from delira_nca.training import PyTorchNetworkTrainer, SamplePool
 from delira_nca.training.callbacks import GradientNormalization, LRSchedulerCallback, PoolUpdate, WeightAverage
@@ -32,11 +32,6 @@ def small():
     return BasicNCAModel(**presets.growing(rule=MLPRule(4)))
 
 
-def reference(model, x, keep, seed=0):
-    with using_backend("reference"), torch.no_grad():
-        return trajectory(x, model, max(keep), keep=keep, seed=seed)
-
-
 def roll_out(page, x, keep, seed, fire_rate):
     """States of the engine that runs, after so many steps."""
     states, start = {}, 0
@@ -54,7 +49,7 @@ def roll_out(page, x, keep, seed, fire_rate):
 # Values ---------------------------------------------------------------------------------------------------------------
 
 
-def test_both_engines_compute_the_steps_of_the_reference(some_cell, make_cell, open_page):
+def test_both_engines_compute_the_steps_of_the_reference(some_cell, make_cell, open_page, reference):
     fast, x = make_cell(some_cell, 1.0)
     half, _ = make_cell(some_cell, 0.5)
     page = open_page(fast, "engine=webgl&paused", grid=x.shape[2:], before=STILL, task="grow")
@@ -73,13 +68,9 @@ def test_both_engines_compute_the_steps_of_the_reference(some_cell, make_cell, o
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_fire_masks_are_those_of_the_package_bit_for_bit(engine, open_page, small):
+def test_fire_masks_are_those_of_the_package_bit_for_bit(engine, open_page, quiet):
     """Of a model that adds 1 to each cell that fires, the state counts."""
-    model = BasicNCAModel(**presets.growing(rule=MLPRule(1), alive=None, num_image_channels=1, num_hidden_channels=0))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        model.rule.last.bias.fill_(1.0)
+    model = quiet(1.0, rule=MLPRule(1), alive=None, num_image_channels=1, num_hidden_channels=0)
     page = open_page(model, f"engine={engine}&paused", grid=(23, 17), before=STILL)
     for seed, steps, fire_rate in ((0, (0, 1, 2), 0.5), (2**32 - 1, (7, 2**31, 2**32 - 1), 0.05), (2**31, (9,), 0.9)):
         page.state = torch.zeros(1, 1, 23, 17)
@@ -91,14 +82,14 @@ def test_fire_masks_are_those_of_the_package_bit_for_bit(engine, open_page, smal
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_turning_turns_what_the_cells_take_for_up(engine, make_cell, open_page):
+def test_turning_turns_what_the_cells_take_for_up(engine, make_cell, open_page, reference):
     model, x = make_cell("laplacian", 0.5)
     perception = Perception("identity", "sobel", "laplacian", angle=math.pi)
     turned = BasicNCAModel(**presets.growing(perception=perception, rule=MLPRule(24)))
     turned.load_state_dict(model.state_dict())
     page = open_page(model, f"engine={engine}&paused", grid=x.shape[2:], before=STILL)
     page.press("#turn", END)
-    assert page("return document.getElementById('turn').nextElementSibling.textContent") == "180°"
+    assert page.output("turn") == "180°"
     state = roll_out(page, x, (9,), 1, 0.5)[9]
     assert_close(state, reference(turned, x, (9,), seed=1)[9], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(state, reference(model, x, (9,), seed=1)[9], rtol=1e-2, atol=1e-2)
@@ -176,29 +167,26 @@ def test_a_card_that_computes_something_else_is_not_used(open_page, small):
     assert page.engine_text == "JavaScript runs: this graphics card computes something else."
 
 
-def test_weights_beyond_the_uniforms_of_a_card_go_into_a_texture(make_cell, open_page):
-    few = """
+@pytest.mark.parametrize(
+    ("limit", "most", "name"),
+    [
+        ("MAX_UNIFORM_BLOCK_SIZE", 1024, "everything at once"),
+        ("MAX_DRAW_BUFFERS", 2, "update noise and fixed channels"),
+    ],
+    ids=["weights beyond the uniforms go into a texture", "few outputs take several passes"],
+)
+def test_a_smaller_card_computes_the_same(limit, most, name, make_cell, open_page, reference):
+    few = f"""
       const ask = WebGL2RenderingContext.prototype.getParameter;
-      WebGL2RenderingContext.prototype.getParameter = function (name) {
-        return name === this.MAX_UNIFORM_BLOCK_SIZE ? 1024 : ask.call(this, name);
-      };
+      WebGL2RenderingContext.prototype.getParameter = function (name) {{
+        return name === this.{limit} ? {most} : ask.call(this, name);
+      }};
     """
-    model, x = make_cell("everything at once", 0.5)
+    model, x = make_cell(name, 0.5)
     page = open_page(model, "engine=webgl&paused", grid=x.shape[2:], before=STILL + few, task="grow")
     assert page.engine_text.startswith("WebGL (")
-    assert_close(roll_out(page, x, (8,), 4, 0.5)[8], reference(model, x, (8,), seed=4)[8], rtol=1e-4, atol=1e-4)
-
-
-def test_a_card_of_few_outputs_takes_several_passes(make_cell, open_page):
-    few = """
-      const ask = WebGL2RenderingContext.prototype.getParameter;
-      WebGL2RenderingContext.prototype.getParameter = function (name) {
-        return name === this.MAX_DRAW_BUFFERS ? 2 : ask.call(this, name);
-      };
-    """
-    model, x = make_cell("update noise and fixed channels", 0.5)
-    page = open_page(model, "engine=webgl&paused", grid=x.shape[2:], before=STILL + few, task="grow")
-    assert page("return live.world.engine.passes.length") == 2
+    if limit == "MAX_DRAW_BUFFERS":
+        assert page("return live.world.engine.passes.length") == 2
     assert_close(roll_out(page, x, (8,), 4, 0.5)[8], reference(model, x, (8,), seed=4)[8], rtol=1e-4, atol=1e-4)
 
 
@@ -231,15 +219,10 @@ def disc():
 def train_a_healer():
     """An automaton that grows the disc and heals, roughly, after 200 iterations."""
     seed, target = make_seed(CHANNELS, disc().shape[1:]), disc()
+    steps = {"training_timesteps": (12, HORIZON), "inference_timesteps": HORIZON}
     with isolated_rng(1):
-        network = BasicNCAModel(
-            **presets.growing(
-                perception=Perception("identity", "sobel", "laplacian"),
-                rule=MLPRule(32),
-                training_timesteps=(12, HORIZON),
-                inference_timesteps=HORIZON,
-            )
-        )
+        perception = Perception("identity", "sobel", "laplacian")
+        network = BasicNCAModel(**presets.growing(perception=perception, rule=MLPRule(32), **steps))
     epochs, iterations, batch_size, rate = 10, 20, 4, 6e-3
     schedule = {"T_max": epochs, "eta_min": 0.03 * rate}
     callbacks = [
@@ -248,14 +231,11 @@ def train_a_healer():
         WeightAverage(decay=0.98),
         LRSchedulerCallback(torch.optim.lr_scheduler.CosineAnnealingLR, schedule),
     ]
-    trainer = PyTorchNetworkTrainer(
-        network, None, {"mse": mse}, torch.optim.Adam, {"lr": rate}, callbacks=callbacks, seed=1
-    )
+    options = {"callbacks": callbacks, "seed": 1}
+    trainer = PyTorchNetworkTrainer(network, None, {"mse": mse}, torch.optim.Adam, {"lr": rate}, **options)
     pair = {"data": seed, "label": target}
-    with (
-        DataManager(repeat(pair, batch_size * iterations), batch_size) as train,
-        DataManager(repeat(pair, 2), 2) as valid,
-    ):
+    train, valid = DataManager(repeat(pair, batch_size * iterations), batch_size), DataManager(repeat(pair, 2), 2)
+    with train, valid:
         return trainer.train(epochs, train, valid, "mse", "lowest"), target
 
 
