@@ -74,11 +74,6 @@ class AutoStepper:
     relative : bool
         Whether to divide the change by the mean absolute value before the step.
 
-    Raises
-    ------
-    ConfigError
-        If a number is out of range, or ``min_steps`` is above ``max_steps``.
-
     Notes
     -----
     The state of a sample that stops after ``n`` steps is that of ``model.predict`` with ``n`` steps and the same seed.

@@ -191,11 +191,6 @@ def persistence(
         Seed of the masks.
     goal : Tensor, int or None
         Goal that corresponds to the target, for a model with a conditioning.
-
-    Raises
-    ------
-    ConfigError, ShapeError
-        If a number is out of range, or the target or the state has the wrong shape.
     """
     steps = _horizon(model, horizon)
     require_whole("multiples", multiples, 1)
@@ -232,11 +227,6 @@ def regeneration(
     holes : dict or None
         (\*spatial) bool tensors by name; :func:`standard_holes` with the seed by default. All channels of destroyed
         cells are set to 0.
-
-    Raises
-    ------
-    ConfigError, ShapeError
-        If a number is out of range, or the target, the state or a hole has the wrong shape.
     """
     steps = _horizon(model, horizon)
     after = steps if recovery is None else _horizon(model, recovery)

@@ -103,11 +103,6 @@ class UncertaintyEstimator(ABC):
         -------
         Estimate
             Named tuple of heatmap, predictions and score.
-
-        Raises
-        ------
-        UnknownNameError
-            If the reduction is unknown.
         """
         require_choice("reduction", reduce, REDUCTIONS)
         runs = self.runs(image)
@@ -124,17 +119,7 @@ class UncertaintyEstimator(ABC):
 
 
 class _OfRuns(UncertaintyEstimator):
-    """Estimator over several stochastic roll-outs.
-
-    Parameters
-    ----------
-    nca, normalize, seed, steps, activation
-        See :class:`UncertaintyEstimator`.
-    N : int
-        Number of roll-outs, at least 2.
-    memory_budget : int
-        Number of bytes for simultaneous roll-outs. It does not change the result.
-    """
+    """Estimator over several stochastic roll-outs; see :class:`NQM`."""
 
     def __init__(
         self,

@@ -76,6 +76,9 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
         if not torch.isfinite(tensor.to(torch.float16) if weights == "float16" else tensor).all():
             raise ExportError(f"{name} holds NaN or infinity as {weights}: there is nothing to show")
 
+    names = ("channel", "threshold", "before", "after")
+    alive = None if cell.alive is None else {name: getattr(cell.alive, name) for name in names}
+
     def packed(tensor: Tensor | None) -> dict[str, Any] | None:
         return None if tensor is None else pack(tensor, weights)
 
@@ -92,14 +95,7 @@ def describe_cell(model: BasicNCAModel, weights: str = "float32") -> dict[str, A
         "layers": [{"weight": packed(w), "bias": packed(b)} for w, b in zip(cell.weights, cell.biases, strict=True)],
         "nonlinearity": cell.nonlinearity,
         "timeScale": cell.time_scale,
-        "alive": None
-        if cell.alive is None
-        else {
-            "channel": cell.alive.channel,
-            "threshold": cell.alive.threshold,
-            "before": cell.alive.before,
-            "after": cell.alive.after,
-        },
+        "alive": alive,
         "fireRate": cell.fire_rate,
         "updateNoise": cell.update_noise,
     }

@@ -22,23 +22,8 @@ from delira_nca.models import BasicNCAModel
 __all__ = ["MODULES", "assemble", "script", "to_html"]
 
 MODULES = (
-    "random",
-    "tensors",
-    "cell",
-    "javascript_engine",
-    "webgl_program",
-    "webgl_engine",
-    "engines",
-    "world",
-    "colours",
-    "chart",
-    "picture",
-    "player",
-    "dish",
-    "controls",
-    "weights",
-    "app",
-    "main",
+    *("random", "tensors", "cell", "javascript_engine", "webgl_program", "webgl_engine", "engines", "world", "colours"),
+    *("chart", "picture", "player", "dish", "controls", "weights", "app", "main"),
 )
 """JavaScript modules, each of which imports only from earlier ones."""
 
@@ -165,24 +150,8 @@ def to_html(
     >>> path.stat().st_size < 1_000_000
     True
     """
-    page = describe_page(
-        model,
-        title=title,
-        grid=grid,
-        seed=seed,
-        target=target,
-        goals=goals,
-        image=image,
-        classes=classes,
-        task=task,
-        normalize=normalize,
-        steps=steps,
-        figures=figures,
-        explanation=explanation,
-        weights=weights,
-        random_seed=random_seed,
-    )
-    return write_text(assemble({**page, "epochs": list(epochs)}), absolute(path))
+    options: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("path", "epochs")}
+    return write_text(assemble({**describe_page(**options), "epochs": list(epochs)}), absolute(path))
 
 
 def write_text(text: str, path: Path) -> Path:

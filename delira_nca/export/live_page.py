@@ -38,11 +38,6 @@ class Snapshots:
     most : int
         Maximum number of snapshots. Fewer are kept if they would take more than 700 kB as JSON.
 
-    Raises
-    ------
-    ConfigError
-        If ``most`` is not an integer of at least 0.
-
     Examples
     --------
     >>> snapshots = Snapshots(6)

@@ -19,7 +19,7 @@ from delira_nca.models.part import Part
 from delira_nca.models.perception import GroupedPerception, IsotropicPerception, Perception, SteerablePerception
 from delira_nca.models.rule import AttentionRule, LinearRule, MixtureRule, MLPRule, NormedRule
 
-__all__ = ["arguments_from", "arguments_of", "class_of_package", "describe"]
+__all__ = ["arguments_from", "arguments_of", "class_of_package", "describe", "with_tuples"]
 
 T = TypeVar("T")
 _ROOMS = ("delira_nca.models.", "delira_nca.ncalab.")
@@ -106,6 +106,11 @@ def arguments_from(cls: type, config: Mapping[str, Any], base: type) -> dict[str
             raise ConfigError(f"{name} is a {value}, which a description cannot hold: pass {name}=...")
         if isinstance(value, Mapping):
             arguments[name] = _MASKS[name](**value) if name in _MASKS else _part(name, value)
+    return with_tuples(arguments)
+
+
+def with_tuples(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Convert ranges of steps to tuples in place, which are lists in JSON, and return the arguments."""
     for name in ("training_timesteps", "inference_timesteps"):
         if isinstance(arguments.get(name), list):
             arguments[name] = tuple(arguments[name])

@@ -220,11 +220,6 @@ class Animator:
     style : str or AnimatorStyle
         ``"dark"``, ``"plain"``, or a style.
 
-    Raises
-    ------
-    UnknownNameError, ConfigError
-        If the style is unknown, or a number is out of range.
-
     Examples
     --------
     >>> from delira_nca.ncalab import GrowingNCAModel

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.errors import ConfigError, MissingDependencyError, ShapeError
-from delira_nca.models.prediction import Visual
+from delira_nca.errors import ConfigError, ShapeError
+from delira_nca.visualization.visual import Visual, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,14 +102,9 @@ def string_ellipsis(label: str, max_len: int = 8, ellipsis: str = "…") -> str:
 
 
 def _figure(rows: int, columns: int) -> tuple[Figure, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("drawings need matplotlib: pip install 'delira_nca[viz]'") from error
     if not columns:
         raise ShapeError("a batch to draw needs at least one sample")
-    figure = Figure(figsize=(2 * columns + 0.6, 2.2 * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure_of(rows, columns, (2 * columns + 0.6, 2.2 * rows))
 
 
 def _as_picture(image: Array) -> Array:

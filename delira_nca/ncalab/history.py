@@ -73,11 +73,6 @@ class TrainingHistory:
         State of the training.
     created_timestamp, modified_timestamp : str
         Times of creation and of the last change, in ISO 8601, UTC.
-
-    Raises
-    ------
-    ScoreModeError
-        For an unknown mode.
     """
 
     def __init__(

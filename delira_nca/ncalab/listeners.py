@@ -33,7 +33,27 @@ __all__ = [
 ]
 
 
-class PoolOfSeeds(AbstractCallback):
+class _Owned(AbstractCallback):
+    """Callback whose state is that of an object of the user, which may serve several trainings."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+    @property
+    def state_owner(self) -> Any:
+        """Object of the user."""
+        return self.owner
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the object."""
+        return dict(self.owner.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state."""
+        self.owner.load_state_dict(dict(state))
+
+
+class PoolOfSeeds(_Owned):
     """Replace seeds by states of NCALab's pool, and write them back with their losses.
 
     Parameters
@@ -43,12 +63,8 @@ class PoolOfSeeds(AbstractCallback):
     """
 
     def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
         self.pool = pool
-
-    @property
-    def state_owner(self) -> Pool:
-        """Pool, which may serve several trainings."""
-        return self.pool
 
     def at_iter_begin(self, trainer: Trainer, *, train: bool, data_dict: Mapping[str, Any], **event: Any) -> Returned:
         """Draw states; raise an error if samples differ, since labels would not follow the states."""
@@ -74,14 +90,6 @@ class PoolOfSeeds(AbstractCallback):
         if pred.shape != label.shape:
             raise ShapeError(f"the pool ranks by the error of {tuple(pred.shape)} against {tuple(label.shape)}")
         self.pool.update(prediction.output_image, per_sample_mse(pred, label))
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the pool."""
-        return self.pool.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state."""
-        self.pool.load_state_dict(state)
 
 
 class SchedulerCallback(AbstractCallback):
@@ -126,7 +134,7 @@ class SchedulerCallback(AbstractCallback):
         self.scheduler.load_state_dict(dict(state))
 
 
-class EarlyStoppingCallback(AbstractCallback):
+class EarlyStoppingCallback(_Owned):
     """End the training according to NCALab's early stopping.
 
     Parameters
@@ -139,12 +147,8 @@ class EarlyStoppingCallback(AbstractCallback):
     state_key = "Stopping"
 
     def __init__(self, stopping: EarlyStopping) -> None:
+        super().__init__(stopping)
         self.stopping = stopping
-
-    @property
-    def state_owner(self) -> EarlyStopping:
-        """Early stopping, which may serve several trainings."""
-        return self.stopping
 
     def at_epoch_end(self, trainer: Trainer, *, val_metrics: Mapping[str, float], **event: Any) -> Returned:
         """Step the early stopping, and stop the training if it is done."""
@@ -153,14 +157,6 @@ class EarlyStoppingCallback(AbstractCallback):
         if not self.stopping.done():
             return None
         return {"stop_training": True, "stop_reason": f"PATIENCE: no better for {self.stopping.counter} epochs"}
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the early stopping."""
-        return self.stopping.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state."""
-        self.stopping.load_state_dict(state)
 
 
 class HistoryCallback(AbstractCallback):
@@ -318,11 +314,6 @@ class EarlyStopping:
         Best accuracy so far. The first one is the best, even if it is not above 0.
     counter : int
         Number of epochs since the best one.
-
-    Raises
-    ------
-    ConfigError
-        For a patience below 1 or a min_delta below 0.
 
     Examples
     --------

@@ -19,7 +19,7 @@ from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.models import basic_nca
 from delira_nca.models.basic_nca import Steps, built, require_module
-from delira_nca.models.description import class_of_package
+from delira_nca.models.description import class_of_package, with_tuples
 from delira_nca.models.inputs import as_weights, interpret_range_parameter
 from delira_nca.models.masks import AliveMask
 from delira_nca.models.network import entry, evaluate
@@ -195,11 +195,6 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
         Further keyword arguments of the rule.
     memory_budget : int
         Number of bytes that a training roll-out may store; see :func:`delira_nca.rollout.rollout`.
-
-    Raises
-    ------
-    ConfigError, UnknownNameError, UnknownKeywordError
-        If an argument is invalid or unknown.
 
     Notes
     -----
@@ -471,9 +466,7 @@ class BasicNCAModel(NCALabNetwork, basic_nca.BasicNCAModel):
             If an argument, or the class of a user-defined rule, is missing.
         """
         arguments = {"device": None, **config, **modules}
-        for name in ("training_timesteps", "inference_timesteps"):
-            if isinstance(arguments.get(name), list):
-                arguments[name] = tuple(arguments[name])
+        with_tuples(arguments)
         known = inspect.signature(cls.__init__).parameters.values()
         needed = [p.name for p in known if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         if missing := [name for name in needed if name not in arguments]:
@@ -538,13 +531,7 @@ def _named_rule(rule_type: Callable[..., nn.Module] | str) -> Callable[..., nn.M
 
 
 def _layers(rule: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d, str]:
-    """Return both layers of a rule and the name of its activation, if the fast back ends support them.
-
-    Raises
-    ------
-    UnsupportedCellError
-        If the rule differs from an :class:`MLPNCARule` with a supported activation.
-    """
+    """Return both layers of a rule and the name of its activation, if the fast back ends support them."""
     require_unmodified("rule", rule, MLPNCARule, nn.Sequential, *ACTIVATIONS)
     layers: list[Any] = list(rule.network)  # type: ignore[arg-type]
     if [isinstance(layer, nn.Conv2d) for layer in layers] != [True, False, True]:

@@ -45,11 +45,6 @@ class BasicNCAPerception(Perception):
     kernel_size : int
         Size of the learned filters; an odd number of cells.
 
-    Raises
-    ------
-    ConfigError, UnknownNameError
-        If a number or the padding is invalid.
-
     Examples
     --------
     >>> perception = BasicNCAPerception("cpu", 16, 0, "circular", False, True)

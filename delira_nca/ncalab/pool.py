@@ -32,11 +32,6 @@ class Pool:
     rng_seed : int
         Seed of the draws, see :class:`~delira_nca.training.SamplePool`.
 
-    Raises
-    ------
-    ConfigError
-        For a number out of range.
-
     Examples
     --------
     >>> pool = Pool(n_seed=1)

@@ -52,19 +52,8 @@ class _TaskModel(AbstractNCAModel):
     def _set_up(self, given: Mapping[str, Any], own: Sequence[str] = (), **decided: Any) -> None:
         """Initialise the automaton from the ``locals()`` of a constructor and the arguments that the task sets.
 
-        Parameters
-        ----------
-        given : mapping
-            Variables of the constructor.
-        own : sequence of str
-            Arguments of the task, which are stored as attributes.
-        **decided : object
-            Arguments that the task sets. The caller may give the same values, and another plot function or metric.
-
-        Raises
-        ------
-        ConfigError
-            If the caller gives another value.
+        ``own`` names arguments that become attributes. The caller may repeat what is decided, and give another plot
+        function or metric.
         """
         further = dict(given["kwargs"])
         chosen = {name: further.pop(name) for name in ("plot_function", "validation_metric") if name in further}
@@ -496,15 +485,9 @@ class DepthNCAModel(_TaskModel):
         if not label.is_floating_point():
             raise ConfigError(f"a label of depth has floats, not {label.dtype}")
         label = with_channel(label, depth)
-        tv = SmoothnessLoss()(depth, label)
+        tv, ssim = SmoothnessLoss()(depth, label), 1 - similarity(depth, label)
         error = F.mse_loss(depth - _median(depth), label - _median(label))
-        dissimilarity = 1 - similarity(depth, label)
-        return {
-            "total": 0.5 * tv + error + 0.2 * dissimilarity,
-            "tv": tv,
-            "depth": error,
-            "ssim": dissimilarity,
-        }
+        return {"total": 0.5 * tv + error + 0.2 * ssim, "tv": tv, "depth": error, "ssim": ssim}
 
 
 def _median(depth: Tensor) -> Tensor:

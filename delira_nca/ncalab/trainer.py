@@ -108,11 +108,6 @@ class BasicNCATrainer:
     seed : int
         Seed of all random numbers of the training.
 
-    Raises
-    ------
-    ConfigError, UnknownNameError
-        For unsuitable arguments, or arguments that exclude each other.
-
     Notes
     -----
     Each call of :meth:`train` is a separate run, with a new optimizer unless one was given.
@@ -150,8 +145,11 @@ class BasicNCATrainer:
         device: str | torch.device | None = None,
         seed: int = 0,
     ) -> None:
-        self.nca, self.model_path = _unwrapped(nca), None if model_path is None else absolute(model_path)
-        self._prefix = "_orig_mod." if isinstance(self.nca, NCALabNetwork) and self.nca is not nca else ""
+        given: Any = nca
+        self.nca: Automaton = unwrapped(given)
+        require_type("nca", self.nca, BasicNCAModel, PyramidNCA)
+        self.model_path = None if model_path is None else absolute(model_path)
+        self._prefix = "_orig_mod." if isinstance(self.nca, NCALabNetwork) and self.nca is not given else ""
         self.gradient_clipping, self.lr, self.lr_gamma = gradient_clipping, lr, lr_gamma
         self.adam_betas, self.batch_repeat, self.max_epochs = tuple(adam_betas), batch_repeat, max_epochs
         self.optimizer_method, self.pool = optimizer_method, pool
@@ -400,14 +398,8 @@ class BasicNCATrainer:
     def _pairs(self, loader: Loader | None, stream: str) -> Any:
         if loader is None:
             return None
-        return PairBatches(
-            loader,
-            label_layout=self.label_layout,
-            network=self.nca,
-            seed=self.seed,
-            stream=stream,
-            every_epoch_anew=stream == "train",
-        )
+        options: dict[str, Any] = {"label_layout": self.label_layout, "network": self.nca, "seed": self.seed}
+        return PairBatches(loader, **options, stream=stream, every_epoch_anew=stream == "train")
 
     def _listeners(
         self, history: TrainingHistory, save_every: int, writer: Any, plot: Any, stopping: EarlyStopping | None
@@ -419,16 +411,13 @@ class BasicNCATrainer:
         if self.gradient_clipping:
             listeners.append(GradientClipping(1.0))
         listeners += self.callbacks
-        if scheduler is None:
-            decay = LRSchedulerCallback(ExponentialLR, {"gamma": self.lr_gamma})
-            decay.argument = f"lr_gamma={self.lr_gamma}"
-            listeners.append(decay)
-        elif isinstance(getattr(scheduler, "optimizer", None), Optimizer):
+        if isinstance(getattr(scheduler, "optimizer", None), Optimizer):
             listeners.append(SchedulerCallback(scheduler))
         else:
-            given = LRSchedulerCallback(scheduler)
-            given.argument = "lr_scheduler"
-            listeners.append(given)
+            is_ours = scheduler is None
+            made = LRSchedulerCallback(*((ExponentialLR, {"gamma": self.lr_gamma}) if is_ours else (scheduler,)))
+            made.argument = f"lr_gamma={self.lr_gamma}" if is_ours else "lr_scheduler"
+            listeners.append(made)
         if stopping is not None:
             listeners.append(EarlyStoppingCallback(stopping))
         if writer is not None:
@@ -481,13 +470,6 @@ class BasicNCATrainer:
 def _frozen(network: Automaton, *args: Any, **kwargs: Any) -> Optimizer:
     """Optimizer of a run that only evaluates."""
     return torch.optim.SGD(list(network.parameters()), lr=0.0)
-
-
-def _unwrapped(nca: Any) -> Automaton:
-    """Automaton or pyramid, without the wrapper of ``torch.compile``."""
-    made: Automaton = unwrapped(nca)
-    require_type("nca", made, BasicNCAModel, PyramidNCA)
-    return made
 
 
 def _steps(nca: Automaton) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from delira_nca.errors import CheckpointError, ConfigError, MissingFileError
 from delira_nca.io.paths import absolute
 from delira_nca.models.basic_nca import BasicNCAModel as OurModel
-from delira_nca.models.description import arguments_of
+from delira_nca.models.description import arguments_of, with_tuples
 from delira_nca.models.perception import FullFilters, LearnedFilters, Perception
 from delira_nca.models.pyramid import PyramidNCA
 from delira_nca.models.rule import MLPRule, NormedRule
@@ -111,7 +111,8 @@ def load_ncalab(
     if isinstance(source, Sequence) and not isinstance(source, str):
         return _med_levels([_read(one) for one in source], options, arguments)
     path = None if isinstance(source, Mapping) else absolute(source)
-    if path is not None and path.is_dir() and (levels := sorted(path.glob("model[0-9]*.pth"), key=_level)):
+    found = path.glob("model[0-9]*.pth") if path is not None and path.is_dir() else ()
+    if levels := sorted(found, key=lambda level: int(re.sub(r"\D", "", level.stem))):
         return _med_levels([_read(level) for level in levels], options, arguments)
     weights = _read(source if path is None else path)
     if "fc0.weight" in weights:
@@ -182,10 +183,6 @@ def _read(source: Any) -> Weights:
     return _clean(state)
 
 
-def _level(path: Path) -> int:
-    return int(re.sub(r"\D", "", path.stem) or 0)
-
-
 def _described(path: Path) -> dict[str, Any]:
     """Arguments of a model in the history beside its weights."""
     file = (path if path.is_dir() else path.parent) / "history.json"
@@ -210,10 +207,7 @@ def _made(weights: Weights, model: Any, described: Mapping[str, Any], given: Map
     names = arguments_of(cls, BasicNCAModel)
     decided = {*getattr(cls, "decides", ())}
     known = {name: value for name, value in described.items() if name in names - decided and name not in found}
-    arguments = {"device": None, **known, **found, **given}
-    for name in ("training_timesteps", "inference_timesteps"):
-        if isinstance(arguments.get(name), list):
-            arguments[name] = tuple(arguments[name])
+    arguments = with_tuples({"device": None, **known, **found, **given})
     made = cls(**{name: value for name, value in arguments.items() if name in names or name in given})
     assumed = [name for name in _UNKNOWN if name not in {**known, **given} and name in names - decided]
     texts = [f"{name}={getattr(made, name)!r}" for name in assumed]
@@ -315,16 +309,12 @@ def _med_nca(weights: Weights, given: Mapping[str, Any]) -> MedNCAModel:
     grouped = bool(filters) and weights[f"{filters[0]}.weight"].shape[1] == 1 < channels
     if not filters:
         perception = Perception("identity", "sobel")
-    elif grouped:
-        size = weights[f"{filters[0]}.weight"].shape[-1]
-        perception = Perception("identity", LearnedFilters(len(filters), size, bias=True), padding="reflect")
     else:
-        size = weights[f"{filters[0]}.weight"].shape[-1]
-        perception = Perception("identity", FullFilters(len(filters), kernel_size=size), padding="reflect")
+        count, size = len(filters), weights[f"{filters[0]}.weight"].shape[-1]
+        learned = LearnedFilters(count, size, bias=True) if grouped else FullFilters(count, kernel_size=size)
+        perception = Perception("identity", learned, padding="reflect")
     rule_type = NormedRule if "bn.weight" in weights else MLPRule
-    timesteps = (
-        {"training_timesteps": given["steps"], "inference_timesteps": given["steps"]} if "steps" in given else {}
-    )
+    settings = ("training_timesteps", "inference_timesteps") if "steps" in given else ()
     model = MedNCAModel(
         num_image_channels=image,
         num_hidden_channels=channels - image - outputs,
@@ -333,7 +323,7 @@ def _med_nca(weights: Weights, given: Mapping[str, Any]) -> MedNCAModel:
         perception=perception,
         rule=rule_type(first.shape[0], final_bias=False, spare_rows=image),
         dims=dims,
-        **timesteps,
+        **dict.fromkeys(settings, given.get("steps")),
     )
     order = (0, 1, 3, 2) if dims == 2 else (0, 1, 4, 2, 3)
     if not filters:  # the filters of the model perceive along the last axis first

@@ -371,11 +371,6 @@ def save_growth_film(
         Maximum size of the file. If necessary, small changes of colour are dropped, then the number of colours and of
         frames is reduced. If the film is still larger, it is written and a warning is logged.
 
-    Raises
-    ------
-    ShapeError, ConfigError, UnknownNameError
-        If states have the wrong shape, a number is out of range, or the suffix is unknown.
-
     Examples
     --------
     >>> states = np.zeros((5, 4, 6, 6))

@@ -92,11 +92,6 @@ class HistoryTracker:
         vals : mapping of str to float, or sequence of float
             Values by name; any names are allowed. A sequence has ``time``, ``loss`` and ``batch_char``, or the first of
             them.
-
-        Raises
-        ------
-        ConfigError
-            If a value is not a number, or there are too many.
         """
         self._update("timeline", vals)
 
@@ -108,11 +103,6 @@ class HistoryTracker:
         vals : mapping of str to float, or sequence of float
             Values by name; any names are allowed. A sequence has ``steps``, ``time``, ``train_loss``, ``valid_loss``,
             ``loss_gain``, ``train_err``, ``valid_err``, ``lr``, ``mom`` and ``gradnet``, or the first of them.
-
-        Raises
-        ------
-        ConfigError
-            If a value is not a number, or there are too many.
         """
         self._update("history", vals)
 

@@ -47,9 +47,48 @@ COUNTERS = ("epoch", "step")
 COLOURS = ("#2a6fbb", "#d1662a", "#2f8f5b", "#8a55b5", "#b8395a", "#7a6a1f", "#3a8f9e", "#5c5c5c")
 INK, GREY, GRID = "#222222", "#666666", "#e6e6e6"
 FONT = "DejaVu Sans"  # comes with matplotlib
+TEXT: dict[str, Any] = {"fontsize": 9, "color": GREY, "family": FONT, "parse_math": False}
+LEGEND: dict[str, Any] = {"frameon": False, "prop": {"family": FONT, "size": 8.5}, "labelcolor": INK}
 FEW = 60  # largest number of points for which each is marked
 # files that do not depend on the time of day
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def _canvas(width: float, height: float, h_pad: float = 0.1) -> Figure:
+    """White figure of a size in inches that needs no display."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib: pip install 'delira_nca[viz]'") from error
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=h_pad)
+    figure = Figure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    suffix = suffix_of(path, list(METADATA))
+    with replaced(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], metadata=METADATA[suffix])
+
+
+def _label_panel(axes: Axes, xlabel: str, ylabel: str, title: str | None) -> None:
+    """Label the only panel of a figure."""
+    axes.set_xlabel(xlabel, **TEXT)
+    axes.set_ylabel(ylabel, **TEXT)
+    _clear(axes)
+    if title:
+        axes.set_title(title, loc="left", **{**TEXT, "fontsize": 12, "color": INK})
+
+
+def _clear(axes: Axes) -> None:
+    """Draw a grid behind the data, and remove what is not needed."""
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8.5, labelcolor=INK, color="#b0b0b0", labelfontfamily=FONT)
 
 
 def save_curves(
@@ -97,11 +136,9 @@ def save_curves(
     True
     """
     path = absolute(path)
-    suffix = suffix_of(path, list(METADATA))
+    suffix_of(path, list(METADATA))
     panels = _panels(history, keys)
-    figure = _draw(panels, _logarithmic(panels, log10), _counter(history), title)
-    with replaced(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], metadata=METADATA[suffix])
+    _save(_draw(panels, _logarithmic(panels, log10), _counter(history), title), path)
 
 
 def _counter(history: Sequence[Mapping[str, Any]]) -> str | None:
@@ -167,19 +204,10 @@ def _draw(
     title: str | None,
 ) -> Figure:
     """Draw the figure of all panels, in up to three columns."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise MissingDependencyError("curves need matplotlib: pip install 'delira_nca[viz]'") from error
-
     columns = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     width, height = (6.4, 3.8) if columns == 1 else (4.4 * columns, 2.8 * rows)
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)  # inches
-    figure = Figure(figsize=(width, height + (0.3 if title else 0.0)), dpi=150, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _canvas(width, height + (0.3 if title else 0.0), h_pad=0.08)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     limits = _limits([x for lines in panels.values() for x, _ in lines.values()])
     for place, (name, lines) in enumerate(panels.items()):
@@ -187,7 +215,7 @@ def _draw(
         _draw_panel(axes, name, lines, COLOURS[place % len(COLOURS)], is_log=name in logarithmic)
         axes.set_xlim(*limits)
         if place + columns >= len(panels):
-            axes.set_xlabel(counter or "record", fontsize=9, color=GREY, family=FONT)
+            axes.set_xlabel(counter or "record", **TEXT)
     for axes in grid[len(panels) :]:
         axes.remove()
     if title:
@@ -225,20 +253,15 @@ def _draw_panel(
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
             ncols=2,
-            frameon=False,
             borderaxespad=0.2,
             handlelength=2.2,
             columnspacing=1.2,
-            prop={"family": FONT, "size": 8.5},
-            labelcolor=INK,
+            **LEGEND,
         )
         legend.set_in_layout(False)
-    axes.set_ylabel(f"log10({name})" if is_log else name, fontsize=9, color=GREY, family=FONT, parse_math=False)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(f"log10({name})" if is_log else name, **TEXT)
+    _clear(axes)
     axes.spines[["left", "bottom"]].set_color("#b0b0b0")
-    axes.tick_params(labelsize=8.5, labelcolor=INK, color="#b0b0b0", labelfontfamily=FONT)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
     axes.margins(y=0.08)
 
@@ -291,22 +314,12 @@ def save_overlay(
         If matplotlib is not installed.
     """
     path = absolute(path)
-    suffix = suffix_of(path, list(METADATA))
+    suffix_of(path, list(METADATA))
     points = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in lines.items() if len(x)}
     finite = np.concatenate([y[np.isfinite(y)] for _, y in points.values()]) if points else np.empty(0)
     if not finite.size:
         raise ConfigError(f"there is nothing to draw of {', '.join(lines) or 'no runs'}")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib: pip install 'delira_nca[viz]'") from error
-    figure = Figure(
-        figsize=(7.2, 4.2), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1), facecolor="white"
-    )
-    FigureCanvasAgg(figure)
+    figure = _canvas(7.2, 4.2)
     axes = figure.subplots()
     for place, (name, (x, y)) in reversed(list(enumerate(points.items()))):
         axes.plot(
@@ -321,24 +334,11 @@ def save_overlay(
         )
     if finite.min() > 0 and finite.max() / finite.min() > 10:
         axes.set_yscale("log")
-    axes.set_xlabel(xlabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
-    axes.set_ylabel(ylabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.tick_params(labelsize=8.5, labelcolor=INK, color="#b0b0b0", labelfontfamily=FONT)
-    figure.legend(
-        *(entries[::-1] for entries in axes.get_legend_handles_labels()),
-        loc="outside right upper",
-        frameon=False,
-        prop={"family": FONT, "size": 8.5},
-        labelcolor=INK,
-    )
-    if title:
-        axes.set_title(title, loc="left", fontsize=12, color=INK, family=FONT, parse_math=False)
-    with replaced(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], metadata=METADATA[suffix])
+    _label_panel(axes, xlabel, ylabel, title)
+    axes.locator_params("x", nbins=8, integer=True)
+    entries = (each[::-1] for each in axes.get_legend_handles_labels())
+    figure.legend(*entries, loc="outside right upper", **LEGEND)
+    _save(figure, path)
 
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -383,22 +383,14 @@ def save_scatter(
     True
     """
     path = absolute(path)
-    suffix = suffix_of(path, list(METADATA))
+    suffix_of(path, list(METADATA))
     points = {name: (np.asarray(x, float).ravel(), np.asarray(y, float).ravel()) for name, (x, y) in groups.items()}
     for name, (x, y) in points.items():
         if len(x) != len(y):
             raise ShapeError(f"group {name!r} has {len(x)} numbers along the x axis and {len(y)} along the y axis")
     if not any((np.isfinite(x) & np.isfinite(y)).any() for x, y in points.values()):
         raise ConfigError(f"there is nothing to draw of {', '.join(points) or 'no groups'}")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib: pip install 'delira_nca[viz]'") from error
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(6.6, 4.2), dpi=150, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _canvas(6.6, 4.2)
     axes = figure.subplots()
     for place, (name, (x, y)) in enumerate(points.items()):
         axes.plot(
@@ -413,14 +405,6 @@ def save_scatter(
             label=name,
             zorder=3 + len(points) - place,
         )
-    axes.set_xlabel(xlabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
-    axes.set_ylabel(ylabel, fontsize=9, color=GREY, family=FONT, parse_math=False)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5, labelcolor=INK, color="#b0b0b0", labelfontfamily=FONT)
-    figure.legend(loc="outside right upper", frameon=False, prop={"family": FONT, "size": 8.5}, labelcolor=INK)
-    if title:
-        axes.set_title(title, loc="left", fontsize=12, color=INK, family=FONT, parse_math=False)
-    with replaced(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], metadata=METADATA[suffix])
+    _label_panel(axes, xlabel, ylabel, title)
+    figure.legend(loc="outside right upper", **LEGEND)
+    _save(figure, path)

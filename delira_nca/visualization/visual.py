@@ -29,11 +29,6 @@ class VisualRows(Visual):
     sigmoid : bool
         Whether to apply the sigmoid to predictions, for logits of a segmentation.
 
-    Raises
-    ------
-    ConfigError
-        If ``max_samples`` is below 1.
-
     Notes
     -----
     Images of 1, 3 (RGB) and 4 channels (premultiplied RGBA over white) are drawn; of others, the first channel. Labels
@@ -54,10 +49,6 @@ class VisualRows(Visual):
         MissingDependencyError
             If matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingDependencyError("drawings need matplotlib: pip install 'delira_nca[viz]'") from error
         image = np.asarray(image)[:, : model.num_image_channels]
         if image.ndim != 4 or not len(image):
             raise ShapeError(f"images to draw are (B, c, H, W) with at least one sample, not {image.shape}")
@@ -66,13 +57,22 @@ class VisualRows(Visual):
             pred = 1 / (1 + np.exp(-pred))
         rows = {"image": image, **({} if label is None else {"label": np.asarray(label)}), "prediction": pred}
         columns = min(len(image), self.max_samples)
-        figure = Figure(figsize=(1.6 * columns + 0.8, 1.7 * len(rows)), layout="constrained")
-        axes = figure.subplots(len(rows), columns, squeeze=False)
+        figure, axes = figure_of(len(rows), columns, (1.6 * columns + 0.8, 1.7 * len(rows)))
         for row, (name, values) in enumerate(rows.items()):
             axes[row, 0].set_ylabel(name)
             for column in range(columns):
                 _draw(axes[row, column], values[column])
         return figure
+
+
+def figure_of(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    """Return a figure of a size in inches, and its (rows, columns) axes."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("drawings need matplotlib: pip install 'delira_nca[viz]'") from error
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _draw(axis: Any, value: Array) -> None:
