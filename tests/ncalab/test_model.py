@@ -283,25 +283,22 @@ def test_a_rule_of_the_package_works_with_every_mask():
         assert isinstance(Model.from_dict(described).rule, MLPRule)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_layers_that_were_replaced_are_computed_by_the_reference():
+    x = inputs(1)[0]
+    for change in (
         lambda network: network.__setitem__(1, nn.LeakyReLU(0.5)),
         lambda network: network.__setitem__(1, nn.GELU(approximate="tanh")),
         lambda network: network.__setitem__(2, nn.Conv2d(12, 9, 1)),
         lambda network: network.__setitem__(0, nn.Conv2d(27, 12, 3, padding=1)),
         lambda network: network.append(nn.Conv2d(9, 9, 1)),
-    ],
-)
-def test_layers_that_were_replaced_are_computed_by_the_reference(change):
-    model = automaton({})
-    change(model.rule.network)
-    x = inputs(1)[0]
-    with using_backend("reference"):
-        expected = model.predict(x, 3).output_image
-    assert torch.equal(model.predict(x, 3).output_image, expected)
-    with pytest.raises(UnsupportedCellError):
-        model.to_arrays()
+    ):
+        model = automaton({})
+        change(model.rule.network)
+        with using_backend("reference"):
+            expected = model.predict(x, 3).output_image
+        assert torch.equal(model.predict(x, 3).output_image, expected)
+        with pytest.raises(UnsupportedCellError):
+            model.to_arrays()
 
 
 def test_the_native_roll_out_and_others_know_which_parts_they_support():
@@ -406,8 +403,7 @@ def test_validation_uses_methods_that_a_subclass_overrides():
             prediction.logits = torch.ones_like(prediction.logits)
             return prediction
 
-    images, masks = torch.rand(4, 3, 8, 8), torch.ones(4, 8, 8)
-    pairs = [(images[:2], masks[:2]), (images[2:], masks[2:])]
+    pairs = [(torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8))] * 2
     for cls, expected in ((OwnValidation, 0.77), (OwnPrediction, 1.0)):
         model = cls("cpu", 3, 4, hidden_size=4, training_timesteps=2, inference_timesteps=2)
         history = BasicNCATrainer(model, None, max_epochs=1).train(pairs, pairs)

@@ -58,6 +58,13 @@ def train(nca, loader, path=None, val=None, epochs=3, **options):
     return trainer.train(loader, val), rates.seen
 
 
+def binary(**changes):
+    arguments = {"hidden_size": 8, "training_timesteps": 3, "inference_timesteps": 3, **changes}
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return BinarySegmentationNCAModel(None, 1, 3, **arguments)
+
+
 def test_defaults_are_those_of_the_page_and_the_optimizer_is_the_one_that_was_named(segmenter):
     trainer = BasicNCATrainer(segmenter(), None)
     assert (trainer.gradient_clipping, trainer.lr_gamma, trainer.adam_betas) == (False, 0.99, (0.9, 0.95))
@@ -147,17 +154,16 @@ def test_memory_of_a_validation_does_not_grow_with_its_batches(segmenter, loader
     assert max(most) <= 2
 
 
-@pytest.mark.parametrize("epochs", [1, 5])
-def test_the_last_epoch_is_saved_however_often_the_others_are(segmenter, loader, tmp_path, epochs):
-    trainer = BasicNCATrainer(nca := segmenter(), tmp_path, max_epochs=epochs)
-    history = trainer.train(loader(), save_every=3)
-    saved = torch.load(tmp_path / "last_model.pth", weights_only=True)
-    assert all(torch.equal(value, saved[name]) for name, value in nca.state_dict().items())
-    assert json.loads((tmp_path / "history.json").read_text())["current_epoch"] == epochs == history.current_epoch
-    assert load_checkpoint(tmp_path / f"checkpoint_epoch_{epochs}.safetensors")["epoch"] == epochs
-
-
-def test_an_interrupted_training_leaves_its_last_whole_epoch(segmenter, loader, tmp_path):
+def test_the_last_epoch_is_saved_however_often_the_others_are_also_of_an_interrupted_training(
+    segmenter, loader, tmp_path
+):
+    for epochs in (1, 5):
+        path = tmp_path / str(epochs)
+        history = BasicNCATrainer(nca := segmenter(), path, max_epochs=epochs).train(loader(), save_every=3)
+        saved = torch.load(path / "last_model.pth", weights_only=True)
+        assert all(torch.equal(value, saved[name]) for name, value in nca.state_dict().items())
+        assert json.loads((path / "history.json").read_text())["current_epoch"] == epochs == history.current_epoch
+        assert load_checkpoint(path / f"checkpoint_epoch_{epochs}.safetensors")["epoch"] == epochs
     with pytest.raises(KeyboardInterrupt):
         BasicNCATrainer(segmenter(), tmp_path, max_epochs=9, callbacks=[Breaks(3)]).train(loader(), save_every=100)
     state = json.loads((tmp_path / "history.json").read_text())
@@ -166,26 +172,23 @@ def test_an_interrupted_training_leaves_its_last_whole_epoch(segmenter, loader, 
 
 
 def test_a_killed_training_goes_on_bit_for_bit(segmenter, loader, tmp_path, assert_same):
-    def trainer(name, callbacks=()):
-        nca = segmenter()
-        optimizer = torch.optim.Adam(nca.parameters(), lr=1e-2)
-        schedule = StepLR(optimizer, 2, 0.5)
-        return BasicNCATrainer(
-            nca, tmp_path / name, True, max_epochs=5, optimizer=optimizer, lr_scheduler=schedule, callbacks=callbacks
-        )
+    def trained(name, callbacks=(), **options):
+        optimizer = torch.optim.Adam((nca := segmenter()).parameters(), lr=1e-2)
+        given = {"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, 2, 0.5), "callbacks": callbacks}
+        trainer = BasicNCATrainer(nca, tmp_path / name, True, max_epochs=5, **given)
+        return trainer.train(loader(), loader(), earlystopping=EarlyStopping(20), **options)
 
-    whole = trainer("whole").train(loader(), loader(), earlystopping=EarlyStopping(20))
+    whole = trained("whole")
     with pytest.raises(KeyboardInterrupt):
-        trainer("killed", [Breaks(4)]).train(loader(), loader(), earlystopping=EarlyStopping(20))
+        trained("killed", [Breaks(4)])
     torch.rand(17)  # what the global generators hold does not matter
-    gone_on = trainer("killed").train(loader(), loader(), earlystopping=EarlyStopping(20), resume="auto")
+    gone_on = trained("killed", resume="auto")
     states = [load_checkpoint(tmp_path / name / "checkpoint_epoch_5.safetensors") for name in ("whole", "killed")]
     for state in states:
         state["callbacks"]["HistoryKeeper"]["history"].pop("created_timestamp")
         state.pop("circumstances")
     assert_same(states[1], states[0])
-    assert gone_on.loss == whole.loss
-    assert gone_on.best_epoch == whole.best_epoch
+    assert (gone_on.loss, gone_on.best_epoch) == (whole.loss, whole.best_epoch)
     assert_same(dict(gone_on.best_model.state_dict()), dict(whole.best_model.state_dict()))
 
 
@@ -205,25 +208,21 @@ def test_gradients_are_clipped_in_and_outside_of_a_training(segmenter, loader):
 
     class Norms(AbstractCallback):
         def at_training_begin(self, trainer):
-            trainer.optimizers["default"].register_step_pre_hook(watch)
-
-    def watch(optimizer, args, kwargs):
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norms.append(float(torch.stack([g.norm() for g in gradients]).norm()))
+            trainer.optimizers["default"].register_step_pre_hook(lambda *_: norms.append(norm(trainer.network)))
 
     class Steep(type(segmenter())):
         def loss(self, prediction, label):
             return {name: 1e3 * value for name, value in super().loss(prediction, label).items()}
 
+    def norm(network):
+        return float(torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm())
+
     for clips in (False, True):
         trainer = BasicNCATrainer(segmenter(Steep), None, clips, max_epochs=1, callbacks=[Norms()])
         trainer.train(loader())
         optimizer = torch.optim.SGD(trainer.nca.parameters(), lr=0.0)
-        x, y = next(iter(loader()))
-        trainer._train_iteration(x, y, optimizer, 0)
-        if clips:
-            trainer_norm = torch.stack([p.grad.norm() for p in trainer.nca.parameters() if p.grad is not None]).norm()
-            assert float(trainer_norm) == pytest.approx(1.0, abs=1e-4)
+        trainer._train_iteration(*next(iter(loader())), optimizer, 0)
+    assert norm(trainer.nca) == pytest.approx(1.0, abs=1e-4)
     assert min(norms[:2]) > 10
     assert max(norms[2:]) <= 1.0001
 
@@ -325,37 +324,28 @@ def test_objects_that_do_not_belong_together_are_refused(segmenter):
 def test_a_training_is_that_of_the_packages_own_trainer(segmenter, loader, assert_same):
     ours, theirs = segmenter(), segmenter()
     BasicNCATrainer(ours, None, max_epochs=2, batch_repeat=1, lr=1e-2).train(loader())
-    trainer = PyTorchNetworkTrainer(
-        theirs,
-        None,
-        optimizer_params={"lr": 1e-2, "betas": (0.9, 0.95)},
-        lr_scheduler_cls=ExponentialLR,
-        lr_scheduler_params={"gamma": 0.99},
-    )
+    options = {"optimizer_params": {"lr": 1e-2, "betas": (0.9, 0.95)}, "lr_scheduler_params": {"gamma": 0.99}}
+    trainer = PyTorchNetworkTrainer(theirs, None, lr_scheduler_cls=ExponentialLR, **options)
     trainer.train(2, PairBatches(loader()))
     assert_same(dict(ours.state_dict()), dict(theirs.state_dict()))
     assert trainer.score_names() is None  # of a loss that does not say its names
 
 
-def test_a_model_of_a_task_says_which_way_is_better_and_what_it_measures(loader):
-    nca = BinarySegmentationNCAModel(None, 1, 3, hidden_size=8, training_timesteps=3, inference_timesteps=3)
+def test_models_and_pyramids_say_which_way_is_better_and_what_they_measure(loader):
+    nca = binary()
     trainer = BasicNCATrainer(nca, None, max_epochs=2)
     history = trainer.train(loader(), loader(shuffle=False))
     assert history.mode == "highest"
     assert history.best_accuracy == max(epoch[f"val_{nca.validation_metric}"] for epoch in history.epochs)
     assert BasicNCATrainer(nca, None, validation_mode="lowest")._score()[1] == "lowest"
     trainer.nca.validation_metric, trainer.validation_mode = "loss_of_none", "lowest"
-    with pytest.raises(
-        ScoreKeyError, match="the score 'loss_of_none' that decides which epoch is best is not computed"
-    ):
+    with pytest.raises(ScoreKeyError, match="the score 'loss_of_none' that decides which epoch is best is not compute"):
         trainer.train(loader(), loader())
-
-
-def binary(**changes):
-    arguments = {"hidden_size": 8, "training_timesteps": 3, "inference_timesteps": 3, **changes}
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        return BinarySegmentationNCAModel(None, 1, 3, **arguments)
+    drawing = object()
+    pyramid = PyramidNCA([binary(), binary(plot_function=drawing)], [2, 1], [2, 2])
+    assert (pyramid.validation_metric, pyramid.validation_mode) == ("dice", "highest")
+    assert pyramid.plot_function is drawing
+    assert list(pyramid.metrics) == ["dice"]
 
 
 @pytest.mark.parametrize("options", [{}, {"single_model": False}, {"patch_size": 6}], ids=["one", "copies", "patches"])
@@ -372,14 +362,6 @@ def test_a_cascade_is_trained_chosen_by_dice_and_loaded_again(loader, tmp_path, 
     image = torch.rand(2, 1, 10, 10)
     assert torch.equal(loaded.predict(image).output_image, history.best_model.predict(image).output_image)
     assert "| steps | (3, 2) |" in trainer.info()
-
-
-def test_a_pyramid_has_metric_and_drawing_of_its_finest_model():
-    drawing = object()
-    pyramid = PyramidNCA([binary(), binary(plot_function=drawing)], [2, 1], [2, 2])
-    assert (pyramid.validation_metric, pyramid.validation_mode) == ("dice", "highest")
-    assert pyramid.plot_function is drawing
-    assert list(pyramid.metrics) == ["dice"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -399,18 +381,14 @@ def test_a_compiled_model_is_trained_and_saved_under_its_own_names(loader, tmp_p
 def test_images_that_cannot_be_trained_on_are_refused_before_a_step(wrapped):
     nca = CascadeNCA(binary(), [2, 1], [2, 2]) if wrapped else binary()
     before = {name: value.clone() for name, value in nca.state_dict().items()}
-    label = torch.ones(2, 8, 8)
-    for image, error, message in (
-        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), ConfigError, r"is of floats, not torch\.uint8"),
-        (torch.zeros(2, 3, 8, 8), ShapeError, r"\(B, 1, .*not \(2, 3, 8, 8\)"),
+    image, label = torch.zeros(2, 1, 8, 8), torch.ones(2, 8, 8)
+    for x, y, error, message in (
+        (image.byte(), label, ConfigError, r"is of floats, not torch\.uint8"),
+        (image.expand(2, 3, 8, 8), label, ShapeError, r"\(B, 1, .*not \(2, 3, 8, 8\)"),
+        (image, 255 * label, ConfigError, r"labels run from 255\.0 to 255\.0, but a mask has 0 outside and 1 inside"),
     ):
         with pytest.raises(error, match=message):
-            BasicNCATrainer(nca, None, batch_repeat=1, max_epochs=1).train(
-                DataLoader(TensorDataset(image, label), batch_size=2)
-            )
-    masks = DataLoader(TensorDataset(torch.zeros(2, 1, 8, 8), 255 * label), batch_size=2)
-    with pytest.raises(ConfigError, match=r"labels run from 255\.0 to 255\.0, but a mask has 0 outside and 1 inside"):
-        BasicNCATrainer(nca, None, max_epochs=1).train(masks)
+            train(nca, DataLoader(TensorDataset(x, y), batch_size=2), epochs=1)
     assert all(torch.equal(value, before[name]) for name, value in nca.state_dict().items())
 
 

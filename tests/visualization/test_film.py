@@ -54,13 +54,7 @@ def test_few_colours_come_back_exactly(tmp_path, few_colours, suffix):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES[1:])
-def test_formats_without_a_palette_keep_every_colour(tmp_path, many_colours, suffix):
-    save_film(many_colours, tmp_path / f"film{suffix}", scale=1)
-    assert np.array_equal(read_film(tmp_path / f"film{suffix}")[0], many_colours)
-
-
-def test_many_colours_are_near_and_what_stands_still_does_not_flicker(tmp_path, many_colours):
+def test_many_colours_are_near_or_kept_and_what_stands_still_does_not_flicker(tmp_path, many_colours):
     assert len(np.unique(many_colours.reshape(-1, 3), axis=0)) > 1000
     save_film(many_colours, tmp_path / "film.gif", scale=2)
     frames, _, _ = read_film(tmp_path / "film.gif")
@@ -71,6 +65,9 @@ def test_many_colours_are_near_and_what_stands_still_does_not_flicker(tmp_path, 
     assert error.max() < 40
     assert (frames[many_colours.min(axis=-1) == 255] == 255).all()
     assert (frames[:, :3, :3] == (10, 200, 30)).all()
+    for suffix in SUFFIXES[1:]:  # formats without a palette
+        save_film(many_colours, tmp_path / f"film{suffix}", scale=1)
+        assert np.array_equal(read_film(tmp_path / f"film{suffix}")[0], many_colours)
 
 
 def test_a_palette_is_shared_and_no_larger_than_allowed(many_colours):
@@ -146,17 +143,13 @@ def test_a_film_that_fails_leaves_the_old_one(tmp_path, few_colours, monkeypatch
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_strip_shows_first_and_last_on_a_gap():
+def test_a_strip_shows_first_and_last_on_a_gap_or_all_in_as_many_rows_as_it_takes():
     film = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
     strip = film_strip(film, 3, gap=2, gap_colour=77)
     assert strip.shape == (2, 13, 3)
     assert strip[1, :, 2].tolist() == [0, 0, 0, 77, 77, 4, 4, 4, 77, 77, 8, 8, 8]
-
-
-def test_a_strip_of_all_frames_has_as_many_rows_as_it_takes():
-    film = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
-    strip = film_strip(film, 3, rows=None)
-    assert strip[..., 0].tolist() == [[0, 208, 1, 208, 2], [208] * 5, [3, 208, 4, 208, 208]]
+    film = film[:5, :1, :1]
+    assert film_strip(film, 3, rows=None)[..., 0].tolist() == [[0, 208, 1, 208, 2], [208] * 5, [3, 208, 4, 208, 208]]
     assert film_strip(film, 8).shape == (1, 9, 3)
     for options in ({"columns": 0}, {"rows": 0}, {"gap": -1}, {"gap_colour": 300}):
         with pytest.raises(ConfigError, match=next(iter(options))):
@@ -268,7 +261,7 @@ def restless():
     return states
 
 
-def test_a_film_is_made_small_enough(tmp_path, restless):
+def test_a_film_is_made_small_enough_or_written_with_a_warning(tmp_path, restless, caplog):
     def size(most):
         save_growth_film(restless, restless[15:], tmp_path / "film.gif", max_bytes=most)
         return (tmp_path / "film.gif").stat().st_size
@@ -276,11 +269,8 @@ def test_a_film_is_made_small_enough(tmp_path, restless):
     large = size(10**9)
     assert size(large) == large
     assert size(large - 1) < large
-
-
-def test_a_film_that_cannot_be_small_enough_is_written_and_said(tmp_path, restless, caplog):
-    save_growth_film(restless, None, tmp_path / "film.gif", max_bytes=10)
-    assert (tmp_path / "film.gif").exists()
+    assert not caplog.text
+    assert size(10) > 10
     assert "more than 10" in caplog.text
 
 
