@@ -13,17 +13,7 @@ from delira_nca.assembly.assemble import (
     generate_database_info,
 )
 from delira_nca.assembly.evaluator import Evaluator, PlotMaker
-from delira_nca.assembly.nodes import (
-    Node,
-    inp,
-    l1_penalty,
-    l2_penalty,
-    lp_penalty,
-    over_states,
-    pred,
-    target,
-    term,
-)
+from delira_nca.assembly.nodes import Node, inp, l1_penalty, l2_penalty, lp_penalty, over_states, pred, target, term
 from delira_nca.assembly.set_metric import SetMetric
 
 __all__ = [

@@ -45,6 +45,14 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+_Method = Callable[["Node", Any], "Node"]
+
+
+def _both_ways(symbol: str) -> tuple[_Method, _Method]:
+    """Methods of an operator with the node on the left and on the right."""
+    return lambda node, other: _combined(symbol, node, other), lambda node, other: _combined(symbol, other, node)
+
+
 class Node:
     """Base class of expressions. Nodes and numbers are combined by ``+``, ``-``, ``*``, ``/`` and ``**``.
 
@@ -74,29 +82,10 @@ class Node:
         """Return the names of the tensors that the expression needs, sorted."""
         return tuple(sorted({node.key for node in self.walk() if isinstance(node, Entry)}))
 
-    def __add__(self, other: Any) -> Node:
-        return _combined("+", self, other)
-
-    def __radd__(self, other: Any) -> Node:
-        return _combined("+", other, self)
-
-    def __sub__(self, other: Any) -> Node:
-        return _combined("-", self, other)
-
-    def __rsub__(self, other: Any) -> Node:
-        return _combined("-", other, self)
-
-    def __mul__(self, other: Any) -> Node:
-        return _combined("*", self, other)
-
-    def __rmul__(self, other: Any) -> Node:
-        return _combined("*", other, self)
-
-    def __truediv__(self, other: Any) -> Node:
-        return _combined("/", self, other)
-
-    def __rtruediv__(self, other: Any) -> Node:
-        return _combined("/", other, self)
+    __add__, __radd__ = _both_ways("+")
+    __sub__, __rsub__ = _both_ways("-")
+    __mul__, __rmul__ = _both_ways("*")
+    __truediv__, __rtruediv__ = _both_ways("/")
 
     def __pow__(self, other: Any) -> Node:
         return _combined("**", self, other)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from delira_nca.checks import require_number
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, ShapeError, require_choice
 
 __all__ = [
@@ -196,8 +196,7 @@ class ScoreHistogram:
     """
 
     def __init__(self, bins: int = 4096, low: float = 0.0, high: float = 1.0) -> None:
-        if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-            raise ConfigError(f"bins is a whole number of at least 1, not {bins!r}")
+        require_whole("bins", bins, 1)
         if not -math.inf < low < high < math.inf:
             raise ConfigError(f"scores lie between two numbers, low < high, not {low!r} and {high!r}")
         self.bins, self.low, self.high = bins, float(low), float(high)

@@ -16,14 +16,7 @@ from delira_nca.evaluation.holes import standard_holes
 from delira_nca.evaluation.runs import evaluating
 from delira_nca.models import BasicNCAModel, make_seed
 
-__all__ = [
-    "HoleRow",
-    "PersistenceRow",
-    "RobustnessReport",
-    "persistence",
-    "regeneration",
-    "robustness_report",
-]
+__all__ = ["HoleRow", "PersistenceRow", "RobustnessReport", "persistence", "regeneration", "robustness_report"]
 
 
 @dataclass(frozen=True)

@@ -73,17 +73,9 @@ class AnimatorStyle:
     cmap_hidden: str = "Set3"
 
 
-animator_style_dark = AnimatorStyle(
-    Color(0.1, 0.1, 0.1), Color(0.69, 1.0, 0.16), Color(0.9, 0.9, 0.9), Color(1.0, 0.69, 0.16)
-)
-animator_style_plain = AnimatorStyle(
-    Color(0.9, 0.9, 0.9),
-    Color(0.69, 1.0, 0.16),
-    Color(0.1, 0.1, 0.1),
-    Color(0.1, 0.1, 0.1),
-    underline=False,
-    progress_h=0,
-)
+_DARK, _LIGHT, _GREEN = Color(0.1, 0.1, 0.1), Color(0.9, 0.9, 0.9), Color(0.69, 1.0, 0.16)
+animator_style_dark = AnimatorStyle(_DARK, _GREEN, _LIGHT, Color(1.0, 0.69, 0.16))
+animator_style_plain = AnimatorStyle(_LIGHT, _GREEN, _DARK, _DARK, underline=False, progress_h=0)
 animator_styles = {"dark": animator_style_dark, "plain": animator_style_plain}
 
 

@@ -51,11 +51,7 @@ from delira_nca.training.scores import check_value_names, higher_is_better
 
 __all__ = ["BasicNCATrainer", "NCALabRun", "TrainStep"]
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 DEFAULT_LR = 16e-4
 Loader = Iterable[Any]
 Automaton = BasicNCAModel | PyramidNCA

@@ -32,6 +32,5 @@ __all__ = [
 
 # these need torch
 __getattr__, _ = lazy_names(
-    __name__,
-    {"CasePreview": "case_preview", "Preview": "preview", "Visual": "visual", "VisualRows": "visual"},
+    __name__, {"CasePreview": "case_preview", "Preview": "preview", "Visual": "visual", "VisualRows": "visual"}
 )

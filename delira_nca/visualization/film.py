@@ -177,8 +177,7 @@ def film_strip(
     film = _as_film(frames)
     columns = require_whole("columns", columns, 1)
     gap = require_whole("gap", gap, 0)
-    if not 0 <= gap_colour <= 255:
-        raise ConfigError(f"gap_colour is a grey level from 0 to 255, not {gap_colour!r}")
+    require_number("gap_colour", gap_colour, 0, 255)
     if rows is not None:
         places = min(len(film), columns * require_whole("rows", rows, 1))
         film = film[np.rint(np.linspace(0, len(film) - 1, places)).astype(int)]
@@ -392,16 +391,8 @@ def save_growth_film(
         parts = [_every(part, every * thinner) for part in (grown, healed) if len(part)]
         cuts = [Cut(len(parts[0]), grown.shape[-1] // 2 - columns.start)] if len(healed) else []
         film = to_rgb(np.concatenate(parts)[..., rows, columns])
-        save_film(
-            film,
-            path,
-            fps=fps / thinner,
-            min_size=min_size,
-            hold=hold,
-            cuts=cuts,
-            tolerance=tolerance,
-            num_colours=num_colours,
-        )
+        options: dict[str, Any] = {"tolerance": tolerance, "num_colours": num_colours, "cuts": cuts, "hold": hold}
+        save_film(film, path, fps=fps / thinner, min_size=min_size, **options)
         if (size := absolute(path).stat().st_size) <= max_bytes:
             return
     _LOGGER.warning("the film %s has %d bytes, more than %d", path, size, max_bytes)

@@ -36,12 +36,6 @@ def test_engine_computes_the_steps_of_the_reference(any_cell, fire_rate, make_ce
     assert wanted[32].abs().max() < 50
 
 
-def test_engine_begins_at_any_step(make_cell, roll_out, reference):
-    model, x = make_cell("time channel", 0.5)
-    given = {"keep": (3,), "seed": 2, "start": 1000}
-    assert_close(roll_out(model, x, **given)[3], reference(model, x, **given)[3])
-
-
 def test_float16_weights_are_those_of_the_model_rounded(make_cell, roll_out, reference):
     model, x = make_cell("everything at once", 1.0)
     state = roll_out(model, x, weights="float16")[1]
@@ -51,7 +45,10 @@ def test_float16_weights_are_those_of_the_model_rounded(make_cell, roll_out, ref
     assert_close(state, reference(model, x)[1], rtol=1e-5, atol=1e-5)
 
 
-def test_fire_rate_of_the_page_goes_before_that_of_the_model(make_cell, roll_out, reference):
+def test_engine_begins_at_any_step_and_the_fire_rate_of_the_page_goes_before(make_cell, roll_out, reference):
+    model, x = make_cell("time channel", 0.5)
+    given = {"keep": (3,), "seed": 2, "start": 1000}
+    assert_close(roll_out(model, x, **given)[3], reference(model, x, **given)[3])
     model, x = make_cell("fixed channels, no alive mask", 1.0)
     assert torch.equal(roll_out(model, x, keep=(8,), fireRate=0)[8], x)
     seldom, _ = make_cell("fixed channels, no alive mask", 0.1)
@@ -319,6 +316,10 @@ def test_an_image_is_seen_and_another_one_changes_the_dish(world, noise):
     assert np.array_equal(state[..., 0].ravel(), np.arange(10))
     assert np.array_equal(state[..., 1].ravel(), np.arange(10, 20))
     assert not state[..., 2:].any()
+    state, _ = world("", fixed=1, task="segment", noise={"mean": 0.5, "std": 0.225, "first": 1, "count": 2}, ones=False)
+    drawn = update_noise(3, 2**32 - 1, 1, 2, (HEIGHT, WIDTH))[0].permute(1, 2, 0).numpy()
+    assert np.allclose(state[..., 1:3], 0.5 + 0.225 * drawn, atol=1e-6), "hidden channels begin as noise of the seed"
+    assert not state[..., [0, 3]].any()
 
 
 @pytest.mark.parametrize("steps", [0, 3])
@@ -333,14 +334,6 @@ def test_a_drawing_stays_over_a_restart_and_goes_when_it_is_cleared_or_rubbed_ou
     state, _ = world("world.draw(4, 2, 1, 0)", fixed=1, task="classify")
     assert not state[2, 3:6].any()
     assert state.sum() == everywhere().sum() - 5 * CHANNELS
-
-
-def test_hidden_channels_begin_as_noise_of_the_seed(world):
-    noise = {"mean": 0.5, "std": 0.225, "first": 1, "count": 2}
-    state, _ = world("", fixed=1, task="segment", noise=noise, ones=False)
-    drawn = update_noise(3, 2**32 - 1, 1, 2, (HEIGHT, WIDTH))[0].permute(1, 2, 0).numpy()
-    assert np.allclose(state[..., 1:3], 0.5 + 0.225 * drawn, atol=1e-6)
-    assert not state[..., [0, 3]].any()
 
 
 def test_a_move_to_another_engine_keeps_state_time_and_angle(world):

@@ -206,7 +206,7 @@ def test_speed_is_shown_and_handed_on(dish):
     assert dish.output("speed") == f"{speed}/s"
 
 
-def test_fire_rate_0_freezes_and_1_fires_everywhere(open_page):
+def test_fire_rate_0_freezes_and_1_fires_everywhere_and_turns_are_offered_where_something_turns(open_page):
     page = open_page(quiet(1.0), grid=(SIZE, SIZE))
     page.state = everywhere(0.0)
     page.press("#fire", HOME)
@@ -220,10 +220,6 @@ def test_fire_rate_0_freezes_and_1_fires_everywhere(open_page):
     page.press("#fire", *[LEFT] * 10)
     page("live.stepOnce()")
     assert set(page.state.unique().tolist()) == {1.0, 2.0}
-
-
-def test_turn_is_offered_where_something_turns(open_page):
-    page = open_page(quiet(), grid=(6, 6))
     assert page.at("#turning").is_displayed()
     page.press("#turn", RIGHT)
     assert page("return live.world.angle") == 5
@@ -440,10 +436,15 @@ def test_a_picture_of_ones_own_is_looked_at_in_its_proportions(engine, size, ope
     colour = (64, 128, 255)
     Image.new("RGB", size, colour).save(tmp_path / "mine.png")
     normalize = ([0.5, 0.25, 0.0], [0.5, 0.25, 2.0])
-    page = open_page(
-        segmenting(randomise), f"engine={engine}&paused", grid=(16, 24), normalize=normalize, weights="float32"
-    )
+    options = {"grid": (16, 24), "normalize": normalize, "weights": "float32"}
+    page = open_page(segmenting(randomise), f"engine={engine}&paused", **options)
     page("live.stepOnce()")
+    before = page.state
+    (tmp_path / "mine.txt").write_text("no picture")
+    page.at("#file").send_keys(str(tmp_path / "mine.txt"))
+    page.until("document.getElementById('announcer').textContent.startsWith('mine.txt')")
+    assert page.announced == "mine.txt is not a picture that this browser can read."
+    assert torch.equal(page.state, before)
     page.at("#file").send_keys(str(tmp_path / "mine.png"))
     columns, rows = round(24 * width / max(size)), round(24 * height / max(size))
     page.until("document.getElementById('announcer').textContent.startsWith('mine.png')")
@@ -464,16 +465,6 @@ def test_a_picture_of_ones_own_is_looked_at_in_its_proportions(engine, size, ope
     assert torch.isfinite(state).all()
     assert state[0, 11].any()
     assert page.complaints() == []
-
-
-def test_what_is_no_picture_is_named(open_page, randomise, tmp_path):
-    (tmp_path / "mine.txt").write_text("no picture")
-    page = open_page(segmenting(randomise), grid=(16, 16))
-    before = page.state
-    page.at("#file").send_keys(str(tmp_path / "mine.txt"))
-    page.until("document.getElementById('announcer').textContent.startsWith('mine.txt')")
-    assert page.announced == "mine.txt is not a picture that this browser can read."
-    assert torch.equal(page.state, before)
 
 
 def test_decisions_are_drawn_over_the_picture(open_page, randomise):
