@@ -90,15 +90,12 @@ def test_the_score_tells_healing_from_standing_still_and_from_decay(target):
     assert decay < 0
 
 
-def test_a_pattern_that_explodes_is_infinitely_bad(target):
+def test_a_pattern_that_explodes_is_infinitely_bad_and_a_hole_that_does_no_harm_has_no_score(target, zeros):
     report = robustness_report(grower(Drift(float("inf"))), target, 2)
     assert all(row.error == math.inf for row in report.persistence)
     assert report.persistence_ratio == report.recovery_ratio == math.inf
     assert report.regeneration_score is None
-
-
-def test_a_hole_that_does_no_harm_has_no_score(target, zeros):
-    holes = {"none": torch.zeros(SIDE, SIDE, dtype=torch.bool), "all": torch.ones(SIDE, SIDE, dtype=torch.bool)}
+    holes = {name: torch.full((SIDE, SIDE), name == "all") for name in ("none", "all")}
     none, whole = regeneration(grower(Pull(0.5)), target, 3, holes=holes, state=zeros)
     assert (none.score, none.spread, none.share) == (None, None, 0.0)
     assert whole.score == pytest.approx(1.0)
@@ -126,7 +123,7 @@ def test_both_go_on_with_one_roll_out(random_model, target):
     assert row.recovered == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_rows_and_dict_are_plain_values(target, zeros):
+def test_rows_and_dict_are_plain_values_and_growth_lasts_for_a_training_by_default(target, zeros):
     report = robustness_report(grower(Pull(0.5)), target, 2, multiples=2, state=zeros)
     assert [row["test"] for row in report.rows()] == ["persistence"] * 2 + ["regeneration"] * 8
     written = json.loads(json.dumps(report.to_dict()))
@@ -134,9 +131,6 @@ def test_rows_and_dict_are_plain_values(target, zeros):
     assert written["persistence"][1]["steps"] == 4
     with pytest.raises(AttributeError):
         report.horizon = 3
-
-
-def test_growth_begins_with_one_cell_and_lasts_for_a_training_by_default():
     model = BasicNCAModel(**presets.growing(training_timesteps=(3, 6)))
     report = robustness_report(model, torch.zeros(4, SIDE, SIDE), multiples=1)
     assert report.horizon == 5

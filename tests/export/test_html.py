@@ -144,17 +144,16 @@ def test_seed_by_default_is_a_cell_alive_from_the_alive_channel_on_without_a_goa
     assert torch.equal(unpacked(page_of(model, **options)["seed"]["block"]), wanted)
 
 
-@pytest.mark.parametrize("size", [(4, 4), (5, 4), (4, 5), (5, 5)])
-def test_target_lies_in_the_middle_where_a_seed_would_grow_it(size, page_of, noise):
+def test_target_lies_in_the_middle_where_a_seed_would_grow_it(page_of, noise):
     """The middle cell of the target, as ``make_seed`` counts it, is the middle cell of the grid."""
-    target = noise(4, *size)
-    page = page_of(growing(), target=target, grid=(11, 12))
-    (whole,) = map(unpacked, page["targets"])
-    assert whole.shape == (4, 11, 12)
-    top, left = 5 - size[0] // 2, 6 - size[1] // 2
-    placed = whole[:, top : top + size[0], left : left + size[1]]
-    assert torch.equal(placed, target.half().float())
-    assert whole.count_nonzero() == placed.count_nonzero()
+    for height, width in ((4, 4), (5, 4), (4, 5), (5, 5)):
+        target = noise(4, height, width)
+        (whole,) = map(unpacked, page_of(growing(), target=target, grid=(11, 12))["targets"])
+        assert whole.shape == (4, 11, 12)
+        top, left = 5 - height // 2, 6 - width // 2
+        placed = whole[:, top : top + height, left : left + width]
+        assert torch.equal(placed, target.half().float())
+        assert whole.count_nonzero() == placed.count_nonzero()
 
 
 def test_each_goal_has_its_values_and_its_target(page_of, noise):
@@ -175,40 +174,31 @@ def test_each_goal_has_its_values_and_its_target(page_of, noise):
     assert [target is None for target in page["targets"]] == [False, True], "one target is that of the first goal"
 
 
-def test_classes_name_the_output_channels(page_of):
-    page = page_of(looking(1, 5, 3), classes=["one", "two", 3])
-    assert page["classes"] == ["one", "two", "3"]
-    assert page["channelNames"] == ["image 1", *(f"hidden {k}" for k in range(1, 6)), "one", "two", "3"]
-    assert page["outputs"] == {"first": 6, "count": 3}
-
-
-def test_image_and_normalisation_are_those_of_the_model(page_of, noise):
+def test_image_normalisation_and_noise_are_those_of_the_model(page_of, noise):
     image = noise(3, 5, 6)
     page = page_of(looking(), image=image, normalize=([0.1, 0.2, 0.3], torch.tensor([1.0, 2.0, 4.0])))
     assert torch.equal(unpacked(page["image"]), image.half().float())
     assert page["normalize"] == {"mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 4.0]}
     assert page_of(looking())["normalize"] == {"mean": [0.0] * 3, "std": [1.0] * 3}
     assert page["picture"] == {"first": 0, "count": 3}
-
-
-def test_hidden_channels_are_noise_where_the_model_was_trained_so(page_of):
-    noise = {"mean": 0.5, "std": 0.225, "first": 3, "count": 6}
-    assert page_of(looking(pad_noise=True))["hiddenNoise"] == noise
+    hidden = {"mean": 0.5, "std": 0.225, "first": 3, "count": 6}
+    assert page_of(looking(pad_noise=True))["hiddenNoise"] == hidden
     assert page_of(looking(pad_noise=False))["hiddenNoise"] is None
     assert page_of(looking(pad_noise=True), seed=torch.zeros(10, 1, 1))["hiddenNoise"] is None
 
 
-@pytest.mark.parametrize(("trained", "steps", "horizon"), [(70, None, 70), ((48, 64), None, 64), ((48, 64), 7, 7)])
-def test_horizon_is_that_of_the_training_unless_it_is_given(trained, steps, horizon, page_of):
-    assert page_of(growing(training_timesteps=trained), steps=steps)["horizon"] == horizon
-
-
-def test_figures_explanation_and_seed_of_the_masks_are_written_down(page_of):
+def test_classes_figures_explanation_horizon_and_seed_of_the_masks_are_written_down(page_of):
+    page = page_of(looking(1, 5, 3), classes=["one", "two", 3])
+    assert page["classes"] == ["one", "two", "3"]
+    assert page["channelNames"] == ["image 1", *(f"hidden {k}" for k in range(1, 6)), "one", "two", "3"]
+    assert page["outputs"] == {"first": 6, "count": 3}
     figures = {"parameters": 8336, "<b>": None, 3: 1.5}
     page = page_of(growing(), figures=figures, explanation=["</script>", "two"], random_seed=-1)
     assert page["figures"] == [["parameters", "8336"], ["<b>", "None"], ["3", "1.5"]]
     assert page["explanation"] == ["</script>", "two"]
     assert page["randomSeed"] == 2**32 - 1
+    for trained, steps, horizon in ((70, None, 70), ((48, 64), None, 64), ((48, 64), 7, 7)):
+        assert page_of(growing(training_timesteps=trained), steps=steps)["horizon"] == horizon
 
 
 def test_arrays_are_taken_as_tensors_are(page_of):

@@ -93,7 +93,7 @@ def test_a_state_dict_gives_what_its_shapes_say_and_a_warning_of_the_rest(caplog
     expected = "model=BinarySegmentationNCAModel, filter_padding='circular', pad_noise=False, training_timesteps=100"
     assert f"which are assumed: {expected}, inference_timesteps=100, an activation of ReLU" in caplog.text
     assert "fire_rate" not in caplog.text
-    (other,) = (load_ncalab(model.state_dict(), DepthNCAModel, **SMALL, fire_rate=0.8, filter_padding="circular"),)
+    other = load_ncalab(model.state_dict(), DepthNCAModel, **SMALL, fire_rate=0.8, filter_padding="circular")
     assert torch.equal(other.rule.network[0].weight, model.rule.network[0].weight)
     with pytest.raises(ConfigError, match="7 channels follow the 3 image channels: give num_hidden_channels"):
         load_ncalab(model.state_dict())
