@@ -1,5 +1,3 @@
-"""An automaton as JSON."""
-
 import base64
 import json
 

@@ -34,7 +34,6 @@ WRONG_WEBGL = """
 
 @pytest.fixture
 def small():
-    """A model that is quick to check."""
     return BasicNCAModel(**presets.growing(rule=MLPRule(4)))
 
 

@@ -1,5 +1,3 @@
-"""Figures and films of NCALab's names."""
-
 import numpy as np
 import pytest
 import torch

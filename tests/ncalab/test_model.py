@@ -167,8 +167,6 @@ def test_a_rule_of_the_user_updates_the_channels_that_may_change():
 
 
 class Own(Model):
-    """A step of its own, as NCALab's users write it."""
-
     def _update(self, x, step):
         return super()._update(x, step) * 0 + step
 
@@ -240,8 +238,6 @@ def test_random_numbers_of_an_overridden_step_depend_on_the_seed_and_survive_a_s
 
 
 class OwnForward(Model):
-    """A forward pass of its own, with NCALab's signature."""
-
     def forward(self, x, steps=1):
         for step in range(steps):
             x = self._forward_step(x, step)
@@ -251,8 +247,6 @@ class OwnForward(Model):
 
 
 class OwnHead(Model):
-    """A head of its own."""
-
     def _predict_head(self, x):
         return x.mean((2, 3))
 

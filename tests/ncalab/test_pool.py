@@ -1,5 +1,3 @@
-"""The pool of NCALab's page."""
-
 import pytest
 import torch
 

@@ -1,5 +1,3 @@
-"""NCALab's grid search."""
-
 import json
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Drawings of batches, of one sample too."""
-
 import numpy as np
 import pytest
 import torch
