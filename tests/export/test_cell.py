@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from delira_nca.errors import ExportError, UnknownNameError
+from delira_nca.export import to_html
 from delira_nca.export.cell import WEIGHTS, describe_cell, pack
-from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, presets
+from delira_nca.models import AliveMask, BasicNCAModel, MLPRule, Perception, build_model, presets
 from delira_nca.models.perception import FullFilters, LearnedFilters
 
 
@@ -137,6 +138,27 @@ def hooked():
 def test_what_no_engine_computes_is_refused_and_named(make, message):
     with pytest.raises(ExportError, match=message):
         describe_cell(make())
+
+
+def test_every_preset_has_a_page_or_is_refused_by_name(tmp_path):
+    refused = {
+        "attention": "cannot live on a page: the rule is a AttentionRule",
+        "conditional": "cannot live on a page: its cells have a goal",
+        "m3d_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
+        "med_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
+        "mixture": "cannot live on a page: the rule is a MixtureRule",
+        "octree_nca": "a live page shows a BasicNCAModel, not a PyramidNCA",
+        "self_classifying": "those of this BasicNCAModel do where the input says so",
+        "steerable": "cannot live on a page: the perception is a SteerablePerception",
+    }
+    for name in presets.__all__:
+        model = build_model(name)
+        if name in refused:
+            with pytest.raises(ExportError, match=refused[name]):
+                to_html(model, tmp_path / "live.html")
+        else:
+            assert to_html(model, tmp_path / "live.html").stat().st_size > 10_000, name
+
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
