@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from delira_nca.checks import require_number
 from delira_nca.data_loading import AbstractDataset
 from delira_nca.data_loading.patches import PatchDataset
 from delira_nca.data_loading.readers import CaseDataset
-from delira_nca.errors import ConfigError
+from delira_nca.errors import ConfigError, require_choice
 from delira_nca.io.json_file import parse_json
 from delira_nca.io.paths import absolute
+from delira_nca.seeding import generator
 from delira_nca.segmentation.cases import open_cases, select
 from delira_nca.segmentation.orientation import Oriented, oriented
 from delira_nca.segmentation.preprocessing import Preprocessing
@@ -75,7 +77,7 @@ def preprocessing_of(values: Mapping[str, Any]) -> Preprocessing:
 
 
 def whole_cases(
-    source: dict[str, Any], preprocessing: dict[str, Any], part: str = "valid", splits: str = "splits.json"
+    source: dict[str, Any], preprocessing: dict[str, Any], part: str = "valid", splits: str | float = "splits.json"
 ) -> AbstractDataset:
     """Open the whole cases of a part.
 
@@ -87,19 +89,43 @@ def whole_cases(
         Entries of :class:`~delira_nca.segmentation.Preprocessing`.
     part : str
         ``"train"`` or ``"valid"``.
-    splits : str
-        JSON file with the names of the cases of each part.
+    splits : str or float
+        JSON file with the names of the cases of each part; or the fraction of the cases that is held out as
+        ``"valid"``, at least one. These are the same in every call with the same names of cases.
 
     Raises
     ------
     ConfigError
-        If the file has no such part, or names a case that does not exist.
+        If the file has no such part, or names a case that does not exist; if the fraction is not between 0 and 1, or
+        there are fewer than two cases.
     """
+    if not isinstance(splits, str | os.PathLike):
+        require_choice("part", part, ("train", "valid"))
+        share, cases = require_number("splits", splits, above=0, below=1), open_cases(**source)
+        return PreparedCases(cases, _drawn(cases.names, share)[part], preprocessing_of(preprocessing))
     file = absolute(splits)
     names = parse_json(file.read_bytes(), file)
     if not isinstance(names, Mapping) or part not in names:
         raise ConfigError(f"{os.fspath(file)!r} has no part {part!r}: {list(names)}")
     return PreparedCases(open_cases(**source), names[part], preprocessing_of(preprocessing))
+
+
+def _drawn(names: Sequence[str], share: float) -> dict[str, list[str]]:
+    """Draw the cases of each part.
+
+    Examples
+    --------
+    >>> {part: len(names) for part, names in _drawn(["a", "b", "c", "d", "e"], 0.3).items()}
+    {'train': 3, 'valid': 2}
+    """
+    if len(names) < 2:
+        raise ConfigError(f"at least two cases are needed, one to train and one to validate; there is {len(names)}")
+    order = generator(0, "split").permutation(len(names))
+    held = set(order[: min(max(1, round(share * len(names))), len(names) - 1)].tolist())
+    parts: dict[str, list[str]] = {"train": [], "valid": []}
+    for number, name in enumerate(sorted(names)):
+        parts["valid" if number in held else "train"].append(name)
+    return parts
 
 
 def training_patches(
@@ -108,7 +134,7 @@ def training_patches(
     size: list[int],
     num_patches: int,
     foreground: float = 0.5,
-    splits: str = "splits.json",
+    splits: str | float = "splits.json",
 ) -> AbstractDataset:
     """Draw patches from the training cases.
 

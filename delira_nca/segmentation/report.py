@@ -34,10 +34,8 @@ class SegmentationReport(AbstractCallback):
 
     Parameters
     ----------
-    source, preprocessing : dict
+    source, preprocessing, splits
         See :func:`~delira_nca.segmentation.whole_cases`.
-    splits : str
-        JSON file with the names of the cases.
     folder : str
         Folder of ``plan.json`` and ``fingerprint.json``, which the page shows, if they exist. The page is written to
         the folder of the run.
@@ -62,7 +60,7 @@ class SegmentationReport(AbstractCallback):
         self,
         source: dict[str, Any],
         preprocessing: dict[str, Any],
-        splits: str = "splits.json",
+        splits: str | float = "splits.json",
         folder: str = ".",
         every: float = 20.0,
         num_runs: int = 5,
