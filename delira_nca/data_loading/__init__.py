@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from delira_nca.data_loading.show import DebugDisabled, DebugEnabled, debug_mode
     from delira_nca.data_loading.splits import kfold, kfold_indices, train_val_indices, train_val_split
+    from delira_nca.data_loading.texture import texture_dataset
 
 __all__ = [
     "AbstractDataset",
@@ -92,6 +93,7 @@ __all__ = [
     "norm_zero_mean_unit_std",
     "precompute",
     "repeat",
+    "texture_dataset",
     "train_val_indices",
     "train_val_split",
 ]
@@ -119,6 +121,7 @@ _HOMES = {
     ),
     "show": ("DebugDisabled", "DebugEnabled", "debug_mode"),
     "splits": ("kfold", "kfold_indices", "train_val_indices", "train_val_split"),
+    "texture": ("texture_dataset",),
 }
 
 __getattr__, __dir__ = lazy_names(__name__, {name: home for home, names in _HOMES.items() for name in names})

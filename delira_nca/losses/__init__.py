@@ -16,7 +16,7 @@ from delira_nca.losses.segmentation import (
 from delira_nca.losses.squared import mse, per_sample_mse
 from delira_nca.losses.state import cell_cross_entropy, hidden_penalty, one_hot_l2, overflow
 from delira_nca.losses.structure import gradient_l1, shift_free_mse, ssim
-from delira_nca.losses.texture import SlicedTransport
+from delira_nca.losses.texture import SlicedTransport, TextureLoss
 
 __all__ = [
     "RMSE",
@@ -25,6 +25,7 @@ __all__ = [
     "MacroF1",
     "Metric",
     "SlicedTransport",
+    "TextureLoss",
     "abs_rel",
     "accuracy",
     "agreement",
@@ -55,6 +56,7 @@ __all__ = [
 
 for _name in set(__all__) - {
     "SlicedTransport",
+    "TextureLoss",
     "RMSE",
     "MacroAUROC",
     "MacroAccuracy",

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delira_nca.checks import require_whole
+from delira_nca.checks import require_number, require_whole
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError, ShapeError, require_choice
+from delira_nca.losses.state import overflow
 
-__all__ = ["FilterBank", "SlicedTransport", "VGGFeatures"]
+__all__ = ["FilterBank", "SlicedTransport", "TextureLoss", "VGGFeatures"]
 
 
 class FilterBank(nn.Module):
@@ -272,3 +273,62 @@ class SlicedTransport:
             rank = torch.arange(a.shape[1], device=a.device)
             b = b[:, ((2 * rank + 1) * b.shape[1]) // (2 * a.shape[1])]
         return (a - b).square().mean()
+
+
+class TextureLoss(SlicedTransport):
+    """Sliced Wasserstein distance of the colours of a state to a texture, and penalty of large values.
+
+    The colours are the first three channels of the state plus 0.5, as in the preset ``"texture"``.
+
+    Parameters
+    ----------
+    features, num_projections, num_filters, num_levels
+        See :class:`SlicedTransport`.
+    overflow : float
+        Weight of the mean distance of the values of the state from the interval from -1 to 1; see
+        :func:`~delira_nca.losses.overflow`. Without it, hidden channels could grow without bound.
+    seed : int or None
+        See :class:`SlicedTransport`. By default, each iteration has new lines.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError, MissingDependencyError, MissingFileError
+        Same as :class:`SlicedTransport`, and if ``overflow`` is negative.
+
+    Notes
+    -----
+    Niklasson et al. (2021), "Self-Organising Textures".
+
+    Examples
+    --------
+    >>> import torch
+    >>> stripes = (torch.arange(32) % 4 < 2).float().expand(1, 3, 32, 32)
+    >>> hidden = torch.rand(1, 9, 32, 32)
+    >>> TextureLoss()(torch.cat([stripes - 0.5, hidden], 1), stripes).item()
+    0.0
+    """
+
+    def __init__(
+        self,
+        features: str | Features = "filters",
+        *,
+        num_projections: int = 32,
+        seed: int | None = None,
+        num_filters: int = 64,
+        num_levels: int = 3,
+        overflow: float = 1.0,
+    ) -> None:
+        self.overflow = float(require_number("overflow", overflow, 0))
+        super().__init__(
+            features, num_projections=num_projections, seed=seed, num_filters=num_filters, num_levels=num_levels
+        )
+
+    def __call__(self, state: Tensor, texture: Tensor) -> Tensor:
+        """Return the loss of (B, C, H, W) states for (B, 3, h, w) textures with values in [0, 1].
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            Same as :class:`SlicedTransport`.
+        """
+        return super().__call__(state[:, :3] + 0.5, texture) + self.overflow * overflow(state, reduction="mean")

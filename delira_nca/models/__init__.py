@@ -7,7 +7,14 @@ from delira_nca.models.conditioning import GoalEmbedding
 from delira_nca.models.graph import GraphNCA, ball_damage, precompute_pairs
 from delira_nca.models.graph_perception import GraphPerception, Pairs, find_pairs
 from delira_nca.models.implicit import ImplicitDecoder
-from delira_nca.models.inputs import intepret_range_parameter, interpret_range_parameter, make_seed, pad_input, unwrap
+from delira_nca.models.inputs import (
+    intepret_range_parameter,
+    interpret_range_parameter,
+    make_seed,
+    pad_input,
+    unwrap,
+    zero_seed,
+)
 from delira_nca.models.masks import AliveMask, InputMask
 from delira_nca.models.model import Model
 from delira_nca.models.network import AbstractNetwork
@@ -90,4 +97,5 @@ __all__ = [
     "resize_labels",
     "tiled_predict",
     "unwrap",
+    "zero_seed",
 ]

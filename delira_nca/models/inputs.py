@@ -23,6 +23,7 @@ __all__ = [
     "pad_input",
     "require_tensor",
     "unwrap",
+    "zero_seed",
 ]
 
 T = TypeVar("T")
@@ -122,6 +123,29 @@ def make_seed(num_channels: int, shape: Sequence[int], *, first_channel: int = 3
         cell = cell.select(1, size // 2)
     cell.fill_(1.0)
     return seed
+
+
+@plain_numbers
+def zero_seed(num_channels: int, shape: Sequence[int]) -> Tensor:
+    """Make a state of zeros, the seed of a texture.
+
+    Parameters
+    ----------
+    num_channels : int
+        Number of channels of the state.
+    shape : sequence of int
+        Spatial shape.
+
+    Returns
+    -------
+    (num_channels, *shape) float tensor
+
+    Examples
+    --------
+    >>> zero_seed(12, (64, 64)).shape
+    torch.Size([12, 64, 64])
+    """
+    return torch.zeros(num_channels, *shape)
 
 
 def pad_input(

@@ -160,7 +160,6 @@ def test_every_preset_has_a_page_or_is_refused_by_name(tmp_path):
             assert to_html(model, tmp_path / "live.html").stat().st_size > 10_000, name
 
 
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
 def test_weights_that_are_not_finite_are_refused_and_named(value):
     model = growing()

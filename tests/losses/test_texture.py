@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from delira_nca.errors import ConfigError, MissingDependencyError, MissingFileError, ShapeError, UnknownNameError
-from delira_nca.losses import SlicedTransport
+from delira_nca.losses import SlicedTransport, TextureLoss
 from delira_nca.losses.texture import FilterBank
 
 
@@ -147,3 +147,17 @@ def test_vgg_takes_the_weights_of_the_cache_and_sees_colour_only(torchvision, re
     assert loss(texture.flip(1) * 0.5, texture).item() > 0
     assert not any(p.requires_grad for p in loss.features.parameters())
     refuses(ShapeError, r"VGG sees \(B, 3, H, W\) pictures, not \(1, 1, 32, 32\)", loss, texture[:, :1], texture[:, :1])
+
+
+def test_the_loss_of_a_state_is_that_of_its_first_three_channels_plus_a_half(loss):
+    texture = waves(size=48)
+    state = torch.cat([0.7 * texture - 0.5, torch.rand(1, 9, 48, 48)], 1).requires_grad_()
+    value = TextureLoss(seed=0)(state, texture)
+    assert value.item() == loss(0.7 * texture, texture).item() > 0
+    value.backward()
+    assert state.grad[:, :3].abs().sum() > 0 == state.grad[:, 3:].abs().sum()
+    beyond = torch.cat([state.detach(), torch.full((1, 12, 48, 48), 3.0)], 1)
+    assert TextureLoss(seed=0, overflow=0.5)(beyond, texture).item() == pytest.approx(value.item() + 0.5)
+    torch.manual_seed(0)
+    other = TextureLoss()
+    assert other(state, texture).item() != other(state, texture).item()

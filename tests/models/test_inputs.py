@@ -12,6 +12,7 @@ from delira_nca.models import (
     pad_input,
     tiled_predict,
     unwrap,
+    zero_seed,
 )
 
 
@@ -122,3 +123,9 @@ def test_an_array_is_told_how_it_becomes_a_tensor(predict, refuses):
     refuses(ConfigError, r"an image is a torch\.Tensor, not ndarray: torch\.as_tensor\(\)", predict, model, image)
     refuses(ConfigError, "not ndarray", build_model("med_nca").predict, image)
     assert predict(model, torch.as_tensor(image)) is not None
+
+
+def test_the_seed_of_a_texture_is_zero_and_has_the_shape_of_other_seeds():
+    seed = zero_seed(np.int64(12), [5, 6])
+    assert seed.shape == make_seed(12, [5, 6]).shape
+    assert not seed.any()

@@ -20,7 +20,7 @@ from delira_nca.training.callbacks.abstract_callback import AbstractCallback, Re
 from delira_nca.training.distributed.context import ProcessContext, context_of
 from delira_nca.training.pool import DAMAGES, Damage, Draw, SamplePool
 
-__all__ = ["BatchRepeat", "PoolMutation", "PoolUpdate", "has_died", "has_exploded", "image_error"]
+__all__ = ["BatchRepeat", "PoolMutation", "PoolUpdate", "has_died", "has_exploded", "image_error", "no_error"]
 
 _LOGGER = logging.getLogger("delira_nca")
 Score = Callable[[Tensor, Mapping[str, Any]], Tensor]
@@ -42,6 +42,23 @@ def image_error(states: Tensor, batch: Mapping[str, Any]) -> Tensor:
     """
     label = batch["label"]
     return per_sample_mse(states[:, : label.shape[1]], label)
+
+
+def no_error(states: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """Zero for each state, so that a pool resets random states, not the worst ones.
+
+    Parameters
+    ----------
+    states : Tensor
+        States (B, C, *spatial).
+    batch : mapping
+        Batch, which is not used.
+
+    Returns
+    -------
+    (B,) tensor
+    """
+    return states.new_zeros(len(states))
 
 
 def has_exploded(states: Tensor, limit: float | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from delira_nca.errors import ConfigError, ShapeError
 from delira_nca.models import make_seed
 from delira_nca.training import SamplePool
 from delira_nca.training.callbacks import LambdaCallback, PoolMutation, PoolUpdate
-from delira_nca.training.callbacks.pool_update import image_error
+from delira_nca.training.callbacks.pool_update import image_error, no_error
 
 
 @pytest.fixture
@@ -241,6 +241,7 @@ def test_the_error_of_an_image_is_that_of_its_first_channels():
     states[:, 2:] = 9.0
     assert image_error(states, {"label": torch.ones(2, 2, 3, 3)}).tolist() == [1.0, 1.0]
     assert image_error(states, {"label": torch.zeros(2, 2, 3, 3)}).tolist() == [0.0, 4.0]
+    assert no_error(states, {}).tolist() == [0.0, 0.0]
 
 
 def test_seeds_and_damage_come_every_so_many_iterations():
