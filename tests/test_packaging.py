@@ -69,6 +69,12 @@ def test_wheel_holds_every_module(site, tmp_path):
     packages = [f for f in (ROOT / "delira_nca").rglob("__init__.py") if f.parent.name != "delira_nca"]
     assert int(count) == len(ours) + len(packages)
     assert (site / "delira_nca" / "py.typed").is_file()
+    written = "from delira_nca.cli import main; main(['init', 'growing'])"
+    assert run("-c", written, cwd=tmp_path, PYTHONPATH=str(site)).startswith("growing.yaml\n")
+    templates = ROOT / "delira_nca" / "experiment" / "templates"
+    assert {file.name for file in templates.iterdir()} == {
+        file.name for file in (site / templates.relative_to(ROOT)).iterdir()
+    }
 
 
 def test_wheel_grows_a_picture_from_an_empty_folder(site, tmp_path):

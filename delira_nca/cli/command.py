@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from delira_nca._version import __version__
 from delira_nca.cli.grow import add_grow
+from delira_nca.cli.init import add_init
 from delira_nca.cli.parser import Parser
 from delira_nca.cli.runs import add_runs
 from delira_nca.cli.segment import add_segment
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="delira-nca", description="Train Neural Cellular Automata.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"delira-nca {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (add_grow, add_segment, add_runs, add_tools):
+    for add in (add_grow, add_segment, add_init, add_runs, add_tools):
         add(commands)
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help()

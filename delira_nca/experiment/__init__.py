@@ -40,10 +40,12 @@ if TYPE_CHECKING:
         ValidationScores,
     )
     from delira_nca.experiment.store import BestResult, RunStore, StoredRun
+    from delira_nca.experiment.template import TEMPLATES, write_template
 
 __all__ = [
     "QUALITIES",
     "REGIMES",
+    "TEMPLATES",
     "BaseExperiment",
     "BestResult",
     "Comparison",
@@ -92,6 +94,7 @@ __all__ = [
     "run_from_config",
     "summarise",
     "sweep",
+    "write_template",
 ]
 
 _NAMES = {
@@ -113,6 +116,7 @@ _NAMES = {
     "stats": "Criterion EvaluationScores "
     "TrainingIterationStats TrainingStats ValidationIterationScores ValidationScores",
     "store": "BestResult RunStore StoredRun",
+    "template": "TEMPLATES write_template",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
