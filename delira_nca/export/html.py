@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from delira_nca.errors import ExportError
+from delira_nca.export.cases import PageCase
 from delira_nca.export.page import describe_page
 from delira_nca.io import replaced
 from delira_nca.io.paths import absolute
@@ -22,8 +23,24 @@ from delira_nca.models import BasicNCAModel
 __all__ = ["MODULES", "assemble", "script", "to_html"]
 
 MODULES = (
-    *("random", "tensors", "cell", "javascript_engine", "webgl_program", "webgl_engine", "engines", "world", "colours"),
-    *("chart", "picture", "player", "dish", "controls", "weights", "app", "main"),
+    "random",
+    "tensors",
+    "cell",
+    "javascript_engine",
+    "webgl_program",
+    "webgl_engine",
+    "engines",
+    "world",
+    "colours",
+    "cases",
+    "chart",
+    "picture",
+    "player",
+    "dish",
+    "controls",
+    "weights",
+    "app",
+    "main",
 )
 """JavaScript modules, each of which imports only from earlier ones."""
 
@@ -79,6 +96,7 @@ def to_html(
     explanation: Sequence[str] | None = None,
     weights: str = "float32",
     random_seed: int = 0,
+    cases: Sequence[PageCase] = (),
     epochs: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write a model as a page that opens in any browser, without a network connection.
@@ -113,7 +131,8 @@ def to_html(
         Mean and standard deviation of each fixed channel. Values from 0 to 1 of a picture that is opened in the page
         become ``(value - mean) / std``.
     steps : int, optional
-        Horizon of the training, marked in the page; the upper end of ``model.training_timesteps`` by default.
+        Horizon of the training, marked in the page; the upper end of ``model.training_timesteps`` by default, and of
+        ``model.inference_timesteps`` with cases.
     figures : mapping of str to object, optional
         Names and values to show below the picture.
     explanation : sequence of str, optional
@@ -122,6 +141,9 @@ def to_html(
         Type of the stored weights; ``"float16"`` halves the size of the page and rounds the weights.
     random_seed : int
         Seed of the fire masks.
+    cases : sequence of PageCase
+        Cases that the page segments, for the task ``"segment"``. It opens on the first one, stops at the horizon, and
+        shows the Dice score against the reference. See :func:`delira_nca.export.cases.page_cases`.
     epochs : sequence of mapping
         Weights of several epochs for a slider; see `delira_nca.export.live_page.stored_slider`.
 
@@ -150,8 +172,25 @@ def to_html(
     >>> path.stat().st_size < 1_000_000
     True
     """
-    options: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("path", "epochs")}
-    return write_text(assemble({**describe_page(**options), "epochs": list(epochs)}), absolute(path))
+    page = describe_page(
+        model,
+        title=title,
+        grid=grid,
+        seed=seed,
+        target=target,
+        goals=goals,
+        image=image,
+        classes=classes,
+        task=task,
+        normalize=normalize,
+        steps=steps,
+        figures=figures,
+        explanation=explanation,
+        weights=weights,
+        random_seed=random_seed,
+        cases=cases,
+    )
+    return write_text(assemble({**page, "epochs": list(epochs)}), absolute(path))
 
 
 def write_text(text: str, path: Path) -> Path:

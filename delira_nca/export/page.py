@@ -12,6 +12,7 @@ from torch import Tensor
 from delira_nca._version import __version__
 from delira_nca.checks import require_whole, require_wholes
 from delira_nca.errors import ConfigError, ShapeError, require_choice
+from delira_nca.export.cases import PageCase, describe_cases
 from delira_nca.export.cell import describe_cell, pack
 from delira_nca.models import BasicNCAModel, make_seed
 
@@ -78,6 +79,11 @@ _EXPLANATIONS = {
         "From step to step the cells agree on what belongs to the structure; the colour is their decision.",
         "Open or drop a picture of your own, or wipe out what the cells have found and watch it come back.",
     ),
+    "cases": (
+        "Every dot is a cell that sees its part of the picture and {neighbours}, and nothing else.",
+        "From step to step the cells agree on what belongs to the structure; the colour is their decision.",
+        "They stop after the number of steps of a prediction. Wipe out what they have found, and run on.",
+    ),
     "classify": (
         "Draw. Every inked dot becomes a cell that sees itself and {neighbours}, and nothing else.",
         "The cells talk to their neighbours until they agree on what they are together; colours are their votes.",
@@ -103,6 +109,7 @@ def describe_page(
     explanation: Sequence[str] | None,
     weights: str,
     random_seed: int,
+    cases: Sequence[PageCase],
 ) -> dict[str, Any]:
     """Validate the options of :func:`delira_nca.export.to_html` and return the data of the page as plain values."""
     cell = describe_cell(model, weights)
@@ -112,7 +119,8 @@ def describe_page(
     else:
         target = as_tensor("the target", target)
     task = _task(model, task, goals, classes)
-    shape = _grid(model, grid, target, image)
+    _require_cases_alone(task, cases, {"image": image, "grid": grid})
+    shape = _grid(model, grid, target, cases[0].image if cases else image)
     return {
         "delira_nca": __version__,
         "title": str(title),
@@ -130,13 +138,14 @@ def describe_page(
         "targets": _targets(model, task, target, goals, shape),
         "goals": _goals(model, task, goals),
         "image": _image(model, image, task, shape),
+        "cases": describe_cases(model, cases),
         "normalize": _normalize(model, normalize),
         "hiddenNoise": None
         if not model.pad_noise or seed is not None or task == "grow"
         else {"mean": 0.5, "std": 0.225, "first": model.num_image_channels, "count": model.num_hidden_channels},
-        "horizon": _horizon(model, steps),
+        "horizon": _horizon(model, steps, is_prediction=bool(cases)),
         "figures": _figures(figures),
-        "explanation": _explanation(model, explanation, task),
+        "explanation": _explanation(model, explanation, "cases" if cases else task),
         "randomSeed": require_whole("random_seed", random_seed) & 0xFFFFFFFF,
     }
 
@@ -302,9 +311,19 @@ def _normalize(
     return {"mean": mean, "std": std}
 
 
-def _horizon(model: BasicNCAModel, steps: int | None) -> int:
+def _require_cases_alone(task: str, cases: Sequence[PageCase], others: Mapping[str, object]) -> None:
+    if not cases:
+        return
+    if task != "segment":
+        raise ConfigError(f"cases are segmented; this page is to {task}")
+    for name, given in others.items():
+        if given is not None:
+            raise ConfigError(f"a page with cases takes image and grid from them: leave {name} out")
+
+
+def _horizon(model: BasicNCAModel, steps: int | None, *, is_prediction: bool) -> int:
     if steps is None:
-        trained = model.training_timesteps
+        trained = model.inference_timesteps if is_prediction else model.training_timesteps
         steps = trained if isinstance(trained, int) else trained[1]
     return require_whole("steps", steps, 1)
 

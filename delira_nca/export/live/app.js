@@ -1,6 +1,7 @@
 // The page as a whole: the world, what shows it, and everything that a person can ask for.
 
 import { Chart } from "./chart.js";
+import { dice, maskOf, readCases } from "./cases.js";
 import { Cell } from "./cell.js";
 import { classColour, countVotes, cssColour } from "./colours.js";
 import { choice, connect, element } from "./controls.js";
@@ -15,16 +16,19 @@ const THUMBNAILS_EVERY = 350; // milliseconds
 
 export class App {
   constructor(page, cell, sources, wanted) {
-    Object.assign(this, { page, cell, sources, wanted, cuts: 0, drawnAt: 0 });
+    Object.assign(this, { page, cell, sources, wanted, cuts: 0, drawnAt: 0, stop: Infinity, overlay: "mask" });
+    this.cases = readCases(page);
     const [height, width] = page.image ? page.image.shape.slice(1) : page.grid;
     this.chosen = chooseEngine(wanted, sources, cell, height, width);
     this.world = new World(page, cell, this.chosen.make);
-    this.player = new Player(() => this.world.step());
+    this.player = new Player(() => this.world.step(), () => this.stop - this.world.t);
     this.dish = new Dish(element("dish"), page, this.world, (...stroke) => this.stroke(...stroke));
-    this.chart = new Chart(element("chart"), page.horizon);
+    this.chart = new Chart(element("chart"), page.horizon, this.cases.length > 0);
     this.watchTheme();
     this.fillIn();
+    if (this.cases.length) this.player.speed = 8; // the way to the horizon is short
     connect(this);
+    if (this.cases.length) this.look(0);
     choice(element("engines"), "engine", ENGINES, wanted, (name) => this.use(name));
     this.showEngine();
     this.measure();
@@ -35,6 +39,7 @@ export class App {
   run() {
     const frame = (now) => {
       if (this.player.frame(now, () => this.measure())) this.isStale = false;
+      if (this.player.playing && this.world.t >= this.stop) this.end();
       if (this.isStale) this.measure();
       this.redraw(now);
       requestAnimationFrame(frame);
@@ -46,7 +51,9 @@ export class App {
 
   play(playing) {
     this.player.playing = playing;
-    element("play").textContent = playing ? "Pause" : "Play";
+    // With cases it stops at the horizon; whoever plays there runs on.
+    this.stop = this.cases.length && this.world.t < this.page.horizon ? this.page.horizon : Infinity;
+    this.showPlay();
     this.announce(playing ? "Playing." : `Paused at step ${this.world.t}.`);
   }
 
@@ -54,13 +61,46 @@ export class App {
     this.play(false);
     this.world.step();
     this.measure();
+    this.showPlay();
     this.announce(`Step ${this.world.t}.`);
+  }
+
+  /** The horizon is reached. */
+  end() {
+    this.play(false);
+    this.announce(`Stopped at step ${this.world.t}, the horizon. Dice score ${this.dice.toFixed(3)}.`);
+  }
+
+  /** Look at a case from step 0. */
+  open(number) {
+    this.look(number);
+    this.play(true);
+    this.announce(`Case ${this.cases[number].name}.`);
+  }
+
+  look(number) {
+    this.case = this.cases[number];
+    this.world.show(this.case.image);
+    this.dish.fit();
+    this.cover(this.overlay);
+    this.chart.clear();
+    this.showEngine();
+    this.measure();
+  }
+
+  /** What lies over the picture of a case: mask, reference, both, or nothing. */
+  cover(overlay) {
+    this.overlay = overlay;
+    const outline = overlay === "reference" || overlay === "both" ? this.case.outline : null;
+    this.dish.layers = { normalize: this.case.normalize, mask: overlay === "mask" || overlay === "both", outline };
+    this.thumbnailsAt = null;
   }
 
   restart() {
     this.world.restart();
     this.chart.clear();
     this.measure();
+    if (this.cases.length) this.play(true);
     this.announce(this.page.task === "grow" ? "Restarted from the seed." : "Restarted.");
   }
 
@@ -160,6 +200,8 @@ export class App {
       ...page.explanation.map((line) => Object.assign(document.createElement("p"), { textContent: line })),
     );
     this.showFigures(page.figures);
+    if (this.cases.length) element("distance-title").textContent = "Dice against the reference";
+    element("score-note").hidden = !this.cases.length;
     element("votes").hidden = page.task !== "classify";
     page.classes.forEach((name, k) => {
       const row = document.createElement("li");
@@ -196,6 +238,11 @@ export class App {
     element("shown").textContent = this.views[view + 1].name;
   }
 
+  showPlay() {
+    const goesOn = this.cases.length && this.world.t >= this.page.horizon;
+    element("play").textContent = this.player.playing ? "Pause" : goesOn ? "Run on" : "Play";
+  }
+
   showEngine() {
     const { engine } = this.world;
     engine.canvas?.addEventListener("webglcontextlost", () => this.world.engine === engine && this.loseWebGL());
@@ -206,16 +253,22 @@ export class App {
     this.state = this.world.snapshot();
     this.isStale = false;
     this.error = this.world.error(this.state);
-    if (this.error !== null) this.chart.add(this.world.t, this.error);
+    if (this.case) {
+      this.mask = maskOf(this.state, this.page);
+      this.dice = dice(this.mask, this.case.reference, this.page);
+    }
+    const value = this.dice ?? this.error;
+    if (value !== null) this.chart.add(this.world.t, value);
   }
 
   redraw(now = performance.now()) {
     this.dish.draw(this.state, this.style);
     element("clock").textContent = `step ${this.world.t}`;
     element("rate").textContent = this.player.playing ? `${this.player.rate(now)}/s` : "";
-    element("distance").hidden = this.error == null;
-    if (this.error != null) {
-      element("distance").querySelector("output").textContent = this.error.toExponential(1);
+    const value = this.dice?.toFixed(3) ?? this.error?.toExponential(1);
+    element("distance").hidden = value == null;
+    if (value != null) {
+      element("distance").querySelector("output").textContent = value;
       this.chart.draw(this.style);
     }
     if (this.thumbnailsAt != null && now - this.thumbnailsAt < THUMBNAILS_EVERY) return;
@@ -227,9 +280,11 @@ export class App {
 
   /** The dish in words, for who does not see it. */
   describe() {
-    const far = this.error == null ? "" : `, ${this.error.toExponential(1)} from its target`;
+    const score = this.case && `, Dice score ${this.dice.toFixed(3)}`;
+    const far = score ?? (this.error == null ? "" : `, ${this.error.toExponential(1)} from its target`);
     element("dish").setAttribute("aria-label", `${this.page.title}: ${this.world.width} by ${this.world.height} cells at step ${this.world.t}${far}`);
-    element("chart").setAttribute("aria-label", `Mean squared error over the last steps${far}`);
+    const charted = this.case ? `Dice score over the last steps, horizon ${this.page.horizon}` : "Mean squared error over the last steps";
+    element("chart").setAttribute("aria-label", `${charted}${far}`);
   }
 
   showVotes() {

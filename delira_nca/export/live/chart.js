@@ -1,15 +1,15 @@
-// How far the pattern is from its target, over the last steps, on a logarithmic scale.
+// How far the pattern is from its target, over the last steps, on a logarithmic scale; or its score from 0 to 1.
 
 const KEPT = 400;
 
 export class Chart {
-  constructor(canvas, horizon) {
-    Object.assign(this, { canvas, horizon });
+  constructor(canvas, horizon, isScore = false) {
+    Object.assign(this, { canvas, horizon, isScore });
     this.clear();
   }
 
   clear() {
-    this.points = []; // {t, error}
+    this.points = []; // {t, error}, where the error may be a score
     this.wounds = []; // steps at which somebody did something
   }
 
@@ -35,20 +35,23 @@ export class Chart {
     const [left, bottom] = [30, height - 14];
     const first = points[0].t;
     const last = Math.max(points.at(-1).t, first + 2 * this.horizon);
-    const [high, low] = [0, -4];
+    const [high, low] = this.isScore ? [1, 0] : [0, -4];
     const x = (t) => left + ((width - left - 2) * (t - first)) / (last - first);
-    const y = (error) => 4 + ((bottom - 4) * (high - Math.max(low, Math.min(high, Math.log10(error + 1e-9))))) / (high - low);
+    const rank = (value) => (this.isScore ? value : Math.log10(value + 1e-9));
+    const y = (value) => 4 + ((bottom - 4) * (high - Math.max(low, Math.min(high, rank(value))))) / (high - low);
     pen.font = "10px system-ui, sans-serif";
     pen.fillStyle = style.soft;
     pen.strokeStyle = style.line;
     pen.lineWidth = 1;
-    for (let power = high; power >= low; power -= 2) {
+    const ticks = this.isScore ? [[1, "1"], [0.5, "0.5"], [0, "0"]] : [[1, "1"], [1e-2, "1e-2"], [1e-4, "1e-4"]];
+    for (const [value, text] of ticks) {
       pen.beginPath();
-      pen.moveTo(left, y(10 ** power));
-      pen.lineTo(width, y(10 ** power));
+      pen.moveTo(left, y(value));
+      pen.lineTo(width, y(value));
       pen.stroke();
-      pen.fillText(`1e${power}`.replace("1e0", "1"), 0, y(10 ** power) + 3);
+      pen.fillText(text, 0, y(value) + (value === 1 && this.isScore ? 6 : 3));
     }
+    if (this.isScore && this.horizon >= first) this.drawHorizon(pen, x(this.horizon), bottom, style);
     pen.fillText(`step ${first}`, left, height - 2);
     pen.textAlign = "right";
     pen.fillText(`${last}`, width - 1, height - 2);
@@ -67,5 +70,15 @@ export class Chart {
     pen.beginPath();
     points.forEach(({ t, error }, k) => (k ? pen.lineTo(x(t), y(error)) : pen.moveTo(x(t), y(error))));
     pen.stroke();
+  }
+
+  /** The number of steps of the training, a line with its name. */
+  drawHorizon(pen, x, bottom, style) {
+    pen.beginPath();
+    pen.moveTo(x, 4);
+    pen.lineTo(x, bottom);
+    pen.strokeStyle = style.soft;
+    pen.stroke();
+    pen.fillText(`horizon: ${this.horizon} steps`, x + 4, bottom - 5);
   }
 }

@@ -5,16 +5,21 @@ const PALETTE = [
   [14, 140, 163], [214, 51, 108], [110, 124, 36], [120, 94, 74], [96, 103, 122],
 ];
 
+const REFERENCE = [47, 168, 92]; // as in the report
+
 export const classColour = (k) => PALETTE[k % PALETTE.length];
 export const cssColour = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
 const byte = (value) => Math.max(0, Math.min(255, Math.round(value * 255)));
 const sigmoid = (value) => 1 / (1 + Math.exp(-value));
 
-/** Fills `pixels` (RGBA bytes) with what `view` asks for: -1 the picture, or the number of a channel. */
-export function paint(pixels, state, page, view, paper) {
+/**
+ * Fills `pixels` (RGBA bytes) with what `view` asks for: -1 the picture, or the number of a channel. Over the picture of
+ * a segmentation lie the `layers`: whether the mask of the cells, and an outline of classes.
+ */
+export function paint(pixels, state, page, view, paper, layers = {}) {
   if (view >= 0) paintChannel(pixels, state, page.cell.channels, view, paper);
-  else if (page.task === "segment") paintSegments(pixels, state, page);
+  else if (page.task === "segment") paintSegments(pixels, state, page, layers);
   else if (page.task === "classify") paintVotes(pixels, state, page, paper);
   else paintPicture(pixels, state, page, paper);
 }
@@ -58,20 +63,25 @@ export function decide(state, from, count) {
 }
 
 /** The picture that is looked at, with the cells' decisions over it. Of several classes, the first is background. */
-function paintSegments(pixels, state, page) {
+function paintSegments(pixels, state, page, { normalize = page.normalize, mask = true, outline = null }) {
   const { channels, fixed } = page.cell;
-  const { mean, std } = page.normalize;
+  const { mean, std } = normalize;
   const { first, count } = page.outputs;
   for (let at = 0, to = 0; to < pixels.length; at += channels, to += 4) {
+    pixels[to + 3] = 255;
+    const border = outline?.[to / 4];
+    if (border) {
+      pixels.set(count === 1 ? REFERENCE : classColour(border), to);
+      continue;
+    }
     const { kind, sure } = decide(state, at + first, count);
-    const marked = kind >= (count === 1 ? 0 : 1);
+    const marked = mask && kind >= (count === 1 ? 0 : 1);
     const colour = classColour(count === 1 ? 1 : kind);
     for (let k = 0; k < 3; ++k) {
       const channel = fixed === 1 ? 0 : k;
       const grey = byte(state[at + channel] * std[channel] + mean[channel]);
       pixels[to + k] = marked ? grey + 0.6 * sure * (colour[k] - grey) : grey;
     }
-    pixels[to + 3] = 255;
   }
 }
 

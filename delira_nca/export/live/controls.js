@@ -6,6 +6,7 @@ import { FASTEST } from "./player.js";
 export const element = (id) => document.getElementById(id);
 
 const DOUBLINGS = Math.log2(FASTEST); // of the speed, from one end of its dial to the other
+const OVERLAYS = [["Mask", "mask"], ["Reference", "reference"], ["Both", "both"], ["Image", "image"]];
 const TOOLS = { grow: ["Erase", "Plant"], segment: ["Erase"], classify: ["Draw", "Rub out"] };
 
 /** A row of radio buttons: names to values; calls `chosen` with the value. */
@@ -71,15 +72,27 @@ export function connect(app) {
     choice(element("goals").querySelector(".choice"), "goal", goals, 0, (k) => app.choose(k));
   }
   connectPictures(app);
+  connectCases(app);
   element("clear").hidden = page.task !== "classify";
   element("cut").hidden = page.task === "classify";
   element("clear").addEventListener("click", () => app.clear());
   connectKeys(app);
 }
 
+/** The cases of a segmentation, and what lies over their pictures. */
+function connectCases(app) {
+  element("cases").hidden = element("overlays").hidden = !app.cases.length;
+  if (!app.cases.length) return;
+  const cases = app.cases.map(({ name }, k) => [name, k]);
+  choice(element("cases").querySelector(".choice"), "case", cases, 0, (k) => app.open(k));
+  for (const label of element("cases").querySelectorAll("label")) label.title = label.textContent;
+  choice(element("overlays"), "overlay", OVERLAYS, "mask", (overlay) => app.cover(overlay));
+  element("restart").textContent = "Again";
+}
+
 /** A picture of the person's own: by button, or dropped anywhere. */
 function connectPictures(app) {
-  if (app.page.task !== "segment") return;
+  if (app.page.task !== "segment" || app.cases.length) return;
   const [open, file, drop] = ["open", "file", "drop"].map(element);
   open.hidden = false;
   const read = async (picture) => {

@@ -8,6 +8,7 @@ export class Dish {
   constructor(canvas, page, world, use) {
     Object.assign(this, { canvas, page, world, use });
     this.view = -1;
+    this.layers = {}; // over the picture of a segmentation
     this.radius = 6;
     this.cursor = null; // [x, y] in cells, where the brush is
     this.showsBrush = false;
@@ -23,12 +24,13 @@ export class Dish {
     this.pixels = small.getContext("2d").createImageData(world.width, world.height);
     this.zoom = Math.max(1, Math.ceil(PIXELS / Math.max(world.width, world.height)));
     [canvas.width, canvas.height] = [world.width * this.zoom, world.height * this.zoom];
-    canvas.style.maxWidth = `calc(max(18rem, 100vh - 19rem) * ${world.width / world.height})`;
+    const besides = this.page.cases?.length ? 26 : 19; // rem of what stands above and below
+    canvas.style.maxWidth = `calc(max(18rem, 100vh - ${besides}rem) * ${world.width / world.height})`;
   }
 
   draw(state, style) {
     const { canvas, small, zoom } = this;
-    paint(this.pixels.data, state, this.page, this.view, style.paper);
+    paint(this.pixels.data, state, this.page, this.view, style.paper, this.layers);
     small.getContext("2d").putImageData(this.pixels, 0, 0);
     const pen = canvas.getContext("2d");
     pen.imageSmoothingEnabled = false;
@@ -47,7 +49,7 @@ export class Dish {
 
   /** One view, small, into another canvas. */
   thumbnail(state, view, canvas, style) {
-    paint(this.pixels.data, state, this.page, view, style.paper);
+    paint(this.pixels.data, state, this.page, view, style.paper, this.layers);
     this.small.getContext("2d").putImageData(this.pixels, 0, 0);
     const pen = canvas.getContext("2d");
     pen.imageSmoothingEnabled = true;

@@ -4,19 +4,19 @@ const FRAME_SECONDS = 0.025; // of a frame that steps may take
 export const FASTEST = 512;
 
 export class Player {
-  constructor(step) {
-    Object.assign(this, { step, playing: false, speed: 32, due: 0, last: null, stepSeconds: 0.002 });
+  constructor(step, left = () => Infinity) {
+    Object.assign(this, { step, left, playing: false, speed: 32, due: 0, last: null, stepSeconds: 0.002 });
     this.done = []; // [time, steps] of the last second
   }
 
-  /** Steps for a frame at a time in milliseconds; returns how many were made. `finish` waits until they are done. */
+  /** Steps for a frame at a time in milliseconds, at most those left; returns how many were made. `finish` waits until they are done. */
   frame(now, finish) {
     const elapsed = this.last === null ? 0 : Math.min(0.25, (now - this.last) / 1000);
     this.last = now;
     if (!this.playing) return 0;
     const most = Math.max(1, Math.floor(FRAME_SECONDS / this.stepSeconds));
     this.due = this.speed >= FASTEST ? most : Math.min(this.due + elapsed * this.speed, most);
-    const count = Math.floor(this.due);
+    const count = Math.min(Math.floor(this.due), this.left());
     this.due -= count;
     if (!count) return 0;
     const begin = performance.now();
