@@ -63,6 +63,7 @@ def _segment(arguments: argparse.Namespace) -> None:
     files = [folder / "report.html" for folder in folds] or [
         result.folder / name for name in ("report.html", "plan.yaml")
     ]
+    files += [page for folder in folds or [result.folder] if (page := folder / "live.html").is_file()]
     for path in [*files, result.folder / "scores.csv", result.folder / "scores.json"]:
         print(shown(path))
 

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from delira_nca.data_loading import AbstractDataset
 from delira_nca.errors import ConfigError, MissingFileError, UnknownNameError
+from delira_nca.experiment.plain_files import read_plain
+from delira_nca.experiment.run import CONFIG, Run
+from delira_nca.experiment.validation import build_part
+from delira_nca.export.cases import PageCase, page_cases
 from delira_nca.export.html import to_html
 from delira_nca.export.live_page import stored_slider
 from delira_nca.io import load_checkpoint, load_network
@@ -30,6 +35,8 @@ def export_html(
     weights: str = "float32",
 ) -> Path:
     """Write the best network of a run as a live page, with the slider over the epochs if the run has one.
+
+    The page of a run of :func:`delira_nca.segmentation.segment` opens on its held-out cases, which have to be readable.
 
     Parameters
     ----------
@@ -69,7 +76,20 @@ def export_html(
     page = folder / "live.html" if out is None else absolute(out)
     if page.suffix.lower() not in (".html", ".htm"):
         raise UnknownNameError(f"a page is written as .html or .htm, not {page.name!r}")
+    if not source.is_file():
+        options["cases"] = _held_out_cases(folder)
     return to_html(load_network(checkpoint), page, title=title or name, grid=grid, weights=weights, **options)
+
+
+def _held_out_cases(folder: Path) -> list[PageCase]:
+    """Return cases of a run that segments; no cases of other runs."""
+    values = read_plain(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    valid = (values.get("data") or {}).get("valid")
+    if not isinstance(valid, dict) or "preprocessing" not in (valid.get("init_args") or {}):
+        return []
+    config = Run.open(folder).config
+    with config.relative_paths():
+        return page_cases(build_part(AbstractDataset, config.data["valid"]))
 
 
 def _checkpoints(folder: Path, given: str | os.PathLike[str]) -> list[Path]:

@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+from delira_nca.errors import ConfigError, ExportError
+from delira_nca.export import to_html
+from delira_nca.export.cases import page_cases
 from delira_nca.io.files import replaced
 from delira_nca.io.paths import absolute
 from delira_nca.segmentation.data import PreparedCases, whole_cases
@@ -30,7 +33,8 @@ class SegmentationReport(AbstractCallback):
 
     The page shows curves, cases with the outlines of reference and prediction, the plan with its reasons, and facts of
     the data. It contains its pictures, and loads itself again while the run is under way. At the end, ``scores.csv``
-    and ``scores.json`` are written beside it.
+    and ``scores.json`` are written beside it, and also ``live.html``, which runs the best network on up to four
+    held-out cases, if a live page supports the network; otherwise the page gives the reason.
 
     Parameters
     ----------
@@ -107,7 +111,18 @@ class SegmentationReport(AbstractCallback):
         summary["sweep"] = sweep(self._segmenter(trainer, 2), self._cases).to_dict()
         write_judgements(found, summary, self._out)
         self.outcome = {"dice": summary["dice"], "alarm": summary["alarm"]}
-        self._write(trainer, found, summary, f"Trained for {trainer.start_epoch - 1} epochs.", is_done=True)
+        status = f"Trained for {trainer.start_epoch - 1} epochs."
+        self._write(trainer, found, summary, status, is_done=True, no_page=self._write_live_page(trainer))
+
+    def _write_live_page(self, trainer: Trainer) -> str:
+        """Write ``live.html``, or return the reason why there is none."""
+        network: Any = trainer.best_network()
+        try:
+            cases = page_cases(self._cases)
+            to_html(network, self._out / "live.html", title=self._out.name, cases=cases, random_seed=self.seed)
+        except (ConfigError, ExportError) as error:
+            return str(error)
+        return ""
 
     def _segmenter(self, trainer: Trainer, num_runs: int) -> Segmenter:
         return Segmenter(trainer.best_network(), self._cases.preprocessing, num_runs=num_runs, seed=self.seed)
@@ -120,6 +135,7 @@ class SegmentationReport(AbstractCallback):
         status: str,
         *,
         is_done: bool = False,
+        no_page: str | None = None,
     ) -> None:
         plan = self._read("plan.json").get("choices", [])
         facts = self._read("fingerprint.json").get("facts", {})
@@ -134,6 +150,7 @@ class SegmentationReport(AbstractCallback):
             plan=[(row["name"], _short(row["value"]), row["reason"]) for row in plan],
             data=[(name, _short(value)) for name, value in facts.items()],
             class_names=names,
+            no_page=no_page,
         )
         with replaced(self._out / "report.html") as temporary:
             temporary.write_text(text, encoding="utf-8")

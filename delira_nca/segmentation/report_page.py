@@ -22,6 +22,7 @@ _REFERENCE, _FOUND = (47, 168, 92), (240, 110, 40)
 _SIDE = 360
 """Smallest side of an overlay in pixels."""
 _ALARM = " <span class=alarm>alarm</span>"
+_LIVE_PAGE = '<a href="live.html">Watch it segment</a>'
 _NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "assd": "mean distance", "surface_dice": "surface Dice"}
 
 
@@ -249,6 +250,7 @@ def render(
     plan: Sequence[tuple[str, str, str]],
     data: Sequence[tuple[str, str]],
     class_names: Mapping[str, str],
+    no_page: str | None = None,
 ) -> str:
     """Return the page.
 
@@ -268,6 +270,8 @@ def render(
         Facts of the data set.
     class_names : mapping of str to str
         Names of the classes by value.
+    no_page : str, optional
+        Reason why there is no live page, empty if there is one; None before the end of the training.
     """
     last = dict(history[-1]) if history else {}
     numbers = [("epoch", str(last.get("epoch", 0)))]
@@ -278,6 +282,8 @@ def render(
         first = next(iter(summary["mean"].values()))
         numbers += [("HD95", _number(first["hd95"])), ("surface Dice", _number(first["surface_dice"]))]
     body = []
+    if no_page is not None:
+        body.append(f"<p>{f'There is no live page: {html.escape(no_page)}.' if no_page else _LIVE_PAGE}</p>")
     if history:
         losses = {n: [row[n] for row in history if n in row] for n in ("loss", "val_loss")}
         dice = {n: [row[n] for row in history if n in row] for n in ("dice", "val_dice")}

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import yaml
 from PIL import Image
 
 from delira_nca.data_loading import DataManager, RandomSampler
-from delira_nca.experiment import Experiment, Parameters, Run, RunConfig, summarise
+from delira_nca.errors import ExportError
+from delira_nca.experiment import Experiment, Parameters, Run, RunConfig, export_html, summarise
 from delira_nca.models import BasicNCAModel
 from delira_nca.segmentation import (
     Fingerprint,
@@ -49,6 +51,23 @@ def test_a_run_leaves_report_scores_and_plan(trained_pictures):
     assert found["dice"] == pytest.approx(result.dice)
     low, high = found["interval"]["1"]["dice"]
     assert low == high == pytest.approx(result.dice)  # of one case
+
+
+def page_data(file):
+    found = re.search(r'<script type="application/json" id="page">(.*?)</script>', file.read_text(), re.S)
+    return json.loads(found[1])
+
+
+def test_the_report_links_to_a_live_page_of_held_out_cases_which_export_writes_as_well(trained_pictures, tmp_path):
+    result, _ = trained_pictures
+    assert '<a href="live.html">Watch it segment</a>' in (result.folder / "report.html").read_text()
+    left = page_data(result.folder / "live.html")
+    assert [case["name"] for case in left["cases"]] == json.loads((result.folder / "splits.json").read_text())["valid"]
+    assert left["horizon"] == result.network.inference_timesteps == 25
+    assert left["grid"] == left["cases"][0]["image"]["shape"][1:]
+    again = page_data(export_html(result.folder, tmp_path / "again.html"))
+    for name in ("title", "cell", "cases", "grid", "horizon", "randomSeed"):
+        assert again[name] == left[name], name
 
 
 def test_the_run_is_one_like_any_other(trained_pictures):
@@ -146,6 +165,15 @@ def test_volumes_get_one_grid_and_several_classes(trained_volumes):
     page = (result.folder / "report.html").read_text()
     for name in ("large", "small"):
         assert f"<td>{name}</td>" in page
+
+
+def test_a_network_that_a_live_page_does_not_support_has_none_and_the_report_says_why(trained_volumes):
+    result, _ = trained_volumes
+    reason = "a live page shows a BasicNCAModel, not a PyramidNCA"
+    assert f"There is no live page: {reason}." in (result.folder / "report.html").read_text()
+    assert not (result.folder / "live.html").exists()
+    with pytest.raises(ExportError, match=reason):
+        export_html(result.folder)
 
 
 def test_instances_become_one_class(tmp_path):
