@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from delira_nca.losses.metric import Metric
@@ -21,14 +22,13 @@ class KerasMetric(Metric):
 
     Examples
     --------
-    >>> import keras
     >>> metric = KerasMetric(keras.metrics.MeanAbsoluteError())
     >>> metric.update(np.zeros(2), np.array([1.0, 3.0]))
     >>> metric.compute()
     2.0
     """
 
-    def __init__(self, metric: Any) -> None:
+    def __init__(self, metric: keras.metrics.Metric) -> None:
         self._metric: Any = metric
         self.values: list[np.ndarray] = []
         self.reset()
