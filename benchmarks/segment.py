@@ -94,7 +94,10 @@ def _one(folder: Path, method: str, seconds: float) -> dict[str, Any]:
 
 
 def _train_unet(run: Path, widths: tuple[int, ...], seconds: float) -> torch.nn.Module:
-    """Train a U-Net of MONAI on the patches of a run for a number of seconds of CPU time."""
+    """Train a U-Net of MONAI on the patches of a run for a number of seconds of CPU time.
+
+    The sides of patches are rounded up to what its four halvings need.
+    """
     from monai.networks.nets import BasicUNet
 
     parts = Run.open(run).config.build()
@@ -103,6 +106,8 @@ def _train_unet(run: Path, widths: tuple[int, ...], seconds: float) -> torch.nn.
     network = BasicUNet(parts.model.dims, parts.model.num_image_channels, classes, widths)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     [criterion] = parts.task.criterions.values()
+    patches: Any = parts.data.train
+    patches.size = tuple(-(-n // 16) * 16 for n in patches.size)
     begin = time.process_time()
     with DataManager(parts.data.train, parts.data.batch_size, transforms=parts.data.transforms) as manager:
         for batch in _forever(manager):
