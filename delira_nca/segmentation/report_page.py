@@ -188,7 +188,7 @@ def _scores(found: Sequence[Judgement], summary: Mapping[str, Any], names: Mappi
     if summary["failure_auroc"] is not None:
         told.append(f"The doubt tells failures from other cases with an AUROC of {summary['failure_auroc']:.2f}.")
     return (
-        f"<h2>Scores of the {len(found)} held-out cases</h2>"
+        f"<h2>Scores of the {f'{len(found)} held-out cases' if len(found) > 1 else 'held-out case'}</h2>"
         "<p class=soft>Means with 95 % intervals over the cases with the class; distances in mm, or in cells without a "
         "spacing, of the cases in which it was found.</p>"
         + _table(head, rows, len(_NAMES) + 1)
