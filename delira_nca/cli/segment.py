@@ -24,6 +24,7 @@ def add_segment(commands: Commands) -> None:
         argument("masks", metavar="MASKS", nargs="?", help="folder of masks with the names of the images"),
         argument("--out", metavar="DIR", help="folder of the run (default: the first free of runs/<name>, ...)"),
         argument("--minutes", type=float, help="approximate duration in minutes (default: 5)"),
+        argument("--memory", type=float, metavar="GB", help="memory for the roll-outs of a training step (default: 4)"),
         argument("--epochs", type=int, help="number of epochs, instead of those that fit into the time"),
         argument("--iterations", type=int, help="number of iterations per epoch"),
         argument("--valid", type=float, help="fraction of the cases that are held out (default: 0.2)"),

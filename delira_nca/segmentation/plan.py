@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from delira_nca.errors import ConfigError
 from delira_nca.models import BasicNCAModel, PyramidNCA, presets
 from delira_nca.models.pytorch_network import AbstractPyTorchNetwork
 from delira_nca.seeding import generator
@@ -194,6 +195,7 @@ def make_plan(
     fingerprint: Fingerprint,
     *,
     minutes: float = 5.0,
+    memory: float = 4.0,
     valid: float = 0.2,
     groups: Mapping[str, str] | None = None,
     instances: bool | None = None,
@@ -209,6 +211,8 @@ def make_plan(
         Measurements of the data set.
     minutes : float
         Duration of the training, which determines the resolution of volumes.
+    memory : float
+        Number of GB for the roll-outs of a training step, which limits the number of patches.
     valid : float
         Fraction of the cases for validation, at least one.
     groups : mapping of str to str, optional
@@ -221,6 +225,11 @@ def make_plan(
         Number of the fold from 0, and number of folds. Its cases are held out, instead of a fraction.
     seed : int
         Seed of the split.
+
+    Raises
+    ------
+    ConfigError
+        If a single patch needs more memory.
     """
     reasons: dict[str, str] = {}
     dims, extent = fingerprint.dims, fingerprint.extent
@@ -239,8 +248,18 @@ def make_plan(
     if levels > 1 and dims == 2 and min(size) >= 64:
         patch = max(16, min(size) // 4)
         reasons["model.init_args.patch_size"] = "the fine level is trained on a patch as large as the coarse image"
+    network = {
+        "levels": levels,
+        "dims": dims,
+        "num_image_channels": fingerprint.num_channels,
+        "num_classes": preprocessing.num_classes,
+        "scales": scales,
+        "patch_size": patch,
+        "stable": stable,
+    }
     batch_size = 8 if dims == 2 else max(1, min(4, 60_000 // cells))
-    reasons["data.batch_size"] = f"a patch has {cells} cells; more patches per iteration would need more memory"
+    batch_size, needed = _batch_size(network, size, batch_size, memory)
+    reasons["data.batch_size"] = f"a patch has {cells} cells; these need up to {needed:.2g} GB (of {memory:g})"
     reasons["data.train.init_args.foreground"] = (
         f"{100 * fingerprint.foreground_share:.2g} % of all cells are foreground; without this, patches would lack it"
         if fingerprint.foreground_share < 0.2
@@ -262,15 +281,7 @@ def make_plan(
         reasons["model.init_args.levels"] += f" (median length {extent:.0f} cells, 25 steps)"
     return Plan(
         preprocessing=preprocessing,
-        network={
-            "levels": levels,
-            "dims": dims,
-            "num_image_channels": fingerprint.num_channels,
-            "num_classes": preprocessing.num_classes,
-            "scales": scales,
-            "patch_size": patch,
-            "stable": stable,
-        },
+        network=network,
         patch_size=size,
         batch_size=batch_size,
         foreground=0.5 if fingerprint.foreground_share < 0.2 else 0.2,
@@ -376,6 +387,22 @@ def _levels(shape: tuple[int, ...], extent: float, reasons: dict[str, str]) -> i
         return 1
     reasons[place] = f"objects are {extent:.0f} cells long: a coarse level sees the whole first"
     return 2
+
+
+def _batch_size(network: Mapping[str, Any], size: tuple[int, ...], most: int, memory: float) -> tuple[int, float]:
+    """Return the largest number of patches whose roll-outs fit into the memory, and the number of GB they need."""
+    made: Any = segmenting_network(**network)
+    for number in range(most, 0, -1):
+        if isinstance(made, PyramidNCA):
+            costs = made.cost(size, batch_size=number, patches=made.patch_size is not None).levels
+        else:
+            costs = (made.cost(size, 60 if network["stable"] else 29, batch_size=number),)
+        needed = sum(max(need.training for need in cost.memory.values()) for cost in costs) / 1e9
+        if needed <= memory:
+            return number, needed
+    raise ConfigError(
+        f"a patch of {' x '.join(map(str, size))} cells needs up to {needed:.2g} GB, memory is {memory:g} GB"
+    )
 
 
 def _scales(shape: tuple[int, ...], levels: int) -> list[list[int]]:

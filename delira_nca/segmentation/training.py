@@ -71,6 +71,7 @@ def segment(
     out: str | os.PathLike[str] | None = None,
     *,
     minutes: float = 5.0,
+    memory: float = 4.0,
     epochs: int | None = None,
     iterations: int | None = None,
     valid: float = 0.2,
@@ -101,6 +102,8 @@ def segment(
     minutes : float
         Approximate duration of the training in minutes, with reading and judging. The resolution of volumes follows
         from it.
+    memory : float
+        Number of GB for the roll-outs of a training step, which limits the number of patches per iteration.
     epochs, iterations : int, optional
         Number of epochs, and of iterations per epoch, instead of those that fit into ``minutes``. A training with the
         same numbers has the same result on every machine of one kind.
@@ -146,6 +149,7 @@ def segment(
     (True, True)
     """
     require_number("minutes", minutes, above=0)
+    require_number("memory", memory, above=0)
     require_number("valid", valid, above=0, most=0.9)
     for name, number in (("epochs", epochs), ("iterations", iterations)):
         if number is not None:
@@ -161,6 +165,7 @@ def segment(
         make_plan(
             fingerprint,
             minutes=minutes / folds,
+            memory=memory,
             valid=valid,
             groups=groups,
             instances=instances,

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from delira_nca.data_loading import DataManager, RandomSampler
-from delira_nca.errors import ExportError
+from delira_nca.errors import ConfigError, ExportError
 from delira_nca.experiment import Experiment, Parameters, Run, RunConfig, export_html, summarise
 from delira_nca.models import BasicNCAModel
 from delira_nca.segmentation import (
@@ -29,7 +29,7 @@ from delira_nca.segmentation import (
     predict_folder,
     segment,
 )
-from delira_nca.segmentation.plan import commented
+from delira_nca.segmentation.plan import _batch_size, commented
 
 OPTIONS = {"epochs": 3, "iterations": 20, "progress": False}
 
@@ -384,3 +384,18 @@ def test_an_experiment_with_the_parts_of_the_plan_has_the_same_weights(trained_p
     network = experiment.run(train, DataManager(parts.data.valid, 1))
     for name, tensor in result.network.state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "volumes"])
+def test_less_memory_gives_fewer_patches_per_iteration(kind, request):
+    folder = request.getfixturevalue(kind)
+    where = (folder / "images", folder / "masks") if kind == "pictures" else (folder,)
+    fingerprint = Fingerprint.of(open_cases(*where))
+    plan = make_plan(fingerprint)
+    assert plan.batch_size == (8 if kind == "pictures" else 4)
+    _, needed = _batch_size(plan.network, plan.patch_size, plan.batch_size, 4)
+    smaller = make_plan(fingerprint, memory=0.7 * needed)
+    assert 1 <= smaller.batch_size < plan.batch_size
+    assert smaller.patch_size == plan.patch_size
+    with pytest.raises(ConfigError, match="cells needs up to .* GB, memory is 1e-05 GB"):
+        make_plan(fingerprint, memory=1e-5)
