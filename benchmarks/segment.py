@@ -85,10 +85,10 @@ def _one(folder: Path, method: str, seconds: float) -> dict[str, Any]:
         mask = _predict_unet(network, Segmenter.open(run), folder / "new")
     found["seconds_per_case"] = time.process_time() - begin
     reference = read_label(next((folder / "reference").iterdir()))
-    if Run.open(run).config.data["train"]["init_args"]["preprocessing"]["instances"]:
+    if Segmenter.open(run).preprocessing.instances:
         reference = reference > 0
     values = [int(value) for value in np.unique(reference) if value]
-    spacing = open_cases(folder / "new").info(0)["spacing"]
+    spacing = open_cases(folder / "new").info(0).get("spacing")
     found["scores"] = case_scores(mask.astype(int), reference.astype(int), values=values, spacing=spacing)
     return found
 
