@@ -11,10 +11,9 @@ from scipy import ndimage
 
 from delira_nca.errors import ShapeError
 
-__all__ = ["INSTANCE_SCORES", "SCORES", "case_scores", "instance_scores", "mean_dice"]
+__all__ = ["SCORES", "case_scores", "instance_scores", "mean_dice"]
 
 SCORES = ("dice", "iou", "hd95", "assd", "surface_dice")
-INSTANCE_SCORES = ("f1", "sq", "pq", "found", "numbered")
 Mask = npt.NDArray[Any]
 
 
@@ -85,7 +84,7 @@ def instance_scores(mask: Mask, reference: Mask) -> dict[str, float]:
     dict of str to float
         ``f1``, the F1 score of the objects that match with an IoU above 0.5; ``sq``, the mean IoU of the matches;
         ``pq``, the panoptic quality, their product; ``found`` and ``numbered``, the numbers of objects. The first three
-        are NaN if there are no objects.
+        are NaN for two empty masks.
 
     Notes
     -----

@@ -58,8 +58,8 @@ class Segmenter:
     ----------
     network : AbstractPyTorchNetwork or sequence of AbstractPyTorchNetwork
         Trained network. The probabilities of several are averaged.
-    preprocessing : Preprocessing
-        Preprocessing of the training.
+    preprocessing : Preprocessing or sequence of Preprocessing
+        Preprocessing of the training of all networks, or of each; they may differ in their statistics only.
     num_runs : int
         Number of stochastic roll-outs per image and network, at least 2.
     seed : int
@@ -71,8 +71,8 @@ class Segmenter:
     min_size : int
         Number of cells below which a connected component is background.
     tile : int
-        Number of cells along each axis of the tiles of an image that has more cells. It changes neither the masks nor
-        the doubt; only networks of one level are tiled.
+        Number of cells along each axis of the tiles of an image that has more cells. Networks of one level are tiled,
+        with random numbers that do not depend on the tiles but differ from those of whole images.
     source : mapping, optional
         Arguments of :func:`~delira_nca.segmentation.open_cases` for the data of the training.
 
@@ -89,7 +89,7 @@ class Segmenter:
     def __init__(
         self,
         network: Any,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing | Sequence[Preprocessing],
         *,
         num_runs: int = 5,
         seed: int = 0,
@@ -100,17 +100,19 @@ class Segmenter:
         source: Mapping[str, Any] | None = None,
     ) -> None:
         networks = list(network) if isinstance(network, Sequence) else [network]
-        self.networks, self.preprocessing = [part.eval() for part in networks], preprocessing
+        self.networks = [part.eval() for part in networks]
+        each = [preprocessing] * len(networks) if isinstance(preprocessing, Preprocessing) else list(preprocessing)
+        self._preprocessings, self.preprocessing = each, each[0]
         self.source = dict(source or {})
         self.num_runs, self.seed = require_whole("num_runs", num_runs, 2), seed
         self.steps = None if steps is None else require_whole("steps", steps, 1)
         self.min_size = require_whole("min_size", min_size, 1)
         if threshold is not None:
             require_number("threshold", threshold, above=0, below=1)
-            if preprocessing.num_classes != 2:
+            if self.preprocessing.num_classes != 2:
                 raise ConfigError("a threshold needs a single class besides the background")
         self.threshold = threshold
-        self.tile = (2048 if preprocessing.dims == 2 else 256) if tile is None else require_whole("tile", tile, 1)
+        self.tile = (2048 if self.preprocessing.dims == 2 else 256) if tile is None else require_whole("tile", tile, 1)
 
     @classmethod
     def open(
@@ -152,7 +154,8 @@ class Segmenter:
             options = {name: best[name] for name in ("steps", "threshold", "min_size")} | options
         options["source"] = arguments["source"]
         networks = [run.network(checkpoint) for run in runs]
-        return cls(networks, preprocessing_of(arguments["preprocessing"]), **options)
+        parts = [preprocessing_of(run.config.data["train"]["init_args"]["preprocessing"]) for run in runs]
+        return cls(networks, parts, **options)
 
     @property
     def horizon(self) -> int:
@@ -164,8 +167,9 @@ class Segmenter:
 
     def __call__(self, image: npt.NDArray[np.float32], spacing: Sequence[float] | None = None) -> Segmentation:
         """Predict a (C, *spatial) image with the given size of a voxel in mm; volumes have canonical axes."""
-        data, frame = self.preprocessing.image(image, spacing)
-        mean, spread, doubt = self._estimate(torch.from_numpy(data)[None])
+        prepared = [preprocessing.image(image, spacing) for preprocessing in self._preprocessings]
+        frame = prepared[0][1]
+        mean, spread, doubt = self._estimate([torch.from_numpy(data)[None] for data, _ in prepared])
         whole = with_background(frame.restore(mean))
         return Segmentation(
             mask=without_small(self.preprocessing.mask(classes_of(whole, self.threshold)), self.min_size),
@@ -198,11 +202,11 @@ class Segmenter:
         network = self.networks[0]
         return [*network.steps[:-1], number] if number is not None and isinstance(network, PyramidNCA) else number
 
-    def _estimate(self, data: Tensor) -> tuple[Floats, Floats, float]:
+    def _estimate(self, images: Sequence[Tensor]) -> tuple[Floats, Floats, float]:
         """Return the mean of the probabilities, their standard deviation and the doubt over all roll-outs."""
         steps, count = self._all_steps(self.steps), 0
         mean = squares = torch.zeros(())
-        for run in self._runs(data, steps):
+        for run in self._runs(images, steps):
             count += 1  # Welford's algorithm: only one prediction is in memory
             change = run - mean
             mean = mean + change / count
@@ -211,8 +215,8 @@ class Segmenter:
         doubt = float(spread.sum() / mean.sum().clamp_min(1e-12))
         return mean.numpy(), spread.amax(0, keepdim=True).numpy(), doubt
 
-    def _runs(self, data: Tensor, steps: Any) -> Iterator[Tensor]:
-        for network in self.networks:
+    def _runs(self, images: Sequence[Tensor], steps: Any) -> Iterator[Tensor]:
+        for network, data in zip(self.networks, images, strict=True):
             if isinstance(network, BasicNCAModel) and data[0, 0].numel() > self.tile**self.preprocessing.dims:
                 for number in range(self.num_runs):
                     seed = derive_seed(self.seed, "run", number)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from delira_nca.errors import ConfigError
-from delira_nca.segmentation import Segmenter, predict_folder, segment
+from delira_nca.segmentation import Preprocessing, Segmenter, predict_folder, segment
 from delira_nca.segmentation.data import whole_cases
 from delira_nca.segmentation.scores import mean_dice
 from delira_nca.segmentation.segmenter import classes_of, without_small
@@ -154,3 +154,16 @@ def test_stable_training_takes_random_numbers_of_steps(pictures, tmp_path):
     options = {"epochs": 1, "iterations": 2, "progress": False}
     network = segment(pictures / "images", pictures / "masks", tmp_path / "run", stable=True, **options).network
     assert (network.training_timesteps, network.inference_timesteps) == ((22, 60), 25)
+
+
+def test_each_fold_of_an_ensemble_has_its_own_statistics(trained_pictures):
+    network = trained_pictures[0].network
+    image = np.random.default_rng(0).normal(50, 10, (1, 20, 20)).astype(np.float32)
+    parts = []
+    for mean in (40.0, 60.0):
+        statistics = [{"low": 0.0, "high": 100.0, "mean": mean, "std": 10.0}]
+        parts.append(Preprocessing([0, 1], normalisation=["clip_zscore"], statistics=statistics))
+    both = Segmenter([network, network], parts)(image).probabilities
+    one, other = (Segmenter(network, part)(image).probabilities for part in parts)
+    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-5)
+    assert np.abs(one - other).max() > 1e-3
