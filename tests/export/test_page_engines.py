@@ -38,7 +38,7 @@ def small():
 
 
 def roll_out(page, x, steps, seed, fire_rate):
-    """State of the engine that runs, after so many steps."""
+    """State of the engine that runs, after a number of steps."""
     page.state = x
     code = "for (let t = 0; t < given[0]; ++t) live.world.engine.step(t, { seed: given[1], fireRate: given[2] })"
     page(code, steps, seed, fire_rate)

@@ -89,7 +89,7 @@ for _hook in HOOKS:
 
 @pytest.fixture
 def stop_after():
-    """Makes callbacks that end a training after so many iterations of the run."""
+    """Makes callbacks that end a training after a number of iterations of the run."""
 
     def make(number):
         def stop(trainer, global_iter_num):
@@ -216,7 +216,7 @@ def image_trainer(image_network):
 
 @pytest.fixture
 def image_batches():
-    """Makes so many batches of images and of labels that are 1."""
+    """Makes a number of batches of images and of labels that are 1."""
 
     def make(count):
         source = torch.Generator().manual_seed(1)

@@ -49,7 +49,7 @@ def immortal(nca):
 
 @pytest.fixture
 def require_least(make_trainer, memory, batches):
-    """Trains with so many bytes, and is refused with one less."""
+    """Trains with a number of bytes, and is refused with one less."""
 
     def check(network, needed, text, data=None):
         memory.set(needed)

@@ -98,7 +98,7 @@ def test_an_epoch_that_took_longer_than_the_mean_is_expected_again(run):
 
 @pytest.fixture
 def begun(plain_trainer, clock):
-    """Limit and trainer at the beginning of an epoch, and what the limit returns from so many iterations."""
+    """Limit and trainer at the beginning of an epoch, and what the limit returns from a number of iterations."""
 
     def begin(seconds, num_epochs=3, first_iter=0, **options):
         limit, trainer = TimeLimit(seconds, clock=clock, **options), plain_trainer()
