@@ -213,7 +213,7 @@ def _steps(sweep: Mapping[str, Any]) -> str:
         f"The network is stable: after {last} steps its score is {dice[last]:.3f}."
         if sweep["is_stable"]
         else f"The network is not stable beyond its horizon: after {last} steps its score is {dice[last]:.3f}, so that "
-        f"it has to stop after {horizon}. A training with 'stable' (--stable) makes it stable."
+        f"it has to stop after {horizon}. --stable trains for longer roll-outs."
     )
     told = [f"{best['steps']} steps"]
     if best["threshold"] is not None:
